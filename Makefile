@@ -1,0 +1,46 @@
+# Every target works as the first command on a machine that has Python 3.11 and make.
+SHELL  := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.installed
+
+.PHONY: help up test lint bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up: $(READY) ## Set up what is missing and run everything in the foreground
+	@exec $(BIN)/python -m shared.launch
+
+test: $(READY) ## Run the whole suite, on SQLite and on PostgreSQL, with a real Redis
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY) ## Check format, style, types and the layers' contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/mypy
+
+bench: $(READY) ## Measure speed and memory beside peers, in one run (ONLY=knn or ONLY=jobs for a part)
+	@$(BIN)/python -m tests.bench $(ONLY)
+
+lock: $(READY) ## Resolve the dependencies anew into the lock files
+	@for group in dev web worker; do \
+	  $(BIN)/uv pip compile -q pyproject.toml --group $$group --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --no-annotate $$( [ $$group = dev ] || echo -c dev.lock ) \
+	    -o $$group.lock || exit 1; \
+	done
+
+clean: ## Remove the environment and the state folder
+	rm -rf $(VENV) var
+
+# The stamp is written last: an install that was cut off starts again.
+$(READY): dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "mindjobs needs Python 3.11: install it, or name it with 'make PYTHON=/path/to/python3.11 …'" >&2; exit 1; }
+	@echo "Setting up $(VENV) (a few minutes, once) …" >&2
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r dev.lock 2> >(grep -v '^WARNING' >&2)
+	@touch $@

@@ -1,0 +1,133 @@
+"""The one exception tree: what may go wrong, in words that a user understands."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a request.
+
+    Parameters
+    ----------
+    pointer
+        JSON pointer (RFC 6901) of the field, ``/params/k`` for example.
+    detail
+        What is wrong and what would be right.
+    """
+
+    pointer: str
+    detail: str
+
+
+class MindjobsError(Exception):
+    """The root: every error raised on purpose descends from it.
+
+    ``type`` names the kind of error for programs and stays the same for ever;
+    ``title`` names it for people; ``status`` is its HTTP status.
+    """
+
+    type = "internal-error"
+    title = "Something went wrong in the service"
+    status = 500
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class RequestInvalidError(MindjobsError):
+    """A request names something that cannot be done; nothing was queued."""
+
+    type = "invalid-request"
+    title = "The request is not valid"
+    status = 422
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(f"{problem.pointer}: {problem.detail}" for problem in self.problems))
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> "RequestInvalidError":
+        """Make the error of a single field."""
+        return cls([Problem(pointer, detail)])
+
+
+class RequestMalformedError(MindjobsError):
+    """A request that cannot be read at all."""
+
+    type = "malformed-request"
+    title = "The request cannot be read"
+    status = 400
+
+
+class NotFoundError(MindjobsError):
+    """There is no such job, artifact or upload."""
+
+    type = "not-found"
+    title = "There is no such thing here"
+    status = 404
+
+
+class ConflictError(MindjobsError):
+    """The job's state does not allow what was asked."""
+
+    type = "conflict"
+    title = "The job's state does not allow this"
+    status = 409
+
+
+class IdempotencyError(MindjobsError):
+    """An idempotency key came again with another body."""
+
+    type = "idempotency-key-reused"
+    title = "This Idempotency-Key was used for another request"
+    status = 422
+
+
+class TooLargeError(MindjobsError):
+    """An upload or a body is over its limit."""
+
+    type = "too-large"
+    title = "This is larger than allowed"
+    status = 413
+
+
+class DeviceMissingError(MindjobsError):
+    """The device that a worker was told to use is not there."""
+
+    type = "device-missing"
+    title = "The device is not there"
+
+
+class SettingsError(MindjobsError):
+    """A setting is wrong; the process does not start."""
+
+    type = "settings-invalid"
+    title = "A setting is wrong"
+
+
+class JobFailedError(MindjobsError):
+    """The job itself cannot succeed, however often it runs.
+
+    Parameters
+    ----------
+    error_type
+        Goes into the job's ``error.type``, ``negative-values`` for example.
+    title
+        The error in a few words.
+    detail
+        What happened and what the user can do, in a sentence.
+    """
+
+    def __init__(self, error_type: str, title: str, detail: str) -> None:
+        super().__init__(detail)
+        self.type = error_type
+        self.title = title
+
+
+class JobStoppedError(MindjobsError):
+    """Raised in the engine, by its progress callback, when the job must stop."""
+
+    type = "stopped"
+    title = "The job must stop"

@@ -1,0 +1,35 @@
+"""Bring the database up to date: ``python -m shared.migrate``."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+from shared.database import Database
+from shared.settings import load_settings
+
+ROOT = Path(__file__).parent.parent
+# Any number; every process that migrates must take the same.
+LOCK = 5_270_140
+
+
+def configure() -> Config:
+    """Return Alembic's configuration."""
+    return Config(ROOT / "alembic.ini", config_args={"here": str(ROOT)})
+
+
+def migrate(database: Database) -> None:
+    """Run the revisions that are missing, in one transaction, one process at a time."""
+    config = configure()
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    with database.writing() as session:
+        connection = session.connection()
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+if __name__ == "__main__":
+    migrate(Database(load_settings().database))

@@ -1,0 +1,130 @@
+"""What is asked about jobs, workers and uploads; nothing here changes a row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from shared.database import now
+from shared.errors import NotFoundError
+from shared.jobs import DeviceClass, Kind, State
+from shared.tables import Artifact, Job, Upload, Worker
+
+BEATS_MISSED_MOST = 3
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs to list; ``None`` means any."""
+
+    state: str | None = None
+    kind: str | None = None
+    device: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def list_conditions(self) -> list[ColumnElement[bool]]:
+        """Write the filter as SQL."""
+        pairs = [
+            (self.state, Job.state == self.state),
+            (self.kind, Job.kind == self.kind),
+            (self.device, Job.device == self.device),
+            (self.created_after, Job.created_at > self.created_after),
+            (self.created_before, Job.created_at < self.created_before),
+        ]
+        conditions = [condition for value, condition in pairs if value is not None]
+        return conditions + [Job.labels[name].as_string() == value for name, value in self.labels.items()]
+
+
+def get_job(session: Session, job_id: str) -> Job:
+    """Return a job.
+
+    Raises
+    ------
+    NotFoundError
+        There is none.
+    """
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFoundError(f"There is no job {job_id}.")
+    return job
+
+
+def list_jobs(session: Session, wanted: JobFilter, limit: int, before: str | None = None) -> Sequence[Job]:
+    """List jobs, newest first.
+
+    Parameters
+    ----------
+    before
+        Only jobs older than this id: the last one of the page before.
+    """
+    conditions = wanted.list_conditions()
+    if before is not None:
+        conditions.append(Job.id < before)
+    return session.scalars(select(Job).where(*conditions).order_by(Job.id.desc()).limit(limit)).all()
+
+
+def list_artifacts(session: Session, job_ids: Sequence[str]) -> dict[str, list[Artifact]]:
+    """List the artifacts of each of some jobs, by name."""
+    found: dict[str, list[Artifact]] = {job_id: [] for job_id in job_ids}
+    if job_ids:
+        statement = select(Artifact).where(Artifact.job_id.in_(job_ids)).order_by(Artifact.name)
+        for artifact in session.scalars(statement):
+            found[artifact.job_id].append(artifact)
+    return found
+
+
+def get_artifact(session: Session, job_id: str, name: str) -> Artifact:
+    """Return an artifact.
+
+    Raises
+    ------
+    NotFoundError
+        There is none of that name.
+    """
+    artifact = session.get(Artifact, (job_id, name))
+    if artifact is None:
+        raise NotFoundError(f"Job {job_id} has no artifact {name!r}.")
+    return artifact
+
+
+def find_queue_position(session: Session, job: Job) -> int | None:
+    """Count the queued jobs of the same kind that go first; ``None`` for a job that is not queued."""
+    if job.state != State.QUEUED:
+        return None
+    first = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
+    same_queue = Job.device.is_not_distinct_from(job.device)
+    statement = select(func.count()).where(Job.state == State.QUEUED, Job.kind == job.kind, same_queue, first)
+    return session.scalar(statement) or 0
+
+
+def find_uploads(session: Session, upload_ids: Sequence[str]) -> dict[str, Upload]:
+    """Return those of some uploads that exist, by id."""
+    if not upload_ids:
+        return {}
+    return {upload.id: upload for upload in session.scalars(select(Upload).where(Upload.id.in_(upload_ids)))}
+
+
+def list_live_workers(session: Session) -> Sequence[Worker]:
+    """List the workers whose last beat is young."""
+    young = Worker.beat_at > now(Worker.beat_interval_s * -BEATS_MISSED_MOST)
+    return session.scalars(select(Worker).where(young).order_by(Worker.name)).all()
+
+
+def choose_device(session: Session, kind: Kind) -> DeviceClass | None:
+    """Return the best class with a live worker for a kind, or ``None`` where no worker is alive."""
+    live = {worker.device for worker in list_live_workers(session) if kind in worker.kinds}
+    return next((device for device in DeviceClass if device in live), None)
+
+
+def count_by_device(session: Session) -> dict[tuple[str, str], int]:
+    """Count the jobs that have not ended by class of device and state."""
+    statement = (
+        select(Job.device, Job.state, func.count())
+        .where(Job.state.in_([State.QUEUED, State.RUNNING]), Job.device.is_not(None))
+        .group_by(Job.device, Job.state)
+    )
+    return {(device or "", state): count for device, state, count in session.execute(statement)}

@@ -1,0 +1,95 @@
+"""The parameters of a musicgen job."""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from shared.schemas.strict import Strict, misfit
+
+DURATION_S = 10.0
+PROMPTS_MOST = 64
+SEED_MOST = 2**63 - 1
+
+
+class Format(StrEnum):
+    """In which format the audio is stored."""
+
+    WAV = "wav"
+    FLAC = "flac"
+    MP3 = "mp3"
+    OGG = "ogg"
+
+
+class Loudness(StrEnum):
+    """How loud the audio is made."""
+
+    NONE = "none"
+    PEAK = "peak"
+    RMS = "rms"
+    LUFS = "lufs"
+
+
+class Precision(StrEnum):
+    """In which numbers the model computes; ``auto`` takes the best of the engine."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+    INT4 = "int4"
+
+
+class AudioPrompt(Strict):
+    """A part of an uploaded clip, to be continued."""
+
+    upload: str
+    start_s: Annotated[float, Field(ge=0)] = 0.0
+    end_s: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _forwards(self) -> Self:
+        if self.end_s is not None and self.end_s <= self.start_s:
+            raise misfit("end_s", f"must come after start_s, {self.start_s:g} s")
+        return self
+
+
+Prompt = Annotated[str, StringConstraints(min_length=1, max_length=4_000, pattern=r"\S")]
+
+
+class MusicgenParams(Strict):
+    """Generate music from text, from audio, from both, or from nothing."""
+
+    model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")] = (
+        "facebook/musicgen-small"
+    )
+    prompts: Annotated[list[Prompt], Field(max_length=PROMPTS_MOST)] = Field(default_factory=list)
+    num_samples: Annotated[int, Field(ge=1, le=64)] = 1
+    audio_prompts: Annotated[list[AudioPrompt], Field(max_length=PROMPTS_MOST)] = Field(default_factory=list)
+    duration_s: Annotated[float, Field(gt=0, le=600)] | None = None
+    max_new_tokens: Annotated[int, Field(ge=1, le=30_000)] | None = None
+    do_sample: bool = True
+    guidance_scale: Annotated[float, Field(ge=1, le=100)] = 3.0
+    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    top_k: Annotated[int, Field(ge=0, le=2_048)] = 250
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    seed: Annotated[int, Field(ge=0, le=SEED_MOST)] | None = None
+    precision: Annotated[Precision, Field(strict=False)] = Precision.AUTO
+    format: Annotated[Format, Field(strict=False)] = Format.WAV
+    loudness: Annotated[Loudness, Field(strict=False)] = Loudness.NONE
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.duration_s is not None and self.max_new_tokens is not None:
+            raise misfit("max_new_tokens", "says the length a second time; give it or duration_s, not both")
+        if self.duration_s is None and self.max_new_tokens is None:
+            # The model is frozen for everyone but its own validator.
+            object.__setattr__(self, "duration_s", DURATION_S)
+        rows = len(self.prompts)
+        if rows and self.audio_prompts and len(self.audio_prompts) != rows:
+            raise misfit(
+                "audio_prompts",
+                f"has {len(self.audio_prompts)} clips for {rows} prompts; give one per prompt",
+            )
+        return self

@@ -1,0 +1,84 @@
+"""A submitted job: what every kind has in common, and the way from a body to typed parameters."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from shared.errors import Problem, RequestInvalidError
+from shared.jobs import AUTO, PRIORITY_MOST, Kind
+from shared.schemas.knn import KnnParams, UploadedDataset
+from shared.schemas.musicgen import MusicgenParams
+from shared.schemas.problems import list_problems
+from shared.schemas.strict import Strict
+
+Params = KnnParams | MusicgenParams
+PARAMS: Final[Mapping[Kind, type[Params]]] = {Kind.KNN: KnnParams, Kind.MUSICGEN: MusicgenParams}
+
+Label = Annotated[str, StringConstraints(max_length=200)]
+LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class Submission(Strict):
+    """A job as a client asks for it; ``params`` are checked by the schema of their kind."""
+
+    kind: Annotated[Kind, Field(strict=False)]
+    params: dict[str, Any] = Field(default_factory=dict)
+    device: Annotated[str, StringConstraints(pattern=f"^({AUTO}|ascend|gpu|cpu)$")] = AUTO
+    priority: Annotated[int, Field(ge=0, le=PRIORITY_MOST)] = 5
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    labels: Annotated[dict[LabelName, Label], Field(max_length=32)] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ParsedSubmission:
+    """A submission whose every part is typed."""
+
+    submission: Submission
+    params: Params
+
+
+def name_uploads(params: Params) -> dict[str, str]:
+    """Return JSON pointer to upload id, of each upload that the parameters name."""
+    if isinstance(params, MusicgenParams):
+        return {f"/params/audio_prompts/{index}/upload": clip.upload for index, clip in enumerate(params.audio_prompts)}
+    if isinstance(params.dataset, UploadedDataset):
+        return {"/params/dataset/upload": params.dataset.upload}
+    return {}
+
+
+def parse_submission(body: object, timeout_most_s: float) -> ParsedSubmission:
+    """Check a submission as far as that goes without its files.
+
+    Parameters
+    ----------
+    body
+        What the JSON text or the form said.
+    timeout_most_s
+        The longest timeout that this instance allows.
+
+    Raises
+    ------
+    RequestInvalidError
+        With every problem in envelope and parameters, each at its field.
+    """
+    problems: list[Problem] = []
+    submission: Submission | None = None
+    try:
+        submission = Submission.model_validate(body)
+    except ValidationError as error:
+        problems += list_problems(error, body)
+    if submission is not None and (submission.timeout_s or 0) > timeout_most_s:
+        problems.append(Problem("/timeout_s", f"is more than the {timeout_most_s:g} s allowed here"))
+    params: Params | None = None
+    if isinstance(body, dict) and body.get("kind") in set(Kind) and isinstance(body.get("params", {}), dict):
+        given = body.get("params", {})
+        try:
+            params = PARAMS[Kind(body["kind"])].model_validate(given)
+        except ValidationError as error:
+            problems += list_problems(error, given, "/params")
+    if problems or submission is None or params is None:
+        raise RequestInvalidError(problems)
+    return ParsedSubmission(submission, params)

@@ -1,0 +1,136 @@
+"""Every setting, read from the environment (``MINDJOBS_…``) and from ``.env``."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import SettingsError
+
+# A Unix socket's path must fit into sockaddr_un.
+SOCKET_PATH_BYTES_MOST = 107
+
+
+class Settings(BaseSettings):
+    """How this instance runs; the defaults make a complete one under ``./var``.
+
+    Durations are in seconds (``_s``), sizes in bytes unless the name says otherwise.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MINDJOBS_", env_file=".env", extra="ignore", frozen=True)
+
+    home: Annotated[Path, AfterValidator(Path.absolute)] = Path("var")
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    database_url: str = ""
+    redis_url: str = ""
+    storage_url: str = ""
+    models_dir: Path | None = None
+
+    lease_s: PositiveFloat = 15.0
+    """How long a job stays with a worker that is not heard of."""
+    beat_s: PositiveFloat = 1.0
+    """How often a running job's worker is heard of, progress and the cancel flag included."""
+    grace_s: PositiveFloat = 4.0
+    """How long an engine may take to stop before its process is killed."""
+    stall_s: PositiveFloat = 600.0
+    """How long an engine may go without progress before its process is killed."""
+    sweep_s: PositiveFloat = 2.0
+    """How often the sweeper looks for lost, late and forgotten jobs."""
+    retry_delay_s: PositiveFloat = 1.0
+    """Pause before the second attempt; doubled for each further one."""
+    retry_delay_most_s: PositiveFloat = 300.0
+    worker_beat_s: PositiveFloat = 5.0
+    """How often a worker says that it is there; it counts as gone after three missed beats."""
+    timeout_s: PositiveFloat = 86_400.0
+    """A job's time from submission to its end, where the job does not say."""
+    timeout_most_s: PositiveFloat = 604_800.0
+    keep_days: PositiveFloat = 30.0
+    """How long ended jobs, their files and unused uploads are kept."""
+
+    upload_bytes_most: PositiveInt = 64 * 2**20
+    body_bytes_most: PositiveInt = 2**20
+    dataset_rows_most: PositiveInt = 200_000
+    dataset_columns_most: PositiveInt = 2_000
+    knn_memory_mb: PositiveInt = 512
+    """Working memory of one KNN search."""
+    cpu_shares: PositiveInt = 1
+    """Into how many ``cpu:N`` devices this machine's cores are divided."""
+    web_processes: PositiveInt = 2
+    web_threads: PositiveInt = 32
+    log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_empty(cls, values: dict[str, object]) -> dict[str, object]:
+        """Take ``MINDJOBS_X=`` as not set, as people expect of an environment file."""
+        return {name: value for name, value in values.items() if value != ""}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.lease_s < 3 * self.beat_s:
+            raise ValueError("MINDJOBS_LEASE_S must be at least three times MINDJOBS_BEAT_S")
+        if self.timeout_s > self.timeout_most_s:
+            raise ValueError("MINDJOBS_TIMEOUT_S must not be above MINDJOBS_TIMEOUT_MOST_S")
+        if self.owns_redis and len(bytes(self.redis_socket)) > SOCKET_PATH_BYTES_MOST:
+            raise ValueError(
+                f"MINDJOBS_HOME is too deep: {self.redis_socket} is over {SOCKET_PATH_BYTES_MOST} bytes, "
+                "too long for a socket; choose a shorter path, or set MINDJOBS_REDIS_URL"
+            )
+        return self
+
+    @property
+    def owns_redis(self) -> bool:
+        """Whether ``make up`` runs a Redis in the state folder."""
+        return not self.redis_url
+
+    @property
+    def redis_socket(self) -> Path:
+        """Socket of the Redis in the state folder."""
+        return self.home / "redis" / "redis.sock"
+
+    @property
+    def redis(self) -> str:
+        """Address of the Redis in use, as redis-py writes it."""
+        return self.redis_url or f"unix://{self.redis_socket}?db=0"
+
+    @property
+    def database(self) -> str:
+        """Address of the database in use, as SQLAlchemy writes it."""
+        return self.database_url or f"sqlite:///{self.home / 'mindjobs.sqlite'}"
+
+    @property
+    def storage(self) -> str:
+        """Address of the folder in which uploads and artifacts lie."""
+        return self.storage_url or f"file://{self.home / 'files'}"
+
+    @property
+    def visibility_timeout_s(self) -> int:
+        """When Redis hands an unacknowledged message out again: above the hard limit."""
+        return int(self.hard_limit_s) + 3_600
+
+    @property
+    def hard_limit_s(self) -> float:
+        """When Celery's parent kills a task's process, should everything within it have failed."""
+        return self.timeout_most_s + 60
+
+
+def load_settings() -> Settings:
+    """Read the settings.
+
+    Raises
+    ------
+    SettingsError
+        Naming each variable that is wrong and why.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"MINDJOBS_{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            if problem["loc"]
+            else problem["msg"].removeprefix("Value error, ")
+            for problem in error.errors()
+        ]
+        raise SettingsError("; ".join(lines)) from error

@@ -1,0 +1,143 @@
+"""The files: uploads and artifacts, each written whole or not at all.
+
+A file is written under a temporary name in its own folder, synced, renamed,
+and its folder synced; only then is it recorded. What a crash leaves behind is
+a temporary file or an unrecorded one, and the sweeper removes both.
+"""
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from shared.errors import SettingsError, TooLargeError
+from shared.ids import make_id
+
+TEMPORARY: Final = ".part-"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Storage:
+    """A folder of files, shared by every process of this instance.
+
+    Parameters
+    ----------
+    url
+        ``file:///…``: a folder on this machine, or one that all machines mount.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "file" or parts.netloc or not parts.path:
+            raise SettingsError(f"MINDJOBS_STORAGE_URL: {url!r} is not known; give file:///an/absolute/folder")
+        self.root = Path(unquote(parts.path))
+
+    def write(self, path: str, chunks: Iterable[bytes], bytes_most: int | None = None) -> Written:
+        """Write a file.
+
+        Parameters
+        ----------
+        path
+            Where, relative to the root; made of our own words and identifiers only.
+        chunks
+            The content.
+        bytes_most
+            Stop and leave nothing when the content turns out longer.
+
+        Raises
+        ------
+        TooLargeError
+            It was longer.
+        """
+        target = self.root / path
+        _make_folder(target.parent)
+        temporary = target.with_name(f"{TEMPORARY}{make_id()}")
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            with temporary.open("wb") as file:
+                for chunk in _limit(chunks, bytes_most):
+                    size += len(chunk)
+                    digest.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+        return Written(path, size, digest.hexdigest())
+
+    def locate(self, path: str) -> Path:
+        """Return where a file lies on this machine."""
+        return self.root / path
+
+    def remove(self, path: str) -> None:
+        """Remove a file or a folder with all that is in it; one that is gone already is fine."""
+        target = self.root / path
+        if target.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+        else:
+            target.unlink(missing_ok=True)
+
+    def list_old_files(self, path: str, older_than_s: float) -> list[Path]:
+        """List every file below a folder that was written longer ago than that."""
+        latest = time.time() - older_than_s
+        return [
+            file for file in sorted((self.root / path).rglob("*")) if file.is_file() and file.stat().st_mtime < latest
+        ]
+
+
+def place_upload(upload_id: str) -> str:
+    """Return where an upload lies."""
+    return f"uploads/{upload_id}"
+
+
+def place_job(job_id: str) -> str:
+    """Return the folder of a job's files, of all its attempts."""
+    return f"jobs/{job_id}"
+
+
+def place_artifact(job_id: str, attempt: int, name: str) -> str:
+    """Return where an artifact lies: in a folder of its attempt, so that a late worker overwrites nothing."""
+    return f"{place_job(job_id)}/{attempt}/{name}"
+
+
+def _limit(chunks: Iterable[bytes], bytes_most: int | None) -> Iterator[bytes]:
+    size = 0
+    for chunk in chunks:
+        size += len(chunk)
+        if bytes_most is not None and size > bytes_most:
+            raise TooLargeError(f"The file is larger than the {bytes_most} bytes allowed; send a smaller one.")
+        yield chunk
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents, each synced into the one above."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,126 @@
+"""From a request to a queued job: schema → row → message."""
+
+import hashlib
+import json
+
+from shared import datasets, queries, transitions
+from shared.database import Database
+from shared.errors import ConflictError, Problem, RequestInvalidError
+from shared.ids import make_id
+from shared.jobs import AUTO, ENDED, DeviceClass, Kind
+from shared.schemas.knn import KnnParams
+from shared.schemas.submission import ParsedSubmission, name_uploads, parse_submission
+from shared.services import Services
+from shared.tables import Job
+
+
+def submit(services: Services, body: object, idempotency_key: str | None = None) -> tuple[Job, bool]:
+    """Queue a job.
+
+    Parameters
+    ----------
+    body
+        What the JSON text or the form said.
+    idempotency_key
+        Makes a repeated request harmless.
+
+    Returns
+    -------
+    job, created
+        The job, and whether this call made it.
+
+    Raises
+    ------
+    RequestInvalidError, IdempotencyError
+        Nothing was queued.
+    """
+    parsed = parse_submission(body, services.settings.timeout_most_s)
+    _check_inputs(services, parsed)
+    return _queue(services, parsed, body, idempotency_key, retry_of=None)
+
+
+def retry(services: Services, job_id: str) -> Job:
+    """Queue a new job with an ended one's parameters.
+
+    Raises
+    ------
+    NotFoundError, ConflictError, RequestInvalidError
+        There is no such job; it has not ended; an upload of it is gone.
+    """
+    with services.database.reading() as session:
+        earlier = queries.get_job(session, job_id)
+    if earlier.state not in ENDED:
+        raise ConflictError(f"Job {job_id} is {earlier.state}; only an ended job can be retried.")
+    body = {
+        "kind": earlier.kind,
+        "params": earlier.params,
+        "device": earlier.wanted_device,
+        "priority": earlier.priority,
+        "timeout_s": (earlier.deadline_at - earlier.created_at).total_seconds(),
+        "max_attempts": earlier.max_attempts,
+        "labels": earlier.labels,
+    }
+    parsed = parse_submission(body, services.settings.timeout_most_s)
+    _check_inputs(services, parsed)
+    job, _ = _queue(services, parsed, body, None, retry_of=job_id)
+    return job
+
+
+def _check_inputs(services: Services, parsed: ParsedSubmission) -> None:
+    """Refuse now what the engine would refuse later, so that nothing is queued that cannot succeed."""
+    named = name_uploads(parsed.params)
+    with services.database.reading() as session:
+        uploads = queries.find_uploads(session, list(named.values()))
+    missing = [
+        Problem(pointer, f"there is no upload {upload_id!r}; send the file to POST /api/v1/uploads first")
+        for pointer, upload_id in named.items()
+        if upload_id not in uploads
+    ]
+    if missing:
+        raise RequestInvalidError(missing)
+    if isinstance(parsed.params, KnnParams):
+        settings = services.settings
+        limits = datasets.Limits(settings.dataset_rows_most, settings.dataset_columns_most)
+        files = {upload.id: services.storage.locate(upload.path) for upload in uploads.values()}
+        datasets.check(parsed.params, datasets.load(parsed.params, files, limits))
+
+
+def _queue(
+    services: Services,
+    parsed: ParsedSubmission,
+    body: object,
+    idempotency_key: str | None,
+    retry_of: str | None,
+) -> tuple[Job, bool]:
+    submission = parsed.submission
+    kind = Kind(submission.kind)
+    job = Job(
+        id=make_id(),
+        kind=kind,
+        state="queued",
+        params=parsed.params.model_dump(mode="json"),
+        labels=submission.labels,
+        priority=submission.priority,
+        wanted_device=submission.device,
+        device=_choose_device(services.database, kind, submission.device),
+        attempt=0,
+        max_attempts=submission.max_attempts,
+        cancel_requested=False,
+        idempotency_key=idempotency_key,
+        request_sha256=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
+        retry_of=retry_of,
+        progress_done=0,
+        progress_total=0,
+    )
+    written, created = transitions.submit(services.database, job, submission.timeout_s or services.settings.timeout_s)
+    if created and written.device is not None:
+        # After the commit: a worker that is quicker than we are must find the row.
+        services.broker.ring(kind, DeviceClass(written.device), written.id)
+    return written, created
+
+
+def _choose_device(database: Database, kind: Kind, wanted: str) -> DeviceClass | None:
+    if wanted != AUTO:
+        return DeviceClass(wanted)
+    with database.reading() as session:
+        return queries.choose_device(session, kind)

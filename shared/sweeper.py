@@ -1,0 +1,110 @@
+"""Puts right what crashes leave behind: ``python -m shared.sweeper``. Any number may run at once.
+
+Every few seconds it times out, takes jobs from lost workers, and rings for
+queued jobs whose bell was lost. Every hour it forgets what is old.
+"""
+
+import logging
+import signal
+import threading
+import time
+
+from redis.exceptions import RedisError
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared import queries, tidying, transitions
+from shared.database import now
+from shared.jobs import AUTO, DeviceClass, Kind, State
+from shared.logs import set_up_logging
+from shared.services import Services
+from shared.settings import load_settings
+from shared.tables import Job, Worker
+
+TIDY_EVERY_S = 3_600.0
+FORGET_WORKERS_AFTER_S = 600.0
+
+logger = logging.getLogger(__name__)
+
+
+def sweep(services: Services) -> None:
+    """Look once for late, lost and forgotten jobs."""
+    settings, database = services.settings, services.database
+    for job in transitions.time_out(database):
+        logger.info("job %s timed out in the queue", job.id)
+    delay = transitions.RetryDelay(settings.retry_delay_s, settings.retry_delay_most_s)
+    for job in transitions.lose_expired(database, delay):
+        logger.warning("job %s lost its worker in attempt %d and is %s", job.id, job.attempt, job.state)
+    with database.writing() as session:
+        session.execute(delete(Worker).where(Worker.beat_at < now(-FORGET_WORKERS_AFTER_S)))
+    _route(services)
+    _ring(services)
+
+
+def _route(services: Services) -> None:
+    """Send the waiting ``auto`` jobs to the class that is best now: theirs may have gone, or had none."""
+    with services.database.reading() as session:
+        best = {kind: queries.choose_device(session, kind) for kind in Kind}
+    for kind, device in best.items():
+        if device is None:
+            continue
+        misrouted = (
+            update(Job)
+            .where(
+                Job.state == State.QUEUED,
+                Job.kind == kind,
+                Job.wanted_device == AUTO,
+                Job.device.is_distinct_from(device),
+            )
+            .values(device=device)
+        )
+        with services.database.writing() as session:
+            session.execute(misrouted, execution_options={"synchronize_session": False})
+
+
+def _ring(services: Services) -> None:
+    """Ring as often as there are jobs that have waited a while and no bell for them."""
+    waiting = (
+        select(Job.kind, Job.device, func.count(), func.min(Job.id))
+        .where(
+            Job.state == State.QUEUED,
+            Job.device.is_not(None),
+            Job.available_at < now(-services.settings.sweep_s / 2),
+        )
+        .group_by(Job.kind, Job.device)
+    )
+    with services.database.reading() as session:
+        rows = session.execute(waiting).all()
+    for kind, device, jobs, oldest in rows:
+        queue = (Kind(kind), DeviceClass(device or ""))
+        missing = jobs - services.broker.count_bells(*queue)
+        if missing > 0:
+            logger.info("ringing %d times for %s on %s", missing, *queue)
+        for _ in range(missing):
+            if not services.broker.ring(*queue, oldest):
+                return
+
+
+def main() -> None:
+    """Sweep until told to stop."""
+    settings = load_settings()
+    set_up_logging(settings.log_level)
+    services = Services.open(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    tidied_at = float("-inf")
+    while not stop.is_set():
+        try:
+            sweep(services)
+            if time.monotonic() - tidied_at > TIDY_EVERY_S:
+                tidying.tidy(services)
+                tidied_at = time.monotonic()
+        except (SQLAlchemyError, RedisError, OSError) as error:
+            logger.warning("sweeping failed, the next round tries again: %s", error)
+        stop.wait(settings.sweep_s)
+    services.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""The tables. The jobs row is the truth about a job; everything else follows from it."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from shared.jobs import EventKind, Kind, State
+
+ID_LENGTH: Final = 36  # a UUID in hexadecimal with its dashes
+NAME_LENGTH: Final = 255
+Json = JSON().with_variant(JSONB(), "postgresql")
+# SQLite numbers rows by itself only where the type is INTEGER.
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment: TIMESTAMP WITH TIME ZONE, or its UTC digits where the database has no time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a moment without a time zone, and write it in UTC."""
+        if value is None:
+            return None
+        moment = value.astimezone(UTC)
+        return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the interface's
+        """Read a moment in UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Table(DeclarativeBase):
+    """The parent of every table; names every constraint, so that migrations can name them too."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def _one_of(column: str, values: type[State | Kind | EventKind]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """Return the options of an index over some of the rows."""
+    return {f"{dialect}_where": text(condition) for dialect in ("sqlite", "postgresql")}
+
+
+class Job(Table):
+    """A job. ``attempt`` is its fence: what an earlier attempt says no longer counts."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16), default=State.QUEUED)
+    params: Mapped[dict[str, Any]] = mapped_column(Json)
+    labels: Mapped[dict[str, str]] = mapped_column(Json, default=dict)
+    priority: Mapped[int] = mapped_column(Integer)
+    wanted_device: Mapped[str] = mapped_column(String(16))
+    """What was asked for: a class, or ``auto``."""
+    device: Mapped[str | None] = mapped_column(String(16))
+    """The class that runs it, or that it was rung for."""
+    engine: Mapped[str | None] = mapped_column(String(32))
+    worker: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    max_attempts: Mapped[int] = mapped_column(Integer)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    idempotency_key: Mapped[str | None] = mapped_column(String(NAME_LENGTH), unique=True)
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    """Of the submission's body, to tell a repeated request from another one."""
+    retry_of: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    available_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """Not before this moment may a worker claim it."""
+    deadline_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    progress_stage: Mapped[str | None] = mapped_column(String(32))
+    progress_done: Mapped[int] = mapped_column(BigInteger, default=0)
+    progress_total: Mapped[int] = mapped_column(BigInteger, default=0)
+    progress_unit: Mapped[str | None] = mapped_column(String(32))
+
+    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error: Mapped[dict[str, str] | None] = mapped_column(Json)
+
+    __table_args__ = (
+        _one_of("state", State),
+        _one_of("kind", Kind),
+        # The claim reads this one in its order; it holds queued jobs only, however many have ended.
+        Index(
+            "ix_jobs_queue",
+            "kind",
+            text("priority DESC"),
+            "id",
+            **_where("state = 'queued'"),
+        ),
+        Index(
+            "ix_jobs_lease",
+            "lease_until",
+            **_where("state = 'running'"),
+        ),
+        Index(
+            "ix_jobs_deadline",
+            "deadline_at",
+            **_where("state IN ('queued', 'running')"),
+        ),
+        Index("ix_jobs_finished", "finished_at"),
+        # The list: newest first, alone or under one filter. Ids rise with time.
+        Index("ix_jobs_state_id", "state", "id"),
+        Index("ix_jobs_kind_id", "kind", "id"),
+        Index("ix_jobs_device_id", "device", "id"),
+    )
+
+
+class JobEvent(Table):
+    """One step in a job's life, written in the transaction that took it."""
+
+    __tablename__ = "job_events"
+
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    kind: Mapped[str] = mapped_column(String(16))
+    data: Mapped[dict[str, Any]] = mapped_column(Json)
+
+    __table_args__ = (_one_of("kind", EventKind), Index("ix_job_events_job_id_id", "job_id", "id"))
+
+
+class Artifact(Table):
+    """A file that a job made, recorded after it lay whole on the disk."""
+
+    __tablename__ = "artifacts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+    path: Mapped[str] = mapped_column(Text)
+    """Within the storage; unique per job and attempt."""
+    media_type: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+
+
+class Upload(Table):
+    """A file that a client sent."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    path: Mapped[str] = mapped_column(Text)
+    filename: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    """What the client called it; shown to people, never used as a path."""
+    media_type: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    __table_args__ = (Index("ix_uploads_created_at", "created_at"),)
+
+
+class Worker(Table):
+    """A worker that said it is there; alive while its beat is young."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+    device: Mapped[str] = mapped_column(String(16))
+    device_index: Mapped[int] = mapped_column(Integer)
+    kinds: Mapped[list[str]] = mapped_column(Json)
+    engines: Mapped[dict[str, str]] = mapped_column(Json)
+    """Kind to the name of the engine that runs it here."""
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    beat_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    beat_interval_s: Mapped[float] = mapped_column(Float)

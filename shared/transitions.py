@@ -1,0 +1,389 @@
+"""Every step of a job, one function each: a compare-and-set with its event, in one transaction.
+
+A step is an UPDATE that names the states it may leave; where another process
+was quicker it changes no row, and the function says so by ``None`` or ``False``.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from shared.database import Database, now
+from shared.errors import ConflictError, IdempotencyError, NotFoundError
+from shared.jobs import AUTO, EDGES, ENDED, DeviceClass, EventKind, Kind, State, delay_retry_s
+from shared.tables import Artifact, Job, JobEvent
+
+SWEEP_BATCH: Final = 200
+_PLAIN: Final = {"synchronize_session": False}
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to one attempt of a job; ``attempt`` is the fence that a later attempt raises."""
+
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a worker learns when it says that it is alive."""
+
+    cancel_requested: bool
+    timed_out: bool
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that lies whole in the storage."""
+
+    name: str
+    path: str
+    media_type: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended: ``state`` with its result and files, or with its error."""
+
+    state: State
+    result: Mapping[str, Any] | None = None
+    error: Mapping[str, str] | None = None
+    files: tuple[StoredFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class RetryDelay:
+    """How long a lost job waits before its next attempt."""
+
+    first_s: float
+    most_s: float
+
+
+def make_error(error_type: str, title: str, detail: str) -> dict[str, str]:
+    """Make a job's ``error``."""
+    return {"type": error_type, "title": title, "detail": detail}
+
+
+CANCELLED: Final = Ending(
+    State.CANCELLED, error=make_error("cancelled", "The job was cancelled", "Somebody asked for it.")
+)
+TIMED_OUT: Final = Ending(
+    State.FAILED,
+    error=make_error(
+        "timeout",
+        "The job took too long",
+        "It had not ended when its timeout_s had passed since its submission; give it more time or make it smaller.",
+    ),
+)
+WORKER_LOST: Final = Ending(
+    State.FAILED,
+    error=make_error(
+        "worker-lost",
+        "The job's workers were lost",
+        "Every attempt ended with its worker gone, which often means too little memory; make the job smaller, "
+        "or retry it.",
+    ),
+)
+
+
+def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
+    """Write a new job as queued.
+
+    Returns
+    -------
+    job, created
+        The job, and whether this call made it; not, if its idempotency key had come with the same body before.
+
+    Raises
+    ------
+    IdempotencyError
+        The key had come with another body.
+    """
+    columns = {
+        column.key: value for column in Job.__mapper__.column_attrs if (value := getattr(job, column.key)) is not None
+    }
+    moments = {"created_at": now(), "available_at": now(), "deadline_at": now(timeout_s)}
+    try:
+        with database.writing() as session:
+            statement = insert(Job).values(**columns, **moments).returning(Job)
+            written = session.scalars(statement).one()
+            _record_states(session, [written])
+            return written, True
+    except IntegrityError:
+        if job.idempotency_key is None:
+            raise
+        with database.reading() as session:
+            earlier = session.scalars(select(Job).where(Job.idempotency_key == job.idempotency_key)).one_or_none()
+    if earlier is None or earlier.request_sha256 != job.request_sha256:
+        raise IdempotencyError(
+            f"Idempotency-Key {job.idempotency_key!r} came before with another body; use a new key for a new request."
+        )
+    return earlier, False
+
+
+def claim(  # noqa: PLR0913 - who claims what, and for how long
+    database: Database, *, kind: Kind, device: DeviceClass, worker: str, engine: str | None, lease_s: float
+) -> Job | None:
+    """Take the best queued job of a kind: highest priority first, then the oldest.
+
+    Returns
+    -------
+    The job, running under a lease of ``lease_s``; ``None`` where none waits.
+    """
+    best = (
+        select(Job.id)
+        .where(
+            Job.state == State.QUEUED,
+            Job.kind == kind,
+            Job.wanted_device.in_([AUTO, device]),
+            Job.available_at <= now(),
+            Job.deadline_at > now(),
+        )
+        .order_by(Job.priority.desc(), Job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    with database.writing() as session:
+        claimed = _move(
+            session,
+            State.RUNNING,
+            Job.id == best,
+            attempt=Job.attempt + 1,
+            worker=worker,
+            engine=engine,
+            device=device,
+            started_at=now(),
+            lease_until=now(lease_s),
+            progress_stage=None,
+            progress_done=0,
+            progress_total=0,
+            progress_unit=None,
+        )
+        return claimed[0] if claimed else None
+
+
+def beat(database: Database, lease: Lease, progress: Progress | None, lease_s: float) -> Beat | None:
+    """Prolong a lease, write the progress, and learn whether to stop, in one statement.
+
+    Parameters
+    ----------
+    progress
+        What is new since the last beat, or ``None``.
+
+    Returns
+    -------
+    What the worker must know; ``None`` where the lease is no longer its own.
+    """
+    values: dict[str, Any] = {"lease_until": now(lease_s)}
+    if progress is not None:
+        values |= {f"progress_{name}": value for name, value in asdict(progress).items()}
+    statement = (
+        update(Job)
+        .where(*_hold(lease))
+        .values(**values)
+        .returning(Job.cancel_requested, (Job.deadline_at <= now()).label("timed_out"))
+    )
+    with database.writing() as session:
+        row = session.execute(statement, execution_options=_PLAIN).one_or_none()
+        if row is None:
+            return None
+        if progress is not None:
+            _record(session, EventKind.PROGRESS, [(lease.job_id, asdict(progress))])
+        return Beat(cancel_requested=row.cancel_requested, timed_out=bool(row.timed_out))
+
+
+def finish(database: Database, lease: Lease, ending: Ending) -> bool:
+    """End an attempt, unless the job is another attempt's by now.
+
+    Returns
+    -------
+    Whether the ending counted.
+    """
+    with database.writing() as session:
+        return bool(_end(session, ending, *_hold(lease)))
+
+
+def cancel(database: Database, job_id: str) -> Job:
+    """Cancel a queued job at once; ask a running one to stop.
+
+    Raises
+    ------
+    NotFoundError, ConflictError
+        There is no such job; it has ended.
+    """
+    with database.writing() as session:
+        cancelled = _end(session, CANCELLED, Job.id == job_id, Job.state == State.QUEUED)
+        if cancelled:
+            return cancelled[0]
+        asked = session.scalars(
+            update(Job)
+            .where(Job.id == job_id, Job.state == State.RUNNING)
+            .values(cancel_requested=True)
+            .returning(Job),
+            execution_options=_PLAIN,
+        ).one_or_none()
+        if asked is not None:
+            _record_states(session, [asked])
+            return asked
+        ended = _get(session, job_id)
+        raise ConflictError(f"Job {job_id} has {ended.state} and can no longer be cancelled.")
+
+
+def release(database: Database, worker: str) -> list[Job]:
+    """Queue again what a worker was running when it was told to go; the attempt counts, but never fails the job."""
+    with database.writing() as session:
+        return _move(session, State.QUEUED, Job.worker == worker, Job.state == State.RUNNING, **_unleased())
+
+
+def lose(database: Database, lease: Lease, delay: RetryDelay) -> bool:
+    """Give up an attempt that its worker knows to be dead."""
+    with database.writing() as session:
+        return bool(_lose(session, list(session.scalars(select(Job).where(*_hold(lease)))), delay))
+
+
+def lose_expired(database: Database, delay: RetryDelay) -> list[Job]:
+    """Take the jobs whose lease has run out away from their workers: queued again, or failed after the last attempt."""
+    with database.writing() as session:
+        expired = session.scalars(
+            select(Job)
+            .where(Job.state == State.RUNNING, Job.lease_until < now())
+            .limit(SWEEP_BATCH)
+            .with_for_update(skip_locked=True)
+        ).all()
+        return _lose(session, expired, delay)
+
+
+def time_out(database: Database) -> list[Job]:
+    """Fail the queued jobs whose deadline has passed; a running one is stopped by its worker's beat."""
+    late = (
+        select(Job.id)
+        .where(Job.state == State.QUEUED, Job.deadline_at < now())
+        .limit(SWEEP_BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    with database.writing() as session:
+        return _end(session, TIMED_OUT, Job.id.in_(late.scalar_subquery()), Job.state == State.QUEUED)
+
+
+def remove(database: Database, job_id: str) -> None:
+    """Forget an ended job; its files are the caller's to remove.
+
+    Raises
+    ------
+    NotFoundError, ConflictError
+        There is no such job; it has not ended.
+    """
+    with database.writing() as session:
+        statement = delete(Job).where(Job.id == job_id, Job.state.in_(ENDED)).returning(Job.id)
+        if session.execute(statement, execution_options=_PLAIN).one_or_none() is None:
+            job = _get(session, job_id)
+            raise ConflictError(f"Job {job_id} is {job.state}; cancel it before you delete it.")
+
+
+def _hold(lease: Lease) -> tuple[ColumnElement[bool], ...]:
+    return (Job.id == lease.job_id, Job.attempt == lease.attempt, Job.state == State.RUNNING)
+
+
+def _get(session: Session, job_id: str) -> Job:
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFoundError(f"There is no job {job_id}.")
+    return job
+
+
+def _move(session: Session, to: State, *condition: ColumnElement[bool], **values: Any) -> list[Job]:  # noqa: ANN401 - columns of any type
+    """Take one edge of the state machine, for each row that meets the condition."""
+    sources = [state for state, targets in EDGES.items() if to in targets]
+    statement = update(Job).where(Job.state.in_(sources), *condition).values(state=to, **values).returning(Job)
+    moved = list(session.scalars(statement, execution_options=_PLAIN | {"populate_existing": True}))
+    _record_states(session, moved)
+    return moved
+
+
+def _end(session: Session, ending: Ending, *condition: ColumnElement[bool]) -> list[Job]:
+    """Move to an end state with everything that belongs to it."""
+    ended = _move(
+        session,
+        ending.state,
+        *condition,
+        result=ending.result,
+        error=ending.error,
+        finished_at=now(),
+        lease_until=None,
+        **({"progress_done": Job.progress_total} if ending.state is State.SUCCEEDED else {}),
+    )
+    for job in ended:
+        if ending.files:
+            session.execute(insert(Artifact), [{"job_id": job.id} | asdict(file) for file in ending.files])
+            _record(session, EventKind.ARTIFACT, [(job.id, _describe(file)) for file in ending.files])
+    return ended
+
+
+def _lose(session: Session, jobs: Iterable[Job], delay: RetryDelay) -> list[Job]:
+    lost: list[Job] = []
+    for job in jobs:
+        hold = _hold(Lease(job.id, job.attempt))
+        if job.cancel_requested:
+            lost += _end(session, CANCELLED, *hold)
+        elif job.attempt >= job.max_attempts:
+            lost += _end(session, WORKER_LOST, *hold)
+        else:
+            pause_s = delay_retry_s(job.attempt, delay.first_s, delay.most_s)
+            lost += _move(session, State.QUEUED, *hold, **_unleased(pause_s))
+    return lost
+
+
+def _unleased(pause_s: float = 0.0) -> dict[str, Any]:
+    """Return the columns of a job that goes back to the queue."""
+    return {"lease_until": None, "worker": None, "started_at": None, "available_at": now(pause_s)}
+
+
+def _describe(file: StoredFile) -> dict[str, Any]:
+    return {"name": file.name, "media_type": file.media_type, "bytes": file.bytes, "sha256": file.sha256}
+
+
+def _record_states(session: Session, jobs: Iterable[Job]) -> None:
+    _record(
+        session,
+        EventKind.STATE,
+        [
+            (
+                job.id,
+                {
+                    "state": job.state,
+                    "attempt": job.attempt,
+                    "worker": job.worker,
+                    "cancel_requested": job.cancel_requested,
+                    "error": job.error,
+                },
+            )
+            for job in jobs
+        ],
+    )
+
+
+def _record(session: Session, kind: EventKind, events: list[tuple[str, dict[str, Any]]]) -> None:
+    if events:
+        session.execute(
+            insert(JobEvent).values(
+                [{"job_id": job_id, "at": now(), "kind": kind, "data": data} for job_id, data in events]
+            )
+        )

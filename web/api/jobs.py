@@ -1,0 +1,120 @@
+"""Jobs: submit, read, list, cancel, retry, delete, and their files."""
+
+from flask import Response, jsonify, make_response, request, send_file, url_for
+
+from shared import queries, submission, tidying, transitions
+from shared.errors import NotFoundError
+from shared.ids import is_id
+from web.api import blueprint
+from web.context import get_services
+from web.documents import JobView, view_job, write_jobs
+from web.requests import read_idempotency_key, read_json, read_list_query, read_wait_s
+from web.waiting import wait_for
+
+POLL_AFTER_S = "1"
+
+
+@blueprint.post("/jobs")
+def submit_job() -> Response:
+    """Queue a job, and wait for its end if the client prefers."""
+    services = get_services()
+    job, created = submission.submit(services, read_json(), read_idempotency_key())
+    wait_s = read_wait_s()
+    view = wait_for(services, job.id, wait_s, lambda view: view.ended)
+    return _answer(view, 202 if created else 200, wait_s)
+
+
+@blueprint.get("/jobs/<job_id>")
+def get_job(job_id: str) -> Response:
+    """Show a job; with ``Prefer: wait``, when something has changed since the client's copy, or since now."""
+    services = get_services()
+    wait_s = read_wait_s()
+    with services.database.reading() as session:
+        now = view_job(session, _check_id(job_id))
+    known = request.if_none_match
+    if wait_s and (not known or known.contains(now.etag)):
+        now = wait_for(services, job_id, wait_s, lambda view: view.etag != now.etag)
+    response = _answer(now, 200, wait_s)
+    response.make_conditional(request)
+    return response
+
+
+@blueprint.get("/jobs")
+def list_jobs() -> Response:
+    """List jobs, newest first."""
+    wanted, limit, cursor = read_list_query()
+    with get_services().database.reading() as session:
+        jobs = queries.list_jobs(session, wanted, limit + 1, cursor)
+        page = jobs[:limit]
+        documents = write_jobs(session, page)
+    return jsonify(jobs=documents, next_cursor=page[-1].id if len(jobs) > limit else None)
+
+
+@blueprint.post("/jobs/<job_id>/cancel")
+def cancel_job(job_id: str) -> Response:
+    """Cancel a queued job at once; ask a running one to stop."""
+    services = get_services()
+    transitions.cancel(services.database, _check_id(job_id))
+    return _show(job_id, 202)
+
+
+@blueprint.post("/jobs/<job_id>/retry")
+def retry_job(job_id: str) -> Response:
+    """Queue a new job with an ended one's parameters."""
+    job = submission.retry(get_services(), _check_id(job_id))
+    return _show(job.id, 202)
+
+
+@blueprint.delete("/jobs/<job_id>")
+def delete_job(job_id: str) -> tuple[str, int]:
+    """Forget an ended job and its files."""
+    services = get_services()
+    transitions.remove(services.database, _check_id(job_id))
+    tidying.remove_files(services, job_id)
+    return "", 204
+
+
+@blueprint.get("/jobs/<job_id>/artifacts/<name>")
+def get_artifact(job_id: str, name: str) -> Response:
+    """Send a file, whole or the ranges asked for."""
+    services = get_services()
+    with services.database.reading() as session:
+        artifact = queries.get_artifact(session, _check_id(job_id), name)
+    path = services.storage.locate(artifact.path)
+    if not path.is_file():
+        raise NotFoundError(f"The file {name!r} of job {job_id} is gone; retry the job to make it anew.")
+    response = send_file(
+        path,
+        mimetype=artifact.media_type,
+        etag=artifact.sha256,
+        as_attachment=request.args.get("download") == "1",
+        download_name=name,
+        conditional=True,
+        max_age=0,
+    )
+    # An SVG is a document that can carry scripts; ours carry none, and this keeps it so.
+    response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    return response
+
+
+def _check_id(job_id: str) -> str:
+    if not is_id(job_id):
+        raise NotFoundError(f"There is no job {job_id!r}.")
+    return job_id
+
+
+def _show(job_id: str, status: int) -> Response:
+    with get_services().database.reading() as session:
+        return _answer(view_job(session, job_id), status)
+
+
+def _answer(view: JobView, status: int, waited_s: int = 0) -> Response:
+    response = make_response(jsonify(view.document), status)
+    response.set_etag(view.etag)
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Location"] = url_for("api.get_job", job_id=view.document["id"])
+    if not view.ended:
+        response.headers["Retry-After"] = POLL_AFTER_S
+    if waited_s:
+        response.headers["Preference-Applied"] = f"wait={waited_s}"
+    return response

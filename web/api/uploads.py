@@ -1,0 +1,79 @@
+"""Uploads: files for jobs to read."""
+
+import re
+from collections.abc import Iterator
+from typing import IO, Final
+
+from flask import Response, jsonify, request
+from sqlalchemy import insert
+
+from shared.database import now
+from shared.errors import RequestInvalidError
+from shared.ids import make_id
+from shared.services import Services
+from shared.storage import place_upload
+from shared.tables import NAME_LENGTH, Upload
+from web.api import blueprint
+from web.context import get_services
+from web.documents import write_upload
+
+CHUNK_BYTES: Final = 2**18
+# What the parts of a multipart body need beside the file.
+MULTIPART_BYTES: Final = 2**16
+_MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
+
+
+@blueprint.post("/uploads")
+def store_upload() -> tuple[Response, int]:
+    """Store one file: the multipart field ``file``, or the body itself."""
+    services = get_services()
+    request.max_content_length = services.settings.upload_bytes_most + MULTIPART_BYTES
+    if request.mimetype != "multipart/form-data":
+        return jsonify(write_upload(store(services, request.stream, None, request.mimetype))), 201
+    files = request.files.getlist("file")
+    if len(files) != 1 or len(list(request.files.values())) != 1:
+        raise RequestInvalidError.at("/file", f"send one file in the field file; there are {len(files)}")
+    stored = store(services, files[0].stream, files[0].filename, files[0].mimetype)
+    return jsonify(write_upload(stored)), 201
+
+
+def store(services: Services, stream: IO[bytes], filename: str | None, media_type: str) -> Upload:
+    """Store a file under an identifier of our own.
+
+    Raises
+    ------
+    RequestInvalidError, TooLargeError
+        It is empty, its name is a path, or it is over the limit; nothing is kept.
+    """
+    name = _check_filename(filename)
+    upload_id = make_id()
+    written = services.storage.write(place_upload(upload_id), _read(stream), services.settings.upload_bytes_most)
+    if not written.bytes:
+        services.storage.remove(written.path)
+        raise RequestInvalidError.at("/file", "is empty; send a file with something in it")
+    row = insert(Upload).values(
+        id=upload_id,
+        path=written.path,
+        filename=name,
+        media_type=media_type if _MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream",
+        bytes=written.bytes,
+        sha256=written.sha256,
+        created_at=now(),
+    )
+    with services.database.writing() as session:
+        return session.scalars(row.returning(Upload)).one()
+
+
+def _read(stream: IO[bytes]) -> Iterator[bytes]:
+    while chunk := stream.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _check_filename(filename: str | None) -> str | None:
+    if not filename:
+        return None
+    if re.search(r"[/\\\x00-\x1f\x7f]", filename) or filename in {".", ".."}:
+        raise RequestInvalidError.at("/file", "its name is a path or has control characters; send a plain file name")
+    if len(filename) > NAME_LENGTH:
+        raise RequestInvalidError.at("/file", f"its name is longer than {NAME_LENGTH} characters; shorten it")
+    return filename

@@ -1,0 +1,126 @@
+"""Rows as the API shows them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from flask import json, url_for
+from sqlalchemy.orm import Session
+
+from shared import queries
+from shared.jobs import ENDED, State
+from shared.tables import Artifact, Job, Upload
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job at one moment.
+
+    Parameters
+    ----------
+    document
+        As the API shows it.
+    etag
+        Changes whenever something of the job does; the estimate of its end alone is no change.
+    """
+
+    document: Document
+    etag: str
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.document["state"] in ENDED
+
+
+def view_job(session: Session, job_id: str) -> JobView:
+    """Read a job.
+
+    Raises
+    ------
+    NotFoundError
+        There is none.
+    """
+    job = queries.get_job(session, job_id)
+    document = write_job(job, queries.list_artifacts(session, [job_id])[job_id])
+    document["queue_position"] = queries.find_queue_position(session, job)
+    lasting = {name: value for name, value in document.items() if name != "eta_s"}
+    return JobView(document, sha256(json.dumps(lasting).encode()).hexdigest()[:32])
+
+
+def write_jobs(session: Session, jobs: Sequence[Job]) -> list[Document]:
+    """Write a page of the list."""
+    artifacts = queries.list_artifacts(session, [job.id for job in jobs])
+    documents = [write_job(job, artifacts[job.id]) for job in jobs]
+    for job, document in zip(jobs, documents, strict=True):
+        document["queue_position"] = queries.find_queue_position(session, job)
+    return documents
+
+
+def write_job(job: Job, artifacts: Sequence[Artifact]) -> Document:
+    """Write one job; its place in the queue is the caller's to add, since only a database knows it."""
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "state": job.state,
+        "device": job.device or job.wanted_device,
+        "engine": job.engine,
+        "params": job.params,
+        "labels": job.labels,
+        "priority": job.priority,
+        "progress": {
+            "done": job.progress_done,
+            "total": job.progress_total,
+            "unit": job.progress_unit,
+            "stage": job.progress_stage,
+        },
+        "queue_position": None,
+        "eta_s": _estimate_s(job),
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "cancel_requested": job.cancel_requested,
+        "worker": job.worker,
+        "created_at": _write_moment(job.created_at),
+        "started_at": _write_moment(job.started_at),
+        "finished_at": _write_moment(job.finished_at),
+        "result": job.result,
+        "error": job.error,
+        "retry_of": job.retry_of,
+        "artifacts": [
+            {
+                "name": artifact.name,
+                "media_type": artifact.media_type,
+                "bytes": artifact.bytes,
+                "sha256": artifact.sha256,
+                "url": url_for("api.get_artifact", job_id=job.id, name=artifact.name),
+            }
+            for artifact in artifacts
+        ],
+    }
+
+
+def write_upload(upload: Upload) -> Document:
+    """Write an upload."""
+    return {
+        "id": upload.id,
+        "bytes": upload.bytes,
+        "sha256": upload.sha256,
+        "media_type": upload.media_type,
+        "filename": upload.filename,
+    }
+
+
+def _estimate_s(job: Job) -> float | None:
+    """Estimate the time to the end, at the pace so far."""
+    if job.state != State.RUNNING or job.started_at is None or not 0 < job.progress_done <= job.progress_total:
+        return None
+    elapsed_s = (datetime.now(UTC) - job.started_at).total_seconds()
+    return round(max(0.0, elapsed_s * (job.progress_total / job.progress_done - 1)), 1)
+
+
+def _write_moment(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None

@@ -1,0 +1,75 @@
+"""Every error as an answer: problem+json (RFC 9457) for programs, a page for people."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, g, json, render_template, request
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from werkzeug.exceptions import HTTPException
+
+from shared.errors import MindjobsError, RequestInvalidError
+
+logger = logging.getLogger(__name__)
+
+
+def add_to(app: Flask) -> None:
+    """Answer the errors of HTTP, of our own tree, of the database, and those that nobody foresaw."""
+    app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(MindjobsError, _answer_own)
+    app.register_error_handler(SQLAlchemyError, _answer_database)
+    app.register_error_handler(Exception, _answer_unforeseen)
+
+
+def _answer_http(error: HTTPException) -> Response | HTTPException:
+    if error.code is None or error.code < HTTPStatus.BAD_REQUEST:  # a redirect
+        return error
+    status = HTTPStatus(error.code)
+    details = {
+        HTTPStatus.NOT_FOUND: "There is nothing at this address.",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"The body is larger than the {request.max_content_length} bytes allowed.",
+    }
+    error_type = status.phrase.lower().replace(" ", "-")
+    response = _answer(status, error_type, status.phrase, details.get(status, error.description or status.phrase))
+    response.headers.extend({name: value for name, value in error.get_headers() if name not in response.headers})
+    return response
+
+
+def _answer_own(error: MindjobsError) -> Response:
+    extra: dict[str, Any] = {}
+    if isinstance(error, RequestInvalidError):
+        extra["errors"] = [{"pointer": problem.pointer, "detail": problem.detail} for problem in error.problems]
+    return _answer(error.status, error.type, error.title, error.detail, **extra)
+
+
+def _answer_database(error: SQLAlchemyError) -> Response:
+    unreachable = isinstance(error, PoolTimeoutError) or (isinstance(error, DBAPIError) and _is_operational(error))
+    if not unreachable:
+        return _answer_unforeseen(error)
+    logger.warning("the database does not answer: %s", error)
+    response = _answer(503, "database-unavailable", "The database does not answer", "Try again in a few seconds.")
+    response.headers["Retry-After"] = "5"
+    return response
+
+
+def _is_operational(error: DBAPIError) -> bool:
+    return type(error.orig).__name__ == "OperationalError" or error.connection_invalidated
+
+
+def _answer_unforeseen(error: Exception) -> Response:
+    logger.error("request %s failed", g.get("request_id"), exc_info=error)
+    return _answer(
+        500,
+        "internal-error",
+        "Something went wrong in the service",
+        f"It is in the log, under request {g.get('request_id')}.",
+    )
+
+
+def _answer(status: int, error_type: str, title: str, detail: str, **extra: Any) -> Response:  # noqa: ANN401 - JSON
+    if request.path.startswith("/api/") or request.accept_mimetypes.best != "text/html":
+        body = {"type": error_type, "title": title, "status": int(status), "detail": detail, **extra}
+        return Response(json.dumps(body), int(status), content_type="application/problem+json")
+    page = render_template("pages/error.html", status=int(status), title=title, detail=detail)
+    return Response(page, int(status), content_type="text/html; charset=utf-8")

@@ -1,0 +1,107 @@
+"""What every request has: an identifier, and a body that can be read or a clear answer why not."""
+
+import re
+from typing import Annotated, Any, Final
+
+from flask import Flask, Response, g, request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from werkzeug.exceptions import BadRequest
+
+from shared.errors import RequestInvalidError, RequestMalformedError
+from shared.ids import is_id, make_id
+from shared.jobs import DeviceClass, Kind, State
+from shared.queries import JobFilter
+from shared.schemas.problems import list_problems
+
+WAIT_MOST_S: Final = 60
+IDEMPOTENCY_KEY_LENGTH_MOST: Final = 255
+_REQUEST_ID: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
+_WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
+_LABEL: Final = "label."
+
+
+def add_to(app: Flask) -> None:
+    """Give every request an identifier, the client's own if it sent one, and every response the same."""
+
+    @app.before_request
+    def name_request() -> None:
+        given = request.headers.get("X-Request-ID", "")
+        g.request_id = given if _REQUEST_ID.fullmatch(given) else make_id()
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        response.headers["X-Request-ID"] = g.request_id
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        return response
+
+
+def read_json() -> Any:  # noqa: ANN401 - JSON is anything
+    """Return the body.
+
+    Raises
+    ------
+    RequestMalformedError
+        It is not JSON.
+    """
+    try:
+        return request.get_json(force=True)
+    except BadRequest as error:
+        raise RequestMalformedError(
+            'The body is not JSON in UTF-8; send an object such as {"kind": "knn", "params": {}}.'
+        ) from error
+
+
+def read_idempotency_key() -> str | None:
+    """Return the header ``Idempotency-Key``.
+
+    Raises
+    ------
+    RequestMalformedError
+        It is empty or too long.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not 0 < len(key) <= IDEMPOTENCY_KEY_LENGTH_MOST:
+        raise RequestMalformedError(
+            f"The header Idempotency-Key has {len(key)} characters; give 1 to {IDEMPOTENCY_KEY_LENGTH_MOST}."
+        )
+    return key
+
+
+def read_wait_s() -> int:
+    """Return how long the client would wait, by ``Prefer: wait=N`` (RFC 7240); 0 without it."""
+    found = _WAIT.search(",".join(request.headers.getlist("Prefer")))
+    return min(int(found[1]), WAIT_MOST_S) if found else 0
+
+
+class _ListQuery(BaseModel):
+    """The query of ``GET /jobs``; query strings are text, so numbers are read from it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: State | None = None
+    kind: Kind | None = None
+    device: DeviceClass | None = None
+    created_after: AwareDatetime | None = None
+    created_before: AwareDatetime | None = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+    cursor: str | None = None
+
+
+def read_list_query() -> tuple[JobFilter, int, str | None]:
+    """Return which jobs to list, how many, and before which one.
+
+    Raises
+    ------
+    RequestInvalidError
+        Naming each parameter that is wrong.
+    """
+    given = request.args.to_dict()
+    labels = {name.removeprefix(_LABEL): given.pop(name) for name in list(given) if name.startswith(_LABEL)}
+    try:
+        query = _ListQuery.model_validate(given)
+    except ValidationError as error:
+        raise RequestInvalidError(list_problems(error, given)) from error
+    if query.cursor is not None and not is_id(query.cursor):
+        raise RequestInvalidError.at("/cursor", "is not a cursor; give the next_cursor of the page before")
+    wanted = JobFilter(query.state, query.kind, query.device, labels, query.created_after, query.created_before)
+    return wanted, query.limit, query.cursor

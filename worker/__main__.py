@@ -1,0 +1,113 @@
+"""Start a worker: ``python -m worker --device cpu:0 --kinds knn,musicgen``."""
+
+import argparse
+import logging
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Sequence
+
+from celery.platforms import SecurityWarning
+
+from shared.errors import MindjobsError
+from shared.jobs import Kind, name_queue
+from shared.logs import set_up_logging
+from shared.presence import Presence
+from shared.services import Services
+from shared.settings import load_settings
+from worker import devices, registry
+from worker.devices import Device
+from worker.tasks import make_app
+
+logger = logging.getLogger(__name__)
+
+
+def parse_kinds(text: str) -> list[Kind]:
+    """Read ``knn,musicgen``.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        With what would be right.
+    """
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in set(Kind)]
+    if unknown or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r}: give each kind once, of {', '.join(Kind)}")
+    return [Kind(name) for name in names]
+
+
+def parse_device(text: str) -> Device:
+    """Read ``cpu:0`` for argparse."""
+    try:
+        return Device.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description="Run jobs on one device.")
+    parser.add_argument("--device", type=parse_device, required=True, help="cpu:N, gpu:N or ascend:N")
+    parser.add_argument("--kinds", type=parse_kinds, required=True, help="what to run, separated by commas")
+    return parser
+
+
+def list_queues(device: Device, kinds: Sequence[Kind]) -> list[str]:
+    """List the queues that a worker listens to; all workers of one class share them."""
+    return [name_queue(kind, device.device_class) for kind in kinds]
+
+
+def run(device: Device, kinds: list[Kind]) -> int:
+    """Work until told to stop: SIGTERM finishes the running job first, SIGQUIT hands it back.
+
+    Returns
+    -------
+    The exit status.
+    """
+    settings = load_settings()
+    set_up_logging(settings.log_level)
+    devices.pin_process(device, settings.cpu_shares)
+    devices.probe(device)
+    name = f"{device}/{'+'.join(kinds)}@{socket.gethostname()}:{os.getpid()}"
+    services = Services.open(settings)
+    # Celery warns root of pickled messages; ours are JSON with an identifier in them.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    app = make_app(settings, device, kinds, name)
+    presence = Presence(
+        services.database,
+        name=name,
+        device=device.device_class,
+        device_index=device.index,
+        kinds=kinds,
+        engines={kind: registry.ENGINES[kind] for kind in kinds if kind in registry.ENGINES},
+        beat_interval_s=settings.worker_beat_s,
+    )
+    with presence:
+        worker = app.Worker(
+            hostname=name,
+            queues=list_queues(device, kinds),
+            pool="prefork",
+            concurrency=1,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            quiet=True,
+        )
+        worker.start()
+    services.close()
+    return int(worker.exitcode or 0)
+
+
+def main() -> None:
+    """Parse, run, and say plainly what stops the start."""
+    arguments = make_parser().parse_args()
+    try:
+        sys.exit(run(arguments.device, arguments.kinds))
+    except MindjobsError as error:
+        sys.exit(f"mindjobs worker: {error.title}: {error.detail}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Keeps a running job's lease while its engine computes, and stops the engine when it must stop."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from enum import Enum, auto
+from types import TracebackType
+from typing import Final, Self
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared import transitions
+from shared.database import Database
+from shared.errors import JobStoppedError
+from shared.settings import Settings
+from shared.transitions import Ending, Lease, Progress, RetryDelay
+
+logger = logging.getLogger(__name__)
+
+
+class Stop(Enum):
+    """Why an engine must stop."""
+
+    CANCELLED = auto()
+    TIMED_OUT = auto()
+    LOST = auto()  # the lease is another attempt's, or nobody's; what this one makes is discarded
+
+
+ENDINGS: Final = {Stop.CANCELLED: transitions.CANCELLED, Stop.TIMED_OUT: transitions.TIMED_OUT}
+
+
+class LeaseKeeper:
+    """Beats in a thread while the block runs, so that the lease holds while native code computes.
+
+    The thread also ends what cannot end itself: an engine that does not stop
+    when told to, one that makes no progress any more, and one whose parent is
+    gone. It kills this process then; Celery's parent starts another.
+    """
+
+    def __init__(self, database: Database, lease: Lease, settings: Settings) -> None:
+        self._database = database
+        self._lease = lease
+        self._settings = settings
+        self._parent = os.getppid()
+        self._progress: Progress | None = None
+        self._written: Progress | None = None
+        self._moved_at = time.monotonic()
+        self._held_until = self._moved_at + settings.lease_s
+        self._stop: Stop | None = None
+        self._stopped_at = 0.0
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin to beat."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the beating."""
+        self._left.set()
+        self._thread.join()
+
+    def report(self, *, stage: str, done: int, total: int, unit: str) -> None:
+        """Take the engine's progress; see ``worker.engines.contract.Report``."""
+        self._progress = Progress(stage, done, total, unit)
+        self._moved_at = time.monotonic()
+        if self._stop is not None:
+            raise JobStoppedError(f"The job must stop: {self._stop.name.lower()}.")
+
+    @property
+    def ending(self) -> Ending | None:
+        """How a stopped job ends; ``None`` where it is no longer ours to end."""
+        return ENDINGS.get(self._stop) if self._stop is not None else None
+
+    def _keep(self) -> None:
+        while not self._left.wait(self._settings.beat_s):
+            if os.getppid() != self._parent:
+                logger.error("the worker of job %s is gone; its next attempt is another worker's", self._lease.job_id)
+                _die()
+            if self._stop is None:
+                self._beat()
+                self._watch_progress()
+            elif time.monotonic() - self._stopped_at > self._settings.grace_s:
+                self._end_by_force(self._stop)
+
+    def _beat(self) -> None:
+        progress = self._progress
+        try:
+            news = progress if progress != self._written else None
+            answer = transitions.beat(self._database, self._lease, news, self._settings.lease_s)
+        except SQLAlchemyError as error:
+            logger.warning("job %s: no beat, the database does not answer: %s", self._lease.job_id, error)
+            if time.monotonic() > self._held_until:
+                self._tell(Stop.LOST)
+            return
+        if answer is None:
+            self._tell(Stop.LOST)
+            return
+        self._written = progress
+        self._held_until = time.monotonic() + self._settings.lease_s
+        if answer.cancel_requested:
+            self._tell(Stop.CANCELLED)
+        elif answer.timed_out:
+            self._tell(Stop.TIMED_OUT)
+
+    def _tell(self, stop: Stop) -> None:
+        self._stopped_at = time.monotonic()
+        self._stop = stop
+
+    def _watch_progress(self) -> None:
+        if time.monotonic() - self._moved_at > self._settings.stall_s:
+            logger.error("job %s makes no progress any more; its process is killed", self._lease.job_id)
+            delay = RetryDelay(self._settings.retry_delay_s, self._settings.retry_delay_most_s)
+            transitions.lose(self._database, self._lease, delay)
+            _die()
+
+    def _end_by_force(self, stop: Stop) -> None:
+        logger.error("job %s did not stop in time; its process is killed", self._lease.job_id)
+        ending = ENDINGS.get(stop)
+        if ending is not None:
+            transitions.finish(self._database, self._lease, ending)
+        _die()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,129 @@
+"""One job from claim to end: claim → engine → files → row."""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared import queries, transitions
+from shared.errors import JobFailedError, JobStoppedError
+from shared.jobs import Kind, State
+from shared.schemas.submission import PARAMS, name_uploads
+from shared.services import Services
+from shared.storage import place_artifact
+from shared.tables import Job
+from shared.transitions import Ending, Lease, StoredFile, make_error
+from worker import registry
+from worker.devices import Device
+from worker.engines.contract import Assignment, Engine
+from worker.lease import LeaseKeeper
+
+logger = logging.getLogger(__name__)
+
+
+class Runner:
+    """Runs jobs on one device; lives in the worker's child, and keeps its engines between jobs.
+
+    Parameters
+    ----------
+    name
+        The worker's, as registered.
+    """
+
+    def __init__(self, services: Services, device: Device, name: str) -> None:
+        self._services = services
+        self._device = device
+        self._name = name
+        self._engines: dict[Kind, Engine] = {}
+
+    def prepare(self, kind: Kind) -> None:
+        """Load an engine before its first job."""
+        self._get_engine(kind).prepare()
+
+    def run_next(self, kind: Kind) -> None:
+        """Claim the best queued job of a kind and bring it to its end; return at once where none waits."""
+        job = transitions.claim(
+            self._services.database,
+            kind=kind,
+            device=self._device.device_class,
+            worker=self._name,
+            engine=registry.ENGINES.get(kind),
+            lease_s=self._services.settings.lease_s,
+        )
+        if job is None:
+            return
+        logger.info("job %s (%s) starts, attempt %d", job.id, kind, job.attempt)
+        lease = Lease(job.id, job.attempt)
+        ending = self._run(job, lease)
+        counted = ending is not None and self._finish(lease, ending)
+        if counted and ending is not None:
+            logger.info("job %s has %s", job.id, ending.state)
+        else:
+            logger.warning("job %s, attempt %d: discarded, the lease was lost", job.id, job.attempt)
+
+    def _run(self, job: Job, lease: Lease) -> Ending | None:
+        """Run the engine under the lease; every way in which it can end becomes an ending."""
+        files: list[StoredFile] = []
+
+        def save(name: str, media_type: str, content: bytes) -> None:
+            written = self._services.storage.write(place_artifact(job.id, job.attempt, name), [content])
+            files.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
+
+        with LeaseKeeper(self._services.database, lease, self._services.settings) as keeper:
+            try:
+                engine = self._get_engine(Kind(job.kind))
+                assignment = Assignment(job.params, self._locate_uploads(job), keeper.report, save)
+                result = engine.run(assignment)
+                return Ending(State.SUCCEEDED, result=result, files=tuple(files))
+            except JobStoppedError:
+                return keeper.ending
+            except JobFailedError as error:
+                return Ending(State.FAILED, error=make_error(error.type, error.title, error.detail))
+            except MemoryError:
+                logger.exception("job %s ran out of memory", job.id)
+                return Ending(State.FAILED, error=_OUT_OF_MEMORY)
+            except Exception:  # the worker must live on, whatever an engine does
+                logger.exception("job %s failed in a way that nobody foresaw", job.id)
+                return Ending(State.FAILED, error=_UNFORESEEN)
+
+    def _finish(self, lease: Lease, ending: Ending) -> bool:
+        """Write the ending, for as long as the lease may still be ours while the database does not answer."""
+        give_up_at = time.monotonic() + self._services.settings.lease_s
+        while True:
+            try:
+                return transitions.finish(self._services.database, lease, ending)
+            except SQLAlchemyError as error:
+                if time.monotonic() > give_up_at:
+                    raise
+                logger.warning("job %s: not finished, the database does not answer: %s", lease.job_id, error)
+                time.sleep(self._services.settings.beat_s)
+
+    def _get_engine(self, kind: Kind) -> Engine:
+        if kind not in self._engines:
+            self._engines[kind] = registry.make_engine(kind, self._device, self._services.settings)
+        return self._engines[kind]
+
+    def _locate_uploads(self, job: Job) -> Mapping[str, Path]:
+        wanted = set(name_uploads(PARAMS[Kind(job.kind)].model_validate(job.params)).values())
+        with self._services.database.reading() as session:
+            uploads = queries.find_uploads(session, sorted(wanted))
+        missing = wanted - set(uploads)
+        if missing:
+            raise JobFailedError(
+                "upload-missing",
+                "An upload is gone",
+                f"The upload {min(missing)} no longer exists; upload the file again and submit a new job.",
+            )
+        return {upload.id: self._services.storage.locate(upload.path) for upload in uploads.values()}
+
+
+_OUT_OF_MEMORY = make_error(
+    "out-of-memory", "The job needs more memory than there is", "Make the data or the request smaller and try again."
+)
+_UNFORESEEN = make_error(
+    "internal-error",
+    "The engine failed",
+    "Something went wrong that is not the job's fault; the log of the worker says what. Retrying may help.",
+)

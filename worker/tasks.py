@@ -1,0 +1,57 @@
+"""The Celery side of a worker: its queues, its one task, and what its child does first."""
+
+import logging
+
+from celery import Celery, signals
+from celery.app.task import Task
+
+from shared.broker import TASK, make_celery
+from shared.jobs import Kind, name_queue
+from shared.logs import set_up_logging
+from shared.services import Services
+from shared.settings import Settings
+from worker import devices, registry
+from worker.devices import Device
+from worker.runner import Runner
+
+logger = logging.getLogger(__name__)
+
+
+class Child:
+    """What the worker's one child process keeps between tasks; empty in the parent."""
+
+    runner: Runner
+
+    def __init__(self, settings: Settings, device: Device, kinds: list[Kind], name: str) -> None:
+        self._settings = settings
+        self._device = device
+        self._kinds = kinds
+        self._name = name
+
+    def start(self, **_: object) -> None:
+        """Open connections of the child's own, after the fork, and load what the first job needs."""
+        set_up_logging(self._settings.log_level)
+        devices.select_in_mindspore(self._device)
+        self.runner = Runner(Services.open(self._settings), self._device, self._name)
+        for kind in self._kinds:
+            if kind in registry.ENGINES:
+                self.runner.prepare(kind)
+        logger.info("ready on %s for %s", self._device, ", ".join(self._kinds))
+
+
+def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str) -> Celery:
+    """Make the worker's Celery application."""
+    app = make_celery(settings)
+    child = Child(settings, device, kinds, name)
+    # weak=False: nobody else holds these.
+    signals.worker_process_init.connect(child.start, weak=False)
+    signals.setup_logging.connect(lambda **_: set_up_logging(settings.log_level), weak=False)
+
+    @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]  # Celery has no types
+    def work(task: Task, job_id: str) -> None:
+        """Answer a bell: run the best job that waits in the bell's queue, which need not be the one that rang."""
+        logger.debug("rung by job %s", job_id)
+        queue = task.request.delivery_info["routing_key"]
+        child.runner.run_next(next(kind for kind in kinds if queue == name_queue(kind, device.device_class)))
+
+    return app
