@@ -28,15 +28,15 @@ class JobFilter:
 
     def list_conditions(self) -> list[ColumnElement[bool]]:
         """Write the filter as SQL."""
-        pairs = [
-            (self.state, Job.state == self.state),
-            (self.kind, Job.kind == self.kind),
-            (self.device, Job.device == self.device),
-            (self.created_after, Job.created_at > self.created_after),
-            (self.created_before, Job.created_at < self.created_before),
-        ]
-        conditions = [condition for value, condition in pairs if value is not None]
-        return conditions + [Job.labels[name].as_string() == value for name, value in self.labels.items()]
+        conditions = [Job.labels[name].as_string() == value for name, value in self.labels.items()]
+        for column, wanted in ((Job.state, self.state), (Job.kind, self.kind), (Job.device, self.device)):
+            if wanted is not None:
+                conditions.append(column == wanted)
+        if self.created_after is not None:
+            conditions.append(Job.created_at > self.created_after)
+        if self.created_before is not None:
+            conditions.append(Job.created_at < self.created_before)
+        return conditions
 
 
 def get_job(session: Session, job_id: str) -> Job:

@@ -1,0 +1,122 @@
+"""Servers once per run; a fresh database, Redis and state folder per test."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from shared.database import Database
+from shared.migrate import migrate
+from shared.services import Services
+from shared.settings import Settings
+from tests.servers import PostgresServer, RedisServer
+from web import create_app
+
+# Fast enough to watch, slow enough for a busy machine.
+QUICK = {
+    "lease_s": 3.0,
+    "beat_s": 0.2,
+    "grace_s": 1.0,
+    "stall_s": 60.0,
+    "sweep_s": 0.2,
+    "retry_delay_s": 0.1,
+    "worker_beat_s": 1.0,
+}
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    with tempfile.TemporaryDirectory(prefix="mj-postgres-", ignore_cleanup_errors=True) as folder:
+        server = PostgresServer(Path(folder))
+        yield server
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    file = tmp_path_factory.mktemp("template") / "template.sqlite"
+    database = Database(f"sqlite:///{file}")
+    migrate(database)
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    return file.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: PostgresServer) -> str:
+    name, url = postgres_server.make_database()
+    database = Database(url)
+    migrate(database)
+    database.close()
+    return name
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a fresh, migrated database: every test that uses one runs on both."""
+    if request.param == "sqlite":
+        file = tmp_path / "mindjobs.sqlite"
+        file.write_bytes(request.getfixturevalue("migrated_sqlite"))
+        yield f"sqlite:///{file}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    name, url = server.make_database(template=request.getfixturevalue("migrated_postgres"))
+    yield url
+    server.drop_database(name)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of a fresh instance."""
+    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+    redis_server.flush()
+    return Settings(
+        home=tmp_path / "home",
+        database_url=database_url,
+        redis_url=redis_server.url,
+        **QUICK,  # type: ignore[arg-type]  # floats, each of them
+    )
+
+
+@pytest.fixture
+def open_services() -> Iterator[Callable[[Settings], Services]]:
+    """Open services that are closed at the end."""
+    opened: list[Services] = []
+
+    def open_them(settings: Settings) -> Services:
+        opened.append(Services.open(settings))
+        return opened[-1]
+
+    yield open_them
+    for services in opened:
+        services.close()
+
+
+@pytest.fixture
+def services(settings: Settings, open_services: Callable[[Settings], Services]) -> Services:
+    return open_services(settings)
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[Flask]:
+    app = create_app(settings)
+    yield app
+    app.extensions["mindjobs"].close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()

@@ -1,0 +1,106 @@
+"""Workers and sweepers for the tests that need them."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared import queries, submission
+from shared.jobs import Kind
+from shared.services import Services
+from shared.settings import Settings
+from shared.tables import Job
+from tests.processes import ServiceProcess
+from tests.waiting import wait_until
+
+StartProcess = Callable[..., ServiceProcess]
+
+
+@pytest.fixture
+def start_process(settings: Settings, tmp_path: Path) -> Iterator[StartProcess]:
+    """Start a process of the service under the test's settings."""
+    started: list[ServiceProcess] = []
+
+    def start(module: str, *arguments: str, settings: Settings = settings) -> ServiceProcess:
+        log = tmp_path / f"{len(started)}-{module}.log"
+        started.append(ServiceProcess(module, *arguments, settings=settings, log=log))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.close()
+
+
+@pytest.fixture
+def start_worker(start_process: StartProcess, services: Services) -> Callable[[], ServiceProcess]:
+    """Start a gated worker and wait until it is registered."""
+
+    def start() -> ServiceProcess:
+        worker = start_process("tests.integration.gated_worker", "--device", "cpu:0", "--kinds", "musicgen")
+
+        def is_there() -> bool:
+            assert worker.process.poll() is None, worker.read_log()
+            with services.database.reading() as session:
+                live = queries.list_live_workers(session)
+            return any(name.name.endswith(f":{worker.process.pid}") for name in live)
+
+        wait_until(is_there, "the worker")
+        return worker
+
+    return start
+
+
+class Gate:
+    """A job that runs until the test opens its gate."""
+
+    def __init__(self, services: Services, file: Path) -> None:
+        self._services = services
+        self._file = file
+        self.job_id = ""
+
+    def submit(self, *, deaf: bool = False, then: str = "succeed", **others: object) -> str:
+        """Submit the job."""
+        prompt = json.dumps({"gate": str(self._file), "deaf": deaf, "then": then})
+        body = {"kind": Kind.MUSICGEN, "device": "cpu", "params": {"prompts": [prompt]}} | others
+        self.job_id = submission.submit(self._services, body)[0].id
+        return self.job_id
+
+    def open(self) -> None:
+        """Let it finish."""
+        self._file.touch()
+
+    def read(self) -> Job:
+        """Return its row."""
+        with self._services.database.reading() as session:
+            return queries.get_job(session, self.job_id)
+
+    def wait_for(self, state: str, *, attempt: int | None = None) -> Job:
+        """Wait until it is in a state."""
+
+        def look() -> Job | None:
+            job = self.read()
+            return job if job.state == state and attempt in {None, job.attempt} else None
+
+        return wait_until(look, f"job {self.job_id} to be {state}")  # type: ignore[return-value]  # it waits for a Job
+
+    def wait_for_child(self, other_than: int = 0) -> int:
+        """Wait until its engine runs, and return the process it runs in."""
+        file = Path(f"{self._file}.pid")
+
+        def look() -> int:
+            text = file.read_text() if file.exists() else ""
+            return int(text) if text and int(text) != other_than else 0
+
+        return wait_until(look, "the engine to run")
+
+
+@pytest.fixture
+def make_gate(services: Services, tmp_path: Path) -> Callable[[], Gate]:
+    made: list[Gate] = []
+
+    def make() -> Gate:
+        made.append(Gate(services, tmp_path / f"gate-{len(made)}"))
+        return made[-1]
+
+    return make

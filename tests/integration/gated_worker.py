@@ -1,0 +1,53 @@
+"""A real worker whose musicgen engine does what its prompt says, and waits at a gate until the test opens it.
+
+Started as ``python -m tests.integration.gated_worker``, with the worker's own arguments.
+"""
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from shared.errors import JobFailedError
+from shared.jobs import Kind
+from worker import __main__ as command
+from worker import devices, registry
+from worker.engines.contract import Assignment
+
+
+class GatedEngine:
+    """Reports its steps until the gate, a file, is there."""
+
+    name = "gated"
+
+    def prepare(self) -> None:
+        """Nothing to load."""
+
+    def run(self, assignment: Assignment) -> dict[str, Any]:
+        """Do what the first prompt says, a JSON object."""
+        orders = json.loads(assignment.params["prompts"][0])
+        pause = threading.Event()
+        gate = Path(orders["gate"])
+        Path(f"{gate}.pid").write_text(str(os.getpid()))
+        step = 0
+        while not gate.exists():
+            step += 1
+            if not orders.get("deaf"):
+                assignment.report(stage="waiting", done=min(step, 99), total=100, unit="looks")
+            pause.wait(0.02)
+        match orders.get("then"):
+            case "fail":
+                raise JobFailedError("told-to", "The test said so", "It was told to fail.")
+            case "crash":
+                raise ZeroDivisionError("/a/path/that/users/must/not/see")
+        assignment.save("out.txt", "text/plain", b"done by %d" % os.getpid())
+        return {"pid": os.getpid()}
+
+
+if __name__ == "__main__":
+    registry.ENGINES = {Kind.MUSICGEN: "gated"}  # type: ignore[misc]
+    registry.make_engine = lambda *_: GatedEngine()
+    # MindSpore takes seconds to load, and nothing here computes with it.
+    devices.select_in_mindspore = lambda _: None
+    command.main()

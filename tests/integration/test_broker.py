@@ -1,0 +1,139 @@
+"""The door bell: lost, late, doubled, or silent, no job is lost and nothing hangs."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from redis.exceptions import RedisError
+
+from shared import submission, sweeper
+from shared.broker import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S
+from shared.jobs import DeviceClass, Kind, State
+from shared.services import Services
+from shared.settings import Settings
+from tests.integration.conftest import Gate, StartProcess
+from tests.processes import ServiceProcess
+from tests.servers import RedisServer
+from tests.waiting import wait_until
+from web import create_app
+
+QUEUE = (Kind.MUSICGEN, DeviceClass.CPU)
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def settings(settings: Settings, own_redis: RedisServer) -> Settings:
+    """Settings with a Redis that may be killed."""
+    return settings.model_copy(update={"redis_url": own_redis.url})
+
+
+def submit_gates(make_gate: Callable[[], Gate], count: int) -> list[Gate]:
+    gates = [make_gate() for _ in range(count)]
+    for gate in gates:
+        gate.submit()
+        gate.open()
+    return gates
+
+
+def test_every_job_runs_after_redis_lost_everything(
+    own_redis: RedisServer,
+    services: Services,
+    start_process: StartProcess,
+    start_worker: Callable[[], ServiceProcess],
+    make_gate: Callable[[], Gate],
+) -> None:
+    gates = submit_gates(make_gate, 20)
+    own_redis.flush()
+    own_redis.stop()
+    own_redis.start()
+    assert services.broker.count_bells(*QUEUE) == 0
+    start_process("shared.sweeper")
+    start_worker()
+    for gate in gates:
+        assert gate.wait_for(State.SUCCEEDED).attempt == 1
+
+
+def test_a_worker_outlives_a_restart_of_redis(
+    own_redis: RedisServer,
+    start_process: StartProcess,
+    start_worker: Callable[[], ServiceProcess],
+    make_gate: Callable[[], Gate],
+) -> None:
+    worker = start_worker()
+    start_process("shared.sweeper")
+    (running,) = [make_gate()]
+    running.submit()
+    running.wait_for_child()
+    own_redis.stop()
+    queued = submit_gates(make_gate, 3)  # taken, not rung
+    own_redis.start()
+    running.open()
+    for gate in [running, *queued]:
+        assert gate.wait_for(State.SUCCEEDED).attempt == 1
+    assert worker.process.poll() is None
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["gone", "hanging"])
+def test_a_job_is_taken_without_redis_and_rung_later(own_redis: RedisServer, settings: Settings, hangs: bool) -> None:
+    assert CONNECT_TIMEOUT_S + ANSWER_TIMEOUT_S <= 3  # what a request may lose to Redis
+    app = create_app(settings)
+    services: Services = app.extensions["mindjobs"]
+    client: FlaskClient = app.test_client()
+    if hangs:
+        own_redis.signal(signal.SIGSTOP)
+    else:
+        own_redis.stop()
+    answer = client.post("/api/v1/jobs", json={"kind": "knn", "device": "cpu"})
+    assert (answer.status_code, answer.json["state"]) == (202, "queued")  # type: ignore[index]  # it is an object
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json) == (503, {"status": "not ready", "unreachable": ["broker"]})
+    with pytest.raises((RedisError, OSError)):
+        services.broker.ping()
+    if hangs:
+        own_redis.signal(signal.SIGCONT)
+    else:
+        own_redis.start()
+    services.broker.ping()
+    own_redis.flush()  # the hanging one may have read the bell that nobody waited for
+    ring_when_due(services, 1)
+    assert services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == 1
+    services.close()
+
+
+def test_the_sweeper_rings_once_per_waiting_job_and_no_more(services: Services) -> None:
+    for _ in range(5):
+        submission.submit(services, {"kind": "knn", "device": "cpu"})
+    services.broker._redis.flushall()
+    ring_when_due(services, 5)
+    for _ in range(3):
+        sweeper.sweep(services)
+    assert services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == 5
+
+
+def ring_when_due(services: Services, bells: int) -> None:
+    def look() -> bool:
+        sweeper.sweep(services)
+        return services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == bells
+
+    wait_until(look, f"{bells} bells")
+
+
+def test_a_bell_without_a_job_does_no_harm(
+    services: Services, start_worker: Callable[[], ServiceProcess], make_gate: Callable[[], Gate]
+) -> None:
+    start_worker()
+    for _ in range(10):
+        services.broker.ring(*QUEUE, "no-such-job")
+    gate = make_gate()
+    gate.submit()
+    gate.open()
+    assert gate.wait_for(State.SUCCEEDED).attempt == 1

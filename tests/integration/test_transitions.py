@@ -1,0 +1,317 @@
+"""The state machine, on both databases."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from shared import queries, transitions
+from shared.database import now
+from shared.errors import ConflictError, IdempotencyError, NotFoundError
+from shared.ids import make_id
+from shared.jobs import EDGES, ENDED, DeviceClass, EventKind, Kind, State
+from shared.services import Services
+from shared.tables import Artifact, Job, JobEvent
+from shared.transitions import Ending, Lease, Progress, RetryDelay, StoredFile
+
+NO_DELAY = RetryDelay(0.0, 0.0)
+DONE = Ending(State.SUCCEEDED, result={"answer": 42})
+
+
+@pytest.fixture
+def submit(services: Services) -> Callable[..., Job]:
+    def submit_one(timeout_s: float = 60.0, **columns: Any) -> Job:
+        job = Job(
+            **{
+                "id": make_id(),
+                "kind": Kind.KNN,
+                "state": State.QUEUED,
+                "params": {"k": 5},
+                "labels": {},
+                "priority": 5,
+                "wanted_device": "cpu",
+                "device": "cpu",
+                "attempt": 0,
+                "max_attempts": 3,
+                "cancel_requested": False,
+                "request_sha256": "0" * 64,
+                "progress_done": 0,
+                "progress_total": 0,
+            }
+            | columns
+        )
+        return transitions.submit(services.database, job, timeout_s)[0]
+
+    return submit_one
+
+
+def claim(services: Services, lease_s: float = 60.0, worker: str = "w1", **others: Any) -> Job | None:
+    wanted = {"kind": Kind.KNN, "device": DeviceClass.CPU, "engine": "mindspore"} | others
+    return transitions.claim(services.database, worker=worker, lease_s=lease_s, **wanted)
+
+
+def claim_one(services: Services, **others: Any) -> Lease:
+    job = claim(services, **others)
+    assert job is not None
+    return Lease(job.id, job.attempt)
+
+
+def read(services: Services, job_id: str) -> Job:
+    with services.database.reading() as session:
+        return queries.get_job(session, job_id)
+
+
+def list_states(services: Services, job_id: str) -> list[str]:
+    with services.database.reading() as session:
+        events = session.scalars(
+            select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.kind == EventKind.STATE).order_by(JobEvent.id)
+        )
+        return [event.data["state"] for event in events]
+
+
+def test_a_submitted_job_is_queued_with_the_databases_time(services: Services, submit: Callable[..., Job]) -> None:
+    job = submit(timeout_s=30.0)
+    assert job.state == State.QUEUED
+    assert abs(job.created_at - datetime.now(UTC)) < timedelta(seconds=5)
+    assert (job.deadline_at - job.created_at).total_seconds() == pytest.approx(30, abs=0.1)
+    assert list_states(services, job.id) == ["queued"]
+
+
+def test_claims_take_priority_first_then_age(services: Services, submit: Callable[..., Job]) -> None:
+    low, first, second, high = (submit(priority=priority) for priority in (1, 5, 5, 9))
+    claimed = [claim_one(services).job_id for _ in range(4)]
+    assert claimed == [high.id, first.id, second.id, low.id]
+    assert claim(services) is None
+
+
+def test_a_claim_looks_at_kind_device_and_moment(services: Services, submit: Callable[..., Job]) -> None:
+    submit(kind=Kind.MUSICGEN)
+    submit(wanted_device="gpu", device="gpu")
+    late = submit()
+    with services.database.writing() as session:
+        session.execute(update(Job).where(Job.id == late.id).values(available_at=now(60)))
+    assert claim(services) is None
+    auto = submit(wanted_device="auto", device=None)
+    job = claim(services)
+    assert job is not None
+    assert (job.id, job.device, job.attempt, job.worker) == (auto.id, "cpu", 1, "w1")
+
+
+def test_racing_claims_never_share_a_job(services: Services, submit: Callable[..., Job]) -> None:
+    jobs = {submit().id for _ in range(40)}
+    start = threading.Barrier(8)
+
+    def drain(worker: int) -> list[str]:
+        start.wait()
+        taken = []
+        while (job := claim(services, worker=f"w{worker}")) is not None:
+            taken.append(job.id)
+        return taken
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = [job_id for part in pool.map(drain, range(8)) for job_id in part]
+    assert sorted(taken) == sorted(jobs)
+
+
+def test_a_beat_prolongs_the_lease_and_writes_progress(services: Services, submit: Callable[..., Job]) -> None:
+    job = submit()
+    lease = claim_one(services, lease_s=10.0)
+    before = read(services, job.id).lease_until
+    answer = transitions.beat(services.database, lease, Progress("evaluating", 3, 9, "rows"), 100.0)
+    after = read(services, job.id)
+    assert answer == transitions.Beat(cancel_requested=False, timed_out=False)
+    assert before is not None
+    assert after.lease_until is not None
+    assert (after.lease_until - before).total_seconds() == pytest.approx(90, abs=5)
+    assert (after.progress_stage, after.progress_done, after.progress_total, after.progress_unit) == (
+        "evaluating",
+        3,
+        9,
+        "rows",
+    )
+    with services.database.reading() as session:
+        event = session.scalars(select(JobEvent).where(JobEvent.kind == EventKind.PROGRESS)).one()
+    assert event.data == {"stage": "evaluating", "done": 3, "total": 9, "unit": "rows"}
+
+
+def test_a_beat_tells_of_cancel_and_deadline(services: Services, submit: Callable[..., Job]) -> None:
+    job = submit()
+    lease = claim_one(services)
+    assert transitions.cancel(services.database, job.id).cancel_requested
+    with services.database.writing() as session:
+        session.execute(update(Job).values(deadline_at=now(-1)))
+    assert transitions.beat(services.database, lease, None, 60.0) == transitions.Beat(
+        cancel_requested=True, timed_out=True
+    )
+
+
+def test_finishing_stores_the_result_and_the_files(services: Services, submit: Callable[..., Job]) -> None:
+    job = submit()
+    lease = claim_one(services)
+    file = StoredFile("a.csv", f"jobs/{job.id}/1/a.csv", "text/csv", 3, "f" * 64)
+    assert transitions.finish(services.database, lease, Ending(State.SUCCEEDED, {"answer": 42}, files=(file,)))
+    ended = read(services, job.id)
+    assert (ended.state, ended.result, ended.lease_until) == (State.SUCCEEDED, {"answer": 42}, None)
+    assert ended.finished_at is not None
+    with services.database.reading() as session:
+        artifact = session.scalars(select(Artifact)).one()
+        kinds = session.scalars(select(JobEvent.kind).order_by(JobEvent.id)).all()
+    assert (artifact.name, artifact.bytes, artifact.sha256) == ("a.csv", 3, "f" * 64)
+    assert sorted(kinds) == ["artifact", "state", "state", "state"]
+    assert list_states(services, job.id) == ["queued", "running", "succeeded"]
+
+
+def test_the_fence_keeps_an_earlier_attempt_out(services: Services, submit: Callable[..., Job]) -> None:
+    job = submit()
+    stale = claim_one(services, lease_s=-1.0)
+    assert [lost.id for lost in transitions.lose_expired(services.database, NO_DELAY)] == [job.id]
+    fresh = claim_one(services, worker="w2")
+    assert fresh.attempt == 2
+    assert transitions.beat(services.database, stale, Progress("x", 1, 1, "x"), 60.0) is None
+    assert not transitions.finish(services.database, stale, DONE)
+    assert not transitions.lose(services.database, stale, NO_DELAY)
+    assert read(services, job.id).state == State.RUNNING
+    assert transitions.finish(services.database, fresh, DONE)
+    assert not transitions.finish(services.database, fresh, DONE)
+
+
+def test_a_lost_job_waits_longer_each_time_and_fails_at_last(services: Services, submit: Callable[..., Job]) -> None:
+    job = submit(max_attempts=3)
+    delay = RetryDelay(first_s=10.0, most_s=15.0)
+    for pause_s in (10, 15):
+        claim_one(services, lease_s=-1.0)
+        (lost,) = transitions.lose_expired(services.database, delay)
+        assert (lost.state, lost.worker) == (State.QUEUED, None)
+        assert (lost.available_at - datetime.now(UTC)).total_seconds() == pytest.approx(pause_s, abs=3)
+        with services.database.writing() as session:
+            session.execute(update(Job).values(available_at=now()))
+    claim_one(services, lease_s=-1.0)
+    (failed,) = transitions.lose_expired(services.database, delay)
+    assert failed.state == State.FAILED
+    assert failed.error is not None
+    assert failed.error["type"] == "worker-lost"
+    assert list_states(services, job.id) == ["queued", *["running", "queued"] * 2, "running", "failed"]
+
+
+def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(services: Services, submit: Callable[..., Job]) -> None:
+    job = submit()
+    claim_one(services, lease_s=-1.0)
+    transitions.cancel(services.database, job.id)
+    (cancelled,) = transitions.lose_expired(services.database, NO_DELAY)
+    assert cancelled.state == State.CANCELLED
+
+
+def test_two_sweepers_take_a_lost_job_once(services: Services, submit: Callable[..., Job]) -> None:
+    jobs = {submit().id for _ in range(20)}
+    for _ in jobs:
+        claim_one(services, lease_s=-1.0)
+    with ThreadPoolExecutor(4) as pool:
+        swept = [
+            job.id
+            for part in pool.map(lambda _: transitions.lose_expired(services.database, NO_DELAY), range(4))
+            for job in part
+        ]
+    assert sorted(swept) == sorted(jobs)
+
+
+def test_releasing_hands_a_workers_jobs_back(services: Services, submit: Callable[..., Job]) -> None:
+    mine, other = submit(max_attempts=1), submit()
+    stale = claim_one(services, worker="w1")
+    claim_one(services, worker="w2")
+    assert [job.id for job in transitions.release(services.database, "w1")] == [mine.id]
+    assert read(services, mine.id).state == State.QUEUED
+    assert read(services, other.id).state == State.RUNNING
+    assert not transitions.finish(services.database, stale, DONE)
+
+
+def test_cancelling_queued_running_and_ended_jobs(services: Services, submit: Callable[..., Job]) -> None:
+    queued = submit(priority=0)
+    running = submit()
+    lease = claim_one(services)
+    assert transitions.cancel(services.database, queued.id).state == State.CANCELLED
+    assert transitions.cancel(services.database, running.id).state == State.RUNNING
+    assert transitions.finish(services.database, lease, transitions.CANCELLED)
+    for job in (queued, running):
+        with pytest.raises(ConflictError, match="cancelled"):
+            transitions.cancel(services.database, job.id)
+    with pytest.raises(NotFoundError):
+        transitions.cancel(services.database, make_id())
+
+
+def test_a_queued_job_times_out(services: Services, submit: Callable[..., Job]) -> None:
+    late, early = submit(timeout_s=-1.0), submit(timeout_s=60.0)
+    assert claim_one(services).job_id == early.id
+    (failed,) = transitions.time_out(services.database)
+    assert failed.id == late.id
+    assert failed.error is not None
+    assert failed.error["type"] == "timeout"
+
+
+def test_only_ended_jobs_are_removed(services: Services, submit: Callable[..., Job]) -> None:
+    job = submit()
+    with pytest.raises(ConflictError, match="queued"):
+        transitions.remove(services.database, job.id)
+    file = StoredFile("a.csv", "jobs/x/1/a.csv", "text/csv", 3, "f" * 64)
+    transitions.finish(services.database, claim_one(services), Ending(State.SUCCEEDED, {}, files=(file,)))
+    transitions.remove(services.database, job.id)
+    with services.database.reading() as session:
+        assert session.scalars(select(JobEvent)).all() == []
+        assert session.scalars(select(Artifact)).all() == []
+    with pytest.raises(NotFoundError):
+        transitions.remove(services.database, job.id)
+
+
+def test_one_idempotency_key_makes_one_job_however_many_ask_at_once(
+    services: Services, submit: Callable[..., Job]
+) -> None:
+    start = threading.Barrier(50)
+
+    def ask(_: int) -> str:
+        start.wait()
+        return submit(idempotency_key="once").id
+
+    with ThreadPoolExecutor(50) as pool:
+        ids = set(pool.map(ask, range(50)))
+    assert len(ids) == 1
+    with services.database.reading() as session:
+        assert len(session.scalars(select(Job)).all()) == 1
+    assert list_states(services, ids.pop()) == ["queued"]
+    with pytest.raises(IdempotencyError):
+        submit(idempotency_key="once", request_sha256="1" * 64)
+
+
+@pytest.mark.parametrize("to", list(State))
+@pytest.mark.parametrize("source", list(State))
+def test_no_step_leaves_the_table_of_edges(
+    services: Services, submit: Callable[..., Job], source: State, to: State
+) -> None:
+    job = submit()
+    with services.database.writing() as session:
+        session.execute(update(Job).values(state=source))
+    with services.database.writing() as session:
+        moved = transitions._move(session, to, Job.id == job.id)
+    assert bool(moved) == (to in EDGES[source])
+
+
+def test_ended_states_have_no_way_out() -> None:
+    assert {state for state in State if not EDGES[state]} == ENDED
+
+
+def test_a_step_and_its_event_are_written_together_or_not_at_all(
+    services: Services, submit: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the event could not be written")
+
+    monkeypatch.setattr(transitions, "_record", fail)
+    with pytest.raises(RuntimeError):
+        claim(services)
+    monkeypatch.undo()
+    assert read(services, job.id).state == State.QUEUED
+    assert list_states(services, job.id) == ["queued"]
