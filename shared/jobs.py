@@ -61,4 +61,5 @@ def name_queue(kind: Kind, device: DeviceClass) -> str:
 
 def delay_retry_s(attempt: int, first_s: float, most_s: float) -> float:
     """Return the pause after a lost attempt: doubled each time, up to ``most_s``."""
-    return float(min(first_s * 2 ** (attempt - 1), most_s))
+    doublings = min(attempt - 1, 60)  # more would only overflow
+    return min(first_s * 2.0**doublings, most_s)

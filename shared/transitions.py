@@ -66,6 +66,8 @@ class Ending:
     result: Mapping[str, Any] | None = None
     error: Mapping[str, str] | None = None
     files: tuple[StoredFile, ...] = ()
+    progress: Progress | None = None
+    """The last that was reported, where there was any."""
 
 
 @dataclass(frozen=True)
@@ -192,9 +194,7 @@ def beat(database: Database, lease: Lease, progress: Progress | None, lease_s: f
     -------
     What the worker must know; ``None`` where the lease is no longer its own.
     """
-    values: dict[str, Any] = {"lease_until": now(lease_s)}
-    if progress is not None:
-        values |= {f"progress_{name}": value for name, value in asdict(progress).items()}
+    values = {"lease_until": now(lease_s)} | _list_progress(progress)
     statement = (
         update(Job)
         .where(*_hold(lease))
@@ -328,7 +328,7 @@ def _end(session: Session, ending: Ending, *condition: ColumnElement[bool]) -> l
         error=ending.error,
         finished_at=now(),
         lease_until=None,
-        **({"progress_done": Job.progress_total} if ending.state is State.SUCCEEDED else {}),
+        **_list_progress(ending.progress),
     )
     for job in ended:
         if ending.files:
@@ -354,6 +354,11 @@ def _lose(session: Session, jobs: Iterable[Job], delay: RetryDelay) -> list[Job]
 def _unleased(pause_s: float = 0.0) -> dict[str, Any]:
     """Return the columns of a job that goes back to the queue."""
     return {"lease_until": None, "worker": None, "started_at": None, "available_at": now(pause_s)}
+
+
+def _list_progress(progress: Progress | None) -> dict[str, Any]:
+    """Return the columns of a progress; none where there is none."""
+    return {f"progress_{name}": value for name, value in asdict(progress).items()} if progress else {}
 
 
 def _describe(file: StoredFile) -> dict[str, Any]:

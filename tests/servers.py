@@ -70,7 +70,7 @@ class PostgresServer:
         lock_folder = folder / "lock"
         lock_folder.mkdir(parents=True, mode=0o700)
         os.environ["XDG_RUNTIME_DIR"] = str(lock_folder)
-        import pgserver  # noqa: PLC0415
+        import pgserver
 
         self._server = pgserver.get_server(folder / "data", cleanup_mode="delete")
         # Nobody needs these databases after a power cut.

@@ -73,6 +73,11 @@ class LeaseKeeper:
             raise JobStoppedError(f"The job must stop: {self._stop.name.lower()}.")
 
     @property
+    def progress(self) -> Progress | None:
+        """The last progress that the engine reported."""
+        return self._progress
+
+    @property
     def ending(self) -> Ending | None:
         """How a stopped job ends; ``None`` where it is no longer ours to end."""
         return ENDINGS.get(self._stop) if self._stop is not None else None

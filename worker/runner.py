@@ -76,7 +76,7 @@ class Runner:
                 engine = self._get_engine(Kind(job.kind))
                 assignment = Assignment(job.params, self._locate_uploads(job), keeper.report, save)
                 result = engine.run(assignment)
-                return Ending(State.SUCCEEDED, result=result, files=tuple(files))
+                return Ending(State.SUCCEEDED, result=result, files=tuple(files), progress=keeper.progress)
             except JobStoppedError:
                 return keeper.ending
             except JobFailedError as error:

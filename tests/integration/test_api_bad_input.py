@@ -37,7 +37,7 @@ def submit(client: FlaskClient, params: object, **others: object) -> TestRespons
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_queued(client: FlaskClient) -> Any:  # noqa: ANN401 - a generator of nothing
+def nothing_is_queued(client: FlaskClient) -> Any:
     yield
     assert client.get("/api/v1/jobs").json == {"jobs": [], "next_cursor": None}
 

@@ -1,0 +1,123 @@
+"""docker-compose.yml and its images against what the code knows: settings, commands, queues, stop signals.
+
+No container engine is needed, and none is started: this reads the files.
+"""
+
+import re
+import sys
+from typing import Any
+
+import pytest
+import yaml
+
+from shared.jobs import DeviceClass, Kind, name_queue
+from shared.launch import Process, list_processes
+from shared.migrate import ROOT
+from shared.settings import Settings
+from worker.__main__ import list_queues, make_parser
+
+Service = dict[str, Any]
+WORKER = ["python", "-m", "worker"]
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Service]:
+    loaded: dict[str, Service] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, str]:
+    """The images' stages by name."""
+    parts = re.split(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def list_ours(services: dict[str, Service]) -> dict[str, Service]:
+    return {name: service for name, service in services.items() if "build" in service}
+
+
+def list_workers(services: dict[str, Service]) -> dict[str, Service]:
+    return {name: service for name, service in services.items() if service.get("command", [])[:3] == WORKER}
+
+
+@pytest.fixture
+def here(settings: Settings) -> dict[str, Process]:
+    """The processes of `make up`."""
+    return {process.name: process for process in list_processes(settings)}
+
+
+def test_every_variable_is_a_setting(services: dict[str, Service]) -> None:
+    known = {f"MINDJOBS_{name.upper()}" for name in Settings.model_fields}
+    for name, service in list_ours(services).items():
+        assert set(service["environment"]) <= known, name
+
+
+def test_the_settings_hold_together(services: dict[str, Service], monkeypatch: pytest.MonkeyPatch) -> None:
+    for service in list_ours(services).values():
+        for variable, value in service["environment"].items():
+            monkeypatch.setenv(variable, re.sub(r"\$\{\w+:\?[^}]*\}", "secret", str(value)))
+        settings = Settings(_env_file=None)
+        assert settings.database == "postgresql://mindjobs:secret@postgres/mindjobs"
+        assert settings.redis == "redis://redis:6379/0"
+        assert not settings.owns_redis
+        assert settings.home.as_posix() in settings.storage
+
+
+def test_hosts_are_services(services: dict[str, Service]) -> None:
+    for service in list_ours(services).values():
+        for variable in ("MINDJOBS_DATABASE_URL", "MINDJOBS_REDIS_URL"):
+            host = re.sub(r".*@|^\w+://", "", service["environment"][variable]).split("/")[0].split(":")[0]
+            assert host in services
+
+
+def test_processes_are_those_of_make_up(services: dict[str, Service], here: dict[str, Process]) -> None:
+    for name in ("web", "sweeper"):
+        assert [sys.executable, *services[name]["command"][1:]] == list(here[name].command)
+    for kind in Kind:
+        service = services[f"worker-cpu-{kind}"]
+        assert [sys.executable, *service["command"][1:]] == list(here[f"worker-{kind}"].command)
+        assert service["stop_signal"] == f"SIG{here[f'worker-{kind}'].stop_signal}"
+
+
+def test_every_queue_has_a_worker(services: dict[str, Service]) -> None:
+    queues: set[str] = set()
+    for name, service in list_workers(services).items():
+        arguments = make_parser().parse_args(service["command"][3:])
+        queues.update(list_queues(arguments.device, arguments.kinds))
+        assert service["profiles"] == [arguments.device.device_class], name
+        assert "container_name" not in service  # or it could not be scaled
+        assert "ports" not in service
+    assert queues == {name_queue(kind, device) for kind in Kind for device in DeviceClass}
+
+
+def test_migrations_come_first(services: dict[str, Service]) -> None:
+    assert services["migrate"]["command"] == ["python", "-m", "shared.migrate"]
+    for name in set(list_ours(services)) - {"migrate"}:
+        assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+
+
+def test_redis_keeps_what_it_was_told(services: dict[str, Service]) -> None:
+    command = " ".join(services["redis"]["command"])
+    assert re.fullmatch(r"redis:[789]\S*", services["redis"]["image"])
+    assert "--appendonly yes" in command
+    assert "--maxmemory-policy noeviction" in command
+
+
+def test_images_hold_what_their_commands_need(services: dict[str, Service], stages: dict[str, str]) -> None:
+    for name, service in list_ours(services).items():
+        stage = stages[service["build"]["target"]]
+        module = service["command"][2]
+        package = "web" if module == "gunicorn" else module.split(".")[0]
+        assert f"COPY {package} {package}" in stage, name
+    for stage in ("web", "worker"):
+        (lock,) = re.findall(r"--require-hashes -r (\S+)", stages[stage])
+        names = set(re.findall(r"^([\w.-]+)==", (ROOT / lock).read_text(), flags=re.MULTILINE))
+        assert {"sqlalchemy", "celery", "psycopg", "redis"} <= names
+        assert ("mindspore" in names) == (stage == "worker")
+        assert ("flask" in names) == (stage == "web")
+        assert "torch" not in names
+    assert "COPY migrations migrations" in stages["web"]
+    for copied in re.findall(r"^COPY (.+) \S+$", "\n".join(stages.values()), flags=re.MULTILINE):
+        for path in copied.split():
+            assert (ROOT / path).exists()

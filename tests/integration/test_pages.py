@@ -1,0 +1,111 @@
+"""The pages, as a browser without JavaScript uses them."""
+
+import io
+import re
+from html import unescape
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from shared import transitions
+from shared.jobs import DeviceClass, Kind, State
+from shared.services import Services
+from shared.transitions import Ending, Lease
+from web.pages.forms import DEFAULTS
+
+FORM = {name: value for name, value in DEFAULTS.items() if name != "header"}
+
+
+def submit(client: FlaskClient, **fields: object) -> str:
+    answer = client.post("/knn", data=FORM | fields)
+    assert answer.status_code == 303, answer.text
+    return answer.headers["Location"]
+
+
+def test_home_has_the_form_with_its_defaults(client: FlaskClient) -> None:
+    page = client.get("/").text
+    for name in FORM:
+        assert f'name="{name}"' in page
+    assert "No jobs yet" in page
+
+
+def test_the_form_queues_what_it_says(client: FlaskClient) -> None:
+    url = submit(client, k="1, 3,5", metric="minkowski", p="3", method="kfold", folds="5", normalise="zscore")
+    job = client.get(f"/api/v1{url}").json
+    assert job is not None
+    assert job["params"] == {
+        "dataset": {"name": "wine"},
+        "task": "classification",
+        "k": [1, 3, 5],
+        "metric": "minkowski",
+        "p": 3.0,
+        "weights": "uniform",
+        "normalise": "zscore",
+        "evaluation": {"method": "kfold", "folds": 5, "repeats": 1, "seed": 0},
+    }
+    assert job["id"] in client.get("/").text
+    assert job["id"] in client.get("/jobs?state=queued").text
+
+
+def test_the_form_takes_a_file(client: FlaskClient) -> None:
+    table = b"kind,a\n" + b"x,1\ny,2\n" * 5
+    url = submit(client, file=(io.BytesIO(table), "my.csv"), label="kind", header="on", method="loo", k="1")
+    job = client.get(f"/api/v1{url}").json
+    assert job is not None
+    assert job["params"]["dataset"] | {"label": "kind", "header": True} == job["params"]["dataset"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"k": "500"}, "k", "give 1 to 128"),
+        ({"k": "five"}, "k", "valid integer"),
+        ({"train_size": "178"}, "train_size", "1 to 177"),
+        ({"method": "kfold", "folds": "1"}, "folds", "greater than or equal to 2"),
+        ({"file": b"k,a\nx,1\ny,two\n", "header": "on"}, "file", "line 3"),
+        ({"file": b"k,a\nx,1\ny,2\n", "label": "c", "header": "on"}, "label", "no column 'c'"),
+    ],
+)
+def test_a_form_that_fails_comes_back_with_the_message_at_the_field(
+    client: FlaskClient, fields: dict[str, object], field: str, words: str
+) -> None:
+    sent = {name: (io.BytesIO(value), "a.csv") if isinstance(value, bytes) else value for name, value in fields.items()}
+    answer = client.post("/knn", data=FORM | {"seed": "77"} | sent)
+    assert answer.status_code == 422
+    message = re.search(rf'id="{field}-problem" role="alert">([^<]*)<', answer.text)
+    assert message, answer.text
+    assert words in unescape(message[1])
+    assert 'name="seed" value="77"' in answer.text
+    assert client.get("/api/v1/jobs").json == {"jobs": [], "next_cursor": None}
+
+
+def test_a_job_is_shown_cancelled_and_run_again(client: FlaskClient, app: Flask) -> None:
+    url = submit(client)
+    page = client.get(url).text
+    assert "queued" in page
+    assert 'http-equiv="refresh"' in page
+    assert client.post(f"{url}/cancel").headers["Location"] == url
+    page = client.get(url).text
+    assert "Somebody asked for it." in page
+    assert 'http-equiv="refresh"' not in page
+    again = client.post(f"{url}/retry").headers["Location"]
+    assert again != url
+    services: Services = app.extensions["mindjobs"]
+    job = transitions.claim(
+        services.database, kind=Kind.KNN, device=DeviceClass.CPU, worker="w", engine="mindspore", lease_s=60
+    )
+    assert job is not None
+    score = {"k": 5, "accuracy": 0.7, "accuracy_std": None, "macro_f1": 0.69}
+    result = {"scores": [score], "best_k": 5, "n_train": 128, "n_test": 50, "device": "cpu", "compute_s": 0.01}
+    transitions.finish(services.database, Lease(job.id, 1), Ending(State.SUCCEEDED, result))
+    page = client.get(again).text
+    assert "<td>0.7</td>" in page
+    assert "128 known, 50 predicted" in page
+
+
+@pytest.mark.parametrize("url", ["/nothing", "/jobs/nonsense"])
+def test_a_page_that_is_not_there_has_a_way_on(client: FlaskClient, url: str) -> None:
+    answer = client.get(url, headers={"Accept": "text/html"})
+    assert answer.status_code == 404
+    assert 'href="/jobs"' in answer.text

@@ -1,0 +1,109 @@
+"""The sweeper's slow half: forgetting what is old, and only that."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from shared import submission, sweeper, tidying, transitions
+from shared.database import now
+from shared.jobs import DeviceClass, Kind, State
+from shared.presence import Presence
+from shared.services import Services
+from shared.tables import Artifact, Job, Upload, Worker
+from shared.transitions import Ending, Lease, StoredFile
+from web.api.uploads import store
+
+MONTHS_S = 60 * 86_400.0
+
+
+def make_old(path: Path) -> None:
+    then = time.time() - MONTHS_S
+    os.utime(path, (then, then))
+
+
+def finish_one(services: Services, name: str) -> str:
+    submission.submit(services, {"kind": "knn", "device": "cpu"})
+    job = transitions.claim(
+        services.database, kind=Kind.KNN, device=DeviceClass.CPU, worker="w", engine=None, lease_s=60
+    )
+    assert job is not None
+    written = services.storage.write(f"jobs/{job.id}/1/{name}", [b"content"])
+    file = StoredFile(name, written.path, "text/plain", written.bytes, written.sha256)
+    transitions.finish(services.database, Lease(job.id, 1), Ending(State.SUCCEEDED, {}, files=(file,)))
+    return job.id
+
+
+def test_jobs_that_ended_long_ago_are_forgotten_with_their_files(services: Services) -> None:
+    old, young = finish_one(services, "old.txt"), finish_one(services, "young.txt")
+    with services.database.writing() as session:
+        session.execute(update(Job).where(Job.id == old).values(finished_at=now(-MONTHS_S)))
+    tidying.tidy(services)
+    with services.database.reading() as session:
+        assert session.scalars(select(Job.id)).all() == [young]
+        assert session.scalars(select(Artifact.name)).all() == ["young.txt"]
+    assert [path.name for path in services.storage.list_old_files("jobs", -60)] == ["young.txt"]
+
+
+def test_files_without_a_row_go_and_the_others_stay(services: Services) -> None:
+    job_id = finish_one(services, "kept.txt")
+    kept = services.storage.locate(f"jobs/{job_id}/1/kept.txt")
+    lost_attempt = services.storage.locate(services.storage.write(f"jobs/{job_id}/0/lost.txt", [b"x"]).path)
+    half = kept.with_name(".part-1")
+    half.write_bytes(b"half")
+    fresh = services.storage.locate(services.storage.write(f"jobs/{job_id}/2/fresh.txt", [b"x"]).path)
+    for path in (kept, lost_attempt, half):
+        make_old(path)
+    tidying.tidy(services)
+    assert [path.exists() for path in (kept, lost_attempt, half, fresh)] == [True, False, False, True]
+
+
+def test_an_upload_lives_as_long_as_a_job_may_need_it(services: Services, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("k,a\nx,1\ny,2\n")
+    uploads = []
+    for _ in range(2):
+        with table.open("rb") as file:
+            uploads.append(store(services, file, "table.csv", "text/csv"))
+    wanted, unwanted = uploads
+    params = {"dataset": {"upload": wanted.id, "label": "k"}, "k": 1, "evaluation": {"method": "loo"}}
+    submission.submit(services, {"kind": "knn", "device": "cpu", "params": params})
+    with services.database.writing() as session:
+        session.execute(update(Upload).values(created_at=now(-MONTHS_S)))
+    for upload in uploads:
+        make_old(services.storage.locate(upload.path))
+    tidying.tidy(services)
+    with services.database.reading() as session:
+        assert session.scalars(select(Upload.id)).all() == [wanted.id]
+    assert services.storage.locate(wanted.path).exists()
+    assert not services.storage.locate(unwanted.path).exists()
+
+
+@pytest.fixture
+def presence(services: Services) -> Presence:
+    return Presence(
+        services.database,
+        name="w1",
+        device=DeviceClass.CPU,
+        device_index=0,
+        kinds=[Kind.KNN],
+        engines={Kind.KNN: "mindspore"},
+        beat_interval_s=60.0,
+    )
+
+
+def test_a_worker_that_is_silent_for_long_is_forgotten(services: Services, presence: Presence) -> None:
+    def list_workers() -> list[str]:
+        with services.database.reading() as session:
+            return list(session.scalars(select(Worker.name)))
+
+    with presence:
+        sweeper.sweep(services)
+        assert list_workers() == ["w1"]
+        with services.database.writing() as session:
+            session.execute(update(Worker).values(beat_at=now(-sweeper.FORGET_WORKERS_AFTER_S - 1)))
+        sweeper.sweep(services)
+        assert list_workers() == []
+    assert list_workers() == []

@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+
+from shared.errors import SettingsError
+from shared.settings import load_settings
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_defaults_make_a_complete_instance(tmp_path: Path) -> None:
+    settings = load_settings()
+    assert settings.home == tmp_path / "var"
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.database == f"sqlite:///{tmp_path}/var/mindjobs.sqlite"
+    assert settings.redis == f"unix://{tmp_path}/var/redis/redis.sock?db=0"
+    assert settings.storage == f"file://{tmp_path}/var/files"
+    assert settings.visibility_timeout_s > settings.hard_limit_s > settings.timeout_most_s
+
+
+def test_the_environment_and_its_file_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("MINDJOBS_PORT=9000\nMINDJOBS_REDIS_URL=redis://there:6379/1\nOTHER=1\n")
+    monkeypatch.setenv("MINDJOBS_PORT", "9001")
+    monkeypatch.setenv("MINDJOBS_DATABASE_URL", "")
+    settings = load_settings()
+    assert settings.port == 9001
+    assert settings.redis == "redis://there:6379/1"
+    assert not settings.owns_redis
+    assert settings.database.startswith("sqlite://")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PORT", "seventy", "MINDJOBS_PORT"),
+        ("PORT", "70000", "MINDJOBS_PORT"),
+        ("LEASE_S", "2", "three times MINDJOBS_BEAT_S"),
+        ("TIMEOUT_S", "999999999", "MINDJOBS_TIMEOUT_MOST_S"),
+        ("HOME", "/" + "deep/" * 30, "too deep"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
+    monkeypatch.setenv(f"MINDJOBS_{name}", value)
+    with pytest.raises(SettingsError, match=words):
+        load_settings()

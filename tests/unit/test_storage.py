@@ -1,0 +1,61 @@
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.errors import SettingsError, TooLargeError
+from shared.storage import Storage
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(f"file://{tmp_path}/files")
+
+
+def list_files(storage: Storage) -> list[str]:
+    return [str(path.relative_to(storage.root)) for path in storage.root.rglob("*") if path.is_file()]
+
+
+def test_a_file_is_written_whole_with_its_hash(storage: Storage) -> None:
+    written = storage.write("jobs/a/1/x.txt", [b"ab", b"c"])
+    assert storage.locate(written.path).read_bytes() == b"abc"
+    assert (written.bytes, written.sha256) == (3, hashlib.sha256(b"abc").hexdigest())
+    assert list_files(storage) == ["jobs/a/1/x.txt"]
+
+
+def test_a_write_that_breaks_off_leaves_nothing(storage: Storage) -> None:
+    def break_off() -> Iterator[bytes]:
+        yield b"half"
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        storage.write("jobs/a/1/x.txt", break_off())
+    assert list_files(storage) == []
+
+
+def test_a_file_over_the_limit_leaves_nothing_and_is_not_read_further(storage: Storage) -> None:
+    read = []
+
+    def chunks() -> Iterator[bytes]:
+        for number in range(10):
+            read.append(number)
+            yield b"x" * 10
+
+    with pytest.raises(TooLargeError, match="25 bytes"):
+        storage.write("uploads/a", chunks(), bytes_most=25)
+    assert list_files(storage) == []
+    assert read == [0, 1, 2]
+
+
+def test_removing_is_done_once_or_twice(storage: Storage) -> None:
+    storage.write("jobs/a/1/x.txt", [b"a"])
+    for _ in range(2):
+        storage.remove("jobs/a")
+    assert list_files(storage) == []
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x", "file://host/x", "/x", "file:"])
+def test_other_storages_are_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="MINDJOBS_STORAGE_URL"):
+        Storage(url)
