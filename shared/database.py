@@ -24,6 +24,7 @@ from shared.tables import UtcDateTime
 
 BUSY_TIMEOUT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 3
+STATEMENT_TIMEOUT_S: Final = 15
 _WRITES: Final = "mindjobs_writes"
 
 
@@ -69,7 +70,12 @@ def _connect(address: str) -> Engine:
                 pool_pre_ping=True,
                 pool_size=8,
                 max_overflow=32,
-                connect_args={"connect_timeout": CONNECT_TIMEOUT_S},
+                connect_args={
+                    "connect_timeout": CONNECT_TIMEOUT_S,
+                    "options": f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1_000}",
+                    # A server that vanished is noticed, whatever the kernel's patience.
+                    "tcp_user_timeout": STATEMENT_TIMEOUT_S * 1_000,
+                },
             )
         case "sqlite":
             if url.database:

@@ -26,6 +26,7 @@ def migrate(database: Database) -> None:
     with database.writing() as session:
         connection = session.connection()
         if connection.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL statement_timeout = 0"))  # a long migration is no error
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -35,15 +35,14 @@ class LeaseKeeper:
     """Beats in a thread while the block runs, so that the lease holds while native code computes.
 
     The thread also ends what cannot end itself: an engine that does not stop
-    when told to, one that makes no progress any more, and one whose parent is
-    gone. It kills this process then; Celery's parent starts another.
+    when told to, and one that makes no progress any more. It kills this process
+    then; Celery's parent starts another.
     """
 
     def __init__(self, database: Database, lease: Lease, settings: Settings) -> None:
         self._database = database
         self._lease = lease
         self._settings = settings
-        self._parent = os.getppid()
         self._progress: Progress | None = None
         self._written: Progress | None = None
         self._moved_at = time.monotonic()
@@ -84,9 +83,6 @@ class LeaseKeeper:
 
     def _keep(self) -> None:
         while not self._left.wait(self._settings.beat_s):
-            if os.getppid() != self._parent:
-                logger.error("the worker of job %s is gone; its next attempt is another worker's", self._lease.job_id)
-                _die()
             if self._stop is None:
                 self._beat()
                 self._watch_progress()
@@ -121,15 +117,19 @@ class LeaseKeeper:
         if time.monotonic() - self._moved_at > self._settings.stall_s:
             logger.error("job %s makes no progress any more; its process is killed", self._lease.job_id)
             delay = RetryDelay(self._settings.retry_delay_s, self._settings.retry_delay_most_s)
-            transitions.lose(self._database, self._lease, delay)
-            _die()
+            try:
+                transitions.lose(self._database, self._lease, delay)
+            finally:  # without the database the lease runs out by itself
+                _die()
 
     def _end_by_force(self, stop: Stop) -> None:
         logger.error("job %s did not stop in time; its process is killed", self._lease.job_id)
         ending = ENDINGS.get(stop)
-        if ending is not None:
-            transitions.finish(self._database, self._lease, ending)
-        _die()
+        try:
+            if ending is not None:
+                transitions.finish(self._database, self._lease, ending)
+        finally:
+            _die()
 
 
 def _die() -> None:

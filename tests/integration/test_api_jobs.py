@@ -111,8 +111,14 @@ def test_waiting_ends_when_something_changes(client: FlaskClient, services: Serv
     etag = client.get(url).headers["ETag"]
     change = threading.Timer(0.1, start, [services])
     change.start()
+    # Were the first change missed, the answer would come with the second.
+    second_change = threading.Timer(10, client.post, [f"{url}/cancel"])
+    second_change.start()
     answer = client.get(url, headers={"Prefer": "wait=30", "If-None-Match": etag})
+    second_change.cancel()
     change.join()
+    second_change.join()
+    assert not read(answer)["cancel_requested"]
     assert read(answer)["state"] == "running"
     assert answer.headers["Preference-Applied"] == "wait=30"
 

@@ -179,6 +179,13 @@ def test_the_fence_keeps_an_earlier_attempt_out(services: Services, submit: Call
     assert not transitions.finish(services.database, fresh, DONE)
 
 
+def test_a_lease_that_holds_is_left_alone(services: Services, submit: Callable[..., Job]) -> None:
+    submit()
+    lease = claim_one(services, lease_s=60.0)
+    assert transitions.lose_expired(services.database, NO_DELAY) == []
+    assert transitions.finish(services.database, lease, DONE)
+
+
 def test_a_lost_job_waits_longer_each_time_and_fails_at_last(services: Services, submit: Callable[..., Job]) -> None:
     job = submit(max_attempts=3)
     delay = RetryDelay(first_s=10.0, most_s=15.0)

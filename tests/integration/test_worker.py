@@ -238,12 +238,13 @@ def test_auto_takes_the_class_that_has_a_worker(
     early, late = make_gate(), make_gate()
     early.submit(device="auto")
     assert early.read().device is None  # nobody is there yet
+    early.open()
     start_worker()
+    assert early.wait_for(State.SUCCEEDED).device == "cpu"
     late.submit(device="auto")
     assert late.read().device == "cpu"
-    for gate in (early, late):
-        gate.open()
-        assert gate.wait_for(State.SUCCEEDED).device == "cpu"
+    late.open()
+    assert late.wait_for(State.SUCCEEDED).device == "cpu"
     with services.database.reading() as session:
         assert queries.choose_device(session, Kind.KNN) is None
     assert sweeper.process.poll() is None
