@@ -1,5 +1,4 @@
 # Every target works as the first command on a machine that has Python 3.11 and make.
-SHELL  := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -41,6 +40,8 @@ $(READY): dev.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 	  || { echo "mindjobs needs Python 3.11: install it, or name it with 'make PYTHON=/path/to/python3.11 …'" >&2; exit 1; }
 	@echo "Setting up $(VENV) (a few minutes, once) …" >&2
-	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r dev.lock 2> >(grep -v '^WARNING' >&2)
+	@$(PYTHON) -m venv --clear $(VENV) \
+	  || { echo "This Python cannot make environments: install its venv module (Debian: apt install python3.11-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+	  --no-deps --require-hashes -r dev.lock
 	@touch $@

@@ -44,6 +44,7 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_connection_timeout=CONNECT_TIMEOUT_S,
         broker_pool_limit=settings.web_threads,
+        broker_pool_acquire_timeout=ANSWER_TIMEOUT_S,
         result_backend_transport_options={"visibility_timeout": settings.visibility_timeout_s},
         visibility_timeout=settings.visibility_timeout_s,
         task_ignore_result=True,

@@ -25,6 +25,13 @@ from shared.tables import UtcDateTime
 BUSY_TIMEOUT_S: Final = 10
 CONNECT_TIMEOUT_S: Final = 3
 STATEMENT_TIMEOUT_S: Final = 15
+_SERVER_OPTIONS: Final = {
+    "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
+    "idle_in_transaction_session_timeout": f"{STATEMENT_TIMEOUT_S}s",
+    "tcp_keepalives_idle": 15,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 3,
+}
 _WRITES: Final = "mindjobs_writes"
 
 
@@ -72,8 +79,9 @@ def _connect(address: str) -> Engine:
                 max_overflow=32,
                 connect_args={
                     "connect_timeout": CONNECT_TIMEOUT_S,
-                    "options": f"-c statement_timeout={STATEMENT_TIMEOUT_S * 1_000}",
-                    # A server that vanished is noticed, whatever the kernel's patience.
+                    # A server notices a client that vanished, and a client a server: whatever the kernel's
+                    # patience, neither keeps a lock or a thread for long.
+                    "options": " ".join(f"-c {name}={value}" for name, value in _SERVER_OPTIONS.items()),
                     "tcp_user_timeout": STATEMENT_TIMEOUT_S * 1_000,
                 },
             )
@@ -126,7 +134,7 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function 
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's options
     (plus_s,) = element.clauses
-    return f"(clock_timestamp() + make_interval(secs => {compiler.process(plus_s, **options)}))"
+    return f"(statement_timestamp() + make_interval(secs => {compiler.process(plus_s, **options)}))"
 
 
 @compiles(now, "sqlite")

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +27,7 @@ DATA_FOLDER: Final = Path(__file__).parent / "data"
 DATASET: Final = "/params/dataset"
 UPLOAD: Final = f"{DATASET}/upload"
 LABEL: Final = f"{DATASET}/label"
+ROWS_AT_ONCE: Final = 4_096
 
 
 @dataclass(frozen=True)
@@ -123,15 +126,19 @@ def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset
     """
     if isinstance(params.dataset, BuiltinDataset):
         builtin = BUILTINS[params.dataset.name]
-        rows = _read_rows((DATA_FOLDER / builtin.file).read_bytes(), limits)
-        return _build(builtin.title, list(builtin.columns), rows, label=0, task=params.task, first_line=1)
-    path = uploads[params.dataset.upload]
-    rows = _read_rows(path.read_bytes(), limits)
-    names = _read_header(rows, params.dataset)
+        table = _Table(builtin.title, list(builtin.columns), label=0, task=params.task, first_line=1)
+        return _build(table, _split((DATA_FOLDER / builtin.file).read_bytes(), limits))
+    lines = _split(uploads[params.dataset.upload].read_bytes(), limits)
+    first = next(lines)
+    if params.dataset.header:
+        names = [name.strip() for name in first]
+    else:
+        names = [f"column {index}" for index in range(len(first))]
+        lines = itertools.chain([first], lines)
     label = _find_label(names, params.dataset)
     columns = [name for index, name in enumerate(names) if index != label]
     first_line = 2 if params.dataset.header else 1
-    return _build("Uploaded table", columns, rows, label=label, task=params.task, first_line=first_line)
+    return _build(_Table("Uploaded table", columns, label=label, task=params.task, first_line=first_line), lines)
 
 
 def check(params: KnnParams, dataset: Dataset) -> None:
@@ -182,20 +189,56 @@ def _find_non_distributions(dataset: Dataset) -> list[Problem]:
     return [Problem("/params/metric", f"bhattacharyya reads rows as distributions, and {where}; take another metric")]
 
 
-def _read_rows(content: bytes, limits: Limits) -> list[list[str]]:
-    """Split a CSV file into rows of equal length, blank lines left out at the end."""
-    rows: list[list[str]] = []
+@dataclass(frozen=True)
+class _Table:
+    """What is known of a table before its numbers are read."""
+
+    name: str
+    columns: list[str]
+    label: int
+    task: Task
+    first_line: int
+    """Of the numbers, counted from 1."""
+
+
+def _split(content: bytes, limits: Limits) -> Iterator[list[str]]:
+    """Split a CSV file into rows of equal length, one by one; blank lines at the end are left out."""
+    width = 0
+    blank = 0
+    for line, row in enumerate(_parse(content), start=1):
+        if not any(cell.strip() for cell in row):
+            blank = blank or line
+            continue
+        if blank:
+            raise RequestInvalidError.at(UPLOAD, f"line {blank} is blank, and rows follow; take it out")
+        if line > limits.rows + 1:  # one may be the header
+            raise RequestInvalidError.at(UPLOAD, f"the table has more than {limits.rows} rows; upload fewer")
+        width = width or _check_width(len(row), limits)
+        if len(row) != width:
+            raise RequestInvalidError.at(
+                UPLOAD, f"line {line} has {len(row)} cells where line 1 has {width}; make them equal"
+            )
+        yield row
+    if not width:
+        raise RequestInvalidError.at(UPLOAD, "the file is empty; upload a table with a row per sample")
+
+
+def _parse(content: bytes) -> Iterator[list[str]]:
+    reader = csv.reader(io.StringIO(_decode(content), newline=""))
     try:
-        for row in csv.reader(io.StringIO(_decode(content), newline="")):
-            rows.append(row)
-            if len(rows) > limits.rows + 1:  # one may be the header
-                raise RequestInvalidError.at(UPLOAD, f"the table has more than {limits.rows} rows; upload fewer")
+        yield from reader
     except csv.Error as error:
-        raise RequestInvalidError.at(UPLOAD, f"line {len(rows) + 1} is not CSV: {error}") from error
-    while rows and not any(cell.strip() for cell in rows[-1]):
-        rows.pop()
-    _check_shape(rows, limits)
-    return rows
+        raise RequestInvalidError.at(UPLOAD, f"line {reader.line_num} is not CSV: {error}") from error
+
+
+def _check_width(width: int, limits: Limits) -> int:
+    if width > limits.columns:
+        raise RequestInvalidError.at(UPLOAD, f"the table has {width} columns, more than {limits.columns}; upload fewer")
+    if width == 1:
+        raise RequestInvalidError.at(
+            UPLOAD, "the table has one column; it needs a label and an attribute, separated by commas"
+        )
+    return width
 
 
 def _decode(content: bytes) -> str:
@@ -208,33 +251,6 @@ def _decode(content: bytes) -> str:
     if "\0" in text:
         raise RequestInvalidError.at(UPLOAD, "the file is binary, not a table; upload comma-separated text")
     return text
-
-
-def _check_shape(rows: list[list[str]], limits: Limits) -> None:
-    if not rows:
-        raise RequestInvalidError.at(UPLOAD, "the file is empty; upload a table with a row per sample")
-    width = len(rows[0])
-    if width > limits.columns:
-        raise RequestInvalidError.at(UPLOAD, f"the table has {width} columns, more than {limits.columns}; upload fewer")
-    if width == 1:
-        raise RequestInvalidError.at(
-            UPLOAD, "the table has one column; it needs a label and an attribute, separated by commas"
-        )
-    for line, row in enumerate(rows, start=1):
-        if len(row) != width:
-            raise RequestInvalidError.at(
-                UPLOAD, f"line {line} has {len(row)} cells where line 1 has {width}; make them equal"
-            )
-
-
-def _read_header(rows: list[list[str]], dataset: UploadedDataset) -> list[str]:
-    """Name the columns: from the first row, which is taken away, or by number."""
-    if not dataset.header:
-        return [f"column {index}" for index in range(len(rows[0]))]
-    names = [name.strip() for name in rows.pop(0)]
-    if not rows:
-        raise RequestInvalidError.at(UPLOAD, "the file has a header and no rows; add rows")
-    return names
 
 
 def _find_label(names: list[str], dataset: UploadedDataset) -> int:
@@ -256,24 +272,32 @@ def _find_label(names: list[str], dataset: UploadedDataset) -> int:
     return found[0]
 
 
-def _build(  # noqa: PLR0913 - the parts of a table
-    name: str, columns: list[str], rows: list[list[str]], *, label: int, task: Task, first_line: int
-) -> Dataset:
-    cells = [row.pop(label).strip() for row in rows]
-    attributes = np.column_stack(
-        [_read_numbers([row[j] for row in rows], column, first_line, UPLOAD) for j, column in enumerate(columns)]
-    )
-    if task is Task.REGRESSION:
-        return Dataset(name, columns, attributes, _read_numbers(cells, "label", first_line, LABEL), [])
+def _build(table: _Table, lines: Iterator[list[str]]) -> Dataset:
+    """Read the numbers, some rows at a time, since text takes ten times their memory."""
+    cells: list[str] = []
+    parts: list[NDArray[np.float64]] = []
+    while rows := list(itertools.islice(lines, ROWS_AT_ONCE)):
+        first_line = table.first_line + len(cells)
+        cells += [row.pop(table.label).strip() for row in rows]
+        columns = zip(table.columns, zip(*rows, strict=True), strict=True)
+        parts.append(np.column_stack([_read_numbers(column, name, first_line, UPLOAD) for name, column in columns]))
+    if not parts:
+        raise RequestInvalidError.at(UPLOAD, "the file has a header and no rows; add rows")
+    attributes = np.concatenate(parts)
+    if table.task is Task.REGRESSION:
+        values = _read_numbers(cells, "label", table.first_line, LABEL)
+        return Dataset(table.name, table.columns, attributes, values, [])
     if "" in cells:
-        raise RequestInvalidError.at(LABEL, f"line {cells.index('') + first_line} has no label; fill it in")
+        line = cells.index("") + table.first_line
+        raise RequestInvalidError.at(LABEL, f"line {line} has no label; fill it in")
     classes = _order_classes(set(cells))
     if len(classes) == 1:
         raise RequestInvalidError.at(
             LABEL, f"every row has the label {classes[0]!r}; classification needs two classes or more"
         )
     index = {name: position for position, name in enumerate(classes)}
-    return Dataset(name, columns, attributes, np.array([index[cell] for cell in cells], np.int64), classes)
+    labels = np.array([index[cell] for cell in cells], np.int64)
+    return Dataset(table.name, table.columns, attributes, labels, classes)
 
 
 def _order_classes(names: set[str]) -> list[str]:
@@ -284,7 +308,7 @@ def _order_classes(names: set[str]) -> list[str]:
         return sorted(names)
 
 
-def _read_numbers(cells: list[str], column: str, first_line: int, pointer: str) -> NDArray[np.float64]:
+def _read_numbers(cells: Sequence[str], column: str, first_line: int, pointer: str) -> NDArray[np.float64]:
     """Convert one column; blame the first cell that is not a finite number."""
     try:
         numbers = np.array(cells, dtype=np.str_).astype(np.float64)

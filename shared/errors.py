@@ -61,6 +61,14 @@ class RequestMalformedError(MindjobsError):
     status = 400
 
 
+class CrossSiteError(MindjobsError):
+    """A page of another site made a browser send the request."""
+
+    type = "cross-site"
+    title = "Requests from other sites are refused"
+    status = 403
+
+
 class NotFoundError(MindjobsError):
     """There is no such job, artifact or upload."""
 

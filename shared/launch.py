@@ -2,13 +2,14 @@
 
 Supervisor starts them, starts again what dies, and stops them in order. This
 module checks what can be checked beforehand, brings the database up to date,
-writes Supervisor's configuration, and becomes Supervisor.
+writes Supervisor's configuration, and runs Supervisor.
 """
 
 import fcntl
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from configparser import RawConfigParser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.database import Database
 from shared.errors import MindjobsError, SettingsError
@@ -109,6 +112,9 @@ def write_configuration(settings: Settings, processes: list[Process]) -> Path:
             "stderr_logfile": "/dev/fd/2",
             "stderr_logfile_maxbytes": "0",
         }
+    for section in parser.values():
+        for name, value in section.items():
+            section[name] = value.replace("%", "%%")  # Supervisor expands it
     path = settings.home / "supervisord.conf"
     with path.open("w") as file:
         parser.write(file)
@@ -145,12 +151,12 @@ def _list_redis_command(settings: Settings) -> list[str]:
 
 
 def _quote(word: str) -> str:
-    """Quote for Supervisor, which splits like a shell and expands ``%``."""
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
+    """Quote for Supervisor, which splits like a shell."""
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _lock(settings: Settings) -> None:
-    """Hold the state folder for as long as this process, and Supervisor in its place, runs."""
+def _lock(settings: Settings) -> int:
+    """Hold the state folder for as long as the file descriptor that this returns is open."""
     settings.home.mkdir(parents=True, exist_ok=True)
     handle = os.open(settings.home / "lock", os.O_CREAT | os.O_RDWR)
     try:
@@ -159,7 +165,7 @@ def _lock(settings: Settings) -> None:
         raise SettingsError(
             f"MINDJOBS_HOME: {settings.home} is in use by another instance; stop that one, or choose another folder."
         ) from error
-    os.set_inheritable(handle, True)  # noqa: FBT003 - positional in the standard library
+    return handle
 
 
 def _check_port(settings: Settings) -> None:
@@ -174,11 +180,48 @@ def _check_port(settings: Settings) -> None:
             ) from error
 
 
+def _run_supervisor(configuration: Path, lock: int) -> int:
+    """Run Supervisor until it ends, and pass on what it prints and what it is told.
+
+    It opens its standard output by name for each process, which works for a
+    pipe of our own and not for every output that we may have been given.
+
+    Returns
+    -------
+    Its exit status; 0 where it was told to stop.
+    """
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(configuration)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # a terminal's Ctrl-C is for this process to pass on
+        pass_fds=[lock],  # the state folder is in use for as long as either lives
+    )
+    told: list[int] = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        told.append(number)
+        supervisor.send_signal(signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    with supervisor:
+        for line in supervisor.stdout or ():
+            try:
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+            except OSError:  # nobody listens any more, as after a closed terminal
+                supervisor.send_signal(signal.SIGTERM)
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0 if told else supervisor.returncode
+
+
 def main() -> None:
-    """Check, prepare, and become Supervisor."""
+    """Check, prepare, and run everything."""
     try:
         settings = load_settings()
-        _lock(settings)
+        lock = _lock(settings)
         _check_port(settings)
         database = Database(settings.database)
         migrate(database)
@@ -186,8 +229,9 @@ def main() -> None:
         path = write_configuration(settings, list_processes(settings))
     except MindjobsError as error:
         sys.exit(f"mindjobs: {error.title}: {error.detail}")
-    os.chdir(ROOT)
-    os.execv(sys.executable, [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(path)])  # noqa: S606
+    except SQLAlchemyError as error:
+        sys.exit(f"mindjobs: MINDJOBS_DATABASE_URL: the database does not answer: {error}")
+    sys.exit(_run_supervisor(path, lock))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """A worker's word that it is there, by which ``auto`` chooses a device."""
 
 import logging
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,6 +14,8 @@ from shared import transitions
 from shared.database import Database, now
 from shared.jobs import DeviceClass, Kind
 from shared.tables import Worker
+
+LOOK_EVERY_S: Final = 0.2
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ class Presence:
         Kind to engine, of the kinds that it can run.
     beat_interval_s
         How often it says that it is there.
+    wait_until_ready
+        Waits for that many seconds at most until jobs can be taken, and tells whether they can.
     """
 
     def __init__(  # noqa: PLR0913 - what the row holds
@@ -40,8 +45,10 @@ class Presence:
         kinds: Sequence[Kind],
         engines: Mapping[Kind, str],
         beat_interval_s: float,
+        wait_until_ready: Callable[[float], bool],
     ) -> None:
         self._database = database
+        self._wait_until_ready = wait_until_ready
         self._name = name
         self._row = {
             "name": name,
@@ -53,11 +60,18 @@ class Presence:
         }
         self._interval_s = beat_interval_s
         self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="presence", daemon=True)
+        self._thread = threading.Thread(target=self._stay, name="presence", daemon=True)
+        # A fork must not come while a connection is open: a child that inherits SQLite's would take its
+        # parent's locks for its own.
+        self._connected = threading.Lock()
+        os.register_at_fork(
+            before=self._connected.acquire,
+            after_in_parent=self._connected.release,
+            after_in_child=self._connected.release,
+        )
 
     def __enter__(self) -> Self:
-        """Register, and go on saying so."""
-        self._register()
+        """Register as soon as jobs can be taken, and go on saying so."""
         self._thread.start()
         return self
 
@@ -68,21 +82,25 @@ class Presence:
         self._leaving.set()
         self._thread.join()
         for job in transitions.release(self._database, self._name):
-            logger.info("job %s goes back to the queue", job.id)
+            logger.info("job %s is handed back and %s", job.id, job.state)
         with self._database.writing() as session:
             session.execute(delete(Worker).where(Worker.name == self._name))
 
-    def _register(self) -> None:
-        with self._database.writing() as session:
-            session.execute(insert(Worker).values(**self._row, started_at=now(), beat_at=now()))
-
-    def _beat(self) -> None:
-        while not self._leaving.wait(self._interval_s):
+    def _stay(self) -> None:
+        while not self._leaving.is_set() and not self._wait_until_ready(LOOK_EVERY_S):
+            pass
+        while not self._leaving.is_set():
             try:
-                with self._database.writing() as session:
-                    beat = update(Worker).where(Worker.name == self._name).values(beat_at=now()).returning(Worker.name)
-                    known = session.execute(beat).one_or_none() is not None
-                if not known:  # the sweeper took us for dead, after a long stop
-                    self._register()
+                with self._connected:
+                    self._say_so()
+                    self._database.close()
             except SQLAlchemyError as error:
                 logger.warning("the database does not answer, the next beat tries again: %s", error)
+            self._leaving.wait(self._interval_s)
+
+    def _say_so(self) -> None:
+        """Write that this worker is there; register it where the row is not, or no longer, there."""
+        with self._database.writing() as session:
+            beat = update(Worker).where(Worker.name == self._name).values(beat_at=now()).returning(Worker.name)
+            if session.execute(beat, execution_options={"synchronize_session": False}).one_or_none() is None:
+                session.execute(insert(Worker).values(**self._row, started_at=now(), beat_at=now()))

@@ -85,20 +85,29 @@ def get_artifact(session: Session, job_id: str, name: str) -> Artifact:
     NotFoundError
         There is none of that name.
     """
-    artifact = session.get(Artifact, (job_id, name))
+    # No name holds a NUL, and PostgreSQL would not look for one.
+    artifact = session.get(Artifact, (job_id, name)) if "\0" not in name else None
     if artifact is None:
         raise NotFoundError(f"Job {job_id} has no artifact {name!r}.")
     return artifact
 
 
-def find_queue_position(session: Session, job: Job) -> int | None:
-    """Count the queued jobs of the same kind that go first; ``None`` for a job that is not queued."""
-    if job.state != State.QUEUED:
-        return None
+def count_before(session: Session, job: Job) -> int:
+    """Count the queued jobs that go before a queued one: of its kind, for its class of device."""
     first = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
     same_queue = Job.device.is_not_distinct_from(job.device)
     statement = select(func.count()).where(Job.state == State.QUEUED, Job.kind == job.kind, same_queue, first)
     return session.scalar(statement) or 0
+
+
+def find_queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
+    """Do the same for many jobs in one pass over the queue; those that are not queued any more are left out."""
+    if not job_ids:
+        return {}
+    order = func.row_number().over(partition_by=(Job.kind, Job.device), order_by=(Job.priority.desc(), Job.id))
+    queue = select(Job.id, (order - 1).label("before")).where(Job.state == State.QUEUED).subquery()
+    statement = select(queue.c.id, queue.c.before).where(queue.c.id.in_(job_ids))
+    return {row.id: row.before for row in session.execute(statement)}
 
 
 def find_uploads(session: Session, upload_ids: Sequence[str]) -> dict[str, Upload]:

@@ -17,8 +17,9 @@ ANSWER_TIMEOUT_S: Final = 5.0
 
 def write_address(settings: Settings) -> str:
     """Write where a browser finds this instance."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
-    return f"http://{host}:{settings.port}"
+    # A wildcard is no address to call.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    return f"http://{settings.model_copy(update={'host': host}).authority}"
 
 
 def is_ready(settings: Settings, database: Database) -> bool:

@@ -1,5 +1,6 @@
 """Every setting, read from the environment (``MINDJOBS_…``) and from ``.env``."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -10,6 +11,8 @@ from shared.errors import SettingsError
 
 # A Unix socket's path must fit into sockaddr_un.
 SOCKET_PATH_BYTES_MOST = 107
+_LOOPBACK = {"127.0.0.1": "127.0.0.1", "::1": "[::1]", "localhost": "localhost"}
+_AWKWARD = re.compile(r'[%?#;\\"\n\t]')
 
 
 class Settings(BaseSettings):
@@ -32,7 +35,7 @@ class Settings(BaseSettings):
     """How long a job stays with a worker that is not heard of."""
     beat_s: PositiveFloat = 1.0
     """How often a running job's worker is heard of, progress and the cancel flag included."""
-    grace_s: PositiveFloat = 4.0
+    grace_s: PositiveFloat = 2.5
     """How long an engine may take to stop before its process is killed."""
     stall_s: PositiveFloat = 600.0
     """How long an engine may go without progress before its process is killed."""
@@ -59,6 +62,8 @@ class Settings(BaseSettings):
     """Into how many ``cpu:N`` devices this machine's cores are divided."""
     web_processes: PositiveInt = 2
     web_threads: PositiveInt = 32
+    trusted_hosts: str = ""
+    """Names under which browsers may reach the web, separated by commas; on loopback, none but loopback's are."""
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
 
     @model_validator(mode="before")
@@ -73,6 +78,11 @@ class Settings(BaseSettings):
             raise ValueError("MINDJOBS_LEASE_S must be at least three times MINDJOBS_BEAT_S")
         if self.timeout_s > self.timeout_most_s:
             raise ValueError("MINDJOBS_TIMEOUT_S must not be above MINDJOBS_TIMEOUT_MOST_S")
+        if _AWKWARD.search(str(self.home)):
+            raise ValueError(
+                f"MINDJOBS_HOME: {self.home} holds a character that addresses cannot hold; "
+                "choose a path without quotes and without % ? # ; and backslash"
+            )
         if self.owns_redis and len(bytes(self.redis_socket)) > SOCKET_PATH_BYTES_MOST:
             raise ValueError(
                 f"MINDJOBS_HOME is too deep: {self.redis_socket} is over {SOCKET_PATH_BYTES_MOST} bytes, "
@@ -104,6 +114,22 @@ class Settings(BaseSettings):
     def storage(self) -> str:
         """Address of the folder in which uploads and artifacts lie."""
         return self.storage_url or f"file://{self.home / 'files'}"
+
+    @property
+    def host_names(self) -> list[str] | None:
+        """Names that a request's ``Host`` may have; ``None`` for any, where a proxy or the network decides.
+
+        A page of another site can make a browser call loopback under a name of its own (DNS rebinding).
+        """
+        named = [name.strip() for name in self.trusted_hosts.split(",") if name.strip()]
+        if self.host in _LOOPBACK:
+            return [*_LOOPBACK.values(), *named]
+        return named or None
+
+    @property
+    def authority(self) -> str:
+        """Host and port as addresses write them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def visibility_timeout_s(self) -> int:

@@ -97,9 +97,7 @@ class Storage:
     def list_old_files(self, path: str, older_than_s: float) -> list[Path]:
         """List every file below a folder that was written longer ago than that."""
         latest = time.time() - older_than_s
-        return [
-            file for file in sorted((self.root / path).rglob("*")) if file.is_file() and file.stat().st_mtime < latest
-        ]
+        return [file for file in sorted((self.root / path).rglob("*")) if _was_written_before(file, latest)]
 
 
 def place_upload(upload_id: str) -> str:
@@ -115,6 +113,13 @@ def place_job(job_id: str) -> str:
 def place_artifact(job_id: str, attempt: int, name: str) -> str:
     """Return where an artifact lies: in a folder of its attempt, so that a late worker overwrites nothing."""
     return f"{place_job(job_id)}/{attempt}/{name}"
+
+
+def _was_written_before(file: Path, moment: float) -> bool:
+    try:
+        return file.is_file() and file.stat().st_mtime < moment
+    except FileNotFoundError:  # removed since it was listed
+        return False
 
 
 def _limit(chunks: Iterable[bytes], bytes_most: int | None) -> Iterator[bytes]:

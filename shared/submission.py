@@ -2,16 +2,21 @@
 
 import hashlib
 import json
+import threading
+from typing import Final
 
 from shared import datasets, queries, transitions
 from shared.database import Database
 from shared.errors import ConflictError, Problem, RequestInvalidError
-from shared.ids import make_id
+from shared.ids import is_id, make_id
 from shared.jobs import AUTO, ENDED, DeviceClass, Kind
 from shared.schemas.knn import KnnParams
 from shared.schemas.submission import ParsedSubmission, name_uploads, parse_submission
 from shared.services import Services
 from shared.tables import Job
+
+# One table at a time: many at once would only share the interpreter, and add up in memory.
+_LOADING: Final = threading.Lock()
 
 
 def submit(services: Services, body: object, idempotency_key: str | None = None) -> tuple[Job, bool]:
@@ -35,6 +40,9 @@ def submit(services: Services, body: object, idempotency_key: str | None = None)
         Nothing was queued.
     """
     parsed = parse_submission(body, services.settings.timeout_most_s)
+    earlier = transitions.find_earlier(services.database, idempotency_key, _hash(body))
+    if earlier is not None:
+        return earlier, False
     _check_inputs(services, parsed)
     return _queue(services, parsed, body, idempotency_key, retry_of=None)
 
@@ -56,7 +64,7 @@ def retry(services: Services, job_id: str) -> Job:
         "params": earlier.params,
         "device": earlier.wanted_device,
         "priority": earlier.priority,
-        "timeout_s": (earlier.deadline_at - earlier.created_at).total_seconds(),
+        "timeout_s": round((earlier.deadline_at - earlier.created_at).total_seconds()) or 1,
         "max_attempts": earlier.max_attempts,
         "labels": earlier.labels,
     }
@@ -70,7 +78,7 @@ def _check_inputs(services: Services, parsed: ParsedSubmission) -> None:
     """Refuse now what the engine would refuse later, so that nothing is queued that cannot succeed."""
     named = name_uploads(parsed.params)
     with services.database.reading() as session:
-        uploads = queries.find_uploads(session, list(named.values()))
+        uploads = queries.find_uploads(session, [upload_id for upload_id in named.values() if is_id(upload_id)])
     missing = [
         Problem(pointer, f"there is no upload {upload_id!r}; send the file to POST /api/v1/uploads first")
         for pointer, upload_id in named.items()
@@ -82,7 +90,8 @@ def _check_inputs(services: Services, parsed: ParsedSubmission) -> None:
         settings = services.settings
         limits = datasets.Limits(settings.dataset_rows_most, settings.dataset_columns_most)
         files = {upload.id: services.storage.locate(upload.path) for upload in uploads.values()}
-        datasets.check(parsed.params, datasets.load(parsed.params, files, limits))
+        with _LOADING:
+            datasets.check(parsed.params, datasets.load(parsed.params, files, limits))
 
 
 def _queue(
@@ -107,7 +116,7 @@ def _queue(
         max_attempts=submission.max_attempts,
         cancel_requested=False,
         idempotency_key=idempotency_key,
-        request_sha256=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
+        request_sha256=_hash(body),
         retry_of=retry_of,
         progress_done=0,
         progress_total=0,
@@ -117,6 +126,10 @@ def _queue(
         # After the commit: a worker that is quicker than we are must find the row.
         services.broker.ring(kind, DeviceClass(written.device), written.id)
     return written, created
+
+
+def _hash(body: object) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _choose_device(database: Database, kind: Kind, wanted: str) -> DeviceClass | None:

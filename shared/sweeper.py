@@ -93,17 +93,24 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    tidied_at = float("-inf")
+    # Tidying may take long, and a lost job should not wait for it.
+    threading.Thread(target=_tidy_for_ever, args=(services,), name="tidying", daemon=True).start()
     while not stop.is_set():
         try:
             sweep(services)
-            if time.monotonic() - tidied_at > TIDY_EVERY_S:
-                tidying.tidy(services)
-                tidied_at = time.monotonic()
         except (SQLAlchemyError, RedisError, OSError) as error:
             logger.warning("sweeping failed, the next round tries again: %s", error)
         stop.wait(settings.sweep_s)
     services.close()
+
+
+def _tidy_for_ever(services: Services) -> None:
+    while True:
+        try:
+            tidying.tidy(services)
+        except Exception:  # one bad file or row must not end the sweeping beside it
+            logger.exception("tidying failed, the next round tries again")
+        time.sleep(TIDY_EVERY_S)
 
 
 if __name__ == "__main__":

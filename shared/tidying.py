@@ -83,8 +83,9 @@ def _remove_orphans(services: Services) -> None:
     for start in range(0, len(files), BATCH):
         relative = {str(path.relative_to(services.storage.root)): path for path in files[start : start + BATCH]}
         with services.database.reading() as session:
-            known = set(session.scalars(select(Artifact.path).where(Artifact.path.in_(relative))))
+            # In this order: a job that ends in between is in both.
             running = set(session.scalars(select(Job.id).where(Job.state == State.RUNNING)))
+            known = set(session.scalars(select(Artifact.path).where(Artifact.path.in_(relative))))
         _remove_all(
             [path for name, path in relative.items() if name not in known and name.split("/")[1] not in running]
         )

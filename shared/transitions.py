@@ -129,15 +129,29 @@ def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
             _record_states(session, [written])
             return written, True
     except IntegrityError:
-        if job.idempotency_key is None:
+        earlier = find_earlier(database, job.idempotency_key, job.request_sha256)
+        if earlier is None:
             raise
-        with database.reading() as session:
-            earlier = session.scalars(select(Job).where(Job.idempotency_key == job.idempotency_key)).one_or_none()
-    if earlier is None or earlier.request_sha256 != job.request_sha256:
+        return earlier, False
+
+
+def find_earlier(database: Database, idempotency_key: str | None, request_sha256: str) -> Job | None:
+    """Return the job that an idempotency key made before.
+
+    Raises
+    ------
+    IdempotencyError
+        The key had come with another body.
+    """
+    if idempotency_key is None:
+        return None
+    with database.reading() as session:
+        earlier = session.scalars(select(Job).where(Job.idempotency_key == idempotency_key)).one_or_none()
+    if earlier is not None and earlier.request_sha256 != request_sha256:
         raise IdempotencyError(
-            f"Idempotency-Key {job.idempotency_key!r} came before with another body; use a new key for a new request."
+            f"Idempotency-Key {idempotency_key!r} came before with another body; use a new key for a new request."
         )
-    return earlier, False
+    return earlier
 
 
 def claim(  # noqa: PLR0913 - who claims what, and for how long
@@ -249,8 +263,10 @@ def cancel(database: Database, job_id: str) -> Job:
 
 def release(database: Database, worker: str) -> list[Job]:
     """Queue again what a worker was running when it was told to go; the attempt counts, but never fails the job."""
+    mine = (Job.worker == worker, Job.state == State.RUNNING)
     with database.writing() as session:
-        return _move(session, State.QUEUED, Job.worker == worker, Job.state == State.RUNNING, **_unleased())
+        cancelled = _end(session, CANCELLED, *mine, Job.cancel_requested.is_(True))
+        return cancelled + _move(session, State.QUEUED, *mine, **_unleased())
 
 
 def lose(database: Database, lease: Lease, delay: RetryDelay) -> bool:

@@ -1,5 +1,6 @@
 """Processes of the service, started by a test and ended with it."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -70,14 +71,21 @@ class ServiceProcess:
         return [child for child in self._seen if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
     def close(self) -> None:
-        """End everything, whatever state the test left it in."""
-        for process in [*self.list_children(), *self._seen]:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
+        """End everything, whatever state the test left it in; the parents first, or they would start anew."""
         if self.process.poll() is None:
+            self.process.send_signal(signal.SIGSTOP)
+            self.list_children()
             self.process.kill()
         self.process.wait()
         self._log.close()
-        wait_until(lambda: not self.list_survivors(), f"the end of what {self.process.args!r} started")
+        wait_until(self._kill_survivors, f"the end of what {self.process.args!r} started")
+
+    def _kill_survivors(self) -> bool:
+        """Kill what still runs and what that started; tell whether nothing does."""
+        survivors = self.list_survivors()
+        for process in survivors:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+                self._seen.update(process.children(recursive=True))
+                process.kill()
+        return not survivors

@@ -63,9 +63,12 @@ class RedisServer:
 
 
 class PostgresServer:
-    """A PostgreSQL that hands out fresh databases, copies of one that is migrated."""
+    """A PostgreSQL that hands out fresh databases, copies of one that is migrated.
 
-    def __init__(self, folder: Path) -> None:
+    ``durable`` makes it wait for the disk, as it does in production.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
         # It looks for the folder of its lock while it is imported, and warns where the session has none.
         lock_folder = folder / "lock"
         lock_folder.mkdir(parents=True, mode=0o700)
@@ -73,9 +76,9 @@ class PostgresServer:
         import pgserver
 
         self._server = pgserver.get_server(folder / "data", cleanup_mode="delete")
-        # Nobody needs these databases after a power cut.
-        for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):
-            self._server.psql(statement)
+        if not durable:
+            for statement in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):
+                self._server.psql(statement)
         self._made = 0
 
     def make_database(self, template: str = "template1") -> tuple[str, str]:

@@ -6,6 +6,7 @@ from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
 from web import api, errors, health, pages, requests
+from web.waiting import WaitingRoom
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -21,6 +22,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the contract's order reads better
     app.extensions["mindjobs"] = Services.open(settings)
+    # Half of the threads may sleep in long polls; the other half answers.
+    app.extensions["mindjobs.waiting"] = WaitingRoom(max(1, settings.web_threads // 2))
+    app.config["TRUSTED_HOSTS"] = settings.host_names
     app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes_most
     requests.add_to(app)
     errors.add_to(app)

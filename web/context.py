@@ -5,6 +5,12 @@ from typing import cast
 from flask import current_app
 
 from shared.services import Services
+from web.waiting import WaitingRoom
+
+
+def get_waiting_room() -> WaitingRoom:
+    """Return where requests wait for jobs."""
+    return cast("WaitingRoom", current_app.extensions["mindjobs.waiting"])
 
 
 def get_services() -> Services:

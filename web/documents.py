@@ -32,6 +32,11 @@ class JobView:
     etag: str
 
     @property
+    def id(self) -> str:
+        """The job's identifier."""
+        return str(self.document["id"])
+
+    @property
     def ended(self) -> bool:
         """Whether nothing will change any more."""
         return self.document["state"] in ENDED
@@ -47,7 +52,8 @@ def view_job(session: Session, job_id: str) -> JobView:
     """
     job = queries.get_job(session, job_id)
     document = write_job(job, queries.list_artifacts(session, [job_id])[job_id])
-    document["queue_position"] = queries.find_queue_position(session, job)
+    if job.state == State.QUEUED:
+        document["queue_position"] = queries.count_before(session, job)
     lasting = {name: value for name, value in document.items() if name != "eta_s"}
     return JobView(document, sha256(json.dumps(lasting).encode()).hexdigest()[:32])
 
@@ -56,8 +62,9 @@ def write_jobs(session: Session, jobs: Sequence[Job]) -> list[Document]:
     """Write a page of the list."""
     artifacts = queries.list_artifacts(session, [job.id for job in jobs])
     documents = [write_job(job, artifacts[job.id]) for job in jobs]
-    for job, document in zip(jobs, documents, strict=True):
-        document["queue_position"] = queries.find_queue_position(session, job)
+    positions = queries.find_queue_positions(session, [job.id for job in jobs if job.state == State.QUEUED])
+    for document in documents:
+        document["queue_position"] = positions.get(document["id"])
     return documents
 
 

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, Response, g, json, render_template, request
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
@@ -44,17 +44,13 @@ def _answer_own(error: MindjobsError) -> Response:
 
 
 def _answer_database(error: SQLAlchemyError) -> Response:
-    unreachable = isinstance(error, PoolTimeoutError) or (isinstance(error, DBAPIError) and _is_operational(error))
-    if not unreachable:
+    unreachable = isinstance(error, OperationalError | PoolTimeoutError)
+    if not unreachable and not (isinstance(error, DBAPIError) and error.connection_invalidated):
         return _answer_unforeseen(error)
     logger.warning("the database does not answer: %s", error)
     response = _answer(503, "database-unavailable", "The database does not answer", "Try again in a few seconds.")
     response.headers["Retry-After"] = "5"
     return response
-
-
-def _is_operational(error: DBAPIError) -> bool:
-    return type(error.orig).__name__ == "OperationalError" or error.connection_invalidated
 
 
 def _answer_unforeseen(error: Exception) -> Response:

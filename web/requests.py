@@ -1,17 +1,19 @@
 """What every request has: an identifier, and a body that can be read or a clear answer why not."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import BadRequest
 
-from shared.errors import RequestInvalidError, RequestMalformedError
+from shared.errors import CrossSiteError, RequestInvalidError, RequestMalformedError
 from shared.ids import is_id, make_id
 from shared.jobs import DeviceClass, Kind, State
 from shared.queries import JobFilter
-from shared.schemas.problems import list_problems
+from shared.schemas.problems import list_problems, list_unstorable
 
 WAIT_MOST_S: Final = 60
 IDEMPOTENCY_KEY_LENGTH_MOST: Final = 255
@@ -27,6 +29,16 @@ def add_to(app: Flask) -> None:
     def name_request() -> None:
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else make_id()
+
+    @app.before_request
+    def refuse_other_sites() -> None:
+        """Refuse what another site's page makes a browser send; programs send neither of these headers."""
+        if request.method in {"GET", "HEAD", "OPTIONS"}:
+            return
+        origin = urlsplit(request.headers.get("Origin", ""))
+        same_site = request.headers.get("Sec-Fetch-Site", "none") in {"same-origin", "none"}
+        if not same_site or (origin.geturl() and origin.netloc != request.host):
+            raise CrossSiteError("This came from a page of another site; open this service's own pages instead.")
 
     @app.after_request
     def add_headers(response: Response) -> Response:
@@ -44,11 +56,15 @@ def read_json() -> Any:  # noqa: ANN401 - JSON is anything
         It is not JSON.
     """
     try:
-        return request.get_json(force=True)
-    except BadRequest as error:
+        body = request.get_json(force=True)
+    except (BadRequest, RecursionError) as error:
         raise RequestMalformedError(
             'The body is not JSON in UTF-8; send an object such as {"kind": "knn", "params": {}}.'
         ) from error
+    problems = list_unstorable(body)
+    if problems:
+        raise RequestInvalidError(problems)
+    return body
 
 
 def read_idempotency_key() -> str | None:
@@ -73,6 +89,16 @@ def read_wait_s() -> int:
     return min(int(found[1]), WAIT_MOST_S) if found else 0
 
 
+def _read_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("lies outside of the calendar") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_read_utc)]
+
+
 class _ListQuery(BaseModel):
     """The query of ``GET /jobs``; query strings are text, so numbers are read from it."""
 
@@ -81,8 +107,8 @@ class _ListQuery(BaseModel):
     state: State | None = None
     kind: Kind | None = None
     device: DeviceClass | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: Moment | None = None
+    created_before: Moment | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 50
     cursor: str | None = None
 
@@ -101,6 +127,9 @@ def read_list_query() -> tuple[JobFilter, int, str | None]:
         query = _ListQuery.model_validate(given)
     except ValidationError as error:
         raise RequestInvalidError(list_problems(error, given)) from error
+    problems = list_unstorable(labels)
+    if problems:
+        raise RequestInvalidError(problems)
     if query.cursor is not None and not is_id(query.cursor):
         raise RequestInvalidError.at("/cursor", "is not a cursor; give the next_cursor of the page before")
     wanted = JobFilter(query.state, query.kind, query.device, labels, query.created_after, query.created_before)

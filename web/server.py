@@ -5,7 +5,7 @@ from shared.settings import load_settings
 _settings = load_settings()
 
 wsgi_app = "web:create_app()"
-bind = f"{_settings.host}:{_settings.port}"
+bind = _settings.authority
 # Threads, since a request mostly waits: for a database, or for a job to change.
 worker_class = "gthread"
 workers = _settings.web_processes

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import secrets
 import socket
 import sys
 import warnings
@@ -19,6 +20,7 @@ from shared.settings import load_settings
 from worker import devices, registry
 from worker.devices import Device
 from worker.tasks import make_app
+from worker.watchdog import Pulse, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -70,11 +72,13 @@ def run(device: Device, kinds: list[Kind]) -> int:
     set_up_logging(settings.log_level)
     devices.pin_process(device, settings.cpu_shares)
     devices.probe(device)
-    name = f"{device}/{'+'.join(kinds)}@{socket.gethostname()}:{os.getpid()}"
+    # In a container the host and the process's number are the same after every restart; the token is not.
+    name = f"{device}/{'+'.join(kinds)}@{socket.gethostname()}-{secrets.token_hex(3)}:{os.getpid()}"
     services = Services.open(settings)
     # Celery warns root of pickled messages; ours are JSON with an identifier in them.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    app = make_app(settings, device, kinds, name)
+    pulse = Pulse()
+    app = make_app(settings, device, kinds, name, pulse)
     presence = Presence(
         services.database,
         name=name,
@@ -83,8 +87,10 @@ def run(device: Device, kinds: list[Kind]) -> int:
         kinds=kinds,
         engines={kind: registry.ENGINES[kind] for kind in kinds if kind in registry.ENGINES},
         beat_interval_s=settings.worker_beat_s,
+        wait_until_ready=pulse.wait_until_ready,
     )
-    with presence:
+    watchdog = Watchdog(pulse, settings.lease_s + settings.grace_s, settings.beat_s)
+    with presence, watchdog:
         worker = app.Worker(
             hostname=name,
             queues=list_queues(device, kinds),

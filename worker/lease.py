@@ -16,6 +16,7 @@ from shared.database import Database
 from shared.errors import JobStoppedError
 from shared.settings import Settings
 from shared.transitions import Ending, Lease, Progress, RetryDelay
+from worker.watchdog import Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,9 @@ class LeaseKeeper:
     then; Celery's parent starts another.
     """
 
-    def __init__(self, database: Database, lease: Lease, settings: Settings) -> None:
+    def __init__(self, database: Database, lease: Lease, settings: Settings, pulse: Pulse) -> None:
         self._database = database
+        self._pulse = pulse
         self._lease = lease
         self._settings = settings
         self._progress: Progress | None = None
@@ -54,6 +56,7 @@ class LeaseKeeper:
 
     def __enter__(self) -> Self:
         """Begin to beat."""
+        self._pulse.beat()
         self._thread.start()
         return self
 
@@ -63,6 +66,7 @@ class LeaseKeeper:
         """End the beating."""
         self._left.set()
         self._thread.join()
+        self._pulse.rest()
 
     def report(self, *, stage: str, done: int, total: int, unit: str) -> None:
         """Take the engine's progress; see ``worker.engines.contract.Report``."""
@@ -83,6 +87,7 @@ class LeaseKeeper:
 
     def _keep(self) -> None:
         while not self._left.wait(self._settings.beat_s):
+            self._pulse.beat()
             if self._stop is None:
                 self._beat()
                 self._watch_progress()

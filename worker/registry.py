@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Final
 
-from shared.datasets import Limits
 from shared.errors import JobFailedError
 from shared.jobs import Kind
 from shared.settings import Settings
@@ -22,6 +21,7 @@ def make_engine(kind: Kind, device: Device, settings: Settings) -> Engine:
         This worker has none.
     """
     if kind is Kind.KNN:
+        from shared.datasets import Limits  # noqa: PLC0415 - NumPy may load only after the cores are pinned
         from worker.engines.knn.engine import KnnEngine  # noqa: PLC0415 - loads MindSpore
 
         return KnnEngine(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from shared import queries, transitions
 from shared.errors import JobFailedError, JobStoppedError
@@ -19,6 +19,7 @@ from worker import registry
 from worker.devices import Device
 from worker.engines.contract import Assignment, Engine
 from worker.lease import LeaseKeeper
+from worker.watchdog import Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,15 @@ class Runner:
     ----------
     name
         The worker's, as registered.
+    pulse
+        Tells the parent that this process lives.
     """
 
-    def __init__(self, services: Services, device: Device, name: str) -> None:
+    def __init__(self, services: Services, device: Device, name: str, pulse: Pulse) -> None:
         self._services = services
         self._device = device
         self._name = name
+        self._pulse = pulse
         self._engines: dict[Kind, Engine] = {}
 
     def prepare(self, kind: Kind) -> None:
@@ -68,10 +72,12 @@ class Runner:
         files: list[StoredFile] = []
 
         def save(name: str, media_type: str, content: bytes) -> None:
+            if any(file.name == name for file in files):
+                raise ValueError(f"the engine saved {name!r} twice")
             written = self._services.storage.write(place_artifact(job.id, job.attempt, name), [content])
             files.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
 
-        with LeaseKeeper(self._services.database, lease, self._services.settings) as keeper:
+        with LeaseKeeper(self._services.database, lease, self._services.settings, self._pulse) as keeper:
             try:
                 engine = self._get_engine(Kind(job.kind))
                 assignment = Assignment(job.params, self._locate_uploads(job), keeper.report, save)
@@ -94,11 +100,14 @@ class Runner:
         while True:
             try:
                 return transitions.finish(self._services.database, lease, ending)
-            except SQLAlchemyError as error:
+            except OperationalError as error:
                 if time.monotonic() > give_up_at:
                     raise
                 logger.warning("job %s: not finished, the database does not answer: %s", lease.job_id, error)
                 time.sleep(self._services.settings.beat_s)
+            except SQLAlchemyError:  # a result that the database cannot hold: the same again each time
+                logger.exception("job %s: its ending cannot be written", lease.job_id)
+                return transitions.finish(self._services.database, lease, Ending(State.FAILED, error=_UNFORESEEN))
 
     def _get_engine(self, kind: Kind) -> Engine:
         if kind not in self._engines:

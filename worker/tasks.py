@@ -1,6 +1,8 @@
 """The Celery side of a worker: its queues, its one task, and what its child does first."""
 
 import logging
+import os
+import signal
 
 from celery import Celery, signals
 from celery.app.task import Task
@@ -13,6 +15,7 @@ from shared.settings import Settings
 from worker import devices, registry
 from worker.devices import Device
 from worker.runner import Runner
+from worker.watchdog import Pulse
 
 logger = logging.getLogger(__name__)
 
@@ -22,27 +25,38 @@ class Child:
 
     runner: Runner
 
-    def __init__(self, settings: Settings, device: Device, kinds: list[Kind], name: str) -> None:
+    def __init__(self, settings: Settings, device: Device, kinds: list[Kind], name: str, pulse: Pulse) -> None:
         self._settings = settings
         self._device = device
         self._kinds = kinds
         self._name = name
+        self._pulse = pulse
 
     def start(self, **_: object) -> None:
-        """Open connections of the child's own, after the fork, and load what the first job needs."""
+        """Open connections of the child's own, after the fork, and load what the first job needs.
+
+        Celery would log an error here and go on with a child that can run
+        nothing, so an error ends the worker.
+        """
         set_up_logging(self._settings.log_level)
-        devices.select_in_mindspore(self._device)
-        self.runner = Runner(Services.open(self._settings), self._device, self._name)
-        for kind in self._kinds:
-            if kind in registry.ENGINES:
-                self.runner.prepare(kind)
+        try:
+            devices.select_in_mindspore(self._device)
+            self.runner = Runner(Services.open(self._settings), self._device, self._name, self._pulse)
+            for kind in self._kinds:
+                if kind in registry.ENGINES:
+                    self.runner.prepare(kind)
+        except Exception:
+            logger.exception("%s cannot be made ready; the worker stops", self._device)
+            os.kill(os.getppid(), signal.SIGTERM)
+            os._exit(1)
+        self._pulse.announce()
         logger.info("ready on %s for %s", self._device, ", ".join(self._kinds))
 
 
-def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str) -> Celery:
+def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str, pulse: Pulse) -> Celery:
     """Make the worker's Celery application."""
     app = make_celery(settings)
-    child = Child(settings, device, kinds, name)
+    child = Child(settings, device, kinds, name, pulse)
     # weak=False: nobody else holds these.
     signals.worker_process_init.connect(child.start, weak=False)
     signals.setup_logging.connect(lambda **_: set_up_logging(settings.log_level), weak=False)

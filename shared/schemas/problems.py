@@ -1,6 +1,7 @@
 """What pydantic found wrong, in the words and pointers of the API."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -8,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from shared.errors import Problem
 
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _WORDS: Final = {
     "extra_forbidden": "is not a field here; check its spelling or leave it out",
     "missing": "is missing; give it",
@@ -35,6 +37,23 @@ def list_problems(error: ValidationError, document: object, prefix: str = "") ->
     ]
 
 
+def list_unstorable(document: object) -> list[Problem]:
+    """List the texts in a document that no database takes: with a NUL, or with half a surrogate pair."""
+    problems: list[Problem] = []
+    waiting: list[tuple[tuple[str, ...], object]] = [((), document)]
+    while waiting:  # not by recursion: a client decides how deep the document is
+        place, value = waiting.pop()
+        if isinstance(value, str) and _UNSTORABLE.search(value):
+            problems.append(Problem(_join(place), "holds a NUL or half a surrogate pair; send plain text"))
+        elif isinstance(value, Mapping):
+            if any(_UNSTORABLE.search(name) for name in value):
+                problems.append(Problem(_join(place), "has a name with a NUL or half a surrogate pair in it"))
+            waiting += [((*place, name), part) for name, part in value.items()]
+        elif isinstance(value, list):
+            waiting += [((*place, str(number)), part) for number, part in enumerate(value)]
+    return problems
+
+
 def _phrase(detail: ErrorDetails) -> str:
     if detail["type"] in _WORDS:
         return _WORDS[detail["type"]]
@@ -48,6 +67,11 @@ def _write_pointer(detail: ErrorDetails, document: object) -> str:
         parts.append(str(detail["ctx"]["field"]))
     elif detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         parts.append(str(detail["ctx"]["discriminator"]).strip("'"))
+    return _join(parts)
+
+
+def _join(parts: Iterable[str]) -> str:
+    """Write a JSON pointer (RFC 6901)."""
     return "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 

@@ -73,10 +73,11 @@ def parse_submission(body: object, timeout_most_s: float) -> ParsedSubmission:
     if submission is not None and (submission.timeout_s or 0) > timeout_most_s:
         problems.append(Problem("/timeout_s", f"is more than the {timeout_most_s:g} s allowed here"))
     params: Params | None = None
-    if isinstance(body, dict) and body.get("kind") in set(Kind) and isinstance(body.get("params", {}), dict):
-        given = body.get("params", {})
+    kind = body.get("kind") if isinstance(body, dict) else None
+    given = body.get("params", {}) if isinstance(body, dict) else None
+    if isinstance(kind, str) and kind in set(Kind) and isinstance(given, dict):
         try:
-            params = PARAMS[Kind(body["kind"])].model_validate(given)
+            params = PARAMS[Kind(kind)].model_validate(given)
         except ValidationError as error:
             problems += list_problems(error, given, "/params")
     if problems or submission is None or params is None:

@@ -1,5 +1,6 @@
 """The API's jobs, on both databases."""
 
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -8,13 +9,18 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import delete
 from werkzeug.test import TestResponse
 
-from shared import transitions
+from shared import queries, transitions
 from shared.ids import make_id
 from shared.jobs import DeviceClass, Kind, State
 from shared.services import Services
+from shared.settings import Settings
+from shared.tables import Upload
 from shared.transitions import Ending, Lease, StoredFile
+from tests.waiting import wait_until
+from web import create_app
 
 WINE = {"kind": "knn", "params": {"dataset": {"name": "wine"}}, "device": "cpu"}
 
@@ -137,11 +143,77 @@ def test_a_wait_in_vain_says_that_nothing_changed(client: FlaskClient) -> None:
 
 
 def test_a_submission_may_wait_for_the_end(client: FlaskClient, services: Services) -> None:
-    change = threading.Timer(0.1, end, [services])
-    change.start()
-    job = submit(client, WINE, Prefer="wait=30")
-    change.join()
+    def end_when_queued() -> None:
+        def is_queued() -> bool:
+            with services.database.reading() as session:
+                return bool(queries.list_jobs(session, queries.JobFilter(), limit=1))
+
+        wait_until(is_queued, "the job")
+        end(services)
+
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(end_when_queued)
+        job = submit(client, WINE, Prefer="wait=30")
+        ended.result()
     assert job["state"] == "succeeded"
+
+
+def test_waiting_never_takes_the_last_thread(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"web_threads": 2}))  # one seat
+    client = app.test_client()
+    url = f"/api/v1/jobs/{submit(client)['id']}"
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(app.test_client().get, url, headers={"Prefer": "wait=60"})
+        wait_until(lambda: app.extensions["mindjobs.waiting"]._seats._value == 0, "the seat to be taken")
+        standing = client.get(url, headers={"Prefer": "wait=60"})
+        assert "Preference-Applied" not in standing.headers
+        client.post(f"{url}/cancel")
+        assert read(waiting.result())["state"] == "cancelled"
+    app.extensions["mindjobs"].close()
+
+
+def test_a_repeated_request_is_known_though_its_upload_is_gone(client: FlaskClient, services: Services) -> None:
+    upload = client.post("/api/v1/uploads", data=b"k,a\nx,1\ny,2\n").json
+    assert upload is not None
+    params = {"dataset": {"upload": upload["id"], "label": "k"}, "k": 1, "evaluation": {"method": "loo"}}
+    body = {"kind": "knn", "params": params}
+    first = submit(client, body, **{"Idempotency-Key": "k1"})
+    with services.database.writing() as session:
+        session.execute(delete(Upload))
+    assert submit(client, body, **{"Idempotency-Key": "k1"})["id"] == first["id"]
+
+
+def test_the_longest_timeout_can_be_retried(client: FlaskClient, services: Services, settings: Settings) -> None:
+    job = submit(client, WINE | {"timeout_s": settings.timeout_most_s})
+    end(services)
+    assert client.post(f"/api/v1/jobs/{job['id']}/retry").status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 202),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}, 202),
+        ({"Sec-Fetch-Site": "none"}, 202),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "evil.example"}, 400),
+    ],
+)
+def test_other_sites_cannot_submit(client: FlaskClient, headers: dict[str, str], status: int) -> None:
+    assert client.post("/api/v1/jobs", json=WINE, headers=headers).status_code == status
+
+
+def test_a_database_that_does_not_answer_is_a_503(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        app = create_app(settings.model_copy(update={"database_url": f"postgresql://127.0.0.1:{port}/x"}))
+        answer = app.test_client().get("/api/v1/jobs")
+        assert (answer.status_code, read(answer)["type"]) == (503, "database-unavailable")
+        assert answer.headers["Retry-After"]
+        app.extensions["mindjobs"].close()
 
 
 def test_the_list_is_newest_first_in_pages(client: FlaskClient) -> None:
@@ -189,6 +261,8 @@ def test_the_list_is_filtered(client: FlaskClient, services: Services) -> None:
         ("created_after=yesterday", "/created_after"),
         ("created_after=2026-01-01T00:00:00", "/created_after"),
         ("colour=red", "/colour"),
+        ("label.x=%00", "/x"),
+        ("created_after=0001-01-01T00:00:00%2B14:00", "/created_after"),
     ],
 )
 def test_a_wrong_query_names_its_parameter(client: FlaskClient, query: str, pointer: str) -> None:

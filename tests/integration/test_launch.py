@@ -4,6 +4,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +16,13 @@ import psutil
 import pytest
 
 from shared.launch import list_processes
+from shared.migrate import ROOT
 from shared.settings import Settings
 from tests.conftest import QUICK
-from tests.processes import ServiceProcess
+from tests.processes import ServiceProcess, write_environment
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(400)  # a whole instance starts, twice
 
 START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 15.0
@@ -70,7 +75,7 @@ def read_command(process: psutil.Process) -> list[str]:
 
 def find_worker(instance: ServiceProcess, kind: str) -> psutil.Process | None:
     workers = [child for child in instance.list_children() if read_command(child)[-1:] == [kind]]
-    return next((worker for worker in workers if worker.ppid() == instance.process.pid), None)
+    return next((worker for worker in workers if worker.parent() not in workers), None)
 
 
 def test_from_nothing_to_a_result_and_back(instance: ServiceProcess, settings: Settings) -> None:
@@ -102,6 +107,31 @@ def test_from_nothing_to_a_result_and_back(instance: ServiceProcess, settings: S
     instance.wait(STOP_DEADLINE_S)
     assert instance.list_survivors() == []
     assert list(settings.home.rglob(".part-*")) == []
+
+
+def test_it_speaks_into_a_socket(settings: Settings) -> None:
+    """Some programs give their children a socket to speak into, which cannot be opened by its name."""
+    ours, theirs = socket.socketpair()
+    with (
+        ours,
+        theirs,
+        subprocess.Popen(
+            [sys.executable, "-m", "shared.launch"],
+            cwd=ROOT,
+            env=write_environment(settings),
+            stdout=theirs.fileno(),
+            stderr=theirs.fileno(),
+            start_new_session=True,
+        ) as instance,
+    ):
+        heard = b""
+        ours.settimeout(START_DEADLINE_S)
+        while f"\nREADY http://127.0.0.1:{settings.port}\n".encode() not in heard:
+            part = ours.recv(4096)
+            assert part, heard
+            heard += part
+        instance.send_signal(signal.SIGTERM)
+        assert instance.wait(STOP_DEADLINE_S) == 0
 
 
 def test_it_stops_in_the_middle_of_its_start_too(instance: ServiceProcess, settings: Settings) -> None:

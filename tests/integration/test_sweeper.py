@@ -14,6 +14,7 @@ from shared.presence import Presence
 from shared.services import Services
 from shared.tables import Artifact, Job, Upload, Worker
 from shared.transitions import Ending, Lease, StoredFile
+from tests.waiting import wait_until
 from web.api.uploads import store
 
 MONTHS_S = 60 * 86_400.0
@@ -91,6 +92,7 @@ def presence(services: Services) -> Presence:
         kinds=[Kind.KNN],
         engines={Kind.KNN: "mindspore"},
         beat_interval_s=60.0,
+        wait_until_ready=lambda _: True,
     )
 
 
@@ -100,6 +102,7 @@ def test_a_worker_that_is_silent_for_long_is_forgotten(services: Services, prese
             return list(session.scalars(select(Worker.name)))
 
     with presence:
+        wait_until(list_workers, "the worker")
         sweeper.sweep(services)
         assert list_workers() == ["w1"]
         with services.database.writing() as session:

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import psutil
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from shared import queries, submission, transitions
 from shared.broker import Broker
@@ -16,7 +18,7 @@ from shared.jobs import DeviceClass, Kind, State
 from shared.migrate import ROOT
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import JobEvent, Worker
+from shared.tables import Job, JobEvent, Worker
 from tests.integration.conftest import Gate, StartProcess
 from tests.processes import ServiceProcess, write_environment
 from tests.waiting import wait_until
@@ -94,20 +96,17 @@ def test_a_finish_after_a_long_sleep_is_discarded(
     sleeper, gate = start_worker(), make_gate()
     gate.submit()
     child = gate.wait_for_child()
-    children = sleeper.list_children()
-    for process in children:
-        process.suspend()
-    sleeper.signal(signal.SIGSTOP)
+    asleep = suspend(services, gate.job_id, [psutil.Process(sleeper.process.pid), *sleeper.list_children()])
     gate.wait_for(State.QUEUED, attempt=1)
     start_worker()
     second = gate.wait_for_child(other_than=child)
     gate.open()
     ended = gate.wait_for(State.SUCCEEDED)
     assert (ended.attempt, ended.result) == (2, {"pid": second})
-    sleeper.signal(signal.SIGCONT)
-    for process in children:
-        process.resume()
+    # The child first: its parent would take it for dead.
+    asleep[1].resume()
     wait_until(lambda: f"job {gate.job_id}, attempt 1: discarded" in sleeper.read_log(), "the stale attempt's end")
+    asleep[0].resume()
     assert gate.read().result == {"pid": second}
     with services.database.reading() as session:
         artifact = queries.get_artifact(session, gate.job_id, "out.txt")
@@ -115,6 +114,51 @@ def test_a_finish_after_a_long_sleep_is_discarded(
     assert services.storage.locate(artifact.path).read_bytes() == b"done by %d" % second
     assert states == ["queued", "running", "queued", "running", "succeeded"]
     assert sweeper.process.poll() is None
+
+
+def suspend(services: Services, job_id: str, processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Stop processes at a moment when they hold no lock on the job, as one that is stopped for long may not."""
+
+    def stop() -> bool:
+        for process in processes:
+            process.suspend()
+        try:
+            with services.database.writing() as session:
+                session.execute(select(Job.id).where(Job.id == job_id).with_for_update(nowait=True))
+        except OperationalError:
+            for process in processes:
+                process.resume()
+            return False
+        return True
+
+    wait_until(stop, "a moment without a lock")
+    return processes
+
+
+def test_a_child_that_gives_no_sign_of_life_is_killed_and_replaced(
+    services: Services, start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
+) -> None:
+    worker, gate = start_worker(), make_gate()
+    gate.submit()
+    child = gate.wait_for_child()
+    suspend(services, gate.job_id, [psutil.Process(child)])
+    second = gate.wait_for_child(other_than=child)
+    gate.open()
+    ended = gate.wait_for(State.SUCCEEDED)
+    assert (ended.attempt, ended.result) == (2, {"pid": second})
+    assert f"process {child} runs a job and gives no sign of life" in worker.read_log()
+    assert sweeper.process.poll() is None
+
+
+def test_a_child_that_cannot_be_made_ready_stops_the_worker(
+    start_process: StartProcess, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATED_WORKER_BREAKS", "1")
+    worker = start_process("tests.integration.gated_worker", "--device", "cpu:0", "--kinds", "musicgen")
+    worker.wait(60)
+    assert "no such library" in worker.read_log()
+    with services.database.reading() as session:
+        assert queries.list_live_workers(session) == []
 
 
 def test_a_running_job_is_cancelled(services: Services, start_worker: StartWorker, make_gate: MakeGate) -> None:
@@ -153,7 +197,7 @@ def test_an_engine_that_does_not_hear_is_killed_and_replaced(
 def test_a_running_job_times_out(start_worker: StartWorker, make_gate: MakeGate) -> None:
     start_worker()
     gate = make_gate()
-    gate.submit(timeout_s=1.0)
+    gate.submit(timeout_s=5.0)
     failed = gate.wait_for(State.FAILED)
     assert failed.attempt == 1
     assert failed.error is not None
@@ -161,7 +205,7 @@ def test_a_running_job_times_out(start_worker: StartWorker, make_gate: MakeGate)
 
 
 def test_an_engine_without_progress_is_a_lost_attempt(
-    settings: Settings, services: Services, start_process: StartProcess, sweeper: ServiceProcess, make_gate: MakeGate
+    settings: Settings, start_process: StartProcess, sweeper: ServiceProcess, make_gate: MakeGate
 ) -> None:
     impatient = settings.model_copy(update={"stall_s": 0.5})
     start_process("tests.integration.gated_worker", "--device", "cpu:0", "--kinds", "musicgen", settings=impatient)
@@ -171,7 +215,6 @@ def test_an_engine_without_progress_is_a_lost_attempt(
     assert failed.attempt == 2
     assert failed.error is not None
     assert failed.error["type"] == "worker-lost"
-    assert services.broker.count_bells(Kind.MUSICGEN, DeviceClass.CPU) == 0
     assert sweeper.process.poll() is None
 
 

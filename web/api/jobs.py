@@ -1,15 +1,15 @@
 """Jobs: submit, read, list, cancel, retry, delete, and their files."""
 
+from uuid import UUID
+
 from flask import Response, jsonify, make_response, request, send_file, url_for
 
 from shared import queries, submission, tidying, transitions
 from shared.errors import NotFoundError
-from shared.ids import is_id
 from web.api import blueprint
-from web.context import get_services
+from web.context import get_services, get_waiting_room
 from web.documents import JobView, view_job, write_jobs
 from web.requests import read_idempotency_key, read_json, read_list_query, read_wait_s
-from web.waiting import wait_for
 
 POLL_AFTER_S = "1"
 
@@ -19,22 +19,20 @@ def submit_job() -> Response:
     """Queue a job, and wait for its end if the client prefers."""
     services = get_services()
     job, created = submission.submit(services, read_json(), read_idempotency_key())
-    wait_s = read_wait_s()
-    view = wait_for(services, job.id, wait_s, lambda view: view.ended)
-    return _answer(view, 202 if created else 200, wait_s)
+    view, waited_s = get_waiting_room().wait_for(services, job.id, read_wait_s(), lambda view: view.ended)
+    return _answer(view, 202 if created else 200, waited_s)
 
 
-@blueprint.get("/jobs/<job_id>")
-def get_job(job_id: str) -> Response:
+@blueprint.get("/jobs/<uuid:job_id>")
+def get_job(job_id: UUID) -> Response:
     """Show a job; with ``Prefer: wait``, when something has changed since the client's copy, or since now."""
     services = get_services()
-    wait_s = read_wait_s()
     with services.database.reading() as session:
-        now = view_job(session, _check_id(job_id))
+        before = view_job(session, str(job_id))
     known = request.if_none_match
-    if wait_s and (not known or known.contains(now.etag)):
-        now = wait_for(services, job_id, wait_s, lambda view: view.etag != now.etag)
-    response = _answer(now, 200, wait_s)
+    wait_s = read_wait_s() if not known or known.contains(before.etag) else 0
+    view, waited_s = get_waiting_room().wait_for(services, before.id, wait_s, lambda view: view.etag != before.etag)
+    response = _answer(view, 200, waited_s)
     response.make_conditional(request)
     return response
 
@@ -50,36 +48,36 @@ def list_jobs() -> Response:
     return jsonify(jobs=documents, next_cursor=page[-1].id if len(jobs) > limit else None)
 
 
-@blueprint.post("/jobs/<job_id>/cancel")
-def cancel_job(job_id: str) -> Response:
+@blueprint.post("/jobs/<uuid:job_id>/cancel")
+def cancel_job(job_id: UUID) -> Response:
     """Cancel a queued job at once; ask a running one to stop."""
     services = get_services()
-    transitions.cancel(services.database, _check_id(job_id))
-    return _show(job_id, 202)
+    transitions.cancel(services.database, str(job_id))
+    return _show(str(job_id), 202)
 
 
-@blueprint.post("/jobs/<job_id>/retry")
-def retry_job(job_id: str) -> Response:
+@blueprint.post("/jobs/<uuid:job_id>/retry")
+def retry_job(job_id: UUID) -> Response:
     """Queue a new job with an ended one's parameters."""
-    job = submission.retry(get_services(), _check_id(job_id))
+    job = submission.retry(get_services(), str(job_id))
     return _show(job.id, 202)
 
 
-@blueprint.delete("/jobs/<job_id>")
-def delete_job(job_id: str) -> tuple[str, int]:
+@blueprint.delete("/jobs/<uuid:job_id>")
+def delete_job(job_id: UUID) -> tuple[str, int]:
     """Forget an ended job and its files."""
     services = get_services()
-    transitions.remove(services.database, _check_id(job_id))
-    tidying.remove_files(services, job_id)
+    transitions.remove(services.database, str(job_id))
+    tidying.remove_files(services, str(job_id))
     return "", 204
 
 
-@blueprint.get("/jobs/<job_id>/artifacts/<name>")
-def get_artifact(job_id: str, name: str) -> Response:
+@blueprint.get("/jobs/<uuid:job_id>/artifacts/<name>")
+def get_artifact(job_id: UUID, name: str) -> Response:
     """Send a file, whole or the ranges asked for."""
     services = get_services()
     with services.database.reading() as session:
-        artifact = queries.get_artifact(session, _check_id(job_id), name)
+        artifact = queries.get_artifact(session, str(job_id), name)
     path = services.storage.locate(artifact.path)
     if not path.is_file():
         raise NotFoundError(f"The file {name!r} of job {job_id} is gone; retry the job to make it anew.")
@@ -95,12 +93,6 @@ def get_artifact(job_id: str, name: str) -> Response:
     # An SVG is a document that can carry scripts; ours carry none, and this keeps it so.
     response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
     return response
-
-
-def _check_id(job_id: str) -> str:
-    if not is_id(job_id):
-        raise NotFoundError(f"There is no job {job_id!r}.")
-    return job_id
 
 
 def _show(job_id: str, status: int) -> Response:

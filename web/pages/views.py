@@ -1,5 +1,7 @@
 """The views: each parses, calls one function, and renders."""
 
+from uuid import UUID
+
 from flask import redirect, render_template, request, url_for
 from werkzeug import Response
 
@@ -46,25 +48,25 @@ def show_jobs() -> str:
     return render_template("pages/jobs.html", jobs=documents, next_cursor=more, filter=request.args)
 
 
-@blueprint.get("/jobs/<job_id>")
-def show_job(job_id: str) -> str:
+@blueprint.get("/jobs/<uuid:job_id>")
+def show_job(job_id: UUID) -> str:
     """Show a job; the page loads itself again until the job has ended."""
     with get_services().database.reading() as session:
-        job = view_job(session, job_id).document
+        job = view_job(session, str(job_id)).document
     return render_template("pages/job.html", job=job, ended=job["state"] in ENDED)
 
 
-@blueprint.post("/jobs/<job_id>/cancel")
-def cancel_job(job_id: str) -> Response:
+@blueprint.post("/jobs/<uuid:job_id>/cancel")
+def cancel_job(job_id: UUID) -> Response:
     """Cancel a job and show it."""
-    transitions.cancel(get_services().database, job_id)
+    transitions.cancel(get_services().database, str(job_id))
     return redirect(url_for("pages.show_job", job_id=job_id), 303)
 
 
-@blueprint.post("/jobs/<job_id>/retry")
-def retry_job(job_id: str) -> Response:
+@blueprint.post("/jobs/<uuid:job_id>/retry")
+def retry_job(job_id: UUID) -> Response:
     """Queue a job again and show the new one."""
-    job = submission.retry(get_services(), job_id)
+    job = submission.retry(get_services(), str(job_id))
     return redirect(url_for("pages.show_job", job_id=job.id), 303)
 
 
