@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -16,7 +17,7 @@ from tests.servers import PostgresServer, RedisServer
 from web import create_app
 
 # Fast enough to watch, slow enough for a busy machine.
-QUICK = {
+QUICK: dict[str, Any] = {
     "lease_s": 3.0,
     "beat_s": 0.2,
     "grace_s": 1.0,
@@ -87,7 +88,7 @@ def settings(tmp_path: Path, database_url: str, redis_server: RedisServer, monke
         home=tmp_path / "home",
         database_url=database_url,
         redis_url=redis_server.url,
-        **QUICK,  # type: ignore[arg-type]  # floats, each of them
+        **QUICK,
     )
 
 
