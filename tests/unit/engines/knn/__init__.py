@@ -1,0 +1,1 @@
+"""Tests of the KNN engine, against SciPy, scikit-learn and brute force."""

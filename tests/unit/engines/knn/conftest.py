@@ -1,0 +1,29 @@
+import mindspore
+import pytest
+
+from shared.datasets import Dataset, Limits, load
+from shared.schemas.knn import KnnParams
+from worker.engines.knn.cells import Cells
+from worker.engines.knn.search import Finder
+
+LIMITS = Limits(rows=10_000, columns=100)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cpu() -> None:
+    mindspore.set_device("CPU")
+
+
+@pytest.fixture(scope="session")
+def cells() -> Cells:
+    return Cells()
+
+
+@pytest.fixture(scope="session")
+def finder(cells: Cells) -> Finder:
+    return Finder(cells, budget_bytes=256 << 20)
+
+
+@pytest.fixture(scope="session")
+def wine() -> Dataset:
+    return load(KnnParams(), {}, LIMITS)

@@ -1,0 +1,1 @@
+"""K nearest neighbours, exact as float64 brute force and computed in MindSpore tiles."""

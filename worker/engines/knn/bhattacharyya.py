@@ -1,0 +1,52 @@
+"""Bhattacharyya distance: rows read as distributions, -ln of the overlap Σ √(p q).
+
+The overlap of two rows is the inner product of their roots, at most one. A
+tile's operands are rounded once each, and d roundings of multiplying and
+adding follow: the closeness is off by gamma_(d+2), and by what underflows.
+"""
+
+import numpy as np
+
+from shared.errors import JobFailedError
+from worker.engines.knn.space import SMALLEST_32, UNIT_32, UNIT_64, Floats, Indices, Space, bound_roundings
+
+
+def build(training: Floats, queries: Floats) -> Space:
+    """Lay out the Bhattacharyya distance of queries (q, d) to training rows (n, d).
+
+    Raises
+    ------
+    JobFailedError
+        A row is no distribution: it has a negative value, or only zeros.
+    """
+    row_roots, query_roots = _find_roots(training), _find_roots(queries)
+    width = training.shape[1]
+    error = bound_roundings(width + 4, UNIT_32) + bound_roundings(width + 8, UNIT_64) + (3 * width + 4) * SMALLEST_32
+
+    def measure(of: Indices, to: Indices) -> Floats:
+        overlap = np.einsum("ij,ij->i", query_roots[of], row_roots[to])
+        with np.errstate(divide="ignore"):  # nothing in common: infinitely far
+            return np.asarray(np.abs(np.log(np.minimum(overlap, 1))))
+
+    return Space(
+        order=None,
+        queries=query_roots.astype(np.float32),
+        rows=row_roots.astype(np.float32),
+        pad=np.zeros(width, np.float32),
+        error=np.full(len(queries), error),
+        measure=measure,
+    )
+
+
+def _find_roots(table: Floats) -> Floats:
+    """Take the square roots of rows (m, d) that were made to sum to one."""
+    largest = table.max(axis=1, keepdims=True)
+    if table.min() < 0 or largest.min() == 0:
+        raise JobFailedError(
+            "negative-values",
+            "A row is not a distribution",
+            "Bhattacharyya reads rows as distributions, and after scaling, which is fitted on the training part "
+            'alone, a row has a negative value or only zeros; take "none" for normalise, or another metric.',
+        )
+    shares = table / largest  # first, so that sums of huge or tiny values stay in range
+    return np.asarray(np.sqrt(shares / shares.sum(axis=1, keepdims=True)))

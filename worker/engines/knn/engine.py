@@ -1,0 +1,117 @@
+"""The KNN engine: a job's parameters in, scores and pictures out."""
+
+import json
+import time
+from typing import Any
+
+from shared import datasets
+from shared.datasets import Dataset, Limits
+from shared.errors import JobFailedError, RequestInvalidError
+from shared.schemas.knn import KnnParams
+from worker.engines.contract import Assignment, Report
+from worker.engines.knn import pictures
+from worker.engines.knn.cells import Cells
+from worker.engines.knn.evaluation import Predictions, evaluate
+from worker.engines.knn.scatter import Album
+from worker.engines.knn.scores import summarise
+from worker.engines.knn.search import Finder
+from worker.engines.knn.table import write_table
+
+Artifact = tuple[str, str, bytes]
+
+
+class KnnEngine:
+    """Evaluates k nearest neighbours on the device that this process is pinned to.
+
+    Parameters
+    ----------
+    device
+        The device's class and number, ``cpu:0`` for example.
+    memory_budget_bytes
+        Working memory of a search.
+    limits
+        How large a table may be.
+    """
+
+    name: str = "mindspore"
+
+    def __init__(self, *, device: str, memory_budget_bytes: int, limits: Limits) -> None:
+        self._device_class = device.partition(":")[0]
+        self._finder = Finder(Cells(), memory_budget_bytes)
+        self._limits = limits
+        self._album = Album()
+
+    def prepare(self) -> None:
+        """Run the default job for nobody: it compiles its tiles and loads its fonts."""
+        self.run(Assignment(params={}, uploads={}, report=_ignore_progress, save=_ignore_artifact))
+
+    def run(self, assignment: Assignment) -> dict[str, Any]:
+        """Run one job; nothing is saved before all of it is done.
+
+        Raises
+        ------
+        JobFailedError
+            The data set does not fit the parameters, or the metric the values.
+        JobStoppedError
+            Passed on from ``report``.
+        """
+        params = KnnParams.model_validate(assignment.params)
+        started_s = time.perf_counter()
+        dataset = self._load(params, assignment)
+        predictions = evaluate(params, dataset, self._finder, _Stage(assignment.report, "evaluating", "rows"))
+        result = summarise(params, dataset, predictions) | {
+            "device": self._device_class,
+            "compute_s": time.perf_counter() - started_s,
+        }
+        for artifact in self._make_artifacts(params, dataset, predictions, result, assignment.report):
+            assignment.save(*artifact)
+        return result
+
+    def _load(self, params: KnnParams, assignment: Assignment) -> Dataset:
+        try:
+            dataset = datasets.load(params, dict(assignment.uploads), self._limits)
+            datasets.check(params, dataset)
+        except RequestInvalidError as error:
+            raise JobFailedError("dataset-invalid", "The data set does not fit the job", error.detail) from error
+        return dataset
+
+    def _make_artifacts(
+        self,
+        params: KnnParams,
+        dataset: Dataset,
+        predictions: Predictions,
+        result: dict[str, Any],
+        report: Report,
+    ) -> list[Artifact]:
+        """Make every file of a job, all before the first is saved."""
+        write = _Stage(report, "writing", "rows")
+        table = write_table(dataset, predictions, params.task, result["best_k"], write)
+        artifacts = [("predictions.csv", "text/csv", table)]
+        draw = _Stage(report, "drawing", "pictures")
+        drawings = pictures.list_pictures(params, dataset, result, self._album)
+        for done, (name, make) in enumerate(drawings):
+            draw(done, len(drawings))
+            artifacts.append((name, "image/svg+xml", make()))
+        draw(len(drawings), len(drawings))
+        content = json.dumps({"params": params.model_dump(mode="json"), "result": result}, indent=2, allow_nan=False)
+        return [*artifacts, ("report.json", "application/json", content.encode())]
+
+
+class _Stage:
+    """Reports the progress of one stage of a job."""
+
+    def __init__(self, report: Report, stage: str, unit: str) -> None:
+        self._report = report
+        self._stage = stage
+        self._unit = unit
+
+    def __call__(self, done: int, total: int) -> None:
+        self._report(stage=self._stage, done=done, total=total, unit=self._unit)
+
+
+def _ignore_progress(*, stage: str, done: int, total: int, unit: str) -> None:
+    """Report to nobody."""
+
+
+def _ignore_artifact(name: str, media_type: str, content: bytes) -> None:
+    """Keep nothing."""

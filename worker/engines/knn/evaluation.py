@@ -1,0 +1,175 @@
+"""Predicting every row that an evaluation asks for."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import numpy as np
+
+from shared.datasets import Dataset
+from shared.errors import JobFailedError
+from shared.schemas.knn import KnnParams, LeaveOneOut, Metric, Normalisation, Task
+from worker.engines.knn import scaling
+from worker.engines.knn.folds import Fold, count_predictions, split
+from worker.engines.knn.metrics import build_space
+from worker.engines.knn.search import Finder, Neighbours
+from worker.engines.knn.space import Floats, Indices, Labels, Space
+from worker.engines.knn.votes import average, elect, weigh
+
+VALUE_MOST: Final = 1e140
+CLASSES_MOST: Final = 1_000
+QUERIES_AT_ONCE: Final = 512
+"""Queries whose votes are counted together: a count for each class of each."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """All predictions of an evaluation, in the order of its folds.
+
+    Parameters
+    ----------
+    index
+        Shape (m,): the rows predicted.
+    fold
+        Shape (m,): the number of the fold that predicted each.
+    neighbours, distances
+        Shape (m, largest k): rows of the data set, nearest first.
+    labels
+        For each k, shape (m,): what was predicted, classes by their index.
+    """
+
+    index: Indices
+    fold: Indices
+    neighbours: Indices
+    distances: Floats
+    labels: dict[int, Labels]
+
+
+def evaluate(params: KnnParams, dataset: Dataset, finder: Finder, advance: Callable[[int, int], None]) -> Predictions:
+    """Predict every row that the evaluation asks for.
+
+    Parameters
+    ----------
+    params
+        The job's parameters, which fit the data set.
+    dataset
+        Table and labels.
+    finder
+        Finds the neighbours.
+    advance
+        Called with the rows done and their total, between blocks of work.
+
+    Raises
+    ------
+    JobFailedError
+        The metric is not defined on the scaled values, or they are out of range.
+    """
+    _check_range(dataset)
+    total = count_predictions(params.evaluation, len(dataset.labels))
+    predictions = _allocate(params, dataset, total)
+    progress = _Progress(advance, total)
+    for fold, neighbours in _find_by_fold(params, dataset, finder, progress.show):
+        part = slice(progress.done, progress.done + len(fold.queries))
+        predictions.index[part] = fold.queries
+        predictions.fold[part] = fold.queries if isinstance(params.evaluation, LeaveOneOut) else fold.number
+        predictions.neighbours[part] = fold.training[neighbours.rows]
+        predictions.distances[part] = neighbours.distances
+        progress.done = part.stop
+        _vote(params, dataset, predictions, part, progress.show)
+    return predictions
+
+
+class _Progress:
+    """Counts the rows done over all folds."""
+
+    def __init__(self, advance: Callable[[int, int], None], total: int) -> None:
+        self._advance = advance
+        self._total = total
+        self.done = 0
+
+    def show(self, more: int) -> None:
+        """Tell of the folds that are done, and of ``more`` rows of the next."""
+        self._advance(self.done + more, self._total)
+
+
+def _check_range(dataset: Dataset) -> None:
+    """Refuse what float64, or a vote, cannot hold."""
+    if len(dataset.classes) > CLASSES_MOST:
+        raise JobFailedError(
+            "too-many-classes",
+            "The label has too many values",
+            f"The label column has {len(dataset.classes)} different values, more than {CLASSES_MOST}; "
+            'take another label column, or task "regression".',
+        )
+    for values in (dataset.attributes, dataset.labels):
+        if np.abs(values).max() > VALUE_MOST:
+            raise JobFailedError(
+                "values-too-large",
+                "The values are too large",
+                f"The table has values beyond {VALUE_MOST:g}, whose squares are beyond float64; rescale them.",
+            )
+
+
+def _allocate(params: KnnParams, dataset: Dataset, total: int) -> Predictions:
+    most = max(params.ks)
+    return Predictions(
+        index=np.empty(total, np.int64),
+        fold=np.empty(total, np.int64),
+        neighbours=np.empty((total, most), np.int64),
+        distances=np.empty((total, most)),
+        labels={k: np.empty_like(dataset.labels, shape=total) for k in params.ks},
+    )
+
+
+def _find_by_fold(
+    params: KnnParams, dataset: Dataset, finder: Finder, advance: Callable[[int], None]
+) -> Iterator[tuple[Fold, Neighbours]]:
+    """Yield each fold with its neighbours, as positions in its training part.
+
+    Leave-one-out is a single fold where nothing is fitted to a training part.
+    ``advance`` is called with the queries done of the folds that are yielded next.
+    """
+    k = max(params.ks)
+    if (
+        isinstance(params.evaluation, LeaveOneOut)
+        and params.normalise is Normalisation.NONE
+        and params.metric is not Metric.MAHALANOBIS
+    ):
+        everything = np.arange(len(dataset.labels))
+        space = build_space(params, dataset.attributes, dataset.attributes)
+        yield Fold(0, everything, everything), finder.find(space, k, advance, leave_one_out=True)
+        return
+    folds = split(params.evaluation, len(dataset.labels))
+    for fold in folds:
+        spaces = [_build_fold(params, dataset, fold)]
+        together = [fold, *islice(folds, finder.plan(spaces[0], k).stacked - 1)]
+        for another in together[1:]:
+            spaces.append(_build_fold(params, dataset, another))
+            advance(0)
+        yield from zip(together, finder.find_stacked(spaces, k, advance), strict=True)
+
+
+def _build_fold(params: KnnParams, dataset: Dataset, fold: Fold) -> Space:
+    """Scale a fold's rows by its training part, and lay them out."""
+    training, queries = dataset.attributes[fold.training], dataset.attributes[fold.queries]
+    fitted = scaling.fit(params.normalise, training)
+    if fitted is not None:
+        training, queries = fitted.apply(training), fitted.apply(queries)
+    return build_space(params, training, queries)
+
+
+def _vote(
+    params: KnnParams, dataset: Dataset, predictions: Predictions, part: slice, advance: Callable[[int], None]
+) -> None:
+    """Predict the rows of a part, for every k, from its neighbours."""
+    for start in range(part.start, part.stop, QUERIES_AT_ONCE):
+        some = slice(start, min(start + QUERIES_AT_ONCE, part.stop))
+        labels = dataset.labels[predictions.neighbours[some]]
+        weights = weigh(predictions.distances[some], params.weights)
+        for k, predicted in predictions.labels.items():
+            if params.task is Task.CLASSIFICATION:
+                predicted[some] = elect(labels[:, :k], weights[:, :k], len(dataset.classes))
+            else:
+                predicted[some] = average(labels[:, :k], weights[:, :k])
+        advance(0)

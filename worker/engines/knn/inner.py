@@ -1,0 +1,96 @@
+"""Euclidean distance as an inner product, so that a matrix product can rank rows.
+
+For a query q and a row x, both moved by the training part's mean,
+
+    |q - x|² = |q|² - (2 q·x - |x|²),
+
+and |q|² is the same for all rows: the closeness is 2 q·x - |x|², the inner
+product of (2q, -1) and (x, |x|²).
+
+The error bound. The d + 1 terms of the product are computed from operands that
+were rounded from float64, at most two roundings in a term; then come d + 1
+roundings of multiplying and adding, in any order. With gamma_n from
+`bound_roundings` and R the longest row, the result is at most
+
+    gamma_(d+4) (2 |q| R + R²) + (3d + 4) 2^-126 (1 + 2 |q| + 2 R)
+
+off (the second term where operands or products underflow). The brute force itself, in
+float64, is off by gamma_(d+4) |q - x|² <= gamma_(d+4) (|q| + R)² with the unit
+of float64, and by what underflows. Lengths are computed too; 1 % covers that
+and all products of small terms.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from worker.engines.knn.space import (
+    SMALLEST_32,
+    SMALLEST_64,
+    UNIT_32,
+    UNIT_64,
+    Floats,
+    Operand,
+    bound_roundings,
+)
+
+ALLOWANCE: Final = 1.01
+ROWS_AT_ONCE: Final = 2_048
+FARTHEST: Final = 2.0**120
+"""The |x|² of a pad: further than any row, and still finite in float32."""
+
+
+def lay_out(training: Floats, queries: Floats, centre: Floats, scale: float) -> tuple[Operand, Operand, Floats]:
+    """Make the operands whose inner product ranks rows by Euclidean distance.
+
+    Parameters
+    ----------
+    training, queries
+        Shapes (n, d) and (q, d).
+    centre
+        Shape (d,), taken off every row.
+    scale
+        Power of two that every row is multiplied by.
+
+    Returns
+    -------
+    tuple
+        Query operand (q, d + 1), row operand (n, d + 1), both float32, and the
+        error bound (q,) of their products.
+    """
+    query_operand, query_squares = _augment(queries, centre, scale)
+    row_operand, row_squares = _augment(training, centre, scale)
+    query_operand[:, :-1] *= 2
+    query_operand[:, -1] = -1
+    error = _bound_error(np.sqrt(query_squares), float(np.sqrt(row_squares.max())), training.shape[1], scale)
+    return query_operand, row_operand, error
+
+
+def make_pad(width: int) -> Operand:
+    """Make the row, shape (width,), that is farther than any other."""
+    pad = np.zeros(width, np.float32)
+    pad[-1] = FARTHEST
+    return pad
+
+
+def _augment(table: Floats, centre: Floats, scale: float) -> tuple[Operand, Floats]:
+    """Round to float32 and append the squared length; by blocks, to make no second table."""
+    count, width = table.shape
+    operand = np.empty((count, width + 1), np.float32)
+    squares = np.empty(count)
+    for start in range(0, count, ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        moved = (table[part] - centre) * scale
+        squares[part] = np.einsum("ij,ij->i", moved, moved)
+        operand[part, :-1] = moved
+    operand[:, -1] = squares
+    return operand, squares
+
+
+def _bound_error(lengths: Floats, longest: float, width: int, scale: float) -> Floats:
+    """Bound the error for queries of these lengths, shape (q,); derived above."""
+    tile = bound_roundings(width + 4, UNIT_32) * (2 * lengths + longest) * longest
+    brute_force = bound_roundings(width + 4, UNIT_64) * np.square(lengths + longest)
+    flushed = (3 * width + 4) * SMALLEST_32 * (1 + 2 * lengths + 2 * longest)
+    flushed_64 = width * SMALLEST_64 * scale * scale
+    return np.asarray(ALLOWANCE * (tile + brute_force + flushed + flushed_64))

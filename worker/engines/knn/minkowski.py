@@ -1,0 +1,99 @@
+"""Manhattan and general Lp distance.
+
+The error bound. Rounding moves a point by at most u in each coordinate's own
+size, hence (triangle inequality) a distance by u (|q| + |x|). The rest is
+relative to the distance, itself at most |q| + |x|: subtracting, d additions,
+and two powers. The p and 1/p of an operator in float32 are rounded too, which
+moves a power by u times the logarithm of what is raised, at most 88 in
+float32. (d + 128) u covers all of it. Terms under 2^-126 may be lost, which
+changes a p-norm by at most (d 2^-126)^(1/p).
+
+References
+----------
+Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, chapter 3.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from shared.errors import JobFailedError
+from worker.engines.knn.space import (
+    SMALLEST_32,
+    SMALLEST_64,
+    UNIT_32,
+    UNIT_64,
+    Floats,
+    Indices,
+    Operand,
+    Space,
+    bound_roundings,
+)
+
+OVERHEAD: Final = 128
+EXPONENT_MOST: Final = 30
+FARTHEST: Final = np.float32(2.0**127)
+
+
+def build(training: Floats, queries: Floats, p: float) -> Space:
+    """Lay out the Lp distance, p >= 1, of queries (q, d) to training rows (n, d).
+
+    Raises
+    ------
+    JobFailedError
+        The p-th power of a difference is beyond float64.
+    """
+    _check_range(training, queries, p)
+    width = training.shape[1]
+    centre = training.mean(axis=0)
+    moved_rows, moved_queries = training - centre, queries - centre
+    sizes = np.abs(moved_queries).max(axis=1)
+    largest = max(float(np.abs(moved_rows).max()), float(sizes.max()))
+    scale = _find_scale(largest, width, p)
+    rooted = width ** (1 / p)
+    relative = bound_roundings(width + OVERHEAD, UNIT_32) + bound_roundings(width + OVERHEAD, UNIT_64)
+    underflow = (width * SMALLEST_32) ** (1 / p) + (width * SMALLEST_64) ** (1 / p) * scale
+    error = relative * rooted * scale * (sizes + largest) + underflow
+
+    def measure(of: Indices, to: Indices) -> Floats:
+        difference = np.abs(queries[of] - training[to])
+        if p == 1:
+            return np.asarray(difference.sum(axis=1))
+        return np.asarray(np.power(np.power(difference, p).sum(axis=1), 1 / p))
+
+    return Space(
+        order=p,
+        queries=_round(moved_queries, scale),
+        rows=_round(moved_rows, scale),
+        pad=np.full(width, FARTHEST),
+        error=error,
+        measure=measure,
+    )
+
+
+def _check_range(training: Floats, queries: Floats, p: float) -> None:
+    """Refuse values whose powers overflow float64: their distances have no order."""
+    highest = np.maximum(training.max(axis=0), queries.max(axis=0))
+    lowest = np.minimum(training.min(axis=0), queries.min(axis=0))
+    with np.errstate(over="ignore"):
+        farthest = float((highest - lowest).max())
+        finite = bool(np.isfinite(np.power(farthest, p) * training.shape[1]))
+    if not finite:
+        raise JobFailedError(
+            "values-too-large",
+            "The values are too large",
+            f"Differences of {farthest:.3g} raised to the power {p:g} are beyond float64; "
+            "normalise the attributes, or take a smaller p.",
+        )
+
+
+def _find_scale(largest: float, width: int, p: float) -> float:
+    """Find the power of two that uses the most of float32's range, and overflows nowhere."""
+    if largest == 0:
+        return 1.0
+    exponent = min(EXPONENT_MOST, int((126 - np.log2(width)) / p) - 1)
+    return float(2.0 ** np.clip(exponent - np.frexp(largest)[1], -1000, 1000))
+
+
+def _round(moved: Floats, scale: float) -> Operand:
+    return np.asarray(moved * scale, np.float32)

@@ -1,0 +1,188 @@
+"""The scatter plots: attributes against each other in pairs, coloured by label."""
+
+import hashlib
+import json
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from shared.datasets import Dataset
+from shared.schemas.knn import Task
+from worker.engines.knn.canvas import (
+    CLASS_NAME_MOST,
+    COLOUR_MAP,
+    LETTER_INCHES,
+    MARKERS,
+    PALETTE,
+    add_axes,
+    make_figure,
+    print_svg,
+    shorten,
+    style,
+)
+from worker.engines.knn.space import Floats, Indices, Labels
+
+PANELS_MOST: Final = 4
+POINTS_MOST: Final = 2_000
+PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.7  # inches
+LEFT, RIGHT, BOTTOM, TOP = 0.75, 0.2, 0.6, 0.15  # a panel's own edges, inches
+TITLE, LEGEND_ROW, LEGEND_KEY, COLOUR_BAR = 0.5, 0.25, 0.6, 1.0  # inches
+LEGEND_MOST: Final = len(PALETTE)
+TICKS_MOST: Final = 5
+"""Intervals of an axis; every tick costs a millisecond."""
+ALBUM_MOST: Final = 16
+
+
+class Album:
+    """Keeps the last pictures: they show the data set alone, and many jobs share one."""
+
+    def __init__(self) -> None:
+        self._pictures: dict[bytes, bytes] = {}
+
+    def draw(self, dataset: Dataset, task: Task) -> bytes:
+        """Draw the scatter plots as SVG, or find them drawn."""
+        key = _digest(dataset, task)
+        picture = self._pictures.pop(key, None) or draw_scatter(dataset, task)
+        self._pictures[key] = picture  # the last one used stands last
+        if len(self._pictures) > ALBUM_MOST:
+            del self._pictures[next(iter(self._pictures))]
+        return picture
+
+
+def draw_scatter(dataset: Dataset, task: Task) -> bytes:
+    """Draw attributes 1-2, 3-4, 5-6 and 7-8 against each other, as SVG.
+
+    A last attribute without a partner goes with the one before it, a single
+    attribute with the label. Up to eight classes have a colour and a marker
+    each; values, and classes beyond that, a colour map.
+    """
+    pairs = _pair_attributes(len(dataset.columns))
+    shown = _sample(len(dataset.labels))
+    discrete = task is Task.CLASSIFICATION and len(dataset.classes) <= LEGEND_MOST
+    columns = min(2, len(pairs))
+    rows = -(-len(pairs) // columns)
+    width = columns * PANEL_WIDTH + (0 if discrete else COLOUR_BAR)
+    names = [shorten(name, CLASS_NAME_MOST) for name in dataset.classes] if discrete else []
+    across = max(1, min(len(names), int(width / (LEGEND_KEY + max(map(len, names), default=0) * LETTER_INCHES))))
+    heading = TITLE + LEGEND_ROW * -(-len(names) // across)
+    with style():
+        figure = make_figure(width, rows * PANEL_HEIGHT + heading)
+        figure.suptitle(_title(shown, dataset), y=1 - 0.2 / figure.get_figheight())
+        for number, (abscissa, ordinate) in enumerate(pairs):
+            axes = _add_panel(figure, number, columns, heading)
+            _set_ticks(axes.xaxis)
+            axes.set_xlabel(shorten(dataset.columns[abscissa]))
+            x, y = dataset.attributes[shown, abscissa], _label_ordinates(axes, dataset, ordinate)[shown]
+            _draw_points(axes, x, y, dataset.labels[shown], discrete=discrete)
+        if discrete:
+            _add_legend(figure, names, across)
+        else:
+            _add_colour_bar(figure, dataset, task, heading)
+        return print_svg(figure)
+
+
+def _digest(dataset: Dataset, task: Task) -> bytes:
+    """Tell data sets apart by their content."""
+    digest = hashlib.blake2b(json.dumps([task, dataset.name, dataset.columns, dataset.classes]).encode())
+    for values in (dataset.attributes, dataset.labels):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.digest()
+
+
+def _pair_attributes(count: int) -> list[tuple[int, int | None]]:
+    """Pair the attributes up; None stands for the label."""
+    if count == 1:
+        return [(0, None)]
+    starts = range(0, min(count, 2 * PANELS_MOST), 2)
+    return [(start, start + 1) if start + 1 < count else (start, start - 1) for start in starts]
+
+
+def _sample(count: int) -> Indices:
+    """Choose the rows to draw, shape (m,): all of them, or the same random ones every time."""
+    if count <= POINTS_MOST:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, POINTS_MOST, replace=False))
+
+
+def _title(shown: Indices, dataset: Dataset) -> str:
+    count = len(dataset.labels)
+    sampled = "" if len(shown) == count else f", {len(shown)} of {count} rows"
+    return shorten(dataset.name) + sampled
+
+
+def _set_ticks(axis: Axis) -> None:
+    axis.set_major_locator(MaxNLocator(TICKS_MOST, steps=[1, 2, 2.5, 5, 10]))
+
+
+def _add_panel(figure: Figure, number: int, columns: int, heading: float) -> Axes:
+    width, height = figure.get_size_inches()
+    left = number % columns * PANEL_WIDTH
+    top = heading + number // columns * PANEL_HEIGHT
+    return add_axes(
+        figure,
+        left=left + LEFT,
+        bottom=height - top - PANEL_HEIGHT + BOTTOM,
+        right=width - left - PANEL_WIDTH + RIGHT,
+        top=top + TOP,
+    )
+
+
+def _label_ordinates(axes: Axes, dataset: Dataset, attribute: int | None) -> Floats | Labels:
+    """Name the ordinate and return its values, shape (n,)."""
+    if attribute is not None:
+        axes.set_ylabel(shorten(dataset.columns[attribute]))
+        _set_ticks(axes.yaxis)
+        return dataset.attributes[:, attribute]
+    axes.set_ylabel("Label")
+    if 0 < len(dataset.classes) <= LEGEND_MOST:
+        axes.set_yticks(range(len(dataset.classes)), [shorten(name, 5) for name in dataset.classes])
+    return dataset.labels
+
+
+def _draw_points(axes: Axes, x: Floats, y: Floats | Labels, labels: Labels, *, discrete: bool) -> None:
+    if not discrete:
+        axes.scatter(x, y, s=16, c=labels, cmap=COLOUR_MAP, linewidths=0)
+        return
+    for label in np.unique(labels):
+        member = labels == label
+        axes.add_line(_make_points(int(label), x[member], y[member]))
+    axes.autoscale_view()
+
+
+def _make_points(label: int, x: Floats, y: Floats | Labels) -> Line2D:
+    """Draw a class as a line of markers only: a tenth of the cost of a scatter collection."""
+    return Line2D(
+        x,
+        y,
+        linestyle="none",
+        marker=MARKERS[label],
+        markersize=5,
+        markerfacecolor=PALETTE[label],
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+    )
+
+
+def _add_legend(figure: Figure, names: list[str], across: int) -> None:
+    nothing = np.empty(0)
+    figure.legend(
+        handles=[_make_points(label, nothing, nothing) for label in range(len(names))],
+        labels=names,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 1 - 0.3 / figure.get_figheight()),
+        ncols=across,
+    )
+
+
+def _add_colour_bar(figure: Figure, dataset: Dataset, task: Task, heading: float) -> None:
+    width, _ = figure.get_size_inches()
+    axes = add_axes(figure, left=width - COLOUR_BAR + 0.05, bottom=BOTTOM, right=COLOUR_BAR - 0.25, top=heading + TOP)
+    colours = ScalarMappable(Normalize(dataset.labels.min(), dataset.labels.max()), COLOUR_MAP)
+    figure.colorbar(colours, cax=axes, label="Label" if task is Task.REGRESSION else "Class, by number from 0")
