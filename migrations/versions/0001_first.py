@@ -53,15 +53,11 @@ def upgrade() -> None:
         sa.Column("result", JSON, nullable=True),
         sa.Column("error", JSON, nullable=True),
         sa.CheckConstraint("kind IN ('knn', 'musicgen')", name="ck_jobs_kind"),
-        sa.CheckConstraint(
-            "state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="ck_jobs_state"
-        ),
+        sa.CheckConstraint("state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')", name="ck_jobs_state"),
         sa.PrimaryKeyConstraint("id", name="pk_jobs"),
         sa.UniqueConstraint("idempotency_key", name="uq_jobs_idempotency_key"),
     )
-    op.create_index(
-        "ix_jobs_queue", "jobs", ["kind", sa.text("priority DESC"), "id"], **where("state = 'queued'")
-    )
+    op.create_index("ix_jobs_queue", "jobs", ["kind", sa.text("priority DESC"), "id"], **where("state = 'queued'"))
     op.create_index("ix_jobs_deadline", "jobs", ["deadline_at"], **where("state IN ('queued', 'running')"))
     op.create_index("ix_jobs_device_id", "jobs", ["device", "id"])
     op.create_index("ix_jobs_finished", "jobs", ["finished_at"])
@@ -113,9 +109,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("data", JSON, nullable=False),
         sa.CheckConstraint("kind IN ('state', 'progress', 'artifact')", name="ck_job_events_kind"),
-        sa.ForeignKeyConstraint(
-            ["job_id"], ["jobs.id"], name="fk_job_events_job_id_jobs", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_job_events_job_id_jobs", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_job_events"),
     )
     op.create_index("ix_job_events_job_id_id", "job_events", ["job_id", "id"])

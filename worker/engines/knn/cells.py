@@ -4,6 +4,11 @@ Compiled by ``mindspore.jit`` and not by setting graph mode for the process, so
 that another engine in the process keeps the mode that it needs; a call is
 cheaper, too. MindSpore compiles once for each shape and frees compiled graphs
 only all together, so their number is kept bounded by starting over.
+
+The error bounds of the metrics take float32 to be float32: MindSpore multiplies
+matrices so on CPUs, GPUs (TF32 is off) and Ascend (HF32 is off) unless told
+otherwise; the oldest Ascend training chips need ``precision_mode`` set to
+``must_keep_origin_dtype``.
 """
 
 from collections.abc import Callable

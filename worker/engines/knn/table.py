@@ -36,7 +36,8 @@ def write_table(
     advance
         Called with the lines written and their total.
     """
-    text = io.StringIO()
+    content = io.BytesIO()
+    text = io.TextIOWrapper(content, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     total = len(predictions.index)
@@ -55,7 +56,7 @@ def write_table(
             )
         )
         advance(part.stop, total)
-    return text.getvalue().encode()
+    return content.getvalue()
 
 
 def _name(labels: Labels, dataset: Dataset, task: Task) -> list[str]:

@@ -68,7 +68,8 @@ def plan_tiles(  # noqa: PLR0913 - the sizes of a search
         The working memory allowed.
     """
     work_most = PRODUCT_WORK_MOST if order is None else DIFFERENCE_WORK_MOST
-    query_rows = min(QUERIES_MOST, round_queries(queries))
+    # Neighbours kept are sorted again with every batch of candidates: no more of them than of those.
+    query_rows = min(QUERIES_MOST, round_queries(queries), round_queries(PAIRS_MOST // k))
     training_rows = min(ROWS_MOST, BLOCK_ROWS * _round_up(-(-rows // BLOCK_ROWS)))
     while query_rows * training_rows > BLOCK_ROWS and (
         _count_tile_bytes(query_rows, training_rows, width, k) > budget_bytes // 2

@@ -73,9 +73,10 @@ def test_a_distance_does_not_depend_on_its_company(metric: dict[str, Any]) -> No
         assert space.measure(np.array([of]), np.array([to])) == together[of, to]
 
 
-def test_euclidean_error_is_small_beside_the_distances() -> None:
+@pytest.mark.parametrize("offset", [0, 1e6])
+def test_euclidean_error_is_small_beside_the_distances(offset: float) -> None:
     """Or else every row is a candidate, and the search is exact but slow."""
-    table = np.random.default_rng(4).standard_normal((2_000, 64))
+    table = offset + np.random.default_rng(4).standard_normal((2_000, 64))
     space = euclidean.build(table, table[:100])
     assert space.error.max() < 1e-4 * np.square(measure_all(space)).max()
 
