@@ -5,12 +5,13 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared import transitions
+from shared.background import Background
 from shared.database import Database, now
 from shared.jobs import DeviceClass, Kind
 from shared.tables import Worker
@@ -20,7 +21,7 @@ LOOK_EVERY_S: Final = 0.2
 logger = logging.getLogger(__name__)
 
 
-class Presence:
+class Presence(Background):
     """Registers a worker for as long as the block runs; hands its job back at the end.
 
     Parameters
@@ -47,6 +48,7 @@ class Presence:
         beat_interval_s: float,
         wait_until_ready: Callable[[float], bool],
     ) -> None:
+        super().__init__("presence")
         self._database = database
         self._wait_until_ready = wait_until_ready
         self._name = name
@@ -59,8 +61,6 @@ class Presence:
             "beat_interval_s": beat_interval_s,
         }
         self._interval_s = beat_interval_s
-        self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._stay, name="presence", daemon=True)
         # A fork must not come while a connection is open: a child that inherits SQLite's would take its
         # parent's locks for its own.
         self._connected = threading.Lock()
@@ -70,33 +70,27 @@ class Presence:
             after_in_child=self._connected.release,
         )
 
-    def __enter__(self) -> Self:
-        """Register as soon as jobs can be taken, and go on saying so."""
-        self._thread.start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave; what was running here goes back to the queue."""
-        self._leaving.set()
-        self._thread.join()
+        super().__exit__(kind, error, trace)
         for job in transitions.release(self._database, self._name):
             logger.info("job %s is handed back and %s", job.id, job.state)
         with self._database.writing() as session:
             session.execute(delete(Worker).where(Worker.name == self._name))
 
-    def _stay(self) -> None:
-        while not self._leaving.is_set() and not self._wait_until_ready(LOOK_EVERY_S):
+    def _run(self) -> None:
+        while not self._left.is_set() and not self._wait_until_ready(LOOK_EVERY_S):
             pass
-        while not self._leaving.is_set():
+        while not self._left.is_set():
             try:
                 with self._connected:
                     self._say_so()
                     self._database.close()
             except SQLAlchemyError as error:
                 logger.warning("the database does not answer, the next beat tries again: %s", error)
-            self._leaving.wait(self._interval_s)
+            self._left.wait(self._interval_s)
 
     def _say_so(self) -> None:
         """Write that this worker is there; register it where the row is not, or no longer, there."""

@@ -3,15 +3,14 @@
 import logging
 import os
 import signal
-import threading
 import time
 from enum import Enum, auto
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared import transitions
+from shared.background import Background
 from shared.database import Database
 from shared.errors import JobStoppedError
 from shared.settings import Settings
@@ -32,7 +31,7 @@ class Stop(Enum):
 ENDINGS: Final = {Stop.CANCELLED: transitions.CANCELLED, Stop.TIMED_OUT: transitions.TIMED_OUT}
 
 
-class LeaseKeeper:
+class LeaseKeeper(Background):
     """Beats in a thread while the block runs, so that the lease holds while native code computes.
 
     The thread also ends what cannot end itself: an engine that does not stop
@@ -41,6 +40,7 @@ class LeaseKeeper:
     """
 
     def __init__(self, database: Database, lease: Lease, settings: Settings, pulse: Pulse) -> None:
+        super().__init__("lease")
         self._database = database
         self._pulse = pulse
         self._lease = lease
@@ -51,22 +51,6 @@ class LeaseKeeper:
         self._held_until = self._moved_at + settings.lease_s
         self._stop: Stop | None = None
         self._stopped_at = 0.0
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
-
-    def __enter__(self) -> Self:
-        """Begin to beat."""
-        self._pulse.beat()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the beating."""
-        self._left.set()
-        self._thread.join()
-        self._pulse.rest()
 
     def report(self, *, stage: str, done: int, total: int, unit: str) -> None:
         """Take the engine's progress; see ``worker.engines.contract.Report``."""
@@ -85,7 +69,8 @@ class LeaseKeeper:
         """How a stopped job ends; ``None`` where it is no longer ours to end."""
         return ENDINGS.get(self._stop) if self._stop is not None else None
 
-    def _keep(self) -> None:
+    def _run(self) -> None:
+        self._pulse.beat()
         while not self._left.wait(self._settings.beat_s):
             self._pulse.beat()
             if self._stop is None:
@@ -93,6 +78,7 @@ class LeaseKeeper:
                 self._watch_progress()
             elif time.monotonic() - self._stopped_at > self._settings.grace_s:
                 self._end_by_force(self._stop)
+        self._pulse.rest()
 
     def _beat(self) -> None:
         progress = self._progress

@@ -7,10 +7,10 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 import time
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
+
+from shared.background import Background
 
 IDLE: Final = 0.0
 
@@ -56,7 +56,7 @@ class Pulse:
         return time.monotonic() - beaten_at if beaten_at != IDLE else 0.0
 
 
-class Watchdog:
+class Watchdog(Background):
     """Kills a silent child while the block runs; Celery starts another.
 
     Parameters
@@ -69,25 +69,12 @@ class Watchdog:
     """
 
     def __init__(self, pulse: Pulse, silence_most_s: float, look_every_s: float) -> None:
+        super().__init__("watchdog")
         self._pulse = pulse
         self._silence_most_s = silence_most_s
         self._look_every_s = look_every_s
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
-    def __enter__(self) -> Self:
-        """Begin to watch."""
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop watching."""
-        self._left.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
+    def _run(self) -> None:
         suspect = 0
         while not self._left.wait(self._look_every_s):
             child = self._pulse.process_id if self._pulse.silent_s > self._silence_most_s else 0

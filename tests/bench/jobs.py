@@ -1,5 +1,6 @@
 """How fast jobs pass through: Wine evaluations beside bare Celery tasks that do nothing, on the same Redis."""
 
+import signal
 import statistics
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from shared.tables import Job
 from tests.processes import ServiceProcess
 from tests.servers import PostgresServer, RedisServer
 from tests.waiting import wait_until
+from web import create_app
 
 JOBS = 1_000
 IDLE_JOBS = 100
@@ -66,6 +68,7 @@ def run() -> str:
         for name, address in addresses.items():
             settings = _make_settings(folder, redis, address)
             rows.append(_measure_wine(name, settings, folder))
+        answers = _measure_without_redis(_make_settings(folder, redis, addresses["SQLite"]), redis)
     bare = float(rows[0][1])
     head = ["", "jobs/s", "of bare Celery", "idle p50 ms", "idle p99 ms", "queued p50 s", "queued p99 s", "peak MiB"]
     lines = [head, ["---"] * len(head)] + [[row[0], row[1], f"{float(row[1]) / bare:.2f}", *row[2:]] for row in rows]
@@ -74,7 +77,7 @@ def run() -> str:
         f"{JOBS} jobs queued at once and drained by one worker (jobs/s; queued: from submission to start), and "
         f"{IDLE_JOBS} submitted one after another to an idle worker (idle: from submission to start). A Wine job "
         "reads, splits, searches, scores, draws and stores its files. SQLite syncs at its checkpoints, PostgreSQL at "
-        "every commit. Peak: the worker's child.\n\n" + table
+        "every commit. Peak: the worker's child.\n\n" + table + "\n\n" + answers
     )
 
 
@@ -136,6 +139,26 @@ def _measure_wine(name: str, settings: Settings, folder: Path) -> list[str]:
     cells += [f"{value:.2f}" for value in _find_percentiles(_read_waits_s(services.database, queued))]
     services.close()
     return [f"mindjobs, Wine jobs, {name}", f"{JOBS / took_s:.1f}", *cells, peak]
+
+
+def _measure_without_redis(settings: Settings, redis: RedisServer) -> str:
+    """Measure what a request loses to a Redis that is gone, and to one that hangs."""
+    app = create_app(settings)
+    client = app.test_client()
+
+    def time_answer() -> str:
+        began = time.perf_counter()
+        answer = client.post("/api/v1/jobs", json={"kind": Kind.KNN, "device": "cpu"})
+        return f"{answer.status_code} after {time.perf_counter() - began:.2f} s"
+
+    usual = time_answer()
+    redis.signal(signal.SIGSTOP)
+    hanging = time_answer()
+    redis.signal(signal.SIGCONT)
+    redis.stop()
+    gone = time_answer()
+    app.extensions["mindjobs"].close()
+    return f"A submission is answered {usual}; with a Redis that hangs {hanging}; with none {gone}."
 
 
 def _each_when_done(database: Database) -> Iterator[int]:

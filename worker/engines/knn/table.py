@@ -11,7 +11,8 @@ from worker.engines.knn.evaluation import Predictions
 from worker.engines.knn.space import Labels
 
 COLUMNS: Final = ("index", "label", "prediction", "neighbours", "distances", "fold")
-ROWS_AT_ONCE: Final = 1_024
+NEIGHBOURS_AT_ONCE: Final = 2**16
+"""Neighbours written between two reports of progress: a tenth of a second."""
 
 
 def write_table(
@@ -41,8 +42,9 @@ def write_table(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     total = len(predictions.index)
-    for start in range(0, total, ROWS_AT_ONCE):
-        part = slice(start, min(start + ROWS_AT_ONCE, total))
+    step = -(-NEIGHBOURS_AT_ONCE // k)
+    for start in range(0, total, step):
+        part = slice(start, min(start + step, total))
         index = predictions.index[part]
         writer.writerows(
             zip(

@@ -41,6 +41,11 @@ def make_skewed(rng: np.random.Generator) -> Floats:
     return rng.random((500, 6)) * 10.0 ** np.arange(-3, 9, 2)
 
 
+def make_drowned(rng: np.random.Generator) -> Floats:
+    """Make an unscaled table whose first attribute is alike within large groups, and drowns what tells them apart."""
+    return np.column_stack([1e4 * rng.integers(1, 3, 500), 5 * rng.random((500, 4))])
+
+
 def make_tiny(rng: np.random.Generator) -> Floats:
     return rng.random((500, 5)) * 1e-60
 
@@ -61,6 +66,7 @@ MAKERS = [
     make_duplicates,
     make_offset,
     make_skewed,
+    make_drowned,
     make_tiny,
     make_huge,
     make_far_queries,
