@@ -76,6 +76,9 @@ def select_in_mindspore(device: Device) -> None:
 
     # The pinning has left one device to see, so its index is 0.
     mindspore.set_device(_MINDSPORE_TARGETS[device.device_class], 0)
+    if device.device_class is DeviceClass.ASCEND:
+        # Some chips compute float32 in half precision unless told otherwise; engines choose their precision.
+        mindspore.device_context.ascend.op_precision.precision_mode("must_keep_origin_dtype")
 
 
 def probe(device: Device) -> None:

@@ -93,4 +93,4 @@ def _bound_error(lengths: Floats, longest: float, width: int, scale: float) -> F
     brute_force = bound_roundings(width + 4, UNIT_64) * np.square(lengths + longest)
     flushed = (3 * width + 4) * SMALLEST_32 * (1 + 2 * lengths + 2 * longest)
     flushed_64 = width * SMALLEST_64 * scale * scale
-    return np.zeros_like(lengths)
+    return np.asarray(ALLOWANCE * (tile + brute_force + flushed + flushed_64))

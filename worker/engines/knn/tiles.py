@@ -80,12 +80,13 @@ def plan_tiles(  # noqa: PLR0913 - the sizes of a search
         else:
             training_rows //= 2
     training_rows = min(training_rows, round_rows(rows))
+    tile_bytes = _count_tile_bytes(query_rows, training_rows, width, k)
     stacked = 1
     if queries <= query_rows and rows <= training_rows:
         most = round_rows(rows + 1)  # the training parts of an evaluation differ by a row
-        fitting = budget_bytes // 2 // _count_tile_bytes(query_rows, most, width, k)
-        stacked = max(1, min(STACK_WORK_MOST // (query_rows * most * width), fitting))
-    tile_bytes = stacked * _count_tile_bytes(query_rows, training_rows, width, k)
+        each_bytes = _count_tile_bytes(query_rows, most, width, k)
+        stacked = max(1, min(STACK_WORK_MOST // (query_rows * most * width), budget_bytes // 2 // each_bytes))
+        tile_bytes = max(tile_bytes, stacked * each_bytes if stacked > 1 else 0)
     pair_bytes = PAIR_BYTES + 24 * width  # a query, a row and their difference, float64
     pairs = max(PAIRS_LEAST, min(PAIRS_MOST, (budget_bytes - tile_bytes) // pair_bytes))
     return Plan(query_rows, training_rows, pairs, stacked, tile_bytes + pairs * pair_bytes)
