@@ -1,7 +1,9 @@
-"""What a job is: its states and the steps between them. Knows nothing but the standard library."""
+"""What a job is: its states, the steps between them, its attempts. Knows nothing but the standard library."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 
 class State(StrEnum):
@@ -59,7 +61,90 @@ def name_queue(kind: Kind, device: DeviceClass) -> str:
     return f"{kind}.{device}"
 
 
-def delay_retry_s(attempt: int, first_s: float, most_s: float) -> float:
-    """Return the pause after a lost attempt: doubled each time, up to ``most_s``."""
-    doublings = min(attempt - 1, 60)  # more would only overflow
-    return min(first_s * 2.0**doublings, most_s)
+@dataclass(frozen=True)
+class Lease:
+    """The right to one attempt of a job; ``attempt`` is the fence that a later attempt raises."""
+
+    job_id: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a job is."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a worker learns when it says that it is alive."""
+
+    cancel_requested: bool
+    timed_out: bool
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that lies whole in the storage."""
+
+    name: str
+    path: str
+    media_type: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended: ``state`` with its result and files, or with its error."""
+
+    state: State
+    result: Mapping[str, Any] | None = None
+    error: Mapping[str, str] | None = None
+    files: tuple[StoredFile, ...] = ()
+    progress: Progress | None = None
+    """The last that was reported, where there was any."""
+
+
+@dataclass(frozen=True)
+class RetryDelay:
+    """How long a lost job waits before its next attempt."""
+
+    first_s: float
+    most_s: float
+
+    def after(self, attempt: int) -> float:
+        """Return the pause after a lost attempt, in seconds: doubled each time, up to ``most_s``."""
+        doublings = min(attempt - 1, 60)  # more would only overflow
+        return min(self.first_s * 2.0**doublings, self.most_s)
+
+
+def make_error(error_type: str, title: str, detail: str) -> dict[str, str]:
+    """Make a job's ``error``."""
+    return {"type": error_type, "title": title, "detail": detail}
+
+
+CANCELLED: Final = Ending(
+    State.CANCELLED, error=make_error("cancelled", "The job was cancelled", "Somebody asked for it.")
+)
+TIMED_OUT: Final = Ending(
+    State.FAILED,
+    error=make_error(
+        "timeout",
+        "The job took too long",
+        "It had not ended when its timeout_s had passed since its submission; give it more time or make it smaller.",
+    ),
+)
+WORKER_LOST: Final = Ending(
+    State.FAILED,
+    error=make_error(
+        "worker-lost",
+        "The job's workers were lost",
+        "Every attempt ended with its worker gone, which often means too little memory; make the job smaller, "
+        "or retry it.",
+    ),
+)

@@ -100,7 +100,7 @@ def write_configuration(settings: Settings, processes: list[Process]) -> Path:
             "directory": str(ROOT),
             "priority": str(process.priority),
             "startsecs": "0" if process.once else "1",
-            # Try for ever, at most ten seconds apart: what it needs may come back.
+            # Try for ever, each time a second later: what it needs may come back.
             "startretries": "1000000",
             "autorestart": "unexpected" if process.once else "true",
             "stopsignal": process.stop_signal,

@@ -4,8 +4,8 @@ A step is an UPDATE that names the states it may leave; where another process
 was quicker it changes no row, and the function says so by ``None`` or ``False``.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, delete, insert, select, update
@@ -14,95 +14,28 @@ from sqlalchemy.orm import Session
 
 from shared.database import Database, now
 from shared.errors import ConflictError, IdempotencyError, NotFoundError
-from shared.jobs import AUTO, EDGES, ENDED, DeviceClass, EventKind, Kind, State, delay_retry_s
+from shared.jobs import (
+    AUTO,
+    CANCELLED,
+    EDGES,
+    ENDED,
+    TIMED_OUT,
+    WORKER_LOST,
+    Beat,
+    DeviceClass,
+    Ending,
+    EventKind,
+    Kind,
+    Lease,
+    Progress,
+    RetryDelay,
+    State,
+    StoredFile,
+)
 from shared.tables import Artifact, Job, JobEvent
 
 SWEEP_BATCH: Final = 200
 _PLAIN: Final = {"synchronize_session": False}
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The right to one attempt of a job; ``attempt`` is the fence that a later attempt raises."""
-
-    job_id: str
-    attempt: int
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a job is."""
-
-    stage: str
-    done: int
-    total: int
-    unit: str
-
-
-@dataclass(frozen=True)
-class Beat:
-    """What a worker learns when it says that it is alive."""
-
-    cancel_requested: bool
-    timed_out: bool
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file that lies whole in the storage."""
-
-    name: str
-    path: str
-    media_type: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How an attempt ended: ``state`` with its result and files, or with its error."""
-
-    state: State
-    result: Mapping[str, Any] | None = None
-    error: Mapping[str, str] | None = None
-    files: tuple[StoredFile, ...] = ()
-    progress: Progress | None = None
-    """The last that was reported, where there was any."""
-
-
-@dataclass(frozen=True)
-class RetryDelay:
-    """How long a lost job waits before its next attempt."""
-
-    first_s: float
-    most_s: float
-
-
-def make_error(error_type: str, title: str, detail: str) -> dict[str, str]:
-    """Make a job's ``error``."""
-    return {"type": error_type, "title": title, "detail": detail}
-
-
-CANCELLED: Final = Ending(
-    State.CANCELLED, error=make_error("cancelled", "The job was cancelled", "Somebody asked for it.")
-)
-TIMED_OUT: Final = Ending(
-    State.FAILED,
-    error=make_error(
-        "timeout",
-        "The job took too long",
-        "It had not ended when its timeout_s had passed since its submission; give it more time or make it smaller.",
-    ),
-)
-WORKER_LOST: Final = Ending(
-    State.FAILED,
-    error=make_error(
-        "worker-lost",
-        "The job's workers were lost",
-        "Every attempt ended with its worker gone, which often means too little memory; make the job smaller, "
-        "or retry it.",
-    ),
-)
 
 
 def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
@@ -362,7 +295,7 @@ def _lose(session: Session, jobs: Iterable[Job], delay: RetryDelay) -> list[Job]
         elif job.attempt >= job.max_attempts:
             lost += _end(session, WORKER_LOST, *hold)
         else:
-            pause_s = delay_retry_s(job.attempt, delay.first_s, delay.most_s)
+            pause_s = delay.after(job.attempt)
             lost += _move(session, State.QUEUED, *hold, **_unleased(pause_s))
     return lost
 

@@ -13,8 +13,8 @@ from shared import transitions
 from shared.background import Background
 from shared.database import Database
 from shared.errors import JobStoppedError
+from shared.jobs import CANCELLED, TIMED_OUT, Ending, Lease, Progress, RetryDelay
 from shared.settings import Settings
-from shared.transitions import Ending, Lease, Progress, RetryDelay
 from worker.watchdog import Pulse
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class Stop(Enum):
     LOST = auto()  # the lease is another attempt's, or nobody's; what this one makes is discarded
 
 
-ENDINGS: Final = {Stop.CANCELLED: transitions.CANCELLED, Stop.TIMED_OUT: transitions.TIMED_OUT}
+ENDINGS: Final = {Stop.CANCELLED: CANCELLED, Stop.TIMED_OUT: TIMED_OUT}
 
 
 class LeaseKeeper(Background):

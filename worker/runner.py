@@ -9,12 +9,11 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from shared import queries, transitions
 from shared.errors import JobFailedError, JobStoppedError
-from shared.jobs import Kind, State
+from shared.jobs import Ending, Kind, Lease, State, StoredFile, make_error
 from shared.schemas.submission import PARAMS, name_uploads
 from shared.services import Services
 from shared.storage import place_artifact
 from shared.tables import Job
-from shared.transitions import Ending, Lease, StoredFile, make_error
 from worker import registry
 from worker.devices import Device
 from worker.engines.contract import Assignment, Engine
@@ -87,6 +86,9 @@ class Runner:
                 return keeper.ending
             except JobFailedError as error:
                 return Ending(State.FAILED, error=make_error(error.type, error.title, error.detail))
+            except SQLAlchemyError:
+                logger.exception("job %s: the database does not answer; its lease runs out, and it runs again", job.id)
+                return None
             except MemoryError:
                 logger.exception("job %s ran out of memory", job.id)
                 return Ending(State.FAILED, error=_OUT_OF_MEMORY)

@@ -14,11 +14,10 @@ from werkzeug.test import TestResponse
 
 from shared import queries, transitions
 from shared.ids import make_id
-from shared.jobs import DeviceClass, Kind, State
+from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
 from shared.services import Services
 from shared.settings import Settings
 from shared.tables import Upload
-from shared.transitions import Ending, Lease, StoredFile
 from tests.waiting import wait_until
 from web import create_app
 

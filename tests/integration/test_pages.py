@@ -9,9 +9,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from shared import transitions
-from shared.jobs import DeviceClass, Kind, State
+from shared.jobs import DeviceClass, Ending, Kind, Lease, State
 from shared.services import Services
-from shared.transitions import Ending, Lease
 from web.pages.forms import DEFAULTS
 
 FORM = {name: value for name, value in DEFAULTS.items() if name != "header"}

@@ -9,11 +9,10 @@ from sqlalchemy import select, update
 
 from shared import submission, sweeper, tidying, transitions
 from shared.database import now
-from shared.jobs import DeviceClass, Kind, State
+from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
 from shared.presence import Presence
 from shared.services import Services
 from shared.tables import Artifact, Job, Upload, Worker
-from shared.transitions import Ending, Lease, StoredFile
 from tests.waiting import wait_until
 from web.api.uploads import store
 

@@ -13,10 +13,23 @@ from shared import queries, transitions
 from shared.database import now
 from shared.errors import ConflictError, IdempotencyError, NotFoundError
 from shared.ids import make_id
-from shared.jobs import EDGES, ENDED, DeviceClass, EventKind, Kind, State
+from shared.jobs import (
+    CANCELLED,
+    EDGES,
+    ENDED,
+    Beat,
+    DeviceClass,
+    Ending,
+    EventKind,
+    Kind,
+    Lease,
+    Progress,
+    RetryDelay,
+    State,
+    StoredFile,
+)
 from shared.services import Services
 from shared.tables import Artifact, Job, JobEvent
-from shared.transitions import Ending, Lease, Progress, RetryDelay, StoredFile
 
 NO_DELAY = RetryDelay(0.0, 0.0)
 DONE = Ending(State.SUCCEEDED, result={"answer": 42})
@@ -123,7 +136,7 @@ def test_a_beat_prolongs_the_lease_and_writes_progress(services: Services, submi
     before = read(services, job.id).lease_until
     answer = transitions.beat(services.database, lease, Progress("evaluating", 3, 9, "rows"), 100.0)
     after = read(services, job.id)
-    assert answer == transitions.Beat(cancel_requested=False, timed_out=False)
+    assert answer == Beat(cancel_requested=False, timed_out=False)
     assert before is not None
     assert after.lease_until is not None
     assert (after.lease_until - before).total_seconds() == pytest.approx(90, abs=5)
@@ -144,9 +157,7 @@ def test_a_beat_tells_of_cancel_and_deadline(services: Services, submit: Callabl
     assert transitions.cancel(services.database, job.id).cancel_requested
     with services.database.writing() as session:
         session.execute(update(Job).values(deadline_at=now(-1)))
-    assert transitions.beat(services.database, lease, None, 60.0) == transitions.Beat(
-        cancel_requested=True, timed_out=True
-    )
+    assert transitions.beat(services.database, lease, None, 60.0) == Beat(cancel_requested=True, timed_out=True)
 
 
 def test_finishing_stores_the_result_and_the_files(services: Services, submit: Callable[..., Job]) -> None:
@@ -241,7 +252,7 @@ def test_cancelling_queued_running_and_ended_jobs(services: Services, submit: Ca
     lease = claim_one(services)
     assert transitions.cancel(services.database, queued.id).state == State.CANCELLED
     assert transitions.cancel(services.database, running.id).state == State.RUNNING
-    assert transitions.finish(services.database, lease, transitions.CANCELLED)
+    assert transitions.finish(services.database, lease, CANCELLED)
     for job in (queued, running):
         with pytest.raises(ConflictError, match="cancelled"):
             transitions.cancel(services.database, job.id)
