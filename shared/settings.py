@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, Validati
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
+from shared.jobs import RetryDelay
 
 # A Unix socket's path must fit into sockaddr_un.
 SOCKET_PATH_BYTES_MOST = 107
@@ -89,6 +90,11 @@ class Settings(BaseSettings):
                 "too long for a socket; choose a shorter path, or set MINDJOBS_REDIS_URL"
             )
         return self
+
+    @property
+    def retry_delay(self) -> RetryDelay:
+        """How long a lost job waits before its next attempt."""
+        return RetryDelay(self.retry_delay_s, self.retry_delay_most_s)
 
     @property
     def owns_redis(self) -> bool:

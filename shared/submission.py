@@ -106,20 +106,15 @@ def _queue(
     job = Job(
         id=make_id(),
         kind=kind,
-        state="queued",
         params=parsed.params.model_dump(mode="json"),
         labels=submission.labels,
         priority=submission.priority,
         wanted_device=submission.device,
         device=_choose_device(services.database, kind, submission.device),
-        attempt=0,
         max_attempts=submission.max_attempts,
-        cancel_requested=False,
         idempotency_key=idempotency_key,
         request_sha256=_hash(body),
         retry_of=retry_of,
-        progress_done=0,
-        progress_total=0,
     )
     written, created = transitions.submit(services.database, job, submission.timeout_s or services.settings.timeout_s)
     if created and written.device is not None:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared import queries, tidying, transitions
 from shared.database import now
-from shared.jobs import AUTO, DeviceClass, Kind, RetryDelay, State
+from shared.jobs import AUTO, DeviceClass, Kind, State
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import load_settings
@@ -32,8 +32,7 @@ def sweep(services: Services) -> None:
     settings, database = services.settings, services.database
     for job in transitions.time_out(database):
         logger.info("job %s timed out in the queue", job.id)
-    delay = RetryDelay(settings.retry_delay_s, settings.retry_delay_most_s)
-    for job in transitions.lose_expired(database, delay):
+    for job in transitions.lose_expired(database, settings.retry_delay):
         logger.warning("job %s lost its worker in attempt %d and is %s", job.id, job.attempt, job.state)
     with database.writing() as session:
         session.execute(delete(Worker).where(Worker.beat_at < now(-FORGET_WORKERS_AFTER_S)))

@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from shared import queries
 from shared.database import Database, now
-from shared.errors import ConflictError, IdempotencyError, NotFoundError
+from shared.errors import ConflictError, IdempotencyError
 from shared.jobs import (
     AUTO,
     CANCELLED,
@@ -190,7 +191,7 @@ def cancel(database: Database, job_id: str) -> Job:
         if asked is not None:
             _record_states(session, [asked])
             return asked
-        ended = _get(session, job_id)
+        ended = queries.get_job(session, job_id)
         raise ConflictError(f"Job {job_id} has {ended.state} and can no longer be cancelled.")
 
 
@@ -243,19 +244,12 @@ def remove(database: Database, job_id: str) -> None:
     with database.writing() as session:
         statement = delete(Job).where(Job.id == job_id, Job.state.in_(ENDED)).returning(Job.id)
         if session.execute(statement, execution_options=_PLAIN).one_or_none() is None:
-            job = _get(session, job_id)
+            job = queries.get_job(session, job_id)
             raise ConflictError(f"Job {job_id} is {job.state}; cancel it before you delete it.")
 
 
 def _hold(lease: Lease) -> tuple[ColumnElement[bool], ...]:
     return (Job.id == lease.job_id, Job.attempt == lease.attempt, Job.state == State.RUNNING)
-
-
-def _get(session: Session, job_id: str) -> Job:
-    job = session.get(Job, job_id)
-    if job is None:
-        raise NotFoundError(f"There is no job {job_id}.")
-    return job
 
 
 def _move(session: Session, to: State, *condition: ColumnElement[bool], **values: Any) -> list[Job]:  # noqa: ANN401 - columns of any type

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared import queries
 from shared.jobs import ENDED, State
+from shared.queries import JobFilter
 from shared.tables import Artifact, Job, Upload
 
 Document = dict[str, Any]
@@ -58,14 +59,24 @@ def view_job(session: Session, job_id: str) -> JobView:
     return JobView(document, sha256(json.dumps(lasting).encode()).hexdigest()[:32])
 
 
-def write_jobs(session: Session, jobs: Sequence[Job]) -> list[Document]:
-    """Write a page of the list."""
+def write_page(
+    session: Session, wanted: JobFilter, limit: int, cursor: str | None = None
+) -> tuple[list[Document], str | None]:
+    """Write a page of the list, newest first.
+
+    Returns
+    -------
+    documents, next_cursor
+        At most ``limit`` jobs, and what to ask for the page after them; ``None`` after the last.
+    """
+    found = queries.list_jobs(session, wanted, limit + 1, cursor)
+    jobs = found[:limit]
     artifacts = queries.list_artifacts(session, [job.id for job in jobs])
     documents = [write_job(job, artifacts[job.id]) for job in jobs]
     positions = queries.find_queue_positions(session, [job.id for job in jobs if job.state == State.QUEUED])
     for document in documents:
         document["queue_position"] = positions.get(document["id"])
-    return documents
+    return documents, jobs[-1].id if len(found) > limit else None
 
 
 def write_job(job: Job, artifacts: Sequence[Artifact]) -> Document:

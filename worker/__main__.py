@@ -95,7 +95,6 @@ def run(device: Device, kinds: list[Kind]) -> int:
             hostname=name,
             queues=list_queues(device, kinds),
             pool="prefork",
-            concurrency=1,
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,

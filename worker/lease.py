@@ -13,7 +13,7 @@ from shared import transitions
 from shared.background import Background
 from shared.database import Database
 from shared.errors import JobStoppedError
-from shared.jobs import CANCELLED, TIMED_OUT, Ending, Lease, Progress, RetryDelay
+from shared.jobs import CANCELLED, TIMED_OUT, Ending, Lease, Progress
 from shared.settings import Settings
 from worker.watchdog import Pulse
 
@@ -107,9 +107,8 @@ class LeaseKeeper(Background):
     def _watch_progress(self) -> None:
         if time.monotonic() - self._moved_at > self._settings.stall_s:
             logger.error("job %s makes no progress any more; its process is killed", self._lease.job_id)
-            delay = RetryDelay(self._settings.retry_delay_s, self._settings.retry_delay_most_s)
             try:
-                transitions.lose(self._database, self._lease, delay)
+                transitions.lose(self._database, self._lease, self._settings.retry_delay)
             finally:  # without the database the lease runs out by itself
                 _die()
 

@@ -215,5 +215,5 @@ if __name__ == "__main__":
     from shared.settings import load_settings
 
     noop_app = make_noop_app(load_settings())
-    noop_app.Worker(queues=[NOOP_QUEUE], pool="prefork", concurrency=1, quiet=True).start()
+    noop_app.Worker(queues=[NOOP_QUEUE], pool="prefork", quiet=True).start()
     sys.exit(0)

@@ -42,18 +42,12 @@ def submit(services: Services) -> Callable[..., Job]:
             **{
                 "id": make_id(),
                 "kind": Kind.KNN,
-                "state": State.QUEUED,
                 "params": {"k": 5},
-                "labels": {},
                 "priority": 5,
                 "wanted_device": "cpu",
                 "device": "cpu",
-                "attempt": 0,
                 "max_attempts": 3,
-                "cancel_requested": False,
                 "request_sha256": "0" * 64,
-                "progress_done": 0,
-                "progress_total": 0,
             }
             | columns
         )

@@ -8,7 +8,7 @@ from shared import queries, submission, tidying, transitions
 from shared.errors import NotFoundError
 from web.api import blueprint
 from web.context import get_services, get_waiting_room
-from web.documents import JobView, view_job, write_jobs
+from web.documents import JobView, view_job, write_page
 from web.requests import read_idempotency_key, read_json, read_list_query, read_wait_s
 
 POLL_AFTER_S = "1"
@@ -30,8 +30,9 @@ def get_job(job_id: UUID) -> Response:
     with services.database.reading() as session:
         before = view_job(session, str(job_id))
     known = request.if_none_match
-    wait_s = read_wait_s() if not known or known.contains(before.etag) else 0
-    view, waited_s = get_waiting_room().wait_for(services, before.id, wait_s, lambda view: view.etag != before.etag)
+    view, waited_s = before, 0
+    if (wait_s := read_wait_s()) and (not known or known.contains(before.etag)):
+        view, waited_s = get_waiting_room().wait_for(services, before.id, wait_s, lambda now: now.etag != before.etag)
     response = _answer(view, 200, waited_s)
     response.make_conditional(request)
     return response
@@ -40,12 +41,9 @@ def get_job(job_id: UUID) -> Response:
 @blueprint.get("/jobs")
 def list_jobs() -> Response:
     """List jobs, newest first."""
-    wanted, limit, cursor = read_list_query()
     with get_services().database.reading() as session:
-        jobs = queries.list_jobs(session, wanted, limit + 1, cursor)
-        page = jobs[:limit]
-        documents = write_jobs(session, page)
-    return jsonify(jobs=documents, next_cursor=page[-1].id if len(jobs) > limit else None)
+        documents, next_cursor = write_page(session, *read_list_query())
+    return jsonify(jobs=documents, next_cursor=next_cursor)
 
 
 @blueprint.post("/jobs/<uuid:job_id>/cancel")

@@ -5,13 +5,13 @@ from uuid import UUID
 from flask import redirect, render_template, request, url_for
 from werkzeug import Response
 
-from shared import queries, submission, transitions
+from shared import submission, transitions
 from shared.errors import RequestInvalidError
 from shared.jobs import ENDED
 from shared.queries import JobFilter
 from web.api.uploads import MULTIPART_BYTES, store
 from web.context import get_services
-from web.documents import view_job, write_jobs
+from web.documents import view_job, write_page
 from web.pages import blueprint, forms
 from web.requests import read_list_query
 
@@ -40,12 +40,9 @@ def submit_knn() -> Response | tuple[str, int]:
 @blueprint.get("/jobs")
 def show_jobs() -> str:
     """Show the list of jobs."""
-    wanted, limit, cursor = read_list_query()
     with get_services().database.reading() as session:
-        jobs = queries.list_jobs(session, wanted, limit + 1, cursor)
-        documents = write_jobs(session, jobs[:limit])
-    more = jobs[limit - 1].id if len(jobs) > limit else None
-    return render_template("pages/jobs.html", jobs=documents, next_cursor=more, filter=request.args)
+        documents, next_cursor = write_page(session, *read_list_query())
+    return render_template("pages/jobs.html", jobs=documents, next_cursor=next_cursor, filter=request.args)
 
 
 @blueprint.get("/jobs/<uuid:job_id>")
@@ -72,5 +69,5 @@ def retry_job(job_id: UUID) -> Response:
 
 def _render_home(fields: object, problems: object) -> str:
     with get_services().database.reading() as session:
-        jobs = write_jobs(session, queries.list_jobs(session, JobFilter(), limit=10))
+        jobs, _ = write_page(session, JobFilter(), limit=10)
     return render_template("pages/home.html", fields=fields, problems=problems, choices=forms.CHOICES, jobs=jobs)

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from shared.errors import JobStoppedError
-
 
 class Report(Protocol):
     """Tell how far the job is; returns at once, or raises when the job must stop."""
@@ -75,6 +73,3 @@ class Engine(Protocol):
         JobStoppedError
             Passed on from ``report``.
         """
-
-
-__all__ = ["Assignment", "Engine", "JobStoppedError", "Report", "Save"]
