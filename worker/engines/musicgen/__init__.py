@@ -1,0 +1,1 @@
+"""MusicGen: text and clips in, music out."""
