@@ -11,9 +11,9 @@ from flask.testing import FlaskClient
 from shared import transitions
 from shared.jobs import DeviceClass, Ending, Kind, Lease, State
 from shared.services import Services
-from web.pages.forms import DEFAULTS
+from web.pages.knn_form import KnnForm
 
-FORM = {name: value for name, value in DEFAULTS.items() if name != "header"}
+FORM = {name: value for name, value in KnnForm.DEFAULTS.items() if name != "header"}
 
 
 def submit(client: FlaskClient, **fields: object) -> str:
@@ -22,11 +22,20 @@ def submit(client: FlaskClient, **fields: object) -> str:
     return answer.headers["Location"]
 
 
-def test_home_has_the_form_with_its_defaults(client: FlaskClient) -> None:
+def test_home_leads_to_both_forms(client: FlaskClient) -> None:
     page = client.get("/").text
-    for name in FORM:
-        assert f'name="{name}"' in page
+    for url in ("/knn", "/musicgen"):
+        assert f'<a href="{url}">' in page
+        assert f'method="post" action="{url}"' in client.get(url).text
     assert "No jobs yet" in page
+
+
+def test_the_form_has_its_defaults(client: FlaskClient) -> None:
+    page = client.get("/knn").text
+    for name, value in FORM.items():
+        assert f'name="{name}" value="{value}"' in page or (
+            f'<select name="{name}"' in page and f"<option selected>{value}</option>" in page
+        )
 
 
 def test_the_form_queues_what_it_says(client: FlaskClient) -> None:
@@ -101,6 +110,18 @@ def test_a_job_is_shown_cancelled_and_run_again(client: FlaskClient, app: Flask)
     page = client.get(again).text
     assert "<td>0.7</td>" in page
     assert "128 known, 50 predicted" in page
+
+
+def test_a_file_that_came_is_not_asked_for_again(client: FlaskClient) -> None:
+    table = (io.BytesIO(b"kind,a\n" + b"x,1\ny,2\n" * 5), "my.csv")
+    sent = {"label": "kind", "header": "on", "method": "loo"}
+    page = client.post("/knn", data=FORM | sent | {"file": table, "k": "500"}).text
+    kept = re.search(r'name="upload" value="([^"]+)" checked> my.csv', page)
+    assert kept, page
+    url = submit(client, **sent, upload=kept[1], k="1")
+    job = client.get(f"/api/v1{url}").json
+    assert job is not None
+    assert job["params"]["dataset"]["upload"] == kept[1]
 
 
 @pytest.mark.parametrize("url", ["/nothing", "/jobs/nonsense"])

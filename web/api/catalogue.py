@@ -1,8 +1,10 @@
-"""What can be asked for: data sets and devices."""
+"""What can be asked for: data sets, models and devices."""
+
+from dataclasses import asdict
 
 from flask import Response, jsonify
 
-from shared import queries
+from shared import models, queries
 from shared.datasets import BUILTINS
 from shared.jobs import DeviceClass, State
 from web.api import blueprint
@@ -25,6 +27,27 @@ def list_datasets() -> Response:
                 "licence": dataset.licence,
             }
             for dataset in BUILTINS.values()
+        ]
+    )
+
+
+@blueprint.get("/models")
+def list_models() -> Response:
+    """List the music models, with how they generate where a job does not say."""
+    return jsonify(
+        models=[
+            {
+                "name": card.name,
+                "title": card.title,
+                "state": card.state,
+                "channels": card.channels,
+                "parameters": card.parameters,
+                "defaults": asdict(card.defaults),
+                "licence": card.licence,
+                "licence_url": card.licence_url,
+                "note": card.note,
+            }
+            for card in models.list_models(get_services().settings)
         ]
     )
 

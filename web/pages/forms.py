@@ -1,80 +1,79 @@
-"""The form of a knn job: fields in, the API's body out."""
+"""What every form has in common: fields in, the API's body out, and its problems back to the fields."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Self
 
 from shared.errors import Problem
-from shared.schemas.knn import Metric, Normalisation, Task, Weights
+from shared.settings import Settings
 
-CHOICES: Mapping[str, list[str]] = {
-    "task": list(Task),
-    "metric": list(Metric),
-    "weights": list(Weights),
-    "normalise": list(Normalisation),
-    "method": ["holdout", "kfold", "loo"],
-    "device": ["auto", "cpu", "gpu", "ascend"],
-}
-DEFAULTS: Mapping[str, str] = {
-    "label": "0",
-    "header": "on",
-    "task": Task.CLASSIFICATION,
-    "k": "5",
-    "metric": Metric.EUCLIDEAN,
-    "p": "2",
-    "weights": Weights.UNIFORM,
-    "normalise": Normalisation.NONE,
-    "method": "holdout",
-    "train_size": "128",
-    "folds": "10",
-    "repeats": "1",
-    "seed": "0",
-    "device": "auto",
-}
-_EVALUATIONS = {"holdout": ("train_size", "seed"), "kfold": ("folds", "repeats", "seed"), "loo": ()}
+DEVICES: Final = ["auto", "cpu", "gpu", "ascend"]
+# The name of the file field in every form.
+FILE: Final = "file"
+# The field that names files which came before, so that a form that fails need not send them again.
+KEPT: Final = "upload"
 
 
-def write_body(fields: Mapping[str, str], upload_id: str | None) -> dict[str, Any]:
-    """Write the body that the API would have got; what is not a number stays text, for the schema to refuse.
+@dataclass(frozen=True)
+class Form(ABC):
+    """A form as it was sent.
 
     Parameters
     ----------
     fields
-        The form as it was sent.
-    upload_id
-        Of the file that came with it.
+        Field to text; a switch only where it is on.
+    uploads
+        The identifiers of the files that came with it.
     """
-    dataset: dict[str, Any] = {"name": "wine"}
-    if upload_id is not None:
-        dataset = {"upload": upload_id, "label": _read(fields["label"]), "header": "header" in fields}
-    ks = [_read(part) for part in fields["k"].split(",")]
-    method = fields["method"]
-    params: dict[str, Any] = {
-        "dataset": dataset,
-        "task": fields["task"],
-        "k": ks[0] if len(ks) == 1 else ks,
-        "metric": fields["metric"],
-        "weights": fields["weights"],
-        "normalise": fields["normalise"],
-        "evaluation": {"method": method} | {name: _read(fields[name]) for name in _EVALUATIONS.get(method, ())},
-    }
-    if fields["metric"] == Metric.MINKOWSKI:
-        params["p"] = _read(fields["p"])
-    return {"kind": "knn", "params": params, "device": fields["device"]}
+
+    CHOICES: ClassVar[Mapping[str, Sequence[str]]]
+    """Field to what can be chosen there."""
+    DEFAULTS: ClassVar[Mapping[str, str]]
+    """Field to what an untouched form has in it."""
+    SWITCHES: ClassVar[frozenset[str]]
+    """The fields that browsers leave out when they are off."""
+
+    fields: Mapping[str, str]
+    uploads: Sequence[str] = ()
+
+    @classmethod
+    def read(cls, sent: Mapping[str, str], uploads: Sequence[str]) -> Self:
+        """Take this form's fields out of everything that was sent."""
+        names = [name for name in cls.DEFAULTS if name in sent or name not in cls.SWITCHES]
+        return cls({name: sent.get(name, "") for name in names}, uploads)
+
+    @classmethod
+    def make_untouched(cls, settings: Settings) -> Self:  # noqa: ARG003 - some forms look at what this instance has
+        """Make the form that nobody has filled in yet."""
+        return cls(cls.DEFAULTS)
+
+    def list_notes(self, settings: Settings) -> dict[str, Any]:  # noqa: ARG002 - the same
+        """Return what the form's template shows beside the fields, by name."""
+        return {}
+
+    @abstractmethod
+    def write_body(self) -> dict[str, Any]:
+        """Write the body that the API would have got; what is not a number stays text, for the schema to refuse."""
+
+    def place_problems(self, problems: Iterable[Problem]) -> dict[str, str]:
+        """Return field to message; what belongs to no field stands under the empty name."""
+        placed: dict[str, list[str]] = {}
+        for problem in problems:
+            name, which = self._place([part for part in problem.pointer.split("/") if part])
+            messages = placed.setdefault(name if name in self.DEFAULTS or name == FILE else "", [])
+            if (message := which + problem.detail) not in messages:
+                messages.append(message)
+        return {name: "; ".join(messages) for name, messages in placed.items()}
+
+    @abstractmethod
+    def _place(self, parts: list[str]) -> tuple[str, str]:
+        """Return the field that a pointer's parts belong to, and which of several things in it they mean."""
 
 
-def place_problems(problems: list[Problem]) -> dict[str, str]:
-    """Return field to message; what belongs to no field stands under the empty name."""
-    placed: dict[str, str] = {}
-    for problem in problems:
-        # Past the container: /params/evaluation/folds is the field "folds", /params/k/0 is "k".
-        parts = [part for part in problem.pointer.split("/") if part and not part.isdecimal()]
-        name = {"upload": "file", "evaluation": "method", "dataset": "file"}.get(parts[-1], parts[-1]) if parts else ""
-        placed[name if name in DEFAULTS or name == "file" else ""] = problem.detail
-    return placed
-
-
-def _read(text: str) -> int | float | str:
+def read_number(text: str) -> int | float | str:
+    """Return the number that a text is, or the text where it is none."""
     try:
         number = json.loads(text)
     except ValueError:

@@ -1,0 +1,303 @@
+"""The musicgen form and the music on a job's page, as a browser without JavaScript uses them."""
+
+import io
+import re
+import wave
+from html import unescape
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from shared import queries, transitions
+from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared.models import Availability, GenerationDefaults, ModelCard
+from shared.services import Services
+from shared.storage import place_artifact
+from web.pages import musicgen_form, samples
+from web.pages.musicgen_form import MusicgenForm
+
+FORM = MusicgenForm.DEFAULTS | {"model": "mindjobs/tiny", "duration_s": "1"}
+TINY = ModelCard(
+    "mindjobs/tiny",
+    "Tiny",
+    Availability.READY,
+    1,
+    100_000,
+    GenerationDefaults(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=77, top_p=1.0, max_new_tokens=256),
+    "Apache-2.0",
+    None,
+    "Random weights: noise.",
+)
+SMALL = ModelCard(
+    "facebook/musicgen-small",
+    "MusicGen small",
+    Availability.DOWNLOADABLE,
+    1,
+    591_000_000,
+    TINY.defaults,
+    "CC-BY-NC-4.0",
+    "https://example.org/by-nc",
+    None,
+)
+
+
+class Elements(HTMLParser):
+    """The elements of a page: tag and attributes of each."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self._found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._found.append((tag, dict(attrs)))
+
+    def list(self, tag: str) -> list[dict[str, str | None]]:
+        """List the attributes of each element with a tag."""
+        return [attributes for name, attributes in self._found if name == tag]
+
+
+@pytest.fixture
+def services(app: Flask) -> Services:
+    services: Services = app.extensions["mindjobs"]
+    return services
+
+
+@pytest.fixture
+def cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (musicgen_form, samples):
+        monkeypatch.setattr(module, "list_models", lambda _: [SMALL, TINY])
+
+
+def make_clip(name: str = "clip.wav") -> tuple[io.BytesIO, str]:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as clip:
+        clip.setnchannels(1)
+        clip.setsampwidth(2)
+        clip.setframerate(32_000)
+        clip.writeframes(bytes(2 * 32_000))
+    return io.BytesIO(file.getvalue()), name
+
+
+def submit(client: FlaskClient, **fields: Any) -> dict[str, Any]:
+    answer = client.post("/musicgen", data=FORM | fields)
+    assert answer.status_code == 303, answer.text
+    job = client.get(f"/api/v1{answer.headers['Location']}").json
+    assert job is not None
+    return dict(job)
+
+
+def find_message(page: str, field: str) -> str:
+    message = re.search(rf'id="{field}-problem" role="alert">([^<]*)<', page)
+    assert message, page
+    return unescape(message[1])
+
+
+def finish(services: Services, job_id: str, result: dict[str, Any], files: dict[str, tuple[str, bytes]]) -> None:
+    """End a job as a worker would."""
+    job = transitions.claim(
+        services.database, kind=Kind.MUSICGEN, device=DeviceClass.CPU, worker="w", engine="mindspore", lease_s=60
+    )
+    assert job is not None
+    assert job.id == job_id
+    stored = []
+    for name, (media_type, content) in files.items():
+        written = services.storage.write(place_artifact(job_id, 1, name), [content])
+        stored.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
+    transitions.finish(services.database, Lease(job_id, 1), Ending(State.SUCCEEDED, result, files=tuple(stored)))
+
+
+def make_sample(number: int, **facts: Any) -> dict[str, Any]:
+    return {
+        "prompt": None,
+        "seed": 41 + number,
+        "duration_s": 1.0,
+        "audio": f"audio-{number}.ogg",
+        "codes": f"codes-{number}.npy",
+        "peak_dbfs": -1.25,
+        "lufs": -14.0,
+        "warnings": [],
+    } | facts
+
+
+def make_files(number: int) -> dict[str, tuple[str, bytes]]:
+    return {
+        f"audio-{number}.ogg": ("audio/ogg", b"OggS" + bytes(96)),
+        f"codes-{number}.npy": ("application/octet-stream", b"codes"),
+        f"waveform-{number}.svg": ("image/svg+xml", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+        f"spectrogram-{number}.png": ("image/png", b"\x89PNG"),
+    }
+
+
+RESULT = {
+    "sampling_rate": 32_000,
+    "frame_rate": 50,
+    "tokens_per_s": 12.34,
+    "realtime_factor": 0.25,
+    "engine": "mindspore",
+    "precision": "float32",
+}
+
+
+@pytest.mark.usefixtures("cards")
+def test_the_form_shows_models_licences_and_defaults(client: FlaskClient) -> None:
+    page = client.get("/musicgen").text
+    assert f'value="{SMALL.name}" selected>MusicGen small · downloadable · CC-BY-NC-4.0<' in page
+    assert f'value="{TINY.name}">Tiny · ready · Apache-2.0<' in page
+    assert '<a href="https://example.org/by-nc" rel="license">CC-BY-NC-4.0</a></strong>: MusicGen small<' in page
+    assert "<strong>Tiny</strong>: Random weights: noise.<" in page
+    for name, value in {"top_k": "77", "guidance_scale": "3", "do_sample": "on", "max_new_tokens": "256"}.items():
+        assert f'id="{name}-hint">the model\'s default: {value}<' in page
+    elements = Elements(page)
+    named = {attributes.get("name") for tag in ("input", "select", "textarea") for attributes in elements.list(tag)}
+    assert named == {*MusicgenForm.DEFAULTS, "file"}
+    assert "open" not in elements.list("details")[0]
+
+
+def test_the_form_stores_what_the_api_would_have_stored(client: FlaskClient) -> None:
+    job = submit(client, prompts="a waltz\r\n\r\na <b>march</b>\r\n", num_samples="2", seed="7", format="flac")
+    body = {
+        "kind": "musicgen",
+        "params": {
+            "model": "mindjobs/tiny",
+            "prompts": ["a waltz", "a <b>march</b>"],
+            "num_samples": 2,
+            "duration_s": 1,
+            "seed": 7,
+            "format": "flac",
+        },
+    }
+    direct = client.post("/api/v1/jobs", json=body).json
+    assert direct is not None
+    assert job["params"] == direct["params"]
+    assert job["id"] in client.get("/").text
+
+
+def test_clips_are_uploaded_with_the_form(client: FlaskClient) -> None:
+    job = submit(client, prompts="one\ntwo", file=[make_clip("a.wav")], start_s="0.5")
+    first, second = job["params"]["audio_prompts"]
+    assert first == second == {"upload": first["upload"], "start_s": 0.5, "end_s": None}
+    assert submit(client, prompts="one")["params"]["audio_prompts"] == []
+
+
+def test_clips_go_to_their_prompts_in_the_order_of_their_names(client: FlaskClient, services: Services) -> None:
+    job = submit(client, prompts="one\ntwo", file=[make_clip("b.wav"), make_clip("a.wav")])
+    ids = [clip["upload"] for clip in job["params"]["audio_prompts"]]
+    with services.database.reading() as session:
+        uploads = queries.find_uploads(session, ids)
+    assert [uploads[upload_id].filename for upload_id in ids] == ["a.wav", "b.wav"]
+
+
+def test_a_form_that_fails_comes_back_filled_in_and_keeps_its_clips(client: FlaskClient) -> None:
+    answer = client.post(
+        "/musicgen",
+        data=FORM | {"prompts": "one\n<i>two</i>", "top_k": "1e9", "file": [make_clip("a.wav"), make_clip("b.wav")]},
+    )
+    assert answer.status_code == 422
+    assert "valid integer" in find_message(answer.text, "top_k")
+    assert "\none\n&lt;i&gt;two&lt;/i&gt;</textarea>" in answer.text
+    assert 'name="duration_s" value="1"' in answer.text
+    elements = Elements(answer.text)
+    assert "open" in elements.list("details")[0]
+    kept = [field["value"] for field in elements.list("input") if field.get("name") == "upload"]
+    assert client.get("/api/v1/jobs?kind=musicgen").json == {"jobs": [], "next_cursor": None}
+    job = submit(client, prompts="one\ntwo", upload=kept)
+    assert [clip["upload"] for clip in job["params"]["audio_prompts"]] == kept
+    assert len(kept) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"prompts": "a\n\nb\0"}, "prompts", "line 3: holds a NUL"),
+        ({"duration_s": "1", "max_new_tokens": "5"}, "max_new_tokens", "not both"),
+        ({"prompts": "a\nb\nc", "file": ["a.wav", "b.wav"]}, "file", "2 clips for 3 prompts"),
+        ({"file": ["a.wav", ""]}, "file", "empty.wav is empty"),
+        ({"upload": "mine"}, "file", "there is no upload 'mine'"),
+        ({"upload": "\0"}, "file", "holds a NUL"),
+    ],
+)
+def test_what_is_wrong_stands_at_its_field(client: FlaskClient, fields: dict[str, Any], field: str, words: str) -> None:
+    files = [make_clip(name) if name else (io.BytesIO(), "empty.wav") for name in fields.get("file", [])]
+    answer = client.post("/musicgen", data=FORM | fields | {"file": files})
+    assert answer.status_code == 422
+    assert words in find_message(answer.text, field)
+
+
+@pytest.mark.usefixtures("cards")
+def test_the_page_of_a_job_plays_and_shows_each_sample(client: FlaskClient, services: Services) -> None:
+    job = submit(client, prompts="<b>loud</b>\nquiet")
+    played = [
+        make_sample(0, prompt="<b>loud</b>", warnings=["1 sample clips"]),
+        make_sample(1, prompt="quiet", peak_dbfs=None, lufs=None),
+    ]
+    files = make_files(0) | make_files(1) | {"notes.txt": ("text/plain", b"more")}
+    finish(services, job["id"], RESULT | {"samples": played}, files)
+    page = client.get(f"/jobs/{job['id']}").text
+    base = f"/api/v1/jobs/{job['id']}/artifacts"
+    elements = Elements(page)
+    players = elements.list("audio")
+    assert [player["src"] for player in players] == [f"{base}/audio-0.ogg", f"{base}/audio-1.ogg"]
+    assert players[0] == players[0] | {"controls": None, "preload": "none", "aria-label": "Sample 1: <b>loud</b>"}
+    assert [(image["src"], image["alt"], image["loading"]) for image in elements.list("img")] == [
+        (f"{base}/{what}-{number}.{ending}", f"{what.capitalize()} of sample {number + 1}", "lazy")
+        for number in range(2)
+        for what, ending in (("waveform", "svg"), ("spectrogram", "png"))
+    ]
+    downloads = [link["href"] for link in elements.list("a") if str(link["href"]).endswith("?download=1")]
+    assert sorted(map(str, downloads)) == sorted(f"{base}/{name}?download=1" for name in files)
+    assert "<b>loud</b>" not in page
+    assert page.count("<dd>\N{EN DASH}</dd>") == 2  # there is no peak and no loudness of silence
+    for words in ("<dd>-1.2 dBFS</dd>", "<dd>-14.0 LUFS</dd>", "<dd>1.00 s</dd>", "<dd>41</dd>"):
+        assert words in page
+    for words in (
+        "1 sample clips",
+        "12.3 tokens a second",
+        "real-time factor 0.25",
+        "float32",
+        "Played by Tiny. Licence of its weights: Apache-2.0. Random weights: noise.",
+    ):
+        assert words in page
+
+
+def test_a_player_finds_its_audio_whole_and_in_ranges(client: FlaskClient, services: Services) -> None:
+    job = submit(client)
+    finish(services, job["id"], RESULT | {"samples": [make_sample(0)]}, make_files(0))
+    page = client.get(f"/jobs/{job['id']}").text
+    assert ">unconditional</h3>" in re.sub(r"<span.*?</span> ", ">", page).replace(">>", ">")
+    (player,) = Elements(page).list("audio")
+    url = str(player["src"])
+    with client.get(url, buffered=True) as whole:
+        assert (whole.status_code, whole.headers["Content-Type"]) == (200, "audio/ogg")
+    with client.get(url, headers={"Range": "bytes=0-3"}, buffered=True) as part:
+        assert (part.status_code, part.data) == (206, b"OggS")
+
+
+def test_a_job_that_runs_shows_its_stage_and_no_music(client: FlaskClient, services: Services) -> None:
+    job = submit(client)
+    transitions.claim(services.database, kind=Kind.MUSICGEN, device=DeviceClass.CPU, worker="w", engine="e", lease_s=60)
+    page = client.get(f"/jobs/{job['id']}").text
+    assert "<progress" in page
+    assert "<h2>Music</h2>" not in page
+
+
+def test_the_api_lists_the_models(client: FlaskClient) -> None:
+    answer = client.get("/api/v1/models")
+    assert answer.json is not None
+    models = {model["name"]: model for model in answer.json["models"]}
+    assert {"facebook/musicgen-small", "mindjobs/tiny"} <= models.keys()
+    small = models["facebook/musicgen-small"]
+    keys = ["name", "title", "state", "channels", "parameters", "defaults", "licence", "licence_url", "note"]
+    assert list(small) == keys
+    assert small["state"] in set(Availability)
+    assert list(small["defaults"]) == [
+        "do_sample",
+        "guidance_scale",
+        "temperature",
+        "top_k",
+        "top_p",
+        "max_new_tokens",
+    ]

@@ -1,0 +1,192 @@
+"""The forms: what they say to the schemas, and where the schemas' answers land."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.errors import Problem, RequestInvalidError
+from shared.models import Availability, GenerationDefaults, ModelCard
+from shared.schemas.submission import parse_submission
+from shared.settings import Settings
+from web.pages import musicgen_form
+from web.pages.forms import Form, read_number
+from web.pages.knn_form import KnnForm
+from web.pages.musicgen_form import MusicgenForm
+
+DEFAULTS = GenerationDefaults(
+    do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=250, top_p=1.0, max_new_tokens=1_500
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+    return Settings(home=tmp_path)
+
+
+def make_card(name: str, state: Availability, defaults: GenerationDefaults = DEFAULTS) -> ModelCard:
+    return ModelCard(name, name.upper(), state, 1, None, defaults, "Some-1.0", None, None)
+
+
+def fill(*uploads: str, without: str = "", **fields: str) -> MusicgenForm:
+    filled = MusicgenForm.DEFAULTS | fields
+    return MusicgenForm.read({name: value for name, value in filled.items() if name != without}, uploads)
+
+
+def parse(body: object) -> dict[str, Any]:
+    return parse_submission(body, 1e6).params.model_dump(mode="json")
+
+
+def refuse(form: Form) -> dict[str, str]:
+    with pytest.raises(RequestInvalidError) as caught:
+        parse_submission(form.write_body(), 1e6)
+    return form.place_problems(caught.value.problems)
+
+
+@pytest.mark.parametrize(("form", "kind"), [(KnnForm(KnnForm.DEFAULTS), "knn"), (fill(), "musicgen")])
+def test_an_untouched_form_is_an_empty_request(form: Form, kind: str) -> None:
+    assert parse(form.write_body()) == parse({"kind": kind})
+
+
+def test_every_field_of_the_musicgen_form_reaches_its_parameter() -> None:
+    form = fill(
+        "clip",
+        model="mindjobs/tiny",
+        prompts="one\r\n two ",
+        num_samples="3",
+        start_s="0.5",
+        end_s="2",
+        max_new_tokens="40",
+        without="do_sample",
+        guidance_scale="2.5",
+        temperature="0.7",
+        top_k="0",
+        top_p="0.9",
+        seed="9223372036854775807",
+        precision="float32",
+        format="ogg",
+        loudness="lufs",
+        device="cpu",
+    )
+    assert form.write_body()["device"] == "cpu"
+    assert parse(form.write_body()) == {
+        "model": "mindjobs/tiny",
+        "prompts": ["one", "two"],
+        "num_samples": 3,
+        "audio_prompts": [{"upload": "clip", "start_s": 0.5, "end_s": 2.0}] * 2,
+        "duration_s": None,
+        "max_new_tokens": 40,
+        "do_sample": False,
+        "guidance_scale": 2.5,
+        "temperature": 0.7,
+        "top_k": 0,
+        "top_p": 0.9,
+        "seed": 2**63 - 1,
+        "precision": "float32",
+        "format": "ogg",
+        "loudness": "lufs",
+    }
+
+
+@pytest.mark.parametrize(
+    ("uploads", "prompts", "expected"),
+    [
+        ([], "", []),
+        (["a"], "", ["a"]),
+        (["a", "b"], "", ["a", "b"]),
+        (["a"], "x\ny\n\nz\n", ["a", "a", "a"]),
+        (["a", "b"], "x\ny", ["a", "b"]),
+    ],
+)
+def test_one_clip_is_every_prompts_and_several_are_one_each(
+    uploads: list[str], prompts: str, expected: list[str]
+) -> None:
+    clips = parse(fill(*uploads, prompts=prompts).write_body())["audio_prompts"]
+    assert [clip["upload"] for clip in clips] == expected
+
+
+@pytest.mark.parametrize(
+    ("uploads", "fields", "expected"),
+    [
+        ([], {"prompts": "short\n\n" + "x" * 4_001}, {"prompts": "line 3: "}),
+        ([], {"prompts": "x\n" * 65}, {"prompts": "at most 64"}),
+        ([], {"duration_s": "5", "max_new_tokens": "9"}, {"max_new_tokens": "a second time"}),
+        ([], {"duration_s": "ten", "top_k": "1.5"}, {"duration_s": "valid number", "top_k": "valid integer"}),
+        ([], {"temperature": "NaN"}, {"temperature": "finite"}),
+        ([], {"start_s": "2"}, {"file": "is missing"}),
+        (["a"], {"start_s": "3", "end_s": "2"}, {"end_s": "must come after start_s, 3 s"}),
+        (["a", "b"], {"end_s": "0"}, {"end_s": "clip 1: input should be greater than 0; clip 2: input should be"}),
+        (["a", "b"], {"prompts": "one"}, {"file": "has 2 clips for 1 prompts"}),
+        ([], {"format": "aiff"}, {"format": "'wav', 'flac'"}),
+        ([], {"device": "tpu"}, {"device": "pattern"}),
+        ([], {"model": "small"}, {"model": "pattern"}),
+    ],
+)
+def test_what_is_wrong_stands_at_its_field(
+    uploads: list[str], fields: dict[str, str], expected: dict[str, str]
+) -> None:
+    placed = refuse(fill(*uploads, **fields))
+    assert placed.keys() == expected.keys()
+    for name, words in expected.items():
+        assert words in placed[name]
+
+
+def test_a_clip_that_serves_every_prompt_is_wrong_once() -> None:
+    assert refuse(fill("a", prompts="x\ny\nz", end_s="0")) == {"end_s": "input should be greater than 0"}
+
+
+@pytest.mark.parametrize("form", [KnnForm(KnnForm.DEFAULTS), fill()])
+def test_what_belongs_to_no_field_stands_above_the_form(form: Form) -> None:
+    problems = [Problem("", "one"), Problem("/params/nothing", "two")]
+    assert form.place_problems(problems) == {"": "one; two"}
+
+
+@pytest.mark.parametrize(
+    ("states", "chosen"),
+    [
+        ([Availability.DOWNLOADABLE, Availability.READY], "facebook/musicgen-small"),
+        ([Availability.MISSING, Availability.READY], "mindjobs/tiny"),
+        ([Availability.MISSING, Availability.MISSING], "facebook/musicgen-small"),
+    ],
+)
+def test_an_untouched_form_has_a_model_that_can_run(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, states: list[Availability], chosen: str
+) -> None:
+    names = ["facebook/musicgen-small", "mindjobs/tiny"]
+    cards = [make_card(name, state) for name, state in zip(names, states, strict=True)]
+    monkeypatch.setattr(musicgen_form, "list_models", lambda _: cards)
+    assert MusicgenForm.make_untouched(settings).fields["model"] == chosen
+
+
+def test_a_default_that_models_do_not_share_names_them(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = GenerationDefaults(
+        do_sample=False, guidance_scale=3.0, temperature=1.0, top_k=50, top_p=1.0, max_new_tokens=256
+    )
+    ready = Availability.READY
+    cards = [make_card("c", ready, odd), make_card("a", ready), make_card("b", ready)]
+    monkeypatch.setattr(musicgen_form, "list_models", lambda _: cards)
+    assert MusicgenForm.make_untouched(settings).list_notes(settings)["defaults"] == {
+        "do_sample": "on, for C off",
+        "guidance_scale": "3",
+        "temperature": "1",
+        "top_k": "250, for C 50",
+        "top_p": "1",
+        "max_new_tokens": "1500, for C 256",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" 5 ", 5),
+        ("0.5", 0.5),
+        ("", ""),
+        (" five ", "five"),
+        ("true", "true"),
+        ("[1]", "[1]"),
+        ("9" * 5_000, "9" * 5_000),
+    ],
+)
+def test_only_numbers_are_read_as_numbers(text: str, expected: float | str) -> None:
+    assert read_number(text) == expected
