@@ -1,0 +1,262 @@
+"""The cases that MusicGen engines are compared in: models, prompts, clips, and how tokens are chosen.
+
+Both sides write the same random models and make the same clips from what
+stands here; ``tests/references/musicgen`` keeps what transformers made of
+them, and ``make_musicgen`` says what each file holds.
+
+The prompts and the seeds were searched: no token hangs on a rounding error in
+any of the cases, and ``make_musicgen`` refuses those of which one does.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from worker.engines.musicgen.composer import Audio, Order, Sample, Sampling
+from worker.engines.musicgen.random_model import Size, Spelling, write_random_model
+
+FOLDER: Final = Path(__file__).parent / "musicgen"
+LOUDEST: Final = 0.9
+STEPS: Final = 2**14
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A random model; equal ones are the same files."""
+
+    size: Size
+    seed: int
+    spelling: Spelling = Spelling.PARAMETRISED
+    shard_bytes: int | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write its files in the layout of the hub."""
+        write_random_model(folder, self.size, self.seed, self.spelling, self.shard_bytes)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A few tones under noise."""
+
+    samples: int
+    seed: int
+
+    def make(self, size: Size, channels: int) -> Audio:
+        """Make it: shape (channels, samples), at the model's rate.
+
+        The numbers are multiples of a power of two, so that no machine's sine makes others.
+        """
+        random = np.random.default_rng([self.seed, self.samples])
+        times_s = np.arange(self.samples) / size.sample_rate_hz
+        tones_hz = random.uniform(0.01, 0.3, (channels, 4, 1)) * size.sample_rate_hz
+        phases = random.uniform(0, 2 * np.pi, (channels, 4, 1))
+        tones = np.sin(2 * np.pi * tones_hz * times_s + phases).sum(axis=1) / 4
+        noise = random.uniform(-1, 1, (channels, self.samples))
+        steps: NDArray[np.float64] = np.round(LOUDEST * STEPS * (0.75 * tones + 0.25 * noise))
+        return (steps / STEPS).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A batch that is generated.
+
+    Parameters
+    ----------
+    prompts
+        One per sample; ``None`` for unconditional generation, which transformers
+        does without guidance, whatever scale is asked for.
+    clips
+        None at all, or one per sample, all at the model's rate and with its channels.
+    seeds
+        One per sample.
+    """
+
+    name: str
+    model: Model
+    prompts: tuple[str | None, ...]
+    new_tokens: int
+    clips: tuple[Clip, ...] = ()
+    seeds: tuple[int, ...] = ()
+    do_sample: bool = False
+    guidance_scale: float = 3.0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    @property
+    def guided(self) -> bool:
+        """Whether there are unconditional rows beside the conditional ones."""
+        return self.guidance_scale > 1 and self.prompts[0] is not None
+
+    def make_clips(self) -> list[Audio]:
+        """Make the clips: shape (channels, samples) each."""
+        return [clip.make(self.model.size, self.model.size.channels) for clip in self.clips]
+
+    def order(self) -> Order:
+        """Say the case in the engine's own terms."""
+        clips: Sequence[Audio | None] = self.make_clips() or [None] * len(self.prompts)
+        seeds = self.seeds or (0,) * len(self.prompts)
+        return Order(
+            samples=[Sample(*sample) for sample in zip(self.prompts, clips, seeds, strict=True)],
+            new_tokens=self.new_tokens,
+            sampling=Sampling(self.do_sample, self.guidance_scale, self.temperature, self.top_k, self.top_p),
+        )
+
+    def read(self) -> Arrays:
+        """Read what transformers made of it."""
+        return read(self.name)
+
+
+@dataclass(frozen=True)
+class CodecCase:
+    """Clips that are encoded one by one, and codes that are decoded; mono, as EnCodec itself is."""
+
+    name: str
+    model: Model
+    clips: tuple[Clip, ...]
+    frames: tuple[int, ...]
+
+    def make_clips(self) -> list[Audio]:
+        """Make the clips: shape (1, samples) each."""
+        return [clip.make(self.model.size, 1) for clip in self.clips]
+
+    def make_codes(self) -> list[NDArray[np.int16]]:
+        """Draw the codes to decode: shape (codebooks, frames) each."""
+        size = self.model.size
+        return [
+            np.random.default_rng(frames).integers(size.codebook_size, size=(size.codebooks, frames), dtype=np.int16)
+            for frames in self.frames
+        ]
+
+    def read(self) -> Arrays:
+        """Read what transformers made of it."""
+        return read(self.name)
+
+
+def read(name: str) -> Arrays:
+    """Read the reference of a case."""
+    with np.load(FOLDER / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+def hash_weights(folder: Path) -> str:
+    """Hash the names and the numbers of a model's weights, however they are cut into files.
+
+    Where this differs from a reference's ``weights_sha256``, the random
+    model is another one than it was made with, and the comparison says nothing.
+    """
+    tensors = {name: array for path in folder.glob("*.safetensors") for name, array in load_file(path).items()}
+    digest = hashlib.sha256()
+    for name, array in sorted(tensors.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+TINY: Final = Size(
+    hidden=32,
+    layers=2,
+    heads=4,
+    feed_forward=64,
+    text_hidden=24,
+    text_layers=2,
+    text_heads=3,
+    text_feed_forward=48,
+    text_vocabulary=160,
+    filters=4,
+    codec_hidden=16,
+    codebook_size=64,
+    ratios=(4, 2),
+    sample_rate_hz=3_200,
+    positions=512,
+)
+MONO: Final = Model(TINY, 1)
+STEREO: Final = Model(replace(TINY, channels=2), 2)
+CLASSIC: Final = Model(TINY, 3, Spelling.CLASSIC, shard_bytes=100_000)
+SHORTCUT: Final = Model(replace(TINY, shortcut=True), 4)
+UNPROJECTED: Final = Model(replace(TINY, text_hidden=32, text_heads=4), 6)
+# EnCodec as MusicGen has it, of few filters; its other parts are as small as can be.
+STRIDES: Final = Model(replace(TINY, codebook_size=2_048, ratios=(8, 5, 4, 4), sample_rate_hz=32_000, layers=1), 6)
+
+POP: Final = "80s pop track with bassy drums and synth"
+ROCK: Final = "rock"
+PIANO: Final = "calm piano piece of a solo violin"
+GUITARS: Final = "80s piano piece of loud guitars"
+STORY: Final = (
+    "A slow waltz in three movements for a small string orchestra and a harp: first the violas alone, very soft; "
+    "then everyone, louder and louder; at last one violin over a long held chord of the basses, fading."
+)
+
+CASES: Final = (
+    Case("text_guided", MONO, (GUITARS,), 24),
+    Case("text_unguided", MONO, (PIANO,), 24, guidance_scale=1.0),
+    Case("text_two", MONO, (PIANO, "a waltz"), 20),
+    Case("text_two_unguided", MONO, ("jazz", PIANO), 20, guidance_scale=1.0),
+    Case("text_long", MONO, (STORY,), 16),
+    Case("text_four", MONO, (POP,) * 4, 20, seeds=(201, 202, 203, 204), do_sample=True),
+    Case("unconditional", MONO, (None,), 24),
+    Case("unconditional_two", MONO, (None, None), 20, seeds=(5, 6), do_sample=True),
+    Case("clip", MONO, (None,), 20, (Clip(100, 1),)),
+    Case("clip_text", MONO, (POP,), 20, (Clip(101, 1),)),
+    Case("clip_text_unguided", MONO, (POP,), 20, (Clip(96, 1),), guidance_scale=1.0),
+    Case("clips_two", MONO, (POP, ROCK), 20, (Clip(75, 1), Clip(133, 2))),
+    Case("clips_two_alone", MONO, (None, None), 20, (Clip(120, 1), Clip(51, 2))),
+    Case("clip_sampled", MONO, (ROCK,), 20, (Clip(99, 103),), (107,), do_sample=True, top_k=20),
+    Case("clip_long", MONO, ("techno",), 40, (Clip(1_201, 404),)),
+    Case("clip_least", MONO, (ROCK,), 3, (Clip(100, 1),)),
+    Case("clip_and_frame", MONO, (ROCK,), 4, (Clip(100, 1),)),
+    Case("stereo_text", STEREO, (POP,), 24),
+    Case("stereo_sampled", STEREO, (POP, ROCK), 16, seeds=(201, 202), do_sample=True, guidance_scale=1.0),
+    Case("stereo_clip", STEREO, (PIANO,), 20, (Clip(101, 101),)),
+    Case(
+        "stereo_clips_two",
+        STEREO,
+        ("calm rock song of bassy drums and synth", "techno"),
+        16,
+        (Clip(90, 301), Clip(59, 302)),
+    ),
+    Case("stereo_undelayed", STEREO, (POP,), 5),
+    Case("classic", CLASSIC, (POP,), 16, (Clip(77, 1),)),
+    Case("shortcut", SHORTCUT, (PIANO,), 16, (Clip(78, 101),)),
+    Case("unprojected", UNPROJECTED, ("jazz", PIANO), 16),
+    Case("undelayed", MONO, (POP, ROCK), 5),
+    Case("undelayed_clip", MONO, (POP,), 3, (Clip(13, 1),)),
+    Case("delayed_least", MONO, (POP,), 6),
+    Case("sampled", MONO, (POP,), 24, seeds=(11,), do_sample=True),
+    Case("sampled_unguided", MONO, (POP,), 24, seeds=(12,), do_sample=True, guidance_scale=1.0),
+    Case("sampled_hot", MONO, (POP,), 20, seeds=(13,), do_sample=True, temperature=1.7, top_k=250),
+    Case("sampled_top_k", MONO, (POP,), 20, seeds=(2**63 - 1,), do_sample=True, temperature=1.3, top_k=5),
+    Case("sampled_top_p", MONO, (POP,), 20, seeds=(15,), do_sample=True, temperature=2.5, top_p=0.8),
+    Case(
+        "sampled_all",
+        MONO,
+        (POP, ROCK),
+        20,
+        seeds=(16, 17),
+        do_sample=True,
+        guidance_scale=2.5,
+        temperature=3.0,
+        top_k=12,
+        top_p=0.7,
+    ),
+    Case("long", MONO, (POP,), 300, seeds=(818,), do_sample=True, temperature=1.5),
+)
+
+CODEC_CASES: Final = (
+    CodecCase(
+        "codec_short",
+        MONO,
+        tuple(Clip(samples, 1) for samples in (1, 2, 3, 5, 7, 8, 9, 13, 16, 17, 100)),
+        (1, 2, 3, 30),
+    ),
+    CodecCase("codec_shortcut", SHORTCUT, (Clip(203, 102),), (25,)),
+    CodecCase("codec_strides", STRIDES, (Clip(31_991, 1), Clip(6_400, 2), Clip(641, 3), Clip(37, 4)), (1, 16)),
+)
