@@ -1,0 +1,23 @@
+"""The shapes that cells are compiled for: what is needed is rounded up to them."""
+
+from typing import Final
+
+ROWS: Final = (1, 2, 4, 8, 16)
+"""How many rows a step has."""
+
+CAPACITIES: Final = (128, 256, 512, 768, 1024, 1536, 2048)
+"""How many positions a cache has; a full one grows to the next, so that a step reads little that is empty."""
+
+TEXT_TOKENS: Final = (32, 64, 128, 256, 512, 1024)
+"""How many tokens a prompt has."""
+
+CHUNK: Final = 64
+"""Known positions that are read at once: a product of 64 rows takes three times as long as one of 2."""
+
+
+def round_up(count: int, sizes: tuple[int, ...]) -> int:
+    """Return the smallest size that holds so many; beyond the last, a multiple of it."""
+    for size in sizes:
+        if count <= size:
+            return size
+    return -(-count // sizes[-1]) * sizes[-1]
