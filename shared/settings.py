@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -59,6 +59,12 @@ class Settings(BaseSettings):
     dataset_columns_most: PositiveInt = 2_000
     knn_memory_mb: PositiveInt = 512
     """Working memory of one KNN search."""
+    musicgen_engine: Literal["mindspore", "mindnlp"] = "mindspore"
+    """What computes music: the service's own model, or MindNLP's, which is far slower and there to compare with."""
+    musicgen_memory_mb: PositiveInt = 8_192
+    """How much memory the weights of loaded models may take; the least recently used leave."""
+    musicgen_cache_mb: PositiveInt = 4_096
+    """How much memory the samples of a job that are generated side by side may take besides."""
     cpu_shares: PositiveInt = 1
     """Into how many ``cpu:N`` devices this machine's cores are divided."""
     web_processes: PositiveInt = 2

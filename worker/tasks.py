@@ -12,7 +12,7 @@ from shared.jobs import Kind, name_queue
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings
-from worker import devices, registry
+from worker import devices
 from worker.devices import Device
 from worker.runner import Runner
 from worker.watchdog import Pulse
@@ -43,8 +43,7 @@ class Child:
             devices.select_in_mindspore(self._device)
             self.runner = Runner(Services.open(self._settings), self._device, self._name, self._pulse)
             for kind in self._kinds:
-                if kind in registry.ENGINES:
-                    self.runner.prepare(kind)
+                self.runner.prepare(kind)
         except Exception:
             logger.exception("%s cannot be made ready; the worker stops", self._device)
             os.kill(os.getppid(), signal.SIGTERM)

@@ -83,10 +83,6 @@ class Composer(Protocol):
     config: ModelConfig
     precision: str
 
-    @property
-    def bytes_held(self) -> int:
-        """How much memory the model takes while it is loaded."""
-
     def compose(self, order: Order, report: Report, keep: Keep, resumed: Sequence[Tokens] | None) -> list[Piece]:
         """Make the music.
 

@@ -5,11 +5,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from shared.errors import JobFailedError
 
-CONFIGURATION = "config.json"
+CONFIGURATION: Final = "config.json"
+MOST: Final = 1e12
+"""No number of a model is as large; JSON knows numbers that are not even finite."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ class CodecConfig:
         ratios = part.counts("upsampling_ratios")
         sample_rate_hz = part.count("sampling_rate")
         codebook_size = part.count("codebook_size", default=1024)
+        if codebook_size == 1:
+            raise part.misfit("codebook_size", "a codebook of 1 has nothing to choose from")
         hidden = part.count("hidden_size", default=128)
         part.demand("codebook_dim", hidden, default=hidden)
         frame_rate = math.ceil(sample_rate_hz / math.prod(ratios))
@@ -176,7 +180,7 @@ class ModelConfig:
         """
         path = folder / CONFIGURATION
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise _refuse(f"{path} cannot be read ({error}); download the model again.") from error
         if not isinstance(content, dict):
@@ -227,8 +231,8 @@ class _Part:
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self.values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise self.misfit(key, f"{value!r} is not a positive number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MOST:
+            raise self.misfit(key, f"{value!r} is not a positive number below {MOST:g}")
         return float(value)
 
     def count(self, key: str, default: int | None = None) -> int:
@@ -250,7 +254,10 @@ class _Part:
         return tuple(_Part(self.path, self.name, {key: value}).number(key) for value in values)
 
     def counts(self, key: str) -> tuple[int, ...]:
-        return tuple(int(value) for value in self.numbers(key))
+        values = self.numbers(key)
+        if not all(value.is_integer() for value in values):
+            raise self.misfit(key, f"{self.values[key]!r} are not whole numbers")
+        return tuple(int(value) for value in values)
 
 
 def _refuse(detail: str) -> JobFailedError:

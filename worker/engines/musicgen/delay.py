@@ -60,9 +60,8 @@ def take_out(tokens: Tokens, config: DecoderConfig) -> Codes:
     length = tokens.shape[1]
     delays = get_delays(length, config)
     frames = length - 1 - max(delays)
-    return np.stack([row[1 + delay : 1 + delay + frames] for row, delay in zip(tokens, delays, strict=True)]).astype(
-        np.int16
-    )
+    rows = [row[1 + delay : 1 + delay + frames] for row, delay in zip(tokens, delays, strict=True)]
+    return np.stack(rows, dtype=np.int16)
 
 
 def count_new_tokens(frames: int, prompt_frames: int, config: DecoderConfig) -> int:

@@ -111,6 +111,8 @@ def generate(decoder: Decoder, tracks: Sequence[Track], tell: Callable[[], None]
         seats.append((track, row, row + 1 if track.guided else None))
         row += 2 if track.guided else 1
     for track, first, second in seats:
+        if track.finished:  # an earlier attempt left it so
+            continue
         _read_known(decoder, track, first, track.text, tell)
         if second is not None:
             _read_known(decoder, track, second, None, tell)

@@ -22,7 +22,6 @@ from worker.engines.musicgen.network.rows import Compiled, NetworkDecoder
 from worker.engines.musicgen.network.shapes import CAPACITIES, ROWS, round_up
 from worker.engines.musicgen.network.text import TextEncoder
 from worker.engines.musicgen.network.weights import DecoderWeights
-from worker.engines.musicgen.tensors import list_tensors
 from worker.engines.musicgen.weights import Weights
 
 ENGINE: Final = "mindspore"
@@ -54,20 +53,16 @@ class NativeComposer:
         self._compiled = Compiled(DecoderWeights(self.config.decoder, weights, target))
         self._codec = Codec(self.config.codec, weights, target)
 
-    @property
-    def bytes_held(self) -> int:
-        """How much memory the weights take."""
-        return sum(int(np.prod(shape)) for shape in list_tensors(self.config).values()) * 4
-
     def compose(self, order: Order, report: Report, keep: Keep, resumed: Sequence[Tokens] | None) -> list[Piece]:
         """Make the music; see the protocol."""
         clips = pad_clips(order)
         tracks = self._lay_tracks(order, clips, report, resumed)
-        total = sum(track.length - track.first for track in tracks)
+        groups = list(self._form_groups(tracks))
+        total = sum(max(track.length - track.first for track in group) for group in groups)
 
         def tell() -> None:
-            done = sum(track.known - track.first for track in tracks)
-            report(stage="generating", done=done, total=total, unit="tokens")
+            done = sum(max(track.known - track.first for track in group) for group in groups)
+            report(stage="generating", done=done, total=total, unit="steps")
             keep([track.tokens[:, : track.known] for track in tracks])
 
         def announce(*, compiling: bool) -> None:
@@ -76,7 +71,7 @@ class NativeComposer:
             else:
                 tell()
 
-        for group in self._form_groups(tracks):
+        for group in groups:
             texts = [len(track.text.states) for track in group if track.text is not None]
             decoder = NetworkDecoder(
                 self._compiled,

@@ -24,12 +24,13 @@ from tokenizers.pre_tokenizers import Metaspace
 from tokenizers.processors import TemplateProcessing
 
 from worker.engines.musicgen.configuration import CONFIGURATION, ModelConfig
+from worker.engines.musicgen.seanet import list_decoder_layers
 from worker.engines.musicgen.tensors import Shape, list_tensors
 
 Weights = dict[str, NDArray[np.float32]]
 
 # Padding, end and unknown have T5's numbers.
-VOCABULARY: Final = ["<pad>", "</s>", "<unk>", "▁", *string.printable.strip(), *"äöüßéèçñåøæ–—’“”…"]
+VOCABULARY: Final = ["<pad>", "</s>", "<unk>", "▁", *string.printable.strip(), *"äöüßéèçñåøæ–—’“”…"]  # noqa: RUF001 - as people write
 
 
 class Spelling(StrEnum):
@@ -61,6 +62,8 @@ class Size:
     positions: int = 2048
     channels: int = 1
     shortcut: bool = False
+    loudness: float = 1.0
+    """What the codec's last convolution is scaled by: random weights are loud."""
 
 
 SMALL: Final = Size(
@@ -126,6 +129,8 @@ def write_random_model(
     _write_tokenizer(folder)
     config = ModelConfig.read(folder)
     weights = {name: draw(name, shape, config, seed) for name, shape in list_tensors(config).items()}
+    for tensor, _ in list_decoder_layers(config.codec)[-1].list_tensors():
+        weights[tensor] *= np.float32(size.loudness)
     spelt = dict(pair for name, array in weights.items() for pair in _spell(name, array, spelling))
     _write_weights(folder, spelt, shard_bytes)
 

@@ -1,5 +1,6 @@
 """The tensors that a model's weights consist of: their names in the Hugging Face layout, and their shapes."""
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -28,6 +29,11 @@ def list_tensors(config: ModelConfig) -> Tensors:
         tensors[f"{PROJECTION}.weight"] = (config.decoder.hidden, config.text.hidden)
         tensors[f"{PROJECTION}.bias"] = (config.decoder.hidden,)
     return tensors | dict(_list_decoder(config.decoder)) | dict(_list_codec(config.codec))
+
+
+def count_bytes(config: ModelConfig) -> int:
+    """Count the bytes that a model's weights take as float32."""
+    return 4 * sum(math.prod(shape) for shape in list_tensors(config).values())
 
 
 def _list_text(config: TextConfig) -> Iterator[tuple[str, Shape]]:

@@ -27,6 +27,7 @@ TINY: Final = Size(
     text_vocabulary=128,
     filters=4,
     codec_hidden=16,
+    loudness=0.05,
 )
 
 

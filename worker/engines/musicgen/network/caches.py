@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from worker.engines.musicgen.network.layers import Target, take
 
-Block = NDArray[np.float32] | Parameter
+Block = Any
+"""A NumPy array, or MindSpore's parameter."""
 
 
 class Cache:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import mindspore
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
 FLOATS: Final = {"float32": mindspore.float32, "float16": mindspore.float16, "bfloat16": mindspore.bfloat16}
@@ -38,9 +38,13 @@ class Target:
         """MindSpore's name for the numbers."""
         return FLOATS[self.precision]
 
-    def hold(self, values: NDArray[np.float32], name: str) -> Parameter:
-        """Put weights where the network computes."""
-        return Parameter(self.send(np.ascontiguousarray(values)), name=name, requires_grad=False)
+    def hold(self, values: NDArray[np.float32]) -> Tensor:
+        """Put weights where the network computes.
+
+        They are handed to cells as inputs, since MindSpore never frees a parameter of a compiled cell.
+        """
+        tensor = self.send(np.ascontiguousarray(values))
+        return tensor if self.device == "CPU" else tensor.move_to(self.device)
 
     def send(self, values: NDArray[np.float32]) -> Tensor:
         """Hand activations over."""

@@ -28,7 +28,7 @@ class Compiled:
 
     def __init__(self, weights: DecoderWeights) -> None:
         self.weights = weights
-        self.chunk = ChunkCell(weights, CHUNK)
+        self.chunk = ChunkCell(weights.config, weights.target, CHUNK)
         self._steps: dict[int, StepCell] = {}
         self._crosses: dict[int, CrossCell] = {}
         self._met: set[tuple[object, ...]] = set()
@@ -36,13 +36,13 @@ class Compiled:
     def get_step(self, rows: int) -> StepCell:
         """Return the cell for so many rows, one of ``ROWS``."""
         if rows not in self._steps:
-            self._steps[rows] = StepCell(self.weights, rows)
+            self._steps[rows] = StepCell(self.weights.config, self.weights.target, rows)
         return self._steps[rows]
 
     def get_cross(self, tokens: int) -> CrossCell:
         """Return the cell for so many tokens of text, one of ``TEXT_TOKENS``."""
         if tokens not in self._crosses:
-            self._crosses[tokens] = CrossCell(self.weights, tokens)
+            self._crosses[tokens] = CrossCell(self.weights.config, self.weights.target, tokens)
         return self._crosses[tokens]
 
     def meet(self, *shape: object) -> bool:
@@ -86,7 +86,8 @@ class NetworkDecoder:
 
     def admit(self, row: int, text: TextStates | None) -> None:
         """Start a row anew; see the protocol."""
-        config, target = self._compiled.weights.config, self._compiled.weights.target
+        weights = self._compiled.weights
+        config, target = weights.config, weights.target
         states = np.zeros((self._text_tokens, config.hidden), dtype=np.float32)
         tokens = 0 if text is None else len(text.states)
         if text is not None:
@@ -94,7 +95,9 @@ class NetworkDecoder:
         # Without text every key and value is 0, and so is what attention makes of them, whatever the mask.
         self._text_mask[row] = 0.0
         self._text_mask[row, :, :, tokens:] = MASKED if tokens else 0.0
-        outputs = self._call("cross", self._compiled.get_cross(self._text_tokens), target.send(states))
+        outputs = self._call(
+            "cross", self._compiled.get_cross(self._text_tokens), target.send(states), weights.cross_kv
+        )
         for layer, fused in enumerate(outputs):
             rows = np.full(self._text_tokens, row, dtype=np.int32)
             positions = np.arange(self._text_tokens, dtype=np.int32)
@@ -115,6 +118,8 @@ class NetworkDecoder:
             Tensor.from_numpy(places),
             *self._send_masks(places[:1], self._text_mask[row : row + 1]),
             *(cache.take_row(row) for cache in self._caches),
+            self._compiled.weights.layers,
+            self._compiled.weights.embeddings,
         )
         self._write(outputs, np.full(read, row, dtype=np.int32), places[:read])
 
@@ -130,6 +135,9 @@ class NetworkDecoder:
             Tensor.from_numpy(places),
             *self._send_masks(places, self._text_mask),
             *(cache.tensors for cache in self._caches),
+            self._compiled.weights.layers,
+            self._compiled.weights.embeddings,
+            self._compiled.weights.head,
         )
         values = take(logits)
         busy = np.flatnonzero(positions != IDLE).astype(np.int32)

@@ -11,7 +11,7 @@ from typing import Any
 
 import mindspore
 import numpy as np
-from mindspore import ParameterTuple, Tensor, nn, ops
+from mindspore import Tensor, mutable, nn, ops
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.configuration import ModelConfig, TextConfig
@@ -31,8 +31,15 @@ class TextEncoder:
     def __init__(self, config: ModelConfig, weights: Weights, target: Target) -> None:
         self._config = config.text
         self._target = Target(target.device)
-        self._cell = TextCell(config, weights, self._target)
+        self._cell = TextCell(config, self._target)
+        self._table = weights.read(f"{TEXT}.shared.weight")
         self._distances = weights.read(f"{TEXT}.encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
+        blocks = (f"{TEXT}.encoder.block.{block}.layer" for block in range(config.text.layers))
+        self._blocks = mutable(tuple(self._hold_block(weights, prefix) for prefix in blocks))
+        last = [f"{TEXT}.encoder.final_layer_norm.weight"]
+        if config.projected:
+            last += [f"{PROJECTION}.weight", f"{PROJECTION}.bias"]
+        self._last = mutable(tuple(self._target.hold(weights.read(name)) for name in last))
 
     def encode(self, ids: NDArray[np.int32]) -> TextStates:
         """Encode one prompt.
@@ -43,49 +50,43 @@ class TextEncoder:
             Its tokens, shape (tokens,), the end token included.
         """
         length = round_up(len(ids), TEXT_TOKENS)
-        padded = np.zeros(length, dtype=np.int32)
-        padded[: len(ids)] = ids
+        embedded = np.zeros((length, self._config.hidden), dtype=np.float32)
+        embedded[: len(ids)] = self._table[ids]
         bias = self._distances[find_buckets(length, self._config)].transpose(2, 0, 1)
         bias[:, :, len(ids) :] += np.float32(MASKED)
-        states = self._cell(Tensor.from_numpy(padded), self._target.send(np.ascontiguousarray(bias)))
+        inputs = self._target.send(embedded), self._target.send(np.ascontiguousarray(bias))
+        states = self._cell(*inputs, self._blocks, self._last)
         return TextStates(take(states)[: len(ids)].copy())
+
+    def _hold_block(self, weights: Weights, prefix: str) -> tuple[Tensor, ...]:
+        def read(name: str) -> NDArray[np.float32]:
+            return weights.read(f"{prefix}.{name}.weight")
+
+        values = (
+            read("0.layer_norm"),
+            np.concatenate([read(f"0.SelfAttention.{part}") for part in "qkv"]),
+            read("0.SelfAttention.o"),
+            read("1.layer_norm"),
+            read("1.DenseReluDense.wi"),
+            read("1.DenseReluDense.wo"),
+        )
+        return tuple(self._target.hold(array) for array in values)
 
 
 class TextCell(nn.Cell):
-    """The encoder and the projection to the decoder's size."""
+    """The encoder's blocks, and the projection to the decoder's size."""
 
-    def __init__(self, config: ModelConfig, weights: Weights, target: Target) -> None:
+    def __init__(self, config: ModelConfig, target: Target) -> None:
         super().__init__()
         text = config.text
         self.layers, self.heads, self.head = text.layers, text.heads, text.head
         self.epsilon = text.epsilon
         self.projected = config.projected
-
-        def hold(name: str) -> Any:
-            return target.hold(weights.read(name), name)
-
-        def hold_each(make: Any) -> ParameterTuple:
-            return ParameterTuple([make(f"{TEXT}.encoder.block.{block}.layer") for block in range(text.layers)])
-
-        def fuse(prefix: str) -> Any:
-            parts = [weights.read(f"{prefix}.0.SelfAttention.{part}.weight") for part in "qkv"]
-            return target.hold(np.concatenate(parts), f"{prefix}.qkv")
-
-        self.table = hold(f"{TEXT}.shared.weight")
-        self.scale_1 = hold_each(lambda prefix: hold(f"{prefix}.0.layer_norm.weight"))
-        self.qkv = hold_each(fuse)
-        self.out = hold_each(lambda prefix: hold(f"{prefix}.0.SelfAttention.o.weight"))
-        self.scale_2 = hold_each(lambda prefix: hold(f"{prefix}.1.layer_norm.weight"))
-        self.widen = hold_each(lambda prefix: hold(f"{prefix}.1.DenseReluDense.wi.weight"))
-        self.narrow = hold_each(lambda prefix: hold(f"{prefix}.1.DenseReluDense.wo.weight"))
-        self.last_scale = hold(f"{TEXT}.encoder.final_layer_norm.weight")
-        if self.projected:
-            self.project, self.shift = hold(f"{PROJECTION}.weight"), hold(f"{PROJECTION}.bias")
         self.linear = Linear(target, TEXT_TOKENS[0])
         self.score = ops.BatchMatMul(transpose_b=True)
         self.blend = ops.BatchMatMul()
         self.softmax = ops.Softmax(-1)
-        self.gather = ops.Gather()
+        self.split = ops.Split(1, 3)
 
     def norm(self, x: Any, scale: Any) -> Any:
         """Scale to a root mean square of 1."""
@@ -96,36 +97,35 @@ class TextCell(nn.Cell):
         return x.reshape(-1, self.heads, self.head).transpose(1, 0, 2)
 
     @mindspore.jit
-    def construct(self, ids: Any, bias: Any) -> Any:
+    def construct(self, x: Any, bias: Any, blocks: Any, last: Any) -> Any:
         """Encode.
 
         Parameters
         ----------
-        ids
-            Shape (tokens,), int32.
+        x
+            The tokens' embeddings, shape (tokens, hidden).
         bias
             Added to the scores, shape (heads, tokens, tokens): what distance says, and what is padding.
+        blocks
+            Of each: norm, qkv, out; norm, and the feed-forward part's two matrices.
+        last
+            The last norm, and the projection's matrix and shift where there is one.
 
         Returns
         -------
         Shape (tokens, the decoder's hidden).
         """
-        x = self.gather(self.table, ids, 0)
-        inner = self.heads * self.head
         for layer in range(self.layers):
-            fused = self.linear(self.norm(x, self.scale_1[layer]), self.qkv[layer])
-            query, key, value = (
-                self.part(fused[:, :inner]),
-                self.part(fused[:, inner : 2 * inner]),
-                self.part(fused[:, 2 * inner :]),
-            )
-            blended = self.blend(self.softmax(self.score(query, key) + bias), value)
-            x = x + self.linear(blended.transpose(1, 0, 2).reshape(-1, inner), self.out[layer])
-            wide = ops.relu(self.linear(self.norm(x, self.scale_2[layer]), self.widen[layer]))
-            x = x + self.linear(wide, self.narrow[layer])
-        x = self.norm(x, self.last_scale)
+            weights = blocks[layer]
+            query, key, value = self.split(self.linear(self.norm(x, weights[0]), weights[1]))
+            share = self.softmax(self.score(self.part(query), self.part(key)) + bias)
+            blended = self.blend(share, self.part(value)).transpose(1, 0, 2).reshape(-1, self.heads * self.head)
+            x = x + self.linear(blended, weights[2])
+            wide = ops.relu(self.linear(self.norm(x, weights[3]), weights[4]))
+            x = x + self.linear(wide, weights[5])
+        x = self.norm(x, last[0])
         if self.projected:
-            x = self.linear(x, self.project) + self.shift
+            x = self.linear(x, last[1]) + last[2]
         return x
 
 

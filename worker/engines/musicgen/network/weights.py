@@ -6,11 +6,9 @@ Copet et al. 2023, "Simple and controllable music generation"; ``modeling_musicg
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from mindspore import ParameterTuple
+from mindspore import Tensor, mutable
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.configuration import DecoderConfig
@@ -20,56 +18,68 @@ from worker.engines.musicgen.weights import Weights
 
 
 class DecoderWeights:
-    """The decoder's weights, fused, where it computes; shared by the cells of every shape.
+    """The decoder's weights, where it computes; inputs of its cells.
 
     The matrices for queries, keys and values are one, with the attention's scale
     in the queries' part; so are the heads of all codebooks, and their embeddings.
+
+    Attributes
+    ----------
+    layers
+        Of each layer: scale and shift before the self-attention, its matrices qkv and out; scale and shift before
+        the cross-attention, its matrices q and out; scale and shift before the feed-forward part, and its two.
+    cross_kv
+        Of each layer, the matrix that makes keys and values from text, shape (2 * hidden, hidden).
+    embeddings
+        Shape (codebooks * (vocabulary + 1), hidden), and of the positions, shape (positions, hidden).
+    head
+        Scale and shift of the last norm, and the matrix, shape (codebooks * vocabulary, hidden).
     """
 
     def __init__(self, config: DecoderConfig, weights: Weights, target: Target) -> None:
         self.config = config
         self.target = target
-        scale = np.float32((config.hidden // config.heads) ** -0.5)
+        prefixes = [f"{DECODER}.layers.{layer}" for layer in range(config.layers)]
+        codebooks = range(config.codebooks)
 
-        def read(*names: str) -> NDArray[np.float32]:
-            return np.concatenate([weights.read(name) for name in names])
+        def hold(*names: str) -> Tensor:
+            return target.hold(np.concatenate([weights.read(name) for name in names]))
 
-        def hold(name: str, values: NDArray[np.float32]) -> Any:
-            return target.hold(values, f"decoder.{name}")
-
-        def hold_each(name: str, make: Callable[[str], NDArray[np.float32]]) -> ParameterTuple:
-            prefixes = (f"{DECODER}.layers.{layer}" for layer in range(config.layers))
-            return ParameterTuple([hold(f"{name}.{layer}", make(prefix)) for layer, prefix in enumerate(prefixes)])
-
-        def make_reader(name: str, part: str) -> Callable[[str], NDArray[np.float32]]:
-            return lambda prefix: read(f"{prefix}.{name}.{part}")
-
-        def fuse(prefix: str) -> NDArray[np.float32]:
-            fused = read(*(f"{prefix}.self_attn.{part}_proj.weight" for part in "qkv"))
-            fused[: config.hidden] *= scale
-            return fused
-
-        self.embeddings = hold(
-            "embeddings", read(*(f"{DECODER}.embed_tokens.{index}.weight" for index in range(config.codebooks)))
+        self.layers = mutable(tuple(self._hold_layer(weights, prefix) for prefix in prefixes))
+        self.cross_kv = mutable(
+            tuple(hold(*(f"{prefix}.encoder_attn.{part}_proj.weight" for part in "kv")) for prefix in prefixes)
         )
-        self.places = hold("places", make_places(config.positions, config.hidden))
-        self.qkv = hold_each("qkv", fuse)
-        self.out = hold_each("out", lambda prefix: read(f"{prefix}.self_attn.out_proj.weight"))
-        self.cross_q = hold_each("cross_q", lambda prefix: read(f"{prefix}.encoder_attn.q_proj.weight") * scale)
-        self.cross_kv = hold_each(
-            "cross_kv",
-            lambda prefix: read(f"{prefix}.encoder_attn.k_proj.weight", f"{prefix}.encoder_attn.v_proj.weight"),
+        places = target.hold(make_places(config.positions, config.hidden))
+        self.embeddings = mutable((hold(*(f"{DECODER}.embed_tokens.{index}.weight" for index in codebooks)), places))
+        norm = f"{DECODER}.layer_norm"
+        self.head = mutable(
+            (hold(f"{norm}.weight"), hold(f"{norm}.bias"), hold(*(f"{HEADS}.{index}.weight" for index in codebooks)))
         )
-        self.cross_out = hold_each("cross_out", lambda prefix: read(f"{prefix}.encoder_attn.out_proj.weight"))
-        self.fc1 = hold_each("fc1", lambda prefix: fold_gelu(read(f"{prefix}.fc1.weight")))
-        self.fc2 = hold_each("fc2", lambda prefix: fold_gelu(read(f"{prefix}.fc2.weight")))
-        # Three norms a layer: before the self-attention, before the cross-attention, before the feed-forward part.
-        names = ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")
-        norms = [hold_each(f"{name}.{part}", make_reader(name, part)) for name in names for part in ("weight", "bias")]
-        self.scale_1, self.shift_1, self.scale_2, self.shift_2, self.scale_3, self.shift_3 = norms
-        self.last_scale = hold("last_scale", read(f"{DECODER}.layer_norm.weight"))
-        self.last_shift = hold("last_shift", read(f"{DECODER}.layer_norm.bias"))
-        self.heads = hold("heads", read(*(f"{HEADS}.{index}.weight" for index in range(config.codebooks))))
+
+    def _hold_layer(self, weights: Weights, prefix: str) -> tuple[Tensor, ...]:
+        hidden = self.config.hidden
+        scale = np.float32((hidden // self.config.heads) ** -0.5)
+
+        def read(name: str) -> NDArray[np.float32]:
+            return weights.read(f"{prefix}.{name}")
+
+        qkv = np.concatenate([read(f"self_attn.{part}_proj.weight") for part in "qkv"])
+        qkv[:hidden] *= scale
+        values = (
+            read("self_attn_layer_norm.weight"),
+            read("self_attn_layer_norm.bias"),
+            qkv,
+            read("self_attn.out_proj.weight"),
+            read("encoder_attn_layer_norm.weight"),
+            read("encoder_attn_layer_norm.bias"),
+            read("encoder_attn.q_proj.weight") * scale,
+            read("encoder_attn.out_proj.weight"),
+            read("final_layer_norm.weight"),
+            read("final_layer_norm.bias"),
+            fold_gelu(read("fc1.weight")),
+            fold_gelu(read("fc2.weight")),
+        )
+        return tuple(self.target.hold(array) for array in values)
 
 
 def make_places(positions: int, hidden: int) -> NDArray[np.float32]:

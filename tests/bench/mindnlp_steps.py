@@ -1,0 +1,74 @@
+"""How fast MindNLP generates with guidance, as the engine runs it.
+
+It runs in the application's environment, with a model in the layout of the hub::
+
+    python -m tests.bench.mindnlp_steps FOLDER --steps 4
+
+and prints one JSON object. Steps are timed one by one, from choice to choice, so that neither the text nor the audio
+counts; the first are left out. ``peak_bytes`` is the process's highest resident size, the model included.
+"""
+
+import argparse
+import itertools
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from worker.engines.musicgen.composer import Order, Sample, Sampling, Tokens
+from worker.engines.musicgen.repaired_mindnlp import import_mindnlp
+from worker.engines.musicgen.through_mindnlp import MindnlpComposer
+
+PROMPT: Final = "80s pop track with bassy drums and synth"
+SAMPLING: Final = Sampling(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=250, top_p=1.0)
+LEFT_OUT: Final = 2
+
+
+def time_steps(composer: MindnlpComposer, jobs: int, steps: int) -> list[float]:
+    """Generate for so many jobs at once; return the duration of each step, in seconds."""
+    times_s: list[float] = []
+
+    def ignore_progress(**_: object) -> None:
+        pass
+
+    def note_time(_: Sequence[Tokens]) -> None:
+        times_s.append(time.perf_counter())
+
+    order = Order([Sample(PROMPT, None, seed) for seed in range(jobs)], steps, SAMPLING)
+    composer.compose(order, ignore_progress, note_time, None)
+    return [after - before for before, after in itertools.pairwise(times_s)]
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.mindnlp_steps")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=4)
+    arguments = parser.parse_args()
+    started_s = time.perf_counter()
+    import_mindnlp()
+    imported_s = time.perf_counter()
+    composer = MindnlpComposer(arguments.folder)
+    loaded_s = time.perf_counter()
+    # The first duration lies between the first two choices: the text and the first step are left out already.
+    durations_s = time_steps(composer, arguments.jobs, arguments.steps)[LEFT_OUT - 1 :]
+    figures = {
+        "engine": "mindnlp",
+        "precision": composer.precision,
+        "jobs": arguments.jobs,
+        "steps": len(durations_s),
+        "steps_per_s": 1 / statistics.median(durations_s),
+        "import_s": imported_s - started_s,
+        "load_s": loaded_s - imported_s,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
+    }
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()

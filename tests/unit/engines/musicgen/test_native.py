@@ -1,0 +1,193 @@
+"""MindSpore's own MusicGen against transformers on PyTorch, case by case."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shared.errors import JobFailedError, JobStoppedError
+from tests.references.musicgen_cases import CASES, MONO, Case, Model
+from tests.unit.engines.musicgen.conftest import Compose
+from worker.engines.musicgen.composer import Order, Sample, Sampling, Tokens
+from worker.engines.musicgen.decoder import IDLE, TextStates
+from worker.engines.musicgen.native import NativeComposer
+from worker.engines.musicgen.network.rows import NetworkDecoder
+
+TOLERANCE = 1e-4
+NAMED = {case.name: case for case in CASES}
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def ignore_report(*, stage: str, done: int, total: int, unit: str) -> None:
+    """For runs that nobody follows."""
+
+
+def ignore_tokens(tokens: Sequence[Tokens]) -> None:
+    """For runs that nobody resumes."""
+
+
+def ignore_compiling(*, compiling: bool) -> None:
+    """For decoders that nobody waits for."""
+
+
+def differ(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+def encode_texts(composer: NativeComposer, case: Case, reference: dict[str, Any]) -> list[TextStates | None]:
+    """Encode the conditional rows' texts from the reference's token ids; unconditional rows have none."""
+    texts: list[TextStates | None] = [None] * len(reference["logits"])
+    if case.prompts[0] is not None:
+        for row, (ids, mask) in enumerate(zip(reference["input_ids"], reference["attention_mask"], strict=True)):
+            texts[row] = composer._text.encode(ids[mask == 1])
+    return texts
+
+
+@pytest.mark.parametrize("model", {case.model: None for case in CASES}, ids=lambda model: f"seed-{model.seed}")
+def test_the_models_are_those_that_the_references_were_made_with(
+    model: Model, hash_model: Callable[[Model], str]
+) -> None:
+    references = [case.read()["weights_sha256"] for case in CASES if case.model == model]
+    assert {str(reference) for reference in references} == {hash_model(model)}
+
+
+@each_case
+def test_text_is_tokenized_and_encoded_alike(case: Case, load_native: Compose) -> None:
+    composer, reference = load_native(case.model), case.read()
+    if case.prompts[0] is None:
+        assert not reference["projected"].any()
+        return
+    for row, (prompt, ids) in enumerate(zip(case.prompts, reference["input_ids"], strict=True)):
+        wanted = ids[reference["attention_mask"][row] == 1]
+        assert prompt is not None
+        np.testing.assert_array_equal(composer._tokenize(prompt), wanted)
+        states = composer._text.encode(wanted).states
+        assert differ(states, reference["projected"][row][: len(wanted)]) < TOLERANCE
+
+
+@each_case
+@pytest.mark.parametrize("chunked", [False, True], ids=["stepwise", "chunked"])
+def test_logits_agree_whether_read_step_by_step_or_in_chunks(case: Case, chunked: bool, load_native: Compose) -> None:
+    composer, reference = load_native(case.model), case.read()
+    texts = encode_texts(composer, case, reference)
+    tokens = reference["tokens"].astype(np.int32)[np.arange(len(texts)) % len(case.prompts)]
+    last = int(max(reference["positions"]))
+    longest = max(1 if text is None else len(text.states) for text in texts)
+    decoder = NetworkDecoder(composer._compiled, len(texts), tokens.shape[2], longest, ignore_compiling)
+    for row, text in enumerate(texts):
+        decoder.admit(row, text)
+    begin = last if chunked else 0
+    for row in range(len(texts)):
+        for start in range(0, begin, decoder.chunk):
+            decoder.feed(row, tokens[row, :, start : min(start + decoder.chunk, begin)], start)
+    read = np.zeros((decoder.rows, tokens.shape[1]), dtype=np.int32)
+    positions = np.full(decoder.rows, IDLE, dtype=np.int32)
+    compared = 0
+    for position in range(begin, last + 1):
+        read[: len(texts)] = tokens[:, :, position]
+        positions[: len(texts)] = position
+        logits = decoder.step(read, positions)
+        for index in np.flatnonzero(reference["positions"] == position):
+            assert differ(logits[: len(texts)], reference["logits"][:, :, index]) < TOLERANCE
+            compared += 1
+    assert compared == (1 if chunked else len(reference["positions"]))
+
+
+@each_case
+def test_codes_are_equal_and_audio_agrees(case: Case, load_native: Compose) -> None:
+    reference = case.read()
+    pieces = load_native(case.model).compose(case.order(), ignore_report, ignore_tokens, None)
+    padding = reference.get("padding_samples", np.zeros(len(pieces), dtype=np.int32))
+    hop = load_native(case.model).config.codec.hop
+    for piece, codes, audio, silence in zip(pieces, reference["codes"], reference["audio"], padding, strict=True):
+        np.testing.assert_array_equal(piece.codes, codes[:, silence // hop :])
+        assert differ(piece.audio, audio[:, silence:]) < TOLERANCE
+        assert piece.codes.dtype == np.int16
+        assert piece.audio.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["text_four", "clips_two", "stereo_clips_two", "sampled_all"])
+def test_an_interrupted_order_goes_on_to_the_same_codes(name: str, load_native: Compose) -> None:
+    case = NAMED[name]
+    composer = load_native(case.model)
+    whole = composer.compose(case.order(), ignore_report, ignore_tokens, None)
+    kept: list[Tokens] = []
+
+    def keep(tokens: Sequence[Tokens]) -> None:
+        kept[:] = [row.copy() for row in tokens]
+
+    def stop_halfway(*, stage: str, done: int, total: int, unit: str) -> None:
+        if stage == "generating" and unit and done == total // 2:
+            raise JobStoppedError("enough")
+
+    with pytest.raises(JobStoppedError):
+        composer.compose(case.order(), stop_halfway, keep, None)
+    seen: list[int] = []
+
+    def follow(*, stage: str, done: int, total: int, unit: str) -> None:
+        if stage == "generating" and total and unit:
+            seen.append(done)
+
+    resumed = composer.compose(case.order(), follow, ignore_tokens, kept)
+    assert seen[0] == case.new_tokens // 2 - 1
+    for ours, undisturbed in zip(resumed, whole, strict=True):
+        np.testing.assert_array_equal(ours.codes, undisturbed.codes)
+
+
+@pytest.mark.parametrize("row", range(4))
+def test_a_sample_is_the_same_alone_and_in_a_batch_of_four(row: int, load_native: Compose) -> None:
+    composer = load_native(MONO)
+    sampling = Sampling(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=50, top_p=0.95)
+    samples = [Sample(prompt, None, seed) for prompt, seed in [("rock", 7), ("a calm waltz", 8), ("rock", 9), ("x", 7)]]
+    together = composer.compose(Order(samples, 150, sampling), ignore_report, ignore_tokens, None)
+    [alone] = composer.compose(Order([samples[row]], 150, sampling), ignore_report, ignore_tokens, None)
+    np.testing.assert_array_equal(alone.codes, together[row].codes)
+    assert len({piece.codes.tobytes() for piece in together}) == 4
+
+
+def test_more_samples_than_fit_the_memory_are_made_in_several_batches(load_native: Compose) -> None:
+    composer = load_native(MONO)
+    sampling = Sampling(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=0, top_p=1.0)
+    order = Order([Sample("rock", None, seed) for seed in range(3)], 20, sampling)
+    whole = composer.compose(order, ignore_report, ignore_tokens, None)
+    cramped = NativeComposer.__new__(NativeComposer)
+    cramped.__dict__.update(composer.__dict__, _cache_bytes_most=1)
+    seen: list[tuple[int, int]] = []
+
+    def follow(*, stage: str, done: int, total: int, unit: str) -> None:
+        if stage == "generating" and unit:
+            seen.append((done, total))
+
+    pieces = cramped.compose(order, follow, ignore_tokens, None)
+    assert seen[-1] == (60, 60)
+    assert seen == sorted(seen)
+    for ours, theirs in zip(pieces, whole, strict=True):
+        np.testing.assert_array_equal(ours.codes, theirs.codes)
+
+
+def test_music_longer_than_the_models_positions_is_refused(load_native: Compose) -> None:
+    case = NAMED["text_guided"]
+    order = Order(case.order().samples, 512, case.order().sampling)
+    with pytest.raises(JobFailedError, match=r"512 positions; 1 go .* leaves 511 .* 512 were asked"):
+        load_native(MONO).compose(order, ignore_report, ignore_tokens, None)
+
+
+def test_each_step_can_be_stopped(load_native: Compose) -> None:
+    composer = load_native(MONO)
+    order = NAMED["text_guided"].order()
+    for stop_at in (0, 1, 17):
+        steps = 0
+
+        def stop(*, stage: str, done: int, total: int, unit: str) -> None:
+            nonlocal steps
+            if stage == "generating" and total and unit:
+                steps = done
+                if done >= stop_at:  # noqa: B023 - called in this turn only
+                    raise JobStoppedError("stop")
+
+        with pytest.raises(JobStoppedError):
+            composer.compose(order, stop, ignore_tokens, None)
+        assert steps == stop_at

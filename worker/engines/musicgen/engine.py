@@ -1,0 +1,251 @@
+"""The MusicGen engine: a job's parameters in, music out."""
+
+import io
+import logging
+import math
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from shared.errors import JobFailedError
+from shared.jobs import DeviceClass
+from shared.schemas.musicgen import DURATION_S, SEED_MOST, MusicgenParams, Precision
+from shared.settings import Settings
+from worker.engines.contract import Assignment
+from worker.engines.musicgen import delay
+from worker.engines.musicgen.audio_files import encode
+from worker.engines.musicgen.clips import ClipForm, read_clip
+from worker.engines.musicgen.composer import Audio, Composer, Order, Piece, Sample, Sampling
+from worker.engines.musicgen.configuration import ModelConfig
+from worker.engines.musicgen.download import fetch
+from worker.engines.musicgen.loudness import level, measure
+from worker.engines.musicgen.memo import Memo, Recorder
+from worker.engines.musicgen.pictures import draw_spectrogram, draw_waveform
+from worker.engines.musicgen.review import review
+from worker.engines.musicgen.shelf import Shelf, Title
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS: Final = {
+    DeviceClass.CPU: (Precision.FLOAT32,),
+    DeviceClass.GPU: (Precision.FLOAT16, Precision.FLOAT32),
+    DeviceClass.ASCEND: (Precision.FLOAT16, Precision.BFLOAT16, Precision.FLOAT32),
+}
+"""What each class of device offers, ``auto`` first; MindSpore's products on CPUs know no fast half precision."""
+
+MINDNLP_PRECISIONS: Final = (Precision.FLOAT32,)
+
+_TARGETS: Final = {DeviceClass.CPU: "CPU", DeviceClass.GPU: "GPU", DeviceClass.ASCEND: "Ascend"}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A job, its model loaded."""
+
+    params: MusicgenParams
+    assignment: Assignment
+    composer: Composer
+    order: Order
+
+
+class MusicgenEngine:
+    """Generates music on the device that this process is pinned to.
+
+    Parameters
+    ----------
+    device_class
+        The device's.
+    settings
+        Where models are, which engine computes, and how much memory it may take.
+    """
+
+    def __init__(self, device_class: DeviceClass, settings: Settings) -> None:
+        self.name: str = settings.musicgen_engine
+        self._device_class = device_class
+        self._settings = settings
+        self._shelf = Shelf(self._load, settings.musicgen_memory_mb * 2**20)
+
+    def prepare(self) -> None:
+        """Import what the first job would otherwise wait for."""
+        import_composer(self._settings.musicgen_engine)
+
+    def run(self, assignment: Assignment) -> dict[str, Any]:
+        """Run one job.
+
+        Raises
+        ------
+        JobFailedError
+            The model is not to be had or not usable, or the parameters ask what it cannot do.
+        JobStoppedError
+            Passed on from ``report``.
+        """
+        params = MusicgenParams.model_validate(assignment.params)
+        precision = self._choose_precision(params.precision)
+        memo = self._read_memo(assignment, params)
+        folder = fetch(self._settings, params.model, assignment.report)
+        title = Title(params.model, folder, precision)
+        if not self._shelf.holds(title):
+            assignment.report(stage="loading", done=0, total=1, unit="models")
+        composer = self._shelf.take(title)
+        order = make_order(params, assignment, composer.config, memo.seed)
+        work = _Work(params, assignment, composer, order)
+        recorder = Recorder(assignment.checkpoint, memo.seed)
+        started_s = time.perf_counter()
+        pieces = composer.compose(order, assignment.report, recorder.keep, memo.tokens or None)
+        compute_s = time.perf_counter() - started_s
+        samples = [self._write(work, index, piece) for index, piece in enumerate(pieces)]
+        made_s = sum(sample["duration_s"] for sample in samples)
+        return {
+            "sampling_rate": composer.config.codec.sample_rate_hz,
+            "frame_rate": composer.config.codec.frame_rate,
+            "samples": samples,
+            "tokens_per_s": None if recorder.tokens_per_s is None else round(recorder.tokens_per_s, 2),
+            "realtime_factor": round(made_s / compute_s, 4),
+            "engine": composer.engine,
+            "precision": composer.precision,
+        }
+
+    def _read_memo(self, assignment: Assignment, params: MusicgenParams) -> Memo:
+        """Read what an earlier attempt left, or begin: a seed that is drawn stays the job's from now on."""
+        content = assignment.checkpoint.load()
+        if content is not None:
+            try:
+                return Memo.read(content)
+            except Exception:  # an older version's, or damaged: the job begins anew
+                logger.exception("a checkpoint cannot be read; the job begins anew")
+        memo = Memo(secrets.randbelow(SEED_MOST + 1) if params.seed is None else params.seed, ())
+        assignment.checkpoint.store(memo.write())
+        return memo
+
+    def _choose_precision(self, wanted: Precision) -> Precision:
+        offered = PRECISIONS[self._device_class] if self.name == "mindspore" else MINDNLP_PRECISIONS
+        if wanted is Precision.AUTO:
+            return offered[0]
+        if wanted not in offered:
+            raise JobFailedError(
+                "precision-unavailable",
+                "This engine does not offer that precision",
+                f"precision {wanted} is not offered by {self.name} on {self._device_class}; "
+                f"choose auto or {' or '.join(offered)}.",
+            )
+        return wanted
+
+    def _load(self, title: Title) -> Composer:
+        make = import_composer(self._settings.musicgen_engine)
+        return make(title, _TARGETS[self._device_class], self._settings.musicgen_cache_mb * 2**20)
+
+    def _write(self, work: _Work, index: int, piece: Piece) -> dict[str, Any]:
+        """Write one sample's files; return its part of the result."""
+        total = len(work.order.samples)
+        work.assignment.report(stage="writing", done=index, total=total, unit="samples")
+        rate_hz = work.composer.config.codec.sample_rate_hz
+        sample = work.order.samples[index]
+        prompt_samples = 0 if sample.clip is None else sample.clip.shape[1]
+        warnings = review(piece.audio, sample.clip, rate_hz, prompt_samples)
+        audio = level(piece.audio, rate_hz, work.params.loudness)
+        content, media_type = encode(audio, rate_hz, work.params.format)
+        names = {"audio": f"audio-{index}.{work.params.format}", "codes": f"codes-{index}.npy"}
+        save = work.assignment.save
+        save(names["audio"], media_type, content)
+        save(names["codes"], "application/octet-stream", write_codes(piece, work.composer.config))
+        save(f"waveform-{index}.svg", "image/svg+xml", draw_waveform(audio, rate_hz))
+        save(f"spectrogram-{index}.png", "image/png", draw_spectrogram(audio, rate_hz))
+        work.assignment.report(stage="writing", done=index + 1, total=total, unit="samples")
+        levels = measure(audio, rate_hz)
+        return {
+            "prompt": sample.prompt,
+            "seed": sample.seed,
+            "duration_s": round(audio.shape[1] / rate_hz, 3),
+            **names,
+            "peak_dbfs": levels.peak_dbfs,
+            "lufs": levels.lufs,
+            "warnings": warnings,
+        }
+
+
+def import_composer(engine: str) -> Callable[[Title, str, int], Composer]:
+    """Import the composer that a setting names, and return what loads a model into it.
+
+    MindNLP takes ten seconds to import and changes its process for good, so nobody
+    pays for it who did not ask.
+    """
+    if engine == "mindnlp":
+        from worker.engines.musicgen.through_mindnlp import MindnlpComposer  # noqa: PLC0415
+
+        return lambda title, _target, _cache_bytes: MindnlpComposer(title.folder)
+    from worker.engines.musicgen.native import NativeComposer  # noqa: PLC0415 - loads MindSpore
+    from worker.engines.musicgen.network.layers import Target  # noqa: PLC0415 - the same
+
+    return lambda title, target, cache_bytes: NativeComposer(
+        title.folder, Target(target, str(title.precision)), cache_bytes
+    )
+
+
+def make_order(params: MusicgenParams, assignment: Assignment, config: ModelConfig, seed: int) -> Order:
+    """Say what is to be made: each prompt as often as asked for, each sample with a seed of its own.
+
+    Sample n has the job's seed plus n, so that it can be asked for again alone.
+
+    Raises
+    ------
+    JobFailedError
+        An audio prompt cannot be used.
+    """
+    form = ClipForm(
+        config.codec.sample_rate_hz, config.decoder.channels, (config.decoder.positions - 1) / config.codec.frame_rate
+    )
+    clips: list[Audio | None] = [
+        read_clip(assignment.uploads[prompt.upload], prompt, form, f"params.audio_prompts[{index}]")
+        for index, prompt in enumerate(params.audio_prompts)
+    ]
+    prompts: list[str | None] = [*params.prompts] or [None] * max(len(clips), 1)
+    pairs = zip(prompts, clips or [None] * len(prompts), strict=True)
+    repeated = [pair for pair in pairs for _ in range(params.num_samples)]
+    samples = [Sample(*pair, (seed + index) % (SEED_MOST + 1)) for index, pair in enumerate(repeated)]
+    longest = max((clip.shape[1] for clip in clips if clip is not None), default=0)
+    prompt_frames = math.ceil(longest / config.codec.hop)
+    check_news(params, prompt_frames, config)
+    return Order(samples, count_new_tokens(params, prompt_frames, config), make_sampling(params))
+
+
+def check_news(params: MusicgenParams, prompt_frames: int, config: ModelConfig) -> None:
+    """Refuse a continuation that would have no new frame, because the last codebooks end late.
+
+    Raises
+    ------
+    JobFailedError
+        With the least that is needed.
+    """
+    least = max(delay.get_delays(1 + prompt_frames + (params.max_new_tokens or 0), config.decoder)) + 1
+    if prompt_frames and params.max_new_tokens is not None and params.max_new_tokens < least:
+        raise JobFailedError(
+            "too-short",
+            "Nothing new would be made",
+            f"max_new_tokens {params.max_new_tokens} is too little to continue an audio prompt: the model's codebooks "
+            f"end up to {least - 1} steps late, so give at least {least}, or give duration_s.",
+        )
+
+
+def count_new_tokens(params: MusicgenParams, prompt_frames: int, config: ModelConfig) -> int:
+    """Count the positions to generate; ``duration_s`` is that of the new music, without the audio prompt's."""
+    if params.max_new_tokens is not None:
+        return params.max_new_tokens
+    frames = max(1, round((params.duration_s or DURATION_S) * config.codec.frame_rate))
+    return delay.count_new_tokens(frames, prompt_frames, config.decoder)
+
+
+def make_sampling(params: MusicgenParams) -> Sampling:
+    """Say how tokens are chosen."""
+    return Sampling(params.do_sample, params.guidance_scale, params.temperature, params.top_k, params.top_p)
+
+
+def write_codes(piece: Piece, config: ModelConfig) -> bytes:
+    """Write codes as ``.npy``: int16, (codebooks, frames), the left channel's codebooks before the right's."""
+    channels = config.decoder.channels
+    buffer = io.BytesIO()
+    np.save(buffer, np.concatenate([piece.codes[channel::channels] for channel in range(channels)]))
+    return buffer.getvalue()
