@@ -1,5 +1,6 @@
 """The one exception tree: what may go wrong, in words that a user understands."""
 
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -99,6 +100,30 @@ class TooLargeError(MindjobsError):
     type = "too-large"
     title = "This is larger than allowed"
     status = 413
+
+
+class DiskFullError(MindjobsError):
+    """A file cannot be written, because there is no room for it.
+
+    Parameters
+    ----------
+    storage
+        Address of the storage: where the room is missing, unless a temporary file was too large.
+    """
+
+    type = "disk-full"
+    title = "The disk is full"
+    status = 507
+
+    def __init__(self, storage: str) -> None:
+        super().__init__(
+            f"There is no room left on a disk, most likely on the one of {storage}; make room there and try again."
+        )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether the system refused to write because the disk, or the user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 class DeviceMissingError(MindjobsError):

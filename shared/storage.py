@@ -1,8 +1,10 @@
-"""The files: uploads and artifacts, each written whole or not at all.
+"""The files: uploads, artifacts and checkpoints, each written whole or not at all.
 
 A file is written under a temporary name in its own folder, synced, renamed,
 and its folder synced; only then is it recorded. What a crash leaves behind is
-a temporary file or an unrecorded one, and the sweeper removes both.
+a temporary file or an unrecorded one, and the sweeper removes both. No row
+records a checkpoint: it lies in a folder of its own, for as long as its job has
+not ended.
 """
 
 import hashlib
@@ -19,6 +21,7 @@ from shared.errors import SettingsError, TooLargeError
 from shared.ids import make_id
 
 TEMPORARY: Final = ".part-"
+CHECKPOINTS: Final = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,11 @@ class Storage:
         else:
             target.unlink(missing_ok=True)
 
+    def list_names(self, path: str) -> list[str]:
+        """List the names in a folder; none where there is no such folder."""
+        folder = self.root / path
+        return sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+
     def list_old_files(self, path: str, older_than_s: float) -> list[Path]:
         """List every file below a folder that was written longer ago than that."""
         latest = time.time() - older_than_s
@@ -113,6 +121,16 @@ def place_job(job_id: str) -> str:
 def place_artifact(job_id: str, attempt: int, name: str) -> str:
     """Return where an artifact lies: in a folder of its attempt, so that a late worker overwrites nothing."""
     return f"{place_job(job_id)}/{attempt}/{name}"
+
+
+def place_checkpoints(job_id: str) -> str:
+    """Return the folder of a job's checkpoints, of all its attempts."""
+    return f"{CHECKPOINTS}/{job_id}"
+
+
+def place_checkpoint(job_id: str, attempt: int) -> str:
+    """Return where an attempt keeps its checkpoint: one place each, so that a late worker overwrites nothing."""
+    return f"{place_checkpoints(job_id)}/{attempt}"
 
 
 def _was_written_before(file: Path, moment: float) -> bool:

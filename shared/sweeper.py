@@ -1,7 +1,8 @@
 """Puts right what crashes leave behind: ``python -m shared.sweeper``. Any number may run at once.
 
-Every few seconds it times out, takes jobs from lost workers, and rings for
-queued jobs whose bell was lost. Every hour it forgets what is old.
+Every few seconds it times out, takes jobs from lost workers, rings for queued
+jobs whose bell was lost, and removes the checkpoints of ended ones. Every hour
+it forgets what is old.
 """
 
 import logging
@@ -38,6 +39,7 @@ def sweep(services: Services) -> None:
         session.execute(delete(Worker).where(Worker.beat_at < now(-FORGET_WORKERS_AFTER_S)))
     _route(services)
     _ring(services)
+    tidying.remove_checkpoints(services)  # last: a storage that fails keeps no job waiting
 
 
 def _route(services: Services) -> None:

@@ -112,6 +112,10 @@ class Job(Table):
     progress_done: Mapped[int] = mapped_column(BigInteger, default=0)
     progress_total: Mapped[int] = mapped_column(BigInteger, default=0)
     progress_unit: Mapped[str | None] = mapped_column(String(32))
+    stage_started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When the stage was first reported; with the next, what the pace within the stage follows from."""
+    stage_started_done: Mapped[int | None] = mapped_column(BigInteger)
+    """How much was done then; not 0 where an attempt goes on from an earlier one's checkpoint."""
 
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error: Mapped[dict[str, str] | None] = mapped_column(Json)

@@ -1,4 +1,4 @@
-"""Forgets what is old, and removes files that no row records."""
+"""Forgets what is old, and removes files that no row records and checkpoints that nobody needs any more."""
 
 import logging
 from pathlib import Path
@@ -11,7 +11,7 @@ from shared.database import now
 from shared.jobs import ENDED, Kind, State
 from shared.schemas.submission import PARAMS, name_uploads
 from shared.services import Services
-from shared.storage import place_job, place_upload
+from shared.storage import CHECKPOINTS, place_checkpoints, place_job, place_upload
 from shared.tables import Artifact, Job, Upload
 
 BATCH: Final = 200
@@ -30,6 +30,22 @@ def tidy(services: Services) -> None:
 def remove_files(services: Services, job_id: str) -> None:
     """Remove every file of a job that is no longer recorded."""
     services.storage.remove(place_job(job_id))
+
+
+def remove_checkpoints(services: Services) -> None:
+    """Remove the checkpoints of the jobs that have ended or are gone.
+
+    A job ends in many places: its worker, another's parent, the web, the
+    sweeper. None of them removes its checkpoints; this does, for all of them,
+    and finds few folders to look at, since only unended jobs keep theirs.
+    """
+    job_ids = services.storage.list_names(CHECKPOINTS)
+    for start in range(0, len(job_ids), BATCH):
+        batch = job_ids[start : start + BATCH]
+        with services.database.reading() as session:
+            unended = set(session.scalars(select(Job.id).where(Job.id.in_(batch), Job.state.not_in(ENDED))))
+        for job_id in set(batch) - unended:  # a job that has ended stays so
+            services.storage.remove(place_checkpoints(job_id))
 
 
 def _forget_jobs(services: Services) -> None:

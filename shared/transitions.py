@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, case, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -126,6 +126,8 @@ def claim(  # noqa: PLR0913 - who claims what, and for how long
             progress_done=0,
             progress_total=0,
             progress_unit=None,
+            stage_started_at=None,
+            stage_started_done=None,
         )
         return claimed[0] if claimed else None
 
@@ -142,7 +144,7 @@ def beat(database: Database, lease: Lease, progress: Progress | None, lease_s: f
     -------
     What the worker must know; ``None`` where the lease is no longer its own.
     """
-    values = {"lease_until": now(lease_s)} | _list_progress(progress)
+    values = {"lease_until": now(lease_s)} | _list_progress(progress) | _list_stage_start(progress)
     statement = (
         update(Job)
         .where(*_hold(lease))
@@ -302,6 +304,17 @@ def _unleased(pause_s: float = 0.0) -> dict[str, Any]:
 def _list_progress(progress: Progress | None) -> dict[str, Any]:
     """Return the columns of a progress; none where there is none."""
     return {f"progress_{name}": value for name, value in asdict(progress).items()} if progress else {}
+
+
+def _list_stage_start(progress: Progress | None) -> dict[str, Any]:
+    """Return the columns of a stage's start, which change where the row is in another stage, or was further in it."""
+    if progress is None:
+        return {}
+    starts = or_(Job.progress_stage.is_distinct_from(progress.stage), Job.progress_done > progress.done)
+    return {
+        "stage_started_at": case((starts, now()), else_=Job.stage_started_at),
+        "stage_started_done": case((starts, progress.done), else_=Job.stage_started_done),
+    }
 
 
 def _describe(file: StoredFile) -> dict[str, Any]:

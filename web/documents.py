@@ -26,7 +26,7 @@ class JobView:
     document
         As the API shows it.
     etag
-        Changes whenever something of the job does; the estimate of its end alone is no change.
+        Changes whenever something of the job does; the estimate of the time left alone is no change.
     """
 
     document: Document
@@ -133,11 +133,19 @@ def write_upload(upload: Upload) -> Document:
 
 
 def _estimate_s(job: Job) -> float | None:
-    """Estimate the time to the end, at the pace so far."""
-    if job.state != State.RUNNING or job.started_at is None or not 0 < job.progress_done <= job.progress_total:
+    """Estimate the time to the end of the stage, at the pace within it.
+
+    Other stages have other paces and units, and what an earlier attempt did before its checkpoint took no time of this
+    one, so neither counts.
+    """
+    if job.state != State.RUNNING or job.stage_started_at is None or job.stage_started_done is None:
         return None
-    elapsed_s = (datetime.now(UTC) - job.started_at).total_seconds()
-    return round(max(0.0, elapsed_s * (job.progress_total / job.progress_done - 1)), 1)
+    done = job.progress_done - job.stage_started_done
+    remaining = job.progress_total - job.progress_done
+    if done <= 0 or remaining < 0:
+        return None
+    elapsed_s = (datetime.now(UTC) - job.stage_started_at).total_seconds()
+    return round(max(0.0, elapsed_s * remaining / done), 1)
 
 
 def _write_moment(moment: datetime | None) -> str | None:

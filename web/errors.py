@@ -9,16 +9,18 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
-from shared.errors import MindjobsError, RequestInvalidError
+from shared.errors import DiskFullError, MindjobsError, RequestInvalidError, is_disk_full
+from web.context import get_services
 
 logger = logging.getLogger(__name__)
 
 
 def add_to(app: Flask) -> None:
-    """Answer the errors of HTTP, of our own tree, of the database, and those that nobody foresaw."""
+    """Answer the errors of HTTP, of our own tree, of the database, of the system, and those that nobody foresaw."""
     app.register_error_handler(HTTPException, _answer_http)
     app.register_error_handler(MindjobsError, _answer_own)
     app.register_error_handler(SQLAlchemyError, _answer_database)
+    app.register_error_handler(OSError, _answer_system)
     app.register_error_handler(Exception, _answer_unforeseen)
 
 
@@ -51,6 +53,13 @@ def _answer_database(error: SQLAlchemyError) -> Response:
     response = _answer(503, "database-unavailable", "The database does not answer", "Try again in a few seconds.")
     response.headers["Retry-After"] = "5"
     return response
+
+
+def _answer_system(error: OSError) -> Response:
+    if not is_disk_full(error):
+        return _answer_unforeseen(error)
+    logger.error("request %s found the disk full: %s", g.get("request_id"), error)
+    return _answer_own(DiskFullError(get_services().settings.storage))
 
 
 def _answer_unforeseen(error: Exception) -> Response:

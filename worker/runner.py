@@ -8,13 +8,14 @@ from pathlib import Path
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from shared import queries, transitions
-from shared.errors import JobFailedError, JobStoppedError
+from shared.errors import DiskFullError, JobFailedError, JobStoppedError, MindjobsError, is_disk_full
 from shared.jobs import Ending, Kind, Lease, State, StoredFile, make_error
 from shared.schemas.submission import PARAMS, name_uploads
 from shared.services import Services
 from shared.storage import place_artifact
 from shared.tables import Job
 from worker import registry
+from worker.checkpoint import StoredCheckpoint
 from worker.devices import Device
 from worker.engines.contract import Assignment, Engine
 from worker.lease import LeaseKeeper
@@ -52,7 +53,7 @@ class Runner:
             kind=kind,
             device=self._device.device_class,
             worker=self._name,
-            engine=registry.ENGINES.get(kind),
+            engine=registry.name_engine(kind, self._services.settings),
             lease_s=self._services.settings.lease_s,
         )
         if job is None:
@@ -79,22 +80,30 @@ class Runner:
         with LeaseKeeper(self._services.database, lease, self._services.settings, self._pulse) as keeper:
             try:
                 engine = self._get_engine(Kind(job.kind))
-                assignment = Assignment(job.params, self._locate_uploads(job), keeper.report, save)
+                checkpoint = StoredCheckpoint(self._services.storage, lease)
+                assignment = Assignment(job.params, self._locate_uploads(job), keeper.report, save, checkpoint)
                 result = engine.run(assignment)
                 return Ending(State.SUCCEEDED, result=result, files=tuple(files), progress=keeper.progress)
             except JobStoppedError:
                 return keeper.ending
-            except JobFailedError as error:
-                return Ending(State.FAILED, error=make_error(error.type, error.title, error.detail))
             except SQLAlchemyError:
                 logger.exception("job %s: the database does not answer; its lease runs out, and it runs again", job.id)
                 return None
-            except MemoryError:
-                logger.exception("job %s ran out of memory", job.id)
-                return Ending(State.FAILED, error=_OUT_OF_MEMORY)
-            except Exception:  # the worker must live on, whatever an engine does
-                logger.exception("job %s failed in a way that nobody foresaw", job.id)
-                return Ending(State.FAILED, error=_UNFORESEEN)
+            except Exception as error:  # noqa: BLE001 - the worker must live on, whatever an engine does
+                return Ending(State.FAILED, error=self._explain(job, error))
+
+    def _explain(self, job: Job, error: Exception) -> dict[str, str]:
+        """Return what the user reads about an error; the log has the rest."""
+        if isinstance(error, JobFailedError):
+            return _write_error(error)
+        if isinstance(error, MemoryError):
+            logger.error("job %s ran out of memory", job.id, exc_info=error)
+            return _OUT_OF_MEMORY
+        if is_disk_full(error):
+            logger.error("job %s found the disk full", job.id, exc_info=error)
+            return _write_error(DiskFullError(self._services.settings.storage))
+        logger.error("job %s failed in a way that nobody foresaw", job.id, exc_info=error)
+        return _UNFORESEEN
 
     def _finish(self, lease: Lease, ending: Ending) -> bool:
         """Write the ending, for as long as the lease may still be ours while the database does not answer."""
@@ -128,6 +137,10 @@ class Runner:
                 f"The upload {min(missing)} no longer exists; upload the file again and submit a new job.",
             )
         return {upload.id: self._services.storage.locate(upload.path) for upload in uploads.values()}
+
+
+def _write_error(error: MindjobsError) -> dict[str, str]:
+    return make_error(error.type, error.title, error.detail)
 
 
 _OUT_OF_MEMORY = make_error(

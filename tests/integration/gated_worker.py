@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import JobFailedError
-from shared.jobs import Kind
 from worker import __main__ as command
 from worker import devices, registry
 from worker.engines.contract import Assignment
 
 
 class GatedEngine:
-    """Reports its steps until the gate, a file, is there."""
+    """Stores a checkpoint, then reports its steps until the gate, a file, is there."""
 
     name = "gated"
 
@@ -29,6 +28,8 @@ class GatedEngine:
         orders = json.loads(assignment.params["prompts"][0])
         pause = threading.Event()
         gate = Path(orders["gate"])
+        earlier = assignment.checkpoint.load()
+        assignment.checkpoint.store((earlier or b"") + b"%d " % os.getpid())
         Path(f"{gate}.pid").write_text(str(os.getpid()))
         step = 0
         while not gate.exists():
@@ -41,12 +42,16 @@ class GatedEngine:
                 raise JobFailedError("told-to", "The test said so", "It was told to fail.")
             case "crash":
                 raise ZeroDivisionError("/a/path/that/users/must/not/see")
+            case "fill":
+                Path("/dev/full").write_bytes(b"x")
         assignment.save("out.txt", "text/plain", b"done by %d" % os.getpid())
+        if earlier is not None:
+            assignment.save("earlier.txt", "text/plain", earlier)
         return {"pid": os.getpid()}
 
 
 if __name__ == "__main__":
-    registry.ENGINES = {Kind.MUSICGEN: "gated"}  # type: ignore[misc]
+    registry.name_engine = lambda *_: "gated"
     registry.make_engine = lambda *_: GatedEngine()
 
     # MindSpore takes seconds to load, and nothing here computes with it.

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import select
 from werkzeug.test import TestResponse
 
 from shared.ids import make_id
 from shared.services import Services
 from shared.settings import Settings
+from shared.tables import Upload
+from tests.disks import fill_disk
 from web import create_app
 
 GOOD = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
@@ -188,6 +191,35 @@ def test_an_upload_that_is_too_large_leaves_nothing(settings: Settings, length: 
         problems(answer, 413)
     assert services.storage.list_old_files("uploads", -60) == []
     services.close()
+
+
+@pytest.mark.parametrize("multipart", [False, True])
+def test_an_upload_for_which_there_is_no_room_leaves_nothing(
+    client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch, multipart: bool
+) -> None:
+    fill_disk(services.storage, "uploads", monkeypatch)
+    data: Any = {"file": (io.BytesIO(GOOD), "a.csv")} if multipart else GOOD
+    answer = client.post("/api/v1/uploads", data=data)
+    problems(answer, 507)
+    assert answer.json is not None
+    assert (answer.json["type"], answer.json["title"]) == ("disk-full", "The disk is full")
+    assert services.settings.storage in answer.json["detail"]
+    assert services.storage.list_names("uploads") == []
+    with services.database.reading() as session:
+        assert session.scalars(select(Upload)).all() == []
+    monkeypatch.undo()
+    upload(client, GOOD)
+
+
+def test_a_page_says_that_the_disk_is_full(
+    client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_disk(services.storage, "uploads", monkeypatch)
+    data = {"file": (io.BytesIO(GOOD), "a.csv")}
+    answer = client.post("/knn", data=data, headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.mimetype) == (507, "text/html")
+    assert "The disk is full" in answer.text
+    assert services.storage.list_names("uploads") == []
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b.csv", "..", "a\x00b", "x" * 300])

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 from werkzeug.test import TestResponse
 
 from shared import queries, transitions
+from shared.database import now
 from shared.ids import make_id
-from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared.jobs import DeviceClass, Ending, Kind, Lease, Progress, State, StoredFile
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import Upload
+from shared.tables import Job, Upload
 from tests.waiting import wait_until
 from web import create_app
 
@@ -72,6 +73,29 @@ def test_a_submission_answers_with_the_whole_job(client: FlaskClient) -> None:
     expected = {"state": "queued", "attempt": 0, "max_attempts": 3, "priority": 5, "result": None, "artifacts": []}
     assert job | expected == job
     assert read(client.get(answer.headers["Location"])) == job
+
+
+def test_the_time_left_is_that_of_the_stage_at_its_own_pace(client: FlaskClient, services: Services) -> None:
+    url = f"/api/v1/jobs/{submit(client)['id']}"
+    assert read(client.get(url))["eta_s"] is None
+    lease = start(services)
+    assert read(client.get(url))["eta_s"] is None
+
+    def beat(stage: str, done: int) -> float | None:
+        transitions.beat(services.database, lease, Progress(stage, done, 1_000, "steps"), 60.0)
+        with services.database.writing() as session:  # as though ten hours had passed since
+            session.execute(update(Job).values(started_at=now(-72_000), stage_started_at=now(-36_000)))
+        eta_s: float | None = read(client.get(url))["eta_s"]
+        return eta_s
+
+    assert beat("loading", 0) is None
+    assert beat("loading", 500) == pytest.approx(36_000, rel=0.01)
+    assert beat("generating", 400) is None  # what an earlier attempt did has no pace
+    assert beat("generating", 800) == pytest.approx(18_000, rel=0.01)
+    assert beat("generating", 1_000) == 0
+    assert beat("generating", 1_001) is None  # more than there was to do: anybody's guess
+    transitions.finish(services.database, lease, Ending(State.SUCCEEDED, {}))
+    assert read(client.get(url))["eta_s"] is None
 
 
 def test_queue_positions_count_who_goes_first(client: FlaskClient) -> None:

@@ -9,12 +9,24 @@ from sqlalchemy import select, update
 
 from shared import submission, sweeper, tidying, transitions
 from shared.database import now
-from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared.jobs import (
+    CANCELLED,
+    TIMED_OUT,
+    DeviceClass,
+    Ending,
+    Kind,
+    Lease,
+    RetryDelay,
+    State,
+    StoredFile,
+)
 from shared.presence import Presence
 from shared.services import Services
+from shared.storage import CHECKPOINTS, place_checkpoint
 from shared.tables import Artifact, Job, Upload, Worker
 from tests.waiting import wait_until
 from web.api.uploads import store
+from worker.checkpoint import StoredCheckpoint
 
 MONTHS_S = 60 * 86_400.0
 
@@ -58,6 +70,55 @@ def test_files_without_a_row_go_and_the_others_stay(services: Services) -> None:
         make_old(path)
     tidying.tidy(services)
     assert [path.exists() for path in (kept, lost_attempt, half, fresh)] == [True, False, False, True]
+
+
+def claim_one(services: Services) -> Lease:
+    job = transitions.claim(
+        services.database, kind=Kind.KNN, device=DeviceClass.CPU, worker="w", engine=None, lease_s=60
+    )
+    assert job is not None
+    return Lease(job.id, job.attempt)
+
+
+@pytest.mark.parametrize("ending", [Ending(State.SUCCEEDED, {}), TIMED_OUT, CANCELLED])
+def test_a_checkpoint_lives_as_long_as_its_job_may_run(services: Services, ending: Ending) -> None:
+    submission.submit(services, {"kind": "knn", "device": "cpu"})
+    lease = claim_one(services)
+    StoredCheckpoint(services.storage, lease).store(b"half")
+    checkpoint = services.storage.locate(place_checkpoint(lease.job_id, 1))
+    make_old(checkpoint)
+
+    def sweep() -> None:
+        sweeper.sweep(services)
+        tidying.tidy(services)
+
+    sweep()
+    assert checkpoint.exists()
+    transitions.lose(services.database, lease, RetryDelay(0.0, 0.0))
+    sweep()
+    assert checkpoint.exists()
+    lease = claim_one(services)
+    assert (lease.attempt, StoredCheckpoint(services.storage, lease).load()) == (2, b"half")
+    transitions.finish(services.database, lease, ending)
+    sweeper.sweep(services)
+    assert services.storage.list_names(CHECKPOINTS) == []
+
+
+def test_the_checkpoints_of_other_ends_go_too(services: Services) -> None:
+    jobs = [submission.submit(services, {"kind": "knn", "device": "cpu"})[0].id for _ in range(4)]
+    leases = {lease.job_id: lease for lease in (claim_one(services) for _ in jobs)}
+    cancelled, late, deleted, running = jobs
+    for lease in leases.values():
+        StoredCheckpoint(services.storage, lease).store(b"half")
+    for job_id in (cancelled, late):
+        transitions.lose(services.database, leases[job_id], RetryDelay(60.0, 60.0))
+    transitions.cancel(services.database, cancelled)
+    with services.database.writing() as session:
+        session.execute(update(Job).where(Job.id == late).values(deadline_at=now(-1)))
+    transitions.finish(services.database, leases[deleted], CANCELLED)
+    transitions.remove(services.database, deleted)
+    sweeper.sweep(services)
+    assert services.storage.list_names(CHECKPOINTS) == [running]
 
 
 def test_an_upload_lives_as_long_as_a_job_may_need_it(services: Services, tmp_path: Path) -> None:

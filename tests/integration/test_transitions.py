@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import event, select, update
 
 from shared import queries, transitions
 from shared.database import now
@@ -77,7 +77,7 @@ def list_states(services: Services, job_id: str) -> list[str]:
         events = session.scalars(
             select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.kind == EventKind.STATE).order_by(JobEvent.id)
         )
-        return [event.data["state"] for event in events]
+        return [written.data["state"] for written in events]
 
 
 def test_a_submitted_job_is_queued_with_the_databases_time(services: Services, submit: Callable[..., Job]) -> None:
@@ -141,8 +141,66 @@ def test_a_beat_prolongs_the_lease_and_writes_progress(services: Services, submi
         "rows",
     )
     with services.database.reading() as session:
-        event = session.scalars(select(JobEvent).where(JobEvent.kind == EventKind.PROGRESS)).one()
-    assert event.data == {"stage": "evaluating", "done": 3, "total": 9, "unit": "rows"}
+        written = session.scalars(select(JobEvent).where(JobEvent.kind == EventKind.PROGRESS)).one()
+    assert written.data == {"stage": "evaluating", "done": 3, "total": 9, "unit": "rows"}
+
+
+def test_a_beat_keeps_when_the_stage_started_and_with_how_much_done(
+    services: Services, submit: Callable[..., Job]
+) -> None:
+    job = submit()
+    lease = claim_one(services)
+    assert read_stage_start(services, job.id) == (None, None)
+    transitions.beat(services.database, lease, None, 60.0)
+    assert read_stage_start(services, job.id) == (None, None)
+    steps = [
+        # progress, whether the stage starts with it
+        (Progress("loading", 3, 9, "weights"), True),
+        (Progress("loading", 5, 9, "weights"), False),
+        (Progress("loading", 5, 10, "weights"), False),
+        (None, False),
+        (Progress("generating", 400, 1500, "tokens"), True),  # goes on from a checkpoint
+        (Progress("generating", 401, 1500, "tokens"), False),
+        (Progress("loading", 500, 1500, "weights"), True),
+        (Progress("loading", 0, 1500, "weights"), True),  # the next one of several
+    ]
+    started_done: int | None = None
+    for progress, starts in steps:
+        with services.database.writing() as session:
+            session.execute(update(Job).values(stage_started_at=now(-1_000)))
+        transitions.beat(services.database, lease, progress, 60.0)
+        if starts:
+            assert progress is not None
+            started_done = progress.done
+        age_s, done = read_stage_start(services, job.id)
+        assert done == started_done, progress
+        assert age_s is not None
+        assert (age_s < 500) == starts, progress
+    transitions.lose(services.database, lease, NO_DELAY)
+    claim_one(services)
+    assert read_stage_start(services, job.id) == (None, None)
+
+
+def read_stage_start(services: Services, job_id: str) -> tuple[float | None, int | None]:
+    """Return how many seconds ago the stage started, and how much was done then."""
+    job = read(services, job_id)
+    age_s = None if job.stage_started_at is None else (datetime.now(UTC) - job.stage_started_at).total_seconds()
+    return age_s, job.stage_started_done
+
+
+def test_a_beat_is_one_statement_and_its_event(services: Services, submit: Callable[..., Job]) -> None:
+    submit()
+    lease = claim_one(services)
+    statements: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        statements.append(arguments[2].split()[0])
+
+    event.listen(services.database.engine, "before_cursor_execute", note)
+    transitions.beat(services.database, lease, Progress("loading", 3, 9, "weights"), 60.0)
+    transitions.beat(services.database, lease, None, 60.0)
+    event.remove(services.database.engine, "before_cursor_execute", note)
+    assert [word for word in statements if word != "BEGIN"] == ["UPDATE", "INSERT", "UPDATE"]
 
 
 def test_a_beat_tells_of_cancel_and_deadline(services: Services, submit: Callable[..., Job]) -> None:

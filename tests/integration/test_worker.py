@@ -13,11 +13,11 @@ from sqlalchemy.exc import OperationalError
 
 from shared import queries, submission, transitions
 from shared.broker import Broker
-from shared.errors import JobFailedError
-from shared.jobs import DeviceClass, Kind, State
+from shared.jobs import Kind, State
 from shared.migrate import ROOT
 from shared.services import Services
 from shared.settings import Settings
+from shared.storage import CHECKPOINTS, place_checkpoint
 from shared.tables import Job, JobEvent, Worker
 from tests.integration.conftest import Gate, StartProcess
 from tests.processes import ServiceProcess, write_environment
@@ -60,6 +60,25 @@ def test_killing_the_child_makes_a_second_attempt(
     ended = gate.wait_for(State.SUCCEEDED)
     assert (ended.attempt, ended.result) == (2, {"pid": second})
     assert worker.process.poll() is None
+    assert sweeper.process.poll() is None
+
+
+def test_a_second_attempt_goes_on_from_the_checkpoint_of_the_first(
+    services: Services, start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
+) -> None:
+    start_worker()
+    gate = make_gate()
+    gate.submit()
+    first = gate.wait_for_child()
+    os.kill(first, signal.SIGKILL)
+    second = gate.wait_for_child(other_than=first)
+    assert services.storage.locate(place_checkpoint(gate.job_id, 2)).read_bytes() == b"%d %d " % (first, second)
+    gate.open()
+    gate.wait_for(State.SUCCEEDED, attempt=2)
+    with services.database.reading() as session:
+        artifact = queries.get_artifact(session, gate.job_id, "earlier.txt")
+    assert services.storage.locate(artifact.path).read_bytes() == b"%d " % first
+    wait_until(lambda: services.storage.list_names(CHECKPOINTS) == [], "the end of the checkpoints")
     assert sweeper.process.poll() is None
 
 
@@ -218,7 +237,9 @@ def test_an_engine_without_progress_is_a_lost_attempt(
     assert sweeper.process.poll() is None
 
 
-@pytest.mark.parametrize(("then", "error_type"), [("fail", "told-to"), ("crash", "internal-error")])
+@pytest.mark.parametrize(
+    ("then", "error_type"), [("fail", "told-to"), ("crash", "internal-error"), ("fill", "disk-full")]
+)
 def test_an_engines_error_fails_the_job_and_spares_the_worker(
     start_worker: StartWorker, make_gate: MakeGate, then: str, error_type: str
 ) -> None:
@@ -307,14 +328,6 @@ def test_a_device_that_is_not_there_stops_the_start(settings: Settings) -> None:
         assert started.stderr.startswith("mindjobs worker: The device is not there")
         assert reason in started.stderr
         assert "Traceback" not in started.stderr
-
-
-def test_a_worker_without_an_engine_says_so(services: Services) -> None:
-    from worker import registry
-    from worker.devices import Device
-
-    with pytest.raises(JobFailedError, match="no engine for musicgen"):
-        registry.make_engine(Kind.MUSICGEN, Device(DeviceClass.CPU, 0), services.settings)
 
 
 def test_neither_web_nor_a_workers_parent_loads_mindspore() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from shared.errors import SettingsError, TooLargeError
 from shared.storage import Storage
+from tests.disks import fill_disk
 
 
 @pytest.fixture
@@ -32,6 +33,23 @@ def test_a_write_that_breaks_off_leaves_nothing(storage: Storage) -> None:
     with pytest.raises(OSError, match="No space left"):
         storage.write("jobs/a/1/x.txt", break_off())
     assert list_files(storage) == []
+
+
+@pytest.mark.parametrize("size", [1, 2**20])
+def test_a_full_disk_leaves_what_was_there(storage: Storage, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    storage.write("jobs/a/1/x.txt", [b"before"])
+    fill_disk(storage, "jobs/a/1", monkeypatch)
+    with pytest.raises(OSError, match="No space left"):
+        storage.write("jobs/a/1/x.txt", [b"x" * size])
+    assert list_files(storage) == ["jobs/a/1/x.txt"]
+    assert storage.locate("jobs/a/1/x.txt").read_bytes() == b"before"
+
+
+def test_names_are_listed_in_order_and_none_where_there_is_no_folder(storage: Storage) -> None:
+    assert storage.list_names("checkpoints") == []
+    for name in ("b", "a"):
+        storage.write(f"checkpoints/{name}/1", [b"x"])
+    assert storage.list_names("checkpoints") == ["a", "b"]
 
 
 def test_a_file_over_the_limit_leaves_nothing_and_is_not_read_further(storage: Storage) -> None:

@@ -1,7 +1,7 @@
 """What the worker and an engine promise each other."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,34 @@ Save = Callable[[str, str, bytes], None]
 """Store an artifact: name, media type, content. Later artifacts of one name are an error."""
 
 
+class Checkpoint(Protocol):
+    """Keeps what a later attempt of the same job needs to go on where this one was lost."""
+
+    def load(self) -> bytes | None:
+        """Return what the latest earlier attempt stored last, or ``None`` where none did.
+
+        Bytes and no more: whether they suit this job and this version of the engine is the engine's to judge.
+        """
+
+    def store(self, content: bytes) -> None:
+        """Keep this in place of what this attempt stored before; durable when it returns.
+
+        Costs two syncs of the disk, so every few seconds is often enough. Where
+        it cannot be kept, a full disk for example, the job goes on without.
+        """
+
+
+class NullCheckpoint:
+    """Keeps nothing: for engines whose jobs are short, and for runs that are no job."""
+
+    def load(self) -> bytes | None:
+        """Return ``None``: there was no earlier attempt."""
+        return None
+
+    def store(self, content: bytes) -> None:
+        """Forget it."""
+
+
 @dataclass(frozen=True)
 class Assignment:
     """One job as its engine sees it.
@@ -47,12 +75,15 @@ class Assignment:
         To be called at least every second or so of work.
     save
         To be called for each artifact.
+    checkpoint
+        For engines whose jobs are long enough to be lost half-way.
     """
 
     params: Mapping[str, Any]
     uploads: Mapping[str, Path]
     report: Report
     save: Save
+    checkpoint: Checkpoint = field(default_factory=NullCheckpoint)
 
 
 class Engine(Protocol):

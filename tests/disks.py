@@ -1,0 +1,16 @@
+"""A disk without room, for whoever runs the tests."""
+
+import pytest
+
+from shared.storage import TEMPORARY, Storage
+
+
+def fill_disk(storage: Storage, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the next write into a folder of the storage meet a full disk.
+
+    The kernel itself refuses: the temporary file, whose name is made known
+    beforehand, is a link to the device that has no room for anything.
+    """
+    monkeypatch.setattr("shared.storage.make_id", lambda: "full")
+    storage.locate(folder).mkdir(parents=True, exist_ok=True)
+    storage.locate(f"{folder}/{TEMPORARY}full").symlink_to("/dev/full")

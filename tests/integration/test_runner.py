@@ -1,0 +1,87 @@
+"""What becomes of a job whose engine meets a disk without room."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import queries, submission
+from shared.jobs import DeviceClass, Kind, State
+from shared.services import Services
+from shared.tables import Job
+from tests.disks import fill_disk
+from worker import registry
+from worker.devices import Device
+from worker.engines.contract import Assignment
+from worker.runner import Runner
+from worker.watchdog import Pulse
+
+
+class FakeEngine:
+    name = "fake"
+
+    def __init__(self, work: Callable[[Assignment], object]) -> None:
+        self._work = work
+
+    def prepare(self) -> None:
+        raise NotImplementedError
+
+    def run(self, assignment: Assignment) -> dict[str, Any]:
+        self._work(assignment)
+        return {}
+
+
+@pytest.fixture
+def job_id(services: Services) -> str:
+    return submission.submit(services, {"kind": "knn", "device": "cpu"})[0].id
+
+
+@pytest.fixture
+def run_job(
+    services: Services, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[Assignment], object]], Job]:
+    def run(work: Callable[[Assignment], object]) -> Job:
+        monkeypatch.setattr(registry, "make_engine", lambda *_: FakeEngine(work))
+        Runner(services, Device(DeviceClass.CPU, 0), "w1", Pulse()).run_next(Kind.KNN)
+        with services.database.reading() as session:
+            return queries.get_job(session, job_id)
+
+    return run
+
+
+def check_disk_full(job: Job, services: Services) -> None:
+    assert (job.state, job.attempt) == (State.FAILED, 1)
+    assert job.error is not None
+    assert (job.error["type"], job.error["title"]) == ("disk-full", "The disk is full")
+    assert services.settings.storage in job.error["detail"]
+    assert "make room" in job.error["detail"]
+
+
+def test_an_artifact_for_which_there_is_no_room_fails_the_job(
+    services: Services, job_id: str, run_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_disk(services.storage, f"jobs/{job_id}/1", monkeypatch)
+    ended = run_job(lambda assignment: assignment.save("out.wav", "audio/wav", b"x" * 2**20))
+    check_disk_full(ended, services)
+    assert services.storage.list_names(f"jobs/{job_id}/1") == []
+
+
+def test_an_engines_own_file_for_which_there_is_no_room_fails_the_job(
+    services: Services, run_job: Callable[..., Job]
+) -> None:
+    check_disk_full(run_job(lambda _: Path("/dev/full").write_bytes(b"x")), services)
+
+
+def test_another_error_of_the_system_is_not_called_a_full_disk(run_job: Callable[..., Job]) -> None:
+    ended = run_job(lambda _: Path("/dev/full/x").write_bytes(b"x"))
+    assert ended.error is not None
+    assert ended.error["type"] == "internal-error"
+
+
+def test_a_checkpoint_for_which_there_is_no_room_fails_nothing(
+    services: Services, job_id: str, run_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_disk(services.storage, f"checkpoints/{job_id}", monkeypatch)
+    assert run_job(lambda assignment: assignment.checkpoint.store(b"x")).state == State.SUCCEEDED
+    assert services.storage.list_names(f"checkpoints/{job_id}") == []
