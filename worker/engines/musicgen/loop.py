@@ -1,8 +1,10 @@
 """The decode loop: one for every backend. NumPy alone; the network is behind ``Decoder``."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.errors import JobFailedError
 from worker.engines.musicgen.composer import Sampling, Tokens
@@ -65,7 +67,7 @@ class Track:
         """Whether every position is known."""
         return self.known == self.length
 
-    def extend(self, conditional: Logits, unconditional: Logits | None) -> None:
+    def extend(self, conditional: Logits, unconditional: Logits | None = None) -> None:
         """Choose the tokens of the next position.
 
         Raises
@@ -90,6 +92,34 @@ class Track:
         self.known += 1
 
 
+@dataclass(frozen=True)
+class _Seat:
+    """A track's rows: one, and another without the text where it is guided."""
+
+    track: Track
+    rows: tuple[int, ...]
+
+    def read_known(self, decoder: Decoder, tell: Callable[[], None]) -> None:
+        """Let the rows read all that is known but the last position, whose logits the first step asks for."""
+        for row, text in zip(self.rows, (self.track.text, None), strict=False):
+            decoder.admit(row, text)
+            for start in range(0, self.track.position, decoder.chunk):
+                tell()
+                stop = min(start + decoder.chunk, self.track.position)
+                decoder.feed(row, self.track.tokens[:, start:stop], start)
+
+    def write_next(self, tokens: Tokens, positions: NDArray[np.int32]) -> None:
+        """Write what the rows read next."""
+        rows = list(self.rows)
+        tokens[rows] = self.track.tokens[:, self.track.position]
+        positions[rows] = IDLE if self.track.finished else self.track.position
+
+    def extend(self, logits: NDArray[np.float32]) -> None:
+        """Take the rows' logits."""
+        if not self.track.finished:
+            self.track.extend(*logits[list(self.rows)])
+
+
 def count_rows(tracks: Sequence[Track]) -> int:
     """Count the decoder's rows that the tracks need."""
     return sum(2 if track.guided else 1 for track in tracks)
@@ -105,35 +135,19 @@ def generate(decoder: Decoder, tracks: Sequence[Track], tell: Callable[[], None]
     tell
         Called before each step, and each chunk of what is known already; may raise.
     """
-    seats: list[tuple[Track, int, int | None]] = []
-    row = 0
+    seats: list[_Seat] = []
     for track in tracks:
-        seats.append((track, row, row + 1 if track.guided else None))
-        row += 2 if track.guided else 1
-    for track, first, second in seats:
-        if track.finished:  # an earlier attempt left it so
-            continue
-        _read_known(decoder, track, first, track.text, tell)
-        if second is not None:
-            _read_known(decoder, track, second, None, tell)
+        begin = sum(len(seat.rows) for seat in seats)
+        seats.append(_Seat(track, tuple(range(begin, begin + count_rows([track])))))
+    for seat in seats:
+        if not seat.track.finished:  # an earlier attempt may have left it so
+            seat.read_known(decoder, tell)
     tokens = np.zeros((decoder.rows, tracks[0].tokens.shape[0]), dtype=np.int32)
     positions = np.full(decoder.rows, IDLE, dtype=np.int32)
     while not all(track.finished for track in tracks):
         tell()
-        for track, first, second in seats:
-            for seat in (first, second):
-                if seat is not None:
-                    tokens[seat] = track.tokens[:, track.position]
-                    positions[seat] = IDLE if track.finished else track.position
+        for seat in seats:
+            seat.write_next(tokens, positions)
         logits = decoder.step(tokens, positions)
-        for track, first, second in seats:
-            if not track.finished:
-                track.extend(logits[first], None if second is None else logits[second])
-
-
-def _read_known(decoder: Decoder, track: Track, row: int, text: TextStates | None, tell: Callable[[], None]) -> None:
-    """Let a row read all that is known but the last position, whose logits the first step asks for."""
-    decoder.admit(row, text)
-    for start in range(0, track.position, decoder.chunk):
-        tell()
-        decoder.feed(row, track.tokens[:, start : min(start + decoder.chunk, track.position)], start)
+        for seat in seats:
+            seat.extend(logits)

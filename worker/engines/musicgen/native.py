@@ -89,20 +89,21 @@ class NativeComposer:
     ) -> list[Track]:
         config = self.config.decoder
         report(stage="encoding", done=0, total=len(order.samples), unit="samples")
-        texts: dict[str, TextStates] = {}
+        prompts = dict.fromkeys(sample.prompt for sample in order.samples)
+        texts = {prompt: self._encode_text(prompt) for prompt in prompts}
         tracks: list[Track] = []
         for index, sample in enumerate(order.samples):
             prompt = None if clips is None else self._encode_clip(clips.audio[index])
             if index == 0:
                 check_length(order, 0 if prompt is None else prompt.shape[1], config)
-            if sample.prompt is not None and sample.prompt not in texts:
-                texts[sample.prompt] = self._text.encode(self._tokenize(sample.prompt))
-            text = None if sample.prompt is None else texts[sample.prompt]
             known = None if resumed is None else resumed[index]
             pattern = delay.lay_out(prompt, order.new_tokens, config)
-            tracks.append(Track(pattern, text, order.sampling, sample.seed, known))
+            tracks.append(Track(pattern, texts[sample.prompt], order.sampling, sample.seed, known))
             report(stage="encoding", done=index + 1, total=len(order.samples), unit="samples")
         return tracks
+
+    def _encode_text(self, prompt: str | None) -> TextStates | None:
+        return None if prompt is None else self._text.encode(self._tokenize(prompt))
 
     def _tokenize(self, prompt: str) -> NDArray[np.int32]:
         return np.array(self._tokenizer.encode(prompt).ids, dtype=np.int32)
