@@ -1,4 +1,4 @@
-"""The decoder's cells: text to the cross-attention's keys and values, a chunk of one row, a step of all rows.
+"""The decoder's cells: from text to the cross-attention's keys and values, and the decoder's layers.
 
 A cell owns nothing: it reads the weights and the caches that it is handed, and
 what is to be added to the caches it returns, for `Cache.write`. MindSpore
@@ -48,12 +48,13 @@ class CrossCell(nn.Cell):
 
 
 class DecoderCell(nn.Cell):
-    """What steps and chunks have in common.
+    """Reads one position of several rows, or several positions of one row.
 
     Parameters
     ----------
     rows, positions
-        How many rows are read at once, and how many positions of each.
+        How many rows are read at once, and how many positions of each. Several
+        positions are known already, so nobody asks for their logits.
     """
 
     def __init__(self, config: DecoderConfig, target: Target, rows: int, positions: int) -> None:
@@ -62,6 +63,8 @@ class DecoderCell(nn.Cell):
         self.layers, self.hidden = config.layers, config.hidden
         self.heads, self.head = config.heads, config.hidden // config.heads
         self.offsets = Tensor([[index * (config.vocabulary + 1) for index in range(config.codebooks)]], mindspore.int32)
+        later = [[0.0 if key <= query else MASKED for key in range(positions)] for query in range(positions)]
+        self.causal = Tensor([[later]], target.floats)
         self.linear = Linear(target, rows * positions)
         self.norm = ops.LayerNorm(-1, -1, NORM_EPSILON)
         self.score = ops.BatchMatMul(transpose_b=True)
@@ -87,7 +90,7 @@ class DecoderCell(nn.Cell):
             return x.reshape(self.rows, self.hidden)
         return x.transpose(0, 2, 1, 3).reshape(self.rows * self.positions, self.hidden)
 
-    def attend(self, x: Any, weights: Any, keys: Any, values: Any, mask: Any, causal: Any) -> Any:
+    def attend(self, x: Any, weights: Any, keys: Any, values: Any, mask: Any) -> Any:
         """Attend to the cache and to what is read now; return the sum, and what the cache is to hold."""
         normed = self.norm(x, weights[0], weights[1])[0]
         query, key, value = self.split(self.linear(normed, weights[2]))
@@ -95,7 +98,7 @@ class DecoderCell(nn.Cell):
         before = self.score(query, keys) + mask
         now = self.score(query, self.part(key))
         if self.positions > 1:
-            now = now + causal
+            now = now + self.causal
         share = self.softmax(self.concat((before, now)))
         blended = self.blend(share[:, :, :, : keys.shape[2]], values)
         blended = blended + self.blend(share[:, :, :, keys.shape[2] :], self.part(value))
@@ -113,13 +116,6 @@ class DecoderCell(nn.Cell):
         normed = self.norm(x, weights[8], weights[9])[0]
         return x + self.linear.feed_forward(normed, weights[10], weights[11])
 
-
-class StepCell(DecoderCell):
-    """One position of every row."""
-
-    def __init__(self, config: DecoderConfig, target: Target, rows: int) -> None:
-        super().__init__(config, target, rows, 1)
-
     @mindspore.jit
     def construct(
         self,
@@ -135,14 +131,14 @@ class StepCell(DecoderCell):
         embeddings: Any,
         head: Any,
     ) -> Any:
-        """Step.
+        """Read.
 
         Parameters
         ----------
         tokens
-            Shape (rows, codebooks), int32.
+            Shape (rows * positions, codebooks), int32.
         places
-            Shape (rows,), int32: the position that each row reads.
+            Shape (rows * positions,), int32: the positions that are read.
         mask, text_mask
             Added to the scores of what the caches hold, shape (rows, 1, 1, capacity): 0, or `MASKED`.
         keys, values, cross_keys, cross_values
@@ -152,47 +148,17 @@ class StepCell(DecoderCell):
 
         Returns
         -------
-        The logits, shape (rows, codebooks * vocabulary), then a key and a value per layer, shape (rows, hidden).
+        A key and a value per layer, shape (rows * positions, hidden); where one position is read, the logits of
+        the next go before them, shape (rows, codebooks * vocabulary).
         """
         x = self.embed(tokens, places, embeddings)
         outputs: Any = ()
         for layer in range(self.layers):
-            x, key, value = self.attend(x, layers[layer], keys[layer], values[layer], mask, None)
+            x, key, value = self.attend(x, layers[layer], keys[layer], values[layer], mask)
             x = self.cross(x, layers[layer], cross_keys[layer], cross_values[layer], text_mask)
             x = self.feed_forward(x, layers[layer])
             outputs = (*outputs, key, value)
+        if self.positions > 1:
+            return outputs
         x = self.norm(x, head[0], head[1])[0]
         return (self.linear(x, head[2]), *outputs)
-
-
-class ChunkCell(DecoderCell):
-    """Several positions of one row, whose tokens are known: no logits."""
-
-    def __init__(self, config: DecoderConfig, target: Target, positions: int) -> None:
-        super().__init__(config, target, 1, positions)
-        later = [[0.0 if key <= query else MASKED for key in range(positions)] for query in range(positions)]
-        self.causal = Tensor([[later]], target.floats)
-
-    @mindspore.jit
-    def construct(
-        self,
-        tokens: Any,
-        places: Any,
-        mask: Any,
-        text_mask: Any,
-        keys: Any,
-        values: Any,
-        cross_keys: Any,
-        cross_values: Any,
-        layers: Any,
-        embeddings: Any,
-    ) -> Any:
-        """Read; as `StepCell`, with one row's caches, tokens of shape (positions, codebooks) and no logits."""
-        x = self.embed(tokens, places, embeddings)
-        outputs: Any = ()
-        for layer in range(self.layers):
-            x, key, value = self.attend(x, layers[layer], keys[layer], values[layer], mask, self.causal)
-            x = self.cross(x, layers[layer], cross_keys[layer], cross_values[layer], text_mask)
-            x = self.feed_forward(x, layers[layer])
-            outputs = (*outputs, key, value)
-        return outputs

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from worker.engines.musicgen.composer import Tokens
 from worker.engines.musicgen.decoder import IDLE, TextStates
 from worker.engines.musicgen.network.caches import Cache
-from worker.engines.musicgen.network.cells import ChunkCell, CrossCell, StepCell
+from worker.engines.musicgen.network.cells import CrossCell, DecoderCell
 from worker.engines.musicgen.network.layers import MASKED, take
 from worker.engines.musicgen.network.shapes import CAPACITIES, CHUNK, ROWS, TEXT_TOKENS, round_up
 from worker.engines.musicgen.network.weights import DecoderWeights
@@ -28,15 +28,15 @@ class Compiled:
 
     def __init__(self, weights: DecoderWeights) -> None:
         self.weights = weights
-        self.chunk = ChunkCell(weights.config, weights.target, CHUNK)
-        self._steps: dict[int, StepCell] = {}
+        self.chunk = DecoderCell(weights.config, weights.target, 1, CHUNK)
+        self._steps: dict[int, DecoderCell] = {}
         self._crosses: dict[int, CrossCell] = {}
         self._met: set[tuple[object, ...]] = set()
 
-    def get_step(self, rows: int) -> StepCell:
+    def get_step(self, rows: int) -> DecoderCell:
         """Return the cell for so many rows, one of ``ROWS``."""
         if rows not in self._steps:
-            self._steps[rows] = StepCell(self.weights.config, self.weights.target, rows)
+            self._steps[rows] = DecoderCell(self.weights.config, self.weights.target, rows, 1)
         return self._steps[rows]
 
     def get_cross(self, tokens: int) -> CrossCell:
@@ -118,8 +118,7 @@ class NetworkDecoder:
             Tensor.from_numpy(places),
             *self._send_masks(places[:1], self._text_mask[row : row + 1]),
             *(cache.take_row(row) for cache in self._caches),
-            self._compiled.weights.layers,
-            self._compiled.weights.embeddings,
+            *self._compiled.weights.inputs,
         )
         self._write(outputs, np.full(read, row, dtype=np.int32), places[:read])
 
@@ -135,9 +134,7 @@ class NetworkDecoder:
             Tensor.from_numpy(places),
             *self._send_masks(places, self._text_mask),
             *(cache.tensors for cache in self._caches),
-            self._compiled.weights.layers,
-            self._compiled.weights.embeddings,
-            self._compiled.weights.head,
+            *self._compiled.weights.inputs,
         )
         values = take(logits)
         busy = np.flatnonzero(positions != IDLE).astype(np.int32)

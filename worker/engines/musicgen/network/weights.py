@@ -6,6 +6,7 @@ Copet et al. 2023, "Simple and controllable music generation"; ``modeling_musicg
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, mutable
@@ -55,6 +56,11 @@ class DecoderWeights:
         self.head = mutable(
             (hold(f"{norm}.weight"), hold(f"{norm}.bias"), hold(*(f"{HEADS}.{index}.weight" for index in codebooks)))
         )
+
+    @property
+    def inputs(self) -> tuple[Any, Any, Any]:
+        """What `DecoderCell` takes of them."""
+        return self.layers, self.embeddings, self.head
 
     def _hold_layer(self, weights: Weights, prefix: str) -> tuple[Tensor, ...]:
         hidden = self.config.hidden

@@ -15,7 +15,7 @@ from mindspore import Tensor
 from tests.references.musicgen_cases import MONO
 from worker.engines.musicgen.configuration import ModelConfig
 from worker.engines.musicgen.network.caches import Cache
-from worker.engines.musicgen.network.cells import ChunkCell, CrossCell, StepCell
+from worker.engines.musicgen.network.cells import CrossCell, DecoderCell
 from worker.engines.musicgen.network.layers import Target
 from worker.engines.musicgen.network.weights import DecoderWeights
 from worker.engines.musicgen.weights import Weights
@@ -46,24 +46,21 @@ def compile_cells(precision: str) -> None:
 
     outputs = [
         CrossCell(decoder, target, TEXT)(send(TEXT, decoder.hidden), weights.cross_kv),
-        StepCell(decoder, target, ROWS)(
+        DecoderCell(decoder, target, ROWS, 1)(
             count(ROWS, decoder.codebooks),
             count(ROWS),
             send(ROWS, 1, 1, CAPACITY),
             send(ROWS, 1, 1, TEXT),
             *(cache.tensors for cache in caches),
-            weights.layers,
-            weights.embeddings,
-            weights.head,
+            *weights.inputs,
         ),
-        ChunkCell(decoder, target, POSITIONS)(
+        DecoderCell(decoder, target, 1, POSITIONS)(
             count(POSITIONS, decoder.codebooks),
             count(POSITIONS),
             send(1, 1, 1, CAPACITY),
             send(1, 1, 1, TEXT),
             *(cache.take_row(1) for cache in caches),
-            weights.layers,
-            weights.embeddings,
+            *weights.inputs,
         ),
     ]
     if any(output is not None for output in outputs):
