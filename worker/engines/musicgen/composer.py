@@ -83,6 +83,9 @@ class Composer(Protocol):
     config: ModelConfig
     precision: str
 
+    def close(self) -> None:
+        """Give the memory back; the model must not be used any more."""
+
     def compose(self, order: Order, report: Report, keep: Keep, resumed: Sequence[Tokens] | None) -> list[Piece]:
         """Make the music.
 

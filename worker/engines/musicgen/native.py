@@ -53,6 +53,10 @@ class NativeComposer:
         self._compiled = Compiled(DecoderWeights(self.config.decoder, weights, target))
         self._codec = Codec(self.config.codec, weights, target)
 
+    def close(self) -> None:
+        """Give the decoder's memory back; see the protocol."""
+        self._compiled.weights.release()
+
     def compose(self, order: Order, report: Report, keep: Keep, resumed: Sequence[Tokens] | None) -> list[Piece]:
         """Make the music; see the protocol."""
         clips = pad_clips(order)

@@ -61,7 +61,9 @@ class Shelf:
     def _make_room(self, wanted_bytes: int) -> None:
         left = False
         while self._composers and wanted_bytes + self._bytes_held > self._bytes_most:
-            title, _ = self._composers.popitem(last=False)
+            title, composer = self._composers.popitem(last=False)
+            composer.close()
+            del composer
             logger.info("%s leaves the memory", title.name)
             left = True
         if left:

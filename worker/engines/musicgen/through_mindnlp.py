@@ -68,6 +68,10 @@ class MindnlpComposer:
         """How much memory the weights take."""
         return sum(int(tensor.numel()) * int(tensor.element_size()) for tensor in self._model.state_dict().values())
 
+    def close(self) -> None:
+        """Let go of the model, whose memory is freed with its last reference."""
+        del self._model
+
     def compose(self, order: Order, report: Report, keep: Keep, resumed: Sequence[Tokens] | None) -> list[Piece]:
         """Make the music; see ``Composer``.
 

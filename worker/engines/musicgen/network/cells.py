@@ -1,8 +1,7 @@
 """The decoder's cells: from text to the cross-attention's keys and values, and the decoder's layers.
 
-A cell owns nothing: it reads the weights and the caches that it is handed, and
-what is to be added to the caches it returns, for `Cache.write`. MindSpore
-compiles its ``construct`` once for each shape, which takes seconds.
+A cell reads the caches that it is handed, and what is to be added to them it
+returns, for `Cache.write`. MindSpore compiles its ``construct`` once for each shape, which takes seconds.
 """
 
 from typing import Any, Final
@@ -10,8 +9,8 @@ from typing import Any, Final
 import mindspore
 from mindspore import Tensor, nn, ops
 
-from worker.engines.musicgen.configuration import DecoderConfig
-from worker.engines.musicgen.network.layers import MASKED, Linear, Target
+from worker.engines.musicgen.network.layers import MASKED, Linear
+from worker.engines.musicgen.network.weights import LAYER_PARTS, DecoderWeights
 
 NORM_EPSILON: Final = 1e-5
 
@@ -21,21 +20,20 @@ NORM_EPSILON: Final = 1e-5
 class CrossCell(nn.Cell):
     """Keys and values of the cross-attention, which do not change while a row is decoded."""
 
-    def __init__(self, config: DecoderConfig, target: Target, tokens: int) -> None:
+    def __init__(self, weights: DecoderWeights, tokens: int) -> None:
         super().__init__()
-        self.layers = config.layers
-        self.linear = Linear(target, tokens)
+        self.layers = weights.config.layers
+        self.cross_kv = weights.cross_kv
+        self.linear = Linear(weights.target, tokens)
 
     @mindspore.jit
-    def construct(self, states: Any, matrices: Any) -> Any:
+    def construct(self, states: Any) -> Any:
         """Project.
 
         Parameters
         ----------
         states
             Shape (tokens, hidden).
-        matrices
-            `DecoderWeights.cross_kv`.
 
         Returns
         -------
@@ -43,7 +41,7 @@ class CrossCell(nn.Cell):
         """
         outputs: Any = ()
         for layer in range(self.layers):
-            outputs = (*outputs, self.linear(states, matrices[layer]))
+            outputs = (*outputs, self.linear(states, self.cross_kv[layer]))
         return outputs
 
 
@@ -57,11 +55,14 @@ class DecoderCell(nn.Cell):
         positions are known already, so nobody asks for their logits.
     """
 
-    def __init__(self, config: DecoderConfig, target: Target, rows: int, positions: int) -> None:
+    def __init__(self, weights: DecoderWeights, rows: int, positions: int) -> None:
         super().__init__()
+        config, target = weights.config, weights.target
         self.rows, self.positions = rows, positions
-        self.layers, self.hidden = config.layers, config.hidden
+        self.layers, self.hidden, self.parts = config.layers, config.hidden, LAYER_PARTS
         self.heads, self.head = config.heads, config.hidden // config.heads
+        self.weights, self.head_weights = weights.layers, weights.head
+        self.embeddings = weights.embeddings
         self.offsets = Tensor([[index * (config.vocabulary + 1) for index in range(config.codebooks)]], mindspore.int32)
         later = [[0.0 if key <= query else MASKED for key in range(positions)] for query in range(positions)]
         self.causal = Tensor([[later]], target.floats)
@@ -74,9 +75,11 @@ class DecoderCell(nn.Cell):
         self.concat = ops.Concat(-1)
         self.split = ops.Split(1, 3)
 
-    def embed(self, tokens: Any, places: Any, embeddings: Any) -> Any:
+    def embed(self, tokens: Any, places: Any) -> Any:
         """Sum the embeddings of tokens, shape (n, codebooks), and of places, shape (n,)."""
-        return self.gather(embeddings[0], tokens + self.offsets, 0).sum(1) + self.gather(embeddings[1], places, 0)
+        return self.gather(self.embeddings[0], tokens + self.offsets, 0).sum(1) + self.gather(
+            self.embeddings[1], places, 0
+        )
 
     def part(self, x: Any) -> Any:
         """Take the heads apart: (rows * positions, hidden) to (rows, heads, positions, head)."""
@@ -90,10 +93,10 @@ class DecoderCell(nn.Cell):
             return x.reshape(self.rows, self.hidden)
         return x.transpose(0, 2, 1, 3).reshape(self.rows * self.positions, self.hidden)
 
-    def attend(self, x: Any, weights: Any, keys: Any, values: Any, mask: Any) -> Any:
+    def attend(self, x: Any, at: int, keys: Any, values: Any, mask: Any) -> Any:
         """Attend to the cache and to what is read now; return the sum, and what the cache is to hold."""
-        normed = self.norm(x, weights[0], weights[1])[0]
-        query, key, value = self.split(self.linear(normed, weights[2]))
+        normed = self.norm(x, self.weights[at], self.weights[at + 1])[0]
+        query, key, value = self.split(self.linear(normed, self.weights[at + 2]))
         query = self.part(query)
         before = self.score(query, keys) + mask
         now = self.score(query, self.part(key))
@@ -102,19 +105,19 @@ class DecoderCell(nn.Cell):
         share = self.softmax(self.concat((before, now)))
         blended = self.blend(share[:, :, :, : keys.shape[2]], values)
         blended = blended + self.blend(share[:, :, :, keys.shape[2] :], self.part(value))
-        return x + self.linear(self.join(blended), weights[3]), key, value
+        return x + self.linear(self.join(blended), self.weights[at + 3]), key, value
 
-    def cross(self, x: Any, weights: Any, keys: Any, values: Any, mask: Any) -> Any:
+    def cross(self, x: Any, at: int, keys: Any, values: Any, mask: Any) -> Any:
         """Attend to the text."""
-        normed = self.norm(x, weights[4], weights[5])[0]
-        query = self.part(self.linear(normed, weights[6]))
+        normed = self.norm(x, self.weights[at + 4], self.weights[at + 5])[0]
+        query = self.part(self.linear(normed, self.weights[at + 6]))
         share = self.softmax(self.score(query, keys) + mask)
-        return x + self.linear(self.join(self.blend(share, values)), weights[7])
+        return x + self.linear(self.join(self.blend(share, values)), self.weights[at + 7])
 
-    def feed_forward(self, x: Any, weights: Any) -> Any:
+    def feed_forward(self, x: Any, at: int) -> Any:
         """Apply the feed-forward part."""
-        normed = self.norm(x, weights[8], weights[9])[0]
-        return x + self.linear.feed_forward(normed, weights[10], weights[11])
+        normed = self.norm(x, self.weights[at + 8], self.weights[at + 9])[0]
+        return x + self.linear.feed_forward(normed, self.weights[at + 10], self.weights[at + 11])
 
     @mindspore.jit
     def construct(
@@ -127,9 +130,6 @@ class DecoderCell(nn.Cell):
         values: Any,
         cross_keys: Any,
         cross_values: Any,
-        layers: Any,
-        embeddings: Any,
-        head: Any,
     ) -> Any:
         """Read.
 
@@ -143,22 +143,20 @@ class DecoderCell(nn.Cell):
             Added to the scores of what the caches hold, shape (rows, 1, 1, capacity): 0, or `MASKED`.
         keys, values, cross_keys, cross_values
             Per layer, shape (rows, heads, capacity, head).
-        layers, embeddings, head
-            See `DecoderWeights`.
 
         Returns
         -------
         A key and a value per layer, shape (rows * positions, hidden); where one position is read, the logits of
         the next go before them, shape (rows, codebooks * vocabulary).
         """
-        x = self.embed(tokens, places, embeddings)
+        x = self.embed(tokens, places)
         outputs: Any = ()
         for layer in range(self.layers):
-            x, key, value = self.attend(x, layers[layer], keys[layer], values[layer], mask)
-            x = self.cross(x, layers[layer], cross_keys[layer], cross_values[layer], text_mask)
-            x = self.feed_forward(x, layers[layer])
+            x, key, value = self.attend(x, self.parts * layer, keys[layer], values[layer], mask)
+            x = self.cross(x, self.parts * layer, cross_keys[layer], cross_values[layer], text_mask)
+            x = self.feed_forward(x, self.parts * layer)
             outputs = (*outputs, key, value)
         if self.positions > 1:
             return outputs
-        x = self.norm(x, head[0], head[1])[0]
-        return (self.linear(x, head[2]), *outputs)
+        x = self.norm(x, self.head_weights[0], self.head_weights[1])[0]
+        return (self.linear(x, self.head_weights[2]), *outputs)

@@ -39,10 +39,7 @@ class Target:
         return FLOATS[self.precision]
 
     def hold(self, values: NDArray[np.float32]) -> Tensor:
-        """Put weights where the network computes.
-
-        They are handed to cells as inputs, since MindSpore never frees a parameter of a compiled cell.
-        """
+        """Put weights where the network computes; on the CPU that is where they are."""
         tensor = self.send(np.ascontiguousarray(values))
         return tensor if self.device == "CPU" else tensor.move_to(self.device)
 

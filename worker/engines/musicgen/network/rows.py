@@ -28,7 +28,7 @@ class Compiled:
 
     def __init__(self, weights: DecoderWeights) -> None:
         self.weights = weights
-        self.chunk = DecoderCell(weights.config, weights.target, 1, CHUNK)
+        self.chunk = DecoderCell(weights, 1, CHUNK)
         self._steps: dict[int, DecoderCell] = {}
         self._crosses: dict[int, CrossCell] = {}
         self._met: set[tuple[object, ...]] = set()
@@ -36,13 +36,13 @@ class Compiled:
     def get_step(self, rows: int) -> DecoderCell:
         """Return the cell for so many rows, one of ``ROWS``."""
         if rows not in self._steps:
-            self._steps[rows] = DecoderCell(self.weights.config, self.weights.target, rows, 1)
+            self._steps[rows] = DecoderCell(self.weights, rows, 1)
         return self._steps[rows]
 
     def get_cross(self, tokens: int) -> CrossCell:
         """Return the cell for so many tokens of text, one of ``TEXT_TOKENS``."""
         if tokens not in self._crosses:
-            self._crosses[tokens] = CrossCell(self.weights.config, self.weights.target, tokens)
+            self._crosses[tokens] = CrossCell(self.weights, tokens)
         return self._crosses[tokens]
 
     def meet(self, *shape: object) -> bool:
@@ -95,9 +95,7 @@ class NetworkDecoder:
         # Without text every key and value is 0, and so is what attention makes of them, whatever the mask.
         self._text_mask[row] = 0.0
         self._text_mask[row, :, :, tokens:] = MASKED if tokens else 0.0
-        outputs = self._call(
-            "cross", self._compiled.get_cross(self._text_tokens), target.send(states), weights.cross_kv
-        )
+        outputs = self._call("cross", self._compiled.get_cross(self._text_tokens), target.send(states))
         for layer, fused in enumerate(outputs):
             rows = np.full(self._text_tokens, row, dtype=np.int32)
             positions = np.arange(self._text_tokens, dtype=np.int32)
@@ -118,7 +116,6 @@ class NetworkDecoder:
             Tensor.from_numpy(places),
             *self._send_masks(places[:1], self._text_mask[row : row + 1]),
             *(cache.take_row(row) for cache in self._caches),
-            *self._compiled.weights.inputs,
         )
         self._write(outputs, np.full(read, row, dtype=np.int32), places[:read])
 
@@ -134,7 +131,6 @@ class NetworkDecoder:
             Tensor.from_numpy(places),
             *self._send_masks(places, self._text_mask),
             *(cache.tensors for cache in self._caches),
-            *self._compiled.weights.inputs,
         )
         values = take(logits)
         busy = np.flatnonzero(positions != IDLE).astype(np.int32)

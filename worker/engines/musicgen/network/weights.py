@@ -6,20 +6,25 @@ Copet et al. 2023, "Simple and controllable music generation"; ``modeling_musicg
 """
 
 import math
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 import numpy as np
-from mindspore import Tensor, mutable
+from mindspore import Parameter, ParameterTuple
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.configuration import DecoderConfig
 from worker.engines.musicgen.network.layers import Target, fold_gelu
+from worker.engines.musicgen.network.pages import Pages
 from worker.engines.musicgen.tensors import DECODER, HEADS
 from worker.engines.musicgen.weights import Weights
 
+LAYER_PARTS: Final = 12
+"""How many tensors a layer has, in ``DecoderWeights.layers``."""
+
 
 class DecoderWeights:
-    """The decoder's weights, where it computes; inputs of its cells.
+    """The decoder's weights, where it computes, for the cells of every shape.
 
     The matrices for queries, keys and values are one, with the attention's scale
     in the queries' part; so are the heads of all codebooks, and their embeddings.
@@ -27,8 +32,9 @@ class DecoderWeights:
     Attributes
     ----------
     layers
-        Of each layer: scale and shift before the self-attention, its matrices qkv and out; scale and shift before
-        the cross-attention, its matrices q and out; scale and shift before the feed-forward part, and its two.
+        ``LAYER_PARTS`` of each layer: scale and shift before the self-attention, its matrices qkv and out; scale and
+        shift before the cross-attention, its matrices q and out; scale and shift before the feed-forward part, and
+        its two matrices.
     cross_kv
         Of each layer, the matrix that makes keys and values from text, shape (2 * hidden, hidden).
     embeddings
@@ -40,52 +46,58 @@ class DecoderWeights:
     def __init__(self, config: DecoderConfig, weights: Weights, target: Target) -> None:
         self.config = config
         self.target = target
+        self._pages = Pages()
         prefixes = [f"{DECODER}.layers.{layer}" for layer in range(config.layers)]
         codebooks = range(config.codebooks)
 
-        def hold(*names: str) -> Tensor:
-            return target.hold(np.concatenate([weights.read(name) for name in names]))
+        def join(*names: str) -> NDArray[np.float32]:
+            return np.concatenate([weights.read(name) for name in names])
 
-        self.layers = mutable(tuple(self._hold_layer(weights, prefix) for prefix in prefixes))
-        self.cross_kv = mutable(
-            tuple(hold(*(f"{prefix}.encoder_attn.{part}_proj.weight" for part in "kv")) for prefix in prefixes)
+        self.layers = self._hold("layers", (part for prefix in prefixes for part in self._read_layer(weights, prefix)))
+        self.cross_kv = self._hold(
+            "cross_kv", (join(*(f"{prefix}.encoder_attn.{part}_proj.weight" for part in "kv")) for prefix in prefixes)
         )
-        places = target.hold(make_places(config.positions, config.hidden))
-        self.embeddings = mutable((hold(*(f"{DECODER}.embed_tokens.{index}.weight" for index in codebooks)), places))
+        embeddings = join(*(f"{DECODER}.embed_tokens.{index}.weight" for index in codebooks))
+        self.embeddings = self._hold("embeddings", (embeddings, make_places(config.positions, config.hidden)))
         norm = f"{DECODER}.layer_norm"
-        self.head = mutable(
-            (hold(f"{norm}.weight"), hold(f"{norm}.bias"), hold(*(f"{HEADS}.{index}.weight" for index in codebooks)))
-        )
+        heads = join(*(f"{HEADS}.{index}.weight" for index in codebooks))
+        self.head = self._hold("head", (weights.read(f"{norm}.weight"), weights.read(f"{norm}.bias"), heads))
 
-    @property
-    def inputs(self) -> tuple[Any, Any, Any]:
-        """What `DecoderCell` takes of them."""
-        return self.layers, self.embeddings, self.head
+    def release(self) -> None:
+        """Give the memory back; the cells must not be used any more. On the CPU alone: devices keep it."""
+        self._pages.release()
 
-    def _hold_layer(self, weights: Weights, prefix: str) -> tuple[Tensor, ...]:
+    def _hold(self, name: str, values: Iterable[NDArray[np.float32]]) -> ParameterTuple:
+        parameters = []
+        for index, array in enumerate(values):
+            tensor = self.target.hold(self._pages.place(array))
+            parameter = Parameter(tensor, name=f"{name}.{index}", requires_grad=False)
+            parameter.set_data(tensor)  # the pages themselves: what a parameter is made from it copies
+            parameters.append(parameter)
+        return ParameterTuple(parameters)
+
+    def _read_layer(self, weights: Weights, prefix: str) -> Iterator[NDArray[np.float32]]:
+        """Read a layer's tensors one by one, so that no more than one is in memory twice."""
         hidden = self.config.hidden
         scale = np.float32((hidden // self.config.heads) ** -0.5)
 
         def read(name: str) -> NDArray[np.float32]:
             return weights.read(f"{prefix}.{name}")
 
+        yield read("self_attn_layer_norm.weight")
+        yield read("self_attn_layer_norm.bias")
         qkv = np.concatenate([read(f"self_attn.{part}_proj.weight") for part in "qkv"])
         qkv[:hidden] *= scale
-        values = (
-            read("self_attn_layer_norm.weight"),
-            read("self_attn_layer_norm.bias"),
-            qkv,
-            read("self_attn.out_proj.weight"),
-            read("encoder_attn_layer_norm.weight"),
-            read("encoder_attn_layer_norm.bias"),
-            read("encoder_attn.q_proj.weight") * scale,
-            read("encoder_attn.out_proj.weight"),
-            read("final_layer_norm.weight"),
-            read("final_layer_norm.bias"),
-            fold_gelu(read("fc1.weight")),
-            fold_gelu(read("fc2.weight")),
-        )
-        return tuple(self.target.hold(array) for array in values)
+        yield qkv
+        yield read("self_attn.out_proj.weight")
+        yield read("encoder_attn_layer_norm.weight")
+        yield read("encoder_attn_layer_norm.bias")
+        yield read("encoder_attn.q_proj.weight") * scale
+        yield read("encoder_attn.out_proj.weight")
+        yield read("final_layer_norm.weight")
+        yield read("final_layer_norm.bias")
+        yield fold_gelu(read("fc1.weight"))
+        yield fold_gelu(read("fc2.weight"))
 
 
 def make_places(positions: int, hidden: int) -> NDArray[np.float32]:

@@ -45,22 +45,20 @@ def compile_cells(precision: str) -> None:
         return Tensor.from_numpy(np.zeros(size, dtype=np.int32))
 
     outputs = [
-        CrossCell(decoder, target, TEXT)(send(TEXT, decoder.hidden), weights.cross_kv),
-        DecoderCell(decoder, target, ROWS, 1)(
+        CrossCell(weights, TEXT)(send(TEXT, decoder.hidden)),
+        DecoderCell(weights, ROWS, 1)(
             count(ROWS, decoder.codebooks),
             count(ROWS),
             send(ROWS, 1, 1, CAPACITY),
             send(ROWS, 1, 1, TEXT),
             *(cache.tensors for cache in caches),
-            *weights.inputs,
         ),
-        DecoderCell(decoder, target, 1, POSITIONS)(
+        DecoderCell(weights, 1, POSITIONS)(
             count(POSITIONS, decoder.codebooks),
             count(POSITIONS),
             send(1, 1, 1, CAPACITY),
             send(1, 1, 1, TEXT),
             *(cache.take_row(1) for cache in caches),
-            *weights.inputs,
         ),
     ]
     if any(output is not None for output in outputs):
