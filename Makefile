@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+PEERS  := .venv-peers
 
 .PHONY: help up test lint bench lock clean
 .DEFAULT_GOAL := help
@@ -22,8 +23,13 @@ lint: $(READY) ## Check format, style, types and the layers' contracts
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 
-bench: $(READY) ## Measure speed and memory beside peers, in one run (ONLY=knn or ONLY=jobs for a part)
+bench: $(READY) ## Measure speed and memory beside peers, in one run (ONLY=knn, ONLY=jobs or ONLY=musicgen for a part)
 	@$(BIN)/python -m tests.bench $(ONLY)
+
+# The music's peers run on PyTorch; MINDJOBS_PEER_PYTHON names another interpreter that has it.
+ifeq ($(filter knn jobs,$(ONLY))$(MINDJOBS_PEER_PYTHON),)
+bench: $(PEERS)/.installed
+endif
 
 lock: $(READY) ## Resolve the dependencies anew into the lock files
 	@for group in dev web worker; do \
@@ -32,8 +38,8 @@ lock: $(READY) ## Resolve the dependencies anew into the lock files
 	    -o $$group.lock || exit 1; \
 	done
 
-clean: ## Remove the environment and the state folder
-	rm -rf $(VENV) var
+clean: ## Remove the environments and the state folder
+	rm -rf $(VENV) $(PEERS) var
 
 # The stamp is written last: an install that was cut off starts again.
 $(READY): dev.lock
@@ -44,4 +50,11 @@ $(READY): dev.lock
 	  || { echo "This Python cannot make environments: install its venv module (Debian: apt install python3.11-venv)" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
 	  --no-deps --require-hashes -r dev.lock
+	@touch $@
+
+# PyTorch's build for the CPU is enough, and gigabytes smaller: pip's own settings (PIP_INDEX_URL) can name its index.
+$(PEERS)/.installed: tests/bench/peers.txt
+	@echo "Setting up $(PEERS) (a few minutes, once) …" >&2
+	@$(PYTHON) -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore -r $<
 	@touch $@

@@ -1,1 +1,1 @@
-"""Speed and memory beside peers: ``python -m tests.bench [knn|jobs]``, which is ``make bench``."""
+"""Speed and memory beside peers: ``python -m tests.bench [knn|jobs|musicgen]``, which is ``make bench``."""

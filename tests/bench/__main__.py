@@ -8,7 +8,7 @@ import sys
 
 import psutil
 
-PARTS = ("knn", "jobs")
+PARTS = ("knn", "jobs", "musicgen")
 
 
 def describe_machine() -> str:
