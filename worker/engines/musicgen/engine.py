@@ -144,6 +144,7 @@ class MusicgenEngine:
         work.assignment.report(stage="writing", done=index, total=total, unit="samples")
         rate_hz = work.composer.config.codec.sample_rate_hz
         sample = work.order.samples[index]
+        check_audio(piece.audio, index)
         prompt_samples = 0 if sample.clip is None else sample.clip.shape[1]
         warnings = review(piece.audio, sample.clip, rate_hz, prompt_samples)
         audio = level(piece.audio, rate_hz, work.params.loudness)
@@ -241,6 +242,23 @@ def count_new_tokens(params: MusicgenParams, prompt_frames: int, config: ModelCo
 def make_sampling(params: MusicgenParams) -> Sampling:
     """Say how tokens are chosen."""
     return Sampling(params.do_sample, params.guidance_scale, params.temperature, params.top_k, params.top_p)
+
+
+def check_audio(audio: Audio, index: int) -> None:
+    """Refuse audio that no player could play; see `worker.engines.musicgen.loop.Track.extend` for the codes.
+
+    Raises
+    ------
+    JobFailedError
+        It has samples that are not numbers.
+    """
+    if not np.isfinite(audio).all():
+        raise JobFailedError(
+            "not-finite",
+            "The model computes no numbers",
+            f"The audio of sample {index} is not finite: the weights of the model's codec are damaged, or too large "
+            "for the precision. Choose another model, or precision float32.",
+        )
 
 
 def write_codes(piece: Piece, config: ModelConfig) -> bytes:

@@ -1,7 +1,8 @@
 """MindSpore's own MusicGen: text, codec and decoder behind the decode loop."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -92,18 +93,18 @@ class NativeComposer:
         self, order: Order, clips: "PaddedClips | None", report: Report, resumed: Sequence[Tokens] | None
     ) -> list[Track]:
         config = self.config.decoder
-        report(stage="encoding", done=0, total=len(order.samples), unit="samples")
         prompts = dict.fromkeys(sample.prompt for sample in order.samples)
         texts = {prompt: self._encode_text(prompt) for prompt in prompts}
         tracks: list[Track] = []
         for index, sample in enumerate(order.samples):
-            prompt = None if clips is None else self._encode_clip(clips.audio[index])
+            tell = partial(report, stage="encoding", done=index, total=len(order.samples), unit="samples")
+            tell()
+            prompt = None if clips is None else self._encode_clip(clips.audio[index], tell)
             if index == 0:
                 check_length(order, 0 if prompt is None else prompt.shape[1], config)
             known = None if resumed is None else resumed[index]
             pattern = delay.lay_out(prompt, order.new_tokens, config)
             tracks.append(Track(pattern, texts[sample.prompt], order.sampling, sample.seed, known))
-            report(stage="encoding", done=index + 1, total=len(order.samples), unit="samples")
         return tracks
 
     def _encode_text(self, prompt: str | None) -> TextStates | None:
@@ -112,9 +113,9 @@ class NativeComposer:
     def _tokenize(self, prompt: str) -> NDArray[np.int32]:
         return np.array(self._tokenizer.encode(prompt).ids, dtype=np.int32)
 
-    def _encode_clip(self, audio: Audio) -> Codes:
+    def _encode_clip(self, audio: Audio, tell: Callable[[], None]) -> Codes:
         """Encode each channel; a stereo model's codebooks alternate, left and right."""
-        return np.stack([self._codec.encode(channel) for channel in audio], axis=1).reshape(
+        return np.stack([self._codec.encode(channel, tell) for channel in audio], axis=1).reshape(
             self.config.decoder.codebooks, -1
         )
 
@@ -134,11 +135,11 @@ class NativeComposer:
         yield group
 
     def _finish(self, tracks: Sequence[Track], index: int, clips: "PaddedClips | None", report: Report) -> Piece:
-        report(stage="decoding", done=index, total=len(tracks), unit="samples")
+        tell = partial(report, stage="decoding", done=index, total=len(tracks), unit="samples")
+        tell()
         codes = delay.take_out(tracks[index].tokens, self.config.decoder)
         channels = self.config.decoder.channels
-        audio = np.stack([self._codec.decode(codes[channel::channels]) for channel in range(channels)])
-        report(stage="decoding", done=index + 1, total=len(tracks), unit="samples")
+        audio = np.stack([self._codec.decode(codes[channel::channels], tell) for channel in range(channels)])
         padding = 0 if clips is None else clips.padding[index]
         return Piece(codes[:, padding // self.config.codec.hop :], audio[:, padding:])
 

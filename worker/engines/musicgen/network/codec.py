@@ -1,66 +1,215 @@
-"""EnCodec in MindSpore: audio to codes and back."""
+"""EnCodec in MindSpore: audio to codes and back, in windows of two fixed shapes.
 
-from collections.abc import Callable
-from typing import Any
+Only the LSTM remembers for long, and it looks back alone. What comes before it
+or after it is computed window by window: neighbours overlap by as much as the
+convolutions reach, and of each window that part is kept which its own cuts
+cannot be felt in. So the result is that of one piece, whatever the length. It
+takes the memory of one window; a job can be stopped between two; and no length
+is ever new, which is worth the most, since MindSpore keeps some 30 MB for each
+new shape of so large a network, whether it is compiled or not.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-from mindspore import nn, ops
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.composer import Codes
 from worker.engines.musicgen.configuration import CodecConfig
 from worker.engines.musicgen.network.layers import Target, take
-from worker.engines.musicgen.network.seanet_cells import LstmCell, build
-from worker.engines.musicgen.seanet import Lstm, list_decoder_layers, list_encoder_layers
+from worker.engines.musicgen.network.recurrence import Recurrence
+from worker.engines.musicgen.network.seanet_cells import Local, Route, Stack, hold_weights, measure_reach, trace
+from worker.engines.musicgen.seanet import Layer, Lstm, list_decoder_layers, list_encoder_layers
 from worker.engines.musicgen.tensors import CODEC
 from worker.engines.musicgen.weights import Weights
 
+SMALL_FRAMES: Final = 16
+LARGE_FRAMES: Final = 64
+"""How large windows are: of musicgen-small's widest layer, 10 MB."""
+
+SMALL_MOST: Final = 3
+"""So many small windows take as long as a large one."""
+
+Rows = NDArray[np.float32]
+"""Shape (length, channels)."""
+
+Tell = Callable[[], None]
+
+
+def say_nothing() -> None:
+    """Take no notice of progress."""
+
 
 class Codec:
-    """EnCodec; one channel at a time."""
+    """EnCodec, for one channel at a time.
+
+    More channels or samples at once would save no more than half of the LSTM's
+    time, and would need more shapes.
+    """
 
     def __init__(self, config: CodecConfig, weights: Weights, target: Target) -> None:
-        self._config = config
-        self._target = target
-        self._codebooks = np.stack(
-            [weights.read(f"{CODEC}.quantizer.layers.{index}.codebook.embed") for index in range(config.codebooks)]
-        )
-        encoder, decoder = list_encoder_layers(config), list_decoder_layers(config)
-        self._encoder = [
-            LstmCell(layer.name, layer.size, layer.layers, weights, target)
-            if isinstance(layer, Lstm)
-            else build([layer], weights, target, reflecting=True)[0]
-            for layer in encoder
-        ]
-        self._decoder = [
-            LstmCell(layer.name, layer.size, layer.layers, weights, target)
-            if isinstance(layer, Lstm)
-            else build([layer], weights, target, reflecting=True)[0]
-            for layer in decoder
-        ]
+        names = (f"{CODEC}.quantizer.layers.{index}.codebook.embed" for index in range(config.codebooks))
+        self._embeddings = [weights.read(name) for name in names]
+        self._encoder = _Half(list_encoder_layers(config), weights, target, (config.hop, 1))
+        self._decoder = _Half(list_decoder_layers(config), weights, target, (1, config.hop))
 
-    def _run(self, cells: list[nn.Cell], x: Any) -> Any:
-        for cell in cells:
-            if isinstance(cell, LstmCell):
-                size = x.shape[1]
-                y = x.reshape(size, -1).transpose(1, 0).reshape(-1, 1, size)
-                y = cell(y, tuple(ops.zeros((1, 1, size)) for _ in range(2 * cell.layers)))[0]
-                x = y.reshape(-1, size).transpose(1, 0).reshape(1, size, 1, -1)
+    def encode(self, audio: NDArray[np.float32], tell: Tell = say_nothing) -> Codes:
+        """Encode.
+
+        Parameters
+        ----------
+        audio
+            Shape (samples,), at least one.
+        tell
+            Called several times per second of work; may raise.
+
+        Returns
+        -------
+        Shape (codebooks, frames), a frame for each hop that has begun.
+        """
+        return quantise(self._encoder.compute(audio[:, None], tell), self._embeddings)
+
+    def decode(self, codes: Codes, tell: Tell = say_nothing) -> NDArray[np.float32]:
+        """Decode.
+
+        Parameters
+        ----------
+        codes
+            Shape (codebooks, frames), at least one frame.
+        tell
+            Called several times per second of work; may raise.
+
+        Returns
+        -------
+        Shape (samples,), a hop for each frame.
+        """
+        states = np.zeros((codes.shape[1], self._embeddings[0].shape[1]), dtype=np.float32)
+        for embedding, indices in zip(self._embeddings, codes, strict=True):
+            states += embedding[indices]
+        return self._decoder.compute(states, tell)[:, 0]
+
+
+def quantise(states: Rows, embeddings: Sequence[Rows]) -> Codes:
+    """Find the nearest vector of each codebook to what those before it have left.
+
+    In NumPy, because not every device multiplies precisely enough to tell the nearest.
+
+    Parameters
+    ----------
+    states
+        Shape (frames, size).
+    embeddings
+        Per codebook, shape (codes, size).
+
+    Returns
+    -------
+    Shape (codebooks, frames).
+
+    References
+    ----------
+    Défossez et al. 2022, section 3.2; the distance is computed as in ``modeling_encodec.py`` of transformers.
+    """
+    codes = np.empty((len(embeddings), len(states)), dtype=np.int16)
+    for indices, embedding in zip(codes, embeddings, strict=True):
+        length = np.square(states).sum(axis=1, keepdims=True)
+        distance = length - 2 * states @ embedding.T + np.square(embedding).sum(axis=1)
+        indices[:] = distance.argmin(axis=1)
+        states = states - embedding[indices]
+    return codes
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames that are computed at once, in a cell with room for ``size``, and those among them that are kept."""
+
+    start: int
+    stop: int
+    kept_start: int
+    kept_stop: int
+    size: int
+
+
+def cut(frames: int, small: int, large: int, reach: int) -> Iterator[Window]:
+    """Cut a signal into windows of two sizes, small ones where few frames are left.
+
+    Parameters
+    ----------
+    frames
+        The signal's length.
+    reach
+        How many frames beside a cut mean nothing.
+    """
+    done = 0
+    while done < frames:
+        start = max(done - reach, 0)
+        size = large if frames - start > SMALL_MOST * small else small
+        if size == small:
+            # What is shorter than its paddings would be padded in another way than the whole signal.
+            start = max(min(start, frames - small), 0)
+        stop = min(start + size, frames)
+        kept_stop = stop if stop == frames else stop - reach
+        yield Window(start, stop, done, kept_stop, size)
+        done = kept_stop
+
+
+class _Half:
+    """The encoder or the decoder: convolutions, an LSTM, convolutions.
+
+    Parameters
+    ----------
+    samples
+        How many rows of the input and of the output are a frame.
+    """
+
+    def __init__(self, layers: Sequence[Layer], weights: Weights, target: Target, samples: tuple[int, int]) -> None:
+        before: list[Local] = []
+        after: list[Local] = []
+        part = before
+        for layer in layers:
+            if isinstance(layer, Lstm):
+                self._recurrence = Recurrence(layer, weights, target)
+                part = after
             else:
-                x = cell(x)
-        return x
+                part.append(layer)
+        self._before = _Convolutions(before, weights, target, (samples[0], 1))
+        self._after = _Convolutions(after, weights, target, (1, samples[1]))
 
-    def encode(self, audio: NDArray[np.float32], tell: Callable[[], None] | None = None) -> Codes:
-        """Encode: (samples,) to (codebooks, frames)."""
-        states = take(self._run(self._encoder, self._target.send(audio[None, None, None])))[0, :, 0].T
-        codes = []
-        for codebook in self._codebooks:
-            distance = (states**2).sum(1, keepdims=True) - 2 * states @ codebook.T + (codebook**2).sum(1)
-            codes.append((-distance).argmax(1))
-            states = states - codebook[codes[-1]]
-        return np.stack(codes).astype(np.int16)
+    def compute(self, x: Rows, tell: Tell) -> Rows:
+        return self._after.compute(self._recurrence.compute(self._before.compute(x, tell), tell), tell)
 
-    def decode(self, codes: Codes, tell: Callable[[], None] | None = None) -> NDArray[np.float32]:
-        """Decode: (codebooks, frames) to (samples,)."""
-        states = sum(codebook[index] for codebook, index in zip(self._codebooks, codes, strict=True))
-        return take(self._run(self._decoder, self._target.send(np.ascontiguousarray(states.T[None, :, None]))))[0, 0, 0]
+
+class _Convolutions:
+    """Layers that are computed in windows."""
+
+    def __init__(self, layers: Sequence[Local], weights: Weights, target: Target, samples: tuple[int, int]) -> None:
+        self._layers = layers
+        self._target = target
+        self._weights = hold_weights(layers, weights, target)
+        self._inputs, self._outputs = samples
+        self._reach = math.ceil(measure_reach(layers) / self._outputs)
+        self._small = max(SMALL_FRAMES, 4 * self._reach)
+        self._large = max(LARGE_FRAMES, 4 * self._small)
+        self._cells = {self._small: Stack(layers, short=True), self._large: Stack(layers, short=False)}
+        self._routes = {size: self._trace(size * self._inputs, size) for size in self._cells}
+
+    def compute(self, x: Rows, tell: Tell) -> Rows:
+        parts = []
+        for window in cut(math.ceil(len(x) / self._inputs), self._small, self._large, self._reach):
+            y = self._compute(x[window.start * self._inputs : window.stop * self._inputs], window.size)
+            first, last = window.kept_start - window.start, window.kept_stop - window.start
+            parts.append(y[first * self._outputs : last * self._outputs])
+            tell()
+        return np.concatenate(parts)
+
+    def _trace(self, length: int, size: int) -> Route:
+        return trace(self._layers, length, size * self._inputs)
+
+    def _compute(self, x: Rows, size: int) -> Rows:
+        filled = np.zeros((size * self._inputs, x.shape[1]), dtype=np.float32)
+        filled[: len(x)] = x
+        route = self._routes[size] if len(x) == len(filled) else self._trace(len(x), size)
+        y = take(self._cells[size](self._target.send(filled), self._weights, route.sources))
+        return y[route.output.start : route.output.start + route.output.length]

@@ -1,0 +1,185 @@
+"""A real worker that makes music: from the request to the files, killed, cancelled, and beside KNN."""
+
+import io
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from flask.testing import FlaskClient
+from numpy.typing import NDArray
+from scipy.io import wavfile
+from sqlalchemy import select
+
+from shared import queries, submission, transitions
+from shared.jobs import State
+from shared.models import TINY, place_builtin
+from shared.services import Services
+from shared.settings import Settings
+from shared.storage import place_checkpoint
+from shared.tables import Artifact, Job
+from tests.integration.conftest import StartProcess
+from tests.processes import ServiceProcess
+from tests.waiting import wait_until
+from worker.engines.musicgen.memo import Memo
+
+DEADLINE_S = 200.0
+# As many steps as fit, of rows enough: seconds of work, so that it can be disturbed.
+LONG = {"max_new_tokens": 1_400, "num_samples": 2}
+# More than an attempt that began anew could have made by its first beat.
+KNOWN_LEAST = 200
+
+pytestmark = [
+    # What differs between databases has tests without a model.
+    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
+    pytest.mark.timeout(600),
+]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Give the lease more time: while MindSpore loads and compiles, nothing beats."""
+    return settings.model_copy(update={"lease_s": 6.0})
+
+
+@pytest.fixture
+def start(start_process: StartProcess) -> Iterator[Callable[[str], ServiceProcess]]:
+    """Start a worker beside a sweeper, which rings for what was submitted before the worker was there."""
+    sweeper = start_process("shared.sweeper")
+
+    def start_worker(kinds: str) -> ServiceProcess:
+        return start_process("worker", "--device", "cpu:0", "--kinds", kinds)
+
+    yield start_worker
+    assert sweeper.process.poll() is None
+
+
+def submit(services: Services, **params: Any) -> str:
+    complete = {"model": TINY, "prompts": ["rock"], "max_new_tokens": 13, "seed": 7} | params
+    return submission.submit(services, {"kind": "musicgen", "device": "cpu", "params": complete})[0].id
+
+
+def read(services: Services, job_id: str) -> Job:
+    with services.database.reading() as session:
+        return queries.get_job(session, job_id)
+
+
+def wait_for(services: Services, job_id: str, state: State, worker: ServiceProcess) -> Job:
+    def look() -> Job | None:
+        assert worker.process.poll() is None, worker.read_log()
+        job = read(services, job_id)
+        assert job.state != State.FAILED, job.error
+        return job if job.state == state else None
+
+    return wait_until(look, f"job {job_id} to be {state}", DEADLINE_S)  # type: ignore[return-value]  # it waits for a Job
+
+
+def wait_for_tokens(services: Services, job_id: str) -> int:
+    """Wait until the checkpoint has some of what is generated, and return how many positions of each sample."""
+    file = services.storage.locate(place_checkpoint(job_id, 1))
+
+    def look() -> int:
+        job = read(services, job_id)
+        assert job.state in {State.QUEUED, State.RUNNING}, "the job has ended too early to be disturbed"
+        if job.progress_stage != "generating" or not file.exists():
+            return 0
+        tokens = Memo.read(file.read_bytes()).tokens
+        known = min((row.shape[1] for row in tokens), default=0)
+        return known if known > KNOWN_LEAST else 0
+
+    return wait_until(look, "a checkpoint with tokens", DEADLINE_S)
+
+
+def read_codes(services: Services, job_id: str) -> list[NDArray[np.int16]]:
+    """Read the codes of every sample, shape (codebooks, frames) each."""
+    with services.database.reading() as session:
+        query = select(Artifact).where(Artifact.job_id == job_id, Artifact.name.like("codes-%")).order_by(Artifact.name)
+        return [np.load(services.storage.locate(artifact.path)) for artifact in session.scalars(query)]
+
+
+def download(client: FlaskClient, url: str) -> bytes:
+    with client.get(url) as answer:
+        return bytes(answer.data)
+
+
+def test_one_worker_makes_music_and_evaluates_neighbours_by_turns(
+    client: FlaskClient, services: Services, start: Callable[[str], ServiceProcess]
+) -> None:
+    worker = start("knn,musicgen")
+    music = {"model": TINY, "prompts": ["rock"], "max_new_tokens": 13, "seed": 7}
+    codes = []
+    for _ in range(2):
+        answer = client.post("/api/v1/jobs", json={"kind": "musicgen", "device": "cpu", "params": music})
+        assert answer.status_code == 202
+        wait_for(services, answer.json["id"], State.SUCCEEDED, worker)  # type: ignore[index]  # it is an object
+        job: Any = client.get(f"/api/v1/jobs/{answer.json['id']}").json  # type: ignore[index]  # the same
+        assert job["result"]["samples"][0]["duration_s"] == 0.2
+        assert (job["engine"], job["device"], job["attempt"]) == ("mindspore", "cpu", 1)
+        files = {file["name"]: download(client, file["url"]) for file in job["artifacts"]}
+        assert {file["name"]: file["bytes"] for file in job["artifacts"]} == {
+            name: len(content) for name, content in files.items()
+        }
+        rate_hz, audio = wavfile.read(io.BytesIO(files["audio-0.wav"]))
+        assert (rate_hz, audio.shape, audio.dtype) == (32_000, (6_400,), np.float32)
+        assert files.keys() == {"audio-0.wav", "codes-0.npy", "waveform-0.svg", "spectrogram-0.png"}
+        codes.append(files["codes-0.npy"])
+        neighbours, _ = submission.submit(services, {"kind": "knn", "device": "cpu", "params": {}})
+        wait_for(services, neighbours.id, State.SUCCEEDED, worker)
+    assert codes[0] == codes[1]
+
+
+def test_a_killed_child_is_followed_by_one_that_goes_on(
+    services: Services, start: Callable[[str], ServiceProcess]
+) -> None:
+    worker = start("musicgen")
+    job_id = submit(services, **LONG)
+    known = wait_for_tokens(services, job_id)
+    [child] = [each for each in worker.list_children() if runs_mindspore(each)]
+    os.kill(child.pid, signal.SIGKILL)
+
+    def find_start() -> int | None:
+        job = read(services, job_id)
+        assert job.state != State.FAILED, job.error
+        return job.stage_started_done if job.attempt == 2 and job.progress_stage == "generating" else None
+
+    started = wait_until(find_start, "the second attempt", DEADLINE_S)
+    assert started is not None
+    assert started >= known - 1  # the start token is no step
+    job = wait_for(services, job_id, State.SUCCEEDED, worker)
+    assert job.attempt == 2
+    assert f"job {job_id} has a checkpoint of attempt 1" in worker.read_log()
+    undisturbed = wait_for(services, submit(services, **LONG), State.SUCCEEDED, worker)
+    assert undisturbed.attempt == 1
+    resumed = read_codes(services, job_id)
+    assert [codes.shape for codes in resumed] == [(4, 1_397)] * 4
+    for ours, theirs in zip(resumed, read_codes(services, undisturbed.id), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def runs_mindspore(process: psutil.Process) -> bool:
+    return any("mindspore" in mapped.path for mapped in process.memory_maps())
+
+
+def test_a_cancelled_job_leaves_the_model_loaded(services: Services, start: Callable[[str], ServiceProcess]) -> None:
+    worker = start("musicgen")
+    job_id = submit(services, **LONG)
+
+    def generates() -> bool:
+        job = read(services, job_id)
+        assert job.state in {State.QUEUED, State.RUNNING}
+        return job.progress_stage == "generating" and (job.progress_done or 0) > 0
+
+    wait_until(generates, "the first steps", DEADLINE_S)
+    transitions.cancel(services.database, job_id)
+    cancelled = wait_for(services, job_id, State.CANCELLED, worker)
+    assert cancelled.attempt == 1
+    assert cancelled.error is not None
+    assert cancelled.error["type"] == "cancelled"
+    # Whoever read the weights again would fail.
+    weights = place_builtin(services.settings) / "model.safetensors"
+    weights.write_bytes(b"damaged")
+    following = wait_for(services, submit(services), State.SUCCEEDED, worker)
+    assert (following.attempt, "its process is killed" in worker.read_log()) == (1, False)
