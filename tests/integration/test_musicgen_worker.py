@@ -154,7 +154,7 @@ def test_a_killed_child_is_followed_by_one_that_goes_on(
     undisturbed = wait_for(services, submit(services, **LONG), State.SUCCEEDED, worker)
     assert undisturbed.attempt == 1
     resumed = read_codes(services, job_id)
-    assert [codes.shape for codes in resumed] == [(4, 1_397)] * 4
+    assert [codes.shape for codes in resumed] == [(4, 1_397)] * LONG["num_samples"]
     for ours, theirs in zip(resumed, read_codes(services, undisturbed.id), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
