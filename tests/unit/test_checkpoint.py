@@ -53,8 +53,8 @@ def test_one_that_cannot_be_read_counts_as_none(storage: Storage, caplog: pytest
     open_checkpoint(storage, 1).store(b"first")
     storage.locate(place_checkpoint("a", 2)).mkdir()  # the one obstacle that stops root too
     assert open_checkpoint(storage, 3).load() == b"first"
-    records = [record for record in caplog.records if record.name == "worker.checkpoint"]
-    assert [(record.levelno, "attempt 2 is lost" in record.message) for record in records] == [(logging.WARNING, True)]
+    [warning] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "attempt 2 is lost" in warning.message
 
 
 def test_a_full_disk_keeps_the_one_before_and_is_no_error(

@@ -12,8 +12,8 @@ TEXT_TOKENS: Final = (32, 64, 128, 256, 512, 1024)
 """How many tokens a prompt has."""
 
 CHUNK: Final = 16
-"""Known positions that are read at once. MindSpore keeps what a compiled cell computes in between: for the capacities up
-to 1,536 together 1.2 GB of musicgen-small's shape, where chunks of 64 took 4.4, and were no faster."""
+"""Known positions that are read at once. MindSpore keeps what a compiled cell computes in between: for the capacities
+up to 1,536 together 1.2 GB of musicgen-small's shape, where chunks of 64 took 4.4, and were no faster."""
 
 
 def round_up(count: int, sizes: tuple[int, ...]) -> int:
