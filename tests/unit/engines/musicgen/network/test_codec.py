@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import mindspore
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -43,7 +42,6 @@ MODELS = {"mono": MONO, "classic": CLASSIC, "shortcut": SHORTCUT, "strides": STR
 
 @pytest.fixture(scope="module")
 def open_weights(tmp_path_factory: pytest.TempPathFactory) -> Open:
-    mindspore.set_device("CPU")
 
     @cache
     def open_model(model: Model) -> tuple[ModelConfig, Weights]:
