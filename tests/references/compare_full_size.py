@@ -20,8 +20,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.models import CONFIGURATION
 from tests.references.musicgen_cases import hash_weights
-from worker.engines.musicgen.configuration import CONFIGURATION
 from worker.engines.musicgen.random_model import SMALL, write_random_model
 
 SEED: Final = 0

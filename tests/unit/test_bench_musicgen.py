@@ -6,9 +6,10 @@ from typing import Final
 
 import pytest
 
+from shared.models import CONFIGURATION
 from tests.bench.memory_reads import count_cache_bytes, count_read_weights
 from tests.bench.musicgen_report import Contender, Findings, write_report
-from worker.engines.musicgen.configuration import CONFIGURATION, DecoderConfig, ModelConfig
+from worker.engines.musicgen.configuration import DecoderConfig, ModelConfig
 from worker.engines.musicgen.random_model import SMALL, describe
 from worker.engines.musicgen.tensors import DECODER, HEADS, list_tensors
 

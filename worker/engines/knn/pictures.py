@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shared.datasets import Dataset
 from shared.schemas.knn import KnnParams, Task
-from worker.engines.knn.canvas import (
+from worker.engines.canvas import (
     CLASS_NAME_MOST,
     LETTER_INCHES,
     PALETTE,

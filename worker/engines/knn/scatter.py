@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from shared.datasets import Dataset
 from shared.schemas.knn import Task
-from worker.engines.knn.canvas import (
+from worker.engines.canvas import (
     CLASS_NAME_MOST,
     COLOUR_MAP,
     LETTER_INCHES,

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from shared.errors import JobFailedError
+from shared.models import CONFIGURATION
 
-CONFIGURATION: Final = "config.json"
 MOST: Final = 1e12
 """No number of a model is as large; JSON knows numbers that are not even finite."""
 
@@ -182,9 +182,9 @@ class ModelConfig:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise _refuse(f"{path} cannot be read ({error}); download the model again.") from error
+            raise refuse(f"{path} cannot be read ({error}); download the model again.") from error
         if not isinstance(content, dict):
-            raise _refuse(f"{path} is not an object; download the model again.")
+            raise refuse(f"{path} is not an object; download the model again.")
         _Part(path, "", content).demand("model_type", "musicgen", default=None)
         config = cls(
             TextConfig.read(_Part.open(path, content, "text_encoder")),
@@ -193,7 +193,7 @@ class ModelConfig:
         )
         codes = (config.codec.codebooks * config.decoder.channels, config.codec.codebook_size)
         if codes != (config.decoder.codebooks, config.decoder.vocabulary):
-            raise _refuse(
+            raise refuse(
                 f"{path}: the decoder has {config.decoder.codebooks} codebooks of {config.decoder.vocabulary}, "
                 f"its audio encoder {codes[0]} of {codes[1]}."
             )
@@ -217,12 +217,12 @@ class _Part:
     def open(cls, path: Path, content: Mapping[str, Any], name: str) -> Self:
         values = content.get(name)
         if not isinstance(values, dict):
-            raise _refuse(f"{path} has no {name!r}; this is not a MusicGen model in the Hugging Face layout.")
+            raise refuse(f"{path} has no {name!r}; this is not a MusicGen model in the Hugging Face layout.")
         return cls(path, name, values)
 
     def misfit(self, key: str, what: str) -> JobFailedError:
         where = f"{self.name}.{key}" if self.name else key
-        return _refuse(f"{self.path}: {where}: {what}.")
+        return refuse(f"{self.path}: {where}: {what}.")
 
     def demand(self, key: str, wanted: object, *, default: object) -> None:
         value = self.values.get(key, default)
@@ -260,5 +260,6 @@ class _Part:
         return tuple(int(value) for value in values)
 
 
-def _refuse(detail: str) -> JobFailedError:
+def refuse(detail: str) -> JobFailedError:
+    """Make the error of a model whose files cannot be used."""
     return JobFailedError("model-invalid", "The model's files cannot be used", detail)

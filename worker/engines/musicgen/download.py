@@ -13,8 +13,9 @@ from shared.errors import JobFailedError
 from shared.models import TINY, find_lack, find_model, place_builtin, place_own
 from shared.settings import Settings
 from worker.engines.contract import Report
+from worker.engines.musicgen.configuration import refuse
 from worker.engines.musicgen.tiny import build_tiny
-from worker.engines.musicgen.weights import list_files, refuse
+from worker.engines.musicgen.weights import list_files
 
 ROOT: Final = Path(__file__).parents[3]
 # The other ways in which the library downloads cannot be taken up again half-way.

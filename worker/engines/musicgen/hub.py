@@ -7,7 +7,6 @@ It prints a line of JSON several times per second: how much is there, and in the
 end what went wrong, if something did.
 """
 
-import errno
 import json
 import os
 import shutil
@@ -32,9 +31,10 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
 from shared.background import Background
-from shared.errors import JobFailedError
+from shared.errors import JobFailedError, is_disk_full
 from shared.models import CONFIGURATION, GENERATION, README, TINY, TOKENIZER, WEIGHTS, WEIGHTS_INDEX
-from worker.engines.musicgen.weights import PICKLES, refuse, refuse_pickles
+from worker.engines.musicgen.configuration import refuse
+from worker.engines.musicgen.weights import PICKLES, refuse_pickles
 
 NEEDED: Final = (CONFIGURATION, TOKENIZER)
 WANTED: Final = (
@@ -173,7 +173,7 @@ def explain(error: Exception, name: str, cache: Path) -> JobFailedError:
     """Say in words what went wrong, and what to do."""
     if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # why the hub could not be asked
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+    if is_disk_full(error):
         return _say_full(f"The disk was full before all of {name} was there", cache)
     return JobFailedError("model-unavailable", "The model cannot be downloaded", _describe(error, name, cache))
 

@@ -4,17 +4,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from shared.errors import JobFailedError
+from shared.models import TOKENIZER
 from worker.engines.contract import Report
 from worker.engines.musicgen import delay, loop
 from worker.engines.musicgen.composer import Audio, Codes, Keep, Order, Piece, Tokens
-from worker.engines.musicgen.configuration import DecoderConfig, ModelConfig
+from worker.engines.musicgen.configuration import DecoderConfig, ModelConfig, refuse
 from worker.engines.musicgen.decoder import TextStates
 from worker.engines.musicgen.loop import Track
 from worker.engines.musicgen.network.codec import Codec
@@ -24,8 +24,6 @@ from worker.engines.musicgen.network.shapes import CAPACITIES, ROWS, round_up
 from worker.engines.musicgen.network.text import TextEncoder
 from worker.engines.musicgen.network.weights import DecoderWeights
 from worker.engines.musicgen.weights import Weights
-
-ENGINE: Final = "mindspore"
 
 
 class NativeComposer:
@@ -41,12 +39,11 @@ class NativeComposer:
         How much memory the rows of one batch may take; a job with more is generated in several.
     """
 
-    engine = ENGINE
+    engine = "mindspore"
 
     def __init__(self, folder: Path, target: Target, cache_bytes_most: int) -> None:
         self.config = ModelConfig.read(folder)
         self.precision = target.precision
-        self._target = target
         self._cache_bytes_most = cache_bytes_most
         weights = Weights.open(folder, self.config)
         self._tokenizer = open_tokenizer(folder)
@@ -199,15 +196,11 @@ def open_tokenizer(folder: Path) -> Tokenizer:
     JobFailedError
         There is none, or it is damaged.
     """
-    path = folder / "tokenizer.json"
+    path = folder / TOKENIZER
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises no narrower one
-        raise JobFailedError(
-            "model-invalid",
-            "The model's files cannot be used",
-            f"{path} cannot be read ({error}); download the model again.",
-        ) from error
+        raise refuse(f"{path} cannot be read ({error}); download the model again.") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
-from worker.engines.knn.canvas import PALETTE, add_axes, make_figure, print_svg, style
+from worker.engines.canvas import PALETTE, add_axes, make_figure, print_svg, style
 
 COLUMNS: Final = 720
 """Of a waveform: one per point of width, so that each is a short number in the file."""

@@ -23,7 +23,8 @@ from tokenizers.normalizers import Replace
 from tokenizers.pre_tokenizers import Metaspace
 from tokenizers.processors import TemplateProcessing
 
-from worker.engines.musicgen.configuration import CONFIGURATION, ModelConfig
+from shared.models import CONFIGURATION, GENERATION, TOKENIZER
+from worker.engines.musicgen.configuration import ModelConfig
 from worker.engines.musicgen.seanet import list_decoder_layers
 from worker.engines.musicgen.tensors import Shape, list_tensors
 
@@ -102,7 +103,7 @@ def write_random_model(
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / CONFIGURATION, describe(size))
     _write_json(
-        folder / "generation_config.json",
+        folder / GENERATION,
         {
             "bos_token_id": size.codebook_size,
             "decoder_start_token_id": size.codebook_size,
@@ -263,7 +264,7 @@ def _write_tokenizer(folder: Path) -> None:
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
     tokenizer.add_special_tokens(VOCABULARY[:3])
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / TOKENIZER))
     _write_json(
         folder / "tokenizer_config.json",
         {

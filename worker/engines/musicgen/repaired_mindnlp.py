@@ -4,14 +4,12 @@ Each repair says what it is for; ``tests/unit/engines/musicgen/test_through_mind
 """
 
 import logging
-import math
 import os
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
+from worker.engines.musicgen.distances import sort_distances
 
 _LSTM_LISTS: Final = {
     "w_ih_list": "weight_ih_l{}",
@@ -108,30 +106,14 @@ def _repair_distances(attention: Any, torch: Any) -> None:  # noqa: ANN401 - the
     MindSpore's logarithm on the CPU is a little too small for some powers of two, where buckets begin.
     """
 
-    def sort_distances(
+    def sort_tensor(
         distances: Any,  # noqa: ANN401 - the same
         *,
         num_buckets: int,
         max_distance: int,
         **_: object,
     ) -> Any:  # noqa: ANN401 - the same
-        # An encoder's half of the buckets is for what comes before, and half for what follows.
-        buckets = _sort_into_buckets(distances.numpy(), num_buckets // 2, max_distance)
+        buckets = sort_distances(distances.numpy(), num_buckets, max_distance)
         return torch.from_numpy(buckets).to(distances.device)
 
-    attention._relative_position_bucket = sort_distances  # noqa: SLF001 - transformers' own name of it
-
-
-def _sort_into_buckets(distances: NDArray[np.int64], buckets: int, most: int) -> NDArray[np.int64]:
-    """Return each distance's bucket: one for each short one, and then as many per octave.
-
-    References
-    ----------
-    ``T5Attention._relative_position_bucket`` of transformers.
-    """
-    sizes = np.abs(distances)
-    single = buckets // 2
-    octaves = np.log(np.maximum(sizes, single).astype(np.float32) / np.float32(single)) / math.log(most / single)
-    wide = np.minimum(single + (octaves * (buckets - single)).astype(np.int64), buckets - 1)
-    unsigned: NDArray[np.int64] = np.where(sizes < single, sizes, wide)
-    return unsigned + buckets * (distances > 0)
+    attention._relative_position_bucket = sort_tensor  # noqa: SLF001 - transformers' own name of it

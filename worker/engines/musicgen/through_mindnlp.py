@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from shared.errors import JobFailedError
 from worker.engines.contract import Report
 from worker.engines.musicgen.composer import Keep, Order, Piece, Sample, Tokens
-from worker.engines.musicgen.configuration import DecoderConfig, ModelConfig
+from worker.engines.musicgen.configuration import DecoderConfig, ModelConfig, refuse
 from worker.engines.musicgen.delay import lay_out, take_out
 from worker.engines.musicgen.loop import Track
 from worker.engines.musicgen.repaired_mindnlp import import_mindnlp, repair_model
-from worker.engines.musicgen.weights import Weights, refuse
+from worker.engines.musicgen.weights import Weights
 
 _UNUSED: Final = ("cluster_size", "embed_avg", "inited")
 """Statistics of EnCodec's training, which a file need not have."""
@@ -62,11 +62,6 @@ class MindnlpComposer:
         if missing:
             raise refuse(f"MindNLP finds no {missing[0]!r} in {folder}; choose the engine mindspore.")
         repair_model(self._model, self._torch)
-
-    @property
-    def bytes_held(self) -> int:
-        """How much memory the weights take."""
-        return sum(int(tensor.numel()) * int(tensor.element_size()) for tensor in self._model.state_dict().values())
 
     def close(self) -> None:
         """Let go of the model, whose memory is freed with its last reference."""

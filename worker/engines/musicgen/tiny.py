@@ -11,8 +11,8 @@ from typing import Final
 from shared.ids import make_id
 from shared.models import find_lack
 from shared.storage import TEMPORARY
+from worker.engines.musicgen.configuration import refuse
 from worker.engines.musicgen.random_model import Size, write_random_model
-from worker.engines.musicgen.weights import refuse
 
 SEED: Final = 0
 TINY: Final = Size(

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from shared.errors import JobFailedError
 from shared.models import WEIGHTS, WEIGHTS_INDEX
-from worker.engines.musicgen.configuration import ModelConfig
+from worker.engines.musicgen.configuration import ModelConfig, refuse
 from worker.engines.musicgen.tensors import TEXT, Shape, list_tensors
 
 PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -35,11 +35,6 @@ _STORED_AS: Final[Mapping[str, np.dtype[np.generic]]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
-
-
-def refuse(detail: str) -> JobFailedError:
-    """Make the error of a model whose files cannot be used."""
-    return JobFailedError("model-invalid", "The model's files cannot be used", detail)
 
 
 def refuse_pickles(where: str, names: Iterable[str]) -> JobFailedError:

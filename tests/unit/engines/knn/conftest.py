@@ -1,4 +1,3 @@
-import mindspore
 import pytest
 
 from shared.datasets import Dataset, Limits, load
@@ -7,11 +6,6 @@ from worker.engines.knn.cells import Cells
 from worker.engines.knn.search import Finder
 
 LIMITS = Limits(rows=10_000, columns=100)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _cpu() -> None:
-    mindspore.set_device("CPU")
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from shared.errors import JobFailedError
+from shared.models import CONFIGURATION
 from tests.references.musicgen_cases import TINY
 from tests.unit.engines.musicgen.shapes import shape_decoder
-from worker.engines.musicgen.configuration import CONFIGURATION, CodecConfig, DecoderConfig, ModelConfig, TextConfig
+from worker.engines.musicgen.configuration import CodecConfig, DecoderConfig, ModelConfig, TextConfig
 from worker.engines.musicgen.random_model import SMALL, Size, describe, write_random_model
 
 Content = dict[str, Any]

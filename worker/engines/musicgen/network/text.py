@@ -6,7 +6,6 @@ Raffel et al. 2020, "Exploring the limits of transfer learning with a unified te
 ``modeling_t5.py`` of transformers.
 """
 
-import math
 from typing import Any
 
 import mindspore
@@ -14,8 +13,9 @@ import numpy as np
 from mindspore import Tensor, mutable, nn, ops
 from numpy.typing import NDArray
 
-from worker.engines.musicgen.configuration import ModelConfig, TextConfig
+from worker.engines.musicgen.configuration import ModelConfig
 from worker.engines.musicgen.decoder import TextStates
+from worker.engines.musicgen.distances import sort_distances
 from worker.engines.musicgen.network.layers import MASKED, Linear, Target, take
 from worker.engines.musicgen.network.shapes import TEXT_TOKENS, round_up
 from worker.engines.musicgen.tensors import PROJECTION, TEXT
@@ -52,7 +52,10 @@ class TextEncoder:
         length = round_up(len(ids), TEXT_TOKENS)
         embedded = np.zeros((length, self._config.hidden), dtype=np.float32)
         embedded[: len(ids)] = self._table[ids]
-        bias = self._distances[find_buckets(length, self._config)].transpose(2, 0, 1)
+        positions = np.arange(length)
+        distances = positions[None, :] - positions[:, None]
+        buckets = sort_distances(distances, self._config.distance_buckets, self._config.distance_most)
+        bias = self._distances[buckets].transpose(2, 0, 1)
         bias[:, :, len(ids) :] += np.float32(MASKED)
         inputs = self._target.send(embedded), self._target.send(np.ascontiguousarray(bias))
         states = self._cell(*inputs, self._blocks, self._last)
@@ -127,23 +130,3 @@ class TextCell(nn.Cell):
         if self.projected:
             x = self.linear(x, last[1]) + last[2]
         return x
-
-
-def find_buckets(tokens: int, config: TextConfig) -> NDArray[np.int64]:
-    """Find which learnt distance stands between each two tokens.
-
-    Near ones have one each, far ones share them in logarithmic steps; half are for what comes after.
-
-    Returns
-    -------
-    Shape (tokens, tokens), from row to column.
-    """
-    positions = np.arange(tokens)
-    distance = positions[None, :] - positions[:, None]
-    half = config.distance_buckets // 2
-    exact = half // 2
-    size = np.abs(distance)
-    far = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(exact)) / math.log(config.distance_most / exact)
-    far_bucket = np.minimum(exact + (far * (half - exact)).astype(np.int64), half - 1)
-    buckets: NDArray[np.int64] = np.where(distance > 0, half, 0) + np.where(size < exact, size, far_bucket)
-    return buckets
