@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import NotFoundError
-from shared.jobs import DeviceClass, Kind, State
+from shared.jobs import AUTO, DeviceClass, Kind, State
 from shared.tables import Artifact, Job, Upload, Worker
 
 BEATS_MISSED_MOST = 3
@@ -108,6 +109,28 @@ def find_queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, 
     queue = select(Job.id, (order - 1).label("before")).where(Job.state == State.QUEUED).subquery()
     statement = select(queue.c.id, queue.c.before).where(queue.c.id.in_(job_ids))
     return {row.id: row.before for row in session.execute(statement)}
+
+
+def select_best(what: Any, kind: Kind, device: DeviceClass) -> Select[Any]:  # noqa: ANN401 - a column or the row
+    """Select from the best queued job of a kind that a device may run: highest priority first, then the oldest."""
+    return (
+        select(what)
+        .where(
+            Job.state == State.QUEUED,
+            Job.kind == kind,
+            Job.wanted_device.in_([AUTO, device]),
+            Job.available_at <= now(),
+            Job.deadline_at > now(),
+        )
+        .order_by(Job.priority.desc(), Job.id)
+        .limit(1)
+    )
+
+
+def find_head(session: Session, kinds: Sequence[Kind], device: DeviceClass) -> Job | None:
+    """Find the job whose turn it is among all kinds that a worker runs; kind by kind, as the index is."""
+    heads = [head for kind in kinds if (head := session.scalars(select_best(Job, kind, device)).one_or_none())]
+    return min(heads, key=lambda job: (-job.priority, job.id), default=None)
 
 
 def find_uploads(session: Session, upload_ids: Sequence[str]) -> dict[str, Upload]:

@@ -16,7 +16,6 @@ from shared import queries
 from shared.database import Database, now
 from shared.errors import ConflictError, IdempotencyError
 from shared.jobs import (
-    AUTO,
     CANCELLED,
     EDGES,
     ENDED,
@@ -89,33 +88,27 @@ def find_earlier(database: Database, idempotency_key: str | None, request_sha256
 
 
 def claim(  # noqa: PLR0913 - who claims what, and for how long
-    database: Database, *, kind: Kind, device: DeviceClass, worker: str, engine: str | None, lease_s: float
+    database: Database,
+    *,
+    kind: Kind,
+    device: DeviceClass,
+    worker: str,
+    engine: str | None,
+    lease_s: float,
+    job_id: str | None = None,
 ) -> Job | None:
-    """Take the best queued job of a kind: highest priority first, then the oldest.
+    """Take the best queued job of a kind: highest priority first, then the oldest; or the one that is named.
 
     Returns
     -------
     The job, running under a lease of ``lease_s``; ``None`` where none waits.
     """
-    best = (
-        select(Job.id)
-        .where(
-            Job.state == State.QUEUED,
-            Job.kind == kind,
-            Job.wanted_device.in_([AUTO, device]),
-            Job.available_at <= now(),
-            Job.deadline_at > now(),
-        )
-        .order_by(Job.priority.desc(), Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
+    best = queries.select_best(Job.id, kind, device).with_for_update(skip_locked=True).scalar_subquery()
     with database.writing() as session:
         claimed = _move(
             session,
             State.RUNNING,
-            Job.id == best,
+            Job.id == (best if job_id is None else job_id),
             attempt=Job.attempt + 1,
             worker=worker,
             engine=engine,

@@ -37,12 +37,18 @@ class LeaseKeeper(Background):
     The thread also ends what cannot end itself: an engine that does not stop
     when told to, and one that makes no progress any more. It kills this process
     then; Celery's parent starts another.
+
+    Parameters
+    ----------
+    worker
+        Whose lease it is.
     """
 
-    def __init__(self, database: Database, lease: Lease, settings: Settings, pulse: Pulse) -> None:
+    def __init__(self, database: Database, lease: Lease, settings: Settings, pulse: Pulse, worker: str) -> None:
         super().__init__("lease")
         self._database = database
         self._pulse = pulse
+        self._worker = worker
         self._lease = lease
         self._settings = settings
         self._progress: Progress | None = None
@@ -78,7 +84,6 @@ class LeaseKeeper(Background):
                 self._watch_progress()
             elif time.monotonic() - self._stopped_at > self._settings.grace_s:
                 self._end_by_force(self._stop)
-        self._pulse.rest()
 
     def _beat(self) -> None:
         progress = self._progress
@@ -110,7 +115,7 @@ class LeaseKeeper(Background):
             try:
                 transitions.lose(self._database, self._lease, self._settings.retry_delay)
             finally:  # without the database the lease runs out by itself
-                _die()
+                self._die()
 
     def _end_by_force(self, stop: Stop) -> None:
         logger.error("job %s did not stop in time; its process is killed", self._lease.job_id)
@@ -119,8 +124,11 @@ class LeaseKeeper(Background):
             if ending is not None:
                 transitions.finish(self._database, self._lease, ending)
         finally:
-            _die()
+            self._die()
 
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    def _die(self) -> None:
+        """Kill this process; the jobs that run in it beside this one are queued again at once."""
+        try:
+            transitions.release(self._database, self._worker)
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
@@ -16,10 +17,16 @@ from shared.storage import place_artifact
 from shared.tables import Job
 from worker import registry
 from worker.checkpoint import StoredCheckpoint
+from worker.crew import Crew
 from worker.devices import Device
 from worker.engines.contract import Assignment, Engine
 from worker.lease import LeaseKeeper
 from worker.watchdog import Pulse
+
+LOOK_EVERY_S: Final = 0.2
+"""How often to look for a job that can join those that run."""
+CREW_MOST: Final = 64
+"""How many jobs run side by side at most, whatever their engine thinks."""
 
 logger = logging.getLogger(__name__)
 
@@ -29,15 +36,18 @@ class Runner:
 
     Parameters
     ----------
+    kinds
+        What it runs.
     name
         The worker's, as registered.
     pulse
         Tells the parent that this process lives.
     """
 
-    def __init__(self, services: Services, device: Device, name: str, pulse: Pulse) -> None:
+    def __init__(self, services: Services, device: Device, kinds: Sequence[Kind], name: str, pulse: Pulse) -> None:
         self._services = services
         self._device = device
+        self._kinds = kinds
         self._name = name
         self._pulse = pulse
         self._engines: dict[Kind, Engine] = {}
@@ -47,18 +57,61 @@ class Runner:
         self._get_engine(kind).prepare()
 
     def run_next(self, kind: Kind) -> None:
-        """Claim the best queued job of a kind and bring it to its end; return at once where none waits."""
-        job = transitions.claim(
+        """Claim the best queued job of a kind and bring it to its end, with those that join it meanwhile.
+
+        Returns at once where none waits.
+        """
+        job = self._claim(kind)
+        if job is None:
+            return
+        crew = Crew(self._bring_to_end)
+        crew.add(job)
+        try:
+            while crew.jobs:
+                newcomer = self._claim_company(kind, crew.jobs) if len(crew.jobs) < CREW_MOST else None
+                if newcomer is None:
+                    crew.wait(LOOK_EVERY_S)
+                else:
+                    crew.add(newcomer)
+        finally:
+            self._pulse.rest()
+
+    def _claim(self, kind: Kind, job_id: str | None = None) -> Job | None:
+        return transitions.claim(
             self._services.database,
             kind=kind,
             device=self._device.device_class,
             worker=self._name,
-            engine=registry.name_engine(kind, self._services.settings),
+            engine=registry.name_engine(kind, self._device.device_class, self._services.settings),
             lease_s=self._services.settings.lease_s,
+            job_id=job_id,
         )
-        if job is None:
-            return
-        logger.info("job %s (%s) starts, attempt %d", job.id, kind, job.attempt)
+
+    def _claim_company(self, kind: Kind, crew: Sequence[Job]) -> Job | None:
+        """Claim the job whose turn it is, if it can run beside those that do.
+
+        Nobody is overtaken: while another job's turn has come, of another kind or
+        model, none joins, and it runs when these have ended. A job that is on its
+        last attempt runs alone, so that one that takes its process with it is, at
+        the latest then, the only one to fail.
+        """
+        engine = self._engines.get(kind)
+        if engine is None or self._pulse.closing or any(map(is_last_attempt, crew)):
+            return None
+        try:
+            with self._services.database.reading() as session:
+                head = queries.find_head(session, self._kinds, self._device.device_class)
+            if head is None or head.kind != kind or is_last_attempt(head, claimed=False):
+                return None
+            if not engine.can_join(head.params, [job.params for job in crew]):
+                return None
+            return self._claim(kind, head.id)
+        except SQLAlchemyError as error:
+            logger.warning("nobody can join, the database does not answer: %s", error)
+            return None
+
+    def _bring_to_end(self, job: Job) -> None:
+        logger.info("job %s (%s) starts, attempt %d", job.id, job.kind, job.attempt)
         lease = Lease(job.id, job.attempt)
         ending = self._run(job, lease)
         counted = ending is not None and self._finish(lease, ending)
@@ -77,7 +130,7 @@ class Runner:
             written = self._services.storage.write(place_artifact(job.id, job.attempt, name), [content])
             files.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
 
-        with LeaseKeeper(self._services.database, lease, self._services.settings, self._pulse) as keeper:
+        with LeaseKeeper(self._services.database, lease, self._services.settings, self._pulse, self._name) as keeper:
             try:
                 engine = self._get_engine(Kind(job.kind))
                 checkpoint = StoredCheckpoint(self._services.storage, lease)
@@ -137,6 +190,12 @@ class Runner:
                 f"The upload {min(missing)} no longer exists; upload the file again and submit a new job.",
             )
         return {upload.id: self._services.storage.locate(upload.path) for upload in uploads.values()}
+
+
+def is_last_attempt(job: Job, *, claimed: bool = True) -> bool:
+    """Tell whether a job that lost earlier attempts has, or will have once it is claimed, no other after this one."""
+    attempt = job.attempt if claimed else job.attempt + 1
+    return attempt > 1 and attempt >= job.max_attempts
 
 
 def _write_error(error: MindjobsError) -> dict[str, str]:

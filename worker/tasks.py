@@ -41,7 +41,7 @@ class Child:
         set_up_logging(self._settings.log_level)
         try:
             devices.select_in_mindspore(self._device)
-            self.runner = Runner(Services.open(self._settings), self._device, self._name, self._pulse)
+            self.runner = Runner(Services.open(self._settings), self._device, self._kinds, self._name, self._pulse)
             for kind in self._kinds:
                 self.runner.prepare(kind)
         except Exception:
@@ -58,6 +58,7 @@ def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str, p
     child = Child(settings, device, kinds, name, pulse)
     # weak=False: nobody else holds these.
     signals.worker_process_init.connect(child.start, weak=False)
+    signals.worker_shutting_down.connect(lambda **_: pulse.close(), weak=False)
     signals.setup_logging.connect(lambda **_: set_up_logging(settings.log_level), weak=False)
 
     @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]  # Celery has no types

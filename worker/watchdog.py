@@ -18,11 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 class Pulse:
-    """Signs of life of a worker's one child, in memory that is shared through the fork."""
+    """What a worker's parent and its one child tell each other, in memory that is shared through the fork."""
 
     def __init__(self) -> None:
         self._beaten_at = multiprocessing.RawValue("d", IDLE)
         self._process_id = multiprocessing.RawValue("q", 0)
+        self._closing = multiprocessing.RawValue("b", 0)
         self._ready = multiprocessing.Event()
 
     def announce(self) -> None:
@@ -39,6 +40,15 @@ class Pulse:
     def rest(self) -> None:
         """Tell, in the child, that no job runs any more."""
         self._beaten_at.value = IDLE
+
+    def close(self) -> None:
+        """Tell, in the parent, that what runs is to end and nothing more to begin."""
+        self._closing.value = 1
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing more is to begin."""
+        return bool(self._closing.value)
 
     def wait_until_ready(self, timeout_s: float) -> bool:
         """Wait, in the parent, until a child has once been ready."""

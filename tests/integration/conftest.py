@@ -59,9 +59,9 @@ class Gate:
         self._file = file
         self.job_id = ""
 
-    def submit(self, *, deaf: bool = False, then: str = "succeed", **others: object) -> str:
+    def submit(self, *, deaf: bool = False, shares: bool = False, then: str = "succeed", **others: object) -> str:
         """Submit the job."""
-        prompt = json.dumps({"gate": str(self._file), "deaf": deaf, "then": then})
+        prompt = json.dumps({"gate": str(self._file), "deaf": deaf, "shares": shares, "then": then})
         body = {"kind": Kind.MUSICGEN, "device": "cpu", "params": {"prompts": [prompt]}} | others
         self.job_id = submission.submit(self._services, body)[0].id
         return self.job_id

@@ -6,6 +6,7 @@ Started as ``python -m tests.integration.gated_worker``, with the worker's own a
 import json
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ class GatedEngine:
 
     def prepare(self) -> None:
         """Nothing to load."""
+
+    def can_join(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
+        """Join jobs that say so."""
+        return all(json.loads(job["prompts"][0]).get("shares") for job in (params, *beside))
 
     def run(self, assignment: Assignment) -> dict[str, Any]:
         """Do what the first prompt says, a JSON object."""

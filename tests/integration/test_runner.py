@@ -27,6 +27,9 @@ class FakeEngine:
     def prepare(self) -> None:
         raise NotImplementedError
 
+    def can_join(self, *_: object) -> bool:
+        return False
+
     def run(self, assignment: Assignment) -> dict[str, Any]:
         self._work(assignment)
         return {}
@@ -43,7 +46,7 @@ def run_job(
 ) -> Callable[[Callable[[Assignment], object]], Job]:
     def run(work: Callable[[Assignment], object]) -> Job:
         monkeypatch.setattr(registry, "make_engine", lambda *_: FakeEngine(work))
-        Runner(services, Device(DeviceClass.CPU, 0), "w1", Pulse()).run_next(Kind.KNN)
+        Runner(services, Device(DeviceClass.CPU, 0), [Kind.KNN], "w1", Pulse()).run_next(Kind.KNN)
         with services.database.reading() as session:
             return queries.get_job(session, job_id)
 

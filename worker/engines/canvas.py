@@ -5,6 +5,7 @@ every figure that it made, for the life of the process.
 """
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,14 +48,17 @@ STYLE: Final[dict[Any, Any]] = {
 }
 
 
+_PEN: Final = threading.Lock()
+
+
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the shared look.
+    """Draw in the shared look, one job at a time: Matplotlib's settings are the process's.
 
     Names in scripts that the layout font lacks are laid out by guess and shown
     by the reader's own fonts; Matplotlib's warning would tell nobody anything.
     """
-    with rc_context(STYLE), warnings.catch_warnings():
+    with _PEN, rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
 

@@ -1,6 +1,6 @@
 """What the worker and an engine promise each other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,12 +87,26 @@ class Assignment:
 
 
 class Engine(Protocol):
-    """Runs the jobs of one kind on the device that this process is pinned to."""
+    """Runs the jobs of one kind on the device that this process is pinned to.
+
+    Jobs that can join others are run at the same time, each in a thread of its own.
+    """
 
     name: str
 
     def prepare(self) -> None:
         """Import and compile what the first job would otherwise wait for."""
+
+    def can_join(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether a job runs well beside others.
+
+        Parameters
+        ----------
+        params
+            The job's.
+        beside
+            Those of the jobs that run, at least one.
+        """
 
     def run(self, assignment: Assignment) -> dict[str, Any]:
         """Run one job and return its result.
