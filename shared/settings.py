@@ -59,12 +59,16 @@ class Settings(BaseSettings):
     dataset_columns_most: PositiveInt = 2_000
     knn_memory_mb: PositiveInt = 512
     """Working memory of one KNN search."""
-    musicgen_engine: Literal["mindspore", "mindnlp"] = "mindspore"
-    """What computes music: the service's own model, or MindNLP's, which is far slower and there to compare with."""
+    musicgen_engine: Literal["auto", "openvino", "mindspore", "mindnlp"] = "auto"
+    """What computes music; ``auto`` is the fastest that is installed for the device: OpenVINO on CPUs, MindSpore
+    elsewhere. MindNLP's model is far slower, and there to compare with."""
     musicgen_memory_mb: PositiveInt = 8_192
     """How much memory the weights of loaded models may take; the least recently used leave."""
     musicgen_cache_mb: PositiveInt = 4_096
-    """How much memory the samples of a job that are generated side by side may take besides."""
+    """How much memory the samples that are generated side by side may take besides."""
+    musicgen_rows_most: PositiveInt | None = None
+    """How many rows are generated side by side, of all jobs together; a sample that is guided has two. Where it is not
+    set, as many as make more tokens per second, which is measured when a model is first loaded."""
     cpu_shares: PositiveInt = 1
     """Into how many ``cpu:N`` devices this machine's cores are divided."""
     web_processes: PositiveInt = 2
@@ -96,6 +100,11 @@ class Settings(BaseSettings):
                 "too long for a socket; choose a shorter path, or set MINDJOBS_REDIS_URL"
             )
         return self
+
+    @property
+    def compiled(self) -> Path:
+        """Folder in which compiled models are kept."""
+        return self.home / "compiled"
 
     @property
     def retry_delay(self) -> RetryDelay:

@@ -85,7 +85,7 @@ def run(device: Device, kinds: list[Kind]) -> int:
         device=device.device_class,
         device_index=device.index,
         kinds=kinds,
-        engines={kind: registry.name_engine(kind, settings) for kind in kinds},
+        engines={kind: registry.name_engine(kind, device.device_class, settings) for kind in kinds},
         beat_interval_s=settings.worker_beat_s,
         wait_until_ready=pulse.wait_until_ready,
     )

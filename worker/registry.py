@@ -1,14 +1,15 @@
 """Which engine runs which kind."""
 
-from shared.jobs import Kind
+from shared.jobs import DeviceClass, Kind
 from shared.settings import Settings
 from worker.devices import Device
 from worker.engines.contract import Engine
+from worker.engines.musicgen.offers import choose_engine
 
 
-def name_engine(kind: Kind, settings: Settings) -> str:
-    """Name the engine of a kind, as jobs and devices show it."""
-    return {Kind.KNN: "mindspore", Kind.MUSICGEN: settings.musicgen_engine}[kind]
+def name_engine(kind: Kind, device: DeviceClass, settings: Settings) -> str:
+    """Name the engine that runs a kind on a class of device, as jobs and devices show it."""
+    return "mindspore" if kind is Kind.KNN else choose_engine(settings.musicgen_engine, device)
 
 
 def make_engine(kind: Kind, device: Device, settings: Settings) -> Engine:

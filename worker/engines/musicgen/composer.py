@@ -82,6 +82,8 @@ class Composer(Protocol):
     engine: str
     config: ModelConfig
     precision: str
+    rows_most: int
+    """How many of the decoder's rows it runs side by side; 0 where jobs cannot share it."""
 
     def close(self) -> None:
         """Give the memory back; the model must not be used any more."""

@@ -5,8 +5,9 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -18,26 +19,20 @@ from shared.settings import Settings
 from worker.engines.contract import Assignment
 from worker.engines.musicgen import delay
 from worker.engines.musicgen.audio_files import encode
+from worker.engines.musicgen.batch import Limits
 from worker.engines.musicgen.clips import ClipForm, read_clip
 from worker.engines.musicgen.composer import Audio, Composer, Order, Piece, Sample, Sampling
 from worker.engines.musicgen.configuration import ModelConfig
 from worker.engines.musicgen.download import fetch
 from worker.engines.musicgen.loudness import level, measure
 from worker.engines.musicgen.memo import Memo, Recorder
+from worker.engines.musicgen.native import NativeComposer
+from worker.engines.musicgen.offers import Engine, choose_engine, list_precisions
 from worker.engines.musicgen.pictures import draw_spectrogram, draw_waveform
 from worker.engines.musicgen.review import review
 from worker.engines.musicgen.shelf import Shelf, Title
 
 logger = logging.getLogger(__name__)
-
-PRECISIONS: Final = {
-    DeviceClass.CPU: (Precision.FLOAT32,),
-    DeviceClass.GPU: (Precision.FLOAT16, Precision.FLOAT32),
-    DeviceClass.ASCEND: (Precision.FLOAT16, Precision.BFLOAT16, Precision.FLOAT32),
-}
-"""What each class of device offers, ``auto`` first; MindSpore's products on CPUs know no fast half precision."""
-
-MINDNLP_PRECISIONS: Final = (Precision.FLOAT32,)
 
 _TARGETS: Final = {DeviceClass.CPU: "CPU", DeviceClass.GPU: "GPU", DeviceClass.ASCEND: "Ascend"}
 
@@ -64,14 +59,23 @@ class MusicgenEngine:
     """
 
     def __init__(self, device_class: DeviceClass, settings: Settings) -> None:
-        self.name: str = settings.musicgen_engine
+        self._engine = choose_engine(settings.musicgen_engine, device_class)
+        self.name: str = self._engine
         self._device_class = device_class
         self._settings = settings
         self._shelf = Shelf(self._load, settings.musicgen_memory_mb * 2**20)
 
     def prepare(self) -> None:
         """Import what the first job would otherwise wait for."""
-        import_composer(self._settings.musicgen_engine)
+        import_loader(self._engine)
+
+    def can_join(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether a job runs well beside others: with the same model, loaded, and while there are rows for it."""
+        jobs = [MusicgenParams.model_validate(job) for job in (params, *beside)]
+        if len({(job.model, job.precision) for job in jobs}) > 1:
+            return False
+        composer = self._shelf.find(jobs[0].model, self._choose_precision(jobs[0].precision))
+        return composer is not None and sum(map(count_rows, jobs)) <= composer.rows_most
 
     def run(self, assignment: Assignment) -> dict[str, Any]:
         """Run one job.
@@ -87,7 +91,7 @@ class MusicgenEngine:
         precision = self._choose_precision(params.precision)
         memo = self._read_memo(assignment, params)
         folder = fetch(self._settings, params.model, assignment.report)
-        title = Title(params.model, folder, precision)
+        title = Title(params.model, folder, str(precision))
         if not self._shelf.holds(title):
             assignment.report(stage="loading", done=0, total=1, unit="models")
         composer = self._shelf.take(title)
@@ -122,7 +126,7 @@ class MusicgenEngine:
         return memo
 
     def _choose_precision(self, wanted: Precision) -> Precision:
-        offered = PRECISIONS[self._device_class] if self.name == "mindspore" else MINDNLP_PRECISIONS
+        offered = list_precisions(self._engine, self._device_class)
         if wanted is Precision.AUTO:
             return offered[0]
         if wanted not in offered:
@@ -135,8 +139,9 @@ class MusicgenEngine:
         return wanted
 
     def _load(self, title: Title) -> Composer:
-        make = import_composer(self._settings.musicgen_engine)
-        return make(title, _TARGETS[self._device_class], self._settings.musicgen_cache_mb * 2**20)
+        settings = self._settings
+        limits = Limits(settings.musicgen_rows_most, settings.musicgen_cache_mb * 2**20)
+        return import_loader(self._engine)(title, _TARGETS[self._device_class], limits, settings.compiled)
 
     def _write(self, work: _Work, index: int, piece: Piece) -> dict[str, Any]:
         """Write one sample's files; return its part of the result."""
@@ -168,21 +173,35 @@ class MusicgenEngine:
         }
 
 
-def import_composer(engine: str) -> Callable[[Title, str, int], Composer]:
-    """Import the composer that a setting names, and return what loads a model into it.
+def import_loader(engine: Engine) -> Callable[[Title, str, Limits, Path], Composer]:
+    """Import an engine, and return what loads a model into it.
 
     MindNLP takes ten seconds to import and changes its process for good, so nobody
-    pays for it who did not ask.
+    pays for it who did not ask; nor for the others.
     """
-    if engine == "mindnlp":
+    if engine is Engine.MINDNLP:
         from worker.engines.musicgen.through_mindnlp import MindnlpComposer  # noqa: PLC0415
 
-        return lambda title, _target, _cache_bytes: MindnlpComposer(title.folder)
-    from worker.engines.musicgen.native import NativeComposer  # noqa: PLC0415 - loads MindSpore
+        return lambda title, *_: MindnlpComposer(title.folder)
+    if engine is Engine.OPENVINO:
+        from worker.engines.musicgen.paged import model as paged  # noqa: PLC0415 - loads OpenVINO
+
+        return lambda title, _, limits, kept: NativeComposer(
+            title.folder,
+            engine,
+            title.precision,
+            lambda config: paged.load(title.folder, config, title.precision, limits.cache_bytes_most, kept),
+            limits,
+        )
+    from worker.engines.musicgen.network import model as network  # noqa: PLC0415 - loads MindSpore
     from worker.engines.musicgen.network.layers import Target  # noqa: PLC0415 - the same
 
-    return lambda title, target, cache_bytes: NativeComposer(
-        title.folder, Target(target, str(title.precision)), cache_bytes
+    return lambda title, target, limits, _: NativeComposer(
+        title.folder,
+        engine,
+        title.precision,
+        lambda config: network.load(title.folder, config, Target(target, title.precision)),
+        limits,
     )
 
 
@@ -237,6 +256,12 @@ def count_new_tokens(params: MusicgenParams, prompt_frames: int, config: ModelCo
         return params.max_new_tokens
     frames = max(1, round((params.duration_s or DURATION_S) * config.codec.frame_rate))
     return delay.count_new_tokens(frames, prompt_frames, config.decoder)
+
+
+def count_rows(params: MusicgenParams) -> int:
+    """Count the decoder's rows that a job takes; a sample that is guided has two."""
+    samples = max(len(params.prompts), len(params.audio_prompts), 1) * params.num_samples
+    return samples * (2 if params.prompts and params.guidance_scale > 1 else 1)
 
 
 def make_sampling(params: MusicgenParams) -> Sampling:

@@ -1,9 +1,10 @@
-"""MindSpore's own MusicGen: text, codec and decoder behind the decode loop."""
+"""The service's own MusicGen: text, codec and decoder, whatever computes them, around the decode loop."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,78 +13,96 @@ from tokenizers import Tokenizer
 from shared.errors import JobFailedError
 from shared.models import TOKENIZER
 from worker.engines.contract import Report
-from worker.engines.musicgen import delay, loop
+from worker.engines.musicgen import delay
+from worker.engines.musicgen.batch import Batch, Limits
 from worker.engines.musicgen.composer import Audio, Codes, Keep, Order, Piece, Tokens
 from worker.engines.musicgen.configuration import DecoderConfig, ModelConfig, refuse
-from worker.engines.musicgen.decoder import TextStates
-from worker.engines.musicgen.loop import Track
-from worker.engines.musicgen.network.codec import Codec
-from worker.engines.musicgen.network.layers import Target
-from worker.engines.musicgen.network.rows import Compiled, NetworkDecoder
-from worker.engines.musicgen.network.shapes import CAPACITIES, ROWS, round_up
-from worker.engines.musicgen.network.text import TextEncoder
-from worker.engines.musicgen.network.weights import DecoderWeights
-from worker.engines.musicgen.weights import Weights
+from worker.engines.musicgen.decoder import Decoder, TextStates
+from worker.engines.musicgen.track import Track
+
+
+class TextEncoder(Protocol):
+    """Encodes prompts; several threads may use it."""
+
+    def encode(self, ids: NDArray[np.int32]) -> TextStates:
+        """Encode one prompt's tokens, shape (tokens,), the end token included."""
+
+
+class Codec(Protocol):
+    """Turns the audio of one channel into codes and back; several threads may use it.
+
+    ``tell`` is called several times per second of work, and may raise.
+    """
+
+    def encode(self, audio: NDArray[np.float32], tell: Callable[[], None]) -> Codes:
+        """Encode, shape (samples,) to (codebooks, frames)."""
+
+    def decode(self, codes: Codes, tell: Callable[[], None]) -> NDArray[np.float32]:
+        """Decode, shape (codebooks, frames) to (samples,)."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What computes, loaded."""
+
+    text: TextEncoder
+    codec: Codec
+    decoder: Decoder
+    rows_most: int
+    """How many rows side by side pay."""
+    close: Callable[[], None]
+    """Gives the memory back."""
 
 
 class NativeComposer:
-    """A model loaded into MindSpore; see `worker.engines.musicgen.composer.Composer`.
+    """A loaded model; see `worker.engines.musicgen.composer.Composer`.
 
     Parameters
     ----------
     folder
         The model's, in the Hugging Face layout.
-    target
-        Where it computes, and in which numbers.
-    cache_bytes_most
-        How much memory the rows of one batch may take; a job with more is generated in several.
+    engine, precision
+        What computes, and in which numbers.
+    load
+        Loads what computes.
+    limits
+        How much to decode side by side.
     """
 
-    engine = "mindspore"
-
-    def __init__(self, folder: Path, target: Target, cache_bytes_most: int) -> None:
+    def __init__(
+        self, folder: Path, engine: str, precision: str, load: Callable[[ModelConfig], Parts], limits: Limits
+    ) -> None:
+        self.engine = engine
         self.config = ModelConfig.read(folder)
-        self.precision = target.precision
-        self._cache_bytes_most = cache_bytes_most
-        weights = Weights.open(folder, self.config)
+        self.precision = precision
         self._tokenizer = open_tokenizer(folder)
-        self._text = TextEncoder(self.config, weights, target)
-        self._compiled = Compiled(DecoderWeights(self.config.decoder, weights, target))
-        self._codec = Codec(self.config.codec, weights, target)
+        self._parts = load(self.config)
+        self.rows_most = self._parts.rows_most if limits.rows_most is None else limits.rows_most
+        self._batch = Batch(self._parts.decoder, replace(limits, rows_most=self.rows_most))
 
     def close(self) -> None:
-        """Give the decoder's memory back; see the protocol."""
-        self._compiled.weights.release()
+        """Give the memory back; see the protocol."""
+        self._parts.close()
 
     def compose(self, order: Order, report: Report, keep: Keep, resumed: Sequence[Tokens] | None) -> list[Piece]:
         """Make the music; see the protocol."""
         clips = pad_clips(order)
         tracks = self._lay_tracks(order, clips, report, resumed)
-        groups = list(self._form_groups(tracks))
-        total = sum(max(track.length - track.first for track in group) for group in groups)
+        steps = tracks[0].length - tracks[0].first
 
         def tell() -> None:
-            done = sum(max(track.known - track.first for track in group) for group in groups)
-            report(stage="generating", done=done, total=total, unit="steps")
+            done = sum(track.known - track.first for track in tracks) // len(tracks)
+            report(stage="generating", done=done, total=steps, unit="steps")
+
+        def announce() -> None:
+            report(stage="compiling", done=0, total=1, unit="graphs")
+
+        def keep_known() -> None:
             keep([track.tokens[:, : track.known] for track in tracks])
 
-        def announce(*, compiling: bool) -> None:
-            if compiling:
-                report(stage="compiling", done=0, total=1, unit="graphs")
-            else:
-                tell()
-
-        for group in groups:
-            texts = [len(track.text.states) for track in group if track.text is not None]
-            decoder = NetworkDecoder(
-                self._compiled,
-                rows=loop.count_rows(group),
-                length=max(track.length for track in group),
-                text_tokens=max(texts, default=1),
-                announce=announce,
-            )
-            loop.generate(decoder, group, tell)
-        tell()
+        keep_known()
+        self._batch.generate(tracks, tell, announce, keep_known)
+        keep_known()
         return [self._finish(tracks, index, clips, report) for index in range(len(tracks))]
 
     def _lay_tracks(
@@ -105,38 +124,23 @@ class NativeComposer:
         return tracks
 
     def _encode_text(self, prompt: str | None) -> TextStates | None:
-        return None if prompt is None else self._text.encode(self._tokenize(prompt))
+        return None if prompt is None else self._parts.text.encode(self._tokenize(prompt))
 
     def _tokenize(self, prompt: str) -> NDArray[np.int32]:
         return np.array(self._tokenizer.encode(prompt).ids, dtype=np.int32)
 
     def _encode_clip(self, audio: Audio, tell: Callable[[], None]) -> Codes:
         """Encode each channel; a stereo model's codebooks alternate, left and right."""
-        return np.stack([self._codec.encode(channel, tell) for channel in audio], axis=1).reshape(
+        return np.stack([self._parts.codec.encode(channel, tell) for channel in audio], axis=1).reshape(
             self.config.decoder.codebooks, -1
         )
-
-    def _form_groups(self, tracks: Sequence[Track]) -> Iterator[list[Track]]:
-        """Divide the tracks into batches that fit the memory."""
-        config = self.config.decoder
-        itemsize = 4 if self.precision == "float32" else 2
-        capacity = round_up(max(track.length for track in tracks), CAPACITIES)
-        row_bytes = 2 * config.layers * capacity * config.hidden * itemsize
-        rows_most = max(2, min(ROWS[-1], self._cache_bytes_most // row_bytes))
-        group: list[Track] = []
-        for track in tracks:
-            if group and loop.count_rows([*group, track]) > rows_most:
-                yield group
-                group = []
-            group.append(track)
-        yield group
 
     def _finish(self, tracks: Sequence[Track], index: int, clips: "PaddedClips | None", report: Report) -> Piece:
         tell = partial(report, stage="decoding", done=index, total=len(tracks), unit="samples")
         tell()
         codes = delay.take_out(tracks[index].tokens, self.config.decoder)
         channels = self.config.decoder.channels
-        audio = np.stack([self._codec.decode(codes[channel::channels], tell) for channel in range(channels)])
+        audio = np.stack([self._parts.codec.decode(codes[channel::channels], tell) for channel in range(channels)])
         padding = 0 if clips is None else clips.padding[index]
         return Piece(codes[:, padding // self.config.codec.hop :], audio[:, padding:])
 

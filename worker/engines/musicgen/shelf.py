@@ -58,6 +58,12 @@ class Shelf:
         """Tell whether a model is loaded."""
         return title in self._composers
 
+    def find(self, name: str, precision: str) -> Composer | None:
+        """Return a model if it is loaded, from whatever folder."""
+        wanted = (name, precision)
+        composers = [*self._composers.items()]  # another thread may be loading one
+        return next((held for title, held in composers if (title.name, title.precision) == wanted), None)
+
     def _make_room(self, wanted_bytes: int) -> None:
         left = False
         while self._composers and wanted_bytes + self._bytes_held > self._bytes_most:

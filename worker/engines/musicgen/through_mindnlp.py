@@ -19,8 +19,8 @@ from worker.engines.contract import Report
 from worker.engines.musicgen.composer import Keep, Order, Piece, Sample, Tokens
 from worker.engines.musicgen.configuration import DecoderConfig, ModelConfig, refuse
 from worker.engines.musicgen.delay import lay_out, take_out
-from worker.engines.musicgen.loop import Track
 from worker.engines.musicgen.repaired_mindnlp import import_mindnlp, repair_model
+from worker.engines.musicgen.track import Track
 from worker.engines.musicgen.weights import Weights
 
 _UNUSED: Final = ("cluster_size", "embed_avg", "inited")
@@ -45,6 +45,7 @@ class MindnlpComposer:
 
     engine = "mindnlp"
     precision = "float32"
+    rows_most = 0
 
     def __init__(self, folder: Path) -> None:
         self.config = ModelConfig.read(folder)

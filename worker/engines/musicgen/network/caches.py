@@ -26,13 +26,17 @@ class Cache:
         self._target = target
         self._shape = shape
         self._blocks = list(blocks)
-        tensors = [Tensor.from_numpy(block) if isinstance(block, np.ndarray) else block for block in self._blocks]
-        self.tensors = mutable(tuple(tensors))
+        self._show()
 
     @classmethod
     def make(cls, target: Target, layers: int, shape: tuple[int, int, int, int]) -> Self:
         """Make an empty cache."""
         return cls(target, shape, [_make_block(target, shape) for _ in range(layers)])
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self._shape[0]
 
     @property
     def capacity(self) -> int:
@@ -64,18 +68,43 @@ class Cache:
         indices = Tensor.from_numpy(np.stack(places, axis=-1).astype(np.int32))
         ops.ScatterNdUpdate()(block, indices, values[:n].reshape(n, heads, head))
 
-    def grow(self, capacity: int) -> "Cache":
-        """Return a cache of larger capacity that holds the same; of this one, nothing is left."""
-        rows, heads, held, head = self._shape
+    def copy_row(self, source: int, target: int) -> None:
+        """Copy all that one row holds over another."""
+        for index, block in enumerate(self._blocks):
+            if isinstance(block, np.ndarray):
+                block[target] = block[source]
+            else:
+                values = take(block).copy()
+                values[target] = values[source]
+                self._blocks[index] = _hold_block(self._target, values)
+        self._show()
+
+    def resize(self, rows: int, capacity: int) -> "Cache":
+        """Return a cache with so many rows and positions that holds the same, as far as it has room.
+
+        Of this one, nothing is left, unless it is of that size itself.
+        """
+        held_rows, heads, held, head = self._shape
         shape = (rows, heads, capacity, head)
+        if shape == self._shape:
+            return self
         self.tensors = None
         blocks = []
         while self._blocks:  # block by block, so that never both caches are in memory
             old = self._blocks.pop(0)
+            if isinstance(old, np.ndarray) and capacity == held and rows < held_rows:
+                blocks.append(old[:rows])  # the same memory: it is given back when the last row goes
+                continue
             values = np.zeros(shape, dtype=np.float32)
-            values[:, :, :held] = old if isinstance(old, np.ndarray) else take(old)
+            kept = old if isinstance(old, np.ndarray) else take(old)
+            values[:held_rows, :, :held] = kept[:rows, :, :capacity]
             blocks.append(_hold_block(self._target, values))
         return Cache(self._target, shape, blocks)
+
+    def _show(self) -> None:
+        """Show the cells the blocks."""
+        tensors = [Tensor.from_numpy(block) if isinstance(block, np.ndarray) else block for block in self._blocks]
+        self.tensors = mutable(tuple(tensors))
 
 
 def _make_block(target: Target, shape: tuple[int, int, int, int]) -> Block:

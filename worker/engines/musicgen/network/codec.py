@@ -22,6 +22,7 @@ from worker.engines.musicgen.configuration import CodecConfig
 from worker.engines.musicgen.network.layers import Target, take
 from worker.engines.musicgen.network.recurrence import Recurrence
 from worker.engines.musicgen.network.seanet_cells import Local, Route, Stack, hold_weights, measure_reach, trace
+from worker.engines.musicgen.network.turn import take_turns
 from worker.engines.musicgen.seanet import Layer, Lstm, list_decoder_layers, list_encoder_layers
 from worker.engines.musicgen.tensors import CODEC
 from worker.engines.musicgen.weights import Weights
@@ -207,6 +208,7 @@ class _Convolutions:
     def _trace(self, length: int, size: int) -> Route:
         return trace(self._layers, length, size * self._inputs)
 
+    @take_turns
     def _compute(self, x: Rows, size: int) -> Rows:
         filled = np.zeros((size * self._inputs, x.shape[1]), dtype=np.float32)
         filled[: len(x)] = x

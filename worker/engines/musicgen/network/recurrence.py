@@ -8,6 +8,7 @@ from mindspore import Tensor, ops
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.network.layers import Target, take
+from worker.engines.musicgen.network.turn import take_turns
 from worker.engines.musicgen.seanet import Lstm
 from worker.engines.musicgen.weights import Weights
 
@@ -72,6 +73,7 @@ class Recurrence:
         y += x
         return y
 
+    @take_turns
     def _step(
         self, x: Tensor, state: tuple[Tensor, Tensor], weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:

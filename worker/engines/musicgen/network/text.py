@@ -18,6 +18,7 @@ from worker.engines.musicgen.decoder import TextStates
 from worker.engines.musicgen.distances import sort_distances
 from worker.engines.musicgen.network.layers import MASKED, Linear, Target, take
 from worker.engines.musicgen.network.shapes import TEXT_TOKENS, round_up
+from worker.engines.musicgen.network.turn import take_turns
 from worker.engines.musicgen.tensors import PROJECTION, TEXT
 from worker.engines.musicgen.weights import Weights
 
@@ -41,6 +42,7 @@ class TextEncoder:
             last += [f"{PROJECTION}.weight", f"{PROJECTION}.bias"]
         self._last = mutable(tuple(self._target.hold(weights.read(name)) for name in last))
 
+    @take_turns
     def encode(self, ids: NDArray[np.int32]) -> TextStates:
         """Encode one prompt.
 

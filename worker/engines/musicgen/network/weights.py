@@ -5,7 +5,6 @@ References
 Copet et al. 2023, "Simple and controllable music generation"; ``modeling_musicgen.py`` of transformers.
 """
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from worker.engines.musicgen.configuration import DecoderConfig
 from worker.engines.musicgen.network.layers import Target, fold_gelu
 from worker.engines.musicgen.network.pages import Pages
+from worker.engines.musicgen.places import make_places
 from worker.engines.musicgen.tensors import DECODER, HEADS
 from worker.engines.musicgen.weights import Weights
 
@@ -98,16 +98,3 @@ class DecoderWeights:
         yield read("final_layer_norm.bias")
         yield fold_gelu(read("fc1.weight"))
         yield fold_gelu(read("fc2.weight"))
-
-
-def make_places(positions: int, hidden: int) -> NDArray[np.float32]:
-    """Make the sinusoidal embeddings of positions, cosines first.
-
-    Returns
-    -------
-    Shape (positions, hidden).
-    """
-    half = hidden // 2
-    pace = np.exp(np.arange(half, dtype=np.float32) * np.float32(-math.log(10_000) / (half - 1)))
-    angles = np.arange(positions, dtype=np.float32)[:, None] * pace
-    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)

@@ -1,0 +1,1 @@
+"""The decoder on OpenVINO, its caches in blocks."""

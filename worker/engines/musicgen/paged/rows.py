@@ -1,0 +1,184 @@
+"""Rows of the decoder side by side: the backend of the decode loop on OpenVINO.
+
+Each row's keys and values lie in blocks of their own, so rows of any length run
+together, each reads what it has and no more, and none is moved when others come
+or go.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from worker.engines.musicgen.composer import Tokens
+from worker.engines.musicgen.decoder import Announce, TextStates, ignore_compiling
+from worker.engines.musicgen.paged import graph
+from worker.engines.musicgen.paged.compiled import Compiled
+
+BLOCK: Final = 32
+"""How many positions a block has: OpenVINO's choice on CPUs."""
+CHUNK: Final = 256
+"""Known positions that are read at once."""
+MASKED: Final = -1e9
+TEXT_STEP: Final = 16
+"""Texts are filled up to a multiple of this, so that their sums are rounded the same beside longer ones."""
+ROWS_LEAST: Final = 2
+"""Of a single row OpenVINO computes the products, and so their rounding, in another way than of more."""
+SPARE: Final = -1
+"""The row that keeps a single one company."""
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class _Row:
+    blocks: list[int]
+    text: list[Floats]
+    """Keys and values of each layer, shape (1, heads, tokens, head)."""
+    text_tokens: int
+
+
+class PagedDecoder:
+    """Rows in OpenVINO; see `worker.engines.musicgen.decoder.Decoder`.
+
+    Parameters
+    ----------
+    bytes_most
+        How much memory the caches may take; it is taken from the system as it is written.
+    """
+
+    chunk = CHUNK
+
+    def __init__(self, compiled: Compiled, bytes_most: int) -> None:
+        self._config = compiled.config
+        self.announce: Announce = ignore_compiling
+        self._step = compiled.step.create_infer_request()
+        self._texts = compiled.texts.create_infer_request()
+        self._kind = compiled.step.input(graph.name_caches(0)[0]).get_element_type()
+        self._blocks = max(bytes_most // self._block_bytes, self._count_blocks(self._config.positions) * 2)
+        self._free: list[int] = []
+        self._rows: dict[int, _Row] = {}
+        self._caches: list[NDArray[Any]] = []
+        self._numbers = itertools.count()
+        self._company: tuple[int, ...] = ()
+
+    def count_bytes(self, length: int) -> int:
+        """Count what a row takes; see the protocol."""
+        return self._count_blocks(length) * self._block_bytes
+
+    def admit(self, text: TextStates | None, length: int) -> int:
+        """Start a row; see the protocol."""
+        if not self._rows:
+            self._open()
+        number = next(self._numbers)
+        self._seat(number, text, length)
+        return number
+
+    def drop(self, row: int) -> None:
+        """End a row; see the protocol."""
+        self._free.extend(self._rows.pop(row).blocks)
+        self._company = ()
+        if self._rows.keys() == {SPARE}:
+            self.close()
+
+    def feed(self, row: int, tokens: Tokens, position: int) -> None:
+        """Let a row read what is known; see the protocol."""
+        # As if each position were a row of its own: as many steps at once, rounded as these are.
+        positions = np.arange(position, position + tokens.shape[1])
+        self._gather_texts([row])
+        self._infer([row] * len(positions), tokens.T, positions, np.zeros(1))
+
+    def step(self, rows: Sequence[int], tokens: Ints, positions: Ints) -> Floats:
+        """Let rows read one position each; see the protocol."""
+        count = len(rows)
+        if count < ROWS_LEAST:
+            rows = [*rows, SPARE]
+            tokens, positions = np.repeat(tokens, 2, axis=0), np.array([positions[0], 0])
+        self._gather_texts(rows)
+        self._infer(rows, tokens, positions, np.arange(count))
+        logits: Floats = self._step.get_output_tensor(0).data
+        return logits.reshape(count, self._config.codebooks, self._config.vocabulary)
+
+    def close(self) -> None:
+        """Give the caches' memory back."""
+        self._rows.clear()
+        self._hold_caches(blocks=1)
+
+    def _infer(self, rows: Sequence[int], tokens: NDArray[Any], positions: NDArray[Any], asked: NDArray[Any]) -> None:
+        counts = [self._count_blocks(int(position) + 1) for position in positions]
+        blocks = [self._rows[row].blocks[:count] for row, count in zip(rows, counts, strict=True)]
+        inputs = {
+            graph.TOKENS: tokens,
+            graph.POSITIONS: positions,
+            graph.ASKED: asked,
+            graph.PAST: positions,
+            graph.BEGINS: np.arange(len(rows) + 1),
+            graph.BLOCKS: np.concatenate(blocks),
+            graph.BLOCKS_BEGINS: np.cumsum([0, *counts]),
+            graph.LONGEST: np.array(positions.max() + 1),
+        }
+        for name, values in inputs.items():
+            self._step.set_tensor(name, ov.Tensor(np.array(values, dtype=np.int32, order="C")))
+        self._step.infer()
+
+    def _gather_texts(self, rows: Sequence[int]) -> None:
+        """Lay the texts of these rows side by side, unless they already do."""
+        if tuple(rows) == self._company:
+            return
+        seated = [self._rows[row] for row in rows]
+        longest = -(-max(row.text_tokens for row in seated) // TEXT_STEP) * TEXT_STEP
+        mask = np.zeros((len(rows), 1, 1, longest), dtype=np.float32)
+        for index, row in enumerate(seated):
+            mask[index, ..., row.text_tokens :] = MASKED
+        self._step.set_tensor(graph.TEXT_MASK, ov.Tensor(mask))
+        for layer in range(self._config.layers):
+            for part, name in enumerate(graph.name_text(layer)):
+                texts = [row.text[2 * layer + part] for row in seated]
+                stacked = np.zeros((len(rows), *texts[0].shape[1:2], longest, texts[0].shape[3]), dtype=np.float32)
+                for index, text in enumerate(texts):
+                    stacked[index, :, : text.shape[2]] = text[0]
+                self._step.set_tensor(name, ov.Tensor(stacked))
+        self._company = tuple(rows)
+
+    def _make_text(self, text: TextStates | None) -> list[Floats]:
+        config = self._config
+        if text is None:
+            # Keys and values of nothing are 0, and so is what attention makes of them.
+            nothing = np.zeros((1, config.heads, 1, config.hidden // config.heads), dtype=np.float32)
+            return [nothing] * (2 * config.layers)
+        self._texts.set_tensor(graph.STATES, ov.Tensor(np.ascontiguousarray(text.states)))
+        self._texts.infer()
+        return [self._texts.get_output_tensor(index).data.copy() for index in range(2 * config.layers)]
+
+    def _open(self) -> None:
+        """Take the caches' memory, which the system gives when it is written."""
+        self._free = list(range(self._blocks))
+        self._hold_caches(self._blocks)
+        self._seat(SPARE, None, 1)
+
+    def _seat(self, number: int, text: TextStates | None, length: int) -> None:
+        blocks = [self._free.pop() for _ in range(self._count_blocks(length))]
+        self._rows[number] = _Row(blocks, self._make_text(text), 1 if text is None else len(text.states))
+
+    def _hold_caches(self, blocks: int) -> None:
+        shape = (blocks, self._config.heads, BLOCK, self._config.hidden // self._config.heads)
+        numbers = np.float32 if self._kind == ov.Type.f32 else np.uint16  # NumPy knows no bfloat16
+        arrays = []
+        for layer in range(self._config.layers):
+            for name in graph.name_caches(layer):
+                arrays.append(np.zeros(shape, dtype=numbers))
+                self._step.set_tensor(name, ov.Tensor(arrays[-1], ov.Shape(shape), self._kind))
+        self._caches = arrays  # OpenVINO does not hold what it is lent
+
+    @property
+    def _block_bytes(self) -> int:
+        return int(2 * self._config.layers * BLOCK * self._config.hidden * self._kind.size)
+
+    @staticmethod
+    def _count_blocks(length: int) -> int:
+        return -(-length // BLOCK)

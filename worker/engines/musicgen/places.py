@@ -1,0 +1,19 @@
+"""Where a token stands: the sinusoidal embeddings of positions."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def make_places(positions: int, hidden: int) -> NDArray[np.float32]:
+    """Make the embeddings of positions, cosines first.
+
+    Returns
+    -------
+    Shape (positions, hidden).
+    """
+    half = hidden // 2
+    pace = np.exp(np.arange(half, dtype=np.float32) * np.float32(-math.log(10_000) / (half - 1)))
+    angles = np.arange(positions, dtype=np.float32)[:, None] * pace
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
