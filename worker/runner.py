@@ -19,7 +19,7 @@ from worker import registry
 from worker.checkpoint import StoredCheckpoint
 from worker.crew import Crew
 from worker.devices import Device
-from worker.engines.contract import Assignment, Engine
+from worker.engines.contract import Assignment, Engine, SharingEngine
 from worker.lease import LeaseKeeper
 from worker.watchdog import Pulse
 
@@ -96,7 +96,7 @@ class Runner:
         the latest then, the only one to fail.
         """
         engine = self._engines.get(kind)
-        if engine is None or self._pulse.closing or any(map(is_last_attempt, crew)):
+        if not isinstance(engine, SharingEngine) or self._pulse.closing or any(map(is_last_attempt, crew)):
             return None
         try:
             with self._services.database.reading() as session:

@@ -27,9 +27,6 @@ class FakeEngine:
     def prepare(self) -> None:
         raise NotImplementedError
 
-    def can_join(self, *_: object) -> bool:
-        return False
-
     def run(self, assignment: Assignment) -> dict[str, Any]:
         self._work(assignment)
         return {}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Report(Protocol):
@@ -87,26 +87,12 @@ class Assignment:
 
 
 class Engine(Protocol):
-    """Runs the jobs of one kind on the device that this process is pinned to.
-
-    Jobs that can join others are run at the same time, each in a thread of its own.
-    """
+    """Runs the jobs of one kind on the device that this process is pinned to."""
 
     name: str
 
     def prepare(self) -> None:
         """Import and compile what the first job would otherwise wait for."""
-
-    def can_join(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
-        """Tell whether a job runs well beside others.
-
-        Parameters
-        ----------
-        params
-            The job's.
-        beside
-            Those of the jobs that run, at least one.
-        """
 
     def run(self, assignment: Assignment) -> dict[str, Any]:
         """Run one job and return its result.
@@ -117,4 +103,20 @@ class Engine(Protocol):
             The job cannot succeed; its sentence is shown to the user.
         JobStoppedError
             Passed on from ``report``.
+        """
+
+
+@runtime_checkable
+class SharingEngine(Engine, Protocol):
+    """An engine that runs several jobs at the same time, each in a thread of its own."""
+
+    def can_join(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether a job runs well beside others.
+
+        Parameters
+        ----------
+        params
+            The job's.
+        beside
+            Those of the jobs that run, at least one.
         """

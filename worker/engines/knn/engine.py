@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared import datasets
@@ -45,10 +44,6 @@ class KnnEngine:
     def prepare(self) -> None:
         """Run the default job for nobody: it compiles its tiles and loads its fonts."""
         self.run(Assignment(params={}, uploads={}, report=_ignore_progress, save=_ignore_artifact))
-
-    def can_join(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:  # noqa: ARG002 - never
-        """Tell that no job does: one search takes all cores."""
-        return False
 
     def run(self, assignment: Assignment) -> dict[str, Any]:
         """Run one job; nothing is saved before all of it is done.
