@@ -1,5 +1,8 @@
 """A disk without room, for whoever runs the tests."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from shared.storage import TEMPORARY, Storage
@@ -14,3 +17,16 @@ def fill_disk(storage: Storage, folder: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("shared.storage.make_id", lambda: "full")
     storage.locate(folder).mkdir(parents=True, exist_ok=True)
     storage.locate(f"{folder}/{TEMPORARY}full").symlink_to("/dev/full")
+
+
+def note_syncs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Note each file and folder that is synced from now on."""
+    synced: list[Path] = []
+    fsync = os.fsync
+
+    def sync(handle: int) -> None:
+        fsync(handle)
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink())
+
+    monkeypatch.setattr(os, "fsync", sync)
+    return synced

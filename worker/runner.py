@@ -127,7 +127,7 @@ class Runner:
         def save(name: str, media_type: str, content: bytes) -> None:
             if any(file.name == name for file in files):
                 raise ValueError(f"the engine saved {name!r} twice")
-            written = self._services.storage.write(place_artifact(job.id, job.attempt, name), [content])
+            written = self._services.storage.place(place_artifact(job.id, job.attempt, name), [content])
             files.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
 
         with LeaseKeeper(self._services.database, lease, self._services.settings, self._pulse, self._name) as keeper:
@@ -136,6 +136,7 @@ class Runner:
                 checkpoint = StoredCheckpoint(self._services.storage, lease)
                 assignment = Assignment(job.params, self._locate_uploads(job), keeper.report, save, checkpoint)
                 result = engine.run(assignment)
+                self._services.storage.settle(file.path for file in files)
                 return Ending(State.SUCCEEDED, result=result, files=tuple(files), progress=keeper.progress)
             except JobStoppedError:
                 return keeper.ending

@@ -1,4 +1,4 @@
-"""What becomes of a job whose engine meets a disk without room."""
+"""What becomes of a job's files: sure before the job ends, and an error where the disk has no room."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from shared import queries, submission
+from shared import queries, submission, transitions
 from shared.jobs import DeviceClass, Kind, State
 from shared.services import Services
 from shared.tables import Job
-from tests.disks import fill_disk
+from tests.disks import fill_disk, note_syncs
 from worker import registry
 from worker.devices import Device
 from worker.engines.contract import Assignment
@@ -85,3 +85,21 @@ def test_a_checkpoint_for_which_there_is_no_room_fails_nothing(
     fill_disk(services.storage, f"checkpoints/{job_id}", monkeypatch)
     assert run_job(lambda assignment: assignment.checkpoint.store(b"x")).state == State.SUCCEEDED
     assert services.storage.list_names(f"checkpoints/{job_id}") == []
+
+
+def test_files_outlast_a_crash_before_the_job_is_said_to_have_them(
+    services: Services, run_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = note_syncs(monkeypatch)
+    known: list[Path] = []
+    finish = transitions.finish
+
+    def note(*arguments: Any) -> bool:
+        known[:] = synced
+        return finish(*arguments)
+
+    monkeypatch.setattr(transitions, "finish", note)
+    ended = run_job(lambda assignment: assignment.save("a.txt", "text/plain", b"a"))
+    assert ended.state == State.SUCCEEDED
+    file = services.storage.locate(f"jobs/{ended.id}/1/a.txt")
+    assert {file, file.parent, file.parent.parent} <= set(known)

@@ -6,7 +6,7 @@ import pytest
 
 from shared.errors import SettingsError, TooLargeError
 from shared.storage import Storage
-from tests.disks import fill_disk
+from tests.disks import fill_disk, note_syncs
 
 
 @pytest.fixture
@@ -23,6 +23,24 @@ def test_a_file_is_written_whole_with_its_hash(storage: Storage) -> None:
     assert storage.locate(written.path).read_bytes() == b"abc"
     assert (written.bytes, written.sha256) == (3, hashlib.sha256(b"abc").hexdigest())
     assert list_files(storage) == ["jobs/a/1/x.txt"]
+
+
+def test_a_written_file_outlasts_a_crash(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = note_syncs(monkeypatch)
+    file = storage.locate(storage.write("jobs/a/1/x.txt", [b"ab"]).path)
+    assert synced[-2].name.startswith(".")  # under the name that it has until it is whole
+    assert synced[-1] == file.parent
+    assert {storage.root, storage.root / "jobs", storage.root / "jobs" / "a"} <= set(synced)
+
+
+def test_placed_files_outlast_a_crash_once_they_are_settled(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = note_syncs(monkeypatch)
+    written = [storage.place(f"jobs/a/1/{name}.txt", [b"ab", b"c"]) for name in "xy"]
+    assert synced == []
+    assert (written[0].bytes, written[0].sha256) == (3, hashlib.sha256(b"abc").hexdigest())
+    storage.settle(file.path for file in written)
+    files = [storage.locate(file.path) for file in written]
+    assert synced == [*files, *[folder for folder in files[0].parents if folder.is_relative_to(storage.root)]]
 
 
 def test_a_write_that_breaks_off_leaves_nothing(storage: Storage) -> None:
