@@ -1,44 +1,65 @@
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
 from tests.references.musicgen_cases import Model, hash_weights
 from tests.unit.engines.musicgen.studio import STEREO, Studio
+from worker.engines.musicgen.batch import Limits
+from worker.engines.musicgen.engine import import_loader
 from worker.engines.musicgen.native import NativeComposer
-from worker.engines.musicgen.network.layers import Target
+from worker.engines.musicgen.offers import Engine
 from worker.engines.musicgen.random_model import write_random_model
+from worker.engines.musicgen.shelf import Title
 from worker.engines.musicgen.tiny import TINY
 
+LIMITS = Limits(rows_most=16, cache_bytes_most=2**28)
+
+Write = Callable[[Model], Path]
 Compose = Callable[[Model], NativeComposer]
+ComposeOn = Callable[[Engine, Model], NativeComposer]
 
 
 @pytest.fixture(scope="session")
-def load_native(tmp_path_factory: pytest.TempPathFactory) -> Compose:
-    """Load a reference's model into MindSpore; once for all tests, with what was compiled for it."""
+def write_model(tmp_path_factory: pytest.TempPathFactory) -> Write:
+    """Write a reference's model; once for all tests."""
 
     @cache
-    def load(model: Model) -> NativeComposer:
+    def write(model: Model) -> Path:
         folder: Path = tmp_path_factory.mktemp("model")
         model.write(folder)
-        return NativeComposer(folder, Target(), cache_bytes_most=2**30)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def load_on(write_model: Write, tmp_path_factory: pytest.TempPathFactory) -> ComposeOn:
+    """Load a reference's model into an engine; once for all tests, with what was compiled for it."""
+    kept: Path = tmp_path_factory.mktemp("compiled")
+
+    @cache
+    def load(engine: Engine, model: Model) -> NativeComposer:
+        title = Title(f"someone/{model.seed}", write_model(model), "float32")
+        composer = import_loader(engine)(title, "CPU", LIMITS, kept)
+        assert isinstance(composer, NativeComposer)
+        return composer
 
     return load
 
 
+@pytest.fixture(scope="session", params=[Engine.MINDSPORE, Engine.OPENVINO], ids=str)
+def load_native(request: pytest.FixtureRequest, load_on: ComposeOn) -> Compose:
+    """Load a reference's model into each of the service's own engines."""
+    return partial(load_on, request.param)
+
+
 @pytest.fixture(scope="session")
-def hash_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Model], str]:
+def hash_model(write_model: Write) -> Callable[[Model], str]:
     """Hash the weights that a reference's model has on this machine."""
-
-    @cache
-    def calculate(model: Model) -> str:
-        folder: Path = tmp_path_factory.mktemp("hashed")
-        model.write(folder)
-        return hash_weights(folder)
-
-    return calculate
+    return cache(lambda model: hash_weights(write_model(model)))
 
 
 @pytest.fixture(scope="session")

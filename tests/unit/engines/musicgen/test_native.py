@@ -1,6 +1,7 @@
-"""MindSpore's own MusicGen against transformers on PyTorch, case by case."""
+"""The service's own MusicGen, on each of its engines, against transformers on PyTorch, case by case."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ from numpy.typing import NDArray
 
 from shared.errors import JobFailedError, JobStoppedError
 from tests.references.musicgen_cases import CASES, MONO, Case, Model
-from tests.unit.engines.musicgen.conftest import Compose
+from tests.unit.engines.musicgen.conftest import Compose, ComposeOn
+from worker.engines.musicgen.batch import Batch, Limits
 from worker.engines.musicgen.composer import Order, Sample, Sampling, Tokens
-from worker.engines.musicgen.decoder import IDLE, TextStates
+from worker.engines.musicgen.decoder import Decoder, TextStates
 from worker.engines.musicgen.native import NativeComposer
-from worker.engines.musicgen.network.rows import NetworkDecoder
+from worker.engines.musicgen.offers import Engine
 
 TOLERANCE = 1e-4
 NAMED = {case.name: case for case in CASES}
@@ -28,10 +30,6 @@ def ignore_tokens(tokens: Sequence[Tokens]) -> None:
     """For runs that nobody resumes."""
 
 
-def ignore_compiling(*, compiling: bool) -> None:
-    """For decoders that nobody waits for."""
-
-
 def differ(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
     assert ours.shape == theirs.shape
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
@@ -42,8 +40,16 @@ def encode_texts(composer: NativeComposer, case: Case, reference: dict[str, Any]
     texts: list[TextStates | None] = [None] * len(reference["logits"])
     if case.prompts[0] is not None:
         for row, (ids, mask) in enumerate(zip(reference["input_ids"], reference["attention_mask"], strict=True)):
-            texts[row] = composer._text.encode(ids[mask == 1])
+            texts[row] = composer._parts.text.encode(ids[mask == 1])
     return texts
+
+
+@contextmanager
+def seat(decoder: Decoder, texts: Sequence[TextStates | None], length: int) -> Iterator[list[int]]:
+    rows = [decoder.admit(text, length) for text in texts]
+    yield rows
+    for row in rows:
+        decoder.drop(row)
 
 
 @pytest.mark.parametrize("model", {case.model: None for case in CASES}, ids=lambda model: f"seed-{model.seed}")
@@ -55,8 +61,8 @@ def test_the_models_are_those_that_the_references_were_made_with(
 
 
 @each_case
-def test_text_is_tokenized_and_encoded_alike(case: Case, load_native: Compose) -> None:
-    composer, reference = load_native(case.model), case.read()
+def test_text_is_tokenized_and_encoded_alike(case: Case, load_on: ComposeOn) -> None:
+    composer, reference = load_on(Engine.MINDSPORE, case.model), case.read()
     if case.prompts[0] is None:
         assert not reference["projected"].any()
         return
@@ -64,7 +70,7 @@ def test_text_is_tokenized_and_encoded_alike(case: Case, load_native: Compose) -
         wanted = ids[reference["attention_mask"][row] == 1]
         assert prompt is not None
         np.testing.assert_array_equal(composer._tokenize(prompt), wanted)
-        states = composer._text.encode(wanted).states
+        states = composer._parts.text.encode(wanted).states
         assert differ(states, reference["projected"][row][: len(wanted)]) < TOLERANCE
 
 
@@ -72,27 +78,21 @@ def test_text_is_tokenized_and_encoded_alike(case: Case, load_native: Compose) -
 @pytest.mark.parametrize("chunked", [False, True], ids=["stepwise", "chunked"])
 def test_logits_agree_whether_read_step_by_step_or_in_chunks(case: Case, chunked: bool, load_native: Compose) -> None:
     composer, reference = load_native(case.model), case.read()
+    decoder = composer._parts.decoder
     texts = encode_texts(composer, case, reference)
     tokens = reference["tokens"].astype(np.int32)[np.arange(len(texts)) % len(case.prompts)]
     last = int(max(reference["positions"]))
-    longest = max(1 if text is None else len(text.states) for text in texts)
-    decoder = NetworkDecoder(composer._compiled, len(texts), tokens.shape[2], longest, ignore_compiling)
-    for row, text in enumerate(texts):
-        decoder.admit(row, text)
     begin = last if chunked else 0
-    for row in range(len(texts)):
-        for start in range(0, begin, decoder.chunk):
-            decoder.feed(row, tokens[row, :, start : min(start + decoder.chunk, begin)], start)
-    read = np.zeros((decoder.rows, tokens.shape[1]), dtype=np.int32)
-    positions = np.full(decoder.rows, IDLE, dtype=np.int32)
     compared = 0
-    for position in range(begin, last + 1):
-        read[: len(texts)] = tokens[:, :, position]
-        positions[: len(texts)] = position
-        logits = decoder.step(read, positions)
-        for index in np.flatnonzero(reference["positions"] == position):
-            assert differ(logits[: len(texts)], reference["logits"][:, :, index]) < TOLERANCE
-            compared += 1
+    with seat(decoder, texts, tokens.shape[2]) as rows:
+        for row, known in zip(rows, tokens, strict=True):
+            for start in range(0, begin, decoder.chunk):
+                decoder.feed(row, known[:, start : min(start + decoder.chunk, begin)], start)
+        for position in range(begin, last + 1):
+            logits = decoder.step(rows, tokens[:, :, position], np.full(len(rows), position, dtype=np.int32))
+            for index in np.flatnonzero(reference["positions"] == position):
+                assert differ(logits, reference["logits"][:, :, index]) < TOLERANCE
+                compared += 1
     assert compared == (1 if chunked else len(reference["positions"]))
 
 
@@ -148,21 +148,32 @@ def test_a_sample_is_the_same_alone_and_in_a_batch_of_four(row: int, load_native
     assert len({piece.codes.tobytes() for piece in together}) == 4
 
 
-def test_more_samples_than_fit_the_memory_are_made_in_several_batches(load_native: Compose) -> None:
+def test_more_samples_than_fit_the_memory_are_made_one_after_the_other(
+    load_native: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     composer = load_native(MONO)
+    decoder = composer._parts.decoder
     sampling = Sampling(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=0, top_p=1.0)
     order = Order([Sample("rock", None, seed) for seed in range(3)], 20, sampling)
     whole = composer.compose(order, ignore_report, ignore_tokens, None)
-    cramped = NativeComposer.__new__(NativeComposer)
-    cramped.__dict__.update(composer.__dict__, _cache_bytes_most=1)
+    step, counts = decoder.step, set[int]()
+
+    def watch(rows: Sequence[int], *read: Any) -> NDArray[np.float32]:
+        counts.add(len(rows))
+        return step(rows, *read)
+
+    monkeypatch.setattr(decoder, "step", watch)
+    monkeypatch.setattr(decoder, "announce", decoder.announce)
+    monkeypatch.setattr(composer, "_batch", Batch(decoder, Limits(rows_most=16, cache_bytes_most=1)))
     seen: list[tuple[int, int]] = []
 
     def follow(*, stage: str, done: int, total: int, unit: str) -> None:
         if stage == "generating" and unit:
             seen.append((done, total))
 
-    pieces = cramped.compose(order, follow, ignore_tokens, None)
-    assert seen[-1] == (60, 60)
+    pieces = composer.compose(order, follow, ignore_tokens, None)
+    assert counts == {2}
+    assert seen[-1] == (20, 20)
     assert seen == sorted(seen)
     for ours, theirs in zip(pieces, whole, strict=True):
         np.testing.assert_array_equal(ours.codes, theirs.codes)
