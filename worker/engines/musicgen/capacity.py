@@ -11,24 +11,27 @@ import numpy as np
 from worker.engines.musicgen.configuration import DecoderConfig
 from worker.engines.musicgen.decoder import Decoder
 
-GAIN_LEAST: Final = 1.1
-"""Twice the rows must give so many times the tokens, or each waits for the others in vain."""
-ROWS_MOST: Final = 128
+ENOUGH: Final = 0.9
+"""Of the most tokens per second; more rows for the rest would make each wait longer for next to nothing."""
+HOPELESS: Final = 0.7
+"""Of the most so far; with still more rows it is not going to rise again."""
+ROWS_MOST: Final = 64
 STEPS: Final = 4
 
 logger = logging.getLogger(__name__)
 
 
 def measure_rows(decoder: Decoder, config: DecoderConfig) -> int:
-    """Double the rows of a decoder that runs nothing else, for as long as they make more tokens together."""
-    rows, pace = 1, 1 / _time_step(decoder, config, 1)
-    while rows < ROWS_MOST:
-        wider = 2 * rows / _time_step(decoder, config, 2 * rows)
-        if wider < GAIN_LEAST * pace:
-            break
-        rows, pace = 2 * rows, wider
-    logger.info("%d rows side by side make the most tokens, %.0f times %d per second", rows, pace, config.codebooks)
-    return rows
+    """Find how few rows make about as many tokens together as any number does, on a decoder that runs nothing else."""
+    paces: dict[int, float] = {}
+    rows = 1
+    while rows <= ROWS_MOST and (not paces or paces[rows // 2] > HOPELESS * max(paces.values())):
+        paces[rows] = rows / _time_step(decoder, config, rows)
+        rows *= 2
+    best = max(paces.values())
+    chosen = min(rows for rows, pace in paces.items() if pace >= ENOUGH * best)
+    logger.info("%d rows side by side: %.0f positions per second, of at most %.0f", chosen, paces[chosen], best)
+    return chosen
 
 
 def recall_rows(path: Path, decoder: Decoder, config: DecoderConfig) -> int:
