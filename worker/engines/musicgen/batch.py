@@ -144,7 +144,8 @@ class Batch:
                 return False
             entering = [self._waiting.popleft() for _ in range(self._count_entering())]
         for party, track in entering:
-            self._admit(party, track)
+            if not party.done.done():  # a sample before it could not enter, and took its job with it
+                self._admit(party, track)
         return True
 
     def _count_entering(self) -> int:
