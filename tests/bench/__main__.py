@@ -1,34 +1,36 @@
-"""Run the measurements and print them, with the machine they ran on."""
+"""Run the measurements, print them, and write them into the report."""
 
 import argparse
 import importlib
-import os
-import platform
 import sys
+import time
+from pathlib import Path
 
-import psutil
+from tests.bench.document import replace_section
+from tests.bench.machine import REPORT, ROOT, describe_machine, describe_origin
+from tests.bench.section import Section
 
 PARTS = ("knn", "jobs", "musicgen")
 
 
-def describe_machine() -> str:
-    """Describe where the figures come from."""
-    cores = len(os.sched_getaffinity(0))
-    memory_gib = psutil.virtual_memory().total / 2**30
-    python = platform.python_version()
-    return f"{platform.machine()}, {cores} cores, {memory_gib:.0f} GiB, {platform.system()}, Python {python}"
-
-
 def main() -> None:
-    """Run the parts asked for, or all."""
+    """Run the part asked for, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("part", nargs="?", choices=PARTS)
-    chosen = parser.parse_args().part
-    sys.stdout.write(f"# mindjobs, measured\n\n{describe_machine()}\n")
-    for part in (chosen,) if chosen else PARTS:
-        module = importlib.import_module(f"tests.bench.{part}")
-        sys.stdout.write(f"\n## {part}\n\n{module.run()}\n")
+    parser.add_argument("--report", type=Path, default=ROOT / REPORT, help="the file to write, beside printing")
+    arguments = parser.parse_args()
+    for part in (arguments.part,) if arguments.part else PARTS:
+        origin = describe_origin()
+        started_s = time.monotonic()
+        section: Section = importlib.import_module(f"tests.bench.{part}").run()
+        took = f"measured within {(time.monotonic() - started_s) / 60:.1f} min"
+        about = ", ".join(fact for fact in (describe_machine(), section.about, origin, took) if fact)
+        text = f"{about}.\n\n{section.write()}"
+        sys.stdout.write(f"## {part}\n\n{text}\n\n")
         sys.stdout.flush()
+        before = arguments.report.read_text(encoding="utf-8") if arguments.report.exists() else ""
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
+        arguments.report.write_text(replace_section(before, part, text, PARTS), encoding="utf-8")
 
 
 if __name__ == "__main__":

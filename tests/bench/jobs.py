@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ from celery import Celery
 from redis import Redis
 from sqlalchemy import func, select
 
-from shared import queries, submission
+from shared import submission
 from shared.broker import make_celery
 from shared.database import Database
 from shared.jobs import ENDED, Kind, State
@@ -22,14 +23,16 @@ from shared.migrate import migrate
 from shared.services import Services
 from shared.settings import Settings
 from shared.tables import Job
+from tests.bench.section import Ratio, Section, count_repeats, write_table
 from tests.processes import ServiceProcess
 from tests.servers import PostgresServer, RedisServer
 from tests.waiting import wait_until
 from web import create_app
 
-JOBS = 1_000
+JOBS = 250
 IDLE_JOBS = 100
-DRAIN_DEADLINE_S = 900.0
+REPEATS = 5
+DRAIN_DEADLINE_S = 300.0
 NOOP_QUEUE = "bench.noop"
 STARTS = "bench.starts"
 
@@ -51,94 +54,164 @@ def make_noop_app(settings: Settings) -> Celery:
     return app
 
 
-def run() -> str:
-    """Measure, and return a Markdown table."""
+@dataclass
+class Figures:
+    """What was measured of one way through."""
+
+    title: str
+    drained_per_s: list[float] = field(default_factory=list)
+    idle_s: list[float] = field(default_factory=list)
+    queued_s: list[float] = field(default_factory=list)
+    peak_bytes: int = 0
+
+    @property
+    def median_per_s(self) -> float:
+        """The median of the drains."""
+        return statistics.median(self.drained_per_s)
+
+
+class BareCelery:
+    """Tasks that do nothing."""
+
+    def __init__(self, settings: Settings, folder: Path, stack: ExitStack) -> None:
+        self.figures = Figures("bare Celery, tasks that do nothing")
+        self._app = make_noop_app(settings)
+        stack.callback(self._app.close)
+        self._client = stack.enter_context(Redis.from_url(settings.redis))
+        self._worker = stack.enter_context(_run_worker(settings, folder / "bare.log", "tests.bench.jobs"))
+        self._tell(1)  # waits for the worker's start, too
+
+    def measure_idle(self) -> None:
+        """Send tasks one after another to an idle worker."""
+        self._client.delete(STARTS)
+        self._tell(IDLE_JOBS)
+        self.figures.idle_s = [float(value) for value in self._client.lrange(STARTS, 0, -1)]
+
+    def drain(self) -> None:
+        """Queue tasks, and let them all pass."""
+        _suspend(self._worker, suspended=True)
+        for _ in range(JOBS):
+            self._app.send_task("noop", queue=NOOP_QUEUE)
+        began_s = time.perf_counter()
+        _suspend(self._worker, suspended=False)
+        wait_until(self._passed, "no-ops", DRAIN_DEADLINE_S)
+        self.figures.drained_per_s.append(JOBS / (time.perf_counter() - began_s))
+        self.figures.peak_bytes = _find_peak_bytes(self._worker)
+
+    def _passed(self) -> bool:
+        return not self._client.llen(NOOP_QUEUE) and not self._client.hlen("unacked")
+
+    def _tell(self, count: int) -> None:
+        for number in range(count):
+            self._app.send_task("tell", [time.time()], queue=NOOP_QUEUE)
+            wait_until(lambda told=number + 1: self._client.llen(STARTS) >= told, "a task", DRAIN_DEADLINE_S)  # type: ignore[misc]
+
+
+class WineJobs:
+    """The service's own jobs, in a database of some kind."""
+
+    def __init__(self, name: str, settings: Settings, folder: Path, stack: ExitStack) -> None:
+        self.figures = Figures(f"mindjobs, Wine jobs, {name}")
+        self._services = Services.open(settings)
+        stack.callback(self._services.close)
+        migrate(self._services.database)
+        log = folder / f"{name}.log"
+        self._worker = stack.enter_context(_run_worker(settings, log, "worker", "--device", "cpu:0", "--kinds", "knn"))
+        _wait_for_end(self._services.database, self._submit(1))
+
+    def measure_idle(self) -> None:
+        """Submit jobs one after another to an idle worker."""
+        database = self._services.database
+        for _ in range(IDLE_JOBS):
+            ids = self._submit(1)
+            _wait_for_end(database, ids)
+            self.figures.idle_s += _read_waits_s(database, ids)
+
+    def drain(self) -> None:
+        """Queue jobs, and let them all pass."""
+        _suspend(self._worker, suspended=True)
+        queued = self._submit(JOBS)
+        began_s = time.perf_counter()
+        _suspend(self._worker, suspended=False)
+        _wait_for_end(self._services.database, queued)
+        self.figures.drained_per_s.append(JOBS / (time.perf_counter() - began_s))
+        self.figures.queued_s += _read_waits_s(self._services.database, queued)
+        self.figures.peak_bytes = _find_peak_bytes(self._worker)
+
+    def _submit(self, count: int) -> list[str]:
+        body = {"kind": Kind.KNN, "device": "cpu"}
+        return [submission.submit(self._services, body)[0].id for _ in range(count)]
+
+
+def run() -> Section:
+    """Measure."""
+    repeats = count_repeats(REPEATS)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-bench-")))
-        redis = RedisServer(folder / "redis")
-        redis.start()
-        stack.callback(redis.close)
         postgres = PostgresServer(folder / "postgres", durable=True)
         stack.callback(postgres.close)
-        addresses = {
-            "SQLite": f"sqlite:///{folder / 'bench.sqlite'}",
-            "PostgreSQL": postgres.make_database()[1],
-        }
-        rows = [_measure_celery(_make_settings(folder, redis, addresses["SQLite"]), folder)]
-        for name, address in addresses.items():
-            settings = _make_settings(folder, redis, address)
-            rows.append(_measure_wine(name, settings, folder))
-        answers = _measure_without_redis(_make_settings(folder, redis, addresses["SQLite"]), redis)
-    bare = float(rows[0][1])
-    head = ["", "jobs/s", "of bare Celery", "idle p50 ms", "idle p99 ms", "queued p50 s", "queued p99 s", "peak MiB"]
-    lines = [head, ["---"] * len(head)] + [[row[0], row[1], f"{float(row[1]) / bare:.2f}", *row[2:]] for row in rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        sqlite = f"sqlite:///{folder / 'bench.sqlite'}"
+        # A Redis each: bells of one database would ring for nobody in the other.
+        servers = [_start_redis(folder / f"redis-{number}", stack) for number in range(3)]
+        addresses = (sqlite, sqlite, postgres.make_database()[1])
+        of_bare, *of_wine = [
+            Settings(home=folder, redis_url=server.url, database_url=address, log_level="WARNING")
+            for server, address in zip(servers, addresses, strict=True)
+        ]
+        with ExitStack() as workers:
+            contenders: list[BareCelery | WineJobs] = [BareCelery(of_bare, folder, workers)]
+            for name, settings in zip(("SQLite", "PostgreSQL"), of_wine, strict=True):
+                contenders.append(WineJobs(name, settings, folder, workers))
+            for contender in contenders:
+                contender.measure_idle()
+            for _ in range(repeats):
+                for contender in contenders:
+                    contender.drain()
+        answers = _measure_without_redis(of_wine[0], servers[1])
+    bare, *wine = (contender.figures for contender in contenders)
+    ratios = [
+        Ratio(f"jobs/s drained: {figures.title} / bare Celery", figures.median_per_s / bare.median_per_s)
+        for figures in wine
+    ]
+    return Section(ratios, f"{_write_figures([bare, *wine], repeats)}\n\n{answers}")
+
+
+def _write_figures(measured: Sequence[Figures], repeats: int) -> str:
+    head = ["", "jobs/s", "its repeats", "idle p50 ms", "idle p99 ms", "queued p50 s", "queued p99 s", "peak MiB"]
+    rows = [
+        [
+            figures.title,
+            f"{figures.median_per_s:.1f}",
+            f"{min(figures.drained_per_s):.1f} to {max(figures.drained_per_s):.1f}",
+            *(f"{1_000 * value:.1f}" for value in _find_percentiles(figures.idle_s)),
+            *([f"{value:.2f}" for value in _find_percentiles(figures.queued_s)] if figures.queued_s else ["-", "-"]),
+            f"{figures.peak_bytes / 2**20:.0f}",
+        ]
+        for figures in measured
+    ]
     return (
-        f"{JOBS} jobs queued at once and drained by one worker (jobs/s; queued: from submission to start), and "
-        f"{IDLE_JOBS} submitted one after another to an idle worker (idle: from submission to start). A Wine job "
-        "reads, splits, searches, scores, draws and stores its files. SQLite syncs at its checkpoints, PostgreSQL at "
-        "every commit. Peak: the worker's child.\n\n" + table + "\n\n" + answers
+        f"{JOBS} jobs queued at once and drained by one worker (jobs/s, median of {repeats} repeats in turn, the "
+        f"slowest and the fastest; queued: from submission to start, of all repeats), and {IDLE_JOBS} submitted one "
+        "after another to an idle worker (idle: from submission to start). A Wine job reads, splits, searches, scores, "
+        "draws and stores its files. SQLite syncs at its checkpoints, PostgreSQL at every commit. Peak: the worker's "
+        "child.\n\n" + write_table(head, rows)
     )
 
 
-def _make_settings(folder: Path, redis: RedisServer, address: str) -> Settings:
-    return Settings(home=folder, redis_url=redis.url, database_url=address, log_level="WARNING")
+def _start_redis(folder: Path, stack: ExitStack) -> RedisServer:
+    redis = RedisServer(folder)
+    redis.start()
+    stack.callback(redis.close)
+    return redis
 
 
 @contextmanager
-def _run_worker(settings: Settings, folder: Path, module: str, *arguments: str) -> Iterator[ServiceProcess]:
-    worker = ServiceProcess(module, *arguments, settings=settings, log=folder / "worker.log")
+def _run_worker(settings: Settings, log: Path, module: str, *arguments: str) -> Iterator[ServiceProcess]:
+    worker = ServiceProcess(module, *arguments, settings=settings, log=log)
     try:
         yield worker
     finally:
         worker.close()
-
-
-def _measure_celery(settings: Settings, folder: Path) -> list[str]:
-    app = make_noop_app(settings)
-    with Redis.from_url(settings.redis) as client, _run_worker(settings, folder, "tests.bench.jobs") as worker:
-
-        def wait_for_starts(count: int) -> None:
-            wait_until(lambda: client.llen(STARTS) >= count, "a task to start", DRAIN_DEADLINE_S)
-
-        app.send_task("tell", [time.time()], queue=NOOP_QUEUE)
-        wait_for_starts(1)
-        client.delete(STARTS)
-        for number in range(IDLE_JOBS):
-            app.send_task("tell", [time.time()], queue=NOOP_QUEUE)
-            wait_for_starts(number + 1)
-        idle_s = [float(value) for value in client.lrange(STARTS, 0, -1)]
-        client.delete(STARTS)
-        _suspend(worker, suspended=True)
-        for _ in range(JOBS):
-            app.send_task("noop", queue=NOOP_QUEUE)
-        began = time.perf_counter()
-        _suspend(worker, suspended=False)
-        wait_until(lambda: not client.llen(NOOP_QUEUE) and not client.hlen("unacked"), "no-ops", DRAIN_DEADLINE_S)
-        took_s = time.perf_counter() - began
-        peak = _find_peak_mib(worker)
-    app.close()
-    return ["bare Celery, tasks that do nothing", f"{JOBS / took_s:.1f}", *_write_ms(idle_s), "-", "-", peak]
-
-
-def _measure_wine(name: str, settings: Settings, folder: Path) -> list[str]:
-    services = Services.open(settings)
-    migrate(services.database)
-    body = {"kind": Kind.KNN, "device": "cpu"}
-    with _run_worker(settings, folder, "worker", "--device", "cpu:0", "--kinds", "knn") as worker:
-        _wait_for_end(services.database, [submission.submit(services, body)[0].id])
-        idle = [submission.submit(services, body)[0].id for _ in _each_when_done(services.database)]
-        _suspend(worker, suspended=True)
-        queued = [submission.submit(services, body)[0].id for _ in range(JOBS)]
-        began = time.perf_counter()
-        _suspend(worker, suspended=False)
-        _wait_for_end(services.database, queued)
-        took_s = time.perf_counter() - began
-        peak = _find_peak_mib(worker)
-    cells = [*_write_ms(_read_waits_s(services.database, idle))]
-    cells += [f"{value:.2f}" for value in _find_percentiles(_read_waits_s(services.database, queued))]
-    services.close()
-    return [f"mindjobs, Wine jobs, {name}", f"{JOBS / took_s:.1f}", *cells, peak]
 
 
 def _measure_without_redis(settings: Settings, redis: RedisServer) -> str:
@@ -159,15 +232,6 @@ def _measure_without_redis(settings: Settings, redis: RedisServer) -> str:
     gone = time_answer()
     app.extensions["mindjobs"].close()
     return f"A submission is answered {usual}; with a Redis that hangs {hanging}; with none {gone}."
-
-
-def _each_when_done(database: Database) -> Iterator[int]:
-    """Count up, each number when nothing is queued or running any more."""
-    for number in range(IDLE_JOBS):
-        yield number
-        with database.reading() as session:
-            newest = queries.list_jobs(session, queries.JobFilter(), limit=1)
-        _wait_for_end(database, [newest[0].id])
 
 
 def _wait_for_end(database: Database, job_ids: Sequence[str]) -> None:
@@ -201,14 +265,10 @@ def _find_percentiles(values: Sequence[float]) -> tuple[float, float]:
     return cuts[49], cuts[98]
 
 
-def _write_ms(seconds: Sequence[float]) -> list[str]:
-    return [f"{1_000 * value:.1f}" for value in _find_percentiles(seconds)]
-
-
-def _find_peak_mib(worker: ServiceProcess) -> str:
+def _find_peak_bytes(worker: ServiceProcess) -> int:
     (child,) = worker.list_children()
-    status = Path(f"/proc/{child.pid}/status").read_text()
-    return f"{int(status.split('VmHWM:')[1].split()[0]) / 1024:.0f}"
+    status = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii")
+    return int(status.split("VmHWM:")[1].split()[0]) << 10
 
 
 if __name__ == "__main__":

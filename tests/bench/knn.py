@@ -7,7 +7,6 @@ process's highest resident size during the searches above its size before the
 first, when libraries and data were loaded.
 """
 
-import importlib.util
 import multiprocessing
 import statistics
 import time
@@ -22,6 +21,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from tests.bench.section import Ratio, Section, count_repeats, write_table
+from tests.bench.serving import read_peak_bytes
+
 QUERIES: Final = 1_000
 ROWS: Final = 100_000
 COLUMNS: Final = 64
@@ -30,6 +32,8 @@ REPEATS: Final = 7
 LOOP_SHARE: Final = 10
 """The naive loop gets one query in so many, and its time is scaled up."""
 BUDGET_BYTES: Final = 512 << 20
+AIM: Final = 1.0
+"""No slower than the peers."""
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -53,17 +57,22 @@ class Contender:
         return statistics.median(self.times_s) * self.scale
 
 
-def run() -> str:
-    """Measure, and return a Markdown table."""
-    contenders = [
-        Contender("mindjobs, exact", prepare_ours),
-        Contender("scikit-learn, brute force, float64", prepare_scikit_learn),
-        Contender(f"one query at a time, MindSpore (1/{LOOP_SHARE} of them, scaled up)", prepare_loop, LOOP_SHARE),
-    ]
-    if importlib.util.find_spec("faiss"):
-        contenders.insert(2, Contender("faiss, flat, float32", prepare_faiss))
-    _measure(contenders)
-    return _print_table(contenders)
+def run() -> Section:
+    """Measure."""
+    ours = Contender("mindjobs, exact", prepare_ours)
+    scikit_learn = Contender("scikit-learn, brute force, float64", prepare_scikit_learn)
+    faiss = Contender("faiss, flat, float32", prepare_faiss)
+    loop = Contender(f"one query at a time, MindSpore (1/{LOOP_SHARE} of them, scaled up)", prepare_loop, LOOP_SHARE)
+    aims: dict[str, tuple[Contender, float | None]] = {
+        "scikit-learn's time / ours": (scikit_learn, AIM),
+        "faiss's time / ours": (faiss, AIM),
+        "one query at a time / ours": (loop, None),
+    }
+    repeats = count_repeats(REPEATS)
+    contenders = [ours, *(contender for contender, _ in aims.values())]
+    _measure(contenders, repeats)
+    ratios = [Ratio(name, contender.median_s / ours.median_s, aim) for name, (contender, aim) in aims.items()]
+    return Section(ratios, _write_figures(contenders, repeats))
 
 
 def prepare_ours(training: Floats, queries: Floats) -> Search:
@@ -133,10 +142,10 @@ def find_by_brute_force(training: Floats, queries: Floats) -> Rows:
     return found
 
 
-def _measure(contenders: list[Contender]) -> None:
+def _measure(contenders: list[Contender], repeats: int) -> None:
     """Let the contenders search in turn; the first round, which compiles and loads, is not timed."""
     with _start_all(contenders) as connections:
-        for repeat in range(REPEATS + 1):
+        for repeat in range(repeats + 1):
             for contender, connection in zip(contenders, connections, strict=True):
                 connection.send("search")
                 duration_s = connection.recv()
@@ -180,15 +189,7 @@ def _serve(connection: Connection, prepare: Callable[[Floats, Floats], Search]) 
         started_s = time.perf_counter()
         found = search()
         connection.send(time.perf_counter() - started_s)
-    connection.send((_read_peak_bytes() - base_bytes, found))
-
-
-def _read_peak_bytes() -> int:
-    """Read the highest resident size from the kernel."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) << 10
-    raise RuntimeError("the kernel does not tell the highest resident size")
+    connection.send((read_peak_bytes() - base_bytes, found))
 
 
 def _make_tables() -> tuple[Floats, Floats]:
@@ -196,22 +197,21 @@ def _make_tables() -> tuple[Floats, Floats]:
     return rng.standard_normal((ROWS, COLUMNS)), rng.standard_normal((QUERIES, COLUMNS))
 
 
-def _print_table(contenders: list[Contender]) -> str:
-    ours = contenders[0].median_s
-    lines = [
-        f"{QUERIES:,} queries x {ROWS:,} rows x {COLUMNS} columns, k = {K}; medians of {REPEATS} searches in turn.",
-        "",
-        "| | time, ratio to ours | median s | fastest s | peak memory MiB | queries unlike float64 brute force |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+def _write_figures(contenders: list[Contender], repeats: int) -> str:
+    rows = [
+        [
+            contender.title,
+            f"{contender.median_s:.3f}",
+            f"{min(contender.times_s) * contender.scale:.3f}",
+            f"{max(contender.times_s) * contender.scale:.3f}",
+            f"{contender.peak_bytes / 2**20:.0f}",
+            f"{contender.wrong} of {QUERIES // contender.scale}",
+        ]
+        for contender in contenders
     ]
-    for contender in contenders:
-        fastest_s = min(contender.times_s) * contender.scale
-        lines.append(
-            f"| {contender.title} | {contender.median_s / ours:.2f} | {contender.median_s:.3f} | {fastest_s:.3f} "
-            f"| {contender.peak_bytes / 2**20:.0f} | {contender.wrong} of {QUERIES // contender.scale} |"
-        )
-    lines.append(
-        "\nPeak memory: highest resident size of the contender's own process during its searches, above its size "
-        "before the first (libraries and tables loaded)."
+    head = ["", "median s", "fastest s", "slowest s", "peak memory MiB", "queries unlike float64 brute force"]
+    return (
+        f"{QUERIES:,} queries x {ROWS:,} rows x {COLUMNS} columns, k = {K}; medians of {repeats} searches in turn. "
+        "Peak memory: highest resident size of the contender's own process during its searches, above its size before "
+        "the first (libraries and tables loaded).\n\n" + write_table(head, rows)
     )
-    return "\n".join(lines)

@@ -8,10 +8,16 @@ from typing import Final
 import numpy as np
 
 from worker.engines.musicgen.configuration import DecoderConfig
+from worker.engines.musicgen.paged.compiled import COMPUTES_IN
+from worker.engines.musicgen.paged.constants import INT4_GROUP
 
 READ_BYTES: Final = 1 << 30
 REPEATS: Final = 9
 FLOAT_BYTES: Final = 4
+NUMBER_BYTES: Final = {"f32": 4, "bf16": 2}
+"""As OpenVINO names what it computes in."""
+WEIGHT_BYTES: Final = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5 + (FLOAT_BYTES + 0.5) / INT4_GROUP}
+"""Of a matrix; int4 has a scale and a middle per group. That int8 has a scale per output is less than a hundredth."""
 
 
 def measure_bytes_per_s() -> float:
@@ -41,6 +47,23 @@ def count_read_weights(config: DecoderConfig) -> int:
     return config.layers * (attention + cross_attention + feed_forward + 3 * norm) + norm + head
 
 
-def count_cache_bytes(config: DecoderConfig, rows: int, positions: int) -> int:
-    """Count the bytes of float32 keys and values of so many positions."""
-    return 2 * config.layers * rows * positions * config.hidden * FLOAT_BYTES
+def count_cache_bytes(config: DecoderConfig, rows: int, positions: int, number_bytes: int = FLOAT_BYTES) -> int:
+    """Count the bytes of the keys and values of so many positions."""
+    return 2 * config.layers * rows * positions * config.hidden * number_bytes
+
+
+def count_step_bytes(config: DecoderConfig, precision: str, rows: int, positions: int, text_tokens: int) -> float:
+    """Count the bytes that a step reads: weights, the rows' keys and values, and the text's, which are float32.
+
+    Parameters
+    ----------
+    precision
+        A key of ``WEIGHT_BYTES``.
+    positions
+        How many each row has read.
+    text_tokens
+        How many each row attends to.
+    """
+    cache = count_cache_bytes(config, rows, positions, NUMBER_BYTES[COMPUTES_IN[precision]])
+    text = count_cache_bytes(config, rows, text_tokens)
+    return WEIGHT_BYTES[precision] * count_read_weights(config) + cache + text

@@ -10,21 +10,19 @@ counts; the first are left out. ``peak_bytes`` is the process's highest resident
 
 import argparse
 import itertools
-import json
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from worker.engines.musicgen.composer import Order, Sample, Sampling, Tokens
+from tests.bench.course import PROMPT
+from tests.bench.native_model import SAMPLING
+from tests.bench.serving import write
+from worker.engines.musicgen.composer import Order, Sample, Tokens
 from worker.engines.musicgen.repaired_mindnlp import import_mindnlp
 from worker.engines.musicgen.through_mindnlp import MindnlpComposer
 
-PROMPT: Final = "80s pop track with bassy drums and synth"
-SAMPLING: Final = Sampling(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=250, top_p=1.0)
 LEFT_OUT: Final = 2
 
 
@@ -57,17 +55,13 @@ def main() -> None:
     loaded_s = time.perf_counter()
     # The first duration lies between the first two choices: the text and the first step are left out already.
     durations_s = time_steps(composer, arguments.jobs, arguments.steps)[LEFT_OUT - 1 :]
-    figures = {
-        "engine": "mindnlp",
-        "precision": composer.precision,
-        "jobs": arguments.jobs,
-        "steps": len(durations_s),
-        "steps_per_s": 1 / statistics.median(durations_s),
-        "import_s": imported_s - started_s,
-        "load_s": loaded_s - imported_s,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10,
-    }
-    sys.stdout.write(json.dumps(figures) + "\n")
+    write(
+        jobs=arguments.jobs,
+        steps=len(durations_s),
+        step_s=statistics.median(durations_s),
+        import_s=imported_s - started_s,
+        load_s=loaded_s - imported_s,
+    )
 
 
 if __name__ == "__main__":

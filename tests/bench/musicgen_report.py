@@ -1,173 +1,195 @@
 """What ``tests.bench.musicgen`` measured, in Markdown: ratios first."""
 
 import statistics
-from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
-from tests.bench.memory_reads import FLOAT_BYTES, count_cache_bytes, count_read_weights
-from worker.engines.musicgen.configuration import DecoderConfig
-from worker.engines.musicgen.network.shapes import CAPACITIES
+from tests.bench.contender import Contender
+from tests.bench.course import PLACES, SIDE_STEPS, STEPS
+from tests.bench.findings import Figures, Findings
+from tests.bench.logits import Distance
+from tests.bench.memory_reads import FLOAT_BYTES, count_read_weights
+from tests.bench.musicgen_ratios import FASTEST, SIDES, find_memory_share, list_ratios
+from tests.bench.section import Section, write_table
 
-JOBS: Final = (1, 4, 8)
-STEPS: Final = 24
-REPEATS: Final = 3
-MINDNLP_STEPS: Final = 5
 EARLY: Final = 64
 LATE: Final = 1_400
 LONG_S: Final = 30.0
 SHORT_S: Final = 5.0
 SHORT_JOBS: Final = 10
-
-AIMS: Final = {"transformers, float32": " (aim: 2)", "MindNLP, float32": " (aim: 40)"}
-
-Figures = dict[str, Any]
+MINDNLP_STEPS: Final = 5
+LOGITS_POSITIONS: Final = 128
 
 
-@dataclass
-class Contender:
-    """A way to generate, and what was measured of it: per number of jobs, the steps/s of each repeat."""
-
-    title: str
-    steps_per_s: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
-    decode_s: list[float] = field(default_factory=list)
-    peak_bytes: int = 0
-
-    def find_median(self, jobs: int) -> float | None:
-        """Return the median of the repeats, each of which is a median of steps."""
-        return statistics.median(self.steps_per_s[jobs]) if jobs in self.steps_per_s else None
-
-
-@dataclass(frozen=True)
-class Findings:
-    """All that was measured.
-
-    Parameters
-    ----------
-    config
-        The model's decoder.
-    contenders
-        Ours, transformers in float32 and in bfloat16, and MindNLP.
-    bytes_per_s
-        How fast the machine reads memory.
-    starts, reading, places
-        As ``native_steps`` tells them.
-    long_jobs, short_jobs
-        As ``native_memory`` tells them, one by one.
-    """
-
-    config: DecoderConfig
-    contenders: list[Contender]
-    bytes_per_s: float
-    starts: Figures
-    reading: Figures
-    places: Figures
-    long_jobs: list[Figures]
-    short_jobs: list[Figures]
-
-
-def write_report(findings: Findings) -> str:
+def write_section(findings: Findings) -> Section:
     """Write it all."""
-    return "\n\n".join((_write_race(findings), _write_places(findings), _write_rest(findings)))
+    parts = (_write_race, _write_profile, _write_job, _write_distances, _write_memory, _write_rest)
+    body = "\n\n".join(write(findings) for write in parts)
+    return Section(list_ratios(findings), body, f"memory read at {findings.bytes_per_s / 1e9:.1f} GB/s")
 
 
 def _write_race(findings: Findings) -> str:
     """Write how many steps per second each makes, with how many jobs."""
-    ours, *peers = findings.contenders
-    medians = [ours.find_median(jobs) or 0.0 for jobs in JOBS]
-    limits = {name: _find_limits(findings, size) for name, size in (("float32", 4), ("bfloat16", 2))}
-    rows = [["", *(f"{jobs} {'job' if jobs == 1 else 'jobs'}" for jobs in JOBS), "peak memory GiB"]]
-    rows.append(["---", *("---:" for _ in JOBS), "---:"])
-    rows += [[f"ours / {peer.title}{AIMS.get(peer.title, '')}", *_divide(ours, peer), "-"] for peer in peers]
-    shares = [f"{median / limit:.2f}" for median, limit in zip(medians, limits["float32"], strict=True)]
-    rows.append(["ours / the memory's limit, float32", *shares, "-"])
-    for contender in findings.contenders:
-        cells = ["-" if median is None else f"{median:.2f}" for median in map(contender.find_median, JOBS)]
-        rows.append([f"{contender.title}, steps/s", *cells, f"{contender.peak_bytes / 2**30:.2f}"])
-    together = [f"{median * jobs:.1f}" for median, jobs in zip(medians, JOBS, strict=True)]
-    rows.append([f"{ours.title}, steps/s of all jobs together", *together, "-"])
-    rows += [
-        [f"the memory's limit, {name}, steps/s", *(f"{limit:.1f}" for limit in row), "-"]
-        for name, row in limits.items()
+    head = ["", "1 job", "its repeats", *(f"ms at {place}" for place in PLACES), "of what memory allows"]
+    head += [*(f"{jobs} jobs" for jobs in SIDES), *(f"{jobs} jobs together" for jobs in SIDES), "peak GiB"]
+    race = findings.race
+    ours = (*race.openvino.values(), race.mindspore)
+    rows = [
+        [
+            contender.title,
+            _write_pace(contender.find_steps_per_s()),
+            _write_repeats(contender),
+            *(_write_ms(contender, place) for place in PLACES),
+            f"{find_memory_share(findings, contender):.2f}" if contender in ours else "-",
+            *(_write_pace(contender.find_steps_per_s(jobs)) for jobs in SIDES),
+            *(_write_pace(contender.find_steps_per_s(jobs), jobs) for jobs in SIDES),
+            f"{contender.peak_bytes / 2**30:.2f}",
+        ]
+        for contender in race.contenders
     ]
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    frame_rate = findings.config.codec.frame_rate
     return (
-        "musicgen-small's shape, random weights. Guided steps per second, two rows a job, top-k 250 with us and "
-        f"MindNLP, 50 with transformers; medians of {STEPS - 1} steps, the first left out, and of {REPEATS} repeats "
-        f"in turn. MindNLP takes seconds for a step: {MINDNLP_STEPS - 2} of them, once, of 1 job. All cores together "
-        f"read memory at {findings.bytes_per_s / 1e9:.1f} GB/s; its limit is what a step reads, "
-        f"{count_read_weights(findings.config):,} weights and {CAPACITIES[0]} positions of keys and values, at that "
-        "speed. Peak memory: of the process with the most jobs, model included.\n\n" + table
+        "### Steps per second\n\n"
+        f"musicgen-small's shape, random weights, a text of {findings.text_tokens} tokens, guidance 3, top-k 250, "
+        f"temperature 1; {frame_rate:g} steps are one second of music. Everyone has a process of its own, loaded all "
+        f"the while, and takes turns; medians of {findings.repeats} repeats. One job: {STEPS} steps around each of the "
+        f"positions {', '.join(map(str, PLACES))}, the whole loop with sampling, averaged over all positions between "
+        "by trapezoids; what precedes was read beforehand (by transformers from `decoder_input_ids`). Its repeats: "
+        f"the slowest and the fastest. Several jobs: as one batch, {SIDE_STEPS} steps from the start on. MindNLP takes "
+        f"seconds for a step: {MINDNLP_STEPS - 2} of them at the start, once. What memory allows: the weights, keys "
+        f"and values that a step reads, at the speed above; {count_read_weights(findings.config.decoder):,} weights. "
+        "Peak: of the process, loading and files mapped into memory included; OpenVINO's from graphs that were "
+        "kept.\n\n" + write_table(head, rows)
     )
 
 
-def _divide(ours: Contender, peer: Contender) -> list[str]:
-    pairs = [(ours.find_median(jobs), peer.find_median(jobs)) for jobs in JOBS]
-    return ["-" if not mine or not theirs else f"{mine / theirs:.2f}" for mine, theirs in pairs]
+def _write_pace(pace: float | None, jobs: int = 1) -> str:
+    return "-" if pace is None else f"{pace * jobs:.2f}"
 
 
-def _find_limits(findings: Findings, number_bytes: int) -> list[float]:
-    """Find how many steps per second the memory allows, per number of jobs."""
-    config = findings.config
-    numbers = [
-        count_read_weights(config) + count_cache_bytes(config, 2 * jobs, CAPACITIES[0]) // FLOAT_BYTES for jobs in JOBS
+def _write_repeats(contender: Contender) -> str:
+    repeats = contender.list_repeats()
+    return f"{min(repeats):.2f} to {max(repeats):.2f}" if repeats else "-"
+
+
+def _write_ms(contender: Contender, place: int) -> str:
+    times_s = contender.windows_s.get(place)
+    return f"{1_000 * statistics.median(times_s):.1f}" if times_s else "-"
+
+
+def _write_profile(findings: Findings) -> str:
+    """Write where the time of a step goes."""
+    profile = findings.profile
+    parts = dict(profile["parts"])
+    step_s = parts.pop("step_s")
+    nodes_s = {
+        f"{kind}, {figures['count']} of them": figures["step_s"] for kind, figures in profile["nodes"].items()
+    } | {"other operators": profile["others_s"]}
+    between_s = profile["infer_s"] - sum(nodes_s.values())
+    return (
+        f"### Where an {FASTEST} step goes\n\n"
+        "The loop, one guided job from its start on, medians (the network is OpenVINO's `infer`; the loop is what "
+        "passes rows to it and tells of progress):\n\n"
+        + _write_shares(parts, step_s)
+        + f"\n\nThe network, around position {PLACES[1]}, with the counting of its operators' times on:\n\n"
+        + _write_shares(nodes_s | {"between operators": between_s}, profile["infer_s"])
+    )
+
+
+def _write_job(findings: Findings) -> str:
+    """Write where the time of a job goes."""
+    job = findings.job
+    parts: Mapping[str, float] = job["parts"]
+    pace = findings.config.codec.frame_rate * job["duration_s"] / parts["decoding"]
+    return (
+        f"### Where a job of {job['duration_s']:.0f} s goes\n\n"
+        f"One guided job, alone, by the engine ({job['engine']}, {job['precision']}), the model being loaded, loudness "
+        f"`lufs`, files and checkpoints synced to the disk as in a worker; {pace:.1f} frames decoded per second:\n\n"
+        + _write_shares(parts, sum(parts.values()))
+    )
+
+
+def _write_shares(parts: Mapping[str, float], whole_s: float) -> str:
+    rows = [[name, f"{1_000 * seconds:.2f}", f"{seconds / whole_s:.1%}"] for name, seconds in parts.items()]
+    return write_table(["", "ms", "share"], [*rows, ["all", f"{1_000 * whole_s:.2f}", "100%"]])
+
+
+def _write_distances(findings: Findings) -> str:
+    """Write what fewer bits change."""
+    rows = [
+        [precision, *_write_distance(findings.full_size[precision]), *_write_distance(findings.fixtures[precision])]
+        for precision in findings.full_size
     ]
-    return [findings.bytes_per_s / (number_bytes * count) for count in numbers]
+    head = ["", "full size: error", "equal tokens", "fixtures: error", "equal tokens"]
+    return (
+        "### What fewer bits change\n\n"
+        "Guided logits beside float32, both by OpenVINO, both reading the same tokens: root mean square of the "
+        "difference over that of the logits, and the share of greedy tokens that are the same. At full size over "
+        f"{LOGITS_POSITIONS} positions; with the tiny models, the average of all cases in `tests/references`. Random "
+        "weights have no outliers, and nearly equal logits for many tokens: real ones differ in both.\n\n"
+        + write_table(head, rows)
+    )
 
 
-def _write_places(findings: Findings) -> str:
-    """Write whether a step at a late position takes longer by more than what it reads."""
-    weights_bytes = FLOAT_BYTES * count_read_weights(findings.config)
+def _write_distance(distance: Distance) -> tuple[str, str]:
+    return f"{distance.error:.4f}", f"{distance.equal:.1%}"
+
+
+def _write_memory(findings: Findings) -> str:
+    """Write what jobs take of the memory, and whether a late step takes longer by more than what it reads."""
+    (long_job,) = findings.long_jobs
+    sizes = [job["rss_bytes"] for job in findings.short_jobs]
+    listed = ", ".join(f"{size / 2**20:.0f}" for size in sizes)
+    long_line = (
+        f"a guided job of {LONG_S:.0f} s, by the engine ({long_job['engine']}): peak "
+        f"{long_job['peak_bytes'] / 2**30:.2f} GiB, all but its last tokens resumed, so that the caches have their "
+        "full size"
+    )
+    short_line = (
+        f"{SHORT_JOBS} such jobs of {SHORT_S:.0f} s in a row: the process grows by "
+        f"{(sizes[-1] - sizes[1]) / 2**20:+.0f} MiB from the 2nd to the last; after each, MiB: {listed}"
+    )
+    lines = [long_line, short_line, *_write_places(findings)]
+    return "### Memory\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _write_places(findings: Findings) -> list[str]:
+    weights_bytes = FLOAT_BYTES * count_read_weights(findings.config.decoder)
     early, late = findings.places["early"], findings.places["late"]
-    lines = [f"A step of {JOBS[-1]} guided jobs, the network alone, with caches that are full:", ""]
+    lines = []
     for position, place in ((EARLY, early), (LATE, late)):
         read_bytes = weights_bytes + place["cache_bytes"]
         bytes_per_s = read_bytes / place["step_s"]
         lines.append(
-            f"- at position {position:,}: {1_000 * place['step_s']:.0f} ms for {read_bytes / 1e9:.2f} GB (room for "
-            f"{place['capacity']:,} positions), {bytes_per_s / 1e9:.1f} GB/s, "
-            f"{bytes_per_s / findings.bytes_per_s:.2f} of the memory's speed"
+            f"a MindSpore step of {SIDES[-1]} guided jobs, the network alone, caches full, at position {position:,}: "
+            f"{1_000 * place['step_s']:.0f} ms for {read_bytes / 1e9:.2f} GB (room for {place['capacity']:,} "
+            f"positions), {bytes_per_s / 1e9:.1f} GB/s, {bytes_per_s / findings.bytes_per_s:.2f} of the memory's speed"
         )
     more_s = late["step_s"] - early["step_s"]
     least_s = (late["cache_bytes"] - early["cache_bytes"]) / findings.bytes_per_s
     lines.append(
-        f"- late minus early: {more_s / least_s:.2f} times what reading the larger caches takes ({1_000 * more_s:.0f} "
+        f"late minus early: {more_s / least_s:.2f} times what reading the larger caches takes ({1_000 * more_s:.0f} "
         f"and {1_000 * least_s:.0f} ms); with a copy of them at each write it would be more than 3"
     )
-    return "\n".join(lines)
+    return lines
 
 
 def _write_rest(findings: Findings) -> str:
     """Write the rest, a line each."""
-    ours, theirs, *_ = findings.contenders
-    decode_s, peer_s = statistics.median(ours.decode_s), statistics.median(theirs.decode_s)
-    frames_per_s = findings.reading["frames_per_s"]
-    compile_s = [f"{seconds:.1f} ({capacity})" for capacity, seconds in findings.starts["compile_s"].items()]
-    (long_job,) = findings.long_jobs
-    sizes = [job["rss_bytes"] for job in findings.short_jobs]
-    return "\n".join(
-        (
-            (
-                f"- EnCodec decodes 10 s {peer_s / decode_s:.2f} times as fast as transformers in float32: "
-                f"{decode_s:.2f} s, {peer_s:.2f} s; the first time {findings.starts['first_decode_s']:.1f} s"
-            ),
-            (
-                f"- known positions, 10 s of audio prompt: {frames_per_s:.0f} frames/s for one row, "
-                f"{frames_per_s / 2:.0f} for a guided job's two"
-            ),
-            (
-                f"- from nothing to loaded: {findings.starts['load_s']:.1f} s (its file being cached); from there "
-                f"to the first step's end, what is compiled for it included: {findings.starts['first_step_s']:.1f} s"
-            ),
-            f"- compiling the step of one guided job, s (positions that it has room for): {', '.join(compile_s)}",
-            (
-                f"- a guided job of {LONG_S:.0f} s, by the engine: peak {long_job['peak_bytes'] / 2**30:.2f} GiB (aim: "
-                "less than 6), all but its last tokens resumed, so that the caches have their full size"
-            ),
-            (
-                f"- {SHORT_JOBS} such jobs of {SHORT_S:.0f} s in a row: the process grows by "
-                f"{(sizes[-1] - sizes[1]) / 2**20:+.0f} MiB from the 2nd to the last; after each, MiB: "
-                f"{', '.join(f'{size / 2**20:.0f}' for size in sizes)}"
-            ),
-        )
+    decode_s = {who.title: statistics.median(who.decode_s) for who in findings.race.contenders if who.decode_s}
+    decoders = ", ".join(f"{title} {seconds:.2f} s" for title, seconds in decode_s.items())
+    readers = ", ".join(f"{title} {frames:.0f}" for title, frames in findings.reading.items())
+    lines = [
+        _write_start("the first start, which compiles", findings.cold),
+        _write_start("the second, which finds kept graphs", findings.second),
+        f"EnCodec decodes 10 s: {decoders} (ours is MindSpore's with every engine)",
+        f"known positions, 10 s of audio prompt, frames/s for one row, of which a guided job has two: {readers}",
+    ]
+    return "### Starts, EnCodec, known positions\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _write_start(name: str, start: Figures) -> str:
+    return (
+        f"{FASTEST}, {name}, the model's file being cached: {start['load_s']:.1f} s from nothing to loaded, "
+        f"{start['first_step_s']:.1f} s more to the first step's end, peak {start['peak_bytes'] / 2**30:.2f} GiB"
     )

@@ -1,159 +1,184 @@
-"""How fast the service's own MusicGen steps, reads, decodes, loads and compiles.
+"""How fast the service's own MusicGen steps, reads and decodes: a ``companion`` in the application's environment.
 
-It runs in the application's environment, with a model in the layout of the hub, and answers JSON lines with JSON
-lines, so that it can wait, idle and compiled, while a peer is measured::
+It takes a model in the layout of the hub::
 
-    echo '{"measure": "time_steps", "jobs": 4, "steps": 24}' | python -m tests.bench.native_steps FOLDER
-
-``peak_bytes`` is the process's highest resident size until then, the model included.
+    echo '{"measure": "time_jobs", "jobs": 4}' | python -m tests.bench.native_steps FOLDER KEPT openvino int8
 """
 
 import argparse
 import itertools
-import json
 import statistics
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import psutil
 
-from shared.jobs import DeviceClass
-from shared.settings import Settings
+from tests.bench.course import CODEC_FRAMES, PLACES, PROMPT, SIDE_STEPS, STEPS, find_start
+from tests.bench.lasting_rows import LastingRows
 from tests.bench.memory_reads import count_cache_bytes
-from tests.bench.mindnlp_steps import PROMPT, SAMPLING
-from tests.bench.native_memory import read_peak_bytes
-from worker.devices import Device, pin_process, select_in_mindspore
-from worker.engines.musicgen.composer import Codes, Order, Sample
-from worker.engines.musicgen.decoder import TextStates
+from tests.bench.native_model import ROWS_MOST, SAMPLING, draw_known, load_composer
+from tests.bench.serving import serve, write
+from worker.engines.musicgen import delay
+from worker.engines.musicgen.batch import Batch, Limits
+from worker.engines.musicgen.composer import Codes
+from worker.engines.musicgen.decoder import Decoder
+from worker.engines.musicgen.native import NativeComposer
+from worker.engines.musicgen.offers import Engine
+from worker.engines.musicgen.sampling import guide
+from worker.engines.musicgen.track import Track
 
 Measurement = dict[str, Any]
 
-TEXT_TOKENS: Final = 32
-CLIP_FRAMES: Final = 500
-"""10 s at the published models' 50 Hz."""
 REPEATS: Final = 3
-STEPS_PER_PLACE: Final = 9
 
 
-class Bench:
+class NativeBench:
     """A loaded model, and what can be measured of it."""
 
-    def __init__(self, folder: Path) -> None:
-        device = Device(DeviceClass.CPU, 0)
-        pin_process(device, 1)
-        select_in_mindspore(device)
-        from worker.engines.musicgen.native import NativeComposer
-        from worker.engines.musicgen.network.layers import Target
-
-        cache_bytes_most = Settings(home=folder).musicgen_cache_mb * 2**20
-        self._composer = NativeComposer(folder, Target(), cache_bytes_most)
-        self._config = self._composer.config.decoder
+    def __init__(self, composer: NativeComposer) -> None:
+        self._composer = composer
+        self._config = composer.config.decoder
+        self._decoder = composer._parts.decoder
+        self._text = composer._encode_text(PROMPT)
         self._random = np.random.default_rng(0)
+        self._batches: dict[int, Batch] = {}
 
-    def time_steps(self, jobs: int, steps: int) -> Measurement:
-        """Generate for so many jobs at once, as a job does; time the steps, sampling included.
+    @property
+    def text_tokens(self) -> int:
+        """How many tokens the prompt has."""
+        return 0 if self._text is None else len(self._text.states)
 
-        The first, which may compile, is told apart.
+    def time_first_step(self) -> Measurement:
+        """Encode the prompt, and let a guided job make its first step: what a user waits for after loading."""
+        start_s = time.perf_counter()
+        self._composer._encode_text(PROMPT)
+        self.time_steps(self._composer._batch, [self.lay_track(1, 1, 0)])
+        return {"first_step_s": time.perf_counter() - start_s}
+
+    def time_windows(self) -> Measurement:
+        """Time the steps of one guided job around each of ``PLACES``: the whole loop, sampling included."""
+        step_s = {}
+        for place in PLACES:
+            if place not in self._batches:
+                self._batches[place] = Batch(LastingRows(self._find_decoder()), Limits(ROWS_MOST, 2**40))
+            track = self.lay_track(find_start(place) + 1, 1 + STEPS, 0)
+            step_s[place] = statistics.median(self.time_steps(self._batches[place], [track]))
+        return {"step_s": step_s}
+
+    def time_jobs(self, jobs: int) -> Measurement:
+        """Time the first steps of so many guided jobs at once."""
+        tracks = [self.lay_track(1, 1 + SIDE_STEPS, seed) for seed in range(jobs)]
+        return {"step_s": statistics.median(self.time_steps(self._composer._batch, tracks))}
+
+    def time_steps(self, batch: Batch, tracks: Sequence[Track]) -> list[float]:
+        """Generate tracks that begin at one position; return the duration of each step but the first, in seconds.
+
+        With the first, the batch reads what is known.
         """
         times_s: dict[int, float] = {}
+
+        def note_time() -> None:
+            times_s.setdefault(tracks[0].known, time.perf_counter())
+
+        def keep() -> None:
+            for track in tracks:
+                track.tokens[:, : track.known].copy()
+
+        batch.generate(tracks, note_time, lambda: None, keep)
+        durations_s = [after - before for before, after in itertools.pairwise(times_s[key] for key in sorted(times_s))]
+        return durations_s[1:]
+
+    def time_decoding(self) -> Measurement:
+        """Let EnCodec decode 10 s."""
         start_s = time.perf_counter()
+        self._composer._parts.codec.decode(self._draw_codes(CODEC_FRAMES), lambda: None)
+        return {"decode_s": time.perf_counter() - start_s}
 
-        def note_time(*, stage: str, done: int, total: int, unit: str) -> None:
-            del total, unit
-            if stage == "generating":
-                times_s.setdefault(done, time.perf_counter())
-
-        order = Order([Sample(PROMPT, None, seed) for seed in range(jobs)], steps, SAMPLING)
-        self._composer.compose(order, note_time, lambda _: None, None)
-        durations_s = [
-            after - before for before, after in itertools.pairwise(times_s[done] for done in sorted(times_s))
-        ]
-        return {"steps_per_s": 1 / statistics.median(durations_s[1:]), "first_step_s": times_s[1] - start_s}
+    def time_reading(self) -> Measurement:
+        """Let one row read the codes of a clip; a guided job has two."""
+        codes = self._draw_codes(CODEC_FRAMES).astype(np.int32)
+        times_s = []
+        for _ in range(REPEATS + 1):
+            row = self._decoder.admit(self._text, CODEC_FRAMES)
+            start_s = time.perf_counter()
+            for first in range(0, CODEC_FRAMES, self._decoder.chunk):
+                self._decoder.feed(row, codes[:, first : first + self._decoder.chunk], first)
+            times_s.append(time.perf_counter() - start_s)
+            self._decoder.drop(row)
+        return {"frames_per_s": CODEC_FRAMES / statistics.median(times_s[1:])}
 
     def time_places(self, jobs: int, early: int, late: int) -> Measurement:
-        """Time steps at an early and a late position in turn, the network alone, with caches that are full.
+        """Time MindSpore's steps at an early and a late position in turn, the network alone, with full caches.
 
         Full, because memory that was never written is read from a single page.
         """
-        decoders = {position: self._make_decoder(2 * jobs, late + STEPS_PER_PLACE) for position in (early, late)}
+        decoders = {position: self._make_full_decoder(jobs, position) for position in (early, late)}
         times_s: dict[int, list[float]] = {early: [], late: []}
         tokens = np.zeros((2 * jobs, self._config.codebooks), dtype=np.int32)
-        for position, decoder in decoders.items():
-            decoder.step(tokens, np.full(2 * jobs, position, dtype=np.int32))  # makes room, and compiles
-            self._fill(decoder)
-        for step in range(STEPS_PER_PLACE):
-            for position, decoder in decoders.items():
+        for step in range(STEPS):
+            for position, (decoder, rows) in decoders.items():
                 start_s = time.perf_counter()
-                decoder.step(tokens, np.full(2 * jobs, position + step, dtype=np.int32))
+                decoder.step(rows, tokens, np.full(2 * jobs, position + step, dtype=np.int32))
                 times_s[position].append(time.perf_counter() - start_s)
+        capacities = {position: decoder._keys.capacity for position, (decoder, _) in decoders.items()}
         return {
             name: {
-                "step_s": statistics.median(times_s[position][1:]),
-                "capacity": decoders[position]._keys.capacity,
-                "cache_bytes": count_cache_bytes(self._config, 2 * jobs, decoders[position]._keys.capacity),
+                "step_s": statistics.median(times_s[position]),
+                "capacity": capacities[position],
+                "cache_bytes": count_cache_bytes(self._config, 2 * jobs, capacities[position]),
             }
             for name, position in (("early", early), ("late", late))
         }
 
-    def time_reading(self) -> Measurement:
-        """Let one row read the codes of a clip; a guided job has two."""
-        codes = self._draw_codes(CLIP_FRAMES).astype(np.int32)
-        times_s = []
-        for _ in range(REPEATS + 1):
-            decoder = self._make_decoder(2, CLIP_FRAMES + 1)
-            start_s = time.perf_counter()
-            for first in range(0, CLIP_FRAMES, decoder.chunk):
-                decoder.feed(0, codes[:, first : first + decoder.chunk], first)
-            times_s.append(time.perf_counter() - start_s)
-        return {"frames_per_s": CLIP_FRAMES / statistics.median(times_s[1:])}
+    def store_logits(self, path: str, positions: int) -> Measurement:
+        """Let a guided job read drawn tokens one by one, and store the logits that decide."""
+        tokens = draw_known(positions, self._config, 0)
+        rows = [self._decoder.admit(text, positions) for text in (self._text, None)]
+        guided = []
+        for position, column in enumerate(tokens.T):
+            logits = self._decoder.step(rows, np.stack([column] * 2), np.full(2, position, dtype=np.int32))
+            conditional, unconditional = logits
+            guided.append(guide(conditional, unconditional, SAMPLING.guidance_scale))
+        for row in rows:
+            self._decoder.drop(row)
+        np.save(path, np.stack(guided))
+        return {"positions": positions}
 
-    def time_decoding(self) -> Measurement:
-        """Let EnCodec decode 10 s; the first time, which may compile, is told apart."""
-        codes = self._draw_codes(CLIP_FRAMES)
-        times_s = []
-        for _ in range(REPEATS + 1):
-            start_s = time.perf_counter()
-            self._composer._codec.decode(codes)
-            times_s.append(time.perf_counter() - start_s)
-        return {"decode_s": statistics.median(times_s[1:]), "first_s": times_s[0]}
+    def lay_track(self, known: int, generated: int, seed: int) -> Track:
+        """Lay out a sample that is known up to some position, the start token's included."""
+        pattern = delay.lay_out(None, known + generated - 1, self._config)
+        return Track(pattern, self._text, SAMPLING, seed, draw_known(known, self._config, seed))
 
-    def time_compiling(self) -> Measurement:
-        """Compile a guided job's step at each capacity that a job of 30 s comes through, for a text not met before."""
-        from worker.engines.musicgen.network.shapes import CAPACITIES
-
-        marks_s: list[float] = []
-        decoder = self._make_decoder(2, CAPACITIES[-1], lambda *, compiling: marks_s.append(time.perf_counter()))  # noqa: ARG005
-        tokens = np.zeros((2, self._config.codebooks), dtype=np.int32)
-        compile_s = {}
-        for capacity in CAPACITIES[:-1]:
-            marks_s.clear()
-            decoder.step(tokens, np.full(2, capacity - 1, dtype=np.int32))
-            before_s, after_s = marks_s
-            compile_s[str(capacity)] = after_s - before_s
-        return {"compile_s": compile_s}
-
-    def _make_decoder(self, rows: int, length: int, announce: Callable[..., None] = lambda *, compiling: None) -> Any:  # noqa: ARG005
-        from worker.engines.musicgen.network.rows import NetworkDecoder
-
-        decoder = NetworkDecoder(self._composer._compiled, rows, length, TEXT_TOKENS, announce)
-        states = self._random.standard_normal((TEXT_TOKENS, self._config.hidden), dtype=np.float32)
-        for row in range(rows):
-            decoder.admit(row, None if row % 2 else TextStates(states))
+    def _find_decoder(self) -> Decoder:
+        """Return a decoder for rows that stay: MindSpore computes all of a decoder's rows in each step."""
+        if self._composer.engine == Engine.OPENVINO:
+            return self._decoder
+        decoder: Decoder = self._make_network_decoder()
         return decoder
 
-    def _fill(self, decoder: Any) -> None:
+    def _make_network_decoder(self) -> Any:
+        from worker.engines.musicgen.network.rows import NetworkDecoder  # loads MindSpore
+
+        decoder: Any = self._decoder
+        return NetworkDecoder(decoder._compiled)
+
+    def _make_full_decoder(self, jobs: int, position: int) -> tuple[Any, list[int]]:
         from mindspore import Tensor
 
-        capacity = decoder._keys.capacity
-        values = Tensor.from_numpy(self._random.standard_normal((capacity, self._config.hidden), dtype=np.float32))
-        places = np.arange(capacity, dtype=np.int32)
+        decoder = self._make_network_decoder()
+        rows = [decoder.admit(text, position + STEPS) for _ in range(jobs) for text in (self._text, None)]
+        tokens = np.zeros((len(rows), self._config.codebooks), dtype=np.int32)
+        decoder.step(rows, tokens, np.full(len(rows), position + STEPS - 1, dtype=np.int32))  # makes room, and compiles
+        places = np.arange(decoder._keys.capacity, dtype=np.int32)
+        drawn = self._random.standard_normal((len(places), self._config.hidden), dtype=np.float32)
+        values = Tensor.from_numpy(drawn)
         for cache in (decoder._keys, decoder._values):
-            for layer, row in itertools.product(range(self._config.layers), range(decoder.rows)):
-                cache.write(layer, np.full(capacity, row, dtype=np.int32), places, values)
+            for layer, slot in itertools.product(range(self._config.layers), range(len(rows))):
+                cache.write(layer, np.full(len(places), slot, dtype=np.int32), places, values)
+        return decoder, rows
 
     def _draw_codes(self, frames: int) -> Codes:
         codes: Codes = self._random.integers(
@@ -165,19 +190,16 @@ class Bench:
 def main() -> None:
     """Load, and measure what is asked for until the input ends."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.native_steps")
-    parser.add_argument("folder", type=Path)
-    bench = Bench(parser.parse_args().folder)
-    write(load_s=time.time() - psutil.Process().create_time())
-    for line in sys.stdin:
-        request = json.loads(line)
-        measure = getattr(bench, request.pop("measure"))
-        write(**measure(**request))
-
-
-def write(**measurement: object) -> None:
-    """Print a measurement, with the peak memory so far."""
-    sys.stdout.write(json.dumps(measurement | {"peak_bytes": read_peak_bytes()}) + "\n")
-    sys.stdout.flush()
+    parser.add_argument("folder", type=Path, help="the model's")
+    parser.add_argument("kept", type=Path, help="where compiled graphs are kept")
+    parser.add_argument("engine")
+    parser.add_argument("precision")
+    arguments = parser.parse_args()
+    composer = load_composer(arguments.folder, arguments.engine, arguments.precision, arguments.kept)
+    load_s = time.time() - psutil.Process().create_time()
+    bench = NativeBench(composer)
+    write(load_s=load_s, text_tokens=bench.text_tokens)
+    serve(bench)
 
 
 if __name__ == "__main__":

@@ -52,11 +52,10 @@ def _decode(
     """
     compiled = Compiled(DecoderWeights(config.decoder, weights, target))
     length = tokens.shape[1]
-    decoder = NetworkDecoder(compiled, ROWS, length, len(text.states), lambda *, compiling: None)  # noqa: ARG005
-    decoder.admit(0, text)
-    decoder.admit(1, None)
+    decoder = NetworkDecoder(compiled)
+    rows = [decoder.admit(row, length) for row in (text, None)]
     steps = [
-        decoder.step(np.tile(column.astype(np.int32), (ROWS, 1)), np.full(ROWS, position, dtype=np.int32)).copy()
+        decoder.step(rows, np.tile(column.astype(np.int32), (ROWS, 1)), np.full(ROWS, position, dtype=np.int32)).copy()
         for position, column in enumerate(tokens.T)
     ]
     return np.stack(steps, axis=2)

@@ -48,6 +48,14 @@ class _Party:
     tell: Tell
     announce: Callable[[], None]
     done: "Future[None]" = field(default_factory=Future)
+    stopped: Exception | None = None
+    """What ends its part before the next step."""
+
+    def ask(self) -> None:
+        """Raise what ends its part."""
+        self.tell()
+        if self.stopped is not None:
+            raise self.stopped
 
     @property
     def finished(self) -> bool:
@@ -125,14 +133,14 @@ class Batch:
             try:
                 self._turn()
             except Exception as error:  # noqa: BLE001 - told to every job that computes; the next ones may do better
-                for party in [*self._parties]:
+                for party in {seat.party: None for seat in self._seats}:
                     self._leave(party, error)
 
     def _open(self) -> bool:
         """Let the finished go, and those in that there is room for; false, and the thread's end, when none is left."""
         for party in [*self._parties]:
             try:
-                party.tell()
+                party.ask()
             except Exception as error:  # noqa: BLE001 - the job's own, which it gets back
                 self._leave(party, error)
             else:
@@ -165,12 +173,13 @@ class Batch:
         return len(track.texts) * self._decoder.count_bytes(track.length)
 
     def _admit(self, party: _Party, track: Track) -> None:
+        rows: list[int] = []
+        self._seats.append(_Seat(party, track, rows, self._read_known(rows, track)))
         try:
-            rows = [self._decoder.admit(text, track.length) for text in track.texts]
+            for text in track.texts:
+                rows.append(self._decoder.admit(text, track.length))  # noqa: PERF401 - those before one that fails are dropped
         except Exception as error:  # noqa: BLE001 - the job's own, which it gets back
             self._leave(party, error)
-            return
-        self._seats.append(_Seat(party, track, rows, self._read_known(rows, track)))
 
     def _read_known(self, rows: Sequence[int], track: Track) -> Iterator[None]:
         """Let rows read all that is known but the last position, whose logits the first step asks for."""
@@ -192,7 +201,8 @@ class Batch:
             [row for seat in stepping for row in seat.rows], np.repeat(tokens, counts, axis=0), positions.repeat(counts)
         )
         for seat, own in zip(stepping, np.split(logits, np.cumsum(counts)[:-1]), strict=True):
-            self._extend(seat, own)
+            if seat in self._seats:  # one before it may have ended their job
+                self._extend(seat, own)
 
     def _extend(self, seat: _Seat, logits: NDArray[np.float32]) -> None:
         try:
@@ -219,9 +229,14 @@ class Batch:
     def _free(self, seat: _Seat) -> None:
         self._seats.remove(seat)
         for row in seat.rows:
-            self._decoder.drop(row)
+            try:
+                self._decoder.drop(row)
+            except Exception:  # whoever waits for an answer must get it
+                logger.exception("a row of the decoder cannot be dropped")
 
     def _announce(self, *, compiling: bool) -> None:
-        if compiling:
-            for party in self._parties:
+        for party in [*self._parties] if compiling else []:
+            try:
                 party.announce()
+            except Exception as error:  # noqa: BLE001 - told in its turn, when no row is being computed
+                party.stopped = error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import openvino
 import pytest
 from numpy.typing import NDArray
 from scipy.io import wavfile
@@ -23,6 +24,12 @@ STEREO: Final = "someone/stereo"
 NEW_TOKENS: Final = 8
 NEW_FRAMES: Final = NEW_TOKENS - 3  # the last codebook is three steps late
 BASE: Final[Mapping[str, Any]] = {"model": TINY, "prompts": ["rock"], "max_new_tokens": NEW_TOKENS, "seed": 5}
+
+
+def require(precision: str) -> None:
+    """Skip a test of numbers that this processor does not compute in."""
+    if precision == "bfloat16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16")
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,10 @@ class Studio:
         self.clips: dict[str, Path] = {}
         self.settings = Settings(home=folder / "home", models_dir=self.models)
         self.engine = MusicgenEngine(DeviceClass.CPU, self.settings)
+
+    def make_engine(self, name: str, device_class: DeviceClass = DeviceClass.CPU) -> MusicgenEngine:
+        """Make another engine, of the same models, by its setting."""
+        return MusicgenEngine(device_class, self.settings.model_copy(update={"musicgen_engine": name}))
 
     def run(
         self,

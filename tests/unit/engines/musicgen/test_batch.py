@@ -1,10 +1,12 @@
 """The batch gives each sample its own music, whatever runs beside it, comes, leaves, breaks or interrupted it."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import count
-from typing import Any
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from shared.errors import JobFailedError, JobStoppedError
 from tests.references.musicgen_cases import CASES, TINY, Case
 from tests.unit.engines.musicgen.shapes import shape_decoder
-from tests.waiting import wait_until
+from worker.engines.musicgen import batch as batch_module
 from worker.engines.musicgen.batch import Batch, Limits
 from worker.engines.musicgen.composer import Sampling, Tokens
 from worker.engines.musicgen.decoder import Announce, TextStates, ignore_compiling
@@ -28,11 +30,19 @@ GUIDED = replace(GREEDY, guidance_scale=3.0)
 DRAWN = Sampling(do_sample=True, guidance_scale=2.5, temperature=1.3, top_k=25, top_p=0.9)
 ROCK = TextStates(np.full((3, 8), 1, dtype=np.float32))
 JAZZ = TextStates(np.full((5, 8), 2, dtype=np.float32))
+FUNK = TextStates(np.full((4, 8), 3, dtype=np.float32))
 
-UNLIMITED = Limits(None, 10**9)
+ALL_BYTES = 10**9
+UNLIMITED = Limits(None, ALL_BYTES)
 
 Logits = NDArray[np.float32]
 Call = tuple[str | int, ...]
+Hook = Callable[[int], None]
+"""Called with how many calls of a kind there have been, this one included; may raise."""
+
+
+def ignore() -> None:
+    """Take no notice."""
 
 
 def compute(text: TextStates | None, tokens: Tokens) -> Logits:
@@ -42,45 +52,54 @@ def compute(text: TextStates | None, tokens: Tokens) -> Logits:
 
 
 class FakeDecoder:
-    """Rows that remember what they read, and check that it comes in order; what they answer is overwritten."""
+    """Rows that remember what they read, and check that it comes in order; what they answer is overwritten.
+
+    Parameters
+    ----------
+    hooks
+        One for each kind of call that a test wants to meddle with.
+    """
 
     def __init__(
         self,
         chunk: int = 4,
-        damage: Callable[[int, Logits], None] = lambda _, __: None,
-        hook: Callable[[int], None] = lambda _: None,
+        damage: Callable[[int, Sequence[int], Logits], None] = lambda *_: None,
+        hooks: Mapping[str, Hook] | None = None,
     ) -> None:
         self.chunk = chunk
         self.announce: Announce = ignore_compiling
         self.calls: list[Call] = []
+        self.threads: list[threading.Thread] = []
         self.rows: dict[int, TextStates | None] = {}
         self.rows_most = 0
+        self.admitted: list[int] = []
         self._damage = damage
-        self._hook = hook
+        self._hooks = hooks or {}
         self._lengths: dict[int, int] = {}
         self._read: dict[int, Tokens] = {}
-        self._numbers = count()
         self._logits = np.zeros((0, CONFIG.codebooks, CONFIG.vocabulary), dtype=np.float32)
 
     def count_bytes(self, length: int) -> int:
         return 10 * length
 
     def admit(self, text: TextStates | None, length: int) -> int:
-        row = next(self._numbers)
-        self.calls.append(("admit", row))
+        row = len(self.recall("admit"))
+        self._note("admit", row)
         self.rows[row] = text
+        self.admitted.append(length)
         self.rows_most = max(self.rows_most, len(self.rows))
         self._lengths[row] = length
         self._read[row] = np.zeros((CONFIG.codebooks, 0), dtype=np.int32)
         return row
 
     def drop(self, row: int) -> None:
-        self.calls.append(("drop", row))
-        del self.rows[row]
+        for held in (self.rows, self._lengths, self._read):
+            del held[row]
+        self._note("drop", row)
 
     def feed(self, row: int, tokens: Tokens, position: int) -> None:
         assert 1 <= tokens.shape[1] <= self.chunk
-        self.calls.append(("feed", row, position, tokens.shape[1]))
+        self._note("feed", row, position, tokens.shape[1])
         self._take(row, tokens, position)
 
     def step(self, rows: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> Logits:
@@ -88,13 +107,12 @@ class FakeDecoder:
         assert positions.shape == (len(rows),)
         assert tokens.dtype == positions.dtype == np.int32
         assert len(set(rows)) == len(rows) > 0
-        self.calls.append(("step", *(place for pair in zip(rows, positions.tolist(), strict=True) for place in pair)))
-        self._hook(len(self.recall("step")))
+        self._note("step", *(place for pair in zip(rows, positions.tolist(), strict=True) for place in pair))
         self._logits[:] = np.nan  # what it gave before is valid no more
         for row, read, position in zip(rows, tokens, positions, strict=True):
             self._take(row, read[:, None], position)
         self._logits = np.stack([compute(self.rows[row], self._read[row]) for row in rows])
-        self._damage(len(self.recall("step")), self._logits)
+        self._damage(len(self.recall("step")), rows, self._logits)
         return self._logits
 
     def recall(self, kind: str) -> list[Call]:
@@ -103,6 +121,17 @@ class FakeDecoder:
     def list_positions(self) -> list[list[Any]]:
         """List the positions of each step's rows."""
         return [list(step[1::2]) for step in self.recall("step")]
+
+    def _note(self, kind: str, *facts: int) -> None:
+        thread = threading.current_thread()
+        if thread not in self.threads:
+            assert thread.name == "decode"
+            assert self.rows == {}  # whoever used it before is through
+            self.threads.append(thread)
+        assert thread is self.threads[-1]
+        self.calls.append((kind, *facts))
+        if kind in self._hooks:
+            self._hooks[kind](len(self.recall(kind)))
 
     def _take(self, row: int, tokens: Tokens, position: int) -> None:
         assert row in self.rows
@@ -118,9 +147,11 @@ def generate(
     """Generate for one job."""
     batch = Batch(decoder, limits)
     try:
-        batch.generate(tracks, tell, lambda: None, lambda: None)
+        batch.generate(tracks, tell, ignore, ignore)
     finally:
         assert decoder.rows == {}
+        for thread in decoder.threads:
+            thread.join()
 
 
 @dataclass
@@ -160,7 +191,7 @@ def run(plans: Sequence[Plan], decoder: FakeDecoder | None = None) -> FakeDecode
     """Generate, and compare each track with what it is alone and without the loop."""
     tracks = [plan.make() for plan in plans]
     decoder = decoder or FakeDecoder()
-    generate(decoder, tracks, lambda: None)
+    generate(decoder, tracks, ignore)
     for track, plan in zip(tracks, plans, strict=True):
         assert track.finished
         np.testing.assert_array_equal(track.tokens, plan.expect())
@@ -187,6 +218,11 @@ COMPANY = [
     Plan(JAZZ, GREEDY, new_tokens=6, prompt_frames=7),
     Plan(JAZZ, DRAWN, new_tokens=11, prompt_frames=3, seed=1),
 ]
+
+
+def sample_of(tracks: Sequence[Track], row: int) -> int:
+    """Find the sample that has a row, of samples that entered one after the other and were the first to."""
+    return int(np.searchsorted(np.cumsum([len(track.texts) for track in tracks]), row, side="right"))
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -247,7 +283,7 @@ def test_a_resumed_track_goes_on_as_if_nothing_had_happened(plan: Plan) -> None:
         assert track.known == max(known, first)
         assert track.first == first
         decoder = FakeDecoder()
-        generate(decoder, [track], lambda: None)
+        generate(decoder, [track], ignore)
         np.testing.assert_array_equal(track.tokens, expected)
         assert len(decoder.recall("step")) == expected.shape[1] - max(known, first)
 
@@ -257,7 +293,7 @@ def test_tracks_resumed_at_different_places_keep_company() -> None:
     tracks = [
         plan.make(tokens[:, :known]) for plan, tokens, known in zip(COMPANY, expected, (9, 3, 0, 12), strict=True)
     ]
-    generate(FakeDecoder(3), tracks, lambda: None)
+    generate(FakeDecoder(3), tracks, ignore)
     for track, tokens in zip(tracks, expected, strict=True):
         np.testing.assert_array_equal(track.tokens, tokens)
 
@@ -268,7 +304,7 @@ def test_a_track_keeps_neither_the_pattern_nor_what_it_resumes() -> None:
     resumed = plan.expect()[:, :5]
     kept = resumed.copy()
     track = plan.make(resumed)
-    generate(FakeDecoder(), [track], lambda: None)
+    generate(FakeDecoder(), [track], ignore)
     track.tokens[:] = 0
     np.testing.assert_array_equal(plan.pattern, before)
     np.testing.assert_array_equal(resumed, kept)
@@ -280,7 +316,7 @@ def test_where_the_delays_take_all_the_tokens_nothing_is_generated(new_tokens: i
     track = plan.make()
     assert track.finished
     decoder = FakeDecoder()
-    generate(decoder, [track], lambda: None)
+    generate(decoder, [track], ignore)
     assert decoder.recall("step") == []
     np.testing.assert_array_equal(track.tokens, plan.pattern)
 
@@ -289,11 +325,16 @@ def test_tells_before_each_turn_in_which_each_sample_reads_a_chunk_or_takes_a_st
     tracks = [plan.make() for plan in COMPANY]
     decoder = FakeDecoder()
     generate(decoder, tracks, lambda: decoder.calls.append(("tell",)))
-    turn: list[str] = []
-    for kind in [call[0] for call in decoder.calls if call[0] in {"tell", "feed", "step"}]:
-        turn = [] if kind == "tell" else [*turn, kind]
-        assert turn.count("step") <= 1
-        assert turn.count("feed") <= len(COMPANY)
+    assert decoder.calls[0] == ("tell",)
+    turn: list[int | str] = []
+    for kind, *facts in decoder.calls:
+        if kind == "tell":
+            turn = []
+        elif kind == "feed":
+            turn.append(sample_of(tracks, int(facts[0])))
+        elif kind == "step":
+            turn += {sample_of(tracks, int(row)) for row in facts[::2]}
+        assert len(set(turn)) == len(turn)
 
 
 @pytest.mark.parametrize("told", range(8))
@@ -318,7 +359,7 @@ def test_is_stopped_by_what_it_tells_at_once(told: int) -> None:
 @pytest.mark.parametrize("sampling", [GREEDY, GUIDED, DRAWN], ids=["greedy", "guided", "drawn"])
 @pytest.mark.parametrize("rows", [[0], [1], [0, 1]], ids=["one row", "the other", "both"])
 def test_tells_of_logits_that_are_no_numbers(value: float, sampling: Sampling, rows: list[int]) -> None:
-    def damage(step: int, logits: Logits) -> None:
+    def damage(step: int, _: Sequence[int], logits: Logits) -> None:
         if step == 3:
             logits[rows, 2, 7] = value
 
@@ -326,7 +367,7 @@ def test_tells_of_logits_that_are_no_numbers(value: float, sampling: Sampling, r
     second = Plan(JAZZ, replace(sampling, guidance_scale=1.0))
     plans = [plan] if len(plan.make().texts) == 2 else [plan, second]
     with pytest.raises(JobFailedError) as caught:
-        generate(FakeDecoder(damage=damage), [plan.make() for plan in plans], lambda: None)
+        generate(FakeDecoder(damage=damage), [plan.make() for plan in plans], ignore)
     assert caught.value.type == "not-finite"
     assert "position 3" in caught.value.detail
     assert "float32" in caught.value.detail
@@ -353,173 +394,518 @@ def test_the_logits_of_transformers_give_the_tokens_of_transformers(case: Case) 
     assert replayed or case.name == "clip_least"  # where nothing is generated
 
 
+class Parties(list[Any]):
+    """The jobs that a batch has, which tells when one has come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.come = threading.Semaphore(0)
+
+    def append(self, party: Any) -> None:
+        super().append(party)
+        self.come.release()
+
+
 class Jobs:
-    """Jobs in threads of their own, each of which must make what it makes alone."""
+    """Jobs in threads of their own, none of which outlives the block.
+
+    At its end each job has its answer, those without an error have what they make
+    alone, no row is left, and nobody decodes.
+    """
 
     def __init__(self, decoder: FakeDecoder, limits: Limits = UNLIMITED) -> None:
         self.batch = Batch(decoder, limits)
         self.errors: dict[str, BaseException] = {}
-        self.threads: list[threading.Thread] = []
+        self.tracks: dict[str, list[Track]] = {}
+        self._decoder = decoder
+        self._plans: dict[str, Sequence[Plan]] = {}
+        self._parties = Parties()
+        self.batch._parties = self._parties
+        self._threads: list[threading.Thread] = []
+        self._others = {*threading.enumerate()}
+        self._over = threading.Event()
 
-    def start(self, name: str, plans: Sequence[Plan], tell: Callable[[], None] = lambda: None) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._over.set()
+        self.join()
+        if error is None:
+            self.check()
+
+    def start(
+        self,
+        name: str,
+        plans: Sequence[Plan],
+        tell: Callable[[], None] = ignore,
+        announce: Callable[[], None] = ignore,
+        keep: Callable[[], None] = ignore,
+    ) -> None:
+        """Start a job, and go on when the batch has it."""
+        tracks = [plan.make() for plan in plans]
+        self._plans[name], self.tracks[name] = plans, tracks
+
+        def tell_unless_over() -> None:
+            assert threading.current_thread().name == "decode"
+            self._threads.append(threading.current_thread())
+            if self._over.is_set():
+                raise JobStoppedError("The test is over.")
+            tell()
+
         def work() -> None:
-            tracks = [plan.make() for plan in plans]
             try:
-                self.batch.generate(tracks, tell, lambda: None, lambda: None)
-                for track, plan in zip(tracks, plans, strict=True):
-                    np.testing.assert_array_equal(track.tokens, plan.expect())
-            except BaseException as error:  # noqa: BLE001 - looked at below
+                self.batch.generate(tracks, tell_unless_over, announce, keep)
+            except BaseException as error:  # noqa: BLE001 - each test says which it wants
                 self.errors[name] = error
 
-        self.threads.append(threading.Thread(target=work, name=name, daemon=True))
-        self.threads[-1].start()
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        self._parties.come.acquire()
+        with self.batch._lock:  # the samples are there as well, and somebody who decodes
+            pass
 
-    def start_and_wait(self, name: str, plans: Sequence[Plan], tell: Callable[[], None] = lambda: None) -> None:
-        """Start a job, and go on when its samples wait for room; for a hook in the decoder."""
-        before = len(self.batch._parties)
-        self.start(name, plans, tell)
-        wait_until(lambda: len(self.batch._parties) > before, f"{name} to wait")
+    def join(self) -> None:
+        """Wait until all jobs have their answers and nobody decodes."""
+        while (decoding := self.batch._thread) is not None and decoding.is_alive():
+            decoding.join()
+        for party in self._parties:  # where the thread has broken down; nobody would ever tell them
+            if not party.done.done():
+                party.done.set_exception(AssertionError("left without an answer"))
+        for thread in {*self._threads, *self._decoder.threads}:
+            thread.join()
 
-    def end(self) -> None:
-        for thread in self.threads:
-            thread.join(60)
-            assert not thread.is_alive()
+    def check(self) -> None:
+        """Compare what was made with what each job makes alone, and see that nothing is left."""
+        for name in self.tracks.keys() - self.errors.keys():
+            for track, plan in zip(self.tracks[name], self._plans[name], strict=True):
+                np.testing.assert_array_equal(track.tokens, plan.expect(), name)
+        assert self._decoder.rows == {}
+        assert self.batch._thread is None
+        assert self.batch._parties == []
+        assert [*self.batch._waiting] == []
+        assert self.batch._seats == []
+        assert "decode" not in {thread.name for thread in {*threading.enumerate()} - self._others}
 
 
-def test_jobs_that_come_while_others_run_change_nothing() -> None:
-    coming = {3: "second", 5: "third", 6: "fourth"}
+def reseed(plans: Sequence[Plan], seed: int) -> list[Plan]:
+    return [replace(plan, seed=seed + index) for index, plan in enumerate(plans)]
+
+
+LATE = [
+    Plan(FUNK, DRAWN, new_tokens=11, prompt_frames=6, seed=7),
+    Plan(FUNK, GUIDED, new_tokens=9, seed=8),
+]
+"""A job that comes when another, which is ``COMPANY``, has already computed: its rows are 6, 7, 8 and 9."""
+
+
+@pytest.mark.parametrize("limits", [UNLIMITED, Limits(5, ALL_BYTES), Limits(None, 500), Limits(1, ALL_BYTES)], ids=str)
+def test_jobs_that_come_while_others_are_in_the_middle_get_what_they_get_alone(limits: Limits) -> None:
+    coming = {
+        2: reseed(COMPANY[::-1], 20),
+        3: reseed(COMPANY[:2], 30),
+        5: LATE,
+        6: [PLANS["one token"], PLANS["undelayed"]],
+        9: [PLANS["clip"], PLANS["unguided"], PLANS["guided"]],
+    }
 
     def let_in(step: int) -> None:
         if step in coming:
-            jobs.start_and_wait(coming[step], COMPANY[::-1] if step % 2 else COMPANY[:2])
+            jobs.start(f"from step {step}", coming[step])
 
-    decoder = FakeDecoder(hook=let_in)
-    jobs = Jobs(decoder)
-    jobs.start("first", COMPANY)
-    jobs.threads[0].join(60)
-    jobs.end()
+    decoder = FakeDecoder(hooks={"step": let_in})
+    with Jobs(decoder, limits) as jobs:
+        jobs.start("first", COMPANY)
     assert jobs.errors == {}
+    assert len(jobs.tracks) == 1 + len(coming)
+    assert (
+        len(decoder.recall("admit"))
+        == len(decoder.recall("drop"))
+        == sum(len(track.texts) for tracks in jobs.tracks.values() for track in tracks)
+    )
+    if limits == UNLIMITED:
+        assert any({0, 6, 12} <= {*step[::2]} for step in decoder.recall("step"))  # rows of three jobs
+
+
+def test_jobs_that_come_and_go_all_at_once_get_what_they_get_alone() -> None:
+    decoder = FakeDecoder()
+    batch = Batch(decoder, Limits(3, ALL_BYTES))
+    together = threading.Barrier(4)
+
+    def work(seed: int) -> None:
+        together.wait()
+        for plan in reseed([PLANS["one token"], PLANS["undelayed"], PLANS["drawn"]] * 4, seed):
+            track = plan.make()
+            batch.generate([track], ignore, ignore, ignore)
+            np.testing.assert_array_equal(track.tokens, plan.expect())
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(work, 100 * index) for index in range(4)]
+    for answer in answers:
+        answer.result()
+    for thread in decoder.threads:
+        thread.join()
     assert decoder.rows == {}
-    assert len(decoder.recall("admit")) == 6 + 6 + 6 + 3
-    assert decoder.rows_most > 6
+    assert batch._thread is None
 
 
-@pytest.mark.parametrize("way", ["stopped", "not a number", "refused"])
-def test_what_becomes_of_a_job_is_its_own(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[int] = []
-    bad_rows: list[int] = []
+@pytest.mark.parametrize("told", [0, 1, 2, 4, 9])
+def test_a_stop_is_one_jobs_own(told: int) -> None:
+    error = JobStoppedError("The job must stop: cancelled.")
+    tells: list[int] = []
 
     def stop() -> None:
-        told.append(0)
-        if way == "stopped" and len(told) > 4:
-            raise JobStoppedError("enough")
+        tells.append(len(tells))
+        if len(tells) > told:
+            raise error
 
-    def damage(step: int, logits: Logits) -> None:
-        bad = [row in bad_rows for row in decoder.recall("step")[-1][::2]]
-        if way == "not a number" and step > 4:
-            logits[bad] = np.nan
+    decoder = FakeDecoder(hooks={"step": lambda step: jobs.start("stopped", LATE, stop) if step == 2 else None})
+    with Jobs(decoder) as jobs:
+        jobs.start("first", COMPANY)
+    assert jobs.errors == {"stopped": error}
+    assert jobs.errors["stopped"] is error
+    assert len(tells) == told + 1
+    assert len(decoder.recall("admit")) == (6 if told == 0 else 10)
+
+
+@pytest.mark.parametrize("rows", [{6}, {7}, {8}, {9}, {7, 8}, {6, 7, 8, 9}], ids=str)
+def test_logits_that_are_no_numbers_are_one_jobs_own(rows: set[int]) -> None:
+    def damage(step: int, stepping: Sequence[int], logits: Logits) -> None:
+        if step > 6:
+            logits[[row in rows for row in stepping]] = np.nan
+
+    decoder = FakeDecoder(
+        damage=damage, hooks={"step": lambda step: jobs.start("damaged", LATE) if step == 2 else None}
+    )
+    with Jobs(decoder) as jobs:
+        jobs.start("first", COMPANY)
+    assert jobs.errors.keys() == {"damaged"}
+    error = jobs.errors["damaged"]
+    assert isinstance(error, JobFailedError)
+    assert error.type == "not-finite"
+    assert not any({6, 7, 8, 9} & {*step[::2]} for step in decoder.recall("step")[7:])  # all leave with the first
+
+
+@pytest.mark.parametrize("broken", [0, 1], ids=["breaks first", "finishes first"])
+def test_a_sample_may_finish_in_the_step_that_breaks_another_of_its_job(broken: int) -> None:
+    plans = [Plan(ROCK, GREEDY, new_tokens=8 if index == broken else 5) for index in range(2)]
+
+    def damage(step: int, _: Sequence[int], logits: Logits) -> None:
+        if step == 5:
+            logits[broken] = np.nan
+
+    decoder = FakeDecoder(damage=damage, hooks={"step": lambda step: jobs.start("late", LATE) if step == 2 else None})
+    with Jobs(decoder) as jobs:
+        jobs.start("damaged", plans)
+    assert {name: type(error) for name, error in jobs.errors.items()} == {"damaged": JobFailedError}
+
+
+@pytest.mark.parametrize("refused", [7, 8, 9, 10])
+def test_a_row_that_is_not_to_be_had_is_one_jobs_own(refused: int) -> None:
+    error = MemoryError("no room for a row")
+
+    def refuse(admitted: int) -> None:
+        if admitted == refused:
+            raise error
+
+    decoder = FakeDecoder(
+        hooks={"admit": refuse, "step": lambda step: jobs.start("refused", LATE) if step == 2 else None}
+    )
+    with Jobs(decoder) as jobs:
+        jobs.start("first", COMPANY)
+    assert jobs.errors.keys() == {"refused"}
+    assert jobs.errors["refused"] is error
+    assert len(decoder.recall("admit")) == refused  # and no more are tried
+
+
+def test_every_job_is_told_that_something_is_compiled() -> None:
+    told: list[str] = []
+
+    def compile_graphs(step: int) -> None:
+        if step == 2:
+            jobs.start("late", LATE, announce=lambda: told.append("late"))
+        if step in {2, 4}:
+            decoder.announce(compiling=True)
+            decoder.announce(compiling=False)
+
+    decoder = FakeDecoder(hooks={"step": compile_graphs})
+    with Jobs(decoder) as jobs:
+        jobs.start("first", COMPANY, announce=lambda: told.append("first"))
+    assert jobs.errors == {}
+    assert told == ["first", "late"] * 2
+
+
+@pytest.mark.parametrize("kind", ["step", "feed", "admit"])
+def test_a_stop_that_comes_while_something_is_compiled_is_one_jobs_own(kind: str) -> None:
+    """What the engine gives for ``announce`` raises when the job must stop, as what it gives for ``tell`` does."""
+    error = JobStoppedError("The job must stop: cancelled.")
+    stopped = threading.Event()
+
+    def tell() -> None:
+        if stopped.is_set():
+            raise error
+
+    def announce() -> None:
+        stopped.set()
+        tell()
+
+    def compile_graphs(_: int) -> None:
+        if 3 <= len(decoder.recall("step")) < 6:
+            decoder.announce(compiling=True)
 
     def let_in(step: int) -> None:
-        if step == 1:
-            jobs.start_and_wait("bad", [replace(PLANS["clip and text"], seed=99)], stop)
-
-    decoder = FakeDecoder(damage=damage, hook=let_in)
-    admit = decoder.admit
-
-    def note(text: TextStates | None, length: int) -> int:
-        if decoder.recall("step"):  # only the newcomer is admitted so late
-            if way == "refused":
-                raise MemoryError("no room for a row")
-            bad_rows.append(admit(text, length))
-            return bad_rows[-1]
-        return admit(text, length)
-
-    monkeypatch.setattr(decoder, "admit", note)
-    jobs = Jobs(decoder)
-    jobs.start("good", COMPANY)
-    jobs.threads[0].join(60)
-    jobs.end()
-    wanted = {"stopped": JobStoppedError, "not a number": JobFailedError, "refused": MemoryError}[way]
-    assert {name: type(error) for name, error in jobs.errors.items()} == {"bad": wanted}
-    assert decoder.rows == {}
-
-
-def test_what_breaks_a_step_is_told_to_all_and_the_next_job_works() -> None:
-    def fall_over(step: int) -> None:
         if step == 2:
-            jobs.start_and_wait("second", COMPANY[:1])
-        if step == 4:
-            raise RuntimeError("the network is broken")
+            jobs.start("stopped", LATE, tell, announce)
+        if step == 3:
+            jobs.start("third", reseed(LATE, 30))
+        if kind == "step":
+            compile_graphs(step)
 
-    decoder = FakeDecoder(hook=fall_over)
-    jobs = Jobs(decoder)
-    jobs.start("first", COMPANY)
-    jobs.threads[0].join(60)
-    jobs.end()
-    assert {name: str(error) for name, error in jobs.errors.items()} == dict.fromkeys(
-        ("first", "second"), "the network is broken"
-    )
-    assert decoder.rows == {}
-    jobs.errors.clear()
-    jobs.start("third", COMPANY)
-    jobs.end()
-    assert jobs.errors == {}
+    decoder = FakeDecoder(hooks={kind: compile_graphs, "step": let_in})
+    with Jobs(decoder) as jobs:
+        jobs.start("first", COMPANY)
+    assert jobs.errors == {"stopped": error}
+
+
+def make_queue() -> list[Plan]:
+    """Make samples of one row and of two, each of a length of its own."""
+    kinds: list[tuple[TextStates | None, int]] = [
+        (ROCK, 12), (None, 9), (JAZZ, 10), (None, 7), (None, 16), (ROCK, 8), (JAZZ, 14), (None, 5), (ROCK, 11),
+    ]  # fmt: skip
+    return [Plan(text, DRAWN, new_tokens=length, seed=length) for text, length in kinds]
 
 
 @pytest.mark.parametrize(
-    ("limits", "most"), [(Limits(4, 10**9), 4), (Limits(None, 460), 4), (Limits(1, 10**9), 2), (Limits(None, 1), 2)]
+    "limits",
+    [
+        Limits(4, ALL_BYTES),
+        Limits(3, ALL_BYTES),
+        Limits(1, ALL_BYTES),
+        Limits(None, 460),
+        Limits(None, 330),
+        Limits(None, 1),
+        Limits(4, 430),
+        UNLIMITED,
+    ],
+    ids=str,
 )
-def test_samples_wait_for_room_in_their_order(limits: Limits, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    small, large = Plan(None, DRAWN, new_tokens=9), Plan(ROCK, DRAWN, new_tokens=12)
-    plans = [replace(plan, seed=seed) for seed, plan in enumerate([large, small, large, small, small, large])]
+@pytest.mark.parametrize("joint", [True, False], ids=["one job", "three jobs"])
+def test_samples_wait_for_room_in_their_order_and_no_longer(limits: Limits, joint: bool) -> None:
+    plans = make_queue()
+    parts = [plans] if joint else [plans[:4], plans[4:7], plans[7:]]
+    asked = [0]
+    seen: list[tuple[int, int, list[int]]] = []  # samples asked for, rows that entered so far, and that are inside
+
+    def start_next() -> None:
+        number = len(jobs.tracks)
+        asked.append(asked[-1] + len(parts[number]))
+        jobs.start(f"job {number}", parts[number])
+
+    def look(_: int) -> None:
+        seen.append((asked[-1], len(decoder.admitted), [*decoder.rows]))
+        if len(jobs.tracks) < len(parts):
+            start_next()
+
+    decoder = FakeDecoder(hooks={"step": look})
+    with Jobs(decoder, limits) as jobs:
+        start_next()
+    assert jobs.errors == {}
+
     tracks = [plan.make() for plan in plans]
+    sizes = [(len(track.texts), len(track.texts) * decoder.count_bytes(track.length)) for track in tracks]
+    assert decoder.admitted == [track.length for track in tracks for _ in track.texts]
+
+    def fit(samples: set[int]) -> bool:
+        rows, taken = np.sum([sizes[sample] for sample in samples], axis=0)
+        return len(samples) == 1 or (
+            (limits.rows_most is None or rows <= limits.rows_most) and taken <= limits.cache_bytes_most
+        )
+
+    for known, entered, rows in seen:
+        inside = {sample_of(tracks, row) for row in rows}
+        assert len(rows) == sum(sizes[sample][0] for sample in inside)
+        assert fit(inside)
+        following = sample_of(tracks, entered)
+        assert following >= known or not fit(inside | {following})
+
+
+def test_one_sample_is_let_in_whatever_the_limits() -> None:
     decoder = FakeDecoder()
-    order: list[int] = []
-    admit = decoder.admit
-
-    def note(text: TextStates | None, length: int) -> int:
-        order.append(length)
-        return admit(text, length)
-
-    monkeypatch.setattr(decoder, "admit", note)
-    generate(decoder, tracks, lambda: None, limits)
-    for track, plan in zip(tracks, plans, strict=True):
-        np.testing.assert_array_equal(track.tokens, plan.expect())
-    assert decoder.rows_most <= most
-    assert order == [track.length for track in tracks for _ in track.texts]
+    with Jobs(decoder, Limits(1, 1)) as jobs:
+        jobs.start("first", [PLANS["guided"], PLANS["clip and text"]])
+    assert jobs.errors == {}
+    assert decoder.rows_most == 2
 
 
-def test_a_job_that_is_stopped_while_it_waits_for_room_never_enters() -> None:
+def test_a_job_that_is_stopped_while_it_waits_for_room_never_enters_and_holds_up_nobody() -> None:
+    error = JobStoppedError("The job must stop: cancelled.")
+
     def stop() -> None:
-        raise JobStoppedError("enough")
+        raise error
 
     def let_in(step: int) -> None:
         if step == 2:
-            jobs.start_and_wait("waiting", [PLANS["drawn"]], stop)
+            jobs.start("stopped", LATE, stop)
+            jobs.start("small", [PLANS["drawn unconditional"]])
+        if step == 3:
+            assert [entry[0] for entry in jobs.batch._waiting] == []
 
-    decoder = FakeDecoder(hook=let_in)
-    jobs = Jobs(decoder, Limits(1, 10**9))
-    jobs.start("first", [PLANS["guided"]])
-    jobs.threads[0].join(60)
-    jobs.end()
-    assert {name: type(error) for name, error in jobs.errors.items()} == {"waiting": JobStoppedError}
-    assert len(decoder.recall("admit")) == 2
-
-
-def test_what_is_to_be_kept_is_asked_for_in_the_jobs_own_thread_and_nothing_runs_on_afterwards() -> None:
-    kept = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def keep() -> None:
-        threads.append(threading.current_thread())
-        kept.set()
-
-    decoder = FakeDecoder(hook=lambda step: assert_set(kept) if step == 2 else None)
-    batch = Batch(decoder, UNLIMITED)
-    batch.generate([PLANS["drawn"].make()], lambda: None, lambda: None, keep)
-    assert set(threads) == {threading.current_thread()}
-    wait_until(lambda: "decode" not in {thread.name for thread in threading.enumerate()}, "the decode thread's end")
+    decoder = FakeDecoder(hooks={"step": let_in})
+    with Jobs(decoder, Limits(3, ALL_BYTES)) as jobs:
+        jobs.start("first", [PLANS["guided"]])
+    assert jobs.errors == {"stopped": error}
+    assert len(decoder.recall("admit")) == 3
+    assert decoder.recall("step")[2] == (0, 2, 1, 2, 2, 0)  # the small one has room from the next step on
 
 
-def assert_set(event: threading.Event) -> None:
-    assert event.wait(60)
+@pytest.mark.parametrize("way", ["stopped", "damaged"])
+def test_of_a_job_that_breaks_no_other_sample_enters(way: str) -> None:
+    error = JobStoppedError("The job must stop: cancelled.")
+
+    def stop() -> None:
+        if way == "stopped" and len(decoder.recall("step")) == 3:
+            raise error
+
+    def damage(step: int, rows: Sequence[int], logits: Logits) -> None:
+        if way == "damaged" and step == 3:
+            logits[rows.index(0)] = np.nan
+
+    decoder = FakeDecoder(
+        damage=damage, hooks={"step": lambda step: jobs.start("second", COMPANY[:2]) if step == 2 else None}
+    )
+    with Jobs(decoder, Limits(2, ALL_BYTES)) as jobs:
+        jobs.start("broken", LATE, stop)
+    assert jobs.errors.keys() == {"broken"}
+    assert len(decoder.recall("admit")) == 2 + 3
+
+
+def test_a_job_is_through_as_soon_as_its_own_samples_are() -> None:
+    def look(step: int) -> None:
+        if step == 2:
+            jobs.start("short", [PLANS["one token"]])
+            jobs.start("nothing to generate", [replace(PLANS["clip"], new_tokens=3)])
+            jobs.start("no samples", [])
+        if step == 3:
+            assert len(jobs.batch._parties) == 2
+        if step == 4:
+            assert len(jobs.batch._parties) == 1
+
+    decoder = FakeDecoder(hooks={"step": look})
+    with Jobs(decoder) as jobs:
+        jobs.start("first", COMPANY)
+    assert jobs.errors == {}
+    assert len(decoder.recall("admit")) == 6 + 2
+
+
+@pytest.mark.parametrize("kind", ["step", "feed"])
+def test_what_breaks_the_decoder_is_told_to_all_who_compute_and_the_next_job_works(kind: str) -> None:
+    error = RuntimeError("the network is broken")
+    broken: list[str] = []
+
+    def fall_over(_: int) -> None:
+        if not broken and len(decoder.recall("step")) == 4:
+            broken.append(kind)
+            raise error
+
+    def let_in(step: int) -> None:
+        if step in {2, 4} and not broken:
+            jobs.start(f"from step {step}", reseed(LATE, step))
+        if kind == "step":
+            fall_over(step)
+
+    decoder = FakeDecoder(1, hooks={kind: fall_over, "step": let_in})
+    with Jobs(decoder) as jobs:
+        jobs.start("first", COMPANY)
+        jobs.join()
+        assert broken == [kind]
+        assert {"first", "from step 2"} <= jobs.errors.keys()
+        assert {id(each) for each in jobs.errors.values()} == {id(error)}
+        assert decoder.rows == {}
+        jobs.start("next", COMPANY)
+    assert "next" not in jobs.errors
+
+
+def test_what_breaks_the_decoder_is_told_to_none_who_do_not_compute() -> None:
+    error = RuntimeError("the network is broken")
+
+    def fall_over(step: int) -> None:
+        if step == 2:
+            jobs.start("waits for room", LATE)
+        if step == 4:
+            jobs.start("has just come", reseed(LATE, 30))
+            raise error
+
+    decoder = FakeDecoder(hooks={"step": fall_over})
+    with Jobs(decoder, Limits(6, ALL_BYTES)) as jobs:
+        jobs.start("first", COMPANY)
+    assert jobs.errors == {"first": error}
+
+
+@pytest.mark.parametrize("way", ["stopped", "damaged", "broken", "finished"])
+def test_a_row_that_cannot_be_dropped_leaves_nobody_without_an_answer(way: str) -> None:
+    error = RuntimeError("the device is gone")
+
+    def stop() -> None:
+        if way == "stopped" and len(decoder.recall("step")) == 3:
+            raise JobStoppedError("The job must stop: cancelled.")
+
+    def damage(step: int, _: Sequence[int], logits: Logits) -> None:
+        if way == "damaged" and step == 3:
+            logits[0] = np.nan
+
+    def fall_over(step: int) -> None:
+        if step == 2:
+            jobs.start("second", LATE)
+        if way == "broken" and step == 3:
+            raise error
+
+    def fail(dropped: int) -> None:
+        if dropped == 1:
+            raise error
+
+    decoder = FakeDecoder(damage=damage, hooks={"step": fall_over, "drop": fail})
+    with Jobs(decoder) as jobs:
+        jobs.start("first", COMPANY, stop)
+        jobs.join()
+        assert not any(isinstance(each, AssertionError) for each in jobs.errors.values())
+        jobs.start("next", LATE)
+    assert "next" not in jobs.errors
+
+
+def test_what_is_to_be_kept_is_asked_for_in_the_jobs_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_module, "KEEP_EVERY_S", 0.001)
+    kept = {"first": threading.Event(), "second": threading.Event()}
+    keeping: dict[str, set[str]] = {name: set() for name in kept}
+
+    def keep(name: str) -> None:
+        keeping[name].add(threading.current_thread().name)
+        kept[name].set()
+
+    def wait_for_keep(step: int) -> None:
+        if step == 2:
+            jobs.start("second", LATE, keep=partial(keep, "second"))
+            for event in kept.values():
+                event.wait()
+
+    decoder = FakeDecoder(hooks={"step": wait_for_keep})
+    with Jobs(decoder) as jobs:
+        jobs.start("first", COMPANY, keep=partial(keep, "first"))
+    assert jobs.errors == {}
+    assert keeping == {"first": {"first"}, "second": {"second"}}
+
+
+def test_a_thread_decodes_for_as_long_as_there_is_something_to_generate() -> None:
+    decoder = FakeDecoder(hooks={"step": lambda step: jobs.start("second", LATE) if step == 2 else None})
+    with Jobs(decoder) as jobs:
+        for number in range(1, 4):
+            jobs.start(f"alone {number}", [PLANS["drawn"]])
+            jobs.join()
+            jobs.check()
+            assert len(decoder.threads) == number
+            assert not any(thread.is_alive() for thread in decoder.threads)
+    assert jobs.errors == {}
+    assert len(jobs.tracks) == 4

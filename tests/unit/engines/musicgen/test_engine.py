@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,23 @@ from shared.jobs import DeviceClass, Kind
 from shared.models import TINY
 from shared.schemas.musicgen import SEED_MOST, MusicgenParams
 from tests.hub import FakeHub
-from tests.unit.engines.musicgen.studio import NEW_FRAMES, NEW_TOKENS, STEREO, KeptCheckpoint, Progress, Studio, Take
+from tests.unit.engines.musicgen.studio import (
+    NEW_FRAMES,
+    NEW_TOKENS,
+    STEREO,
+    KeptCheckpoint,
+    Progress,
+    Studio,
+    Take,
+    require,
+)
+from tests.waiting import wait_until
 from worker import registry
 from worker.devices import Device
 from worker.engines.contract import Assignment
 from worker.engines.knn.cells import Cells
 from worker.engines.musicgen import engine as engine_module
 from worker.engines.musicgen import memo
-from worker.engines.musicgen.engine import MusicgenEngine
 from worker.engines.musicgen.memo import Memo
 from worker.engines.musicgen.native import NativeComposer
 from worker.engines.musicgen.shelf import Title
@@ -85,9 +94,13 @@ def continue_clips(*names: str, **part: float) -> list[dict[str, Any]]:
 
 
 def get_composer(studio: Studio, model: str) -> NativeComposer:
-    [composer] = [composer for title, composer in studio.engine._shelf._composers.items() if title.name == model]
+    composer = studio.engine._shelf.find(model, "int8")
     assert isinstance(composer, NativeComposer)
     return composer
+
+
+def ignore() -> None:
+    """For work that nobody follows."""
 
 
 def check_progress(take: Take) -> None:
@@ -126,8 +139,8 @@ def test_result_and_files_are_as_the_contract_says(studio: Studio) -> None:
     assert [result[name] for name in ("sampling_rate", "frame_rate", "engine", "precision")] == [
         RATE_HZ,
         50,
-        "mindspore",
-        "float32",
+        "openvino",
+        "int8",
     ]
     assert result["tokens_per_s"] > 0
     assert result["realtime_factor"] > 0
@@ -155,7 +168,7 @@ def test_result_and_files_are_as_the_contract_says(studio: Studio) -> None:
         codes = take.read_codes(index)
         assert (str(codes.dtype), codes.shape) == ("int16", (4, 10))
         assert take.read_audio(index).dtype == np.float32
-        audio = get_composer(studio, TINY)._codec.decode(codes)
+        audio = get_composer(studio, TINY)._parts.codec.decode(codes, ignore)
         np.testing.assert_array_equal(take.read_audio(index), audio[None])
     assert {name: media_type for name, (media_type, _) in take.files.items()} == expected
     assert len({take.read_codes(index).tobytes() for index in range(4)}) == 4
@@ -165,8 +178,8 @@ def test_a_stereo_models_left_codebooks_come_first_and_loud_audio_is_not_clipped
     take = studio.run(model=STEREO)
     codes, audio = take.read_codes(), take.read_audio()
     assert codes.shape == (8, NEW_FRAMES)
-    codec = get_composer(studio, STEREO)._codec
-    np.testing.assert_array_equal(audio, [codec.decode(codes[:4]), codec.decode(codes[4:])])
+    codec = get_composer(studio, STEREO)._parts.codec
+    np.testing.assert_array_equal(audio, [codec.decode(codes[:4], ignore), codec.decode(codes[4:], ignore)])
     assert np.abs(audio).max() > 1
     assert take.samples[0]["peak_dbfs"] > 0
     assert "Clipping" in take.samples[0]["warnings"][0]
@@ -224,7 +237,7 @@ def test_a_clip_is_continued_and_its_codes_are_included(studio: Studio, prompts:
     assert codes.shape == (4, 2 * CLIP_FRAMES)
     given = soundfile.read(studio.clips["clip"], dtype="float32", always_2d=True)[0].T
     if upload == "clip":
-        expected = get_composer(studio, TINY)._encode_clip(given, lambda: None)
+        expected = get_composer(studio, TINY)._encode_clip(given, ignore)
         np.testing.assert_array_equal(codes[:, :CLIP_FRAMES], expected)
     assert take.samples[0]["duration_s"] == 0.4
     assert take.samples[0]["prompt"] == (prompts[0] if prompts else None)
@@ -245,7 +258,7 @@ def test_clips_of_other_lengths_keep_theirs(studio: Studio) -> None:
 def test_a_part_of_a_clip_is_that_part(studio: Studio, clips: Mapping[str, NDArray[np.float32]]) -> None:
     part = continue_clips("clip", start_s=0.04, end_s=0.16)
     codes = studio.run(audio_prompts=part).read_codes()
-    expected = get_composer(studio, TINY)._encode_clip(clips["clip"].T[:, 2 * HOP : 8 * HOP], lambda: None)
+    expected = get_composer(studio, TINY)._encode_clip(clips["clip"].T[:, 2 * HOP : 8 * HOP], ignore)
     assert codes.shape[1] == 6 + NEW_FRAMES
     np.testing.assert_array_equal(codes[:, :6], expected)
 
@@ -256,36 +269,56 @@ def test_a_mono_model_hears_the_mean_and_a_stereo_model_both_sides(
     stereo = studio.run(audio_prompts=continue_clips("stereo"))
     assert stereo.files == studio.run(audio_prompts=continue_clips("mean")).files
     codes = studio.run(model=STEREO, audio_prompts=continue_clips("stereo")).read_codes()
-    codec = get_composer(studio, STEREO)._codec
+    codec = get_composer(studio, STEREO)._parts.codec
     for side in range(2):
-        given = codec.encode(np.ascontiguousarray(clips["stereo"][:, side]))
+        given = codec.encode(np.ascontiguousarray(clips["stereo"][:, side]), ignore)
         np.testing.assert_array_equal(codes[4 * side : 4 * side + 4, :CLIP_FRAMES], given)
 
 
+@pytest.mark.parametrize(("name", "compiling"), [("openvino", []), ("mindspore", ["compiling"])])
 def test_the_stages_come_in_order_and_the_second_job_loads_nothing(
-    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, compiling: list[str]
 ) -> None:
     studio.run()
     built = studio.settings.home / "models" / TINY
+    model = f"someone/{name}"
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    engine = studio.make_engine(name)
     with FakeHub() as hub:
-        hub.models["someone/music"] = {path.name: path.read_bytes() for path in built.iterdir()}
+        hub.models[model] = {path.name: path.read_bytes() for path in built.iterdir()}
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        engine = MusicgenEngine(DeviceClass.CPU, studio.settings)
-        first = studio.run(engine=engine, model="someone/music")
-    second = studio.run(engine=engine, model="someone/music")
-    always = ["encoding", "generating", "decoding", "writing"]
-    assert first.stages == ["downloading", "loading", "encoding", "compiling", *always[1:]]
+        first = studio.run(engine=engine, model=model)
+    second = studio.run(engine=engine, model=model)
+    assert first.stages == ["downloading", "loading", "encoding", "generating", *compiling, "decoding", "writing"]
     assert [report.stage for report in first.reports].count("loading") == 1
-    assert second.stages == always
-    assert second.files == first.files == studio.run().files
+    assert second.stages == ["encoding", "generating", "decoding", "writing"]
+    assert second.files == first.files == studio.run(engine=engine).files
     for take in (first, second):
         check_progress(take)
         assert [report.done for report in take.reports if report.stage == "generating"][-1] == NEW_TOKENS
         assert take.reports[-1] == Progress("writing", 1, 1, "samples")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8", "int4"])
+def test_the_music_is_computed_in_the_numbers_asked_for(studio: Studio, precision: str) -> None:
+    require(precision)
+    take = studio.run(precision=precision)
+    assert (take.result["engine"], take.result["precision"]) == ("openvino", precision)
+    assert studio.engine._shelf.find(TINY, precision) is not None
+    if precision == "int8":
+        assert studio.run(precision="auto").files == take.files
+    if precision == "float32":
+        other = studio.run(engine=studio.make_engine("mindspore"))
+        assert (other.result["engine"], other.result["precision"]) == ("mindspore", "float32")
+        np.testing.assert_array_equal(take.read_codes(), other.read_codes())
+        assert other.read_codes().tobytes() != studio.run().read_codes().tobytes()
+
+
+def count_kept(memory: bytes) -> int:
+    return sum(tokens.shape[1] for tokens in Memo.read(memory).tokens)
 
 
 def test_a_second_attempt_keeps_the_seed_and_goes_on(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +327,7 @@ def test_a_second_attempt_keeps_the_seed_and_goes_on(studio: Studio, monkeypatch
 
     def stop(report: Progress) -> None:
         if (report.stage, report.done) == ("generating", 5):
+            wait_until(lambda: count_kept(checkpoint.stored[-1]) == 2 * (1 + 5), "the tokens so far to be kept")
             raise JobStoppedError("enough")
 
     with pytest.raises(JobStoppedError):
@@ -302,7 +336,7 @@ def test_a_second_attempt_keeps_the_seed_and_goes_on(studio: Studio, monkeypatch
     resumed = studio.run(seed=None, num_samples=2, checkpoint=checkpoint)
     seed = Memo.read(checkpoint.stored[0]).seed
     assert [sample["seed"] for sample in resumed.samples] == [seed, seed + 1]
-    assert next(report.done for report in resumed.reports if report.stage == "generating") == 4
+    assert next(report.done for report in resumed.reports if report.stage == "generating") == 5
     check_progress(resumed)
     assert studio.run(seed=seed, num_samples=2).files == resumed.files
 
@@ -320,21 +354,20 @@ def test_the_setting_chooses_the_engine(studio: Studio, monkeypatch: pytest.Monk
     loaded: list[Title] = []
 
     class Stub(NativeComposer):
-        engine = "mindnlp"
-
-        def __init__(self, title: Title, _target: str, _cache_bytes: int) -> None:
+        def __init__(self, title: Title) -> None:
             loaded.append(title)
-            self.__dict__.update(get_composer(studio, TINY).__dict__)
+            self.__dict__.update(get_composer(studio, TINY).__dict__, engine="mindnlp")
 
     imported: list[str] = []
 
-    def import_stub(engine: str) -> type[Stub]:
+    def import_stub(engine: str) -> Callable[..., Stub]:
         imported.append(engine)
-        return Stub
+        return lambda title, *_: Stub(title)
 
-    monkeypatch.setattr(engine_module, "import_composer", import_stub)
-    engine = registry.make_engine(Kind.MUSICGEN, Device(DeviceClass.GPU, 0), settings)
-    assert engine.name == registry.name_engine(Kind.MUSICGEN, settings) == "mindnlp"
+    monkeypatch.setattr(engine_module, "import_loader", import_stub)
+    device = Device(DeviceClass.GPU, 0)
+    engine = registry.make_engine(Kind.MUSICGEN, device, settings)
+    assert engine.name == registry.name_engine(Kind.MUSICGEN, device.device_class, settings) == "mindnlp"
     engine.prepare()
     params = MusicgenParams.model_validate({"model": TINY, "max_new_tokens": NEW_TOKENS}).model_dump(mode="json")
     result = engine.run(Assignment(params, {}, lambda **_: None, lambda *_: None))

@@ -17,7 +17,8 @@ from shared.jobs import DeviceClass
 from shared.models import TINY
 from shared.schemas.musicgen import Precision
 from tests.unit.engines.musicgen.studio import Studio
-from worker.engines.musicgen.engine import PRECISIONS, MusicgenEngine
+from worker.engines.musicgen.engine import MusicgenEngine
+from worker.engines.musicgen.offers import Engine
 
 RATE_HZ = 32_000
 
@@ -41,8 +42,6 @@ def clip_folder(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Pat
     [
         ({"max_new_tokens": 2_048}, "too-long", ["2048 positions", "max_new_tokens", "shorter"]),
         ({"max_new_tokens": None, "duration_s": 600}, "too-long", ["2048 positions", "duration_s", "shorter"]),
-        ({"precision": "float16"}, "precision-unavailable", ["precision float16", "choose auto or float32"]),
-        ({"precision": "int8"}, "precision-unavailable", ["precision int8", "mindspore on cpu"]),
     ],
     ids=str,
 )
@@ -50,6 +49,23 @@ def test_what_the_model_cannot_do(studio: Studio, params: dict[str, Any], error_
     error = studio.fail(**params)
     assert error.type == error_type
     assert [word for word in words if word not in error.detail] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "choices"),
+    [
+        (Engine.OPENVINO, "float16", "auto or int8 or int4 or bfloat16 or float32"),
+        (Engine.MINDSPORE, "float16", "auto or float32"),
+        (Engine.MINDSPORE, "int8", "auto or float32"),
+        (Engine.MINDNLP, "int4", "auto or float32"),
+    ],
+)
+def test_numbers_that_the_engine_does_not_compute_in(
+    studio: Studio, name: Engine, precision: str, choices: str
+) -> None:
+    error = studio.fail(engine=studio.make_engine(name), precision=precision)
+    assert error.type == "precision-unavailable"
+    assert error.detail == f"precision {precision} is not offered by {name} on cpu; choose {choices}."
 
 
 @pytest.mark.parametrize(
@@ -143,16 +159,18 @@ def test_models_that_cannot_be_used(
 
 
 @pytest.mark.parametrize(
-    ("tensor", "words"),
+    ("name", "tensor", "words"),
     [
-        ("decoder.lm_heads.0.weight", "At position 1"),
-        ("text_encoder.encoder.final_layer_norm.weight", "At position 1"),
-        ("audio_encoder.decoder.layers.0.conv.bias", "audio of sample 0"),
+        ("openvino", "decoder.lm_heads.0.weight", "At position 1"),
+        ("openvino", "text_encoder.encoder.final_layer_norm.weight", "At position 1"),
+        ("openvino", "audio_encoder.decoder.layers.0.conv.bias", "audio of sample 0"),
+        ("mindspore", "decoder.lm_heads.0.weight", "At position 1"),
     ],
 )
-def test_weights_that_are_no_numbers(studio: Studio, broken: Path, tensor: str, words: str) -> None:
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # to whole numbers, of what is none
+def test_weights_that_are_no_numbers(studio: Studio, broken: Path, name: str, tensor: str, words: str) -> None:
     change(broken, lambda tensors: tensors[tensor].fill(np.nan))
-    error = studio.fail(model=f"someone/{broken.name}")
+    error = studio.fail(engine=studio.make_engine(name), model=f"someone/{broken.name}")
     assert error.type == "not-finite"
     assert words in error.detail
     assert "another model" in error.detail
@@ -170,10 +188,19 @@ def test_a_model_that_is_not_there_while_offline(
         assert words in error.detail
 
 
-@pytest.mark.parametrize("device_class", DeviceClass)
-def test_every_device_computes_in_float32_and_names_what_else_it_offers(
-    studio: Studio, device_class: DeviceClass
+@pytest.mark.parametrize(
+    ("device_class", "name", "auto"),
+    [
+        (DeviceClass.CPU, "openvino", Precision.INT8),
+        (DeviceClass.GPU, "mindspore", Precision.FLOAT16),
+        (DeviceClass.ASCEND, "mindspore", Precision.FLOAT16),
+    ],
+)
+def test_every_device_has_an_engine_that_computes_in_float32_and_in_what_is_fastest(
+    studio: Studio, device_class: DeviceClass, name: str, auto: Precision
 ) -> None:
     engine = MusicgenEngine(device_class, studio.settings)
-    assert engine._choose_precision(Precision.FLOAT32) == Precision.FLOAT32
-    assert engine._choose_precision(Precision.AUTO) == PRECISIONS[device_class][0]
+    assert engine.name == name
+    assert engine._choose_precision(Precision.AUTO) == auto
+    for each in (engine, *(studio.make_engine(other, device_class) for other in Engine)):
+        assert each._choose_precision(Precision.FLOAT32) == Precision.FLOAT32

@@ -11,10 +11,12 @@ import pytest
 
 from shared.errors import JobFailedError
 from tests.unit.engines.musicgen.test_native import ignore_report, ignore_tokens
+from worker.engines.musicgen.batch import Limits
 from worker.engines.musicgen.composer import Composer, Order, Piece, Sample, Sampling
 from worker.engines.musicgen.configuration import ModelConfig
+from worker.engines.musicgen.engine import import_loader
 from worker.engines.musicgen.native import NativeComposer
-from worker.engines.musicgen.network.layers import Target
+from worker.engines.musicgen.offers import Engine
 from worker.engines.musicgen.random_model import Size, describe, write_random_model
 from worker.engines.musicgen.shelf import Shelf, Title
 from worker.engines.musicgen.tensors import count_bytes
@@ -45,6 +47,7 @@ class FakeComposer:
 
     engine = "fake"
     precision = "float32"
+    rows_most = 2
 
     def __init__(self, title: Title, closed: list[str]) -> None:
         self.config = ModelConfig.read(title.folder)
@@ -150,9 +153,10 @@ def test_a_model_that_cannot_be_loaded_is_tried_again(place: Place) -> None:
     assert shelf.holds(place("a"))
 
 
-def test_memory_is_given_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", [Engine.MINDSPORE, Engine.OPENVINO])
+def test_memory_is_given_back(tmp_path: Path, engine: Engine) -> None:
     def load(title: Title) -> Composer:
-        return NativeComposer(title.folder, Target(), 2**30)
+        return import_loader(engine)(title, "CPU", Limits(16, 2**30), tmp_path / "compiled")
 
     def use(name: str) -> NativeComposer:
         composer = shelf.take(Title(name, tmp_path / name, "float32"))
@@ -171,7 +175,7 @@ def test_memory_is_given_back(tmp_path: Path) -> None:
     before = measure_resident()
     composer = use("middle")
     # The composer, and what holds the largest arrays that it has.
-    traces: list[Callable[[], object]] = [weakref.ref(composer), weakref.ref(composer._compiled.weights)]
+    traces: list[Callable[[], object]] = [weakref.ref(held) for held in (composer, composer._parts.decoder)]
     del composer
     assert measure_resident() - before > 150 * MB
     assert all(trace() is not None for trace in traces)

@@ -22,6 +22,9 @@ class Cache:
     Elsewhere a block is a parameter on the device, written by ``ScatterNdUpdate``.
     """
 
+    tensors: Any
+    """The blocks as the cells read them."""
+
     def __init__(self, target: Target, shape: tuple[int, int, int, int], blocks: Sequence[Block]) -> None:
         self._target = target
         self._shape = shape

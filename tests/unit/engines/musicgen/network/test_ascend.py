@@ -35,7 +35,9 @@ def test_a_devices_cache_is_written_like_the_cpus() -> None:
             values = Tensor.from_numpy(random.standard_normal((3, 8), dtype=np.float32))
             for cache in (ours, theirs):
                 cache.write(layer, np.arange(3, dtype=np.int32), np.array(positions, dtype=np.int32), values)
-    ours, theirs = ours.grow(16), theirs.grow(16)
+    for cache in (ours, theirs):
+        cache.copy_row(2, 0)
+    ours, theirs = ours.resize(4, 16), theirs.resize(4, 16)
     chunk = Tensor.from_numpy(random.standard_normal((6, 8), dtype=np.float32))
     for cache in (ours, theirs):
         cache.write(1, np.full(4, 2, dtype=np.int32), np.arange(8, 12, dtype=np.int32), chunk)
@@ -43,4 +45,8 @@ def test_a_devices_cache_is_written_like_the_cpus() -> None:
         assert take(mine).any()
         np.testing.assert_array_equal(take(mine), take(other))
     for mine, other in zip(ours.take_row(2), theirs.take_row(2), strict=True):
+        np.testing.assert_array_equal(take(mine), take(other))
+    ours, theirs = ours.resize(2, 16), theirs.resize(2, 16)
+    for mine, other in zip(ours.tensors, theirs.tensors, strict=True):
+        assert take(mine).shape == (2, 2, 16, 4)
         np.testing.assert_array_equal(take(mine), take(other))
