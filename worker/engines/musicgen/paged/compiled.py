@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -103,6 +104,7 @@ def _keep(model: ov.Model, path: Path) -> None:
         partial.with_suffix(".bin").replace(weights)
         partial.replace(path)
     except (OSError, RuntimeError) as error:
-        for left in (partial, partial.with_suffix(".bin")):
-            left.unlink(missing_ok=True)
         logger.warning("a compiled graph is not kept: %s", error)
+        with suppress(OSError):  # where nothing can be written, nothing is left
+            for left in (partial, partial.with_suffix(".bin")):
+                left.unlink(missing_ok=True)

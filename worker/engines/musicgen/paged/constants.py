@@ -34,7 +34,9 @@ def hold_int4(matrix: Matrix) -> Any:
     outputs, inputs = matrix.shape
     group = INT4_GROUP if inputs % INT4_GROUP == 0 else inputs
     grouped = matrix.reshape(outputs, inputs // group, group)
-    low, high = grouped.min(axis=2, keepdims=True), grouped.max(axis=2, keepdims=True)
+    # The range takes 0 in, which is exact then, and without which the middle would not be a nibble.
+    low = np.minimum(grouped.min(axis=2, keepdims=True), 0)
+    high = np.maximum(grouped.max(axis=2, keepdims=True), 0)
     scales = np.maximum(high - low, np.finfo(np.float32).tiny) / np.float32(15)
     middles = np.clip(np.rint(-low / scales), 0, 15).astype(np.uint8)
     nibbles = np.clip(np.rint(grouped / scales) + middles, 0, 15).astype(np.uint8)

@@ -26,10 +26,13 @@ CHUNK: Final = 256
 MASKED: Final = -1e9
 TEXT_STEP: Final = 16
 """Texts are filled up to a multiple of this, so that their sums are rounded the same beside longer ones."""
-ROWS_LEAST: Final = 2
-"""Of a single row OpenVINO computes the products, and so their rounding, in another way than of more."""
 SPARE: Final = -1
-"""The row that keeps a single one company."""
+"""A row that always reads its first positions anew, beside the others.
+
+Of a single row OpenVINO computes the products, and of single positions of few rows the attention, in another way than
+of more, and so rounds them differently. With this one there are never so few.
+"""
+SPARE_POSITIONS: Final = 2
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -60,7 +63,8 @@ class PagedDecoder:
         self._step = compiled.step.create_infer_request()
         self._texts = compiled.texts.create_infer_request()
         self._kind = compiled.step.input(graph.name_caches(0)[0]).get_element_type()
-        self._blocks = max(bytes_most // self._block_bytes, self._count_blocks(self._config.positions) * 2)
+        spare = 1
+        self._blocks = spare + max(bytes_most // self._block_bytes, self._count_blocks(self._config.positions) * 2)
         self._free: list[int] = []
         self._rows: dict[int, _Row] = {}
         self._caches: list[NDArray[Any]] = []
@@ -88,7 +92,7 @@ class PagedDecoder:
 
     def feed(self, row: int, tokens: Tokens, position: int) -> None:
         """Let a row read what is known; see the protocol."""
-        # As if each position were a row of its own: as many steps at once, rounded as these are.
+        # As if each position were a row of its own: as many steps at once, and rounded as these are.
         positions = np.arange(position, position + tokens.shape[1])
         self._gather_texts([row])
         self._infer([row] * len(positions), tokens.T, positions, np.zeros(1))
@@ -96,10 +100,7 @@ class PagedDecoder:
     def step(self, rows: Sequence[int], tokens: Ints, positions: Ints) -> Floats:
         """Let rows read one position each; see the protocol."""
         count = len(rows)
-        if count < ROWS_LEAST:
-            rows = [*rows, SPARE]
-            tokens, positions = np.repeat(tokens, 2, axis=0), np.array([positions[0], 0])
-        self._gather_texts(rows)
+        self._gather_texts([*rows, *[SPARE] * SPARE_POSITIONS])
         self._infer(rows, tokens, positions, np.arange(count))
         logits: Floats = self._step.get_output_tensor(0).data
         return logits.reshape(count, self._config.codebooks, self._config.vocabulary)
@@ -110,17 +111,21 @@ class PagedDecoder:
         self._hold_caches(blocks=1)
 
     def _infer(self, rows: Sequence[int], tokens: NDArray[Any], positions: NDArray[Any], asked: NDArray[Any]) -> None:
-        counts = [self._count_blocks(int(position) + 1) for position in positions]
+        spare = np.zeros((SPARE_POSITIONS, tokens.shape[1]), dtype=np.int32)
+        tokens = np.concatenate([tokens, spare])
+        rows = [*rows, SPARE]
+        past = np.append(positions, 0)
+        counts = [self._count_blocks(int(position) + 1) for position in past]
         blocks = [self._rows[row].blocks[:count] for row, count in zip(rows, counts, strict=True)]
         inputs = {
             graph.TOKENS: tokens,
-            graph.POSITIONS: positions,
+            graph.POSITIONS: np.append(positions, np.arange(SPARE_POSITIONS)),
             graph.ASKED: asked,
-            graph.PAST: positions,
-            graph.BEGINS: np.arange(len(rows) + 1),
+            graph.PAST: past,
+            graph.BEGINS: np.append(np.arange(len(rows)), len(rows) - 1 + SPARE_POSITIONS),
             graph.BLOCKS: np.concatenate(blocks),
             graph.BLOCKS_BEGINS: np.cumsum([0, *counts]),
-            graph.LONGEST: np.array(positions.max() + 1),
+            graph.LONGEST: np.array(max(positions.max() + 1, SPARE_POSITIONS)),
         }
         for name, values in inputs.items():
             self._step.set_tensor(name, ov.Tensor(np.array(values, dtype=np.int32, order="C")))
@@ -159,7 +164,7 @@ class PagedDecoder:
         """Take the caches' memory, which the system gives when it is written."""
         self._free = list(range(self._blocks))
         self._hold_caches(self._blocks)
-        self._seat(SPARE, None, 1)
+        self._seat(SPARE, None, SPARE_POSITIONS)
 
     def _seat(self, number: int, text: TextStates | None, length: int) -> None:
         blocks = [self._free.pop() for _ in range(self._count_blocks(length))]
