@@ -28,7 +28,7 @@ from worker.engines.musicgen.memo import Memo
 
 DEADLINE_S = 200.0
 # As many steps as fit, of rows enough: seconds of work, so that it can be disturbed.
-LONG = {"max_new_tokens": 1_400, "num_samples": 2}
+LONG = {"max_new_tokens": 1_400, "num_samples": 6}
 # More than an attempt that began anew could have made by its first beat.
 KNOWN_LEAST = 200
 
