@@ -643,15 +643,9 @@ def test_every_job_is_told_that_something_is_compiled() -> None:
 def test_a_stop_that_comes_while_something_is_compiled_is_one_jobs_own(kind: str) -> None:
     """What the engine gives for ``announce`` raises when the job must stop, as what it gives for ``tell`` does."""
     error = JobStoppedError("The job must stop: cancelled.")
-    stopped = threading.Event()
 
-    def tell() -> None:
-        if stopped.is_set():
-            raise error
-
-    def announce() -> None:
-        stopped.set()
-        tell()
+    def stop() -> None:
+        raise error
 
     def compile_graphs(_: int) -> None:
         if 3 <= len(decoder.recall("step")) < 6:
@@ -659,7 +653,7 @@ def test_a_stop_that_comes_while_something_is_compiled_is_one_jobs_own(kind: str
 
     def let_in(step: int) -> None:
         if step == 2:
-            jobs.start("stopped", LATE, tell, announce)
+            jobs.start("stopped", LATE, announce=stop)
         if step == 3:
             jobs.start("third", reseed(LATE, 30))
         if kind == "step":

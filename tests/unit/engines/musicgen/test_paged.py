@@ -1,5 +1,6 @@
 """The decoder on OpenVINO: each row is computed as if it were alone, graphs are kept, and numbers are near enough."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -324,7 +325,8 @@ def test_a_model_whose_graphs_cannot_be_kept_makes_music(
     composer = import_loader(Engine.OPENVINO)(title, "CPU", LIMITS, tmp_path / "file")
     [piece] = composer.compose(case.order(), ignore_report, ignore_tokens, None)
     np.testing.assert_array_equal(piece.codes, case.read()["codes"][0])
-    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert any(record.levelno == logging.WARNING for record in caplog.records)
+    assert all(record.levelno <= logging.WARNING for record in caplog.records)
 
 
 def draw_matrices() -> dict[str, Matrix]:
