@@ -1,15 +1,23 @@
 """Which engine runs which kind."""
 
+from collections.abc import Sequence
+
 from shared.jobs import DeviceClass, Kind
 from shared.settings import Settings
 from worker.devices import Device
 from worker.engines.contract import Engine
+from worker.engines.musicgen.offers import Engine as MusicEngine
 from worker.engines.musicgen.offers import choose_engine
 
 
 def name_engine(kind: Kind, device: DeviceClass, settings: Settings) -> str:
     """Name the engine that runs a kind on a class of device, as jobs and devices show it."""
     return "mindspore" if kind is Kind.KNN else choose_engine(settings.musicgen_engine, device)
+
+
+def needs_mindspore(kinds: Sequence[Kind], device: DeviceClass, settings: Settings) -> bool:
+    """Tell whether any of the kinds runs on MindSpore there, by itself or under MindNLP."""
+    return any(name_engine(kind, device, settings) != MusicEngine.OPENVINO for kind in kinds)
 
 
 def make_engine(kind: Kind, device: Device, settings: Settings) -> Engine:

@@ -12,7 +12,7 @@ from shared.jobs import Kind, name_queue
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings
-from worker import devices
+from worker import devices, registry
 from worker.devices import Device
 from worker.runner import Runner
 from worker.watchdog import Pulse
@@ -40,7 +40,8 @@ class Child:
         """
         set_up_logging(self._settings.log_level)
         try:
-            devices.select_in_mindspore(self._device)
+            if registry.needs_mindspore(self._kinds, self._device.device_class, self._settings):
+                devices.select_in_mindspore(self._device)
             self.runner = Runner(Services.open(self._settings), self._device, self._kinds, self._name, self._pulse)
             for kind in self._kinds:
                 self.runner.prepare(kind)

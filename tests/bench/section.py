@@ -8,6 +8,9 @@ from typing import Final, Self
 REPEATS_VARIABLE: Final = "MINDJOBS_BENCH_REPEATS"
 """Names how often to repeat each measurement; for trying the bench itself out."""
 
+SMALL: Final = 0.1
+"""Less than this is written with two digits that count, however far behind the point."""
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -86,7 +89,8 @@ def count_repeats(usual: int) -> int:
 
 
 def _write_ratio(ratio: Ratio) -> list[str]:
+    value = f"{ratio.value:.2f}" if ratio.value >= SMALL else f"{ratio.value:.2g}"
     if ratio.aim is None:
-        return [ratio.name, f"{ratio.value:.2f}", "-", "-"]
+        return [ratio.name, value, "-", "-"]
     side = "at most" if ratio.at_most else "at least"
-    return [ratio.name, f"{ratio.value:.2f}", f"{side} {ratio.aim:g}", "yes" if ratio.met else "**no**"]
+    return [ratio.name, value, f"{side} {ratio.aim:g}", "yes" if ratio.met else "**no**"]

@@ -22,13 +22,13 @@ def test_a_ratio_is_held_against_its_aim() -> None:
 
 
 def test_ratios_come_first() -> None:
-    section = Section([Ratio("a / b", 2.125, 1.8), Ratio("c", 0.2, 0.1, at_most=True), Ratio("d", 1.0)], "The rest.")
+    section = Section([Ratio("a / b", 2.125, 1.8), Ratio("c", 0.2, 0.1, at_most=True), Ratio("d", 0.0123)], "The rest.")
     assert section.write() == (
         "| ratio | value | aim | met |\n"
         "| --- | ---: | ---: | ---: |\n"
         "| a / b | 2.12 | at least 1.8 | yes |\n"
         "| c | 0.20 | at most 0.1 | **no** |\n"
-        "| d | 1.00 | - | - |\n"
+        "| d | 0.012 | - | - |\n"
         "\n"
         "The rest."
     )

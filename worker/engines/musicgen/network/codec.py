@@ -1,17 +1,14 @@
 """EnCodec in MindSpore: audio to codes and back, in windows of two fixed shapes.
 
 Only the LSTM remembers for long, and it looks back alone. What comes before it
-or after it is computed window by window: neighbours overlap by as much as the
-convolutions reach, and of each window that part is kept which its own cuts
-cannot be felt in. So the result is that of one piece, whatever the length. It
-takes the memory of one window; a job can be stopped between two; and no length
-is ever new, which is worth the most, since MindSpore keeps some 30 MB for each
-new shape of so large a network, whether it is compiled or not.
+or after it is computed window by window (see `worker.engines.musicgen.windows`).
+So it takes the memory of one window; a job can be stopped between two; and no
+length is ever new, which is worth the most, since MindSpore keeps some 30 MB for
+each new shape of so large a network, whether it is compiled or not.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -21,21 +18,16 @@ from worker.engines.musicgen.composer import Codes
 from worker.engines.musicgen.configuration import CodecConfig
 from worker.engines.musicgen.network.layers import Target, take
 from worker.engines.musicgen.network.recurrence import Recurrence
-from worker.engines.musicgen.network.seanet_cells import Local, Route, Stack, hold_weights, measure_reach, trace
+from worker.engines.musicgen.network.seanet_cells import Route, Stack, hold_weights, trace
 from worker.engines.musicgen.network.turn import take_turns
+from worker.engines.musicgen.quantisation import Rows, quantise, read_embeddings, restore
 from worker.engines.musicgen.seanet import Layer, Lstm, list_decoder_layers, list_encoder_layers
-from worker.engines.musicgen.tensors import CODEC
 from worker.engines.musicgen.weights import Weights
+from worker.engines.musicgen.windows import Local, cut, measure_reach
 
 SMALL_FRAMES: Final = 16
 LARGE_FRAMES: Final = 64
 """How large windows are: of musicgen-small's widest layer, 10 MB."""
-
-SMALL_MOST: Final = 3
-"""So many small windows take as long as a large one."""
-
-Rows = NDArray[np.float32]
-"""Shape (length, channels)."""
 
 Tell = Callable[[], None]
 
@@ -52,8 +44,7 @@ class Codec:
     """
 
     def __init__(self, config: CodecConfig, weights: Weights, target: Target) -> None:
-        names = (f"{CODEC}.quantizer.layers.{index}.codebook.embed" for index in range(config.codebooks))
-        self._embeddings = [weights.read(name) for name in names]
+        self._embeddings = read_embeddings(config, weights)
         self._encoder = _Half(list_encoder_layers(config), weights, target, (config.hop, 1))
         self._decoder = _Half(list_decoder_layers(config), weights, target, (1, config.hop))
 
@@ -87,73 +78,7 @@ class Codec:
         -------
         Shape (samples,), a hop for each frame.
         """
-        states = np.zeros((codes.shape[1], self._embeddings[0].shape[1]), dtype=np.float32)
-        for embedding, indices in zip(self._embeddings, codes, strict=True):
-            states += embedding[indices]
-        return self._decoder.compute(states, tell)[:, 0]
-
-
-def quantise(states: Rows, embeddings: Sequence[Rows]) -> Codes:
-    """Find the nearest vector of each codebook to what those before it have left.
-
-    In NumPy, because not every device multiplies precisely enough to tell the nearest.
-
-    Parameters
-    ----------
-    states
-        Shape (frames, size).
-    embeddings
-        Per codebook, shape (codes, size).
-
-    Returns
-    -------
-    Shape (codebooks, frames).
-
-    References
-    ----------
-    Défossez et al. 2022, section 3.2; the distance is computed as in ``modeling_encodec.py`` of transformers.
-    """
-    codes = np.empty((len(embeddings), len(states)), dtype=np.int16)
-    for indices, embedding in zip(codes, embeddings, strict=True):
-        length = np.square(states).sum(axis=1, keepdims=True)
-        distance = length - 2 * states @ embedding.T + np.square(embedding).sum(axis=1)
-        indices[:] = distance.argmin(axis=1)
-        states = states - embedding[indices]
-    return codes
-
-
-@dataclass(frozen=True)
-class Window:
-    """Frames that are computed at once, in a cell with room for ``size``, and those among them that are kept."""
-
-    start: int
-    stop: int
-    kept_start: int
-    kept_stop: int
-    size: int
-
-
-def cut(frames: int, small: int, large: int, reach: int) -> Iterator[Window]:
-    """Cut a signal into windows of two sizes, small ones where few frames are left.
-
-    Parameters
-    ----------
-    frames
-        The signal's length.
-    reach
-        How many frames beside a cut mean nothing.
-    """
-    done = 0
-    while done < frames:
-        start = max(done - reach, 0)
-        size = large if frames - start > SMALL_MOST * small else small
-        if size == small:
-            # What is shorter than its paddings would be padded in another way than the whole signal.
-            start = max(min(start, frames - small), 0)
-        stop = min(start + size, frames)
-        kept_stop = stop if stop == frames else stop - reach
-        yield Window(start, stop, done, kept_stop, size)
-        done = kept_stop
+        return self._decoder.compute(restore(codes, self._embeddings), tell)[:, 0]
 
 
 class _Half:

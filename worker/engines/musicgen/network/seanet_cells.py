@@ -12,7 +12,6 @@ References
 Défossez et al. 2022, "High Fidelity Neural Audio Compression"; ``modeling_encodec.py`` of transformers.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,29 +24,7 @@ from numpy.typing import NDArray
 from worker.engines.musicgen.network.layers import Target
 from worker.engines.musicgen.seanet import Convolution, Residual, Transposed
 from worker.engines.musicgen.weights import Weights
-
-Local = Convolution | Transposed | Residual
-"""Layers that reach no further than their kernels."""
-
-
-def measure_padding(layer: Convolution) -> tuple[int, int]:
-    """Return how much padding a convolution has on the left and, where its stride divides the input, on the right."""
-    total = layer.dilation * (layer.kernel - 1) + 1 - layer.stride
-    return total - total // 2, total // 2
-
-
-def measure_reach(layers: Sequence[Local]) -> int:
-    """Return how far into the output it can be felt where the input was cut, in rows of the output."""
-    reach = 0
-    for layer in layers:
-        match layer:
-            case Convolution():
-                reach = math.ceil((reach + max(measure_padding(layer))) / layer.stride)
-            case Transposed():
-                reach = reach * layer.stride + math.ceil(layer.stride / 2)
-            case Residual():
-                reach += measure_reach([layer.wide, layer.narrow])
-    return reach
+from worker.engines.musicgen.windows import Local, lay_padding
 
 
 @dataclass(frozen=True)
@@ -89,13 +66,8 @@ def trace(layers: Sequence[Local], length: int, rows: int) -> Route:
 
 
 def _trace_convolution(layer: Convolution, signal: Signal) -> tuple[NDArray[np.int64], Signal]:
-    """Pad by reflection, on the right to a whole stride; what is too short to be reflected gets zeros first."""
-    left, right = measure_padding(layer)
-    right += -signal.length % layer.stride
-    missing = max(max(left, right) + 1 - signal.length, 0)
-    padded = signal.start + np.arange(signal.length)
-    padded = np.pad(padded, (0, missing), constant_values=signal.rows)
-    padded = np.pad(padded, (left, right), mode="reflect")
+    """Gather what each row of the output is made from; after the signal stands a row of zeros."""
+    padded = signal.start + lay_padding(layer, signal.length, zero=signal.rows - signal.start)
     # The signal keeps its place, so that a residual can be added to it; where there is none, any row will do.
     start, length = signal.start // layer.stride, -(-signal.length // layer.stride)
     source = np.zeros((signal.rows // layer.stride, layer.kernel), dtype=np.int64)

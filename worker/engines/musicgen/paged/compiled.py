@@ -1,19 +1,29 @@
-"""The decoder's graphs, compiled for this processor and kept on disk, so that a second start takes seconds."""
+"""Graphs, compiled for this processor and kept on disk, so that a second start takes seconds.
+
+What is kept is what OpenVINO reads, weights included: it maps the file, so that
+weights that it has laid out anew for itself take no memory twice.
+"""
 
 import hashlib
 import logging
 import os
 import platform
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
+import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
+from openvino import opset16 as ops
 
+from worker.engines.musicgen import places, seanet, windows
 from worker.engines.musicgen.configuration import DecoderConfig
-from worker.engines.musicgen.paged import constants, graph
+from worker.engines.musicgen.paged import graph
 from worker.engines.musicgen.paged.graph import Builder
 from worker.engines.musicgen.weights import Weights, list_files
 
@@ -21,14 +31,96 @@ DEVICE: Final = "CPU"
 COMPUTES_IN: Final = {"float32": "f32", "bfloat16": "bf16", "int8": "f32", "int4": "f32"}
 """Precision of the weights to that of all that is computed with them."""
 
-_SOURCES: Final = (constants.__file__, graph.__file__, __file__)
+_SOURCES: Final = (
+    *map(str, sorted(Path(__file__).parent.glob("*.py"))),
+    *(places.__file__, seanet.__file__, windows.__file__),
+)
 
 logger = logging.getLogger(__name__)
 
 
+class Compiler:
+    """Compiles a model's graphs.
+
+    Parameters
+    ----------
+    folder
+        The model's.
+    precision
+        A key of ``COMPUTES_IN``.
+    kept
+        Where graphs are kept.
+    """
+
+    def __init__(self, folder: Path, precision: str, kept: Path) -> None:
+        self._core = ov.Core()
+        self._options = {
+            "INFERENCE_PRECISION_HINT": COMPUTES_IN[precision],
+            "KV_CACHE_PRECISION": COMPUTES_IN[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
+            "ENABLE_CPU_PINNING": False,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32,
+        }
+        self._name = hash_origin(folder, precision, self._core.get_property(DEVICE, "FULL_DEVICE_NAME"))
+        self._kept = kept
+
+    def place(self, name: str) -> Path:
+        """Tell where a graph is kept."""
+        return self._kept / f"{self._name}-{name}.xml"
+
+    def compile(
+        self, name: str, build: Callable[[], ov.Model], complete: Callable[[ov.Model], None] = lambda _: None
+    ) -> Any:
+        """Compile the graph that an earlier start has kept, or build and keep it.
+
+        Parameters
+        ----------
+        complete
+            Adds what OpenVINO's files do not keep.
+        """
+        path = self.place(name)
+        model = self._read(path)
+        if model is None:
+            model = build()
+            if _keep(model, path):
+                model = self._read(path) or model
+        complete(model)
+        return self._core.compile_model(model, DEVICE, self._options)
+
+    def _read(self, path: Path) -> ov.Model | None:
+        if not path.is_file():
+            return None
+        try:
+            return self._core.read_model(path)
+        except RuntimeError as error:
+            logger.warning("%s cannot be read and is made again: %s", path, error)
+            return None
+
+
+class Part:
+    """A compiled graph that several threads may use, one at a time: there are no more cores for them together."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()
+
+    def compute(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Compute the outputs from the inputs, by name."""
+        with self._lock:
+            return list(self._request.infer(inputs, share_inputs=True).values())
+
+
+def take(name: str, kind: ov.Type, shape: list[int]) -> Any:
+    """Make an input of a graph, which it is given by name."""
+    node = ops.parameter(ov.PartialShape(shape), kind, name)
+    node.output(0).set_names({name})
+    return node
+
+
 @dataclass(frozen=True)
 class Compiled:
-    """The step's graph and the texts', ready to compute."""
+    """The decoder's graphs, the step's and the texts', ready to compute."""
 
     config: DecoderConfig
     step: Any
@@ -47,21 +139,12 @@ class Compiled:
         kept
             Where compiled graphs are kept.
         """
-        core = ov.Core()
-        options = {
-            "INFERENCE_PRECISION_HINT": COMPUTES_IN[precision],
-            "KV_CACHE_PRECISION": COMPUTES_IN[precision],
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
-            "ENABLE_CPU_PINNING": False,
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32,
-        }
-        name = hash_origin(folder, precision, core.get_property(DEVICE, "FULL_DEVICE_NAME"))
+        compiler = Compiler(folder, precision, kept)
         builder = Builder(config, weights, precision)
-
-        paths = [kept / f"{name}-{part}.xml" for part in ("step", "texts")]
-        step = _load(core, options, paths[0], config, builder.build_step)
-        return cls(config, step, _load(core, options, paths[1], config, builder.build_texts), paths[0])
+        complete = partial(graph.tell_heads, config=config)
+        step = compiler.compile("step", builder.build_step, complete)
+        texts = compiler.compile("texts", builder.build_texts, complete)
+        return cls(config, step, texts, compiler.place("step"))
 
 
 def hash_origin(folder: Path, precision: str, device: str) -> str:
@@ -78,24 +161,8 @@ def hash_origin(folder: Path, precision: str, device: str) -> str:
     return hashlib.sha256("\n".join(origin).encode()).hexdigest()[:32]
 
 
-def _load(
-    core: ov.Core, options: dict[str, Any], path: Path, config: DecoderConfig, build: Callable[[], ov.Model]
-) -> Any:
-    if path.is_file():
-        try:
-            model = core.read_model(path)
-        except RuntimeError as error:
-            logger.warning("%s cannot be read and is made again: %s", path, error)
-        else:
-            graph.tell_heads(model, config)
-            return core.compile_model(model, DEVICE, options)
-    model = build()
-    _keep(model, path)
-    return core.compile_model(model, DEVICE, options)
-
-
-def _keep(model: ov.Model, path: Path) -> None:
-    """Write a graph beside its place first, so that nobody reads half of one; the next start can do without."""
+def _keep(model: ov.Model, path: Path) -> bool:
+    """Write a graph beside its place first, so that nobody reads half of one; tell whether that went well."""
     partial = path.with_name(f"{os.getpid()}-{path.name}")
     weights = path.with_suffix(".bin")
     try:
@@ -108,3 +175,5 @@ def _keep(model: ov.Model, path: Path) -> None:
         with suppress(OSError):  # where nothing can be written, nothing is left
             for left in (partial, partial.with_suffix(".bin")):
                 left.unlink(missing_ok=True)
+        return False
+    return True

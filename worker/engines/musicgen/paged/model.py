@@ -5,11 +5,10 @@ from pathlib import Path
 from worker.engines.musicgen.capacity import recall_rows
 from worker.engines.musicgen.configuration import ModelConfig
 from worker.engines.musicgen.native import Parts
-from worker.engines.musicgen.network.codec import Codec
-from worker.engines.musicgen.network.layers import Target
-from worker.engines.musicgen.network.text import TextEncoder
-from worker.engines.musicgen.paged.compiled import Compiled
+from worker.engines.musicgen.paged.codec import Codec
+from worker.engines.musicgen.paged.compiled import Compiled, Compiler
 from worker.engines.musicgen.paged.rows import PagedDecoder
+from worker.engines.musicgen.paged.text import TextEncoder
 from worker.engines.musicgen.weights import Weights
 
 
@@ -27,12 +26,12 @@ def load(folder: Path, config: ModelConfig, precision: str, cache_bytes_most: in
         Its files cannot be used.
     """
     weights = Weights.open(folder, config)
-    target = Target()
+    exact = Compiler(folder, "float32", kept)  # text and codec, whatever the decoder's precision
     compiled = Compiled.load(folder, config.decoder, weights, precision, kept)
     decoder = PagedDecoder(compiled, cache_bytes_most)
     return Parts(
-        text=TextEncoder(config, weights, target),
-        codec=Codec(config.codec, weights, target),
+        text=TextEncoder(config, weights, exact),
+        codec=Codec(config.codec, weights, exact),
         decoder=decoder,
         rows_most=recall_rows(compiled.path.with_suffix(".rows"), decoder, config.decoder),
         close=decoder.close,

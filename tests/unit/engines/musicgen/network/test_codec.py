@@ -25,12 +25,13 @@ from tests.references.musicgen_cases import (
 )
 from worker.engines.musicgen.configuration import ModelConfig
 from worker.engines.musicgen.network import codec as codec_module
-from worker.engines.musicgen.network.codec import SMALL_MOST, Codec, cut, quantise
+from worker.engines.musicgen.network.codec import Codec
 from worker.engines.musicgen.network.layers import Target
 from worker.engines.musicgen.network.recurrence import LONG, SHORT, Recurrence, exchange_gates
-from worker.engines.musicgen.network.seanet_cells import measure_reach
+from worker.engines.musicgen.quantisation import quantise
 from worker.engines.musicgen.seanet import Lstm, list_decoder_layers, list_encoder_layers
 from worker.engines.musicgen.weights import Weights
+from worker.engines.musicgen.windows import SMALL_MOST, cut, measure_reach
 
 Array = NDArray[Any]
 Load = Callable[[Model], Codec]
