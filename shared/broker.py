@@ -16,6 +16,9 @@ from shared.jobs import DeviceClass, Kind, name_queue
 from shared.settings import Settings
 
 TASK: Final = "mindjobs.work"
+BELLS_MOST: Final = 64
+"""As many workers as a class of devices may have that all are woken at once; any more wait for the sweeper's round."""
+
 # A dead or hanging Redis costs a request this long, once.
 CONNECT_TIMEOUT_S: Final = 1.0
 ANSWER_TIMEOUT_S: Final = 2.0
@@ -82,13 +85,17 @@ class Broker:
         )
 
     def ring(self, kind: Kind, device: DeviceClass, job_id: str) -> bool:
-        """Wake a worker.
+        """Wake a worker, which then looks at all jobs that it can run.
+
+        So where more bells wait than there are workers to be idle, another would tell nobody anything.
 
         Returns
         -------
         Whether Redis took it. If not, the sweeper rings later; the job is safe in its row.
         """
         try:
+            if self.count_bells(kind, device) >= BELLS_MOST:
+                return True
             self._celery.send_task(TASK, args=[job_id], queue=name_queue(kind, device))
         except (OperationalError, RedisError, OSError) as error:
             logger.warning("job %s is queued but not rung, Redis does not answer: %s", job_id, error)

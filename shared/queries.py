@@ -113,18 +113,20 @@ def find_queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, 
 
 def select_best(what: Any, kind: Kind, device: DeviceClass) -> Select[Any]:  # noqa: ANN401 - a column or the row
     """Select from the best queued job of a kind that a device may run: highest priority first, then the oldest."""
-    return (
-        select(what)
-        .where(
+    return order_by_turn(
+        select(what).where(
             Job.state == State.QUEUED,
             Job.kind == kind,
             Job.wanted_device.in_([AUTO, device]),
             Job.available_at <= now(),
             Job.deadline_at > now(),
         )
-        .order_by(Job.priority.desc(), Job.id)
-        .limit(1)
     )
+
+
+def order_by_turn(jobs: Select[Any]) -> Select[Any]:
+    """Leave of some jobs the one whose turn it is."""
+    return jobs.order_by(Job.priority.desc(), Job.id).limit(1)
 
 
 def find_head(session: Session, kinds: Sequence[Kind], device: DeviceClass) -> Job | None:

@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared import queries, tidying, transitions
+from shared.broker import BELLS_MOST
 from shared.database import now
 from shared.jobs import AUTO, DeviceClass, Kind, State
 from shared.logs import set_up_logging
@@ -78,7 +79,7 @@ def _ring(services: Services) -> None:
         rows = session.execute(waiting).all()
     for kind, device, jobs, oldest in rows:
         queue = (Kind(kind), DeviceClass(device or ""))
-        missing = jobs - services.broker.count_bells(*queue)
+        missing = min(jobs, BELLS_MOST) - services.broker.count_bells(*queue)
         if missing > 0:
             logger.info("ringing %d times for %s on %s", missing, *queue)
         for _ in range(missing):

@@ -4,7 +4,7 @@ A step is an UPDATE that names the states it may leave; where another process
 was quicker it changes no row, and the function says so by ``None`` or ``False``.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -90,28 +90,36 @@ def find_earlier(database: Database, idempotency_key: str | None, request_sha256
 def claim(  # noqa: PLR0913 - who claims what, and for how long
     database: Database,
     *,
-    kind: Kind,
+    engines: Mapping[Kind, str],
     device: DeviceClass,
     worker: str,
-    engine: str | None,
     lease_s: float,
     job_id: str | None = None,
 ) -> Job | None:
-    """Take the best queued job of a kind: highest priority first, then the oldest; or the one that is named.
+    """Take the best queued job of some kinds: highest priority first, then the oldest; or the one that is named.
+
+    Parameters
+    ----------
+    engines
+        What runs each of the kinds.
 
     Returns
     -------
     The job, running under a lease of ``lease_s``; ``None`` where none waits.
     """
-    best = queries.select_best(Job.id, kind, device).with_for_update(skip_locked=True).scalar_subquery()
+    heads = [
+        queries.select_best(Job.id, kind, device).with_for_update(skip_locked=True).scalar_subquery()
+        for kind in engines
+    ]
+    best = queries.order_by_turn(select(Job.id).where(Job.id.in_(heads)))
     with database.writing() as session:
         claimed = _move(
             session,
             State.RUNNING,
-            Job.id == (best if job_id is None else job_id),
+            Job.id == (best.scalar_subquery() if job_id is None else job_id),
             attempt=Job.attempt + 1,
             worker=worker,
-            engine=engine,
+            engine=case(dict(engines), value=Job.kind),
             device=device,
             started_at=now(),
             lease_until=now(lease_s),

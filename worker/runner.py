@@ -13,6 +13,7 @@ from shared.errors import DiskFullError, JobFailedError, JobStoppedError, Mindjo
 from shared.jobs import Ending, Kind, Lease, State, StoredFile, make_error
 from shared.schemas.submission import PARAMS, name_uploads
 from shared.services import Services
+from shared.settings import SHIFT_S
 from shared.storage import place_artifact
 from shared.tables import Job
 from worker import registry
@@ -50,44 +51,50 @@ class Runner:
         self._kinds = kinds
         self._name = name
         self._pulse = pulse
+        self._names = {kind: registry.name_engine(kind, device.device_class, services.settings) for kind in kinds}
         self._engines: dict[Kind, Engine] = {}
 
     def prepare(self, kind: Kind) -> None:
         """Load an engine before its first job."""
         self._get_engine(kind).prepare()
 
-    def run_next(self, kind: Kind) -> None:
-        """Claim the best queued job of a kind and bring it to its end, with those that join it meanwhile.
+    def run_waiting(self) -> None:
+        """Claim the best queued job and bring it to its end, with those that join it meanwhile, until none waits.
 
-        Returns at once where none waits.
+        Or until the shift is over; then somebody else is rung for what is left.
         """
-        job = self._claim(kind)
-        if job is None:
-            return
+        over_at = time.monotonic() + SHIFT_S
+        while (job := self._claim()) is not None:
+            try:
+                self._run_crew(job, over_at)
+            finally:
+                self._pulse.rest()
+            if self._pulse.closing or time.monotonic() > over_at:
+                self._services.broker.ring(Kind(job.kind), self._device.device_class, job.id)
+                return
+
+    def _run_crew(self, job: Job, over_at: float) -> None:
         crew = Crew(self._bring_to_end)
         crew.add(job)
-        try:
-            while crew.jobs:
-                newcomer = self._claim_company(kind, crew.jobs) if len(crew.jobs) < CREW_MOST else None
-                if newcomer is None:
-                    crew.wait(LOOK_EVERY_S)
-                else:
-                    crew.add(newcomer)
-        finally:
-            self._pulse.rest()
+        while crew.jobs:
+            room = len(crew.jobs) < CREW_MOST and time.monotonic() < over_at
+            newcomer = self._claim_company(crew.jobs) if room else None
+            if newcomer is None:
+                crew.wait(LOOK_EVERY_S)
+            else:
+                crew.add(newcomer)
 
-    def _claim(self, kind: Kind, job_id: str | None = None) -> Job | None:
+    def _claim(self, job_id: str | None = None) -> Job | None:
         return transitions.claim(
             self._services.database,
-            kind=kind,
+            engines=self._names,
             device=self._device.device_class,
             worker=self._name,
-            engine=registry.name_engine(kind, self._device.device_class, self._services.settings),
             lease_s=self._services.settings.lease_s,
             job_id=job_id,
         )
 
-    def _claim_company(self, kind: Kind, crew: Sequence[Job]) -> Job | None:
+    def _claim_company(self, crew: Sequence[Job]) -> Job | None:
         """Claim the job whose turn it is, if it can run beside those that do.
 
         Nobody is overtaken: while another job's turn has come, of another kind or
@@ -95,6 +102,7 @@ class Runner:
         last attempt runs alone, so that one that takes its process with it is, at
         the latest then, the only one to fail.
         """
+        kind = Kind(crew[0].kind)
         engine = self._engines.get(kind)
         if not isinstance(engine, SharingEngine) or self._pulse.closing or any(map(is_last_attempt, crew)):
             return None
@@ -105,7 +113,7 @@ class Runner:
                 return None
             if not engine.can_join(head.params, [job.params for job in crew]):
                 return None
-            return self._claim(kind, head.id)
+            return self._claim(head.id)
         except SQLAlchemyError as error:
             logger.warning("nobody can join, the database does not answer: %s", error)
             return None

@@ -5,10 +5,9 @@ import os
 import signal
 
 from celery import Celery, signals
-from celery.app.task import Task
 
 from shared.broker import TASK, make_celery
-from shared.jobs import Kind, name_queue
+from shared.jobs import Kind
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings
@@ -62,11 +61,10 @@ def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str, p
     signals.worker_shutting_down.connect(lambda **_: pulse.close(), weak=False)
     signals.setup_logging.connect(lambda **_: set_up_logging(settings.log_level), weak=False)
 
-    @app.task(name=TASK, bind=True)  # type: ignore[untyped-decorator]  # Celery has no types
-    def work(task: Task, job_id: str) -> None:
-        """Answer a bell: run the best job that waits in the bell's queue, which need not be the one that rang."""
+    @app.task(name=TASK)  # type: ignore[untyped-decorator]  # Celery has no types
+    def work(job_id: str) -> None:
+        """Answer a bell: run the jobs that wait, best first, which need not begin with the one that rang."""
         logger.debug("rung by job %s", job_id)
-        queue = task.request.delivery_info["routing_key"]
-        child.runner.run_next(next(kind for kind in kinds if queue == name_queue(kind, device.device_class)))
+        child.runner.run_waiting()
 
     return app

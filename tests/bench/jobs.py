@@ -1,4 +1,4 @@
-"""How fast jobs pass through: Wine evaluations beside bare Celery tasks that do nothing, on the same Redis."""
+"""How fast jobs pass through, beside bare Celery tasks that do nothing: Wine evaluations, and jobs without compute."""
 
 import signal
 import statistics
@@ -29,10 +29,12 @@ from tests.servers import PostgresServer, RedisServer
 from tests.waiting import wait_until
 from web import create_app
 
-JOBS = 250
+JOBS = 1_000
 IDLE_JOBS = 100
 REPEATS = 5
 DRAIN_DEADLINE_S = 300.0
+EMPTY_LEAST = 0.7
+IDLE_MS_MOST = 20.0
 NOOP_QUEUE = "bench.noop"
 STARTS = "bench.starts"
 
@@ -52,6 +54,32 @@ def make_noop_app(settings: Settings) -> Celery:
             client.rpush(STARTS, time.time() - sent_at)
 
     return app
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the service's jobs are.
+
+    Parameters
+    ----------
+    module
+        The worker's.
+    queued
+        How many are drained at once.
+    least
+        How much of bare Celery's pace they should have.
+    """
+
+    title: str
+    module: str
+    queued: int
+    least: float | None = None
+
+
+WORKS = (
+    Work("Wine jobs", "worker", 250),
+    Work("jobs without compute", "tests.bench.empty_worker", JOBS, EMPTY_LEAST),
+)
 
 
 @dataclass
@@ -78,7 +106,7 @@ class BareCelery:
         self._app = make_noop_app(settings)
         stack.callback(self._app.close)
         self._client = stack.enter_context(Redis.from_url(settings.redis))
-        self._worker = stack.enter_context(_run_worker(settings, folder / "bare.log", "tests.bench.jobs"))
+        self._worker = stack.enter_context(run_worker(settings, folder / "bare.log", "tests.bench.jobs"))
         self._tell(1)  # waits for the worker's start, too
 
     def measure_idle(self) -> None:
@@ -107,34 +135,36 @@ class BareCelery:
             wait_until(lambda told=number + 1: self._client.llen(STARTS) >= told, "a task", DRAIN_DEADLINE_S)  # type: ignore[misc]
 
 
-class WineJobs:
+class ServiceJobs:
     """The service's own jobs, in a database of some kind."""
 
-    def __init__(self, name: str, settings: Settings, folder: Path, stack: ExitStack) -> None:
-        self.figures = Figures(f"mindjobs, Wine jobs, {name}")
+    def __init__(self, work: Work, database: str, settings: Settings, folder: Path, stack: ExitStack) -> None:
+        self.figures = Figures(f"{work.title}, {database}")
+        self.work = work
         self._services = Services.open(settings)
         stack.callback(self._services.close)
         migrate(self._services.database)
-        log = folder / f"{name}.log"
-        self._worker = stack.enter_context(_run_worker(settings, log, "worker", "--device", "cpu:0", "--kinds", "knn"))
-        _wait_for_end(self._services.database, self._submit(1))
+        log = folder / "workers.log"
+        arguments = ("--device", "cpu:0", "--kinds", "knn")
+        self._worker = stack.enter_context(run_worker(settings, log, work.module, *arguments))
+        wait_for_end(self._services.database, self._submit(1))
 
     def measure_idle(self) -> None:
         """Submit jobs one after another to an idle worker."""
         database = self._services.database
         for _ in range(IDLE_JOBS):
             ids = self._submit(1)
-            _wait_for_end(database, ids)
+            wait_for_end(database, ids)
             self.figures.idle_s += _read_waits_s(database, ids)
 
     def drain(self) -> None:
         """Queue jobs, and let them all pass."""
         _suspend(self._worker, suspended=True)
-        queued = self._submit(JOBS)
+        queued = self._submit(self.work.queued)
         began_s = time.perf_counter()
         _suspend(self._worker, suspended=False)
-        _wait_for_end(self._services.database, queued)
-        self.figures.drained_per_s.append(JOBS / (time.perf_counter() - began_s))
+        wait_for_end(self._services.database, queued)
+        self.figures.drained_per_s.append(self.work.queued / (time.perf_counter() - began_s))
         self.figures.queued_s += _read_waits_s(self._services.database, queued)
         self.figures.peak_bytes = _find_peak_bytes(self._worker)
 
@@ -150,30 +180,48 @@ def run() -> Section:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-bench-")))
         postgres = PostgresServer(folder / "postgres", durable=True)
         stack.callback(postgres.close)
-        sqlite = f"sqlite:///{folder / 'bench.sqlite'}"
-        # A Redis each: bells of one database would ring for nobody in the other.
-        servers = [_start_redis(folder / f"redis-{number}", stack) for number in range(3)]
-        addresses = (sqlite, sqlite, postgres.make_database()[1])
-        of_bare, *of_wine = [
-            Settings(home=folder, redis_url=server.url, database_url=address, log_level="WARNING")
-            for server, address in zip(servers, addresses, strict=True)
-        ]
+
+        def provide(address: str) -> Settings:
+            # A Redis each: bells of one database would ring for nobody in the other.
+            redis = _start_redis(Path(tempfile.mkdtemp(dir=folder)), stack)
+            return Settings(home=folder, redis_url=redis.url, database_url=address, log_level="WARNING")
+
         with ExitStack() as workers:
-            contenders: list[BareCelery | WineJobs] = [BareCelery(of_bare, folder, workers)]
-            for name, settings in zip(("SQLite", "PostgreSQL"), of_wine, strict=True):
-                contenders.append(WineJobs(name, settings, folder, workers))
+            bare = BareCelery(provide(f"sqlite:///{folder / 'none.sqlite'}"), folder, workers)
+            own = [
+                ServiceJobs(work, database, provide(address), folder, workers)
+                for work in WORKS
+                for database, address in (
+                    ("SQLite", f"sqlite:///{folder / work.module}.sqlite"),
+                    ("PostgreSQL", postgres.make_database()[1]),
+                )
+            ]
+            contenders: list[BareCelery | ServiceJobs] = [bare, *own]
             for contender in contenders:
                 contender.measure_idle()
             for _ in range(repeats):
                 for contender in contenders:
                     contender.drain()
-        answers = _measure_without_redis(of_wine[0], servers[1])
-    bare, *wine = (contender.figures for contender in contenders)
+        answers = _measure_without_redis(folder, stack)
     ratios = [
-        Ratio(f"jobs/s drained: {figures.title} / bare Celery", figures.median_per_s / bare.median_per_s)
-        for figures in wine
+        Ratio(
+            f"jobs/s drained: {jobs.figures.title} / bare Celery",
+            jobs.figures.median_per_s / bare.figures.median_per_s,
+            jobs.work.least,
+        )
+        for jobs in own
     ]
-    return Section(ratios, f"{_write_figures([bare, *wine], repeats)}\n\n{answers}")
+    idle = [
+        Ratio(
+            f"ms from submission to running, idle, p50: {jobs.figures.title}",
+            1_000 * statistics.median(jobs.figures.idle_s),
+            IDLE_MS_MOST,
+            at_most=True,
+        )
+        for jobs in own
+    ]
+    figures = [contender.figures for contender in contenders]
+    return Section([*ratios, *idle], f"{_write_figures(figures, repeats)}\n\n{answers}")
 
 
 def _write_figures(measured: Sequence[Figures], repeats: int) -> str:
@@ -190,11 +238,12 @@ def _write_figures(measured: Sequence[Figures], repeats: int) -> str:
         for figures in measured
     ]
     return (
-        f"{JOBS} jobs queued at once and drained by one worker (jobs/s, median of {repeats} repeats in turn, the "
-        f"slowest and the fastest; queued: from submission to start, of all repeats), and {IDLE_JOBS} submitted one "
+        f"{JOBS} jobs, {WORKS[0].queued} of the Wine jobs, queued at once and drained by one worker (jobs/s, median of "
+        f"{repeats} repeats in turn, the slowest and the fastest; queued: from submission to start, of all repeats), "
+        f"and {IDLE_JOBS} submitted one "
         "after another to an idle worker (idle: from submission to start). A Wine job reads, splits, searches, scores, "
-        "draws and stores its files. SQLite syncs at its checkpoints, PostgreSQL at every commit. Peak: the worker's "
-        "child.\n\n" + write_table(head, rows)
+        "draws and stores its files; one without compute is the same with an engine that returns at once. SQLite "
+        "syncs at its checkpoints, PostgreSQL at every commit. Peak: the worker's child.\n\n" + write_table(head, rows)
     )
 
 
@@ -206,7 +255,7 @@ def _start_redis(folder: Path, stack: ExitStack) -> RedisServer:
 
 
 @contextmanager
-def _run_worker(settings: Settings, log: Path, module: str, *arguments: str) -> Iterator[ServiceProcess]:
+def run_worker(settings: Settings, log: Path, module: str, *arguments: str) -> Iterator[ServiceProcess]:
     worker = ServiceProcess(module, *arguments, settings=settings, log=log)
     try:
         yield worker
@@ -214,9 +263,12 @@ def _run_worker(settings: Settings, log: Path, module: str, *arguments: str) -> 
         worker.close()
 
 
-def _measure_without_redis(settings: Settings, redis: RedisServer) -> str:
+def _measure_without_redis(folder: Path, stack: ExitStack) -> str:
     """Measure what a request loses to a Redis that is gone, and to one that hangs."""
+    redis = _start_redis(folder / "redis", stack)
+    settings = Settings(home=folder, redis_url=redis.url, database_url=f"sqlite:///{folder / 'web.sqlite'}")
     app = create_app(settings)
+    migrate(app.extensions["mindjobs"].database)
     client = app.test_client()
 
     def time_answer() -> str:
@@ -234,7 +286,7 @@ def _measure_without_redis(settings: Settings, redis: RedisServer) -> str:
     return f"A submission is answered {usual}; with a Redis that hangs {hanging}; with none {gone}."
 
 
-def _wait_for_end(database: Database, job_ids: Sequence[str]) -> None:
+def wait_for_end(database: Database, job_ids: Sequence[str]) -> None:
     unended = select(func.count()).where(Job.id >= job_ids[0], Job.state.not_in(ENDED))
 
     def look() -> bool:

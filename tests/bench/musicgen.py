@@ -8,8 +8,6 @@ turns, so that what the machine does meanwhile falls on all alike.
 ``MINDJOBS_BENCH_REPEATS`` says how often the race is run.
 """
 
-import importlib
-import importlib.util
 import os
 import sys
 import tempfile
@@ -20,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from tests.bench import musicgen_jobs
 from tests.bench.companion import Companion, Figures, keep_errors, run_apart, run_lines
 from tests.bench.contender import Contender
 from tests.bench.findings import Findings, Race
@@ -47,7 +46,6 @@ REPEATS: Final = 5
 EXACT: Final = "float32"
 FEWER_BITS: Final = tuple(precision for precision in PRECISIONS if precision != EXACT)
 JOB_S: Final = 10.0
-JOBS_PART: Final = "tests.bench.musicgen_jobs"
 
 
 def run() -> Section:
@@ -59,16 +57,10 @@ def run() -> Section:
         folder = stack.enter_context(_provide_model())
         errors = stack.enter_context(keep_errors())
         kept = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-bench-")))
-        findings = write_section(_measure(Stable(folder, kept, peer_python, errors)))
-        return Section.join((findings, _run_jobs(folder)), findings.about)
-
-
-def _run_jobs(folder: Path) -> Section:
-    """Measure jobs of the whole service, where there is a module for it."""
-    if importlib.util.find_spec(JOBS_PART) is None:
-        return Section((), "")
-    section: Section = importlib.import_module(JOBS_PART).run(folder)
-    return section
+        findings = _measure(Stable(folder, kept, peer_python, errors))
+        section = write_section(findings)
+        jobs = musicgen_jobs.run(folder, kept, JOB_S, sum(findings.job["parts"].values()))
+        return Section.join((section, jobs), section.about)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Final, TextIO
 
 from tests.bench.companion import Companion, Figures
 from tests.bench.contender import Contender
-from tests.bench.musicgen_ratios import SIDES
+from tests.bench.musicgen_ratios import FASTEST, SIDES
 from tests.bench.progress import tell
 
 PRECISIONS: Final = ("int8", "int4", "bfloat16", "float32")
@@ -91,6 +91,7 @@ class Field:
                     Contender(f"OpenVINO {precision}", precision),
                     keep(stable.open_native("openvino", precision)),
                     SIDES if precision in SIDE_BY_SIDE else (),
+                    decodes=precision == FASTEST,
                 )
                 for precision in PRECISIONS
             },

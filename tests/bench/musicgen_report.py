@@ -182,7 +182,7 @@ def _write_rest(findings: Findings) -> str:
     lines = [
         _write_start("the first start, which compiles", findings.cold),
         _write_start("the second, which finds kept graphs", findings.second),
-        f"EnCodec decodes 10 s: {decoders} (ours is MindSpore's with every engine)",
+        f"EnCodec decodes 10 s: {decoders} (in float32, whatever the decoder computes in)",
         f"known positions, 10 s of audio prompt, frames/s for one row, of which a guided job has two: {readers}",
     ]
     return "### Starts, EnCodec, known positions\n\n" + "\n".join(f"- {line}" for line in lines)

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.jobs import DeviceClass
+from shared.jobs import DeviceClass, Kind
 from shared.settings import Settings
 from tests.bench.native_model import NAME
+from worker import registry
 from worker.devices import Device, pin_process, select_in_mindspore
 from worker.engines.musicgen.engine import MusicgenEngine
 
@@ -27,9 +28,10 @@ def open_engine(folder: Path, kept: Path, name: str = "auto") -> Iterator[tuple[
     """
     device = Device(DeviceClass.CPU, 0)
     pin_process(device, 1)
-    select_in_mindspore(device)
     with tempfile.TemporaryDirectory(prefix="mj-bench-") as home:
         settings = Settings.model_validate({"home": home, "models_dir": home, "musicgen_engine": name})
+        if registry.needs_mindspore([Kind.MUSICGEN], device.device_class, settings):
+            select_in_mindspore(device)
         link = Path(home, NAME)
         link.parent.mkdir()
         link.symlink_to(folder.absolute())

@@ -35,7 +35,8 @@ def load_composer(folder: Path, engine: str, precision: str, kept: Path) -> Nati
     """
     device = Device(DeviceClass.CPU, 0)
     pin_process(device, 1)
-    select_in_mindspore(device)
+    if engine != Engine.OPENVINO:
+        select_in_mindspore(device)
     limits = Limits(ROWS_MOST, Settings(home=kept).musicgen_cache_mb * 2**20)
     composer = import_loader(Engine(engine))(Title(NAME, folder, precision), "CPU", limits, kept)
     if not isinstance(composer, NativeComposer):

@@ -44,7 +44,7 @@ def read(answer: TestResponse) -> dict[str, Any]:
 
 def start(services: Services) -> Lease:
     job = transitions.claim(
-        services.database, kind=Kind.KNN, device=DeviceClass.CPU, worker="w", engine="mindspore", lease_s=60
+        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
     )
     assert job is not None
     return Lease(job.id, job.attempt)

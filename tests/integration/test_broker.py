@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from redis.exceptions import RedisError
 
 from shared import submission, sweeper
-from shared.broker import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S
+from shared.broker import ANSWER_TIMEOUT_S, BELLS_MOST, CONNECT_TIMEOUT_S
 from shared.jobs import DeviceClass, Kind, State
 from shared.services import Services
 from shared.settings import Settings
@@ -107,6 +107,16 @@ def test_a_job_is_taken_without_redis_and_rung_later(own_redis: RedisServer, set
     ring_when_due(services, 1)
     assert services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == 1
     services.close()
+
+
+def test_no_more_bells_wait_than_there_are_workers_to_wake(services: Services) -> None:
+    for _ in range(BELLS_MOST + 3):
+        submission.submit(services, {"kind": "knn", "device": "cpu"})
+    assert services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == BELLS_MOST
+    services.broker._redis.flushall()
+    ring_when_due(services, BELLS_MOST)
+    sweeper.sweep(services)
+    assert services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == BELLS_MOST
 
 
 def test_the_sweeper_rings_once_per_waiting_job_and_no_more(services: Services) -> None:

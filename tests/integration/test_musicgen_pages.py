@@ -99,7 +99,7 @@ def find_message(page: str, field: str) -> str:
 def finish(services: Services, job_id: str, result: dict[str, Any], files: dict[str, tuple[str, bytes]]) -> None:
     """End a job as a worker would."""
     job = transitions.claim(
-        services.database, kind=Kind.MUSICGEN, device=DeviceClass.CPU, worker="w", engine="mindspore", lease_s=60
+        services.database, engines={Kind.MUSICGEN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
     )
     assert job is not None
     assert job.id == job_id
@@ -278,7 +278,7 @@ def test_a_player_finds_its_audio_whole_and_in_ranges(client: FlaskClient, servi
 
 def test_a_job_that_runs_shows_its_stage_and_no_music(client: FlaskClient, services: Services) -> None:
     job = submit(client)
-    transitions.claim(services.database, kind=Kind.MUSICGEN, device=DeviceClass.CPU, worker="w", engine="e", lease_s=60)
+    transitions.claim(services.database, engines={Kind.MUSICGEN: "e"}, device=DeviceClass.CPU, worker="w", lease_s=60)
     page = client.get(f"/jobs/{job['id']}").text
     assert "<progress" in page
     assert "<h2>Music</h2>" not in page

@@ -101,7 +101,7 @@ def test_a_job_is_shown_cancelled_and_run_again(client: FlaskClient, app: Flask)
     assert again != url
     services: Services = app.extensions["mindjobs"]
     job = transitions.claim(
-        services.database, kind=Kind.KNN, device=DeviceClass.CPU, worker="w", engine="mindspore", lease_s=60
+        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
     )
     assert job is not None
     score = {"k": 5, "accuracy": 0.7, "accuracy_std": None, "macro_f1": 0.69}

@@ -43,7 +43,7 @@ def run_job(
 ) -> Callable[[Callable[[Assignment], object]], Job]:
     def run(work: Callable[[Assignment], object]) -> Job:
         monkeypatch.setattr(registry, "make_engine", lambda *_: FakeEngine(work))
-        Runner(services, Device(DeviceClass.CPU, 0), [Kind.KNN], "w1", Pulse()).run_next(Kind.KNN)
+        Runner(services, Device(DeviceClass.CPU, 0), [Kind.KNN], "w1", Pulse()).run_waiting()
         with services.database.reading() as session:
             return queries.get_job(session, job_id)
 

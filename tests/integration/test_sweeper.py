@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from shared.jobs import (
 )
 from shared.presence import Presence
 from shared.services import Services
+from shared.settings import Settings
 from shared.storage import CHECKPOINTS, place_checkpoint
 from shared.tables import Artifact, Job, Upload, Worker
 from tests.waiting import wait_until
@@ -39,7 +41,7 @@ def make_old(path: Path) -> None:
 def finish_one(services: Services, name: str) -> str:
     submission.submit(services, {"kind": "knn", "device": "cpu"})
     job = transitions.claim(
-        services.database, kind=Kind.KNN, device=DeviceClass.CPU, worker="w", engine=None, lease_s=60
+        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
     )
     assert job is not None
     written = services.storage.write(f"jobs/{job.id}/1/{name}", [b"content"])
@@ -74,7 +76,7 @@ def test_files_without_a_row_go_and_the_others_stay(services: Services) -> None:
 
 def claim_one(services: Services) -> Lease:
     job = transitions.claim(
-        services.database, kind=Kind.KNN, device=DeviceClass.CPU, worker="w", engine=None, lease_s=60
+        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
     )
     assert job is not None
     return Lease(job.id, job.attempt)
@@ -143,9 +145,9 @@ def test_an_upload_lives_as_long_as_a_job_may_need_it(services: Services, tmp_pa
 
 
 @pytest.fixture
-def presence(services: Services) -> Presence:
+def presence(settings: Settings, open_services: Callable[[Settings], Services]) -> Presence:
     return Presence(
-        services.database,
+        open_services(settings).database,  # its own, since it closes it between beats
         name="w1",
         device=DeviceClass.CPU,
         device_index=0,

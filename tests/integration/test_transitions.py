@@ -57,7 +57,7 @@ def submit(services: Services) -> Callable[..., Job]:
 
 
 def claim(services: Services, lease_s: float = 60.0, worker: str = "w1", **others: Any) -> Job | None:
-    wanted = {"kind": Kind.KNN, "device": DeviceClass.CPU, "engine": "mindspore"} | others
+    wanted = {"engines": {Kind.KNN: "mindspore"}, "device": DeviceClass.CPU} | others
     return transitions.claim(services.database, worker=worker, lease_s=lease_s, **wanted)
 
 
@@ -106,6 +106,16 @@ def test_a_claim_looks_at_kind_device_and_moment(services: Services, submit: Cal
     job = claim(services)
     assert job is not None
     assert (job.id, job.device, job.attempt, job.worker) == (auto.id, "cpu", 1, "w1")
+
+
+def test_a_claim_takes_the_best_of_all_kinds(services: Services, submit: Callable[..., Job]) -> None:
+    engines = {Kind.KNN: "mindspore", Kind.MUSICGEN: "openvino"}
+    jobs = [submit(), submit(kind=Kind.MUSICGEN), submit(), submit(kind=Kind.MUSICGEN, priority=9), submit(priority=7)]
+    claimed = [claim(services, engines=engines) for _ in range(6)]
+    assert [job and (job.id, job.engine) for job in claimed] == [
+        *((jobs[index].id, engines[Kind(jobs[index].kind)]) for index in (3, 4, 0, 1, 2)),
+        None,
+    ]
 
 
 def test_racing_claims_never_share_a_job(services: Services, submit: Callable[..., Job]) -> None:

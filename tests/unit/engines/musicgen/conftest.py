@@ -17,9 +17,21 @@ from worker.engines.musicgen.tiny import TINY
 
 LIMITS = Limits(rows_most=16, cache_bytes_most=2**28)
 
+TENSORS = "mindspore-tensors"
+
 Write = Callable[[Model], Path]
 Compose = Callable[[Model], NativeComposer]
 ComposeOn = Callable[[Engine, Model], NativeComposer]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep two kinds of test in one process, and their order: MindNLP replaces methods of MindSpore's tensors.
+
+    Tensors that were made without it cannot be converted any more then.
+    """
+    for item in items:
+        if item.path.parent.name == "network" or item.path.stem == "test_through_mindnlp":
+            item.add_marker(pytest.mark.xdist_group(TENSORS))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -257,8 +257,8 @@ def test_threads_do_not_disturb_each_other(open_codec: Open, tmp_path: Path) -> 
 
     with ThreadPoolExecutor(2 * threads) as pool:
         # Nobody has encoded yet: all of them want the encoder loaded.
-        encoding = [pool.submit(wait_and, lambda clip=clip: codec.encode(clip, say_nothing)) for clip in clips]
-        decoding = [pool.submit(wait_and, lambda codes=codes: codec.decode(codes, say_nothing)) for codes in tasks]
+        encoding = [pool.submit(wait_and, partial(codec.encode, clip, say_nothing)) for clip in clips]
+        decoding = [pool.submit(wait_and, partial(codec.decode, codes, say_nothing)) for codes in tasks]
     for future, clip in zip(encoding, clips, strict=True):
         for codes in future.result():
             np.testing.assert_array_equal(codes, codec.encode(clip, say_nothing))
