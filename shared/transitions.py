@@ -8,16 +8,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, case, delete, insert, or_, select, update
+from sqlalchemy import (
+    Executable,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shared import queries
+from shared import queries, statements
 from shared.database import Database, now
 from shared.errors import ConflictError, IdempotencyError
 from shared.jobs import (
     CANCELLED,
-    EDGES,
     ENDED,
     TIMED_OUT,
     WORKER_LOST,
@@ -32,9 +37,8 @@ from shared.jobs import (
     State,
     StoredFile,
 )
-from shared.tables import Artifact, Job, JobEvent
+from shared.tables import Artifact, Job
 
-SWEEP_BATCH: Final = 200
 _PLAIN: Final = {"synchronize_session": False}
 
 
@@ -54,11 +58,9 @@ def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
     columns = {
         column.key: value for column in Job.__mapper__.column_attrs if (value := getattr(job, column.key)) is not None
     }
-    moments = {"created_at": now(), "available_at": now(), "deadline_at": now(timeout_s)}
     try:
         with database.writing() as session:
-            statement = insert(Job).values(**columns, **moments).returning(Job)
-            written = session.scalars(statement).one()
+            written = session.scalars(statements.SUBMIT, columns | {"timeout_s": timeout_s}).one()
             _record_states(session, [written])
             return written, True
     except IntegrityError:
@@ -107,29 +109,9 @@ def claim(  # noqa: PLR0913 - who claims what, and for how long
     -------
     The job, running under a lease of ``lease_s``; ``None`` where none waits.
     """
-    heads = [
-        queries.select_best(Job.id, kind, device).with_for_update(skip_locked=True).scalar_subquery()
-        for kind in engines
-    ]
-    best = queries.order_by_turn(select(Job.id).where(Job.id.in_(heads)))
+    step = statements.write_claim(tuple(engines.items()), device, named=job_id is not None)
     with database.writing() as session:
-        claimed = _move(
-            session,
-            State.RUNNING,
-            Job.id == (best.scalar_subquery() if job_id is None else job_id),
-            attempt=Job.attempt + 1,
-            worker=worker,
-            engine=case(dict(engines), value=Job.kind),
-            device=device,
-            started_at=now(),
-            lease_until=now(lease_s),
-            progress_stage=None,
-            progress_done=0,
-            progress_total=0,
-            progress_unit=None,
-            stage_started_at=None,
-            stage_started_done=None,
-        )
+        claimed = _take(session, step, by=worker, lease_s=lease_s, **({"named": job_id} if job_id is not None else {}))
         return claimed[0] if claimed else None
 
 
@@ -145,15 +127,9 @@ def beat(database: Database, lease: Lease, progress: Progress | None, lease_s: f
     -------
     What the worker must know; ``None`` where the lease is no longer its own.
     """
-    values = {"lease_until": now(lease_s)} | _list_progress(progress) | _list_stage_start(progress)
-    statement = (
-        update(Job)
-        .where(*_hold(lease))
-        .values(**values)
-        .returning(Job.cancel_requested, (Job.deadline_at <= now()).label("timed_out"))
-    )
+    statement = statements.write_beat(moved=progress is not None)
     with database.writing() as session:
-        row = session.execute(statement, execution_options=_PLAIN).one_or_none()
+        row = session.execute(statement, _hold(lease) | _bind(progress) | {"lease_s": lease_s}).one_or_none()
         if row is None:
             return None
         if progress is not None:
@@ -169,7 +145,7 @@ def finish(database: Database, lease: Lease, ending: Ending) -> bool:
     Whether the ending counted.
     """
     with database.writing() as session:
-        return bool(_end(session, ending, *_hold(lease)))
+        return bool(_end(session, ending, statements.HELD, _hold(lease)))
 
 
 def cancel(database: Database, job_id: str) -> Job:
@@ -181,7 +157,7 @@ def cancel(database: Database, job_id: str) -> Job:
         There is no such job; it has ended.
     """
     with database.writing() as session:
-        cancelled = _end(session, CANCELLED, Job.id == job_id, Job.state == State.QUEUED)
+        cancelled = _end(session, CANCELLED, statements.WAITING, {"waiting": job_id})
         if cancelled:
             return cancelled[0]
         asked = session.scalars(
@@ -200,16 +176,15 @@ def cancel(database: Database, job_id: str) -> Job:
 
 def release(database: Database, worker: str) -> list[Job]:
     """Queue again what a worker was running when it was told to go; the attempt counts, but never fails the job."""
-    mine = (Job.worker == worker, Job.state == State.RUNNING)
     with database.writing() as session:
-        cancelled = _end(session, CANCELLED, *mine, Job.cancel_requested.is_(True))
-        return cancelled + _move(session, State.QUEUED, *mine, **_unleased())
+        cancelled = _end(session, CANCELLED, statements.TO_CANCEL, {"by": worker})
+        return cancelled + _take(session, statements.write_return(statements.RUNNING), by=worker, pause_s=0.0)
 
 
 def lose(database: Database, lease: Lease, delay: RetryDelay) -> bool:
     """Give up an attempt that its worker knows to be dead."""
     with database.writing() as session:
-        return bool(_lose(session, list(session.scalars(select(Job).where(*_hold(lease)))), delay))
+        return bool(_lose(session, list(session.scalars(select(Job).where(*statements.HELD), _hold(lease))), delay))
 
 
 def lose_expired(database: Database, delay: RetryDelay) -> list[Job]:
@@ -218,7 +193,7 @@ def lose_expired(database: Database, delay: RetryDelay) -> list[Job]:
         expired = session.scalars(
             select(Job)
             .where(Job.state == State.RUNNING, Job.lease_until < now())
-            .limit(SWEEP_BATCH)
+            .limit(statements.SWEEP_BATCH)
             .with_for_update(skip_locked=True)
         ).all()
         return _lose(session, expired, delay)
@@ -226,14 +201,8 @@ def lose_expired(database: Database, delay: RetryDelay) -> list[Job]:
 
 def time_out(database: Database) -> list[Job]:
     """Fail the queued jobs whose deadline has passed; a running one is stopped by its worker's beat."""
-    late = (
-        select(Job.id)
-        .where(Job.state == State.QUEUED, Job.deadline_at < now())
-        .limit(SWEEP_BATCH)
-        .with_for_update(skip_locked=True)
-    )
     with database.writing() as session:
-        return _end(session, TIMED_OUT, Job.id.in_(late.scalar_subquery()), Job.state == State.QUEUED)
+        return _end(session, TIMED_OUT, statements.LATE, {})
 
 
 def remove(database: Database, job_id: str) -> None:
@@ -251,31 +220,27 @@ def remove(database: Database, job_id: str) -> None:
             raise ConflictError(f"Job {job_id} is {job.state}; cancel it before you delete it.")
 
 
-def _hold(lease: Lease) -> tuple[ColumnElement[bool], ...]:
-    return (Job.id == lease.job_id, Job.attempt == lease.attempt, Job.state == State.RUNNING)
+def _hold(lease: Lease) -> dict[str, Any]:
+    return {"held": lease.job_id, "held_attempt": lease.attempt}
 
 
-def _move(session: Session, to: State, *condition: ColumnElement[bool], **values: Any) -> list[Job]:  # noqa: ANN401 - columns of any type
-    """Take one edge of the state machine, for each row that meets the condition."""
-    sources = [state for state, targets in EDGES.items() if to in targets]
-    statement = update(Job).where(Job.state.in_(sources), *condition).values(state=to, **values).returning(Job)
-    moved = list(session.scalars(statement, execution_options=_PLAIN | {"populate_existing": True}))
+def _bind(progress: Progress | None) -> dict[str, Any]:
+    """Return the parameters of a progress; none where there is none."""
+    return {f"new_{name}": value for name, value in asdict(progress).items()} if progress else {}
+
+
+def _take(session: Session, step: Executable, **bound: Any) -> list[Job]:  # noqa: ANN401 - columns of any type
+    """Take a step, and tell of it."""
+    moved = list(session.scalars(step, bound))
     _record_states(session, moved)
     return moved
 
 
-def _end(session: Session, ending: Ending, *condition: ColumnElement[bool]) -> list[Job]:
+def _end(session: Session, ending: Ending, condition: statements.Condition, bound: Mapping[str, Any]) -> list[Job]:
     """Move to an end state with everything that belongs to it."""
-    ended = _move(
-        session,
-        ending.state,
-        *condition,
-        result=ending.result,
-        error=ending.error,
-        finished_at=now(),
-        lease_until=None,
-        **_list_progress(ending.progress),
-    )
+    step = statements.write_ending(ending.state, condition, moved=ending.progress is not None)
+    values = {"new_result": ending.result, "new_error": ending.error} | _bind(ending.progress)
+    ended = _take(session, step, **bound, **values)
     for job in ended:
         if ending.files:
             session.execute(insert(Artifact), [{"job_id": job.id} | asdict(file) for file in ending.files])
@@ -288,34 +253,12 @@ def _lose(session: Session, jobs: Iterable[Job], delay: RetryDelay) -> list[Job]
     for job in jobs:
         hold = _hold(Lease(job.id, job.attempt))
         if job.cancel_requested:
-            lost += _end(session, CANCELLED, *hold)
+            lost += _end(session, CANCELLED, statements.HELD, hold)
         elif job.attempt >= job.max_attempts:
-            lost += _end(session, WORKER_LOST, *hold)
+            lost += _end(session, WORKER_LOST, statements.HELD, hold)
         else:
-            pause_s = delay.after(job.attempt)
-            lost += _move(session, State.QUEUED, *hold, **_unleased(pause_s))
+            lost += _take(session, statements.write_return(statements.HELD), **hold, pause_s=delay.after(job.attempt))
     return lost
-
-
-def _unleased(pause_s: float = 0.0) -> dict[str, Any]:
-    """Return the columns of a job that goes back to the queue."""
-    return {"lease_until": None, "worker": None, "started_at": None, "available_at": now(pause_s)}
-
-
-def _list_progress(progress: Progress | None) -> dict[str, Any]:
-    """Return the columns of a progress; none where there is none."""
-    return {f"progress_{name}": value for name, value in asdict(progress).items()} if progress else {}
-
-
-def _list_stage_start(progress: Progress | None) -> dict[str, Any]:
-    """Return the columns of a stage's start, which change where the row is in another stage, or was further in it."""
-    if progress is None:
-        return {}
-    starts = or_(Job.progress_stage.is_distinct_from(progress.stage), Job.progress_done > progress.done)
-    return {
-        "stage_started_at": case((starts, now()), else_=Job.stage_started_at),
-        "stage_started_done": case((starts, progress.done), else_=Job.stage_started_done),
-    }
 
 
 def _describe(file: StoredFile) -> dict[str, Any]:
@@ -344,8 +287,4 @@ def _record_states(session: Session, jobs: Iterable[Job]) -> None:
 
 def _record(session: Session, kind: EventKind, events: list[tuple[str, dict[str, Any]]]) -> None:
     if events:
-        session.execute(
-            insert(JobEvent).values(
-                [{"job_id": job_id, "at": now(), "kind": kind, "data": data} for job_id, data in events]
-            )
-        )
+        session.execute(statements.RECORD, [{"job_id": job_id, "kind": kind, "data": data} for job_id, data in events])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select, update
 
-from shared import queries, transitions
+from shared import queries, statements, transitions
 from shared.database import now
 from shared.errors import ConflictError, IdempotencyError, NotFoundError
 from shared.ids import make_id
@@ -373,7 +373,7 @@ def test_no_step_leaves_the_table_of_edges(
     with services.database.writing() as session:
         session.execute(update(Job).values(state=source))
     with services.database.writing() as session:
-        moved = transitions._move(session, to, Job.id == job.id)
+        moved = transitions._take(session, statements.write_step(to, statements.COLUMNS.id == job.id))
     assert bool(moved) == (to in EDGES[source])
 
 

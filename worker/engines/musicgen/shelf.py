@@ -51,6 +51,7 @@ class Shelf:
         if title not in self._composers:
             self._make_room(count_bytes(ModelConfig.read(title.folder)))
             self._composers[title] = self._load(title)
+            logger.info("%s is loaded (%s)", title.name, title.precision)
         self._composers.move_to_end(title)
         return self._composers[title]
 
