@@ -265,7 +265,13 @@ def test_another_models_graph_is_not_used(home: Home, name: str) -> None:
     with pytest.raises(AssertionError, match="built again"):
         home.play()
     home.monkeypatch.undo()
+    others = [home.kept / "of-another-model-step.xml", *home.kept.glob("*-texts.*")]
+    others[0].touch()
+    home.play("float32")
     assert np.array_equal(first, home.play()) == (name == "config.json")
+    # What was kept of the model as it was is gone; what is another model's, or of another precision, is not.
+    assert [path.exists() for path in others] == [True, False, False]
+    assert len([*home.kept.glob("*-step.xml")]) == 3
 
 
 def cut(path: Path) -> None:

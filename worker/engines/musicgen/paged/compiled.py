@@ -62,12 +62,14 @@ class Compiler:
             "ENABLE_CPU_PINNING": False,
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32,
         }
-        self._name = hash_origin(folder, precision, self._core.get_property(DEVICE, "FULL_DEVICE_NAME"))
+        processor = self._core.get_property(DEVICE, "FULL_DEVICE_NAME")
+        self._purpose = _hash(folder.resolve(), precision, processor, platform.machine())
+        self._origin = hash_origin(folder)
         self._kept = kept
 
     def place(self, name: str) -> Path:
         """Tell where a graph is kept."""
-        return self._kept / f"{self._name}-{name}.xml"
+        return self._kept / f"{self._purpose}-{self._origin}-{name}.xml"
 
     def compile(
         self, name: str, build: Callable[[], ov.Model], complete: Callable[[ov.Model], None] = lambda _: None
@@ -84,9 +86,16 @@ class Compiler:
         if model is None:
             model = build()
             if _keep(model, path):
+                self._forget_others()
                 model = self._read(path) or model
         complete(model)
         return self._core.compile_model(model, DEVICE, self._options)
+
+    def _forget_others(self) -> None:
+        """Remove what was kept for the same purpose of other origin: of a model or a version that has been replaced."""
+        for path in self._kept.glob(f"{self._purpose}-*"):
+            if not path.name.startswith(f"{self._purpose}-{self._origin}-"):
+                path.unlink(missing_ok=True)
 
     def _read(self, path: Path) -> ov.Model | None:
         if not path.is_file():
@@ -147,18 +156,18 @@ class Compiled:
         return cls(config, step, texts, compiler.place("step"))
 
 
-def hash_origin(folder: Path, precision: str, device: str) -> str:
-    """Hash all that a compiled graph was made from; of the weights, when and how long each file was written."""
+def hash_origin(folder: Path) -> str:
+    """Hash all that graphs are made from; of the weights, when and how long each file was written."""
     stats = [(path.resolve(), path.stat()) for path in [*list_files(folder), folder / "config.json"]]
-    origin = [
+    return _hash(
         *(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats),
         *(hashlib.sha256(Path(source).read_bytes()).hexdigest() for source in _SOURCES),
-        precision,
-        device,
-        platform.machine(),
         ov.__version__,
-    ]
-    return hashlib.sha256("\n".join(origin).encode()).hexdigest()[:32]
+    )
+
+
+def _hash(*words: object) -> str:
+    return hashlib.sha256("\n".join(map(str, words)).encode()).hexdigest()[:20]
 
 
 def _keep(model: ov.Model, path: Path) -> bool:
