@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 PEERS  := .venv-peers
 
-.PHONY: help up test lint bench lock clean
+.PHONY: help up test lint bench soak lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show what can be made
@@ -26,10 +26,13 @@ lint: $(READY) ## Check format, style, types and the layers' contracts
 bench: $(READY) ## Measure speed and memory beside peers, in one run (ONLY=knn, ONLY=jobs or ONLY=musicgen for a part)
 	@$(BIN)/python -m tests.bench $(ONLY)
 
-# The music's peers run on PyTorch; MINDJOBS_PEER_PYTHON names another interpreter that has it.
-ifeq ($(filter knn jobs,$(ONLY))$(MINDJOBS_PEER_PYTHON),)
+# Peers have an environment of their own; MINDJOBS_PEER_PYTHON names another interpreter that has them.
+ifeq ($(filter jobs,$(ONLY))$(MINDJOBS_PEER_PYTHON),)
 bench: $(PEERS)/.installed
 endif
+
+soak: $(READY) ## Run 500 mixed jobs with random cancels and kills, and see that nothing is lost
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 lock: $(READY) ## Resolve the dependencies anew into the lock files
 	@for group in dev web worker; do \

@@ -2,12 +2,14 @@
 
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ParamSpec, TextIO, TypeVar
 
 from tests.bench.machine import ROOT
@@ -54,6 +56,14 @@ class Companion:
         raise RuntimeError(
             f"{' '.join(self._command[1:3])} has ended early, status {status}; what it said stands above"
         )
+
+
+def find_peer_python() -> Path:
+    """Find the interpreter of the peers' environment."""
+    python = Path(os.environ.get("MINDJOBS_PEER_PYTHON", ROOT / ".venv-peers" / "bin" / "python"))
+    if not python.exists():
+        raise SystemExit(f"{python} is not there: make bench sets it up, or MINDJOBS_PEER_PYTHON names another.")
+    return python
 
 
 @contextmanager

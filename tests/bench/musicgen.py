@@ -19,11 +19,10 @@ from typing import Any, Final
 import numpy as np
 
 from tests.bench import musicgen_jobs
-from tests.bench.companion import Companion, Figures, keep_errors, run_apart, run_lines
+from tests.bench.companion import Companion, Figures, find_peer_python, keep_errors, run_apart, run_lines
 from tests.bench.contender import Contender
 from tests.bench.findings import Findings, Race
 from tests.bench.logits import Distance
-from tests.bench.machine import ROOT
 from tests.bench.memory_reads import measure_bytes_per_s
 from tests.bench.musicgen_race import MINDSPORE, PRECISIONS, Field, Stable
 from tests.bench.musicgen_ratios import FASTEST, SIDES
@@ -50,9 +49,7 @@ JOB_S: Final = 10.0
 
 def run() -> Section:
     """Measure."""
-    peer_python = Path(os.environ.get("MINDJOBS_PEER_PYTHON", ROOT / ".venv-peers" / "bin" / "python"))
-    if not peer_python.exists():
-        raise SystemExit(f"{peer_python} is not there: make bench sets it up, or MINDJOBS_PEER_PYTHON names another.")
+    peer_python = find_peer_python()
     with ExitStack() as stack:
         folder = stack.enter_context(_provide_model())
         errors = stack.enter_context(keep_errors())
