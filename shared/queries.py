@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
@@ -111,6 +112,7 @@ def find_queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, 
     return {row.id: row.before for row in session.execute(statement)}
 
 
+@cache
 def select_best(what: Any, kind: Kind, device: DeviceClass) -> Select[Any]:  # noqa: ANN401 - a column or the row
     """Select from the best queued job of a kind that a device may run: highest priority first, then the oldest."""
     return order_by_turn(

@@ -7,11 +7,13 @@ from typing import Final
 import pytest
 
 from shared.models import CONFIGURATION
+from tests.bench import musicgen_jobs
 from tests.bench.contender import Contender
 from tests.bench.course import PLACES
 from tests.bench.findings import Findings, Race
 from tests.bench.logits import Distance
 from tests.bench.memory_reads import count_cache_bytes, count_read_weights, count_step_bytes
+from tests.bench.musicgen_jobs import CROWDS, Crowds
 from tests.bench.musicgen_ratios import SIDES, list_ratios
 from tests.bench.musicgen_report import write_section
 from worker.engines.musicgen.configuration import DecoderConfig, ModelConfig
@@ -97,6 +99,21 @@ def test_the_report_has_every_figure(model: ModelConfig) -> None:
     assert "grows by +7 MiB" in section.body
     assert "62.5 frames decoded per second" in section.body
     assert section.about.startswith("memory read at ")
+
+
+def test_jobs_at_once_are_compared_with_one_after_another() -> None:
+    crowds = Crowds()
+    for jobs in CROWDS:
+        crowds.total_s[jobs] += [9.0, 10.0 + 22 / 7 * (jobs - 1), 99.0]
+        crowds.mean_s[jobs] += [1.0, 5.0 + 2.5 * jobs, 99.0]
+    section = musicgen_jobs.write_section(crowds, 10.0, 8.0, 3)
+    total, mean, alone = section.ratios
+    assert total.value == pytest.approx(32 / 80)
+    assert mean.value == pytest.approx(25 / 45)  # of eight, the first would end after 10, the last after 80
+    assert total.met
+    assert mean.met
+    assert alone.value == pytest.approx(10 / 8)
+    assert "| 8 | 32.0 | 0.40 | 25.0 | 0.56 |" in section.body
 
 
 def make_findings(config: ModelConfig) -> Findings:
