@@ -5,6 +5,7 @@ import io
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -125,9 +126,7 @@ def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset
         Naming the field and, where it helps, the line of the file.
     """
     if isinstance(params.dataset, BuiltinDataset):
-        builtin = BUILTINS[params.dataset.name]
-        table = _Table(builtin.title, list(builtin.columns), label=0, task=params.task, first_line=1)
-        return _build(table, _split((DATA_FOLDER / builtin.file).read_bytes(), limits))
+        return _load_builtin(params.dataset.name, params.task, limits)
     lines = _split(uploads[params.dataset.upload].read_bytes(), limits)
     first = next(lines)
     if params.dataset.header:
@@ -139,6 +138,17 @@ def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset
     columns = [name for index, name in enumerate(names) if index != label]
     first_line = 2 if params.dataset.header else 1
     return _build(_Table("Uploaded table", columns, label=label, task=params.task, first_line=first_line), lines)
+
+
+@cache
+def _load_builtin(name: str, task: Task, limits: Limits) -> Dataset:
+    """Read a table that comes with the service; once, since a submission would wait for it."""
+    builtin = BUILTINS[name]
+    table = _Table(builtin.title, list(builtin.columns), label=0, task=task, first_line=1)
+    dataset = _build(table, _split((DATA_FOLDER / builtin.file).read_bytes(), limits))
+    for array in (dataset.attributes, dataset.labels):
+        array.flags.writeable = False  # it is everybody's
+    return dataset
 
 
 def check(params: KnnParams, dataset: Dataset) -> None:

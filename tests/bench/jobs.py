@@ -5,7 +5,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,20 +15,20 @@ from celery import Celery
 from redis import Redis
 from sqlalchemy import func, select
 
-from shared import queries, submission, transitions
+from shared import submission
 from shared.broker import make_celery
 from shared.database import Database
-from shared.jobs import ENDED, DeviceClass, Kind, Lease, Progress, State
+from shared.jobs import ENDED, Kind, State
 from shared.migrate import migrate
 from shared.services import Services
 from shared.settings import Settings
 from shared.tables import Job
 from tests.bench.section import Ratio, Section, count_repeats, write_table
+from tests.bench.steps import measure_steps, write_steps
 from tests.processes import ServiceProcess
 from tests.servers import PostgresServer, RedisServer
 from tests.waiting import wait_until
 from web import create_app
-from worker.runner import LOOK_EVERY_S
 
 JOBS = 1_000
 IDLE_JOBS = 100
@@ -36,8 +36,6 @@ REPEATS = 5
 DRAIN_DEADLINE_S = 300.0
 EMPTY_LEAST = 0.7
 IDLE_MS_MOST = 20.0
-KEEPING_MOST = 0.01
-BEATS = 500
 NOOP_QUEUE = "bench.noop"
 STARTS = "bench.starts"
 
@@ -205,7 +203,12 @@ def run() -> Section:
             for _ in range(repeats):
                 for contender in contenders:
                     contender.drain()
-        keeping = _keep_some(folder, provide)
+        steps = []
+        for name, address in (
+            ("SQLite", f"sqlite:///{folder / 'steps.sqlite'}"),
+            ("PostgreSQL", postgres.make_database()[1]),
+        ):
+            steps.append(measure_steps(name, provide(address)))
         answers = _measure_without_redis(folder, stack)
     ratios = [
         Ratio(
@@ -225,47 +228,9 @@ def run() -> Section:
         for jobs in own
     ]
     figures = [contender.figures for contender in contenders]
-    return Section([*ratios, *idle, *keeping], f"{_write_figures(figures, repeats)}\n\n{answers}")
-
-
-def _keep_some(folder: Path, provide: Callable[[str], Settings]) -> list[Ratio]:
-    services = Services.open(provide(f"sqlite:///{folder / 'keeping.sqlite'}"))
-    migrate(services.database)
-    ratios = [_measure_keeping(services, beside) for beside in (1, 8)]
-    services.close()
-    return ratios
-
-
-def _measure_keeping(services: Services, beside: int) -> Ratio:
-    """Measure what a worker's looks into the database take of a core's time while so many jobs run."""
-    database, settings = services.database, services.settings
-    submission.submit(services, {"kind": Kind.MUSICGEN, "device": "cpu"})
-    engines = dict.fromkeys(Kind, "any")
-    job = transitions.claim(database, engines=engines, device=DeviceClass.CPU, worker="bench", lease_s=600)
-    if job is None:
-        raise RuntimeError("the job has been claimed by somebody else")
-    lease = Lease(job.id, job.attempt)
-
-    def beat(number: int) -> None:
-        transitions.beat(database, lease, Progress("generating", number, BEATS, "steps"), 600)
-
-    def look(_: int) -> None:
-        with database.reading() as session:
-            queries.find_head(session, [*Kind], DeviceClass.CPU)
-
-    share = beside * _time_processor_s(beat) / settings.beat_s + _time_processor_s(look) / LOOK_EVERY_S
-    jobs = "a job" if beside == 1 else f"{beside} jobs"
-    name = f"beats, cancel checks and looks for company, with {jobs} running, SQLite / a core's time"
-    return Ratio(name, share, KEEPING_MOST, at_most=True)
-
-
-def _time_processor_s(act: Callable[[int], None]) -> float:
-    """Return the processor time of one call, on average."""
-    act(0)
-    began_s = time.process_time()
-    for number in range(BEATS):
-        act(number)
-    return (time.process_time() - began_s) / BEATS
+    keeping = [ratio for each in steps for ratio in each.list_ratios()]
+    body = "\n\n".join((_write_figures(figures, repeats), answers, write_steps(steps)))
+    return Section([*ratios, *idle, *keeping], body)
 
 
 def _write_figures(measured: Sequence[Figures], repeats: int) -> str:

@@ -77,28 +77,22 @@ def load(open_codec: Open, tmp_path_factory: pytest.TempPathFactory) -> Load:
 @pytest.fixture(scope="module")
 def load_cut(open_codec: Open, tmp_path_factory: pytest.TempPathFactory) -> Load:
     """Load a codec whose windows are as small as can be; once for all tests."""
-    kept: Path = tmp_path_factory.mktemp("compiled")
-
-    @cache
-    def load_with(model: Model) -> Codec:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(codec_module, "WINDOW_S", 0)
-            codec = open_codec(model, kept)
-            codec.encode(np.zeros(1, dtype=np.float32), say_nothing)
-        return codec
-
-    return load_with
+    return make_loader(open_codec, tmp_path_factory.mktemp("compiled"), window_s=0)
 
 
 @pytest.fixture(scope="module")
 def load_uncut(open_codec: Open, tmp_path_factory: pytest.TempPathFactory) -> Load:
     """Load a codec whose windows hold all that the tests have; once for all tests."""
-    kept: Path = tmp_path_factory.mktemp("compiled")
+    return make_loader(open_codec, tmp_path_factory.mktemp("compiled"), window_s=4)
+
+
+def make_loader(open_codec: Open, kept: Path, window_s: int) -> Load:
+    """Make what loads codecs with windows of another size, encoder included."""
 
     @cache
     def load_with(model: Model) -> Codec:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(codec_module, "WINDOW_S", 4)
+            patch.setattr(codec_module, "WINDOW_S", window_s)
             codec = open_codec(model, kept)
             codec.encode(np.zeros(1, dtype=np.float32), say_nothing)
         return codec
