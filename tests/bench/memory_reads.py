@@ -8,13 +8,13 @@ from typing import Final
 import numpy as np
 
 from worker.engines.musicgen.configuration import DecoderConfig
-from worker.engines.musicgen.paged.compiled import COMPUTES_IN
+from worker.engines.musicgen.paged.compiled import CACHES_IN
 from worker.engines.musicgen.paged.constants import INT4_GROUP
 
 READ_BYTES: Final = 1 << 30
 REPEATS: Final = 9
 FLOAT_BYTES: Final = 4
-NUMBER_BYTES: Final = {"f32": 4, "bf16": 2}
+NUMBER_BYTES: Final = {"f32": 4, "bf16": 2, "f16": 2}
 """As OpenVINO names what it computes in."""
 WEIGHT_BYTES: Final = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5 + (FLOAT_BYTES + 0.5) / INT4_GROUP}
 """Of a matrix; int4 has a scale and a middle per group. That int8 has a scale per output is less than a hundredth."""
@@ -64,6 +64,6 @@ def count_step_bytes(config: DecoderConfig, precision: str, rows: int, positions
     text_tokens
         How many each row attends to.
     """
-    cache = count_cache_bytes(config, rows, positions, NUMBER_BYTES[COMPUTES_IN[precision]])
+    cache = count_cache_bytes(config, rows, positions, NUMBER_BYTES[CACHES_IN[precision]])
     text = count_cache_bytes(config, rows, text_tokens)
     return WEIGHT_BYTES[precision] * count_read_weights(config) + cache + text

@@ -55,7 +55,7 @@ def test_fewer_bits_are_fewer_bytes(decoder: DecoderConfig) -> None:
     cache = count_cache_bytes(decoder, 2, 250)
     assert count_step_bytes(decoder, "float32", 2, 250, 40) == 4 * weights + cache + text
     assert count_step_bytes(decoder, "bfloat16", 2, 250, 40) == 2 * weights + cache / 2 + text
-    assert count_step_bytes(decoder, "int8", 2, 250, 40) == weights + cache + text
+    assert count_step_bytes(decoder, "int8", 2, 250, 40) == weights + cache / 2 + text
     assert weights / 2 < count_step_bytes(decoder, "int4", 2, 0, 0) < 0.6 * weights
 
 

@@ -117,7 +117,8 @@ def draw_spectrogram(audio: NDArray[np.float32], sample_rate_hz: int) -> bytes:
         bar = add_axes(figure, left=8.15, bottom=0.5, right=0.7, top=0.15)
         figure.colorbar(image, cax=bar, label="dBFS")
         content = io.BytesIO()
-        figure.savefig(content, format="png", metadata={"Software": None})
+        # Half the time for a tenth more bytes.
+        figure.savefig(content, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
         return content.getvalue()
 
 

@@ -30,6 +30,8 @@ from worker.engines.musicgen.weights import Weights, list_files
 DEVICE: Final = "CPU"
 COMPUTES_IN: Final = {"float32": "f32", "bfloat16": "bf16", "int8": "f32", "int4": "f32"}
 """Precision of the weights to that of all that is computed with them."""
+CACHES_IN: Final = {"float32": "f32", "bfloat16": "bf16", "int8": "f16", "int4": "f16"}
+"""The same to that of keys and values: half as many bytes to read, rounded far less than the weights are."""
 
 _SOURCES: Final = (
     *map(str, sorted(Path(__file__).parent.glob("*.py"))),
@@ -56,7 +58,7 @@ class Compiler:
         self._core = ov.Core()
         self._options = {
             "INFERENCE_PRECISION_HINT": COMPUTES_IN[precision],
-            "KV_CACHE_PRECISION": COMPUTES_IN[precision],
+            "KV_CACHE_PRECISION": CACHES_IN[precision],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
             "ENABLE_CPU_PINNING": False,

@@ -74,7 +74,8 @@ class Builder:
         key_cache.N, value_cache.N
             Shape (blocks, heads, block, head), written in place.
         text_mask, text_keys.N, text_values.N
-            Shapes (rows, 1, 1, tokens) and (rows, heads, tokens, head).
+            As `build_texts` makes them, shapes (rows, 1, 1, tokens), (rows, heads, head, tokens) and
+            (rows, heads, tokens, head).
 
         Returns
         -------
@@ -109,20 +110,20 @@ class Builder:
 
         Returns
         -------
-        Two outputs per layer, shape (1, heads, tokens, head).
+        Two outputs per layer: keys, shape (1, heads, head, tokens), and values, shape (1, heads, tokens, head).
         """
         states = self._take(STATES, ov.Type.f32, [-1, self._config.hidden])
-        shape = _ints([1, -1, self._config.heads, self._head])
-        outputs = [
-            _turn(
-                ops.reshape(
-                    self._multiply(states, f"{DECODER}.layers.{layer}.encoder_attn.{part}_proj.weight"), shape, False
-                )
-            )
-            for layer in range(self._config.layers)
-            for part in "kv"
-        ]
+        outputs = []
+        for layer in range(self._config.layers):
+            keys, values = (self._project_text(states, layer, part) for part in "kv")
+            # Turned and scaled here, once per text, and not in each step.
+            scaled = ops.multiply(keys, np.float32(self._head**-0.5))
+            outputs += [ops.transpose(scaled, _ints([0, 2, 3, 1])), _turn(values)]
         return self._finish(outputs, "texts")
+
+    def _project_text(self, states: Any, layer: int, part: str) -> Any:
+        projected = self._multiply(states, f"{DECODER}.layers.{layer}.encoder_attn.{part}_proj.weight")
+        return ops.reshape(projected, _ints([1, -1, self._config.heads, self._head]), False)
 
     def _take(self, name: str, kind: ov.Type, shape: list[int]) -> Any:
         node = ops.parameter(ov.PartialShape(shape), kind, name)
@@ -161,10 +162,10 @@ class Builder:
     def _attend_text(self, prefix: str, layer: int, hidden: Any, mask: Any, shape: Any) -> Any:
         normed = self._norm(f"{prefix}.encoder_attn_layer_norm", hidden)
         queries = _turn(ops.reshape(self._multiply(normed, f"{prefix}.encoder_attn.q_proj.weight"), shape, False))
-        keys, values = (
-            self._take(name, ov.Type.f32, [-1, self._config.heads, -1, self._head]) for name in name_text(layer)
-        )
-        found = _turn(ops.scaled_dot_product_attention(queries, keys, values, mask))
+        heads, (keys, values) = self._config.heads, name_text(layer)
+        scores = ops.matmul(queries, self._take(keys, ov.Type.f32, [-1, heads, self._head, -1]), False, False)
+        weights = ops.softmax(ops.add(scores, mask), -1)
+        found = _turn(ops.matmul(weights, self._take(values, ov.Type.f32, [-1, heads, -1, self._head]), False, False))
         flat = ops.reshape(found, _ints([-1, self._config.hidden]), False)
         return self._multiply(flat, f"{prefix}.encoder_attn.out_proj.weight")
 

@@ -42,7 +42,7 @@ Ints = NDArray[np.int32]
 class _Row:
     blocks: list[int]
     text: list[Floats]
-    """Keys and values of each layer, shape (1, heads, tokens, head)."""
+    """Keys and values of each layer, shapes (1, heads, head, tokens) and (1, heads, tokens, head)."""
     text_tokens: int
 
 
@@ -141,12 +141,14 @@ class PagedDecoder:
         for index, row in enumerate(seated):
             mask[index, ..., row.text_tokens :] = MASKED
         self._step.set_tensor(graph.TEXT_MASK, ov.Tensor(mask))
+        heads, head = self._config.heads, self._config.hidden // self._config.heads
+        shapes = ((len(rows), heads, head, longest), (len(rows), heads, longest, head))
         for layer in range(self._config.layers):
-            for part, name in enumerate(graph.name_text(layer)):
-                texts = [row.text[2 * layer + part] for row in seated]
-                stacked = np.zeros((len(rows), *texts[0].shape[1:2], longest, texts[0].shape[3]), dtype=np.float32)
-                for index, text in enumerate(texts):
-                    stacked[index, :, : text.shape[2]] = text[0]
+            for part, (name, shape) in enumerate(zip(graph.name_text(layer), shapes, strict=True)):
+                stacked = np.zeros(shape, dtype=np.float32)
+                for place, row in zip(stacked, seated, strict=True):
+                    text = row.text[2 * layer + part][0]
+                    place[tuple(map(slice, text.shape))] = text
                 self._step.set_tensor(name, ov.Tensor(stacked))
         self._company = tuple(rows)
 
@@ -154,8 +156,9 @@ class PagedDecoder:
         config = self._config
         if text is None:
             # Keys and values of nothing are 0, and so is what attention makes of them.
-            nothing = np.zeros((1, config.heads, 1, config.hidden // config.heads), dtype=np.float32)
-            return [nothing] * (2 * config.layers)
+            head = config.hidden // config.heads
+            nothing = [np.zeros((1, config.heads, *shape), dtype=np.float32) for shape in ((head, 1), (1, head))]
+            return nothing * config.layers
         self._texts.set_tensor(graph.STATES, ov.Tensor(np.ascontiguousarray(text.states)))
         self._texts.infer()
         return [self._texts.get_output_tensor(index).data.copy() for index in range(2 * config.layers)]
@@ -172,7 +175,7 @@ class PagedDecoder:
 
     def _hold_caches(self, blocks: int) -> None:
         shape = (blocks, self._config.heads, BLOCK, self._config.hidden // self._config.heads)
-        numbers = np.float32 if self._kind == ov.Type.f32 else np.uint16  # NumPy knows no bfloat16
+        numbers = np.float32 if self._kind == ov.Type.f32 else np.uint16  # NumPy knows not all kinds of two bytes
         arrays = []
         for layer in range(self._config.layers):
             for name in graph.name_caches(layer):
