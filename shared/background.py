@@ -2,6 +2,7 @@
 
 import threading
 from abc import ABC, abstractmethod
+from concurrent.futures import Executor, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -13,15 +14,17 @@ class Background(ABC):
     ----------
     name
         The thread's.
+    threads
+        Lends it, where many such blocks follow each other: to start one takes as long as a short job's path.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: Executor | None = None) -> None:
         self._left = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._threads = threads or ThreadPoolExecutor(1, name)
 
     def __enter__(self) -> Self:
         """Start the thread."""
-        self._thread.start()
+        self._ended = self._threads.submit(self._run)
         return self
 
     def __exit__(
@@ -29,7 +32,7 @@ class Background(ABC):
     ) -> None:
         """Tell the thread to end, and wait until it has."""
         self._left.set()
-        self._thread.join()
+        self._ended.result()
 
     @abstractmethod
     def _run(self) -> None:

@@ -85,7 +85,8 @@ def write_claim(engines: tuple[tuple[Kind, str], ...], device: DeviceClass, *, n
         queries.select_best(Job.id, kind, device).with_for_update(skip_locked=True).scalar_subquery()
         for kind, _ in engines
     ]
-    best = queries.order_by_turn(select(Job.id).where(Job.id.in_(heads))).scalar_subquery()
+    first, *others = heads
+    best = queries.order_by_turn(select(Job.id).where(Job.id.in_(heads))).scalar_subquery() if others else first
     return write_step(
         State.RUNNING,
         COLUMNS.id == (bindparam("named") if named else best),

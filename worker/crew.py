@@ -37,6 +37,10 @@ class Crew:
         self._running[done] = job
         threading.Thread(target=self._run, args=(job, done), name=f"job {job.id}", daemon=True).start()
 
+    def run(self, job: Job) -> None:
+        """Run a job that none will join, in the caller's thread: another would take longer than a short job's path."""
+        self._run(job, Future())
+
     def wait(self, timeout_s: float) -> None:
         """Wait until one has ended."""
         for ended in wait(self._running, timeout_s, FIRST_COMPLETED).done:

@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import time
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
@@ -31,6 +33,25 @@ class Stop(Enum):
 ENDINGS: Final = {Stop.CANCELLED: CANCELLED, Stop.TIMED_OUT: TIMED_OUT}
 
 
+@dataclass(frozen=True)
+class Keeping:
+    """What all leases of a worker have in common.
+
+    Parameters
+    ----------
+    worker
+        Whose they are.
+    threads
+        Beat, one for each lease that is held.
+    """
+
+    database: Database
+    settings: Settings
+    pulse: Pulse
+    worker: str
+    threads: Executor
+
+
 class LeaseKeeper(Background):
     """Beats in a thread while the block runs, so that the lease holds while native code computes.
 
@@ -40,21 +61,21 @@ class LeaseKeeper(Background):
 
     Parameters
     ----------
-    worker
-        Whose lease it is.
+    keeping
+        What it has in common with the worker's other leases.
     """
 
-    def __init__(self, database: Database, lease: Lease, settings: Settings, pulse: Pulse, worker: str) -> None:
-        super().__init__("lease")
-        self._database = database
-        self._pulse = pulse
-        self._worker = worker
+    def __init__(self, keeping: Keeping, lease: Lease) -> None:
+        super().__init__("lease", keeping.threads)
+        self._database = keeping.database
+        self._settings = keeping.settings
+        self._pulse = keeping.pulse
+        self._worker = keeping.worker
         self._lease = lease
-        self._settings = settings
         self._progress: Progress | None = None
         self._written: Progress | None = None
         self._moved_at = time.monotonic()
-        self._held_until = self._moved_at + settings.lease_s
+        self._held_until = self._moved_at + self._settings.lease_s
         self._stop: Stop | None = None
         self._stopped_at = 0.0
 

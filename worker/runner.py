@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from worker.checkpoint import StoredCheckpoint
 from worker.crew import Crew
 from worker.devices import Device
 from worker.engines.contract import Assignment, Engine, SharingEngine
-from worker.lease import LeaseKeeper
+from worker.lease import Keeping, LeaseKeeper
 from worker.watchdog import Pulse
 
 LOOK_EVERY_S: Final = 0.2
@@ -53,6 +54,8 @@ class Runner:
         self._pulse = pulse
         self._names = {kind: registry.name_engine(kind, device.device_class, services.settings) for kind in kinds}
         self._engines: dict[Kind, Engine] = {}
+        threads = ThreadPoolExecutor(CREW_MOST, "lease")
+        self._keeping = Keeping(services.database, services.settings, pulse, name, threads)
 
     def prepare(self, kind: Kind) -> None:
         """Load an engine before its first job."""
@@ -75,6 +78,10 @@ class Runner:
 
     def _run_crew(self, job: Job, over_at: float) -> None:
         crew = Crew(self._bring_to_end)
+        engine = self._engines.get(Kind(job.kind))
+        if engine is not None and not isinstance(engine, SharingEngine):
+            crew.run(job)
+            return
         crew.add(job)
         while crew.jobs:
             room = len(crew.jobs) < CREW_MOST and time.monotonic() < over_at
@@ -138,7 +145,7 @@ class Runner:
             written = self._services.storage.place(place_artifact(job.id, job.attempt, name), [content])
             files.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
 
-        with LeaseKeeper(self._services.database, lease, self._services.settings, self._pulse, self._name) as keeper:
+        with LeaseKeeper(self._keeping, lease) as keeper:
             try:
                 engine = self._get_engine(Kind(job.kind))
                 checkpoint = StoredCheckpoint(self._services.storage, lease)
@@ -189,6 +196,8 @@ class Runner:
 
     def _locate_uploads(self, job: Job) -> Mapping[str, Path]:
         wanted = set(name_uploads(PARAMS[Kind(job.kind)].model_validate(job.params)).values())
+        if not wanted:
+            return {}
         with self._services.database.reading() as session:
             uploads = queries.find_uploads(session, sorted(wanted))
         missing = wanted - set(uploads)
