@@ -113,28 +113,39 @@ def find_queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, 
 
 
 @cache
-def select_best(what: Any, kind: Kind, device: DeviceClass) -> Select[Any]:  # noqa: ANN401 - a column or the row
-    """Select from the best queued job of a kind that a device may run: highest priority first, then the oldest."""
-    return order_by_turn(
-        select(what).where(
-            Job.state == State.QUEUED,
-            Job.kind == kind,
-            Job.wanted_device.in_([AUTO, device]),
-            Job.available_at <= now(),
-            Job.deadline_at > now(),
+def select_head(what: Any, kinds: tuple[Kind, ...], device: DeviceClass, *, locked: bool = False) -> Select[Any]:  # noqa: ANN401 - a column or the row
+    """Select from the best queued job of some kinds that a device may run: highest priority first, then the oldest.
+
+    Kind by kind, as the index is, and then of these the best.
+
+    Parameters
+    ----------
+    locked
+        Whether those that others are about to claim are passed over.
+    """
+    if len(kinds) == 1:
+        best = _order_by_turn(
+            select(what).where(
+                Job.state == State.QUEUED,
+                Job.kind == kinds[0],
+                Job.wanted_device.in_([AUTO, device]),
+                Job.available_at <= now(),
+                Job.deadline_at > now(),
+            )
         )
-    )
+        return best.with_for_update(skip_locked=True) if locked else best
+    heads = [select_head(Job.id, (kind,), device, locked=locked).scalar_subquery() for kind in kinds]
+    return _order_by_turn(select(what).where(Job.id.in_(heads)))
 
 
-def order_by_turn(jobs: Select[Any]) -> Select[Any]:
-    """Leave of some jobs the one whose turn it is."""
+def _order_by_turn(jobs: Select[Any]) -> Select[Any]:
     return jobs.order_by(Job.priority.desc(), Job.id).limit(1)
 
 
 def find_head(session: Session, kinds: Sequence[Kind], device: DeviceClass) -> Job | None:
-    """Find the job whose turn it is among all kinds that a worker runs; kind by kind, as the index is."""
-    heads = [head for kind in kinds if (head := session.scalars(select_best(Job, kind, device)).one_or_none())]
-    return min(heads, key=lambda job: (-job.priority, job.id), default=None)
+    """Find the job whose turn it is among all kinds that a worker runs."""
+    head: Job | None = session.scalars(select_head(Job, tuple(kinds), device)).one_or_none()
+    return head
 
 
 def find_uploads(session: Session, upload_ids: Sequence[str]) -> dict[str, Upload]:

@@ -81,12 +81,7 @@ def _load(statement: UpdateBase) -> Executable:
 @cache
 def write_claim(engines: tuple[tuple[Kind, str], ...], device: DeviceClass, *, named: bool) -> Executable:
     """Write the step to a worker: of the best queued job, or of the one that is named."""
-    heads = [
-        queries.select_best(Job.id, kind, device).with_for_update(skip_locked=True).scalar_subquery()
-        for kind, _ in engines
-    ]
-    first, *others = heads
-    best = queries.order_by_turn(select(Job.id).where(Job.id.in_(heads))).scalar_subquery() if others else first
+    best = queries.select_head(Job.id, tuple(kind for kind, _ in engines), device, locked=True).scalar_subquery()
     return write_step(
         State.RUNNING,
         COLUMNS.id == (bindparam("named") if named else best),
