@@ -7,18 +7,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import (
-    ColumnElement,
-    Executable,
-    Float,
-    UpdateBase,
-    bindparam,
-    case,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Executable, Float, UpdateBase, bindparam, case, insert, or_, select, update
 
 from shared import queries
 from shared.database import now

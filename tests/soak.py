@@ -30,7 +30,7 @@ from shared.migrate import migrate
 from shared.models import TINY
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import Job
+from shared.tables import Artifact, Job
 from tests.processes import ServiceProcess
 from tests.servers import RedisServer
 from tests.waiting import wait_until
@@ -172,7 +172,7 @@ class Soak:
             f"{job.id}: {artifact.name} is not there"
             for job in jobs
             for artifact in artifacts[job.id]
-            if self._services.storage.locate(artifact.path).stat().st_size != artifact.bytes
+            if not self._is_stored(artifact)
         ]
         loads = Counter(found for process in self._processes for found in LOADED.findall(process.read_log()))
         early, late = _halve(self._rss_bytes)
@@ -197,6 +197,10 @@ class Soak:
             "memory": f"{early / 2**20:.0f} MiB, later {late / 2**20:.0f} MiB ({growth:+.1%})",
             "faults": faults,
         }
+
+    def _is_stored(self, artifact: Artifact) -> bool:
+        path = self._services.storage.locate(artifact.path)
+        return path.is_file() and path.stat().st_size == artifact.bytes
 
     def _find_fault(self, job: Job) -> str | None:
         if job.state == State.CANCELLED:

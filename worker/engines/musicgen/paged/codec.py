@@ -29,7 +29,8 @@ from openvino import opset16 as ops
 
 from worker.engines.musicgen.composer import Codes
 from worker.engines.musicgen.configuration import CodecConfig
-from worker.engines.musicgen.paged.compiled import Compiler, Part, take
+from worker.engines.musicgen.paged.compiled import Compiler, Part
+from worker.engines.musicgen.paged.graph import take
 from worker.engines.musicgen.quantisation import Rows, quantise, read_embeddings, restore
 from worker.engines.musicgen.seanet import (
     Convolution,

@@ -19,7 +19,6 @@ from typing import Any, Final, Self
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset16 as ops
 
 from worker.engines.musicgen import places, seanet, windows
 from worker.engines.musicgen.configuration import DecoderConfig
@@ -120,13 +119,6 @@ class Part:
         """Compute the outputs from the inputs, by name."""
         with self._lock:
             return list(self._request.infer(inputs, share_inputs=True).values())
-
-
-def take(name: str, kind: ov.Type, shape: list[int]) -> Any:
-    """Make an input of a graph, which it is given by name."""
-    node = ops.parameter(ov.PartialShape(shape), kind, name)
-    node.output(0).set_names({name})
-    return node
 
 
 @dataclass(frozen=True)

@@ -126,8 +126,7 @@ class Builder:
         return ops.reshape(projected, _ints([1, -1, self._config.heads, self._head]), False)
 
     def _take(self, name: str, kind: ov.Type, shape: list[int]) -> Any:
-        node = ops.parameter(ov.PartialShape(shape), kind, name)
-        node.output(0).set_names({name})
+        node = take(name, kind, shape)
         self._inputs.append(node)
         return node
 
@@ -193,6 +192,13 @@ def tell_heads(model: ov.Model, config: DecoderConfig) -> None:
             for name in ("k", "v"):
                 facts[f"num_{name}_heads"] = config.heads
                 facts[f"{name}_head_size"] = config.hidden // config.heads
+
+
+def take(name: str, kind: ov.Type, shape: list[int]) -> Any:
+    """Make an input of a graph, which it is given by name."""
+    node = ops.parameter(ov.PartialShape(shape), kind, name)
+    node.output(0).set_names({name})
+    return node
 
 
 def _ints(values: Any, kind: type[np.signedinteger[Any]] = np.int64) -> Any:

@@ -16,7 +16,8 @@ from openvino import opset16 as ops
 from worker.engines.musicgen.configuration import ModelConfig
 from worker.engines.musicgen.decoder import TextStates
 from worker.engines.musicgen.distances import sort_distances
-from worker.engines.musicgen.paged.compiled import Compiler, Part, take
+from worker.engines.musicgen.paged.compiled import Compiler, Part
+from worker.engines.musicgen.paged.graph import take
 from worker.engines.musicgen.tensors import PROJECTION, TEXT
 from worker.engines.musicgen.weights import Weights
 
