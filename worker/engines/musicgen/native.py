@@ -1,10 +1,12 @@
 """The service's own MusicGen: text, codec and decoder, whatever computes them, around the decode loop."""
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ from worker.engines.musicgen.composer import Audio, Codes, Keep, Order, Piece, T
 from worker.engines.musicgen.configuration import DecoderConfig, ModelConfig, refuse
 from worker.engines.musicgen.decoder import Decoder, TextStates
 from worker.engines.musicgen.track import Track
+
+TURN_S: Final = 0.1
+"""How often a sample that waits to be decoded asks whether its job goes on."""
 
 
 class TextEncoder(Protocol):
@@ -79,6 +84,7 @@ class NativeComposer:
         self._parts = load(self.config)
         self.rows_most = self._parts.rows_most if limits.rows_most is None else limits.rows_most
         self._batch = Batch(self._parts.decoder, replace(limits, rows_most=self.rows_most))
+        self._decoding = threading.Lock()
 
     def close(self) -> None:
         """Give the memory back; see the protocol."""
@@ -140,9 +146,20 @@ class NativeComposer:
         tell()
         codes = delay.take_out(tracks[index].tokens, self.config.decoder)
         channels = self.config.decoder.channels
-        audio = np.stack([self._parts.codec.decode(codes[channel::channels], tell) for channel in range(channels)])
+        with self._take_turn(tell):
+            audio = np.stack([self._parts.codec.decode(codes[channel::channels], tell) for channel in range(channels)])
         padding = 0 if clips is None else clips.padding[index]
         return Piece(codes[:, padding // self.config.codec.hop :], audio[:, padding:])
+
+    @contextmanager
+    def _take_turn(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Wait until no other sample is decoded: side by side all would be as late as the last."""
+        while not self._decoding.acquire(timeout=TURN_S):
+            tell()
+        try:
+            yield
+        finally:
+            self._decoding.release()
 
 
 @dataclass(frozen=True)

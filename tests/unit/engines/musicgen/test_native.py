@@ -1,7 +1,10 @@
 """The service's own MusicGen, on each of its engines, against transformers on PyTorch, case by case."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +14,9 @@ from numpy.typing import NDArray
 from shared.errors import JobFailedError, JobStoppedError
 from tests.references.musicgen_cases import CASES, MONO, Case, Model
 from tests.unit.engines.musicgen.conftest import Compose, ComposeOn
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_S, wait_until
 from worker.engines.musicgen.batch import Batch, Limits
-from worker.engines.musicgen.composer import Order, Sample, Sampling, Tokens
+from worker.engines.musicgen.composer import Codes, Order, Sample, Sampling, Tokens
 from worker.engines.musicgen.decoder import Decoder, TextStates
 from worker.engines.musicgen.native import NativeComposer
 from worker.engines.musicgen.offers import Engine
@@ -207,3 +210,44 @@ def test_each_step_can_be_stopped(load_native: Compose) -> None:
         with pytest.raises(JobStoppedError):
             composer.compose(order, stop, ignore_tokens, None)
         assert steps == stop_at
+
+
+class HeldCodec:
+    """A codec that decodes when it is let go."""
+
+    def __init__(self, codec: Any) -> None:
+        self._codec = codec
+        self._let_go = threading.Event()
+        self.entered = 0
+
+    def let_go(self) -> None:
+        self._let_go.set()
+
+    def decode(self, codes: Codes, tell: Callable[[], None]) -> Any:
+        self.entered += 1
+        assert self._let_go.wait(DEADLINE_S)
+        return self._codec.decode(codes, tell)
+
+
+def test_samples_are_decoded_one_after_another_and_those_that_wait_can_be_stopped(
+    load_native: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composer, order = load_native(MONO), NAMED["text_guided"].order()
+    held: Any = HeldCodec(composer._parts.codec)
+    monkeypatch.setattr(composer, "_parts", replace(composer._parts, codec=held))
+    turns = iter(range(3))
+
+    def stop_while_it_waits(*, stage: str, done: int, total: int, unit: str) -> None:
+        if stage == "decoding" and done < total and unit and next(turns) == 2:
+            raise JobStoppedError("enough")
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(composer.compose, order, ignore_report, ignore_tokens, None)
+        try:
+            wait_until(lambda: held.entered, "the first to be decoded")
+            with pytest.raises(JobStoppedError):
+                composer.compose(order, stop_while_it_waits, ignore_tokens, None)
+            assert held.entered == 1
+        finally:
+            held.let_go()
+        assert len(first.result(DEADLINE_S)) == 1
