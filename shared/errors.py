@@ -62,6 +62,22 @@ class RequestMalformedError(MindjobsError):
     status = 400
 
 
+class KeyRequiredError(MindjobsError):
+    """A request without a key that this instance knows."""
+
+    type = "key-required"
+    title = "A key is needed here"
+    status = 401
+
+
+class LimitError(MindjobsError):
+    """A key has as much of something as it may have."""
+
+    type = "limit-reached"
+    title = "This key has reached a limit"
+    status = 429
+
+
 class CrossSiteError(MindjobsError):
     """A page of another site made a browser send the request."""
 

@@ -45,6 +45,8 @@ class DeviceClass(StrEnum):
 
 
 AUTO: Final = "auto"
+NOBODY: Final = ""
+"""The owner of what was submitted without a key."""
 PRIORITY_MOST: Final = 9
 
 
@@ -59,6 +61,22 @@ class EventKind(StrEnum):
 def name_queue(kind: Kind, device: DeviceClass) -> str:
     """Name the queue of one kind on one class of device, so that a second of KNN never waits behind music."""
     return f"{kind}.{device}"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a job or an upload comes from.
+
+    Parameters
+    ----------
+    owner
+        The key that it belongs to.
+    request_id
+        Names the request in every log.
+    """
+
+    owner: str = NOBODY
+    request_id: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,60 @@
-"""How processes log: a line per event on standard error, which the process manager collects."""
+"""How processes log: a line per event on standard error, as text or as JSON, which the process manager collects."""
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
 
-FORMAT = "%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s"
+from pythonjsonlogger.json import JsonFormatter
+
+from shared.settings import Settings
+
+TEXT: Final = "%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s"
+_RENAMED: Final = {"levelname": "level", "name": "logger"}
+
+_facts: ContextVar[dict[str, str]] = ContextVar("facts")
 
 
-def set_up_logging(level: str) -> None:
+@contextmanager
+def log_about(**facts: str | None) -> Iterator[None]:
+    """Add facts to every line that this thread logs within the block: the request and the job that it is about."""
+    token = _facts.set(_facts.get({}) | {name: value for name, value in facts.items() if value is not None})
+    try:
+        yield
+    finally:
+        _facts.reset(token)
+
+
+class _TextFormatter(logging.Formatter):
+    """Writes the facts behind the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See ``logging.Formatter``."""
+        facts = "".join(f" {name}={value}" for name, value in _facts.get({}).items())
+        first, *rest = super().format(record).split("\n", 1)
+        return "\n".join([first + facts, *rest])
+
+
+class _JsonFormatter(JsonFormatter):
+    """Writes an object per line, the facts among its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See ``logging.Formatter``."""
+        record.__dict__.update(_facts.get({}))
+        return str(super().format(record))
+
+
+def set_up_logging(settings: Settings) -> None:
     """Send everything to standard error from now on."""
-    logging.basicConfig(level=level, format=FORMAT, stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _JsonFormatter("%(levelname)s%(process)d%(name)s%(message)s", rename_fields=_RENAMED, timestamp="time")
+        if settings.log_format == "json"
+        else _TextFormatter(TEXT)
+    )
+    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     # Alembic and kombu tell of each step; their warnings are enough.
     for name in ("alembic", "kombu", "matplotlib"):

@@ -21,6 +21,7 @@ BEATS_MISSED_MOST = 3
 class JobFilter:
     """Which jobs to list; ``None`` means any."""
 
+    owner: str | None = None
     state: str | None = None
     kind: str | None = None
     device: str | None = None
@@ -31,7 +32,8 @@ class JobFilter:
     def list_conditions(self) -> list[ColumnElement[bool]]:
         """Write the filter as SQL."""
         conditions = [Job.labels[name].as_string() == value for name, value in self.labels.items()]
-        for column, wanted in ((Job.state, self.state), (Job.kind, self.kind), (Job.device, self.device)):
+        columns = (Job.owner, Job.state, Job.kind, Job.device)
+        for column, wanted in zip(columns, (self.owner, self.state, self.kind, self.device), strict=True):
             if wanted is not None:
                 conditions.append(column == wanted)
         if self.created_after is not None:
@@ -148,11 +150,33 @@ def find_head(session: Session, kinds: Sequence[Kind], device: DeviceClass) -> J
     return head
 
 
-def find_uploads(session: Session, upload_ids: Sequence[str]) -> dict[str, Upload]:
-    """Return those of some uploads that exist, by id."""
+def find_uploads(session: Session, upload_ids: Sequence[str], owner: str | None = None) -> dict[str, Upload]:
+    """Return those of some uploads that exist, by id.
+
+    Parameters
+    ----------
+    owner
+        Whose they must be; ``None`` for anybody's.
+    """
     if not upload_ids:
         return {}
-    return {upload.id: upload for upload in session.scalars(select(Upload).where(Upload.id.in_(upload_ids)))}
+    conditions = [Upload.id.in_(upload_ids)] + ([] if owner is None else [Upload.owner == owner])
+    return {upload.id: upload for upload in session.scalars(select(Upload).where(*conditions))}
+
+
+def find_owner(session: Session, job_id: str) -> str | None:
+    """Return whose a job is; ``None`` where there is no such job."""
+    return session.scalar(select(Job.owner).where(Job.id == job_id))
+
+
+def count_queued(session: Session, owner: str) -> int:
+    """Count an owner's jobs that wait."""
+    return session.scalar(select(func.count()).where(Job.state == State.QUEUED, Job.owner == owner)) or 0
+
+
+def count_uploaded_bytes(session: Session, owner: str) -> int:
+    """Count the bytes of an owner's uploads that are kept."""
+    return int(session.scalar(select(func.sum(Upload.bytes)).where(Upload.owner == owner)) or 0)
 
 
 def list_live_workers(session: Session) -> Sequence[Worker]:

@@ -74,10 +74,24 @@ class Settings(BaseSettings):
     cpu_shares: PositiveInt = 1
     """Into how many ``cpu:N`` devices this machine's cores are divided."""
     web_processes: PositiveInt = 2
-    web_threads: PositiveInt = 32
+    web_threads: PositiveInt = 128
+    """Of each process; up to half of them wait in long polls and event streams."""
+    secret: Annotated[str, Field(repr=False)] = ""
+    """What sessions and webhooks are signed with; every machine of an instance must have the same. Where it is not
+    set, one is drawn and kept in the state folder."""
+    requests_per_minute: PositiveInt = 600
+    """Of each key."""
+    queued_jobs_most: PositiveInt = 1_000
+    """Of each key, at a time."""
+    uploaded_bytes_most: PositiveInt = 10 * 2**30
+    """Of each key, all uploads that are still kept together."""
+    webhooks_private: bool = False
+    """Whether webhooks may lead to addresses that are not public; anyone who may submit a job can then make this
+    machine call its neighbours."""
     trusted_hosts: str = ""
     """Names under which browsers may reach the web, separated by commas; on loopback, none but loopback's are."""
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+    log_format: Literal["text", "json"] = "text"
 
     @model_validator(mode="before")
     @classmethod
@@ -107,6 +121,11 @@ class Settings(BaseSettings):
     def compiled(self) -> Path:
         """Folder in which compiled models are kept."""
         return self.home / "compiled"
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether this machine alone can reach the web."""
+        return self.host in _LOOPBACK
 
     @property
     def retry_delay(self) -> RetryDelay:
@@ -145,7 +164,7 @@ class Settings(BaseSettings):
         A page of another site can make a browser call loopback under a name of its own (DNS rebinding).
         """
         named = [name.strip() for name in self.trusted_hosts.split(",") if name.strip()]
-        if self.host in _LOOPBACK:
+        if self.on_loopback:
             return [*_LOOPBACK.values(), *named]
         return named or None
 

@@ -90,7 +90,7 @@ def _ring(services: Services) -> None:
 def main() -> None:
     """Sweep until told to stop."""
     settings = load_settings()
-    set_up_logging(settings.log_level)
+    set_up_logging(settings)
     services = Services.open(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

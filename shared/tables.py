@@ -22,10 +22,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.jobs import EventKind, Kind, State
+from shared.jobs import NOBODY, EventKind, Kind, State
 
 ID_LENGTH: Final = 36  # a UUID in hexadecimal with its dashes
 NAME_LENGTH: Final = 255
+REQUEST_ID_LENGTH: Final = 128
 Json = JSON().with_variant(JSONB(), "postgresql")
 # SQLite numbers rows by itself only where the type is INTEGER.
 Serial = BigInteger().with_variant(Integer(), "sqlite")
@@ -81,6 +82,8 @@ class Job(Table):
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(ID_LENGTH), default=NOBODY, server_default=NOBODY)
+    """The key that submitted it; nobody's where the instance had no keys."""
     kind: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(16), default=State.QUEUED)
     params: Mapped[dict[str, Any]] = mapped_column(Json)
@@ -99,6 +102,9 @@ class Job(Table):
     request_sha256: Mapped[str] = mapped_column(String(64))
     """Of the submission's body, to tell a repeated request from another one."""
     retry_of: Mapped[str | None] = mapped_column(String(ID_LENGTH))
+    request_id: Mapped[str | None] = mapped_column(String(REQUEST_ID_LENGTH))
+    """Of the request that submitted it, for the worker's log."""
+    webhook: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     available_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -146,6 +152,7 @@ class Job(Table):
         Index("ix_jobs_state_id", "state", "id"),
         Index("ix_jobs_kind_id", "kind", "id"),
         Index("ix_jobs_device_id", "device", "id"),
+        Index("ix_jobs_owner_id", "owner", "id"),
     )
 
 
@@ -183,6 +190,7 @@ class Upload(Table):
     __tablename__ = "uploads"
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(ID_LENGTH), default=NOBODY, server_default=NOBODY)
     path: Mapped[str] = mapped_column(Text)
     filename: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
     """What the client called it; shown to people, never used as a path."""
@@ -191,7 +199,36 @@ class Upload(Table):
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
-    __table_args__ = (Index("ix_uploads_created_at", "created_at"),)
+    __table_args__ = (Index("ix_uploads_created_at", "created_at"), Index("ix_uploads_owner", "owner"))
+
+
+class Key(Table):
+    """A key to this instance. What opens it is known to its holder alone; its hash stands here."""
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    """The owner of what it submits."""
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH), unique=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Delivery(Table):
+    """A message to a job's webhook that is still to be delivered; written in the transaction that it tells of."""
+
+    __tablename__ = "deliveries"
+
+    id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(ID_LENGTH))
+    """Whose secret signs it."""
+    url: Mapped[str] = mapped_column(Text)
+    data: Mapped[dict[str, Any]] = mapped_column(Json)
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    due_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    __table_args__ = (Index("ix_deliveries_due_at", "due_at"),)
 
 
 class Worker(Table):

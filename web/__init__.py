@@ -1,11 +1,13 @@
 """The web: forms and the HTTP API in, rows and bells out. A thin Flask application."""
 
 from flask import Flask
+from flask_bootstrap import Bootstrap5
+from flask_wtf import CSRFProtect
 
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
-from web import api, errors, health, pages, requests
+from web import access, api, errors, health, limits, pages, requests
 from web.waiting import WaitingRoom
 
 
@@ -18,7 +20,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         How this instance runs; read from the environment where they are not given.
     """
     settings = settings or load_settings()
-    set_up_logging(settings.log_level)
+    set_up_logging(settings)
     app = Flask(__name__)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the contract's order reads better
     app.extensions["mindjobs"] = Services.open(settings)
@@ -26,9 +28,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["mindjobs.waiting"] = WaitingRoom(max(1, settings.web_threads // 2))
     app.config["TRUSTED_HOSTS"] = settings.host_names
     app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes_most
+    app.config["BOOTSTRAP_SERVE_LOCAL"] = True  # nothing comes from another host
+    app.config["WTF_CSRF_TIME_LIMIT"] = None  # a form may lie open for as long as its session
+    Bootstrap5(app)
     requests.add_to(app)
+    access.add_to(app)
     errors.add_to(app)
     app.register_blueprint(api.blueprint)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(pages.blueprint)
+    limits.add_to(app)
+    forgery = CSRFProtect(app)
+    forgery.exempt(api.blueprint)  # programs send keys, and cookies may only look there
     return app

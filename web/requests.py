@@ -14,6 +14,7 @@ from shared.ids import is_id, make_id
 from shared.jobs import DeviceClass, Kind, State
 from shared.queries import JobFilter
 from shared.schemas.problems import list_problems, list_unstorable
+from web.access import get_owner
 
 WAIT_MOST_S: Final = 60
 IDEMPOTENCY_KEY_LENGTH_MOST: Final = 255
@@ -132,5 +133,6 @@ def read_list_query() -> tuple[JobFilter, int, str | None]:
         raise RequestInvalidError(problems)
     if query.cursor is not None and not is_id(query.cursor):
         raise RequestInvalidError.at("/cursor", "is not a cursor; give the next_cursor of the page before")
-    wanted = JobFilter(query.state, query.kind, query.device, labels, query.created_after, query.created_before)
+    owner = get_owner() or None  # where there are no keys, all is everybody's
+    wanted = JobFilter(owner, query.state, query.kind, query.device, labels, query.created_after, query.created_before)
     return wanted, query.limit, query.cursor

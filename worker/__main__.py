@@ -69,7 +69,7 @@ def run(device: Device, kinds: list[Kind]) -> int:
     The exit status.
     """
     settings = load_settings()
-    set_up_logging(settings.log_level)
+    set_up_logging(settings)
     devices.pin_process(device, settings.cpu_shares)
     devices.probe(device)
     # In a container the host and the process's number are the same after every restart; the token is not.

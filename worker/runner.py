@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from shared import queries, transitions
 from shared.errors import DiskFullError, JobFailedError, JobStoppedError, MindjobsError, is_disk_full
 from shared.jobs import Ending, Kind, Lease, State, StoredFile, make_error
+from shared.logs import log_about
 from shared.schemas.submission import PARAMS, name_uploads
 from shared.services import Services
 from shared.settings import SHIFT_S
@@ -126,6 +127,10 @@ class Runner:
             return None
 
     def _bring_to_end(self, job: Job) -> None:
+        with log_about(job=job.id, request=job.request_id):
+            self._attempt(job)
+
+    def _attempt(self, job: Job) -> None:
         logger.info("job %s (%s) starts, attempt %d", job.id, job.kind, job.attempt)
         lease = Lease(job.id, job.attempt)
         ending = self._run(job, lease)

@@ -37,7 +37,7 @@ class Child:
         Celery would log an error here and go on with a child that can run
         nothing, so an error ends the worker.
         """
-        set_up_logging(self._settings.log_level)
+        set_up_logging(self._settings)
         try:
             if registry.needs_mindspore(self._kinds, self._device.device_class, self._settings):
                 devices.select_in_mindspore(self._device)
@@ -59,7 +59,7 @@ def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str, p
     # weak=False: nobody else holds these.
     signals.worker_process_init.connect(child.start, weak=False)
     signals.worker_shutting_down.connect(lambda **_: pulse.close(), weak=False)
-    signals.setup_logging.connect(lambda **_: set_up_logging(settings.log_level), weak=False)
+    signals.setup_logging.connect(lambda **_: set_up_logging(settings), weak=False)
 
     @app.task(name=TASK)  # type: ignore[untyped-decorator]  # Celery has no types
     def work(job_id: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, StringConstraints, ValidationError
 
 from shared.errors import Problem, RequestInvalidError
-from shared.jobs import AUTO, PRIORITY_MOST, Kind
+from shared.jobs import AUTO, ENDED, PRIORITY_MOST, Kind, State
 from shared.schemas.knn import KnnParams, UploadedDataset
 from shared.schemas.musicgen import MusicgenParams
 from shared.schemas.problems import list_problems
@@ -20,6 +20,16 @@ Label = Annotated[str, StringConstraints(max_length=200)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
+class Webhook(Strict):
+    """Where to tell of what happens to a job."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^https?://", max_length=2_000)]
+    events: Annotated[list[Annotated[State, Field(strict=False)]], Field(min_length=1, max_length=len(State))] = Field(
+        default_factory=lambda: sorted(ENDED)
+    )
+    """The states whose beginning is told; where they are not given, those in which a job ends."""
+
+
 class Submission(Strict):
     """A job as a client asks for it; ``params`` are checked by the schema of their kind."""
 
@@ -29,6 +39,7 @@ class Submission(Strict):
     priority: Annotated[int, Field(ge=0, le=PRIORITY_MOST)] = 5
     timeout_s: Annotated[float, Field(gt=0)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    webhook: Webhook | None = None
     labels: Annotated[dict[LabelName, Label], Field(max_length=32)] = Field(default_factory=dict)
 
 

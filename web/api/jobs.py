@@ -6,6 +6,7 @@ from flask import Response, jsonify, make_response, request, send_file, url_for
 
 from shared import queries, submission, tidying, transitions
 from shared.errors import NotFoundError
+from web.access import get_origin
 from web.api import blueprint
 from web.context import get_services, get_waiting_room
 from web.documents import JobView, view_job, write_page
@@ -18,7 +19,7 @@ POLL_AFTER_S = "1"
 def submit_job() -> Response:
     """Queue a job, and wait for its end if the client prefers."""
     services = get_services()
-    job, created = submission.submit(services, read_json(), read_idempotency_key())
+    job, created = submission.submit(services, read_json(), read_idempotency_key(), get_origin())
     view, waited_s = get_waiting_room().wait_for(services, job.id, read_wait_s(), lambda view: view.ended)
     return _answer(view, 202 if created else 200, waited_s)
 
@@ -57,7 +58,7 @@ def cancel_job(job_id: UUID) -> Response:
 @blueprint.post("/jobs/<uuid:job_id>/retry")
 def retry_job(job_id: UUID) -> Response:
     """Queue a new job with an ended one's parameters."""
-    job = submission.retry(get_services(), str(job_id))
+    job = submission.retry(get_services(), str(job_id), get_origin())
     return _show(job.id, 202)
 
 

@@ -7,12 +7,15 @@ from typing import IO, Final
 from flask import Response, jsonify, request
 from sqlalchemy import insert
 
+from shared import queries
 from shared.database import now
-from shared.errors import RequestInvalidError
+from shared.errors import LimitError, RequestInvalidError
 from shared.ids import make_id
+from shared.jobs import NOBODY
 from shared.services import Services
 from shared.storage import place_upload
 from shared.tables import NAME_LENGTH, Upload
+from web.access import get_owner
 from web.api import blueprint
 from web.context import get_services
 from web.documents import write_upload
@@ -45,14 +48,16 @@ def store(services: Services, stream: IO[bytes], filename: str | None, media_typ
     RequestInvalidError, TooLargeError
         It is empty, its name is a path, or it is over the limit; nothing is kept.
     """
-    name = _check_filename(filename)
+    name, owner = _check_filename(filename), get_owner()
     upload_id = make_id()
-    written = services.storage.write(place_upload(upload_id), _read(stream), services.settings.upload_bytes_most)
+    bytes_most = _count_room(services, owner)
+    written = services.storage.write(place_upload(upload_id), _read(stream), bytes_most)
     if not written.bytes:
         services.storage.remove(written.path)
         raise RequestInvalidError.at("/file", "is empty; send a file with something in it")
     row = insert(Upload).values(
         id=upload_id,
+        owner=owner,
         path=written.path,
         filename=name,
         media_type=media_type if _MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream",
@@ -62,6 +67,21 @@ def store(services: Services, stream: IO[bytes], filename: str | None, media_typ
     )
     with services.database.writing() as session:
         return session.scalars(row.returning(Upload)).one()
+
+
+def _count_room(services: Services, owner: str) -> int:
+    """Count how large an upload may be."""
+    settings = services.settings
+    if owner == NOBODY:
+        return settings.upload_bytes_most
+    with services.database.reading() as session:
+        room = settings.uploaded_bytes_most - queries.count_uploaded_bytes(session, owner)
+    if room <= 0:
+        raise LimitError(
+            f"The uploads of this key take the {settings.uploaded_bytes_most} bytes that they may; "
+            f"they are forgotten {settings.keep_days:g} days after they came."
+        )
+    return min(room, settings.upload_bytes_most)
 
 
 def _read(stream: IO[bytes]) -> Iterator[bytes]:

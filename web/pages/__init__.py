@@ -4,4 +4,4 @@ from flask import Blueprint
 
 blueprint = Blueprint("pages", __name__)
 
-from web.pages import views  # noqa: E402, F401 - it adds its views to the blueprint
+from web.pages import sign_in, views  # noqa: E402, F401 - they add their views to the blueprint

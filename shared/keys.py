@@ -1,0 +1,98 @@
+"""Keys to this instance, of which only hashes are kept, and the secret that signs what leaves it."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from base64 import b64encode
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from shared.database import Database, now
+from shared.errors import ConflictError, NotFoundError
+from shared.ids import make_id
+from shared.jobs import NOBODY
+from shared.settings import Settings
+from shared.tables import Job, Key, Upload
+
+PREFIX: Final = "mj_"
+"""Lets people, and programs that look for leaked secrets, tell what it is."""
+_BYTES: Final = 32
+
+
+def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
+    """Make a key and return it; it cannot be read again.
+
+    Parameters
+    ----------
+    adopt
+        Whether it takes over the jobs and uploads that belong to nobody, from before the first key.
+
+    Raises
+    ------
+    ConflictError
+        There is a key of that name.
+    """
+    secret = PREFIX + secrets.token_urlsafe(_BYTES)
+    owner = make_id()
+    row = insert(Key).values(id=owner, name=name, sha256=hash_key(secret), created_at=now())
+    try:
+        with database.writing() as session:
+            session.execute(row)
+            for table in (Job, Upload) if adopt else ():
+                orphans = update(table).where(table.owner == NOBODY).values(owner=owner)
+                session.execute(orphans, execution_options={"synchronize_session": False})
+    except IntegrityError as error:
+        raise ConflictError(f"There is a key {name!r} already; choose another name, or revoke that one.") from error
+    return secret
+
+
+def list_keys(database: Database) -> Sequence[Key]:
+    """List the keys, oldest first."""
+    with database.reading() as session:
+        return session.scalars(select(Key).order_by(Key.id)).all()
+
+
+def revoke_key(database: Database, name: str) -> None:
+    """Forget a key; what it submitted runs, and is kept for as long as all is, but nobody can reach it.
+
+    Raises
+    ------
+    NotFoundError
+        There is no key of that name.
+    """
+    with database.writing() as session:
+        gone = session.execute(delete(Key).where(Key.name == name).returning(Key.id)).one_or_none()
+    if gone is None:
+        raise NotFoundError(f"There is no key {name!r}.")
+
+
+def hash_key(secret: str) -> str:
+    """Hash a key: it is drawn from so many that no slower hash is needed."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def load_secret(settings: Settings) -> bytes:
+    """Return the secret that the settings give, or the one in the state folder, drawn when it is first wanted."""
+    if settings.secret:
+        return settings.secret.encode()
+    path = settings.home / "secret"
+    with suppress(FileNotFoundError):
+        return path.read_bytes()
+    settings.home.mkdir(parents=True, exist_ok=True)
+    drawn = path.with_name(f"secret-{make_id()}")
+    with os.fdopen(os.open(drawn, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+        file.write(secrets.token_hex(_BYTES).encode())
+    with suppress(FileExistsError):  # another process was quicker: its secret counts
+        os.link(drawn, path)
+    drawn.unlink()
+    return path.read_bytes()
+
+
+def derive_secret(secret: bytes, purpose: str) -> str:
+    """Derive a secret for one purpose, from which the others cannot be told."""
+    return b64encode(hmac.digest(secret, purpose.encode(), "sha256")).decode()

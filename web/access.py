@@ -1,0 +1,118 @@
+"""Who may come in, and whose a request is.
+
+On loopback, and as long as there is no key, everybody may. Otherwise a request
+brings a key: programs in each request, browsers in a session that began with one.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from flask import Flask, Response, current_app, g, redirect, request, session, url_for
+from flask.sessions import SecureCookieSessionInterface
+from werkzeug import Response as Answer
+
+from shared import keys, queries
+from shared.database import Database
+from shared.errors import KeyRequiredError, NotFoundError
+from shared.jobs import NOBODY, Origin
+from web.context import get_services
+
+FRESH_S: Final = 2.0
+"""How long a process goes by the keys that it has read: so long a revoked one may still open."""
+OPEN_ENDPOINTS: Final = frozenset({"health.alive", "health.ready", "static", "bootstrap.static", "pages.sign_in"})
+SESSION_KEY: Final = "key"
+
+
+class KeyRing:
+    """The keys, as they were a moment ago."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._owners: Mapping[str, str] = {}
+
+    def read(self) -> Mapping[str, str]:
+        """Return hash to owner, of every key."""
+        with self._lock:
+            if time.monotonic() - self._read_at > FRESH_S:
+                self._owners = {key.sha256: key.id for key in keys.list_keys(self._database)}
+                self._read_at = time.monotonic()
+            return self._owners
+
+    def find_owner(self, key: str) -> str | None:
+        """Return whose a key is; ``None`` where it is nobody's."""
+        return self.read().get(keys.hash_key(key.strip()))
+
+
+class _Sessions(SecureCookieSessionInterface):
+    """Session cookies that travel by HTTPS only, where the request did."""
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's interface
+        return request.is_secure
+
+
+def add_to(app: Flask) -> None:
+    """Ask every request for its key, and keep it from what belongs to others."""
+    services = app.extensions["mindjobs"]
+    app.extensions["mindjobs.keys"] = KeyRing(services.database)
+    app.secret_key = keys.derive_secret(keys.load_secret(services.settings), "sessions")
+    app.session_interface = _Sessions()
+    app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
+    app.before_request(_admit)
+    app.before_request(_hide_what_is_not_theirs)
+    app.context_processor(lambda: {"signed_in": get_owner() != NOBODY})
+
+
+def get_owner() -> str:
+    """Return whose this request is."""
+    return str(g.get("owner", NOBODY))
+
+
+def get_origin() -> Origin:
+    """Return where what this request submits comes from."""
+    return Origin(get_owner(), g.request_id)
+
+
+def get_key_ring() -> KeyRing:
+    """Return the application's keys."""
+    ring: KeyRing = current_app.extensions["mindjobs.keys"]
+    return ring
+
+
+def _admit() -> Answer | None:
+    if request.endpoint in OPEN_ENDPOINTS:
+        return None
+    owners = get_key_ring().read()
+    if not owners and get_services().settings.on_loopback:
+        return None
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        owner = get_key_ring().find_owner(key)
+    else:
+        # What a program does with a cookie could be another site's doing, so it may only look.
+        looks = request.method in {"GET", "HEAD"} or request.blueprint != "api"
+        owner = session.get(SESSION_KEY) if looks else None
+    if owner is not None and owner in owners.values():
+        g.owner = owner
+        return None
+    if request.blueprint == "pages" and request.method == "GET":
+        return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")), HTTPStatus.SEE_OTHER)
+    raise KeyRequiredError(
+        "Send a key of this instance in the header Authorization: Bearer KEY; "
+        "whoever runs it makes one by python -m web keys create NAME."
+    )
+
+
+def _hide_what_is_not_theirs() -> Response | None:
+    """Treat other owners' jobs, wherever an address names one, as not there."""
+    owner, job_id = get_owner(), (request.view_args or {}).get("job_id")
+    if owner == NOBODY or job_id is None:
+        return None
+    with get_services().database.reading() as reading:
+        if queries.find_owner(reading, str(job_id)) != owner:
+            raise NotFoundError(f"There is no job {job_id}.")
+    return None

@@ -1,0 +1,41 @@
+"""How much a key may ask for in a minute, and an address may try keys."""
+
+from typing import Any, Final
+
+from flask import Flask
+from flask_limiter import ApplicationLimit, Limiter
+from flask_limiter.util import get_remote_address
+
+from shared.broker import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S
+from shared.jobs import NOBODY
+from web.access import get_owner
+
+SIGN_INS: Final = "10 per minute"
+# limits passes them on to redis-py, which takes fractions.
+_TIMEOUTS: Final[dict[str, Any]] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": ANSWER_TIMEOUT_S}
+
+
+def add_to(app: Flask) -> None:
+    """Count requests in Redis, for all processes together; in this one alone while Redis does not answer."""
+    settings = app.extensions["mindjobs"].settings
+    limiter = Limiter(
+        key_func=get_owner,
+        application_limits=[
+            ApplicationLimit(f"{settings.requests_per_minute} per minute", exempt_when=lambda: get_owner() == NOBODY)
+        ],
+        storage_uri=_write_for_limits(settings.redis),
+        storage_options=_TIMEOUTS,
+        in_memory_fallback_enabled=True,
+        headers_enabled=True,
+        key_prefix="mindjobs",
+    )
+    limiter.init_app(app)
+    limited: Any = limiter.limit(SIGN_INS, key_func=get_remote_address, methods=["POST"])(
+        app.view_functions["pages.sign_in"]
+    )
+    app.view_functions["pages.sign_in"] = limited
+
+
+def _write_for_limits(url: str) -> str:
+    """Write an address as limits does, which spells Unix sockets differently from redis-py."""
+    return f"redis+{url}" if url.startswith("unix://") else url

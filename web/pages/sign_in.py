@@ -1,0 +1,48 @@
+"""The sign-in: a key for a session."""
+
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from flask import redirect, render_template, request, session, url_for
+from flask_wtf import FlaskForm
+from werkzeug import Response
+from wtforms import PasswordField
+from wtforms.validators import DataRequired
+
+from web.access import SESSION_KEY, get_key_ring
+from web.pages import blueprint
+
+
+class SignInForm(FlaskForm):
+    """A key."""
+
+    key = PasswordField("Key", [DataRequired("give the key that you were given")])
+
+
+@blueprint.route("/sign-in", methods=["GET", "POST"])
+def sign_in() -> Response | str | tuple[str, int]:
+    """Begin a session with a key, and go on to where it was wanted."""
+    form = SignInForm()
+    if not form.is_submitted():
+        return render_template("pages/sign_in.html", form=form)
+    owner = get_key_ring().find_owner(form.key.data or "") if form.validate() else None
+    if owner is None:
+        form.key.errors = [*form.key.errors, "this opens nothing here; check it, or ask whoever runs this instance"]
+        return render_template("pages/sign_in.html", form=form), HTTPStatus.UNAUTHORIZED
+    session.clear()
+    session[SESSION_KEY] = owner
+    return redirect(_choose_next(request.args.get("next", "")), HTTPStatus.SEE_OTHER)
+
+
+@blueprint.post("/sign-out")
+def sign_out() -> Response:
+    """End the session."""
+    session.clear()
+    return redirect(url_for("pages.sign_in"), HTTPStatus.SEE_OTHER)
+
+
+def _choose_next(wanted: str) -> str:
+    """Return where to go on: a page of this service, wherever the link that was followed would lead."""
+    parts = urlsplit(wanted)
+    own = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
+    return wanted if own else url_for("pages.show_home")
