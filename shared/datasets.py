@@ -29,6 +29,7 @@ DATASET: Final = "/params/dataset"
 UPLOAD: Final = f"{DATASET}/upload"
 LABEL: Final = f"{DATASET}/label"
 ROWS_AT_ONCE: Final = 4_096
+PREVIEW_BYTES: Final = 2**18
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,22 @@ BUILTINS: Final = {WINE.name: WINE}
 
 
 @dataclass(frozen=True)
+class Preview:
+    """The beginning of a table, as text.
+
+    Parameters
+    ----------
+    columns
+        Their names.
+    rows
+        The first ones.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Limits:
     """How large a table may be."""
 
@@ -149,6 +166,36 @@ def _load_builtin(name: str, task: Task, limits: Limits) -> Dataset:
     for array in (dataset.attributes, dataset.labels):
         array.flags.writeable = False  # it is everybody's
     return dataset
+
+
+def preview(path: Path, rows: int, columns: Sequence[str] | None = None, *, header: bool) -> Preview:
+    """Read the beginning of a table, whatever stands further down.
+
+    Parameters
+    ----------
+    rows
+        How many to read.
+    columns
+        Their names, where the file has none.
+    header
+        Whether the first row has them, where they are not given.
+
+    Raises
+    ------
+    RequestInvalidError
+        This is no table.
+    """
+    with path.open("rb") as file:
+        content = file.read(PREVIEW_BYTES)
+    whole = len(content) < PREVIEW_BYTES
+    # A letter that the cut has split is no error of the file's.
+    text = content if whole else content.rpartition(b"\n")[0]
+    lines = list(itertools.islice(_parse(text), rows + 1))
+    if not lines or not any(lines[0]):
+        raise RequestInvalidError.at(UPLOAD, "the file is empty; upload a table with a row per sample")
+    if columns is None and header:
+        columns, *lines = lines
+    return Preview(columns or [f"column {index}" for index in range(len(lines[0]))], lines[:rows])
 
 
 def check(params: KnnParams, dataset: Dataset) -> None:

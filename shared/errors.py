@@ -157,7 +157,7 @@ class SettingsError(MindjobsError):
 
 
 class JobFailedError(MindjobsError):
-    """The job itself cannot succeed, however often it runs.
+    """The job itself cannot succeed, however often it runs; nor can a request that asks for the same.
 
     Parameters
     ----------
@@ -168,6 +168,8 @@ class JobFailedError(MindjobsError):
     detail
         What happened and what the user can do, in a sentence.
     """
+
+    status = 422
 
     def __init__(self, error_type: str, title: str, detail: str) -> None:
         super().__init__(detail)

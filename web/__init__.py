@@ -8,6 +8,7 @@ from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
 from web import access, api, errors, health, limits, pages, requests
+from web.pages import new_job
 from web.waiting import WaitingRoom
 
 
@@ -33,6 +34,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Bootstrap5(app)
     requests.add_to(app)
     access.add_to(app)
+    app.before_request(new_job.let_files_in)  # before the tokens of forms are looked for in them
     errors.add_to(app)
     app.register_blueprint(api.blueprint)
     app.register_blueprint(health.blueprint)

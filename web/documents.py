@@ -10,7 +10,7 @@ from flask import json, url_for
 from sqlalchemy.orm import Session
 
 from shared import queries
-from shared.jobs import ENDED, State
+from shared.jobs import ENDED, DeviceClass, State
 from shared.queries import JobFilter
 from shared.tables import Artifact, Job, Upload
 
@@ -130,6 +130,24 @@ def write_upload(upload: Upload) -> Document:
         "media_type": upload.media_type,
         "filename": upload.filename,
     }
+
+
+def write_devices(session: Session) -> list[Document]:
+    """Write the classes of device with their workers and their load."""
+    workers = queries.list_live_workers(session)
+    load = queries.count_by_device(session)
+    return [
+        {
+            "device": device,
+            "workers_alive": sum(worker.device == device for worker in workers),
+            "engines": {
+                kind: engine for worker in workers if worker.device == device for kind, engine in worker.engines.items()
+            },
+            "queued": load.get((device, State.QUEUED), 0),
+            "running": load.get((device, State.RUNNING), 0),
+        }
+        for device in DeviceClass
+    ]
 
 
 def _estimate_s(job: Job) -> float | None:

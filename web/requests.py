@@ -1,6 +1,7 @@
 """What every request has: an identifier, and a body that can be read or a clear answer why not."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -20,7 +21,18 @@ WAIT_MOST_S: Final = 60
 IDEMPOTENCY_KEY_LENGTH_MOST: Final = 255
 _REQUEST_ID: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
 _WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
-_LABEL: Final = "label."
+HEADERS: Final = {
+    # Scripts, styles and all else are our own files; a player may play the file that its page was just given.
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+LABEL: Final = "label."
+"""How the parameters begin that filter by a label."""
 
 
 def add_to(app: Flask) -> None:
@@ -44,7 +56,8 @@ def add_to(app: Flask) -> None:
     @app.after_request
     def add_headers(response: Response) -> Response:
         response.headers["X-Request-ID"] = g.request_id
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
         return response
 
 
@@ -114,20 +127,25 @@ class _ListQuery(BaseModel):
     cursor: str | None = None
 
 
-def read_list_query() -> tuple[JobFilter, int, str | None]:
+def read_list_query(given: Mapping[str, str]) -> tuple[JobFilter, int, str | None]:
     """Return which jobs to list, how many, and before which one.
+
+    Parameters
+    ----------
+    given
+        The query's parameters.
 
     Raises
     ------
     RequestInvalidError
         Naming each parameter that is wrong.
     """
-    given = request.args.to_dict()
-    labels = {name.removeprefix(_LABEL): given.pop(name) for name in list(given) if name.startswith(_LABEL)}
+    labels = {name.removeprefix(LABEL): value for name, value in given.items() if name.startswith(LABEL)}
+    others = {name: value for name, value in given.items() if not name.startswith(LABEL)}
     try:
-        query = _ListQuery.model_validate(given)
+        query = _ListQuery.model_validate(others)
     except ValidationError as error:
-        raise RequestInvalidError(list_problems(error, given)) from error
+        raise RequestInvalidError(list_problems(error, others)) from error
     problems = list_unstorable(labels)
     if problems:
         raise RequestInvalidError(problems)

@@ -129,7 +129,7 @@ def test_an_upload_lives_as_long_as_a_job_may_need_it(services: Services, tmp_pa
     uploads = []
     for _ in range(2):
         with table.open("rb") as file:
-            uploads.append(store(services, file, "table.csv", "text/csv"))
+            uploads.append(store(services, file, "table.csv"))
     wanted, unwanted = uploads
     params = {"dataset": {"upload": wanted.id, "label": "k"}, "k": 1, "evaluation": {"method": "loo"}}
     submission.submit(services, {"kind": "knn", "device": "cpu", "params": params})

@@ -1,16 +1,21 @@
 """The forms: what they say to the schemas, and where the schemas' answers land."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
+from werkzeug.datastructures import MultiDict
 
 from shared.errors import Problem, RequestInvalidError
+from shared.ids import make_id
 from shared.models import Availability, GenerationDefaults, ModelCard
 from shared.schemas.submission import parse_submission
 from shared.settings import Settings
+from shared.tables import Upload
 from web.pages import musicgen_form
-from web.pages.forms import Form, read_number
+from web.pages.forms import JobForm, read_number
 from web.pages.knn_form import KnnForm
 from web.pages.musicgen_form import MusicgenForm
 
@@ -29,24 +34,41 @@ def make_card(name: str, state: Availability, defaults: GenerationDefaults = DEF
     return ModelCard(name, name.upper(), state, 1, None, defaults, "Some-1.0", None, None)
 
 
-def fill(*uploads: str, without: str = "", **fields: str) -> MusicgenForm:
-    filled = MusicgenForm.DEFAULTS | fields
-    return MusicgenForm.read({name: value for name, value in filled.items() if name != without}, uploads)
+@pytest.fixture(autouse=True)
+def _context() -> Iterator[None]:
+    app = Flask(__name__)
+    app.secret_key = make_id()
+    with app.test_request_context():
+        yield
+
+
+def keep(form: JobForm, *uploads: str) -> JobForm:
+    form.kept = [Upload(id=upload) for upload in uploads]
+    return form
+
+
+def fill(*uploads: str, without: str = "", **fields: str) -> JobForm:
+    """Send the form of music with some fields filled in."""
+    untouched = {field.name: field.data for field in MusicgenForm(formdata=None) if isinstance(field.data, str)}
+    filled = {"do_sample": "y"} | untouched | fields
+    sent = MultiDict({name: value for name, value in filled.items() if name != without})
+    return keep(MusicgenForm(formdata=sent), *uploads)
 
 
 def parse(body: object) -> dict[str, Any]:
     return parse_submission(body, 1e6).params.model_dump(mode="json")
 
 
-def refuse(form: Form) -> dict[str, str]:
+def refuse(form: JobForm) -> dict[str, str]:
     with pytest.raises(RequestInvalidError) as caught:
         parse_submission(form.write_body(), 1e6)
-    return form.place_problems(caught.value.problems)
+    form.place_problems(caught.value.problems)
+    return {field.name: "; ".join(field.errors) for field in form if field.errors}
 
 
-@pytest.mark.parametrize(("form", "kind"), [(KnnForm(KnnForm.DEFAULTS), "knn"), (fill(), "musicgen")])
-def test_an_untouched_form_is_an_empty_request(form: Form, kind: str) -> None:
-    assert parse(form.write_body()) == parse({"kind": kind})
+@pytest.mark.parametrize("form", [KnnForm, MusicgenForm])
+def test_an_untouched_form_is_an_empty_request(form: type[JobForm]) -> None:
+    assert parse(form(formdata=None).write_body()) == parse({"kind": form.KIND})
 
 
 def test_every_field_of_the_musicgen_form_reaches_its_parameter() -> None:
@@ -136,10 +158,11 @@ def test_a_clip_that_serves_every_prompt_is_wrong_once() -> None:
     assert refuse(fill("a", prompts="x\ny\nz", end_s="0")) == {"end_s": "input should be greater than 0"}
 
 
-@pytest.mark.parametrize("form", [KnnForm(KnnForm.DEFAULTS), fill()])
-def test_what_belongs_to_no_field_stands_above_the_form(form: Form) -> None:
-    problems = [Problem("", "one"), Problem("/params/nothing", "two")]
-    assert form.place_problems(problems) == {"": "one; two"}
+@pytest.mark.parametrize("kind", [KnnForm, MusicgenForm])
+def test_what_belongs_to_no_field_stands_above_the_form(kind: type[JobForm]) -> None:
+    form = kind(formdata=None)
+    form.place_problems([Problem("", "one"), Problem("/params/nothing", "two")])
+    assert form.form_errors == ["one", "two"]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +179,7 @@ def test_an_untouched_form_has_a_model_that_can_run(
     names = ["facebook/musicgen-small", "mindjobs/tiny"]
     cards = [make_card(name, state) for name, state in zip(names, states, strict=True)]
     monkeypatch.setattr(musicgen_form, "list_models", lambda _: cards)
-    assert MusicgenForm.make_untouched(settings).fields["model"] == chosen
+    assert MusicgenForm.make_untouched(settings).texts["model"] == chosen
 
 
 def test_a_default_that_models_do_not_share_names_them(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,14 +189,11 @@ def test_a_default_that_models_do_not_share_names_them(settings: Settings, monke
     ready = Availability.READY
     cards = [make_card("c", ready, odd), make_card("a", ready), make_card("b", ready)]
     monkeypatch.setattr(musicgen_form, "list_models", lambda _: cards)
-    assert MusicgenForm.make_untouched(settings).list_notes(settings)["defaults"] == {
-        "do_sample": "on, for C off",
-        "guidance_scale": "3",
-        "temperature": "1",
-        "top_k": "250, for C 50",
-        "top_p": "1",
-        "max_new_tokens": "1500, for C 256",
-    }
+    form = MusicgenForm.make_untouched(settings)
+    form.list_notes(settings)
+    assert form.do_sample.description.endswith("The model's default: on, for C off.")
+    assert form.top_k.description.endswith("The model's default: 250, for C 50.")
+    assert form.max_new_tokens.description.endswith("The model's default: 1500, for C 256.")
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from dataclasses import asdict
 
 from flask import Response, jsonify
 
-from shared import models, queries
+from shared import models
 from shared.datasets import BUILTINS
-from shared.jobs import DeviceClass, State
 from web.api import blueprint
 from web.context import get_services
+from web.documents import write_devices
 
 
 @blueprint.get("/datasets")
@@ -56,22 +56,4 @@ def list_models() -> Response:
 def list_devices() -> Response:
     """List the classes of device with their workers and their load."""
     with get_services().database.reading() as session:
-        workers = queries.list_live_workers(session)
-        load = queries.count_by_device(session)
-    return jsonify(
-        devices=[
-            {
-                "device": device,
-                "workers_alive": sum(worker.device == device for worker in workers),
-                "engines": {
-                    kind: engine
-                    for worker in workers
-                    if worker.device == device
-                    for kind, engine in worker.engines.items()
-                },
-                "queued": load.get((device, State.QUEUED), 0),
-                "running": load.get((device, State.RUNNING), 0),
-            }
-            for device in DeviceClass
-        ]
-    )
+        return jsonify(devices=write_devices(session))

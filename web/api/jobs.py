@@ -43,7 +43,7 @@ def get_job(job_id: UUID) -> Response:
 def list_jobs() -> Response:
     """List jobs, newest first."""
     with get_services().database.reading() as session:
-        documents, next_cursor = write_page(session, *read_list_query())
+        documents, next_cursor = write_page(session, *read_list_query(request.args))
     return jsonify(jobs=documents, next_cursor=next_cursor)
 
 

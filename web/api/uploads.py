@@ -19,11 +19,11 @@ from web.access import get_owner
 from web.api import blueprint
 from web.context import get_services
 from web.documents import write_upload
+from web.media_types import tell_media_type
 
 CHUNK_BYTES: Final = 2**18
 # What the parts of a multipart body need beside the file.
 MULTIPART_BYTES: Final = 2**16
-_MEDIA_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
 
 
 @blueprint.post("/uploads")
@@ -32,16 +32,16 @@ def store_upload() -> tuple[Response, int]:
     services = get_services()
     request.max_content_length = services.settings.upload_bytes_most + MULTIPART_BYTES
     if request.mimetype != "multipart/form-data":
-        return jsonify(write_upload(store(services, request.stream, None, request.mimetype))), 201
+        return jsonify(write_upload(store(services, request.stream, None))), 201
     files = request.files.getlist("file")
     if len(files) != 1 or len(list(request.files.values())) != 1:
         raise RequestInvalidError.at("/file", f"send one file in the field file; there are {len(files)}")
-    stored = store(services, files[0].stream, files[0].filename, files[0].mimetype)
+    stored = store(services, files[0].stream, files[0].filename)
     return jsonify(write_upload(stored)), 201
 
 
-def store(services: Services, stream: IO[bytes], filename: str | None, media_type: str) -> Upload:
-    """Store a file under an identifier of our own.
+def store(services: Services, stream: IO[bytes], filename: str | None) -> Upload:
+    """Store a file under an identifier of our own, and tell its type by its content.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def store(services: Services, stream: IO[bytes], filename: str | None, media_typ
         owner=owner,
         path=written.path,
         filename=name,
-        media_type=media_type if _MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream",
+        media_type=tell_media_type(services.storage.locate(written.path)),
         bytes=written.bytes,
         sha256=written.sha256,
         created_at=now(),

@@ -1,75 +1,71 @@
-"""What every form has in common: fields in, the API's body out, and its problems back to the fields."""
+"""What every form of a job has in common: fields in, the API's body out, and its problems back to the fields."""
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
+from flask_wtf import FlaskForm
+from wtforms import Field, SelectField
+
 from shared.errors import Problem
+from shared.jobs import AUTO, DeviceClass
 from shared.settings import Settings
+from shared.tables import Upload
 
-DEVICES: Final = ["auto", "cpu", "gpu", "ascend"]
-# The name of the file field in every form.
+DEVICES: Final = [AUTO, *DeviceClass]
 FILE: Final = "file"
-# The field that names files which came before, so that a form that fails need not send them again.
+"""The file field of every form."""
 KEPT: Final = "upload"
+"""Names files that came before, so that a form that fails need not send them again."""
 
 
-@dataclass(frozen=True)
-class Form(ABC):
-    """A form as it was sent.
+class JobForm(FlaskForm):
+    """A form as it was sent, or as nobody has filled it in yet.
 
-    Parameters
-    ----------
-    fields
-        Field to text; a switch only where it is on.
-    uploads
-        The identifiers of the files that came with it.
+    Its fields are text; whether that is right is the API's schema to say.
     """
 
-    CHOICES: ClassVar[Mapping[str, Sequence[str]]]
-    """Field to what can be chosen there."""
-    DEFAULTS: ClassVar[Mapping[str, str]]
-    """Field to what an untouched form has in it."""
-    SWITCHES: ClassVar[frozenset[str]]
-    """The fields that browsers leave out when they are off."""
+    KIND: ClassVar[str]
 
-    fields: Mapping[str, str]
-    uploads: Sequence[str] = ()
+    form_errors: Sequence[str]
+    kept: Sequence[Upload] = ()
+    """The files that have come with it."""
 
-    @classmethod
-    def read(cls, sent: Mapping[str, str], uploads: Sequence[str]) -> Self:
-        """Take this form's fields out of everything that was sent."""
-        names = [name for name in cls.DEFAULTS if name in sent or name not in cls.SWITCHES]
-        return cls({name: sent.get(name, "") for name in names}, uploads)
+    device = SelectField("Device", choices=DEVICES, default=AUTO)
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Return field to text."""
+        return {name: field.data or "" for name, field in self._fields.items() if isinstance(field.data, str | None)}
 
     @classmethod
     def make_untouched(cls, settings: Settings) -> Self:  # noqa: ARG003 - some forms look at what this instance has
         """Make the form that nobody has filled in yet."""
-        return cls(cls.DEFAULTS)
+        return cls(formdata=None)
 
-    def list_notes(self, settings: Settings) -> dict[str, Any]:  # noqa: ARG002 - the same
+    @abstractmethod
+    def list_notes(self, settings: Settings) -> dict[str, Any]:
         """Return what the form's template shows beside the fields, by name."""
-        return {}
 
     @abstractmethod
     def write_body(self) -> dict[str, Any]:
         """Write the body that the API would have got; what is not a number stays text, for the schema to refuse."""
 
-    def place_problems(self, problems: Iterable[Problem]) -> dict[str, str]:
-        """Return field to message; what belongs to no field stands under the empty name."""
-        placed: dict[str, list[str]] = {}
-        for problem in problems:
-            name, which = self._place([part for part in problem.pointer.split("/") if part])
-            messages = placed.setdefault(name if name in self.DEFAULTS or name == FILE else "", [])
-            if (message := which + problem.detail) not in messages:
-                messages.append(message)
-        return {name: "; ".join(messages) for name, messages in placed.items()}
-
     @abstractmethod
     def _place(self, parts: list[str]) -> tuple[str, str]:
         """Return the field that a pointer's parts belong to, and which of several things in it they mean."""
+
+    def place_problems(self, problems: Iterable[Problem]) -> None:
+        """Put each problem at its field; what belongs to no field is the form's own."""
+        for problem in problems:
+            name, which = self._place([part for part in problem.pointer.split("/") if part])
+            holder: Field | None = self._fields.get(name)
+            message = which + problem.detail
+            if holder is None:
+                self.form_errors = [*self.form_errors, message]
+            elif message not in holder.errors:
+                holder.errors = [*holder.errors, message]
 
 
 def read_number(text: str) -> int | float | str:

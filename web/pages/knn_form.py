@@ -1,65 +1,94 @@
 """The form of a knn job."""
 
-from typing import Any, ClassVar
+from collections.abc import Iterable
+from typing import Any, Final
 
+from wtforms import BooleanField, FileField, SelectField, StringField
+
+from shared import datasets
+from shared.errors import RequestInvalidError
 from shared.jobs import Kind
 from shared.schemas.knn import Metric, Normalisation, Task, Weights
-from web.pages.forms import DEVICES, FILE, Form, read_number
+from shared.settings import Settings
+from shared.storage import Storage, place_upload
+from web.pages.forms import FILE, JobForm, read_number
 
-_EVALUATIONS = {"holdout": ("train_size", "seed"), "kfold": ("folds", "repeats", "seed"), "loo": ()}
+_EVALUATIONS: Final = {"holdout": ("train_size", "seed"), "kfold": ("folds", "repeats", "seed"), "loo": ()}
+_TITLES: Final = {
+    Normalisation.NONE: "not at all",
+    Normalisation.ZSCORE: "to mean 0 and deviation 1 (z-scores)",
+    Normalisation.MINMAX: "to 0 and 1 (min-max)",
+    Weights.UNIFORM: "all alike",
+    Weights.DISTANCE: "the nearer, the more",
+    "holdout": "hold-out: one random split",
+    "kfold": "k-fold: each row once per repeat",
+    "loo": "leave one out: each row from all others",
+}
+PREVIEW_ROWS: Final = 5
 
 
-class KnnForm(Form):
+def _offer(values: Iterable[str]) -> dict[str, str]:
+    return {value: _TITLES.get(value, value) for value in values}
+
+
+class KnnForm(JobForm):
     """What to evaluate, on which data; of several files the last one counts."""
 
-    CHOICES: ClassVar = {
-        "task": list(Task),
-        "metric": list(Metric),
-        "weights": list(Weights),
-        "normalise": list(Normalisation),
-        "method": list(_EVALUATIONS),
-        "device": DEVICES,
-    }
-    DEFAULTS: ClassVar = {
-        "label": "0",
-        "header": "on",
-        "task": Task.CLASSIFICATION,
-        "k": "5",
-        "metric": Metric.EUCLIDEAN,
-        "p": "2",
-        "weights": Weights.UNIFORM,
-        "normalise": Normalisation.NONE,
-        "method": "holdout",
-        "train_size": "128",
-        "folds": "10",
-        "repeats": "1",
-        "seed": "0",
-        "device": "auto",
-    }
-    SWITCHES = frozenset({"header"})
+    KIND = Kind.KNN
+
+    file = FileField("CSV file", description="One row per sample, in UTF-8; without a file, the Wine data.")
+    label = StringField(
+        "Column to predict", default="0", description="Its name, or its index from 0; negative from the end."
+    )
+    header = BooleanField("The first row names the columns", default=True)
+    task = SelectField("Task", choices=_offer(Task), default=Task.CLASSIFICATION)
+    k = StringField("k, how many neighbours", default="5", description="Several, such as 1, 3, 5, are compared.")
+    metric = SelectField("Distance", choices=_offer(Metric), default=Metric.EUCLIDEAN)
+    p = StringField("p, of the Minkowski distance", default="2")
+    weights = SelectField("Neighbours count", choices=_offer(Weights), default=Weights.UNIFORM)
+    normalise = SelectField(
+        "Scale attributes",
+        choices=_offer(Normalisation),
+        default=Normalisation.NONE,
+        description="Unscaled, attributes of large numbers drown the others.",
+    )
+    method = SelectField("Method", choices=_offer(_EVALUATIONS), default="holdout")
+    train_size = StringField("Rows to know", default="128", description="The others are predicted.")
+    folds = StringField("Folds", default="10")
+    repeats = StringField("Repeats", default="1")
+    seed = StringField("Seed of the split", default="0")
 
     def write_body(self) -> dict[str, Any]:
-        """See ``Form``."""
-        fields = self.fields
-        dataset: dict[str, Any] = {"name": "wine"}
-        if self.uploads:
-            label = read_number(fields["label"])
-            dataset = {"upload": self.uploads[-1], "label": label, "header": "header" in fields}
-        ks = [read_number(part) for part in fields["k"].split(",")]
-        method = fields["method"]
-        split = {name: read_number(fields[name]) for name in _EVALUATIONS.get(method, ())}
+        """See ``JobForm``."""
+        texts = self.texts
+        dataset: dict[str, Any] = {"name": datasets.WINE.name}
+        if self.kept:
+            label = read_number(texts["label"])
+            dataset = {"upload": self.kept[-1].id, "label": label, "header": self.header.data}
+        ks = [read_number(part) for part in texts["k"].split(",")]
+        method = texts["method"]
+        split = {name: read_number(texts[name]) for name in _EVALUATIONS.get(method, ())}
         params: dict[str, Any] = {
             "dataset": dataset,
-            "task": fields["task"],
             "k": ks[0] if len(ks) == 1 else ks,
-            "metric": fields["metric"],
-            "weights": fields["weights"],
-            "normalise": fields["normalise"],
+            **{name: texts[name] for name in ("task", "metric", "weights", "normalise")},
             "evaluation": {"method": method} | split,
         }
-        if fields["metric"] == Metric.MINKOWSKI:
-            params["p"] = read_number(fields["p"])
-        return {"kind": Kind.KNN, "params": params, "device": fields["device"]}
+        if texts["metric"] == Metric.MINKOWSKI:
+            params["p"] = read_number(texts["p"])
+        return {"kind": self.KIND, "params": params, "device": texts["device"]}
+
+    def list_notes(self, settings: Settings) -> dict[str, Any]:
+        """See ``JobForm``: the first rows of the data, and their columns."""
+        if not self.kept:
+            wine = datasets.WINE
+            path, columns = datasets.DATA_FOLDER / wine.file, (wine.label, *wine.columns)
+        else:
+            path, columns = Storage(settings.storage).locate(place_upload(self.kept[-1].id)), None
+        try:
+            return {"preview": datasets.preview(path, PREVIEW_ROWS, columns, header=bool(self.header.data))}
+        except (RequestInvalidError, FileNotFoundError):
+            return {"preview": None}  # what is wrong with it is said at the file, once the form is sent
 
     def _place(self, parts: list[str]) -> tuple[str, str]:
         # Past the container: /params/evaluation/folds is the field "folds", /params/k/0 is "k".

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, Final, Self
+from typing import Any, Final, Self
+
+from wtforms import BooleanField, MultipleFileField, SelectField, StringField, TextAreaField
 
 from shared.jobs import Kind
 from shared.models import Availability, ModelCard, list_models
 from shared.schemas.musicgen import DURATION_S, Format, Loudness, MusicgenParams, Precision
 from shared.settings import Settings
-from web.pages.forms import DEVICES, FILE, Form, read_number
+from web.pages.forms import FILE, JobForm, read_number
 
 _CLIP: Final = ("start_s", "end_s")
 _NUMBERS: Final = (
@@ -36,68 +38,95 @@ EMPTY: Final[Mapping[str, str]] = {
 }
 
 
-class MusicgenForm(Form):
+def _default(name: str) -> str:
+    return str(MusicgenParams.model_fields[name].default)
+
+
+class MusicgenForm(JobForm):
     """What to play: one prompt a line, and clips to continue. An empty number means the default."""
 
-    CHOICES: ClassVar = {
-        "precision": list(Precision),
-        "format": list(Format),
-        "loudness": list(Loudness),
-        "device": DEVICES,
-    }
-    DEFAULTS: ClassVar = {
-        **dict.fromkeys((*_NUMBERS, *_CLIP, "prompts"), ""),
-        **{name: str(MusicgenParams.model_fields[name].default) for name in _WORDS},
-        "do_sample": "on",
-        "device": "auto",
-    }
-    SWITCHES = frozenset({"do_sample"})
+    KIND = Kind.MUSICGEN
+
+    model = SelectField("Model", default=_default("model"), choices=[])
+    prompts = TextAreaField("Prompts, one a line", description="None, for music out of nothing.")
+    num_samples = StringField("Samples of each prompt")
+    duration_s = StringField("Length in seconds")
+    file = MultipleFileField(
+        "Audio files",
+        description="One is used for every prompt; of several, each prompt gets its own, in the order of their names.",
+    )
+    start_s = StringField("Continue from, in seconds", description="Where the part that is continued begins.")
+    end_s = StringField("Up to, in seconds", description="Where it ends; the music goes on from there.")
+    do_sample = BooleanField("Draw tokens at random", default=True, description="Off: always the likeliest.")
+    guidance_scale = StringField("Guidance", description="How closely to follow the prompt.")
+    temperature = StringField("Temperature", description="Above 1 more adventurous, below 1 tamer.")
+    top_k = StringField("Top k", description="Draw from so many tokens; 0 for all.")
+    top_p = StringField("Top p", description="Draw from this share of the probability.")
+    max_new_tokens = StringField("Length in tokens", description="Instead of seconds; 50 a second.")
+    seed = StringField("Seed", description="The same seed and parameters give the same music.")
+    format = SelectField("Format", choices=[*Format], default=_default("format"))
+    loudness = SelectField(
+        "Loudness",
+        choices=[*Loudness],
+        default=_default("loudness"),
+        description="none leaves the model's output as it is.",
+    )
+    precision = SelectField(
+        "Precision",
+        choices=[*Precision],
+        default=_default("precision"),
+        description="auto takes the best of the engine.",
+    )
 
     def write_body(self) -> dict[str, Any]:
-        """See ``Form``."""
-        fields = self.fields
+        """See ``JobForm``."""
+        texts = self.texts
         prompts = list(self._number_lines().values())
         params: dict[str, Any] = {
             "prompts": prompts,
             "audio_prompts": self._list_clips(len(prompts)),
-            "do_sample": "do_sample" in fields,
-            **{name: fields[name] for name in _WORDS if fields[name]},
+            "do_sample": bool(self.do_sample.data),
+            **{name: texts[name] for name in _WORDS if texts[name]},
             **self._read_numbers(_NUMBERS),
         }
-        return {"kind": Kind.MUSICGEN, "params": params, "device": fields["device"]}
+        return {"kind": self.KIND, "params": params, "device": texts["device"]}
 
     @classmethod
     def make_untouched(cls, settings: Settings) -> Self:
-        """See ``Form``: with a model that can run, where the API's default cannot."""
-        default = cls.DEFAULTS["model"]
+        """See ``JobForm``: with a model that can run, where the API's default cannot."""
+        form = cls(formdata=None)
         usable = [card.name for card in list_models(settings) if card.state is not Availability.MISSING]
-        model = default if default in usable or not usable else usable[0]
-        return cls({**cls.DEFAULTS, "model": model})
+        if usable and form.model.data not in usable:
+            form.model.data = usable[0]
+        return form
 
     def list_notes(self, settings: Settings) -> dict[str, Any]:
-        """See ``Form``: the models, their licences and defaults, and what empty fields mean."""
+        """See ``JobForm``: the models, their licences and defaults, and what empty fields mean."""
         cards = list_models(settings)
-        return {
-            "models": cards,
-            "licences": _group_licences(cards),
-            "defaults": _describe_defaults(cards),
-            "empty": EMPTY,
-        }
+        self.model.choices = {card.name: f"{card.title} · {card.state} · {card.licence}" for card in cards}
+        defaults = _describe_defaults(cards)
+        for name, default in defaults.items():
+            field = self._fields[name]
+            field.description = f"{field.description} The model's default: {default}.".strip()
+        for name, meaning in EMPTY.items():
+            self._fields[name].render_kw = {"placeholder": meaning}
+        return {"models": cards, "licences": _group_licences(cards)}
 
     def _list_clips(self, rows: int) -> list[dict[str, Any]]:
         """Write the clips; a single one is every prompt's."""
         part = self._read_numbers(_CLIP)
-        if not self.uploads and part:
+        if not self.kept and part:
             return [part]  # a part of nothing: the schema says at the file that it is missing
-        clips = [{"upload": upload, **part} for upload in self.uploads]
+        clips = [{"upload": upload.id, **part} for upload in self.kept]
         return clips * max(1, rows) if len(clips) == 1 else clips
 
     def _read_numbers(self, names: Sequence[str]) -> dict[str, Any]:
-        return {name: read_number(self.fields[name]) for name in names if self.fields[name].strip()}
+        texts = self.texts
+        return {name: read_number(texts[name]) for name in names if texts[name].strip()}
 
     def _number_lines(self) -> dict[int, str]:
         """Return line number, from 1, to prompt; lines with nothing on them are no prompts."""
-        lines = re.split(r"\r\n|\r|\n", self.fields["prompts"])
+        lines = re.split(r"\r\n|\r|\n", self.texts["prompts"])
         return {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
 
     def _place(self, parts: list[str]) -> tuple[str, str]:
@@ -105,7 +134,7 @@ class MusicgenForm(Form):
             case ["params", "prompts", index]:
                 return "prompts", f"line {list(self._number_lines())[int(index)]}: "
             case ["params", "audio_prompts", index, *names]:
-                which = f"clip {int(index) + 1}: " if len(self.uploads) > 1 else ""
+                which = f"clip {int(index) + 1}: " if len(self.kept) > 1 else ""
                 return names[-1] if names and names[-1] in _CLIP else FILE, which
             case ["params", "audio_prompts"]:
                 return FILE, ""

@@ -1,7 +1,6 @@
 """The sign-in: a key for a session."""
 
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from flask import redirect, render_template, request, session, url_for
 from flask_wtf import FlaskForm
@@ -11,6 +10,7 @@ from wtforms.validators import DataRequired
 
 from web.access import SESSION_KEY, get_key_ring
 from web.pages import blueprint
+from web.pages.redirection import choose_next
 
 
 class SignInForm(FlaskForm):
@@ -31,7 +31,7 @@ def sign_in() -> Response | str | tuple[str, int]:
         return render_template("pages/sign_in.html", form=form), HTTPStatus.UNAUTHORIZED
     session.clear()
     session[SESSION_KEY] = owner
-    return redirect(_choose_next(request.args.get("next", "")), HTTPStatus.SEE_OTHER)
+    return redirect(choose_next(request.args.get("next"), url_for("pages.show_home")), HTTPStatus.SEE_OTHER)
 
 
 @blueprint.post("/sign-out")
@@ -39,10 +39,3 @@ def sign_out() -> Response:
     """End the session."""
     session.clear()
     return redirect(url_for("pages.sign_in"), HTTPStatus.SEE_OTHER)
-
-
-def _choose_next(wanted: str) -> str:
-    """Return where to go on: a page of this service, wherever the link that was followed would lead."""
-    parts = urlsplit(wanted)
-    own = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and not parts.scheme and not parts.netloc
-    return wanted if own else url_for("pages.show_home")

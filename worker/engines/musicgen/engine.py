@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from shared.audio_files import encode
 from shared.errors import JobFailedError
 from shared.jobs import DeviceClass
 from shared.schemas.musicgen import DURATION_S, SEED_MOST, MusicgenParams, Precision
 from shared.settings import Settings
 from worker.engines.contract import Assignment
 from worker.engines.musicgen import delay
-from worker.engines.musicgen.audio_files import encode
 from worker.engines.musicgen.batch import Limits
 from worker.engines.musicgen.clips import ClipForm, read_clip
 from worker.engines.musicgen.composer import Audio, Composer, Order, Piece, Sample, Sampling

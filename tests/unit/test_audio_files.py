@@ -8,9 +8,9 @@ import soundfile
 from numpy.typing import NDArray
 from scipy.io import wavfile
 
+from shared.audio_files import encode
 from shared.errors import JobFailedError
 from shared.schemas.musicgen import Format
-from worker.engines.musicgen.audio_files import encode
 
 MEDIA_TYPES = {
     Format.WAV: "audio/wav",

@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import dataclass
-from typing import Final
+from typing import IO, Final
 
 import numpy as np
 import soundfile
@@ -84,6 +84,12 @@ def encode(audio: NDArray[np.float32], sample_rate_hz: int, audio_format: Format
         )
     encoding = ENCODINGS[audio_format]
     return _write(np.clip(audio, -1.0, 1.0), sample_rate_hz, encoding), encoding.media_type
+
+
+def convert(file: IO[bytes], audio_format: Format) -> tuple[bytes, str]:
+    """Encode what a file holds in another format; see ``encode``."""
+    audio, sample_rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
+    return encode(audio.T, sample_rate_hz, audio_format)
 
 
 def _has_rate(audio_format: Format, sample_rate_hz: int) -> bool:

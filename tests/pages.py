@@ -1,0 +1,81 @@
+"""Pages as a browser without JavaScript reads and sends them."""
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any
+
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+Attributes = dict[str, str | None]
+
+
+@dataclass
+class SentForm:
+    """A form on a page.
+
+    Parameters
+    ----------
+    action
+        Where it goes; ``None`` for the page's own address.
+    fields
+        What is sent if nobody touches it.
+    """
+
+    action: str | None
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+class Page(HTMLParser):
+    """The elements of a page, and its forms."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.forms: list[SentForm] = []
+        self._found: list[tuple[str, Attributes]] = []
+        self._select: str | None = None
+        self._textarea: str | None = None
+        self.feed(text)
+
+    def find_all(self, tag: str) -> list[Attributes]:
+        """Return the attributes of each element with a tag."""
+        return [attributes for name, attributes in self._found if name == tag]
+
+    def find_form(self, action: str | None) -> SentForm:
+        """Return the form that goes somewhere."""
+        return next(form for form in self.forms if form.action == action)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self._found.append((tag, given))
+        if tag == "form":
+            self.forms.append(SentForm(given.get("action")))
+        if not self.forms:
+            return
+        fields, name = self.forms[-1].fields, given.get("name")
+        if tag == "select":
+            self._select = name
+        elif tag == "option" and self._select and ("selected" in given or self._select not in fields):
+            fields[self._select] = given.get("value") or ""
+        elif tag == "textarea":
+            self._textarea = name
+        elif tag == "input" and name and given.get("type") != "file":
+            left_out = given.get("type") == "checkbox" and "checked" not in given
+            fields.update({} if left_out else {name: given.get("value") or ""})
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "select":
+            self._select = None
+        if tag == "textarea":
+            self._textarea = None
+
+    def handle_data(self, data: str) -> None:
+        if self._textarea:
+            fields = self.forms[-1].fields
+            fields[self._textarea] = fields.get(self._textarea, "") + data.removeprefix("\r\n").removeprefix("\n")
+
+
+def send_form(client: FlaskClient, page: str, action: str | None = None, **fields: Any) -> TestResponse:
+    """Open a page, fill in the form that goes to ``action``, the page itself where it is not given, and send it."""
+    form = Page(client.get(page).text).find_form(action or page)
+    return client.post(action or page, data=form.fields | fields)

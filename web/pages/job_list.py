@@ -1,0 +1,44 @@
+"""The list of jobs."""
+
+from typing import Any, Final
+
+from flask import render_template, request, url_for
+
+from shared.errors import RequestInvalidError
+from shared.jobs import DeviceClass, Kind, State
+from web.context import get_services
+from web.documents import Document, write_page
+from web.pages import blueprint
+from web.requests import LABEL, read_list_query
+
+CHOICES: Final = {"state": [*State], "kind": [*Kind], "device": [*DeviceClass]}
+
+
+@blueprint.get("/jobs")
+def show_jobs() -> str | tuple[str, int]:
+    """Show the list of jobs, newest first, through a filter."""
+    given = {name: value.strip() for name, value in request.args.items() if value.strip()}
+    filled, label = dict(given), given.pop("label", "")
+    try:
+        if label:
+            name, equals, value = label.partition("=")
+            if not equals:
+                raise RequestInvalidError.at("/label", "is not NAME=VALUE, as in project=thesis")
+            given[LABEL + name] = value
+        wanted = read_list_query(given)
+    except RequestInvalidError as error:
+        return _render([], None, filled, error), error.status
+    with get_services().database.reading() as session:
+        documents, next_cursor = write_page(session, *wanted)
+    return _render(documents, next_cursor, filled, None)
+
+
+def _render(
+    jobs: list[Document], next_cursor: str | None, filled: dict[str, str], error: RequestInvalidError | None
+) -> str:
+    problems = {problem.pointer.strip("/"): problem.detail for problem in error.problems} if error else {}
+    newest: dict[str, Any] = {name: value for name, value in filled.items() if name != "cursor"}
+    older = url_for("pages.show_jobs", **(newest | {"cursor": next_cursor})) if next_cursor else None
+    return render_template(
+        "pages/jobs.html", jobs=jobs, older=older, newest=newest, filled=filled, problems=problems, choices=CHOICES
+    )

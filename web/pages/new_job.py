@@ -1,0 +1,125 @@
+"""The forms' views: a form in, a job queued; or the form again, filled in, with what is wrong at each field."""
+
+from collections.abc import Mapping
+from typing import Final
+from uuid import UUID
+
+from flask import redirect, render_template, request, send_file, url_for
+from werkzeug import Response
+
+from shared import queries, submission
+from shared.errors import NotFoundError, Problem, RequestInvalidError
+from shared.ids import is_id
+from shared.schemas.problems import list_unstorable
+from shared.services import Services
+from shared.tables import Upload
+from web.access import get_origin, get_owner
+from web.api.uploads import MULTIPART_BYTES, store
+from web.context import get_services
+from web.pages import blueprint
+from web.pages.forms import FILE, KEPT, JobForm
+from web.pages.knn_form import KnnForm
+from web.pages.musicgen_form import MusicgenForm
+
+FORMS: Final[Mapping[str, type[JobForm]]] = {form.KIND: form for form in (KnnForm, MusicgenForm)}
+LOOK: Final = "look"
+"""The button that sends a form's files to be looked at, and queues nothing."""
+_ANY_KIND: Final = f"/<any({', '.join(FORMS)}):kind>"
+
+
+@blueprint.get(_ANY_KIND)
+def show_form(kind: str) -> str:
+    """Show the form of a kind of job; ``?upload=ID`` and ``?prompts=…`` fill it in."""
+    services = get_services()
+    form = FORMS[kind].make_untouched(services.settings)
+    form.kept = _find_kept(services, request.args.getlist(KEPT))
+    if isinstance(form, MusicgenForm):
+        form.prompts.data = request.args.get("prompts", "")
+        form.model.data = request.args.get("model", form.model.data)
+    return _render(form)
+
+
+@blueprint.post(_ANY_KIND)
+def submit_form(kind: str) -> Response | str | tuple[str, int]:
+    """Queue a job, or show the form again with what is wrong."""
+    services = get_services()
+    form = FORMS[kind]()
+    uploads, problems = _store_files(services)
+    kept = _find_kept(services, request.form.getlist(KEPT))
+    form.kept = [*kept, *uploads]
+    if len(kept) < len(request.form.getlist(KEPT)):
+        problems.append(Problem(f"/{FILE}", "a file that came before is no longer here; choose it again"))
+    if LOOK in request.form and not problems:
+        return _render(form)
+    body = form.write_body()
+    problems = problems or list_unstorable(body)
+    if not problems:
+        try:
+            job, _ = submission.submit(services, body, origin=get_origin())
+        except RequestInvalidError as error:
+            problems = error.problems
+        else:
+            return redirect(url_for("pages.show_job", job_id=job.id), 303)
+    form.place_problems(problems)
+    return _render(form), RequestInvalidError.status
+
+
+@blueprint.get("/uploads/<uuid:upload_id>")
+def send_upload(upload_id: UUID) -> Response:
+    """Send a file that came with a form: to a player if it is audio, or else to be kept."""
+    services = get_services()
+    kept = _find_kept(services, [str(upload_id)])
+    if not kept or not services.storage.locate(kept[0].path).is_file():
+        raise NotFoundError(f"There is no upload {upload_id}.")
+    media_type = kept[0].media_type
+    return send_file(
+        services.storage.locate(kept[0].path),
+        media_type,
+        as_attachment=not media_type.startswith("audio/"),
+        download_name=kept[0].filename or str(upload_id),
+        etag=kept[0].sha256,
+        conditional=True,
+    )
+
+
+def let_files_in() -> None:
+    """Raise the limits of a request that brings a form with files, before anything of it is read."""
+    if request.endpoint == "pages.submit_form":
+        settings = get_services().settings
+        request.max_form_memory_size = settings.body_bytes_most
+        request.max_content_length = settings.upload_bytes_most + settings.body_bytes_most + MULTIPART_BYTES
+
+
+def _find_kept(services: Services, upload_ids: list[str]) -> list[Upload]:
+    ids = [upload_id for upload_id in upload_ids if is_id(upload_id)]
+    with services.database.reading() as session:
+        found = queries.find_uploads(session, ids, get_owner())
+    return [found[upload_id] for upload_id in ids if upload_id in found]
+
+
+def _store_files(services: Services) -> tuple[list[Upload], list[Problem]]:
+    """Store the files of a form, in the order of their names.
+
+    Returns
+    -------
+    uploads, problems
+        Those that were stored, and what is wrong with the others.
+    """
+    uploads: list[Upload] = []
+    problems: list[Problem] = []
+    # By name, since the order in which browsers send them is nobody's choice.
+    files = sorted(
+        (file for file in request.files.getlist(FILE) if file.filename), key=lambda file: file.filename or ""
+    )
+    for file in files:
+        try:
+            uploads.append(store(services, file.stream, file.filename))
+        except RequestInvalidError as error:
+            which = f"{file.filename} " if len(files) > 1 else ""
+            problems += [Problem(problem.pointer, which + problem.detail) for problem in error.problems]
+    return uploads, problems
+
+
+def _render(form: JobForm) -> str:
+    notes = form.list_notes(get_services().settings)
+    return render_template(f"pages/{form.KIND}.html", form=form, **notes)

@@ -1,0 +1,65 @@
+"""What can be done with a sample on a music job's page: heard elsewhere, and gone on from."""
+
+import io
+from http import HTTPStatus
+from typing import IO
+from uuid import UUID
+
+from flask import redirect, send_file, url_for
+from werkzeug import Response
+
+from shared import queries
+from shared.errors import NotFoundError
+from shared.schemas.musicgen import Format
+from shared.services import Services
+from shared.tables import Artifact
+from web.api.uploads import store
+from web.context import get_services
+from web.documents import Document, view_job
+from web.pages import blueprint
+from web.pages.samples import Sample, describe_music
+
+_SAMPLE = "/jobs/<uuid:job_id>/samples/<int:number>"
+
+
+@blueprint.get(f"{_SAMPLE}.<any({', '.join(Format)}):audio_format>")
+def download_sample(job_id: UUID, number: int, audio_format: str) -> Response:
+    """Send a sample in a format of the listener's choice."""
+    services = get_services()
+    _, _, artifact = _find(services, job_id, number)
+    wanted = Format(audio_format)
+    name = f"{artifact.name.rpartition('.')[0]}.{wanted}"
+    if name == artifact.name:
+        return redirect(url_for("api.get_artifact", job_id=job_id, name=name, download=1), HTTPStatus.SEE_OTHER)
+    with services.storage.locate(artifact.path).open("rb") as file:
+        content, media_type = _convert(file, wanted)
+    return send_file(io.BytesIO(content), media_type, as_attachment=True, download_name=name)
+
+
+@blueprint.post(f"{_SAMPLE}/continue")
+def continue_sample(job_id: UUID, number: int) -> Response:
+    """Keep a sample as an upload, and show the form with it as the clip to continue."""
+    services = get_services()
+    job, sample, artifact = _find(services, job_id, number)
+    with services.storage.locate(artifact.path).open("rb") as file:
+        upload = store(services, file, artifact.name)
+    filled = {"upload": upload.id, "prompts": sample.prompt or "", "model": job["params"]["model"]}
+    return redirect(url_for("pages.show_form", kind=job["kind"], **filled), HTTPStatus.SEE_OTHER)
+
+
+def _find(services: Services, job_id: UUID, number: int) -> tuple[Document, Sample, Artifact]:
+    with services.database.reading() as session:
+        job = view_job(session, str(job_id)).document
+        samples = describe_music(job, services.settings).samples
+        if number >= len(samples) or "audio" not in samples[number].files:
+            raise NotFoundError(f"Job {job_id} has no sample {number}.")
+        artifact = queries.get_artifact(session, str(job_id), samples[number].files["audio"]["name"])
+    if not services.storage.locate(artifact.path).is_file():
+        raise NotFoundError(f"The file {artifact.name!r} of job {job_id} is gone; retry the job to make it anew.")
+    return job, samples[number], artifact
+
+
+def _convert(file: IO[bytes], wanted: Format) -> tuple[bytes, str]:
+    from shared.audio_files import convert  # noqa: PLC0415 - loads libsndfile and SciPy, which few requests need
+
+    return convert(file, wanted)
