@@ -1,16 +1,11 @@
 """A complete instance, as `make up` runs it, from nothing to a result and back to nothing."""
 
-import json
-import re
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -19,23 +14,19 @@ from shared.launch import list_processes
 from shared.migrate import ROOT
 from shared.settings import Settings
 from tests.conftest import QUICK
+from tests.instances import START_DEADLINE_S, call, make_settings, wait_for_ready
 from tests.processes import ServiceProcess, write_environment
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)  # a whole instance starts, twice
 
-START_DEADLINE_S = 90.0
 STOP_DEADLINE_S = 15.0
 
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    """Settings of an instance that brings everything with it: SQLite, Redis, files."""
-    with tempfile.TemporaryDirectory(prefix="mj-home-") as folder, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        yield Settings(home=Path(folder) / "state", port=port, **QUICK, _env_file=None)
+    with make_settings(**QUICK) as settings:
+        yield settings
 
 
 @pytest.fixture
@@ -43,23 +34,6 @@ def instance(settings: Settings, tmp_path: Path) -> Iterator[ServiceProcess]:
     process = ServiceProcess("shared.launch", settings=settings, log=tmp_path / "up.log")
     yield process
     process.close()
-
-
-def call(settings: Settings, path: str, body: object = None, **headers: str) -> Any:
-    data = json.dumps(body).encode() if body is not None else None
-    request = Request(f"http://127.0.0.1:{settings.port}{path}", data, headers)
-    with urlopen(request, timeout=60) as answer:  # noqa: S310 - our own address
-        return json.load(answer)
-
-
-def wait_for_ready(instance: ServiceProcess, settings: Settings) -> None:
-    line = re.compile(rf"^READY http://127\.0\.0\.1:{settings.port}$", re.MULTILINE)
-
-    def look() -> bool:
-        assert instance.process.poll() is None, instance.read_log()
-        return line.search(instance.read_log()) is not None
-
-    wait_until(look, "READY", START_DEADLINE_S)
 
 
 def loads_mindspore(process: psutil.Process) -> bool:

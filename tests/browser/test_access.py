@@ -1,0 +1,68 @@
+"""Keys, as people meet them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from shared.database import Database
+from shared.keys import create_key
+from shared.migrate import migrate
+from shared.settings import Settings
+from tests.browser.conftest import Visit
+from tests.instances import call, make_settings
+from tests.processes import ServiceProcess
+from tests.servers import RedisServer
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def guarded(redis_server: RedisServer, tmp_path: Path) -> Iterator[tuple[Settings, dict[str, str]]]:
+    """A web process with keys for two people."""
+    with make_settings(redis_url=redis_server.url) as settings:
+        settings.home.mkdir()
+        database = Database(settings.database)
+        migrate(database)
+        keys = {name: create_key(database, name) for name in ("ada", "bob")}
+        database.close()
+        web = ServiceProcess("gunicorn", "--config", "python:web.server", settings=settings, log=tmp_path / "web.log")
+        try:
+            wait_until(lambda: "Listening at" in web.read_log(), "the web")
+            yield settings, keys
+        finally:
+            web.close()
+
+
+def test_who_signs_in_sees_their_jobs_and_nobody_elses(
+    browser: Browser, guarded: tuple[Settings, dict[str, str]]
+) -> None:
+    settings, keys = guarded
+    address = f"http://{settings.authority}"
+    jobs = {
+        name: call(settings, "/api/v1/jobs", {"kind": "knn"}, Authorization=f"Bearer {key}")["id"]
+        for name, key in keys.items()
+    }
+    visit = Visit(browser, address)
+    page = visit.page
+    page.goto(f"/jobs/{jobs['ada']}")
+    page.get_by_label("Key").fill("mj_nonsense")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_label("Key")).to_have_accessible_description(
+        "this opens nothing here; check it, or ask whoever runs this instance"
+    )
+    page.get_by_label("Key").fill(keys["ada"])
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"**/jobs/{jobs['ada']}")
+    expect(page.get_by_text(jobs["ada"])).to_be_visible()
+    answer = page.goto(f"/jobs/{jobs['bob']}")
+    assert answer is not None
+    assert answer.status == 404
+    page.get_by_role("link", name="All jobs").click()
+    expect(page.get_by_text(jobs["ada"])).to_be_visible()
+    expect(page.get_by_text(jobs["bob"])).to_have_count(0)
+    page.get_by_role("button", name="Sign out").click()
+    page.goto("/jobs")
+    expect(page.get_by_label("Key")).to_be_visible()
+    visit.close()
+    assert [complaint for complaint in visit.complaints if " 401 " not in complaint and " 404 " not in complaint] == []
