@@ -72,8 +72,13 @@ def _answer_unforeseen(error: Exception) -> Response:
     )
 
 
+def _is_for_people() -> bool:
+    """Whether a browser shows the answer; programs take anything, and get JSON."""
+    return request.accept_mimetypes.best_match(["application/problem+json", "text/html"]) == "text/html"
+
+
 def _answer(status: int, error_type: str, title: str, detail: str, **extra: Any) -> Response:  # noqa: ANN401 - JSON
-    if request.path.startswith("/api/") or request.accept_mimetypes.best != "text/html":
+    if request.path.startswith("/api/") or not _is_for_people():
         body = {"type": error_type, "title": title, "status": int(status), "detail": detail, **extra}
         return Response(json.dumps(body), int(status), content_type="application/problem+json")
     page = render_template("pages/error.html", status=int(status), title=title, detail=detail)

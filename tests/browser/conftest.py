@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from shared.settings import Settings
 from tests.browser.chromium import find_chromium, launch_chromium
 from tests.conftest import QUICK
 from tests.instances import make_settings, wait_for_ready
 from tests.processes import ServiceProcess
+
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,7 +60,7 @@ class Visit:
 
     def __init__(self, browser: Browser, address: str, **context: Any) -> None:
         self._context = browser.new_context(base_url=address, **context)
-        self._context.set_default_timeout(60_000)
+        self._context.set_default_timeout(PATIENCE_MS)
         self.page: Page = self._context.new_page()
         self.complaints: list[str] = []
         self._address = address
@@ -72,6 +75,10 @@ class Visit:
     def _watch(self, request: Request) -> None:
         if not request.url.startswith((self._address, "blob:", "data:")):
             self.complaints.append(f"another host: {request.url}")
+
+    def forgive(self, status: int) -> None:
+        """Take back the browser's own complaint of an answer that is as it should be."""
+        self.complaints.remove(next(complaint for complaint in self.complaints if f"status of {status} " in complaint))
 
     def close(self) -> None:
         self._context.close()
