@@ -25,12 +25,14 @@ class MindjobsError(Exception):
     """The root: every error raised on purpose descends from it.
 
     ``type`` names the kind of error for programs and stays the same for ever;
-    ``title`` names it for people; ``status`` is its HTTP status.
+    ``title`` names it for people; ``status`` is its HTTP status. After
+    ``retry_after_s`` the same request may succeed.
     """
 
     type = "internal-error"
     title = "Something went wrong in the service"
     status = 500
+    retry_after_s: int | None = None
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -76,6 +78,15 @@ class LimitError(MindjobsError):
     type = "limit-reached"
     title = "This key has reached a limit"
     status = 429
+
+
+class BusyError(MindjobsError):
+    """As many requests stay here as there is room for."""
+
+    type = "busy"
+    title = "There is no room for another request of this kind"
+    status = 503
+    retry_after_s = 5
 
 
 class CrossSiteError(MindjobsError):

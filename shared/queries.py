@@ -4,17 +4,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from shared.database import now
 from shared.errors import NotFoundError
-from shared.jobs import AUTO, DeviceClass, Kind, State
-from shared.tables import Artifact, Job, Upload, Worker
+from shared.jobs import AUTO, ENDED, DeviceClass, Kind, State
+from shared.tables import Artifact, Job, JobEvent, Upload, Worker
 
 BEATS_MISSED_MOST = 3
+EVENTS_MOST: Final = 500
+"""How many events are read at once."""
+_NEXT_EVENTS: Final = (
+    select(Job.state, JobEvent)
+    .outerjoin(JobEvent, and_(JobEvent.job_id == Job.id, JobEvent.id > bindparam("after")))
+    .where(Job.id == bindparam("of"))
+    .order_by(JobEvent.id)
+    .limit(EVENTS_MOST)
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,23 @@ class JobFilter:
         if self.created_before is not None:
             conditions.append(Job.created_at < self.created_before)
         return conditions
+
+
+@dataclass(frozen=True)
+class News:
+    """What has happened to a job since some event, all at one moment.
+
+    Parameters
+    ----------
+    last
+        Whether nothing comes after these events: the job has ended, and they are all that there are.
+    more
+        Whether there are more than were read.
+    """
+
+    events: Sequence[JobEvent]
+    last: bool
+    more: bool
 
 
 def get_job(session: Session, job_id: str) -> Job:
@@ -94,6 +120,24 @@ def get_artifact(session: Session, job_id: str, name: str) -> Artifact:
     if artifact is None:
         raise NotFoundError(f"Job {job_id} has no artifact {name!r}.")
     return artifact
+
+
+def read_news(session: Session, job_id: str, after: int) -> News:
+    """Read the events of a job that come after one of them.
+
+    One statement sees the state and the events of each step, or neither.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such job.
+    """
+    rows = session.execute(_NEXT_EVENTS, {"of": job_id, "after": after}).all()
+    if not rows:
+        raise NotFoundError(f"There is no job {job_id}.")
+    more = len(rows) == EVENTS_MOST
+    events = [event for _, event in rows if event is not None]
+    return News(events, last=rows[0].state in ENDED and not more, more=more)
 
 
 def count_before(session: Session, job: Job) -> int:

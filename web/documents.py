@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from shared import queries
 from shared.jobs import ENDED, DeviceClass, State
 from shared.queries import JobFilter
-from shared.tables import Artifact, Job, Upload
+from shared.tables import Artifact, Job, JobEvent, Upload
 
 Document = dict[str, Any]
 
@@ -119,6 +119,11 @@ def write_job(job: Job, artifacts: Sequence[Artifact]) -> Document:
             for artifact in artifacts
         ],
     }
+
+
+def write_event(event: JobEvent) -> Document:
+    """Write what an event tells, and when it happened."""
+    return event.data | {"at": _write_moment(event.at)}
 
 
 def write_upload(upload: Upload) -> Document:

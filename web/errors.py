@@ -42,7 +42,10 @@ def _answer_own(error: MindjobsError) -> Response:
     extra: dict[str, Any] = {}
     if isinstance(error, RequestInvalidError):
         extra["errors"] = [{"pointer": problem.pointer, "detail": problem.detail} for problem in error.problems]
-    return _answer(error.status, error.type, error.title, error.detail, **extra)
+    response = _answer(error.status, error.type, error.title, error.detail, **extra)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
 
 
 def _answer_database(error: SQLAlchemyError) -> Response:

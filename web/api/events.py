@@ -1,0 +1,101 @@
+"""A job's events as they happen, in the form that browsers' EventSource reads."""
+
+import logging
+import re
+import time
+from collections.abc import Iterator
+from typing import Final
+from uuid import UUID
+
+from flask import Response, json, request
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared import queries
+from shared.database import Database
+from shared.errors import BusyError, NotFoundError, RequestMalformedError
+from shared.queries import News
+from shared.tables import JobEvent
+from web.api import blueprint
+from web.context import get_services, get_waiting_room
+from web.documents import write_event
+from web.waiting import WaitingRoom, pace
+
+HEARTBEAT_S: Final = 15.0
+"""How long a stream says nothing; writing is how a client that has gone is noticed."""
+_HEARTBEAT: Final = b":\n\n"
+_RETRY: Final = b"retry: 1000\n\n"  # milliseconds, until a browser whose stream has ended comes back
+_EVENT_ID: Final = re.compile(r"\d{1,18}", re.ASCII)
+
+logger = logging.getLogger(__name__)
+
+
+@blueprint.get("/jobs/<uuid:job_id>/events")
+def stream_events(job_id: UUID) -> Response:
+    """Send a job's events, those to come as they happen, until it has ended; after ``Last-Event-ID`` where given."""
+    after = _read_last_event_id()
+    database = get_services().database
+    with database.reading() as session:
+        news = queries.read_news(session, str(job_id), after)
+    if news.last and not news.events:
+        return Response(status=204)  # tells a browser not to come back
+    stream = _follow(get_waiting_room(), database, str(job_id), after)
+    next(stream)  # has a seat from here on, and gives it back when it is closed or forgotten
+    # A proxy that buffers or keeps would turn news into history.
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return Response(stream, content_type="text/event-stream", headers=headers)
+
+
+def _read_last_event_id() -> int:
+    given = request.headers.get("Last-Event-ID", "0")
+    if not _EVENT_ID.fullmatch(given):
+        raise RequestMalformedError(
+            "The header Last-Event-ID is not the id of an event; send the last one that came, "
+            "or leave the header out to read from the start."
+        )
+    return int(given)
+
+
+def _follow(room: WaitingRoom, database: Database, job_id: str, after: int) -> Iterator[bytes]:
+    """Write what comes after an event; the first item is empty, and says that there was a seat.
+
+    Raises
+    ------
+    BusyError
+        There was none.
+    """
+    with room.sit() as seated:
+        if not seated:
+            raise BusyError("As many streams are open as may be; ask for the job itself instead, or try again later.")
+        yield b""
+        yield _RETRY
+        spoke_at = time.monotonic()
+        pauses_s = pace()
+        while (news := _look(database, job_id, after)) is not None:
+            if news.events:
+                yield b"".join(_write(event) for event in news.events)
+                after = news.events[-1].id
+                spoke_at = time.monotonic()
+            elif time.monotonic() - spoke_at >= HEARTBEAT_S:
+                yield _HEARTBEAT
+                spoke_at = time.monotonic()
+            if news.last:
+                return
+            if not news.more:
+                time.sleep(next(pauses_s))
+
+
+def _look(database: Database, job_id: str, after: int) -> News | None:
+    """Return the news; ``None`` where the stream ends without its last event: the client comes back and is told why."""
+    try:
+        with database.reading() as session:
+            return queries.read_news(session, job_id, after)
+    except NotFoundError:  # deleted meanwhile
+        return None
+    except SQLAlchemyError as error:
+        logger.warning("a stream of job %s ends, the database does not answer: %s", job_id, error)
+        return None
+
+
+def _write(event: JobEvent) -> bytes:
+    # JSON escapes the ends of lines, so this is one.
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {json.dumps(write_event(event))}\n\n".encode()
