@@ -22,7 +22,7 @@ _NEXT_EVENTS: Final = (
     .outerjoin(JobEvent, and_(JobEvent.job_id == Job.id, JobEvent.id > bindparam("after")))
     .where(Job.id == bindparam("of"))
     .order_by(JobEvent.id)
-    .limit(EVENTS_MOST)
+    .limit(bindparam("most"))
 )
 
 
@@ -132,7 +132,7 @@ def read_news(session: Session, job_id: str, after: int) -> News:
     NotFoundError
         There is no such job.
     """
-    rows = session.execute(_NEXT_EVENTS, {"of": job_id, "after": after}).all()
+    rows = session.execute(_NEXT_EVENTS, {"of": job_id, "after": after, "most": EVENTS_MOST}).all()
     if not rows:
         raise NotFoundError(f"There is no job {job_id}.")
     more = len(rows) == EVENTS_MOST
