@@ -1,6 +1,6 @@
 """Rows as the API shows them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -10,11 +10,10 @@ from flask import json, url_for
 from sqlalchemy.orm import Session
 
 from shared import queries
-from shared.jobs import ENDED, DeviceClass, State
+from shared.jobs import ENDED, DeviceClass, Kind, State
 from shared.queries import JobFilter
+from shared.schemas import answers
 from shared.tables import Artifact, Job, JobEvent, Upload
-
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,13 @@ class JobView:
         Changes whenever something of the job does; the estimate of the time left alone is no change.
     """
 
-    document: Document
+    document: answers.Job
     etag: str
 
     @property
     def id(self) -> str:
         """The job's identifier."""
-        return str(self.document["id"])
+        return self.document["id"]
 
     @property
     def ended(self) -> bool:
@@ -61,7 +60,7 @@ def view_job(session: Session, job_id: str) -> JobView:
 
 def write_page(
     session: Session, wanted: JobFilter, limit: int, cursor: str | None = None
-) -> tuple[list[Document], str | None]:
+) -> tuple[list[answers.Job], str | None]:
     """Write a page of the list, newest first.
 
     Returns
@@ -79,12 +78,12 @@ def write_page(
     return documents, jobs[-1].id if len(found) > limit else None
 
 
-def write_job(job: Job, artifacts: Sequence[Artifact]) -> Document:
+def write_job(job: Job, artifacts: Sequence[Artifact]) -> answers.Job:
     """Write one job; its place in the queue is the caller's to add, since only a database knows it."""
     return {
         "id": job.id,
-        "kind": job.kind,
-        "state": job.state,
+        "kind": Kind(job.kind),
+        "state": State(job.state),
         "device": job.device or job.wanted_device,
         "engine": job.engine,
         "params": job.params,
@@ -103,10 +102,10 @@ def write_job(job: Job, artifacts: Sequence[Artifact]) -> Document:
         "cancel_requested": job.cancel_requested,
         "worker": job.worker,
         "created_at": _write_moment(job.created_at),
-        "started_at": _write_moment(job.started_at),
-        "finished_at": _write_moment(job.finished_at),
+        "started_at": _write_moment_if_any(job.started_at),
+        "finished_at": _write_moment_if_any(job.finished_at),
         "result": job.result,
-        "error": job.error,
+        "error": _write_error(job.error),
         "retry_of": job.retry_of,
         "artifacts": [
             {
@@ -121,12 +120,12 @@ def write_job(job: Job, artifacts: Sequence[Artifact]) -> Document:
     }
 
 
-def write_event(event: JobEvent) -> Document:
+def write_event(event: JobEvent) -> dict[str, Any]:
     """Write what an event tells, and when it happened."""
     return event.data | {"at": _write_moment(event.at)}
 
 
-def write_upload(upload: Upload) -> Document:
+def write_upload(upload: Upload) -> answers.Upload:
     """Write an upload."""
     return {
         "id": upload.id,
@@ -137,7 +136,7 @@ def write_upload(upload: Upload) -> Document:
     }
 
 
-def write_devices(session: Session) -> list[Document]:
+def write_devices(session: Session) -> list[answers.Device]:
     """Write the classes of device with their workers and their load."""
     workers = queries.list_live_workers(session)
     load = queries.count_by_device(session)
@@ -171,5 +170,13 @@ def _estimate_s(job: Job) -> float | None:
     return round(max(0.0, elapsed_s * remaining / done), 1)
 
 
-def _write_moment(moment: datetime | None) -> str | None:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
+def _write_error(error: Mapping[str, str] | None) -> answers.JobError | None:
+    return None if error is None else {"type": error["type"], "title": error["title"], "detail": error["detail"]}
+
+
+def _write_moment(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _write_moment_if_any(moment: datetime | None) -> str | None:
+    return None if moment is None else _write_moment(moment)

@@ -1,15 +1,16 @@
 """Every error as an answer: problem+json (RFC 9457) for programs, a page for people."""
 
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
 
 from flask import Flask, Response, g, json, render_template, request
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
-from shared.errors import DiskFullError, MindjobsError, RequestInvalidError, is_disk_full
+from shared.errors import DiskFullError, MindjobsError, Problem, RequestInvalidError, is_disk_full
+from shared.schemas import answers
 from web.context import get_services
 
 logger = logging.getLogger(__name__)
@@ -39,10 +40,8 @@ def _answer_http(error: HTTPException) -> Response | HTTPException:
 
 
 def _answer_own(error: MindjobsError) -> Response:
-    extra: dict[str, Any] = {}
-    if isinstance(error, RequestInvalidError):
-        extra["errors"] = [{"pointer": problem.pointer, "detail": problem.detail} for problem in error.problems]
-    response = _answer(error.status, error.type, error.title, error.detail, **extra)
+    problems = error.problems if isinstance(error, RequestInvalidError) else ()
+    response = _answer(error.status, error.type, error.title, error.detail, problems)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
@@ -80,9 +79,11 @@ def _is_for_people() -> bool:
     return request.accept_mimetypes.best_match(["application/problem+json", "text/html"]) == "text/html"
 
 
-def _answer(status: int, error_type: str, title: str, detail: str, **extra: Any) -> Response:  # noqa: ANN401 - JSON
+def _answer(status: int, error_type: str, title: str, detail: str, problems: Sequence[Problem] = ()) -> Response:
     if request.path.startswith("/api/") or not _is_for_people():
-        body = {"type": error_type, "title": title, "status": int(status), "detail": detail, **extra}
+        body = answers.Problem(type=error_type, title=title, status=int(status), detail=detail)
+        if problems:
+            body["errors"] = [{"pointer": problem.pointer, "detail": problem.detail} for problem in problems]
         return Response(json.dumps(body), int(status), content_type="application/problem+json")
     page = render_template("pages/error.html", status=int(status), title=title, detail=detail)
     return Response(page, int(status), content_type="text/html; charset=utf-8")

@@ -1,12 +1,14 @@
 """Whether the service is alive, and whether it is ready."""
 
 import logging
+from typing import Literal
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint
 from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.schemas import answers
 from web.context import get_services
 
 blueprint = Blueprint("health", __name__)
@@ -14,16 +16,16 @@ logger = logging.getLogger(__name__)
 
 
 @blueprint.get("/healthz")
-def alive() -> Response:
+def alive() -> answers.Liveness:
     """Answer as long as this process does."""
-    return jsonify(status="alive")
+    return {"status": "alive"}
 
 
 @blueprint.get("/readyz")
-def ready() -> tuple[Response, int]:
+def ready() -> tuple[answers.Readiness, int]:
     """Answer 200 when database and broker are reachable, or 503 naming what is not."""
     services = get_services()
-    missing = []
+    missing: list[Literal["database", "broker"]] = []
     try:
         with services.database.reading() as session:
             session.execute(text("SELECT 1 FROM jobs LIMIT 1"))
@@ -36,5 +38,5 @@ def ready() -> tuple[Response, int]:
         logger.warning("not ready, the broker does not answer: %s", error)
         missing.append("broker")
     if missing:
-        return jsonify(status="not ready", unreachable=missing), 503
-    return jsonify(status="ready"), 200
+        return {"status": "not ready", "unreachable": missing}, 503
+    return {"status": "ready"}, 200

@@ -1,59 +1,63 @@
 """What can be asked for: data sets, models and devices."""
 
-from dataclasses import asdict
-
-from flask import Response, jsonify
-
 from shared import models
-from shared.datasets import BUILTINS
+from shared.datasets import BUILTINS, Builtin
+from shared.models import ModelCard
+from shared.schemas import answers
 from web.api import blueprint
 from web.context import get_services
 from web.documents import write_devices
 
 
 @blueprint.get("/datasets")
-def list_datasets() -> Response:
+def list_datasets() -> answers.DatasetList:
     """List the data sets that come with the service."""
-    return jsonify(
-        datasets=[
-            {
-                "name": dataset.name,
-                "title": dataset.title,
-                "rows": dataset.rows,
-                "columns": list(dataset.columns),
-                "label": dataset.label,
-                "classes": list(dataset.classes),
-                "source": dataset.source,
-                "licence": dataset.licence,
-            }
-            for dataset in BUILTINS.values()
-        ]
-    )
+    return {"datasets": [_write_dataset(dataset) for dataset in BUILTINS.values()]}
 
 
 @blueprint.get("/models")
-def list_models() -> Response:
+def list_models() -> answers.ModelList:
     """List the music models, with how they generate where a job does not say."""
-    return jsonify(
-        models=[
-            {
-                "name": card.name,
-                "title": card.title,
-                "state": card.state,
-                "channels": card.channels,
-                "parameters": card.parameters,
-                "defaults": asdict(card.defaults),
-                "licence": card.licence,
-                "licence_url": card.licence_url,
-                "note": card.note,
-            }
-            for card in models.list_models(get_services().settings)
-        ]
-    )
+    return {"models": [_write_model(card) for card in models.list_models(get_services().settings)]}
 
 
 @blueprint.get("/devices")
-def list_devices() -> Response:
+def list_devices() -> answers.DeviceList:
     """List the classes of device with their workers and their load."""
     with get_services().database.reading() as session:
-        return jsonify(devices=write_devices(session))
+        return {"devices": write_devices(session)}
+
+
+def _write_dataset(dataset: Builtin) -> answers.Dataset:
+    return {
+        "name": dataset.name,
+        "title": dataset.title,
+        "rows": dataset.rows,
+        "columns": list(dataset.columns),
+        "label": dataset.label,
+        "classes": list(dataset.classes),
+        "source": dataset.source,
+        "licence": dataset.licence,
+    }
+
+
+def _write_model(card: ModelCard) -> answers.Model:
+    defaults = card.defaults
+    return {
+        "name": card.name,
+        "title": card.title,
+        "state": card.state,
+        "channels": card.channels,
+        "parameters": card.parameters,
+        "defaults": {
+            "do_sample": defaults.do_sample,
+            "guidance_scale": defaults.guidance_scale,
+            "temperature": defaults.temperature,
+            "top_k": defaults.top_k,
+            "top_p": defaults.top_p,
+            "max_new_tokens": defaults.max_new_tokens,
+        },
+        "licence": card.licence,
+        "licence_url": card.licence_url,
+        "note": card.note,
+    }

@@ -6,6 +6,7 @@ from flask import Response, jsonify, make_response, request, send_file, url_for
 
 from shared import queries, submission, tidying, transitions
 from shared.errors import NotFoundError
+from shared.schemas import answers
 from web.access import get_origin
 from web.api import blueprint
 from web.context import get_services, get_waiting_room
@@ -40,11 +41,11 @@ def get_job(job_id: UUID) -> Response:
 
 
 @blueprint.get("/jobs")
-def list_jobs() -> Response:
+def list_jobs() -> answers.JobList:
     """List jobs, newest first."""
     with get_services().database.reading() as session:
         documents, next_cursor = write_page(session, *read_list_query(request.args))
-    return jsonify(jobs=documents, next_cursor=next_cursor)
+    return {"jobs": documents, "next_cursor": next_cursor}
 
 
 @blueprint.post("/jobs/<uuid:job_id>/cancel")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import IO, Final
 
-from flask import Response, jsonify, request
+from flask import request
 from sqlalchemy import insert
 
 from shared import queries
@@ -12,6 +12,7 @@ from shared.database import now
 from shared.errors import LimitError, RequestInvalidError
 from shared.ids import make_id
 from shared.jobs import NOBODY
+from shared.schemas import answers
 from shared.services import Services
 from shared.storage import place_upload
 from shared.tables import NAME_LENGTH, Upload
@@ -27,17 +28,17 @@ MULTIPART_BYTES: Final = 2**16
 
 
 @blueprint.post("/uploads")
-def store_upload() -> tuple[Response, int]:
+def store_upload() -> tuple[answers.Upload, int]:
     """Store one file: the multipart field ``file``, or the body itself."""
     services = get_services()
     request.max_content_length = services.settings.upload_bytes_most + MULTIPART_BYTES
     if request.mimetype != "multipart/form-data":
-        return jsonify(write_upload(store(services, request.stream, None))), 201
+        return write_upload(store(services, request.stream, None)), 201
     files = request.files.getlist("file")
     if len(files) != 1 or len(list(request.files.values())) != 1:
         raise RequestInvalidError.at("/file", f"send one file in the field file; there are {len(files)}")
     stored = store(services, files[0].stream, files[0].filename)
-    return jsonify(write_upload(stored)), 201
+    return write_upload(stored), 201
 
 
 def store(services: Services, stream: IO[bytes], filename: str | None) -> Upload:

@@ -9,10 +9,11 @@ from werkzeug import Response
 
 from shared import submission, tidying, transitions
 from shared.jobs import ENDED, Kind
+from shared.schemas import answers
 from shared.schemas.musicgen import Format
 from web.access import get_origin
 from web.context import get_services
-from web.documents import Document, view_job
+from web.documents import view_job
 from web.pages import blueprint
 from web.pages.predictions import read_predictions
 from web.pages.redirection import choose_next
@@ -72,7 +73,7 @@ def _go_on(job_id: UUID) -> Response:
     )
 
 
-def _find_pace(job: Document) -> float | None:
+def _find_pace(job: answers.Job) -> float | None:
     """Return how much of the stage is done per second; ``None`` where nobody can tell."""
     eta_s, progress = job["eta_s"], job["progress"]
     return (progress["total"] - progress["done"]) / eta_s if eta_s else None

@@ -6,8 +6,9 @@ from flask import render_template, request, url_for
 
 from shared.errors import RequestInvalidError
 from shared.jobs import DeviceClass, Kind, State
+from shared.schemas import answers
 from web.context import get_services
-from web.documents import Document, write_page
+from web.documents import write_page
 from web.pages import blueprint
 from web.requests import LABEL, read_list_query
 
@@ -34,7 +35,7 @@ def show_jobs() -> str | tuple[str, int]:
 
 
 def _render(
-    jobs: list[Document], next_cursor: str | None, filled: dict[str, str], error: RequestInvalidError | None
+    jobs: list[answers.Job], next_cursor: str | None, filled: dict[str, str], error: RequestInvalidError | None
 ) -> str:
     problems = {problem.pointer.strip("/"): problem.detail for problem in error.problems} if error else {}
     newest: dict[str, Any] = {name: value for name, value in filled.items() if name != "cursor"}

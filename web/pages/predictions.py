@@ -9,9 +9,9 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from shared import queries
+from shared.schemas import answers
 from shared.schemas.knn import Task
 from shared.services import Services
-from web.documents import Document
 
 FILE: Final = "predictions.csv"
 ROWS_MOST: Final = 500
@@ -58,7 +58,7 @@ class Predictions:
         return sum(judged) if judged else None
 
 
-def read_predictions(services: Services, session: Session, job: Document) -> Predictions | None:
+def read_predictions(services: Services, session: Session, job: answers.Job) -> Predictions | None:
     """Read the first predictions of a job; ``None`` where it has none, or their file is gone."""
     classes = job["params"]["task"] == Task.CLASSIFICATION
     url = next((artifact["url"] for artifact in job["artifacts"] if artifact["name"] == FILE), None)

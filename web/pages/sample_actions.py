@@ -10,12 +10,13 @@ from werkzeug import Response
 
 from shared import queries
 from shared.errors import NotFoundError
+from shared.schemas import answers
 from shared.schemas.musicgen import Format
 from shared.services import Services
 from shared.tables import Artifact
 from web.api.uploads import store
 from web.context import get_services
-from web.documents import Document, view_job
+from web.documents import view_job
 from web.pages import blueprint
 from web.pages.samples import Sample, describe_music
 
@@ -47,7 +48,7 @@ def continue_sample(job_id: UUID, number: int) -> Response:
     return redirect(url_for("pages.show_form", kind=job["kind"], **filled), HTTPStatus.SEE_OTHER)
 
 
-def _find(services: Services, job_id: UUID, number: int) -> tuple[Document, Sample, Artifact]:
+def _find(services: Services, job_id: UUID, number: int) -> tuple[answers.Job, Sample, Artifact]:
     with services.database.reading() as session:
         job = view_job(session, str(job_id)).document
         samples = describe_music(job, services.settings).samples

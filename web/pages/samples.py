@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.models import ModelCard, list_models
+from shared.schemas import answers
 from shared.settings import Settings
-from web.documents import Document
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Sample:
     number: int
     prompt: str | None
     facts: Mapping[str, Any]
-    files: Mapping[str, Document]
+    files: Mapping[str, answers.Artifact]
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Music:
     """
 
     samples: Sequence[Sample]
-    other_files: Sequence[Document]
+    other_files: Sequence[answers.Artifact]
     model: ModelCard | None
 
 
-def describe_music(job: Document, settings: Settings) -> Music:
+def describe_music(job: answers.Job, settings: Settings) -> Music:
     """Bring together what belongs to each sample.
 
     Parameters
@@ -73,7 +73,9 @@ def describe_music(job: Document, settings: Settings) -> Music:
     )
 
 
-def _find_files(number: int, facts: Mapping[str, Any], artifacts: Mapping[str, Document]) -> dict[str, Document]:
+def _find_files(
+    number: int, facts: Mapping[str, Any], artifacts: Mapping[str, answers.Artifact]
+) -> dict[str, answers.Artifact]:
     names = {
         "audio": facts["audio"],
         "codes": facts["codes"],
