@@ -1,5 +1,6 @@
 """What is asked about jobs, workers and uploads; nothing here changes a row."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -67,6 +68,25 @@ class News:
     events: Sequence[JobEvent]
     last: bool
     more: bool
+
+
+@dataclass(frozen=True)
+class Load:
+    """The jobs of one kind, class of device and state.
+
+    Parameters
+    ----------
+    device
+        The class; ``auto`` where none has been chosen yet.
+    oldest_s
+        How long ago the oldest of them was submitted, in seconds.
+    """
+
+    kind: str
+    device: str
+    state: str
+    jobs: int
+    oldest_s: float
 
 
 def get_job(session: Session, job_id: str) -> Job:
@@ -237,9 +257,27 @@ def choose_device(session: Session, kind: Kind) -> DeviceClass | None:
 
 def count_by_device(session: Session) -> dict[tuple[str, str], int]:
     """Count the jobs that have not ended by class of device and state."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for load in measure_load(session):
+        counts[load.device, load.state] += load.jobs
+    return counts
+
+
+def measure_load(session: Session) -> list[Load]:
+    """Count the jobs that have not ended by kind, class of device and state; those that have are not looked at."""
+    device = func.coalesce(Job.device, Job.wanted_device)
     statement = (
-        select(Job.device, Job.state, func.count())
-        .where(Job.state.in_([State.QUEUED, State.RUNNING]), Job.device.is_not(None))
-        .group_by(Job.device, Job.state)
+        select(Job.kind, device, Job.state, func.count(), func.min(Job.created_at), now())
+        .where(Job.state.in_([State.QUEUED, State.RUNNING]))
+        .group_by(Job.kind, device, Job.state)
     )
-    return {(device or "", state): count for device, state, count in session.execute(statement)}
+    return [
+        Load(kind, device, state, jobs, max(0.0, (read_at - oldest_at).total_seconds()))
+        for kind, device, state, jobs, oldest_at, read_at in session.execute(statement)
+    ]
+
+
+def list_busy_workers(session: Session) -> set[str]:
+    """Return the names of the workers that hold a job."""
+    statement = select(Job.worker).where(Job.state == State.RUNNING, Job.worker.is_not(None)).distinct()
+    return {name for name in session.scalars(statement) if name}

@@ -7,7 +7,7 @@ from flask_wtf import CSRFProtect
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
-from web import access, api, errors, health, limits, pages, requests
+from web import access, api, errors, health, limits, metrics, pages, requests
 from web.pages import new_job
 from web.waiting import WaitingRoom
 
@@ -38,6 +38,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     errors.add_to(app)
     app.register_blueprint(api.blueprint)
     app.register_blueprint(health.blueprint)
+    metrics.add_to(app)
     app.register_blueprint(pages.blueprint)
     limits.add_to(app)
     forgery = CSRFProtect(app)

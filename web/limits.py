@@ -1,9 +1,10 @@
 """How much a key may ask for in a minute, and an address may try keys."""
 
+from http import HTTPStatus
 from typing import Any, Final
 
-from flask import Flask
-from flask_limiter import ApplicationLimit, Limiter
+from flask import Flask, Response
+from flask_limiter import ApplicationLimit, HeaderNames, Limiter
 from flask_limiter.util import get_remote_address
 
 from shared.broker import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S
@@ -11,6 +12,7 @@ from shared.jobs import NOBODY
 from web.access import get_owner
 
 SIGN_INS: Final = "10 per minute"
+RESET_AFTER: Final = "X-RateLimit-Reset-After"
 # limits passes them on to redis-py, which takes fractions.
 _TIMEOUTS: Final[dict[str, Any]] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": ANSWER_TIMEOUT_S}
 
@@ -18,6 +20,7 @@ _TIMEOUTS: Final[dict[str, Any]] = {"socket_connect_timeout": CONNECT_TIMEOUT_S,
 def add_to(app: Flask) -> None:
     """Count requests in Redis, for all processes together; in this one alone while Redis does not answer."""
     settings = app.extensions["mindjobs"].settings
+    app.after_request(_say_when_to_retry)  # which runs after the limiter's own
     limiter = Limiter(
         key_func=get_owner,
         application_limits=[
@@ -27,6 +30,8 @@ def add_to(app: Flask) -> None:
         storage_options=_TIMEOUTS,
         in_memory_fallback_enabled=True,
         headers_enabled=True,
+        # It would write Retry-After into every answer, and over the one that says when to look at a job again.
+        header_name_mapping={HeaderNames.RETRY_AFTER: RESET_AFTER},
         key_prefix="mindjobs",
     )
     limiter.init_app(app)
@@ -34,6 +39,12 @@ def add_to(app: Flask) -> None:
         app.view_functions["pages.sign_in"]
     )
     app.view_functions["pages.sign_in"] = limited
+
+
+def _say_when_to_retry(response: Response) -> Response:
+    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS and RESET_AFTER in response.headers:
+        response.headers["Retry-After"] = response.headers[RESET_AFTER]
+    return response
 
 
 def _write_for_limits(url: str) -> str:
