@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
-from shared.errors import DiskFullError, MindjobsError, Problem, RequestInvalidError, is_disk_full
+from shared.errors import DiskFullError, KeyRequiredError, MindjobsError, Problem, RequestInvalidError, is_disk_full
 from shared.schemas import answers
 from web.context import get_services
 
@@ -44,6 +44,8 @@ def _answer_own(error: MindjobsError) -> Response:
     response = _answer(error.status, error.type, error.title, error.detail, problems)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, KeyRequiredError):
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

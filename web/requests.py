@@ -113,7 +113,7 @@ def _read_utc(moment: datetime) -> datetime:
 Moment = Annotated[AwareDatetime, AfterValidator(_read_utc)]
 
 
-class _ListQuery(BaseModel):
+class ListQuery(BaseModel):
     """The query of ``GET /jobs``; query strings are text, so numbers are read from it."""
 
     model_config = ConfigDict(extra="forbid")
@@ -143,7 +143,7 @@ def read_list_query(given: Mapping[str, str]) -> tuple[JobFilter, int, str | Non
     labels = {name.removeprefix(LABEL): value for name, value in given.items() if name.startswith(LABEL)}
     others = {name: value for name, value in given.items() if not name.startswith(LABEL)}
     try:
-        query = _ListQuery.model_validate(others)
+        query = ListQuery.model_validate(others)
     except ValidationError as error:
         raise RequestInvalidError(list_problems(error, others)) from error
     problems = list_unstorable(labels)

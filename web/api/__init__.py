@@ -4,4 +4,4 @@ from flask import Blueprint
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 
-from web.api import catalogue, events, jobs, uploads  # noqa: E402, F401 - they add their views to the blueprint
+from web.api import catalogue, description, events, jobs, uploads  # noqa: E402, F401 - they add their views to it

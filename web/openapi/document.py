@@ -1,0 +1,98 @@
+"""The document, put together from the routes and from what is known of each."""
+
+import re
+from typing import Final
+
+from flask import Flask
+from werkzeug.routing import Rule
+
+from web.access import OPEN_ENDPOINTS
+from web.openapi.headers import HEADERS, PARAMETERS, PROBLEMS
+from web.openapi.operation import Answer, Node, Operation, describe_content, refer
+from web.openapi.operations import OPERATIONS
+from web.openapi.schemas import mend, write_query_parameters, write_schemas
+
+_PLACE: Final = re.compile(r"<(?:(\w+):)?(\w+)>")
+_ANYWHERE: Final = (400, 500)
+_BEHIND_A_KEY: Final = (401, 429, 503)
+_ABOUT: Final = (
+    "Hand in a job, look at it until it has ended, and fetch its files. Times are RFC 3339 in UTC, and "
+    "errors are `application/problem+json` (RFC 9457)."
+)
+
+
+def write_document(app: Flask) -> Node:
+    """Describe every route that the application has of those in ``OPERATIONS``."""
+    schemas = write_schemas()
+    queries = {"ListQuery": write_query_parameters(schemas.pop("ListQuery"))}
+    rules = {rule.endpoint: rule for rule in app.url_map.iter_rules()}
+    paths: dict[str, Node] = {}
+    for endpoint in OPERATIONS:
+        if endpoint in rules:
+            rule, operation = rules[endpoint], OPERATIONS[endpoint]
+            summary = mend((app.view_functions[endpoint].__doc__ or "").partition("\n")[0]).rstrip(".")
+            written = _write_operation(rule, operation, summary, queries)
+            paths.setdefault(_PLACE.sub(r"{\2}", rule.rule), {})[list_methods(rule)[0].lower()] = written
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "mindjobs", "version": "1", "description": _ABOUT},
+        "servers": [{"url": "/"}],
+        "security": [{"key": []}, {}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in OPERATIONS.values())],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "headers": dict(HEADERS),
+            "parameters": dict(PARAMETERS),
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key of this instance. On loopback none is needed until the first is made.",
+                }
+            },
+        },
+    }
+
+
+def list_methods(rule: Rule) -> list[str]:
+    """List the methods of a route, without those that Flask adds by itself."""
+    return sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+
+
+def _write_operation(rule: Rule, operation: Operation, summary: str, queries: dict[str, list[Node]]) -> Node:
+    places = _PLACE.findall(rule.rule)
+    parameters = [_write_place(name, converter) for converter, name in places]
+    parameters += queries[operation.query] if operation.query else []
+    parameters += [{"$ref": f"#/components/parameters/{name}"} for name in operation.parameters]
+    is_open = rule.endpoint in OPEN_ENDPOINTS
+    problems = {*_ANYWHERE, *operation.problems, *(() if is_open else _BEHIND_A_KEY)}
+    problems |= ({404} if places else set()) | (set() if list_methods(rule) == ["GET"] else {403})
+    answers = {status: _write_problem(status) for status in problems - set(operation.answers)}
+    answers |= {status: _write_answer(answer) for status, answer in operation.answers.items()}
+    return {
+        "operationId": rule.endpoint.rpartition(".")[2],
+        "tags": [operation.tag],
+        "summary": summary,
+        **({"security": []} if is_open else {}),
+        **({"parameters": parameters} if parameters else {}),
+        **({"requestBody": {"required": True, "content": operation.body}} if operation.body else {}),
+        "responses": {str(status): answers[status] for status in sorted(answers)},
+    }
+
+
+def _write_place(name: str, converter: str) -> Node:
+    schema = {"type": "string"} | ({"format": "uuid"} if converter == "uuid" else {})
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _write_answer(answer: Answer) -> Node:
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *answer.headers)}
+    content = {"content": answer.content} if answer.content else {}
+    return {"description": answer.description, "headers": headers, **content}
+
+
+def _write_problem(status: int) -> Node:
+    headers = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}.get(status, ())
+    problem = describe_content("application/problem+json", refer("Problem"))
+    return _write_answer(Answer(PROBLEMS[status], problem, headers))
