@@ -57,6 +57,21 @@ def list_keys(database: Database) -> Sequence[Key]:
         return session.scalars(select(Key).order_by(Key.id)).all()
 
 
+def find_key(database: Database, name: str) -> Key:
+    """Find a key by its name.
+
+    Raises
+    ------
+    NotFoundError
+        There is no key of that name.
+    """
+    with database.reading() as session:
+        key = session.scalars(select(Key).where(Key.name == name)).one_or_none()
+    if key is None:
+        raise NotFoundError(f"There is no key {name!r}; python -m web keys list names those there are.")
+    return key
+
+
 def revoke_key(database: Database, name: str) -> None:
     """Forget a key; what it submitted runs, and is kept for as long as all is, but nobody can reach it.
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Final
 
-from shared import datasets, queries, transitions
+from shared import datasets, endpoints, queries, transitions
 from shared.database import Database
 from shared.errors import ConflictError, LimitError, Problem, RequestInvalidError
 from shared.ids import is_id, make_id
@@ -108,6 +108,9 @@ def _check_inputs(services: Services, parsed: ParsedSubmission, owner: str) -> N
     ]
     if missing:
         raise RequestInvalidError(missing)
+    webhook = parsed.submission.webhook
+    if webhook is not None:
+        endpoints.find_endpoint(webhook.url, private=services.settings.webhooks_private)
     if isinstance(parsed.params, KnnParams):
         settings = services.settings
         limits = datasets.Limits(settings.dataset_rows_most, settings.dataset_columns_most)

@@ -1,8 +1,8 @@
 """Puts right what crashes leave behind: ``python -m shared.sweeper``. Any number may run at once.
 
 Every few seconds it times out, takes jobs from lost workers, rings for queued
-jobs whose bell was lost, and removes the checkpoints of ended ones. Every hour
-it forgets what is old.
+jobs whose bell was lost, removes the checkpoints of ended ones, and delivers
+what webhooks are to be told. Every hour it forgets what is old.
 """
 
 import logging
@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared import queries, tidying, transitions
 from shared.broker import BELLS_MOST
 from shared.database import now
+from shared.deliveries import Deliverer
 from shared.jobs import AUTO, DeviceClass, Kind, State
 from shared.logs import set_up_logging
 from shared.services import Services
@@ -95,8 +96,9 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    # Tidying may take long, and a lost job should not wait for it.
-    threading.Thread(target=_tidy_for_ever, args=(services,), name="tidying", daemon=True).start()
+    # Both may take long, and a lost job should not wait for them.
+    for work in (_tidy_for_ever, _deliver_for_ever):
+        threading.Thread(target=work, args=(services,), daemon=True).start()
     while not stop.is_set():
         try:
             sweep(services)
@@ -113,6 +115,16 @@ def _tidy_for_ever(services: Services) -> None:
         except Exception:  # one bad file or row must not end the sweeping beside it
             logger.exception("tidying failed, the next round tries again")
         time.sleep(TIDY_EVERY_S)
+
+
+def _deliver_for_ever(services: Services) -> None:
+    deliverer = Deliverer(services)
+    while True:
+        try:
+            deliverer.deliver_due()
+        except Exception:  # nor may a message that cannot be delivered
+            logger.exception("delivering to webhooks failed, the next round tries again")
+        time.sleep(services.settings.sweep_s)
 
 
 if __name__ == "__main__":

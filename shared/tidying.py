@@ -12,7 +12,7 @@ from shared.jobs import ENDED, Kind, State
 from shared.schemas.submission import PARAMS, name_uploads
 from shared.services import Services
 from shared.storage import CHECKPOINTS, place_checkpoints, place_job, place_upload
-from shared.tables import Artifact, Job, Upload
+from shared.tables import Artifact, Delivery, Job, Upload
 
 BATCH: Final = 200
 DAY_S: Final = 86_400.0
@@ -24,6 +24,7 @@ def tidy(services: Services) -> None:
     """Do everything once."""
     _forget_jobs(services)
     _forget_uploads(services)
+    _forget_messages(services)
     _remove_orphans(services)
 
 
@@ -76,6 +77,15 @@ def _forget_uploads(services: Services) -> None:
         with services.database.writing() as session:
             session.execute(delete(Upload).where(Upload.id == upload_id))
         services.storage.remove(place_upload(upload_id))
+
+
+def _forget_messages(services: Services) -> None:
+    """Delete the messages of so long ago: their endpoint takes them slower than they come."""
+    with services.database.writing() as session:
+        old = delete(Delivery).where(Delivery.created_at < now(-services.settings.keep_days * DAY_S))
+        gone = session.scalars(old.returning(Delivery.id)).all()
+    if gone:
+        logger.warning("%d messages to webhooks are given up after %g days", len(gone), services.settings.keep_days)
 
 
 def _list_wanted_uploads(session: Session) -> set[str]:

@@ -12,7 +12,7 @@ from sqlalchemy import Executable, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shared import queries, statements
+from shared import queries, statements, webhooks
 from shared.database import Database, now
 from shared.errors import ConflictError, IdempotencyError
 from shared.jobs import (
@@ -55,7 +55,7 @@ def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
     try:
         with database.writing() as session:
             written = session.scalars(statements.SUBMIT, columns | {"timeout_s": timeout_s}).one()
-            _record_states(session, [written])
+            _tell(session, [written])
             return written, True
     except IntegrityError:
         earlier = find_earlier(database, job.idempotency_key, job.request_sha256)
@@ -226,7 +226,7 @@ def _bind(progress: Progress | None) -> dict[str, Any]:
 def _take(session: Session, step: Executable, **bound: Any) -> list[Job]:  # noqa: ANN401 - columns of any type
     """Take a step, and tell of it."""
     moved = list(session.scalars(step, bound))
-    _record_states(session, moved)
+    _tell(session, moved)
     return moved
 
 
@@ -257,6 +257,12 @@ def _lose(session: Session, jobs: Iterable[Job], delay: RetryDelay) -> list[Job]
 
 def _describe(file: StoredFile) -> dict[str, Any]:
     return {"name": file.name, "media_type": file.media_type, "bytes": file.bytes, "sha256": file.sha256}
+
+
+def _tell(session: Session, moved: list[Job]) -> None:
+    """Tell that jobs have come to another state: their events, and their webhooks."""
+    _record_states(session, moved)
+    webhooks.queue_messages(session, moved)
 
 
 def _record_states(session: Session, jobs: Iterable[Job]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from shared import queries
 from shared.jobs import ENDED, DeviceClass, Kind, State
+from shared.moments import write_moment
 from shared.queries import JobFilter
 from shared.schemas import answers
 from shared.tables import Artifact, Job, JobEvent, Upload
@@ -101,12 +102,13 @@ def write_job(job: Job, artifacts: Sequence[Artifact]) -> answers.Job:
         "max_attempts": job.max_attempts,
         "cancel_requested": job.cancel_requested,
         "worker": job.worker,
-        "created_at": _write_moment(job.created_at),
+        "created_at": write_moment(job.created_at),
         "started_at": _write_moment_if_any(job.started_at),
         "finished_at": _write_moment_if_any(job.finished_at),
         "result": job.result,
         "error": _write_error(job.error),
         "retry_of": job.retry_of,
+        "webhook": _write_webhook(job.webhook),
         "artifacts": [
             {
                 "name": artifact.name,
@@ -122,7 +124,7 @@ def write_job(job: Job, artifacts: Sequence[Artifact]) -> answers.Job:
 
 def write_event(event: JobEvent) -> dict[str, Any]:
     """Write what an event tells, and when it happened."""
-    return event.data | {"at": _write_moment(event.at)}
+    return event.data | {"at": write_moment(event.at)}
 
 
 def write_upload(upload: Upload) -> answers.Upload:
@@ -174,9 +176,9 @@ def _write_error(error: Mapping[str, str] | None) -> answers.JobError | None:
     return None if error is None else {"type": error["type"], "title": error["title"], "detail": error["detail"]}
 
 
-def _write_moment(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _write_webhook(webhook: Mapping[str, Any] | None) -> answers.Webhook | None:
+    return None if webhook is None else {"url": webhook["url"], "events": webhook["events"]}
 
 
 def _write_moment_if_any(moment: datetime | None) -> str | None:
-    return None if moment is None else _write_moment(moment)
+    return None if moment is None else write_moment(moment)

@@ -39,6 +39,15 @@ class JobError(TypedDict):
 
 
 @_documented
+class Webhook(TypedDict):
+    """Where to tell of what happens to a job."""
+
+    url: str
+    events: list[State]
+    """The states whose beginning is told."""
+
+
+@_documented
 class Artifact(TypedDict):
     """A file that a job made."""
 
@@ -82,6 +91,7 @@ class Job(TypedDict):
     """Of a job that failed or was cancelled only."""
     retry_of: Id | None
     """The job whose parameters it has."""
+    webhook: Webhook | None
     artifacts: list[Artifact]
 
 

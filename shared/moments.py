@@ -1,0 +1,8 @@
+"""Moments as documents and messages write them."""
+
+from datetime import datetime
+
+
+def write_moment(moment: datetime) -> str:
+    """Write a moment in UTC (RFC 3339)."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
