@@ -1,0 +1,484 @@
+"""Webhooks, on both databases, to a real endpoint on loopback."""
+
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import select, update
+
+from shared import deliveries, endpoints, submission, sweeper, tidying, transitions, webhooks
+from shared.database import now
+from shared.deliveries import ATTEMPTS_MOST, Deliverer
+from shared.errors import RequestInvalidError
+from shared.jobs import NOBODY, DeviceClass, Ending, Kind, Lease, Origin, RetryDelay, State, make_error
+from shared.services import Services
+from shared.settings import Settings
+from shared.tables import Delivery, Job
+from tests.integration.conftest import StartProcess
+from tests.receiver import Received, Receiver
+from tests.waiting import wait_until
+
+DONE = Ending(State.SUCCEEDED, {"best_k": 5})
+FAILED = Ending(State.FAILED, error=make_error("broken", "It broke", "Mend it."))
+OpenServices = Callable[[Settings], Services]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"webhooks_private": True})
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+def submit(services: Services, url: str, events: list[str] | None = None, **others: object) -> Job:
+    webhook = {"url": url} | ({} if events is None else {"events": events})
+    body = {"kind": "knn", "device": "cpu", "webhook": webhook} | others
+    return submission.submit(services, body, origin=Origin("an owner"))[0]
+
+
+def claim(services: Services) -> Lease:
+    job = transitions.claim(
+        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
+    )
+    assert job is not None
+    return Lease(job.id, job.attempt)
+
+
+def finish(services: Services, ending: Ending = DONE) -> None:
+    assert transitions.finish(services.database, claim(services), ending)
+
+
+def deliver(services: Services) -> None:
+    """Deliver what is due now, and wait until that is done."""
+    for thread in Deliverer(services).deliver_due():
+        thread.join()
+
+
+def list_deliveries(services: Services) -> list[Delivery]:
+    with services.database.reading() as session:
+        return list(session.scalars(select(Delivery).order_by(Delivery.id)))
+
+
+def read_delivery(services: Services) -> Delivery:
+    (delivery,) = list_deliveries(services)
+    return delivery
+
+
+def make_due(services: Services, **columns: object) -> None:
+    """Let the time until the next attempt pass."""
+    with services.database.writing() as session:
+        session.execute(update(Delivery).values(due_at=now(-1.0), **columns))
+
+
+def read_wait_s(services: Services) -> float:
+    """Return how long the message must wait, by the database's clock."""
+    with services.database.reading() as session:
+        due_at, moment = session.execute(select(Delivery.due_at, now())).one()
+    return float((due_at - moment) / timedelta(seconds=1))
+
+
+def verify(services: Services, request: Received, owner: str) -> None:
+    """Check a signature as a receiver would."""
+    secret = webhooks.load_signing_secret(services.settings, owner)
+    assert len(b64decode(secret.removeprefix("whsec_"))) == 32
+    message_id, timestamp = request.headers["webhook-id"], int(request.headers["webhook-timestamp"])
+    assert request.headers["webhook-signature"] == webhooks.sign(secret, message_id, timestamp, request.body)
+
+
+def test_each_event_is_told_once_and_signed(services: Services, receiver: Receiver) -> None:
+    job = submit(services, receiver.locate(), ["queued", "running", "failed"], labels={"run": "7"})
+    finish(services, FAILED)
+    deliver(services)
+    deliver(services)
+    assert [request.message["type"] for request in receiver.received] == ["job.queued", "job.running", "job.failed"]
+    assert len({request.headers["webhook-id"] for request in receiver.received}) == 3
+    last = receiver.received[-1]
+    assert last.headers["Host"] == f"127.0.0.1:{receiver.port}"
+    assert last.headers["Content-Type"] == "application/json"
+    assert last.message["data"] == {
+        "id": job.id,
+        "kind": "knn",
+        "state": "failed",
+        "attempt": 1,
+        "error": {"type": "broken", "title": "It broke", "detail": "Mend it."},
+        "labels": {"run": "7"},
+        "url": f"/api/v1/jobs/{job.id}",
+    }
+    for request in receiver.received:
+        verify(services, request, "an owner")
+    with pytest.raises(AssertionError):
+        verify(services, last, NOBODY)
+    assert list_deliveries(services) == []
+
+
+def test_the_end_alone_is_told_where_no_events_are_named(services: Services, receiver: Receiver) -> None:
+    submit(services, receiver.locate())
+    lease = claim(services)
+    transitions.lose(services.database, lease, RetryDelay(0.0, 0.0))
+    finish(services)
+    deliver(services)
+    assert [(request.message["type"], request.message["data"]["attempt"]) for request in receiver.received] == [
+        ("job.succeeded", 2)
+    ]
+
+
+def test_asking_a_running_job_to_stop_is_no_event(services: Services, receiver: Receiver) -> None:
+    job = submit(services, receiver.locate(), ["running", "cancelled"])
+    lease = claim(services)
+    transitions.cancel(services.database, job.id)
+    deliver(services)
+    assert [request.message["type"] for request in receiver.received] == ["job.running"]
+    transitions.lose(services.database, lease, RetryDelay(0.0, 0.0))
+    deliver(services)
+    assert [request.message["type"] for request in receiver.received] == ["job.running", "job.cancelled"]
+
+
+def test_jobs_without_a_webhook_tell_nobody(services: Services) -> None:
+    submission.submit(services, {"kind": "knn", "device": "cpu"})
+    finish(services)
+    assert list_deliveries(services) == []
+    assert Deliverer(services).deliver_due() == []
+
+
+def test_a_step_that_does_not_count_tells_nothing(services: Services, receiver: Receiver) -> None:
+    submit(services, receiver.locate())
+    lease = claim(services)
+    transitions.lose(services.database, lease, RetryDelay(0.0, 0.0))
+    assert not transitions.finish(services.database, lease, DONE)
+    assert list_deliveries(services) == []
+
+
+def test_a_message_is_tried_again_with_growing_delay_until_it_arrives(services: Services, receiver: Receiver) -> None:
+    submit(services, receiver.locate("/500"))
+    finish(services)
+    waits = []
+    for _ in range(12):
+        deliver(services)
+        waits.append(read_wait_s(services))
+        deliver(services)  # it is not due
+        make_due(services)
+    expected = [10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600, 3_600]
+    assert waits == pytest.approx(expected, abs=5)
+    requests = receiver.wait_for("/500")
+    assert len(requests) == 12
+    assert len({(request.headers["webhook-id"], request.body) for request in requests}) == 1
+    make_due(services, url=receiver.locate())
+    deliver(services)
+    assert receiver.wait_for("/200")[0].body == requests[0].body
+    assert list_deliveries(services) == []
+
+
+def test_a_refused_connection_is_tried_again(services: Services) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    submit(services, f"http://127.0.0.1:{port}/")
+    finish(services)
+    for wait_s in (10, 20):
+        deliver(services)
+        assert read_wait_s(services) == pytest.approx(wait_s, abs=5)
+        make_due(services)
+    receiver = Receiver()
+    try:
+        make_due(services, url=receiver.locate())
+        deliver(services)
+        assert len(receiver.received) == 1
+    finally:
+        receiver.close()
+    assert list_deliveries(services) == []
+
+
+def test_a_message_is_given_up_in_the_end(
+    services: Services, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = submit(services, receiver.locate("/503"))
+    finish(services)
+    for attempt in range(1, ATTEMPTS_MOST + 1):
+        assert read_delivery(services).attempt == attempt - 1
+        deliver(services)
+        make_due(services)
+    assert list_deliveries(services) == []
+    assert len(receiver.received) == ATTEMPTS_MOST
+    (warning,) = caplog.messages
+    assert job.id in warning
+    assert f"given up after {ATTEMPTS_MOST} attempts: the answer was 503" in warning
+
+
+def test_two_deliverers_at_once_deliver_once(
+    services: Services, receiver: Receiver, settings: Settings, open_services: OpenServices
+) -> None:
+    for _ in range(20):
+        submit(services, receiver.locate())
+        finish(services)
+    start = threading.Barrier(4)
+
+    def run(own: Services) -> None:
+        start.wait()
+        deliver(own)
+
+    threads = [threading.Thread(target=run, args=(open_services(settings),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = [request.headers["webhook-id"] for request in receiver.received]
+    assert (len(told), len(set(told))) == (20, 20)
+    assert list_deliveries(services) == []
+
+
+def test_a_message_whose_deliverer_died_is_delivered_by_another(services: Services, receiver: Receiver) -> None:
+    submit(services, receiver.locate())
+    finish(services)
+    assert Deliverer(services)._take(receiver.locate()) is not None
+    assert read_wait_s(services) == pytest.approx(deliveries.LEASE_S, abs=5)
+    deliver(services)
+    assert receiver.received == []
+    make_due(services)
+    deliver(services)
+    assert len(receiver.received) == 1
+
+
+def test_what_a_late_attempt_comes_to_changes_nothing(services: Services, receiver: Receiver) -> None:
+    submit(services, receiver.locate("/500"))
+    finish(services)
+    deliverer = Deliverer(services)
+    late = deliverer._take(receiver.locate("/500"))
+    assert late is not None
+    make_due(services)
+    deliver(services)
+    before = read_delivery(services)
+    assert deliverer._deliver(late) is False
+    after = read_delivery(services)
+    assert (after.attempt, after.due_at) == (before.attempt, before.due_at) == (2, before.due_at)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(services: Services, receiver: Receiver, status: int) -> None:
+    submit(services, receiver.locate(f"/{status}"))
+    finish(services)
+    deliver(services)
+    assert [request.path for request in receiver.received] == [f"/{status}"]
+    assert read_delivery(services).attempt == 1
+
+
+def test_a_private_address_is_refused_at_submission(
+    settings: Settings, open_services: OpenServices, receiver: Receiver
+) -> None:
+    strict = open_services(settings.model_copy(update={"webhooks_private": False}))
+    with pytest.raises(RequestInvalidError) as caught:
+        submit(strict, receiver.locate())
+    assert [problem.pointer for problem in caught.value.problems] == ["/webhook/url"]
+    assert "not public" in caught.value.detail
+    with strict.database.reading() as session:
+        assert session.scalars(select(Job.id)).all() == []
+
+
+def test_a_private_address_is_refused_at_delivery_too(
+    services: Services,
+    settings: Settings,
+    open_services: OpenServices,
+    receiver: Receiver,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    submit(services, receiver.locate())
+    finish(services)
+    strict = open_services(settings.model_copy(update={"webhooks_private": False}))
+    caplog.set_level("INFO")
+    deliver(strict)
+    assert receiver.received == []
+    assert read_delivery(services).attempt == 1
+    assert "not public" in caplog.text
+
+
+def test_a_name_that_has_moved_to_a_private_address_is_not_called(
+    settings: Settings, open_services: OpenServices, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = open_services(settings.model_copy(update={"webhooks_private": False}))
+    real, addresses = socket.getaddrinfo, ["8.8.8.8"]
+
+    def look_up(host: str, port: int, *others: int, **named: int) -> list[Any]:
+        return list(real(addresses[0] if host == "hooks.example" else host, port, *others, **named))
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    submit(strict, f"http://hooks.example:{receiver.port}/")
+    finish(strict)
+    addresses[0] = "127.0.0.1"
+    deliver(strict)
+    assert receiver.received == []
+    assert read_delivery(strict).attempt == 1
+
+
+def test_the_address_that_was_looked_at_is_the_one_that_is_called(
+    services: Services, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = socket.getaddrinfo, []
+
+    def look_up(host: str, port: int, *others: int, **named: int) -> list[Any]:
+        asked.append(host)
+        return list(real("127.0.0.1" if host == "hooks.example" else host, port, *others, **named))
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    submit(services, f"http://hooks.example:{receiver.port}/")
+    finish(services)
+    asked.clear()
+    deliver(services)
+    assert asked.count("hooks.example") == 1
+    assert [request.headers["Host"] for request in receiver.received] == [f"hooks.example:{receiver.port}"]
+
+
+def test_an_endpoint_that_hangs_keeps_only_its_own_messages_waiting(services: Services, receiver: Receiver) -> None:
+    for path in ("/hang/1", "/hang/1", "/hang/2", "/200/other", "/200/other"):
+        submit(services, receiver.locate(path))
+        finish(services)
+    deliverer = Deliverer(services)
+    threads = deliverer.deliver_due()
+    receiver.wait_for("/200/other", 2)
+    receiver.wait_for("/hang/1")
+    receiver.wait_for("/hang/2")
+    submit(services, receiver.locate("/200/later"))
+    finish(services)
+    (later,) = deliverer.deliver_due()  # and none to those that hang: they get one message at a time
+    later.join()
+    assert sorted(request.path for request in receiver.received) == [
+        *("/200/later", "/200/other", "/200/other", "/hang/1", "/hang/2")
+    ]
+    receiver.answering.set()
+    for thread in threads:
+        thread.join()
+    assert len(receiver.wait_for("/hang/1")) == 2
+    assert list_deliveries(services) == []
+
+
+def test_an_endpoint_that_never_ends_its_answer_is_left(
+    services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(endpoints, "TIMEOUT_S", 0.5)
+    caplog.set_level("INFO")
+    gone = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            while not gone.wait(0.05):  # each read gets something in time
+                try:
+                    connection.sendall(b"x")
+                except OSError:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        submit(services, f"http://127.0.0.1:{server.getsockname()[1]}/")
+        finish(services)
+        deliver(services)
+        gone.set()
+        thread.join()
+    assert read_delivery(services).attempt == 1
+    assert "did not arrive" in caplog.text
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, receiver: Receiver) -> Path:
+    """Let the endpoint speak TLS, with a certificate of localhost that nobody trusts yet."""
+    openssl = shutil.which("openssl")
+    assert openssl, "the openssl program makes this test's certificate; install it"
+    file = tmp_path / "localhost.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    key = tmp_path / "localhost.key"
+    subprocess.run([*command, "-keyout", str(key), "-out", str(file)], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file, key)
+    receiver.server.socket = context.wrap_socket(receiver.server.socket, server_side=True)
+    return file
+
+
+def test_a_certificate_must_be_trusted_and_of_the_name(
+    services: Services, receiver: Receiver, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(services, f"https://localhost:{receiver.port}/200")
+    finish(services)
+    deliver(services)
+    assert receiver.received == []
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    make_due(services, url=f"https://127.0.0.1:{receiver.port}/200")
+    deliver(services)
+    assert receiver.received == []
+    make_due(services, url=f"https://localhost:{receiver.port}/200")
+    deliver(services)
+    assert [request.headers["Host"] for request in receiver.received] == [f"localhost:{receiver.port}"]
+    assert list_deliveries(services) == []
+
+
+def test_the_message_about_a_job_that_was_deleted_still_arrives(services: Services, receiver: Receiver) -> None:
+    job = submit(services, receiver.locate())
+    finish(services)
+    transitions.remove(services.database, job.id)
+    deliver(services)
+    assert [request.message["data"]["id"] for request in receiver.received] == [job.id]
+
+
+def test_a_message_that_is_too_old_is_forgotten(services: Services, caplog: pytest.LogCaptureFixture) -> None:
+    submit(services, "http://127.0.0.1:9/")
+    finish(services)
+    tidying.tidy(services)
+    assert len(list_deliveries(services)) == 1
+    with services.database.writing() as session:
+        session.execute(update(Delivery).values(created_at=now(-31 * 86_400.0)))
+    tidying.tidy(services)
+    assert list_deliveries(services) == []
+    assert "1 messages to webhooks are given up after 30 days" in caplog.text
+
+
+def test_a_dead_endpoint_holds_up_no_sweeping(services: Services, receiver: Receiver) -> None:
+    submit(services, receiver.locate("/hang"), ["queued"])
+    (thread,) = Deliverer(services).deliver_due()
+    receiver.wait_for("/hang")
+    lease = claim(services)
+    with services.database.writing() as session:
+        session.execute(update(Job).values(lease_until=now(-1)))
+    sweeper.sweep(services)
+    with services.database.reading() as session:
+        assert session.scalars(select(Job.state)).one() == State.QUEUED
+    assert not transitions.finish(services.database, lease, DONE)
+    assert thread.is_alive()
+    receiver.answering.set()
+    thread.join()
+
+
+def test_a_sweeper_delivers(services: Services, receiver: Receiver, start_process: StartProcess) -> None:
+    start_process("shared.sweeper")
+    submit(services, receiver.locate("/hang"), ["queued"])
+    receiver.wait_for("/hang")
+    submit(services, receiver.locate())
+    finish(services)
+    finish(services)
+    (request,) = receiver.wait_for("/200")
+    verify(services, request, "an owner")
+    receiver.answering.set()
+    wait_until(lambda: list_deliveries(services) == [], "the messages")
+
+
+def test_the_job_shows_its_webhook_and_a_retry_has_it_too(client: FlaskClient, services: Services) -> None:
+    webhook = {"url": "http://127.0.0.1:9/", "events": ["running", "failed"]}
+    body: dict[str, Any] = {"kind": "knn", "device": "cpu", "webhook": webhook}
+    job: Any = client.post("/api/v1/jobs", json=body).json
+    assert job["webhook"] == webhook
+    finish(services)
+    again: Any = client.post(f"/api/v1/jobs/{job['id']}/retry").json
+    assert (again["retry_of"], again["webhook"]) == (job["id"], webhook)
+    bare: Any = client.post("/api/v1/jobs", json={"kind": "knn", "device": "cpu"}).json
+    assert bare["webhook"] is None
