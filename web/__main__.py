@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import closing
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -68,10 +69,9 @@ def main() -> None:
     arguments = _parse()
     try:
         settings = load_settings()
-        database = Database(settings.database)
-        migrate(database)  # the first key may come before the first start
-        sys.stdout.write(arguments.act(settings, database, arguments))
-        database.close()
+        with closing(Database(settings.database)) as database:
+            migrate(database)  # the first key may come before the first start
+            sys.stdout.write(arguments.act(settings, database, arguments))
     except MindjobsError as error:
         sys.exit(f"mindjobs: {error.title}: {error.detail}")
     except SQLAlchemyError as error:
