@@ -1,0 +1,105 @@
+"""What the service answers with; fields that it adds one day are kept as they came."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, StringConstraints
+
+from shared.jobs import ENDED, State
+
+
+class Answer(BaseModel):
+    """A part of an answer."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Upload(Answer):
+    """A file that jobs can name by its ``id``."""
+
+    id: str
+    bytes: int
+    sha256: str
+    media_type: str
+    filename: str | None
+
+
+class Progress(Answer):
+    """How far a job is; without stage and unit before it has begun."""
+
+    stage: str | None
+    done: int
+    total: int
+    unit: str | None
+
+
+class Failure(Answer):
+    """Why a job failed or was cancelled."""
+
+    type: str
+    title: str
+    detail: str
+
+
+class StateChange(Answer):
+    """The state that a job came into; once more where somebody asked a running one to stop."""
+
+    state: State
+    attempt: int
+    worker: str | None
+    cancel_requested: bool
+    error: Failure | None
+
+    @property
+    def final(self) -> bool:
+        """Whether the job has ended."""
+        return self.state in ENDED
+
+
+class Artifact(Answer):
+    """A file that a job made."""
+
+    name: str
+    media_type: str
+    bytes: NonNegativeInt
+    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+class Job(Answer):
+    """A job as it was when the service was asked."""
+
+    id: str
+    kind: str
+    state: State
+    device: str
+    engine: str | None
+    params: Mapping[str, Any]
+    labels: Mapping[str, str]
+    priority: int
+    progress: Progress
+    queue_position: int | None
+    eta_s: float | None
+    attempt: int
+    max_attempts: int
+    cancel_requested: bool
+    worker: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    result: Mapping[str, Any] | None
+    error: Failure | None
+    retry_of: str | None
+    artifacts: tuple[Artifact, ...]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.state in ENDED
+
+
+class Page(Answer):
+    """A part of the list of jobs."""
+
+    jobs: tuple[Job, ...]
+    next_cursor: str | None

@@ -1,0 +1,171 @@
+"""The API's calls as methods."""
+
+import mimetypes
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from http import HTTPStatus
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypedDict, Unpack
+
+from shared.client import downloads
+from shared.client.answers import Job, Page, Upload
+from shared.client.connection import PAUSES, Connection, read
+from shared.client.errors import ClientError
+from shared.client.events import Event
+from shared.client.following import Follower
+from shared.jobs import RetryDelay
+
+SERVER: Final = "http://127.0.0.1:8000"
+_PAGE_LENGTH: Final = 100
+
+
+class Envelope(TypedDict, total=False):
+    """What a submission may say beside its parameters; the service's defaults hold where it does not."""
+
+    device: str
+    priority: int
+    timeout_s: float
+    max_attempts: int
+    webhook: Mapping[str, Any]
+    labels: Mapping[str, str]
+
+
+class Wanted(TypedDict, total=False):
+    """Which jobs to list."""
+
+    state: str
+    kind: str
+    device: str
+    created_after: datetime
+    created_before: datetime
+
+
+class Client:
+    """A program's way to an instance of mindjobs; every method may raise ``ClientError``.
+
+    Parameters
+    ----------
+    server
+        Its address; else ``MINDJOBS_SERVER``, else this machine's port 8000.
+    key
+        Where it demands one; else ``MINDJOBS_KEY``.
+    pauses
+        How long to wait before the service is asked again, where it did not answer.
+
+    Raises
+    ------
+    ValueError
+        Address or key cannot be one.
+    """
+
+    def __init__(self, server: str | None = None, key: str | None = None, *, pauses: RetryDelay = PAUSES) -> None:
+        self._connection = Connection(
+            server or os.environ.get("MINDJOBS_SERVER") or SERVER,
+            key if key is not None else os.environ.get("MINDJOBS_KEY") or None,
+            pauses,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def upload(self, path: str | Path) -> Upload:
+        """Store a file; jobs name it by its ``id``."""
+        path = Path(path)
+        media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        with path.open("rb") as file:
+            files = {"file": (path.name, file, media_type)}
+            return read(self._connection.ask("POST", "uploads", files=files), Upload)
+
+    def submit(
+        self,
+        kind: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **envelope: Unpack[Envelope],
+    ) -> Job:
+        """Queue a job.
+
+        Parameters
+        ----------
+        params
+            What the kind wants to know; its defaults hold for the rest.
+        idempotency_key
+            Makes a repeated submission harmless: the same key gives the same job.
+        """
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        body = {"kind": kind, "params": dict(params or {}), **envelope}
+        return read(self._connection.ask("POST", "jobs", json=body, headers=headers), Job)
+
+    def get(self, job_id: str) -> Job:
+        """Look at a job."""
+        return read(self._connection.ask("GET", "jobs", job_id), Job)
+
+    def list(
+        self, labels: Mapping[str, str] | None = None, *, limit: int | None = None, **wanted: Unpack[Wanted]
+    ) -> Iterator[Job]:
+        """Yield jobs, newest first, all of them or the first ``limit``; pages are asked for as they are needed."""
+        return islice(self._list(labels or {}, min(limit or _PAGE_LENGTH, _PAGE_LENGTH), wanted), limit)
+
+    def follow(self, job_id: str) -> Iterator[Event]:
+        """Yield what happens to a job, from its submission to its end, each event once, across cuts and restarts."""
+        return Follower(self._connection, job_id).follow()
+
+    def wait(self, job_id: str, watch: Callable[[Event], object] | None = None) -> Job:
+        """Return the job when it has ended; until then, ``watch`` is called with what happens to it."""
+        for event in self.follow(job_id):
+            if watch is not None:
+                watch(event)
+        return self._connection.insist(lambda: self.get(job_id))
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a queued job at once; ask a running one to stop."""
+        return read(self._connection.ask("POST", "jobs", job_id, "cancel"), Job)
+
+    def retry(self, job_id: str) -> Job:
+        """Queue a new job with an ended one's parameters."""
+        return read(self._connection.ask("POST", "jobs", job_id, "retry"), Job)
+
+    def delete(self, job_id: str) -> None:
+        """Forget an ended job and its files."""
+        self._connection.ask("DELETE", "jobs", job_id)
+
+    def download(self, job_id: str, folder: str | Path, *names: str) -> tuple[Path, ...]:
+        """Fetch a job's files, all or those that are named, and return where they lie.
+
+        Raises
+        ------
+        FileExistsError
+            Another file of that name lies there.
+        """
+        found = {artifact.name: artifact for artifact in self.get(job_id).artifacts}
+        for name in names:
+            if name not in found:
+                raise ClientError(
+                    HTTPStatus.NOT_FOUND,
+                    "There is no such file",
+                    f"{name!r} is none of: {', '.join(found) or 'nothing'}.",
+                )
+        return tuple(downloads.download(self._connection, job_id, found[name], Path(folder)) for name in names or found)
+
+    def _list(self, labels: Mapping[str, str], page_length: int, wanted: Wanted) -> Iterator[Job]:
+        query = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in wanted.items()}
+        query |= {f"label.{name}": value for name, value in labels.items()} | {"limit": page_length}
+        while True:
+            page = read(self._connection.ask("GET", "jobs", params=query), Page)
+            yield from page.jobs
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor

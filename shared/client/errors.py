@@ -1,0 +1,48 @@
+"""What goes wrong between a client and the service."""
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+from shared.errors import MindjobsError, Problem
+
+NO_ANSWER: Final = 0
+_PASSING: Final = {
+    NO_ANSWER,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+class ClientError(MindjobsError):
+    """The service refused, could not be reached, or gave an answer that cannot be used.
+
+    Parameters
+    ----------
+    status
+        HTTP status of the answer; 0 where none came.
+    title
+        The error in a few words.
+    detail
+        What happened and what to do, in a sentence.
+    errors
+        What is wrong with the request, field by field.
+    """
+
+    def __init__(self, status: int, title: str, detail: str, errors: Sequence[Problem] = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.title = title
+        self.errors = tuple(errors)
+
+    @property
+    def unreachable(self) -> bool:
+        """Whether no answer came."""
+        return self.status == NO_ANSWER
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may well succeed a little later."""
+        return self.status in _PASSING

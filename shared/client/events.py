@@ -1,0 +1,86 @@
+"""The event stream as it is written: ``text/event-stream``, line by line."""
+
+from codecs import getincrementaldecoder
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from io import IncrementalNewlineDecoder
+from typing import Final
+
+from pydantic import ValidationError
+
+from shared.client.answers import Artifact, Progress, StateChange
+from shared.jobs import EventKind
+
+LINE_LENGTH_MOST: Final = 2**20
+_SHAPES: Final[dict[str, type[StateChange | Progress | Artifact]]] = {
+    EventKind.STATE: StateChange,
+    EventKind.PROGRESS: Progress,
+    EventKind.ARTIFACT: Artifact,
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a job.
+
+    Parameters
+    ----------
+    data
+        The state it came into, how far it is, or a file that it made.
+    id
+        Its place in the stream; ``None`` where the job was polled instead.
+    """
+
+    data: StateChange | Progress | Artifact
+    id: str | None = None
+
+
+class GarbledStreamError(ValueError):
+    """What comes is no event stream of ours."""
+
+
+def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
+    """Read events as they arrive; one that is cut off in its middle is none, and kinds that are new are passed over.
+
+    Raises
+    ------
+    GarbledStreamError
+        A line is far too long, or an event's data is not of its kind.
+
+    References
+    ----------
+    HTML Living Standard, 9.2.6 "Interpreting an event stream".
+    """
+    kind, data, event_id = "", list[str](), None
+    for line in _split(chunks):
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        match name:
+            case "event":
+                kind = value
+            case "data":
+                data.append(value)
+            case "id":
+                event_id = value
+            case "" if not line:
+                if data and kind in _SHAPES:
+                    yield Event(_parse(kind, "\n".join(data)), event_id)
+                kind, data = "", []
+
+
+def _split(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Split into lines, whichever of the three ends they have."""
+    decoder = IncrementalNewlineDecoder(getincrementaldecoder("utf-8-sig")(errors="replace"), translate=True)
+    rest = ""
+    for chunk in chunks:
+        *lines, rest = (rest + decoder.decode(chunk)).split("\n")
+        yield from lines
+        if len(rest) > LINE_LENGTH_MOST:
+            raise GarbledStreamError(f"a line has more than {LINE_LENGTH_MOST} characters")
+
+
+def _parse(kind: str, text: str) -> StateChange | Progress | Artifact:
+    try:
+        return _SHAPES[kind].model_validate_json(text)
+    except ValidationError as error:
+        raise GarbledStreamError(f"this is not the data of an event {kind}: {text[:80]!r}") from error

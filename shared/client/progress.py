@@ -1,0 +1,86 @@
+"""A job's progress on a terminal, or as plain lines where there is none."""
+
+from typing import NoReturn, Protocol, TextIO
+
+from tqdm import tqdm
+
+from shared.client.answers import Progress, StateChange
+from shared.client.events import Event
+from shared.jobs import State
+
+
+class Display(Protocol):
+    """Shows what happens to a job."""
+
+    def show(self, event: Event) -> None:
+        """Show an event."""
+
+    def close(self) -> None:
+        """Leave the terminal as other output expects it."""
+
+
+def open_display(file: TextIO) -> Display:
+    """Choose the display that suits where it is shown."""
+    return Bar(file) if file.isatty() else Lines(file)
+
+
+class Bar:
+    """A bar for the stage that the job is in: done, total, rate and time left."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._bar: tqdm[NoReturn] = tqdm(file=file, leave=False, dynamic_ncols=True, desc="waiting", unit="")
+        self._stage: tuple[object, ...] = ()
+
+    def show(self, event: Event) -> None:
+        """Show an event."""
+        match event.data:
+            case StateChange() as change:
+                self._bar.set_description(describe(change))
+            case Progress() as progress:
+                self._move(progress)
+
+    def close(self) -> None:
+        """Take it off the terminal."""
+        self._bar.close()
+
+    def _move(self, progress: Progress) -> None:
+        stage = (progress.stage, progress.total)
+        if stage != self._stage or progress.done < self._bar.n:
+            self._stage = stage
+            self._bar.unit = f" {progress.unit}"
+            self._bar.reset(progress.total or None)
+            self._bar.set_description(progress.stage, refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+
+
+class Lines:
+    """A line for each state, each stage, and each tenth of a stage."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._last: tuple[object, ...] = ()
+
+    def show(self, event: Event) -> None:
+        """Show an event."""
+        match event.data:
+            case StateChange() as change:
+                self._write(describe(change))
+            case Progress(stage=stage, done=done, total=total, unit=unit):
+                latest = (stage, total, 10 * done // total if total else done)
+                if latest != self._last:
+                    self._last = latest
+                    self._write(f"{stage}: {done}/{total} {unit}")
+
+    def close(self) -> None:
+        """Leave the lines as they are."""
+
+    def _write(self, line: str) -> None:
+        self._file.write(f"{line}\n")
+        self._file.flush()
+
+
+def describe(change: StateChange) -> str:
+    """Describe a state in few words."""
+    attempt = f", attempt {change.attempt}" if change.attempt > 1 else ""
+    asked = ", asked to stop" if change.cancel_requested and change.state is State.RUNNING else ""
+    return f"{change.state}{attempt}{asked}"

@@ -1,0 +1,62 @@
+"""The event stream as the client reads it."""
+
+import json
+from collections.abc import Iterable
+
+import pytest
+
+from shared.client import Artifact, Event, Progress, StateChange
+from shared.client.events import LINE_LENGTH_MOST, GarbledStreamError, read_events
+
+PROGRESS = {"stage": "decode ♫", "done": 1, "total": 9, "unit": "steps"}
+STATE = {"state": "running", "attempt": 1, "worker": "w", "cancel_requested": False, "error": None}
+ARTIFACT = {"name": "a.wav", "media_type": "audio/wav", "bytes": 3, "sha256": "0" * 64}
+EVENTS = [
+    Event(StateChange.model_validate(STATE), "1"),
+    Event(Progress.model_validate(PROGRESS), "2"),
+    Event(Artifact.model_validate(ARTIFACT), "3"),
+]
+
+
+def write(*, end: str) -> bytes:
+    lines = ["\ufeff: welcome", "event: state", f"data: {json.dumps(STATE)}", "id: 1", "", ": still here", ""]
+    start, rest = json.dumps(PROGRESS, ensure_ascii=False).split(" ", 1)
+    lines += ["event:progress", f"data:{start}", f"data:{rest}", "id:2", "retry: 5", ""]
+    lines += ["event: news", "data: whatever", "", "event: artifact", "id: 3", f"data: {json.dumps(ARTIFACT)}", "", ""]
+    return end.join(lines).encode()
+
+
+def read(chunks: Iterable[bytes]) -> list[Event]:
+    return list(read_events(chunks))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_events_are_the_same_however_they_are_written_and_cut_up(end: str) -> None:
+    text = write(end=end)
+    # A lone CR at the very end could still be half of a CR LF.
+    text += b"\n" if end == "\r" else b""
+    assert read([text]) == EVENTS
+    assert read(text[at : at + 1] for at in range(len(text))) == EVENTS
+    for at in range(len(text)):
+        assert read([text[:at], text[at:]]) == EVENTS
+
+
+def test_an_event_without_its_end_is_none() -> None:
+    assert read([b"event: progress\nid: 5\ndata: " + json.dumps(PROGRESS).encode() + b"\n"]) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"event: progress\ndata: {\n\n",
+        b"event: progress\ndata: []\n\n",
+        b'event: progress\ndata: {"stage": "s", "done": "many", "total": 1, "unit": "u"}\n\n',
+        b'event: state\ndata: {"state": "confused"}\n\n',
+        b"event: state\ndata: \xff\xfe\n\n",
+        b"event: state\ndata: " + b"[" * 100_000 + b"\n\n",
+        b"x" * (LINE_LENGTH_MOST + 1),
+    ],
+)
+def test_garbage_is_refused(text: bytes) -> None:
+    with pytest.raises(GarbledStreamError):
+        read([text])
