@@ -1,0 +1,298 @@
+"""The client and its command line against the service itself: gunicorn, a database, a worker."""
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from shared import keys, queries, transitions
+from shared.client import Artifact, Client, ClientError, Progress, StateChange, api
+from shared.client.__main__ import main
+from shared.jobs import CANCELLED, DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared.jobs import Progress as Reported
+from shared.migrate import ROOT
+from shared.services import Services
+from shared.settings import Settings
+from tests.integration.conftest import StartProcess
+from tests.processes import ServiceProcess
+from tests.waiting import wait_until
+
+Say = Callable[..., tuple[int, str, str]]
+REPORT = b'{"accuracy": 1.0}'
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return settings.model_copy(update={"port": port, "web_processes": 1, "upload_bytes_most": 2**20})
+
+
+@pytest.fixture
+def serve(settings: Settings, start_process: StartProcess) -> Callable[[], ServiceProcess]:
+    """Start the web and wait until it answers."""
+
+    def start() -> ServiceProcess:
+        process = start_process("gunicorn", "--config", "python:web.server")
+
+        def answers() -> bool:
+            assert process.process.poll() is None, process.read_log()
+            try:
+                return requests.get(f"http://{settings.authority}/healthz", timeout=10).ok
+            except requests.ConnectionError:
+                return False
+
+        wait_until(answers, "the web")
+        return process
+
+    return start
+
+
+@pytest.fixture
+def server(settings: Settings, serve: Callable[[], ServiceProcess], monkeypatch: pytest.MonkeyPatch) -> ServiceProcess:
+    monkeypatch.setenv("MINDJOBS_SERVER", f"http://{settings.authority}")
+    monkeypatch.delenv("MINDJOBS_KEY", raising=False)
+    return serve()
+
+
+@pytest.fixture
+def client(server: ServiceProcess) -> Iterator[Client]:
+    assert server.process.poll() is None
+    with Client() as client:
+        yield client
+
+
+@pytest.fixture
+def say(server: ServiceProcess, capsys: pytest.CaptureFixture[str]) -> Say:
+    """Give the command line some words; return its exit status, its answer and what it told besides."""
+    assert server.process.poll() is None
+
+    def say(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main(words)
+        return (status, *capsys.readouterr())
+
+    return say
+
+
+def start(services: Services) -> Lease:
+    job = transitions.claim(
+        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
+    )
+    assert job is not None
+    return Lease(job.id, job.attempt)
+
+
+def end(services: Services, lease: Lease, state: State = State.SUCCEEDED) -> None:
+    if state is not State.SUCCEEDED:
+        transitions.finish(services.database, lease, CANCELLED)
+        return
+    written = services.storage.write(f"artifacts/{lease.job_id}/1/report.json", [REPORT])
+    file = StoredFile("report.json", written.path, "application/json", written.bytes, written.sha256)
+    transitions.finish(services.database, lease, Ending(state, {"best_k": 5}, files=(file,)))
+
+
+def test_a_job_is_followed_from_its_queue_to_its_files(client: Client, services: Services, tmp_path: Path) -> None:
+    job = client.submit("knn", {"k": 3}, device="cpu", labels={"team": "a"}, priority=7)
+    assert (job.params["k"], job.labels, job.priority, job.state) == (3, {"team": "a"}, 7, State.QUEUED)
+    events = client.follow(job.id)
+    told = [next(events).data]
+    lease = start(services)
+    told.append(next(events).data)
+    transitions.beat(services.database, lease, Reported("search", 1, 9, "tiles"), 60.0)
+    told.append(next(events).data)
+    end(services, lease)
+    told += [event.data for event in events]
+    states = [data.state for data in told if isinstance(data, StateChange)]
+    assert states == [State.QUEUED, State.RUNNING, State.SUCCEEDED]
+    assert told[2] == Progress(stage="search", done=1, total=9, unit="tiles")
+    assert isinstance(told[-1], Artifact)
+    assert told[-1].sha256 == hashlib.sha256(REPORT).hexdigest()
+    assert client.wait(job.id).result == {"best_k": 5}
+    (path,) = client.download(job.id, tmp_path / "out", "report.json")
+    assert path.read_bytes() == REPORT
+
+
+def test_waiting_outlives_the_service(
+    client: Client, services: Services, server: ServiceProcess, serve: Callable[[], ServiceProcess]
+) -> None:
+    job = client.submit("knn", device="cpu")
+    events = client.follow(job.id)
+    assert isinstance(next(events).data, StateChange)
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(list, events)
+        server.kill_group()
+        end(services, start(services))
+        serve()
+        states = [event.data.state for event in rest.result(60) if isinstance(event.data, StateChange)]
+    assert states[-1] is State.SUCCEEDED
+    assert State.QUEUED not in states
+
+
+def test_a_service_that_is_not_there_has_its_own_exit_status(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", "--server", f"http://{settings.authority}"]) == 3
+    assert "Connection refused" in capsys.readouterr().err
+
+
+REFUSED: list[tuple[str, list[str]]] = [
+    ("submit knn -p k=0 -p metric=near", ["/params/k: ", "/params/metric: "]),
+    ("submit knn --priority 12", ["/priority: "]),
+    ("submit knn --csv not/there.csv", ["not/there.csv: No such file or directory"]),
+    ("submit knn --label team", ["'team' is not of the form NAME=VALUE"]),
+    ("submit knn --key-file /dev/null", ["The key is empty"]),
+    ("show nonsense", ["There is nothing at this address."]),
+    ("show ../../healthz", ["There is nothing at this address."]),
+    ("wait 01a2070d-0000-7000-8000-000000000000", ["There is no job 01a2070d"]),
+    ("list --server localhost:8000", ["is no address of a server"]),
+]
+
+
+def test_what_is_refused_is_said_field_by_field(say: Say) -> None:
+    for words, told in REFUSED:
+        status, answer, besides = say(*words.split())
+        assert (status, answer) == (2, ""), words
+        assert [part for part in told if part not in besides] == [], words
+
+
+def test_a_file_over_the_limit_is_refused_with_its_reason(say: Say, tmp_path: Path) -> None:
+    file = tmp_path / "large.csv"
+    file.write_bytes(b"1,2\n" * 2**20)
+    status, _, besides = say("upload", str(file))
+    assert status == 2
+    assert "larger than" in besides
+
+
+def test_a_table_is_uploaded_and_named_in_the_job(say: Say, services: Services, tmp_path: Path) -> None:
+    file = tmp_path / "flöwers.csv"
+    file.write_text("size,species\n" + "1,a\n2,b\n" * 10)
+    words = ["--csv", str(file), "--label-column", "species", "-p", "k=1", "-p", "evaluation.method=loo"]
+    status, answer, _ = say("submit", "knn", *words)
+    assert status == 0
+    with services.database.reading() as session:
+        params = queries.get_job(session, answer.strip()).params
+        (upload,) = queries.find_uploads(session, [params["dataset"]["upload"]], "").values()
+    assert (params["dataset"]["label"], params["evaluation"]) == ("species", {"method": "loo"})
+    assert (upload.filename, upload.bytes, upload.media_type) == (file.name, file.stat().st_size, "text/csv")
+
+
+def test_the_same_key_again_gives_the_same_job(say: Say) -> None:
+    words = ("submit", "knn", "--idempotency-key", "once")
+    first = say(*words)
+    assert say(*words) == first
+    assert say(*words, "-p", "k=7")[0] == 2
+
+
+def test_jobs_are_listed_as_a_table(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_PAGE_LENGTH", 2)
+    ids = [say("submit", "knn", "--label", f"team={team}", "--device", "cpu")[1].strip() for team in "abcba"]
+    status, answer, _ = say("list", "--state", "queued", "--kind", "knn", "--device", "cpu")
+    head, *rows = answer.splitlines()
+    assert (status, head.split()) == (0, ["ID", "KIND", "STATE", "DEVICE", "PROGRESS", "CREATED", "LABELS"])
+    assert [row.split()[0] for row in rows] == ids[::-1]
+    assert [row.split()[-1] for row in rows] == ["team=a", "team=b", "team=c", "team=b", "team=a"]
+    chosen = say("list", "--label", "team=a", "--limit", "1")[1].splitlines()[1:]
+    assert [row.split()[0] for row in chosen] == [ids[4]]
+    assert say("list", "--state", "running")[1].splitlines() == [" ".join(head.split()).replace(" ", "  ")]
+
+
+def test_no_label_commands_the_terminal(say: Say) -> None:
+    say("submit", "knn", "--label", "team=\x1b[2Jred")
+    answer = say("list")[1]
+    assert "\x1b" not in answer
+    assert "\N{REPLACEMENT CHARACTER}[2Jred" in answer
+
+
+def test_a_job_is_cancelled_tried_again_and_deleted(say: Say, services: Services) -> None:
+    job_id = say("submit", "knn", "--device", "cpu")[1].strip()
+    assert say("delete", job_id)[0] == 2
+    assert say("cancel", job_id) == (0, "", f"job {job_id} is cancelled\n")
+    status, answer, besides = say("wait", job_id)
+    assert (status, answer) == (1, "")
+    assert f"job {job_id} cancelled: The job was cancelled." in besides
+    assert say("cancel", job_id)[0] == 2
+    again = say("retry", job_id)[1].strip()
+    assert json.loads(say("show", again)[1])["retry_of"] == job_id
+    lease = start(services)
+    assert say("cancel", again) == (0, "", f"job {again} will stop within seconds\n")
+    end(services, lease, State.CANCELLED)
+    assert say("delete", job_id) == (0, "", f"job {job_id} is deleted\n")
+    assert say("show", job_id)[0] == 2
+
+
+def test_files_are_fetched_by_name_or_all(say: Say, services: Services, tmp_path: Path) -> None:
+    job_id = say("submit", "knn", "--device", "cpu")[1].strip()
+    end(services, start(services))
+    status, _, besides = say("download", job_id, "--to", str(tmp_path / "all"))
+    assert (status, besides) == (0, f"{tmp_path}/all/report.json\n")
+    assert (tmp_path / "all" / "report.json").read_bytes() == REPORT
+    status, _, besides = say("download", job_id, "other.txt", "--to", str(tmp_path / "one"))
+    assert status == 2
+    assert "'other.txt' is none of: report.json" in besides
+    assert not (tmp_path / "one").exists()
+
+
+def test_with_keys_a_client_needs_its_own(
+    say: Say, services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mine, other = (keys.create_key(services.database, name) for name in ("mine", "other"))
+    wait_until(lambda: say("list")[0] == 2, "the web to know of the keys")
+    assert "A key is needed here" in say("submit", "knn")[2]
+    monkeypatch.setenv("MINDJOBS_KEY", mine)
+    job_id = say("submit", "knn", "--device", "cpu")[1].strip()
+    end(services, start(services))
+    assert say("wait", job_id)[0] == 0
+    file = tmp_path / "key"
+    file.write_text(f"{other}\n")
+    for words in (["wait", job_id], ["download", job_id, "--to", str(tmp_path)]):
+        assert say(*words)[0] == 0
+        status, _, besides = say(*words, "--key-file", str(file))
+        assert status == 2
+        assert f"There is no job {job_id}." in besides
+    with Client(key="mj_wrong") as client, pytest.raises(ClientError) as caught:
+        client.get(job_id)
+    assert caught.value.status == 401
+
+
+def test_an_interrupted_wait_says_that_the_job_goes_on(say: Say, tmp_path: Path) -> None:
+    job_id = say("submit", "knn", "--device", "cpu")[1].strip()
+    log = tmp_path / "told"
+    with log.open("w") as told:
+        command = [sys.executable, "-m", "shared.client", "wait", job_id]
+        with subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=told, stdout=subprocess.PIPE) as waiting:
+            wait_until(lambda: "queued" in log.read_text(), "the client to wait")
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.wait(30) == 130
+    assert f"job {job_id} goes on; cancel it by: python -m shared.client cancel {job_id}\n" in log.read_text()
+    assert json.loads(say("show", job_id)[1])["state"] == "queued"
+
+
+def test_wine_is_evaluated_from_the_command_line(
+    server: ServiceProcess, services: Services, start_process: StartProcess, tmp_path: Path
+) -> None:
+    assert server.process.poll() is None
+    worker = start_process("worker", "--device", "cpu:0", "--kinds", "knn")
+    words = ["submit", "knn", "-p", "normalise=zscore", "-p", 'evaluation={"method": "loo"}', "--device", "cpu"]
+    words += ["--wait", "--download", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "shared.client", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr + worker.read_log()
+    result = json.loads(done.stdout)
+    assert result["best_k"] == 5
+    assert result["scores"][0]["accuracy"] > 0.95
+    assert "succeeded" in done.stderr
+    with services.database.reading() as session:
+        (job,) = queries.list_jobs(session, queries.JobFilter(None), 2)
+        names = {artifact.name for artifact in queries.list_artifacts(session, [job.id])[job.id]}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names

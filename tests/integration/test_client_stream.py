@@ -1,0 +1,351 @@
+"""The client's way through a job's events, where the service and the network do their worst."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from shared.client import Client, ClientError, Event, Progress, StateChange, connection, following
+from shared.jobs import RetryDelay
+from tests.scripted import EVENT_STREAM, Answer, Asked, Script, ScriptedServer, answer_json
+
+QUICKLY = RetryDelay(0.001, 0.01)
+JOB_ID = "01a2070d-0000-7000-8000-000000000000"
+AUDIO = bytes(range(256)) * 40
+FILE = {"name": "audio-0.wav", "media_type": "audio/wav", "bytes": len(AUDIO)}
+FILE |= {"sha256": hashlib.sha256(AUDIO).hexdigest()}
+ENDED = {"state": "succeeded", "attempt": 1, "worker": "w", "cancel_requested": False, "error": None}
+HISTORY: list[tuple[str, dict[str, Any]]] = [
+    ("state", ENDED | {"state": "queued", "attempt": 0, "worker": None}),
+    ("state", ENDED | {"state": "running"}),
+    *(("progress", {"stage": "decode", "done": done, "total": 20, "unit": "steps"}) for done in range(21)),
+    ("state", ENDED),
+    ("artifact", FILE),
+]
+SERVERS = Callable[[Script], ScriptedServer]
+
+
+def write_job(**changes: object) -> dict[str, Any]:
+    job: dict[str, Any] = {
+        "id": JOB_ID,
+        "kind": "knn",
+        "device": "cpu",
+        "engine": None,
+        "params": {},
+        "labels": {},
+        "priority": 5,
+        "progress": {"done": 20, "total": 20, "unit": "steps", "stage": "decode"},
+        "queue_position": None,
+        "eta_s": None,
+        "max_attempts": 3,
+        "created_at": "2026-01-01T00:00:00.000Z",
+        "started_at": None,
+        "finished_at": None,
+        "result": {"best_k": 5},
+        "retry_of": None,
+        "artifacts": [FILE],
+        "new_field": "of a later version",
+    }
+    return job | ENDED | changes
+
+
+def write_events(start: int = 0, stop: int = len(HISTORY)) -> bytes:
+    return "".join(
+        f"id: {number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n"
+        for number, (kind, data) in enumerate(HISTORY[start:stop], start + 1)
+    ).encode()
+
+
+def stream(*pieces: bytes | Callable[[], object], **others: Any) -> Answer:
+    return Answer(headers={"Content-Type": f"{EVENT_STREAM}; charset=utf-8"}, pieces=pieces, **others)
+
+
+def resume(asked: Asked) -> int:
+    return int(asked.headers.get("last-event-id", 0))
+
+
+def dump(events: Iterator[Event]) -> list[tuple[str | None, dict[str, Any]]]:
+    return [(event.id, event.data.model_dump(mode="json")) for event in events]
+
+
+WHOLE = [(str(number), data) for number, (_, data) in enumerate(HISTORY, 1)]
+
+
+@pytest.fixture
+def serve() -> Iterator[SERVERS]:
+    servers: list[ScriptedServer] = []
+
+    def start(script: Script) -> ScriptedServer:
+        servers.append(ScriptedServer(script).__enter__())
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def follow() -> Iterator[Callable[[ScriptedServer], Iterator[Event]]]:
+    clients: list[Client] = []
+
+    def follow(server: ScriptedServer) -> Iterator[Event]:
+        clients.append(Client(server.url, pauses=QUICKLY))
+        return clients[-1].follow(JOB_ID)
+
+    yield follow
+    for client in clients:
+        client.close()
+
+
+Follow = Callable[[ScriptedServer], Iterator[Event]]
+
+
+def test_a_whole_stream_is_told_and_its_end_asked_for(serve: SERVERS, follow: Follow) -> None:
+    server = serve(lambda asked: Answer(204) if resume(asked) == len(HISTORY) else stream(write_events()))
+    assert dump(follow(server)) == WHOLE
+    first, last = server.list_asked("/events")
+    assert first.headers["accept"] == EVENT_STREAM
+    assert "last-event-id" not in first.headers
+    assert last.headers["last-event-id"] == str(len(HISTORY))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_stream_that_is_cut_anywhere_tells_each_event_once_in_order(
+    serve: SERVERS, follow: Follow, seed: int
+) -> None:
+    random = Random(seed)  # noqa: S311 - it chooses places to cut, and no secrets
+
+    def script(asked: Asked) -> Answer:
+        if resume(asked) == len(HISTORY):
+            return Answer(204)
+        text = write_events(resume(asked))
+        # At least one event comes each time; a stream that brings none at all is another matter.
+        least = text.index(b"\n\n") + 2
+        cut = random.randint(least, len(text))
+        middle = random.randint(0, cut)
+        claimed = len(text) + 1 if random.random() < 0.5 else None  # a cut that shows, or an end that looks clean
+        return stream(text[:middle], text[middle:cut], claimed_bytes=claimed)
+
+    server = serve(script)
+    assert dump(follow(server)) == WHOLE
+    assert len(server.asked) > 2
+
+
+def test_an_event_is_told_when_it_comes_and_not_when_the_next_does(serve: SERVERS, follow: Follow) -> None:
+    seen = threading.Event()
+    half = write_events(0, 1)
+
+    def script(asked: Asked) -> Answer:
+        if resume(asked):
+            return Answer(204)
+        slowly = (half[at : at + 1] for at in range(len(half)))
+        return stream(*slowly, b": wait\n\n", lambda: seen.wait(60), write_events(1))
+
+    events = follow(serve(script))
+    first = next(events)
+    seen.set()
+    assert dump(iter([first, *events])) == WHOLE
+
+
+def test_garbage_is_skipped_by_asking_again(serve: SERVERS, follow: Follow) -> None:
+    turns = count()
+
+    def script(asked: Asked) -> Answer:
+        if resume(asked) == len(HISTORY):
+            return Answer(204)
+        if next(turns) % 2:
+            return stream(b"event: state\ndata: {garbage\n\n", write_events())
+        return stream(write_events(resume(asked), resume(asked) + 9), b"id: 99\nevent: progress\ndata: [1]\n\n")
+
+    assert dump(follow(serve(script))) == WHOLE
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(404), Answer(405), Answer(406), Answer(501), answer_json({"no": "stream"}), stream(), stream(b"\xff\n\n")],
+    ids=["404", "405", "406", "501", "json", "empty", "garbage"],
+)
+def test_without_a_stream_the_job_is_polled(serve: SERVERS, follow: Follow, answer: Answer) -> None:
+    queued = write_job(state="queued", attempt=0, worker=None, artifacts=[], progress=NOTHING_DONE)
+    running = write_job(state="running", artifacts=[])
+    looks = iter([queued, None, running, running, write_job()])
+
+    def script(asked: Asked) -> Answer:
+        if asked.path.endswith("/events"):
+            return answer
+        look = next(looks)
+        headers = {"ETag": f'"{len(server.asked)}"', "Preference-Applied": "wait=20"}
+        return Answer(304, headers) if look is None else answer_json(look, **headers)
+
+    server = serve(script)
+    told = dump(follow(server))
+    assert told == [(None, HISTORY[at][1]) for at in (0, 1, -3, -2, -1)]
+    polls = server.list_asked(JOB_ID)
+    assert "prefer" not in polls[0].headers
+    assert all(poll.headers["prefer"] == "wait=20" for poll in polls[1:])
+    assert all("if-none-match" in poll.headers for poll in polls[1:])
+
+
+NOTHING_DONE = {"done": 0, "total": 0, "unit": None, "stage": None}
+
+
+def test_polls_go_on_where_the_stream_fell_silent(
+    serve: SERVERS, follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "SILENCE_MOST_S", 0.2)
+    enough = threading.Event()
+
+    def script(asked: Asked) -> Answer:
+        if asked.path.endswith("/events"):
+            return stream(write_events(0, 10), lambda: enough.wait(60))
+        return answer_json(write_job())
+
+    server = serve(script)
+    told = dump(follow(server))
+    enough.set()
+    assert told == WHOLE[:10] + [(None, data) for _, data in HISTORY[-2:]]
+
+
+def test_a_service_that_is_busy_or_starts_is_asked_again(serve: SERVERS, follow: Follow) -> None:
+    refusals = iter([429, 502, 503, 504])
+
+    def script(asked: Asked) -> Answer:
+        if (status := next(refusals, None)) is not None:
+            return Answer(status)
+        return Answer(204) if resume(asked) else stream(write_events())
+
+    assert dump(follow(serve(script))) == WHOLE
+
+
+def test_a_service_that_does_not_come_back_is_given_up(serve: SERVERS, follow: Follow) -> None:
+    server = serve(lambda _: Answer(503, {"Content-Type": "text/html"}, (b"<h1>Starting</h1>",)))
+    with pytest.raises(ClientError, match="Starting") as caught:
+        list(follow(server))
+    assert caught.value.status == 503
+    assert len(server.asked) == connection.TRIES
+
+
+def test_a_job_that_is_not_there_is_no_reason_to_poll_on(serve: SERVERS, follow: Follow) -> None:
+    server = serve(lambda _: Answer(404))
+    with pytest.raises(ClientError) as caught:
+        list(follow(server))
+    assert caught.value.status == 404
+    assert len(server.asked) == 2
+
+
+def test_no_redirect_takes_the_key_elsewhere(serve: SERVERS) -> None:
+    other = serve(lambda _: answer_json(write_job()))
+    server = serve(lambda _: Answer(302, {"Location": f"{other.url}/api/v1/jobs/{JOB_ID}"}))
+    with Client(server.url, "mj_key") as client, pytest.raises(ClientError, match="said no more") as caught:
+        client.get(JOB_ID)
+    assert caught.value.status == 302
+    assert other.asked == []
+    assert server.asked[0].headers["authorization"] == "Bearer mj_key"
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"id": 5}', b"\xff"])
+def test_an_answer_of_something_else_is_said_to_be_one(serve: SERVERS, body: bytes) -> None:
+    server = serve(lambda _: Answer(pieces=(body,)))
+    with Client(server.url) as client, pytest.raises(ClientError, match="did not answer as mindjobs does"):
+        client.get(JOB_ID)
+
+
+def test_what_a_later_version_adds_is_kept(serve: SERVERS) -> None:
+    server = serve(lambda _: answer_json(write_job()))
+    with Client(server.url) as client:
+        assert client.get(JOB_ID).model_dump()["new_field"] == "of a later version"
+
+
+def send_file(asked: Asked, content: bytes, cut_at: int) -> Answer:
+    start = int(asked.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+    part = content[start : max(cut_at, start + 100)]
+    return Answer(206 if start else 200, {"ETag": f'"{FILE["sha256"]}"'}, (part,), len(content) - start)
+
+
+def test_a_download_that_is_cut_goes_on_where_it_was(serve: SERVERS, tmp_path: Path) -> None:
+    cuts = iter([100, 3_000, 9_000, len(AUDIO)])
+    server = serve(
+        lambda asked: send_file(asked, AUDIO, next(cuts)) if "artifacts" in asked.path else answer_json(write_job())
+    )
+    with Client(server.url, pauses=QUICKLY) as client:
+        (path,) = client.download(JOB_ID, tmp_path / "new" / "folder")
+        assert client.download(JOB_ID, path.parent) == (path,)
+    assert path.read_bytes() == AUDIO
+    assert list(path.parent.iterdir()) == [path]
+    asked = server.list_asked("/artifacts/audio-0.wav")
+    assert [each.headers.get("range") for each in asked] == [None, "bytes=100-", "bytes=3000-", "bytes=9000-"]
+    assert asked[1].headers["if-range"] == f'"{FILE["sha256"]}"'
+
+
+def test_a_download_begins_anew_where_ranges_are_not_known(serve: SERVERS, tmp_path: Path) -> None:
+    cuts = iter([100, len(AUDIO)])
+
+    def script(asked: Asked) -> Answer:
+        if "artifacts" not in asked.path:
+            return answer_json(write_job())
+        return Answer(pieces=(AUDIO[: next(cuts)],), claimed_bytes=len(AUDIO))
+
+    with Client(serve(script).url, pauses=QUICKLY) as client:
+        (path,) = client.download(JOB_ID, tmp_path)
+    assert path.read_bytes() == AUDIO
+
+
+@pytest.mark.parametrize("content", [AUDIO[:-1] + b"x", AUDIO + b"x" * 10**6])
+def test_a_file_that_is_not_what_was_promised_is_thrown_away(serve: SERVERS, tmp_path: Path, content: bytes) -> None:
+    server = serve(lambda asked: Answer(pieces=(content,)) if "artifacts" in asked.path else answer_json(write_job()))
+    with Client(server.url, pauses=QUICKLY) as client, pytest.raises(ClientError, match="SHA-256"):
+        client.download(JOB_ID, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_file_of_that_name_is_left_alone(serve: SERVERS, tmp_path: Path) -> None:
+    (tmp_path / "audio-0.wav").write_bytes(b"of an earlier job")
+    server = serve(lambda _: answer_json(write_job()))
+    with Client(server.url) as client, pytest.raises(FileExistsError, match="choose another folder"):
+        client.download(JOB_ID, tmp_path)
+    assert (tmp_path / "audio-0.wav").read_bytes() == b"of an earlier job"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../up", "/etc/passwd", "a/b", "a\\b", "a\x00b", "a\nb", "C:\\x"])
+def test_no_name_of_a_file_leads_out_of_the_folder(serve: SERVERS, tmp_path: Path, name: str) -> None:
+    inner = tmp_path / "inner"
+    server = serve(
+        lambda asked: (
+            Answer(pieces=(AUDIO,))
+            if "artifacts" in asked.path
+            else answer_json(write_job(artifacts=[FILE | {"name": name}]))
+        )
+    )
+    with Client(server.url) as client, pytest.raises(ClientError, match="is a path"):
+        client.download(JOB_ID, inner)
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_no_digest_leads_out_of_the_folder(serve: SERVERS, tmp_path: Path) -> None:
+    server = serve(lambda _: answer_json(write_job(artifacts=[FILE | {"sha256": "../" * 20}])))
+    with Client(server.url) as client, pytest.raises(ClientError, match="did not answer as mindjobs does"):
+        client.download(JOB_ID, tmp_path / "inner")
+
+
+def test_a_watcher_is_told_what_happens(serve: SERVERS) -> None:
+    seen: list[Event] = []
+    server = serve(
+        lambda asked: (
+            answer_json(write_job())
+            if not asked.path.endswith("/events")
+            else Answer(204)
+            if resume(asked)
+            else stream(write_events())
+        )
+    )
+    with Client(server.url) as client:
+        job = client.wait(JOB_ID, seen.append)
+    assert (job.state, job.ended) == ("succeeded", True)
+    assert sum(isinstance(event.data, StateChange) for event in seen) == 3
+    assert sum(isinstance(event.data, Progress) for event in seen) == 21

@@ -1,0 +1,93 @@
+"""A server on loopback that answers as a test scripts it: cut streams, late lines, garbage."""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+EVENT_STREAM = "text/event-stream"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request, with its headers in lower case."""
+
+    path: str
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: its body goes out piece by piece, a function among the pieces is called before the next one.
+
+    ``claimed_bytes`` promises more than comes: the client sees a cut.
+    """
+
+    status: int = HTTPStatus.OK
+    headers: dict[str, str] = field(default_factory=dict)
+    pieces: tuple[bytes | Callable[[], object], ...] = ()
+    claimed_bytes: int | None = None
+
+
+Script = Callable[[Asked], Answer]
+
+
+class ScriptedServer:
+    """Answers each request with what ``script`` makes of it, on a connection of its own."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.asked: list[Asked] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="script", daemon=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def list_asked(self, end: str) -> list[Asked]:
+        """List the requests whose path ends so."""
+        return [asked for asked in self.asked if asked.path.endswith(end)]
+
+
+def answer_json(document: object, **headers: str) -> Answer:
+    return Answer(headers={"Content-Type": "application/json"} | headers, pieces=(json.dumps(document).encode(),))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def __init__(self, server: ScriptedServer, *args: Any) -> None:
+        self._scripted = server
+        super().__init__(*args)  # answers
+
+    def do_GET(self) -> None:
+        asked = Asked(self.path, {name.lower(): value for name, value in self.headers.items()})
+        self._scripted.asked.append(asked)
+        answer = self._scripted.script(asked)
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        if answer.claimed_bytes is not None:
+            self.send_header("Content-Length", str(answer.claimed_bytes))
+        self.end_headers()
+        for piece in answer.pieces:
+            if isinstance(piece, bytes):
+                self.wfile.write(piece)
+                self.wfile.flush()
+            else:
+                piece()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Say nothing."""

@@ -1,0 +1,58 @@
+"""A job's progress as the client shows it."""
+
+import io
+
+from shared.client import Event, Progress, StateChange
+from shared.client.progress import open_display
+from shared.jobs import State
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def change(state: State, attempt: int = 1, *, asked: bool = False) -> Event:
+    return Event(StateChange(state=state, attempt=attempt, worker=None, cancel_requested=asked, error=None))
+
+
+def move(stage: str, done: int, total: int, unit: str = "steps") -> Event:
+    return Event(Progress(stage=stage, done=done, total=total, unit=unit))
+
+
+def show(file: io.StringIO, *events: Event) -> str:
+    display = open_display(file)
+    for event in events:
+        display.show(event)
+    display.close()
+    return file.getvalue()
+
+
+def test_lines_are_few_where_there_is_no_terminal() -> None:
+    moves = [move("decode", done, 1_000) for done in range(0, 1_001, 5)]
+    text = show(io.StringIO(), change(State.QUEUED, 0), change(State.RUNNING), move("load", 0, 0, "files"), *moves)
+    assert text.splitlines() == [
+        "queued",
+        "running",
+        "load: 0/0 files",
+        *(f"decode: {done}/1000 steps" for done in range(0, 1_001, 100)),
+    ]
+
+
+def test_a_second_attempt_and_a_wish_to_stop_are_said() -> None:
+    events = [change(State.QUEUED), change(State.RUNNING, 2), change(State.RUNNING, 2, asked=True)]
+    text = show(io.StringIO(), *events, change(State.CANCELLED, 2, asked=True))
+    expected = ["queued", "running, attempt 2", "running, attempt 2, asked to stop", "cancelled, attempt 2"]
+    assert text.splitlines() == expected
+
+
+def test_a_bar_shows_stage_figures_and_unit_and_leaves_nothing() -> None:
+    lasting = [change(State.RUNNING), move("encode", 1, 2, "texts"), move("decode", 40, 100), move("decode", 10, 100)]
+    text = show(Terminal(), *lasting)
+    assert "running:" in text
+    assert "encode:" in text
+    assert "/2 " in text
+    assert "decode:" in text
+    assert "/100 " in text
+    assert text.endswith("\r")
+    assert text.rsplit("\r", 2)[1].strip() == ""
