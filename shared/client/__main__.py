@@ -1,4 +1,4 @@
-"""The command line of the client: ``python -m shared.client``."""
+"""Hand jobs to mindjobs, follow them and fetch what they make: ``python -m shared.client``."""
 
 import argparse
 import sys
@@ -18,7 +18,9 @@ _EPILOG = (
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m shared.client", description=__doc__, epilog=_EPILOG)
+    parser = argparse.ArgumentParser(
+        prog="python -m shared.client", description=__doc__.replace("``", ""), epilog=_EPILOG
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--server", help=f"address of the service (MINDJOBS_SERVER; else {SERVER})")
     common.add_argument("--key-file", metavar="FILE", help="file that holds the key (else MINDJOBS_KEY)")

@@ -1,12 +1,14 @@
 """A job's progress on a terminal, or as plain lines where there is none."""
 
-from typing import NoReturn, Protocol, TextIO
+from typing import Final, NoReturn, Protocol, TextIO
 
 from tqdm import tqdm
 
 from shared.client.answers import Progress, StateChange
 from shared.client.events import Event
 from shared.jobs import State
+
+_WORDS_ONLY: Final = "{desc}"
 
 
 class Display(Protocol):
@@ -28,14 +30,16 @@ class Bar:
     """A bar for the stage that the job is in: done, total, rate and time left."""
 
     def __init__(self, file: TextIO) -> None:
-        self._bar: tqdm[NoReturn] = tqdm(file=file, leave=False, dynamic_ncols=True, desc="waiting", unit="")
+        self._bar: tqdm[NoReturn] = tqdm(file=file, leave=False, dynamic_ncols=True, bar_format=_WORDS_ONLY)
         self._stage: tuple[object, ...] = ()
 
     def show(self, event: Event) -> None:
         """Show an event."""
         match event.data:
             case StateChange() as change:
-                self._bar.set_description(describe(change))
+                self._bar.bar_format = _WORDS_ONLY
+                self._bar.set_description_str(describe(change))
+                self._stage = ()
             case Progress() as progress:
                 self._move(progress)
 
@@ -47,9 +51,13 @@ class Bar:
         stage = (progress.stage, progress.total)
         if stage != self._stage or progress.done < self._bar.n:
             self._stage = stage
+            self._bar.bar_format = None
             self._bar.unit = f" {progress.unit}"
+            self._bar.set_description_str(progress.stage, refresh=False)
             self._bar.reset(progress.total or None)
-            self._bar.set_description(progress.stage, refresh=False)
+            # What was done before somebody looked took no time of ours, so it counts for no rate.
+            self._bar.initial = self._bar.n = progress.done
+            self._bar.refresh()
         self._bar.update(progress.done - self._bar.n)
 
 
