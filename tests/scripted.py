@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -30,7 +30,7 @@ class Answer:
 
     status: int = HTTPStatus.OK
     headers: dict[str, str] = field(default_factory=dict)
-    pieces: tuple[bytes | Callable[[], object], ...] = ()
+    pieces: Iterable[bytes | Callable[[], object]] = ()
     claimed_bytes: int | None = None
 
 
@@ -83,11 +83,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(answer.claimed_bytes))
         self.end_headers()
         for piece in answer.pieces:
-            if isinstance(piece, bytes):
-                self.wfile.write(piece)
-                self.wfile.flush()
-            else:
+            if not isinstance(piece, bytes):
                 piece()
+                continue
+            try:
+                self.wfile.write(piece)
+            except OSError:  # nobody reads any more
+                return
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
         """Say nothing."""

@@ -20,12 +20,6 @@ POLL_PAUSE_S: Final = 1.0
 """Between polls that the service answers at once, because too many wait there."""
 FRUITLESS_MOST: Final = 3
 """As often in succession may a stream end without an event."""
-_NO_STREAM: Final = {
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.METHOD_NOT_ALLOWED,
-    HTTPStatus.NOT_ACCEPTABLE,
-    HTTPStatus.NOT_IMPLEMENTED,
-}
 
 
 class _NoStreamError(Exception):
@@ -87,9 +81,10 @@ class Follower:
                 "GET", "jobs", self._job_id, "events", read_timeout_s=SILENCE_MOST_S, headers=headers, stream=True
             )
         except ClientError as error:
-            if error.status in _NO_STREAM:
-                raise _NoStreamError from error
-            raise
+            if error.unreachable:
+                raise
+            # Whatever it refused, the job itself may be had; if not, the polls say why.
+            raise _NoStreamError from error
 
     def _read(self, response: Response) -> Iterator[Event]:
         """Yield what comes by one answer, until it ends or is cut."""

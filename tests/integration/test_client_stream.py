@@ -3,8 +3,8 @@
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, count, repeat
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,7 +28,9 @@ HISTORY: list[tuple[str, dict[str, Any]]] = [
     ("state", ENDED),
     ("artifact", FILE),
 ]
-SERVERS = Callable[[Script], ScriptedServer]
+NOTHING_DONE = {"done": 0, "total": 0, "unit": None, "stage": None}
+Serve = Callable[[Script], ScriptedServer]
+Follow = Callable[[ScriptedServer], Iterator[Event]]
 
 
 def write_job(**changes: object) -> dict[str, Any]:
@@ -78,7 +80,7 @@ WHOLE = [(str(number), data) for number, (_, data) in enumerate(HISTORY, 1)]
 
 
 @pytest.fixture
-def serve() -> Iterator[SERVERS]:
+def serve() -> Iterator[Serve]:
     servers: list[ScriptedServer] = []
 
     def start(script: Script) -> ScriptedServer:
@@ -91,7 +93,7 @@ def serve() -> Iterator[SERVERS]:
 
 
 @pytest.fixture
-def follow() -> Iterator[Callable[[ScriptedServer], Iterator[Event]]]:
+def follow() -> Iterator[Follow]:
     clients: list[Client] = []
 
     def follow(server: ScriptedServer) -> Iterator[Event]:
@@ -103,10 +105,7 @@ def follow() -> Iterator[Callable[[ScriptedServer], Iterator[Event]]]:
         client.close()
 
 
-Follow = Callable[[ScriptedServer], Iterator[Event]]
-
-
-def test_a_whole_stream_is_told_and_its_end_asked_for(serve: SERVERS, follow: Follow) -> None:
+def test_a_whole_stream_is_told_and_its_end_asked_for(serve: Serve, follow: Follow) -> None:
     server = serve(lambda asked: Answer(204) if resume(asked) == len(HISTORY) else stream(write_events()))
     assert dump(follow(server)) == WHOLE
     first, last = server.list_asked("/events")
@@ -116,9 +115,7 @@ def test_a_whole_stream_is_told_and_its_end_asked_for(serve: SERVERS, follow: Fo
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_stream_that_is_cut_anywhere_tells_each_event_once_in_order(
-    serve: SERVERS, follow: Follow, seed: int
-) -> None:
+def test_a_stream_that_is_cut_anywhere_tells_each_event_once_in_order(serve: Serve, follow: Follow, seed: int) -> None:
     random = Random(seed)  # noqa: S311 - it chooses places to cut, and no secrets
 
     def script(asked: Asked) -> Answer:
@@ -137,7 +134,13 @@ def test_a_stream_that_is_cut_anywhere_tells_each_event_once_in_order(
     assert len(server.asked) > 2
 
 
-def test_an_event_is_told_when_it_comes_and_not_when_the_next_does(serve: SERVERS, follow: Follow) -> None:
+def test_an_end_that_is_not_confirmed_is_one_all_the_same(serve: Serve, follow: Follow) -> None:
+    server = serve(lambda asked: stream(write_events(resume(asked))))
+    assert dump(follow(server)) == WHOLE
+    assert len(server.asked) == 2
+
+
+def test_an_event_is_told_when_it_comes_and_not_when_the_next_does(serve: Serve, follow: Follow) -> None:
     seen = threading.Event()
     half = write_events(0, 1)
 
@@ -153,7 +156,7 @@ def test_an_event_is_told_when_it_comes_and_not_when_the_next_does(serve: SERVER
     assert dump(iter([first, *events])) == WHOLE
 
 
-def test_garbage_is_skipped_by_asking_again(serve: SERVERS, follow: Follow) -> None:
+def test_garbage_is_skipped_by_asking_again(serve: Serve, follow: Follow) -> None:
     turns = count()
 
     def script(asked: Asked) -> Answer:
@@ -167,11 +170,20 @@ def test_garbage_is_skipped_by_asking_again(serve: SERVERS, follow: Follow) -> N
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [Answer(404), Answer(405), Answer(406), Answer(501), answer_json({"no": "stream"}), stream(), stream(b"\xff\n\n")],
-    ids=["404", "405", "406", "501", "json", "empty", "garbage"],
+    ("answer", "tries"),
+    [
+        (Answer(404), 1),
+        (Answer(405), 1),
+        (Answer(406), 1),
+        (Answer(500), 1),
+        (Answer(503), 1),
+        (answer_json({"no": "stream"}), 1),
+        (stream(), following.FRUITLESS_MOST),
+        (stream(b"event: state\ndata: \xff\n\n"), following.FRUITLESS_MOST),
+    ],
+    ids=["404", "405", "406", "500", "503", "json", "empty", "garbage"],
 )
-def test_without_a_stream_the_job_is_polled(serve: SERVERS, follow: Follow, answer: Answer) -> None:
+def test_without_a_stream_the_job_is_polled(serve: Serve, follow: Follow, answer: Answer, tries: int) -> None:
     queued = write_job(state="queued", attempt=0, worker=None, artifacts=[], progress=NOTHING_DONE)
     running = write_job(state="running", artifacts=[])
     looks = iter([queued, None, running, running, write_job()])
@@ -186,52 +198,51 @@ def test_without_a_stream_the_job_is_polled(serve: SERVERS, follow: Follow, answ
     server = serve(script)
     told = dump(follow(server))
     assert told == [(None, HISTORY[at][1]) for at in (0, 1, -3, -2, -1)]
+    assert len(server.list_asked("/events")) == tries
     polls = server.list_asked(JOB_ID)
     assert "prefer" not in polls[0].headers
     assert all(poll.headers["prefer"] == "wait=20" for poll in polls[1:])
     assert all("if-none-match" in poll.headers for poll in polls[1:])
 
 
-NOTHING_DONE = {"done": 0, "total": 0, "unit": None, "stage": None}
-
-
+@pytest.mark.parametrize("streamed", [10, len(HISTORY) - 1, len(HISTORY)])
 def test_polls_go_on_where_the_stream_fell_silent(
-    serve: SERVERS, follow: Follow, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, follow: Follow, monkeypatch: pytest.MonkeyPatch, streamed: int
 ) -> None:
     monkeypatch.setattr(following, "SILENCE_MOST_S", 0.2)
     enough = threading.Event()
 
     def script(asked: Asked) -> Answer:
         if asked.path.endswith("/events"):
-            return stream(write_events(0, 10), lambda: enough.wait(60))
+            return stream(write_events(0, streamed), lambda: enough.wait(60))
         return answer_json(write_job())
 
     server = serve(script)
     told = dump(follow(server))
     enough.set()
-    assert told == WHOLE[:10] + [(None, data) for _, data in HISTORY[-2:]]
+    assert told == WHOLE[:streamed] + [(None, data) for _, data in HISTORY[max(streamed, len(HISTORY) - 2) :]]
 
 
-def test_a_service_that_is_busy_or_starts_is_asked_again(serve: SERVERS, follow: Follow) -> None:
+def test_a_service_that_is_busy_or_starts_is_asked_again(serve: Serve, follow: Follow) -> None:
     refusals = iter([429, 502, 503, 504])
 
-    def script(asked: Asked) -> Answer:
+    def script(_: Asked) -> Answer:
         if (status := next(refusals, None)) is not None:
             return Answer(status)
-        return Answer(204) if resume(asked) else stream(write_events())
+        return answer_json(write_job())
 
-    assert dump(follow(serve(script))) == WHOLE
+    assert dump(follow(serve(script))) == [(None, data) for _, data in HISTORY[-2:]]
 
 
-def test_a_service_that_does_not_come_back_is_given_up(serve: SERVERS, follow: Follow) -> None:
+def test_a_service_that_does_not_come_back_is_given_up(serve: Serve, follow: Follow) -> None:
     server = serve(lambda _: Answer(503, {"Content-Type": "text/html"}, (b"<h1>Starting</h1>",)))
     with pytest.raises(ClientError, match="Starting") as caught:
         list(follow(server))
     assert caught.value.status == 503
-    assert len(server.asked) == connection.TRIES
+    assert len(server.list_asked(JOB_ID)) == connection.TRIES
 
 
-def test_a_job_that_is_not_there_is_no_reason_to_poll_on(serve: SERVERS, follow: Follow) -> None:
+def test_a_job_that_is_not_there_is_no_reason_to_poll_on(serve: Serve, follow: Follow) -> None:
     server = serve(lambda _: Answer(404))
     with pytest.raises(ClientError) as caught:
         list(follow(server))
@@ -239,7 +250,7 @@ def test_a_job_that_is_not_there_is_no_reason_to_poll_on(serve: SERVERS, follow:
     assert len(server.asked) == 2
 
 
-def test_no_redirect_takes_the_key_elsewhere(serve: SERVERS) -> None:
+def test_no_redirect_takes_the_key_elsewhere(serve: Serve) -> None:
     other = serve(lambda _: answer_json(write_job()))
     server = serve(lambda _: Answer(302, {"Location": f"{other.url}/api/v1/jobs/{JOB_ID}"}))
     with Client(server.url, "mj_key") as client, pytest.raises(ClientError, match="said no more") as caught:
@@ -250,13 +261,13 @@ def test_no_redirect_takes_the_key_elsewhere(serve: SERVERS) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"id": 5}', b"\xff"])
-def test_an_answer_of_something_else_is_said_to_be_one(serve: SERVERS, body: bytes) -> None:
+def test_an_answer_of_something_else_is_said_to_be_one(serve: Serve, body: bytes) -> None:
     server = serve(lambda _: Answer(pieces=(body,)))
     with Client(server.url) as client, pytest.raises(ClientError, match="did not answer as mindjobs does"):
         client.get(JOB_ID)
 
 
-def test_what_a_later_version_adds_is_kept(serve: SERVERS) -> None:
+def test_what_a_later_version_adds_is_kept(serve: Serve) -> None:
     server = serve(lambda _: answer_json(write_job()))
     with Client(server.url) as client:
         assert client.get(JOB_ID).model_dump()["new_field"] == "of a later version"
@@ -268,7 +279,7 @@ def send_file(asked: Asked, content: bytes, cut_at: int) -> Answer:
     return Answer(206 if start else 200, {"ETag": f'"{FILE["sha256"]}"'}, (part,), len(content) - start)
 
 
-def test_a_download_that_is_cut_goes_on_where_it_was(serve: SERVERS, tmp_path: Path) -> None:
+def test_a_download_that_is_cut_goes_on_where_it_was(serve: Serve, tmp_path: Path) -> None:
     cuts = iter([100, 3_000, 9_000, len(AUDIO)])
     server = serve(
         lambda asked: send_file(asked, AUDIO, next(cuts)) if "artifacts" in asked.path else answer_json(write_job())
@@ -283,7 +294,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was(serve: SERVERS, tmp_path: P
     assert asked[1].headers["if-range"] == f'"{FILE["sha256"]}"'
 
 
-def test_a_download_begins_anew_where_ranges_are_not_known(serve: SERVERS, tmp_path: Path) -> None:
+def test_a_download_begins_anew_where_ranges_are_not_known(serve: Serve, tmp_path: Path) -> None:
     cuts = iter([100, len(AUDIO)])
 
     def script(asked: Asked) -> Answer:
@@ -296,15 +307,19 @@ def test_a_download_begins_anew_where_ranges_are_not_known(serve: SERVERS, tmp_p
     assert path.read_bytes() == AUDIO
 
 
-@pytest.mark.parametrize("content", [AUDIO[:-1] + b"x", AUDIO + b"x" * 10**6])
-def test_a_file_that_is_not_what_was_promised_is_thrown_away(serve: SERVERS, tmp_path: Path, content: bytes) -> None:
-    server = serve(lambda asked: Answer(pieces=(content,)) if "artifacts" in asked.path else answer_json(write_job()))
+@pytest.mark.parametrize(
+    "content", [[AUDIO[:-1], b"x"], chain([AUDIO], repeat(b"x" * 2**16))], ids=["other", "endless"]
+)
+def test_a_file_that_is_not_what_was_promised_is_thrown_away(
+    serve: Serve, tmp_path: Path, content: Iterable[bytes]
+) -> None:
+    server = serve(lambda asked: Answer(pieces=content) if "artifacts" in asked.path else answer_json(write_job()))
     with Client(server.url, pauses=QUICKLY) as client, pytest.raises(ClientError, match="SHA-256"):
         client.download(JOB_ID, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_file_of_that_name_is_left_alone(serve: SERVERS, tmp_path: Path) -> None:
+def test_another_file_of_that_name_is_left_alone(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "audio-0.wav").write_bytes(b"of an earlier job")
     server = serve(lambda _: answer_json(write_job()))
     with Client(server.url) as client, pytest.raises(FileExistsError, match="choose another folder"):
@@ -313,7 +328,7 @@ def test_another_file_of_that_name_is_left_alone(serve: SERVERS, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../up", "/etc/passwd", "a/b", "a\\b", "a\x00b", "a\nb", "C:\\x"])
-def test_no_name_of_a_file_leads_out_of_the_folder(serve: SERVERS, tmp_path: Path, name: str) -> None:
+def test_no_name_of_a_file_leads_out_of_the_folder(serve: Serve, tmp_path: Path, name: str) -> None:
     inner = tmp_path / "inner"
     server = serve(
         lambda asked: (
@@ -327,13 +342,13 @@ def test_no_name_of_a_file_leads_out_of_the_folder(serve: SERVERS, tmp_path: Pat
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_no_digest_leads_out_of_the_folder(serve: SERVERS, tmp_path: Path) -> None:
+def test_no_digest_leads_out_of_the_folder(serve: Serve, tmp_path: Path) -> None:
     server = serve(lambda _: answer_json(write_job(artifacts=[FILE | {"sha256": "../" * 20}])))
     with Client(server.url) as client, pytest.raises(ClientError, match="did not answer as mindjobs does"):
         client.download(JOB_ID, tmp_path / "inner")
 
 
-def test_a_watcher_is_told_what_happens(serve: SERVERS) -> None:
+def test_a_watcher_is_told_what_happens(serve: Serve) -> None:
     seen: list[Event] = []
     server = serve(
         lambda asked: (
