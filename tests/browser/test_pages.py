@@ -169,11 +169,15 @@ def test_a_running_job_is_cancelled_and_run_again(page: Page) -> None:
     page.get_by_role("button", name="Run again").click()
     page.wait_for_url(lambda url: url != address)
     expect(page.get_by_role("link", name=address.rpartition("/")[2])).to_be_visible()
-    page.goto("/jobs?state=running&kind=musicgen")
+    again = page.url
+    page.goto("/jobs?kind=musicgen")
     page.get_by_role("button", name="Cancel").click()
-    page.goto(address)
+    page.wait_for_url("**/jobs?kind=musicgen")
+    page.goto(again)
+    expect(page.get_by_role("status")).to_have_text("cancelled")
     page.get_by_role("button", name="Delete").click()
     page.wait_for_url("**/jobs")
+    expect(page.get_by_role("link", name=again.rpartition("/")[2])).to_have_count(0)
 
 
 def test_the_page_comes_true_again_after_the_web_was_killed(browser: Browser, instance: Instance) -> None:
