@@ -46,6 +46,8 @@ class Wanted(TypedDict, total=False):
 class Client:
     """A program's way to an instance of mindjobs; every method may raise ``ClientError``.
 
+    Methods that take a file or a folder may raise ``OSError`` besides.
+
     Parameters
     ----------
     server
@@ -59,6 +61,13 @@ class Client:
     ------
     ValueError
         Address or key cannot be one.
+
+    Examples
+    --------
+    >>> with Client() as client:
+    ...     job = client.submit("musicgen", {"prompts": ["80s pop track"], "duration_s": 5}, priority=7)
+    ...     job = client.wait(job.id, watch=print)
+    ...     client.download(job.id, "out")
     """
 
     def __init__(self, server: str | None = None, key: str | None = None, *, pauses: RetryDelay = PAUSES) -> None:
@@ -105,7 +114,7 @@ class Client:
         idempotency_key
             Makes a repeated submission harmless: the same key gives the same job.
         """
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key.encode()}
         body = {"kind": kind, "params": dict(params or {}), **envelope}
         return read(self._connection.ask("POST", "jobs", json=body, headers=headers), Job)
 

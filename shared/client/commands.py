@@ -135,7 +135,7 @@ def _describe(job: Job) -> tuple[str, ...]:
         job.id,
         job.kind,
         job.state,
-        job.device or "",
+        job.device,
         progress,
         f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
         labels[:_LABELS_WIDTH],

@@ -19,7 +19,7 @@ CONNECT_TIMEOUT_S: Final = 10.0
 ANSWER_TIMEOUT_S: Final = 60.0
 PAUSES: Final = RetryDelay(0.25, 8.0)
 TRIES: Final = 12
-"""With the pauses between them a little over a minute: a restart takes less."""
+"""With the pauses between them most of a minute: a restart takes less."""
 _CHUNK_BYTES: Final = 2**16
 _EXCERPT_LENGTH: Final = 200
 _LOOPBACK: Final = {"127.0.0.1", "::1", "localhost"}
@@ -79,6 +79,8 @@ class Connection:
         ------
         ClientError
             No answer came, or one that refuses.
+        ValueError
+            Something in the request cannot be sent.
         """
         address = "/".join((self.server, "api/v1", *(quote(part, safe="") for part in path)))
         timeouts = (CONNECT_TIMEOUT_S, read_timeout_s)
@@ -89,6 +91,8 @@ class Connection:
             with response:
                 raise _read_refusal(response)
         except RequestException as error:
+            if isinstance(error, ValueError):
+                raise
             raise self._describe(error) from error
 
     def insist(self, ask: Callable[[], T]) -> T:
@@ -166,7 +170,8 @@ def _read_refusal(response: Response) -> ClientError:
     try:
         problem = response.json()
         errors = [Problem(str(each["pointer"]), str(each["detail"])) for each in problem.get("errors", ())]
-        return ClientError(response.status_code, str(problem["title"]), str(problem["detail"]), errors)
+        title, detail, error_type = (str(problem[name]) for name in ("title", "detail", "type"))
+        return ClientError(response.status_code, title, detail, errors, error_type)
     except (ValueError, LookupError, TypeError, AttributeError):
         return ClientError(
             response.status_code,

@@ -29,10 +29,15 @@ class ClientError(MindjobsError):
         What happened and what to do, in a sentence.
     errors
         What is wrong with the request, field by field.
+    error_type
+        Names the kind of error for programs, where the service does.
     """
 
-    def __init__(self, status: int, title: str, detail: str, errors: Sequence[Problem] = ()) -> None:
+    def __init__(
+        self, status: int, title: str, detail: str, errors: Sequence[Problem] = (), error_type: str = "about:blank"
+    ) -> None:
         super().__init__(detail)
+        self.type = error_type
         self.status = status
         self.title = title
         self.errors = tuple(errors)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -59,7 +60,7 @@ class Follower:
     def _stream(self) -> Iterator[Event]:
         while True:
             with self._connection.insist(self._open) as response:
-                if response.status_code == HTTPStatus.NO_CONTENT:
+                if response.status_code == HTTPStatus.NO_CONTENT and self._told.ended:
                     return
                 if response.headers.get("Content-Type", "").partition(";")[0] != "text/event-stream":
                     raise _NoStreamError
@@ -107,7 +108,7 @@ class Follower:
     def _poll(self) -> Iterator[Event]:
         etag: str | None = None
         while True:
-            response = self._connection.insist(lambda known=etag: self._ask(known))  # type: ignore[misc]  # mypy cannot infer a default's type
+            response = self._connection.insist(partial(self._ask, etag))
             if response.status_code != HTTPStatus.NOT_MODIFIED:
                 for event in self._told.list_news(read(response, Job)):
                     self._told.note(event)

@@ -188,10 +188,14 @@ def test_a_table_is_uploaded_and_named_in_the_job(say: Say, services: Services, 
 
 
 def test_the_same_key_again_gives_the_same_job(say: Say) -> None:
-    words = ("submit", "knn", "--idempotency-key", "once")
+    words = ("submit", "knn", "--idempotency-key", "once \N{BEAMED EIGHTH NOTES}")
     first = say(*words)
     assert say(*words) == first
-    assert say(*words, "-p", "k=7")[0] == 2
+    assert first[0] == 0
+    assert "This Idempotency-Key was used" in say(*words, "-p", "k=7")[2]
+    status, _, besides = say("submit", "knn", "--idempotency-key", "on\nce")
+    assert status == 2
+    assert "header value" in besides
 
 
 def test_jobs_are_listed_as_a_table(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +266,7 @@ def test_with_keys_a_client_needs_its_own(
         assert f"There is no job {job_id}." in besides
     with Client(key="mj_wrong") as client, pytest.raises(ClientError) as caught:
         client.get(job_id)
-    assert caught.value.status == 401
+    assert (caught.value.status, caught.value.type) == (401, "key-required")
 
 
 def test_an_interrupted_wait_says_that_the_job_goes_on(say: Say, tmp_path: Path) -> None:

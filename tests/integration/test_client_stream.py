@@ -172,6 +172,7 @@ def test_garbage_is_skipped_by_asking_again(serve: Serve, follow: Follow) -> Non
 @pytest.mark.parametrize(
     ("answer", "tries"),
     [
+        (Answer(204), 1),
         (Answer(404), 1),
         (Answer(405), 1),
         (Answer(406), 1),
@@ -181,7 +182,7 @@ def test_garbage_is_skipped_by_asking_again(serve: Serve, follow: Follow) -> Non
         (stream(), following.FRUITLESS_MOST),
         (stream(b"event: state\ndata: \xff\n\n"), following.FRUITLESS_MOST),
     ],
-    ids=["404", "405", "406", "500", "503", "json", "empty", "garbage"],
+    ids=["204", "404", "405", "406", "500", "503", "json", "empty", "garbage"],
 )
 def test_without_a_stream_the_job_is_polled(serve: Serve, follow: Follow, answer: Answer, tries: int) -> None:
     queued = write_job(state="queued", attempt=0, worker=None, artifacts=[], progress=NOTHING_DONE)
@@ -258,6 +259,14 @@ def test_no_redirect_takes_the_key_elsewhere(serve: Serve) -> None:
     assert caught.value.status == 302
     assert other.asked == []
     assert server.asked[0].headers["authorization"] == "Bearer mj_key"
+
+
+def test_a_proxy_is_not_asked_for_this_machine(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    server = serve(lambda _: answer_json(write_job()))
+    with Client(server.url) as client:
+        assert client.get(JOB_ID).id == JOB_ID
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"id": 5}', b"\xff"])
