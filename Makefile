@@ -5,11 +5,11 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
 PEERS  := .venv-peers
 
-.PHONY: help up test lint bench soak lock clean
+.PHONY: help up test lint bench soak screenshots lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(READY) ## Set up what is missing and run everything in the foreground
 	@exec $(BIN)/python -m shared.launch
@@ -33,6 +33,9 @@ endif
 
 soak: $(READY) ## Run 500 mixed jobs with random cancels and kills, and see that nothing is lost
 	@$(BIN)/python -m tests.soak $(ARGS)
+
+screenshots: $(READY) ## Take pictures of every page into docs/screenshots, light and dark, desktop and phone
+	@$(BIN)/python -m tests.browser.screenshots
 
 lock: $(READY) ## Resolve the dependencies anew into the lock files
 	@for group in dev web worker; do \

@@ -129,8 +129,8 @@ RESULT = {
 @pytest.mark.usefixtures("cards")
 def test_the_form_shows_models_licences_and_defaults(client: FlaskClient) -> None:
     page = client.get("/musicgen").text
-    assert f'<option selected value="{SMALL.name}">MusicGen small · downloadable · CC-BY-NC-4.0<' in page
-    assert f'<option value="{TINY.name}">Tiny · ready · Apache-2.0<' in page
+    assert f'<option selected value="{SMALL.name}">MusicGen small · downloadable<' in page
+    assert f'<option value="{TINY.name}">Tiny · ready<' in page
     assert '<a href="https://example.org/by-nc" rel="license">CC-BY-NC-4.0</a></strong>: MusicGen small<' in page
     assert "<strong>Tiny</strong>: Random weights: noise.<" in page
     for name, value in {"top_k": "77", "guidance_scale": "3", "do_sample": "on", "max_new_tokens": "256"}.items():

@@ -40,7 +40,7 @@ class KnnForm(JobForm):
     label = StringField(
         "Column to predict", default="0", description="Its name, or its index from 0; negative from the end."
     )
-    header = BooleanField("The first row names the columns", default=True)
+    header = BooleanField("The first row of the file names its columns", default=True)
     task = SelectField("Task", choices=_offer(Task), default=Task.CLASSIFICATION)
     k = StringField("k, how many neighbours", default="5", description="Several, such as 1, 3, 5, are compared.")
     metric = SelectField("Distance", choices=_offer(Metric), default=Metric.EUCLIDEAN)

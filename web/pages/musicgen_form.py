@@ -103,7 +103,7 @@ class MusicgenForm(JobForm):
     def list_notes(self, settings: Settings) -> dict[str, Any]:
         """See ``JobForm``: the models, their licences and defaults, and what empty fields mean."""
         cards = list_models(settings)
-        self.model.choices = {card.name: f"{card.title} · {card.state} · {card.licence}" for card in cards}
+        self.model.choices = {card.name: f"{card.title} · {card.state}" for card in cards}
         defaults = _describe_defaults(cards)
         for name, default in defaults.items():
             field = self._fields[name]

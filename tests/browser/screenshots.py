@@ -1,0 +1,103 @@
+"""Pictures of every page, light and dark, on a desktop and a phone: ``make screenshots``.
+
+They are written into ``docs/screenshots``, in few enough colours to be small.
+"""
+
+import io
+import itertools
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+from shared.migrate import ROOT
+from shared.settings import Settings
+from tests.browser.chromium import find_chromium, launch_chromium
+from tests.instances import call, make_settings, wait_for_ready
+from tests.processes import ServiceProcess
+
+FOLDER: Final = ROOT / "docs" / "screenshots"
+WIDTHS: Final = {"desktop": (1280, 800), "phone": (390, 844)}
+SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
+TALLEST: Final = 2400
+COLOURS: Final = 64
+MUSIC: Final = {"model": "mindjobs/tiny", "prompts": ["80s pop track with bassy drums and synth"], "duration_s": 8}
+LONG: Final = {**MUSIC, "prompts": [f"variation {number}" for number in range(16)], "duration_s": 40}
+
+
+def make_jobs(settings: Settings) -> dict[str, str]:
+    """Queue a job of each kind that there is to see; return page to address."""
+    jobs: dict[str, Any] = {
+        "neighbours": {"kind": "knn", "params": {"k": [1, 3, 5, 9, 15], "normalise": "zscore"}},
+        "music": {"kind": "musicgen", "params": MUSIC, "labels": {"project": "demo"}},
+        "failed": {"kind": "musicgen", "params": {"model": "nobody/nothing"}},
+    }
+    ended = {name: call(settings, "/api/v1/jobs", body, Prefer="wait=60") for name, body in jobs.items()}
+    running = call(settings, "/api/v1/jobs", {"kind": "musicgen", "params": LONG})
+    call(settings, "/api/v1/jobs", {"kind": "knn", "device": "gpu", "labels": {"project": "demo"}})
+    return {name: f"/jobs/{job['id']}" for name, job in {**ended, "running": running}.items()}
+
+
+@contextmanager
+def run_instance() -> Iterator[Settings]:
+    """Run an instance for as long as the block does."""
+    with tempfile.TemporaryDirectory(prefix="mj-shots-") as folder, make_settings() as settings:
+        process = ServiceProcess("shared.launch", settings=settings, log=Path(folder) / "up.log")
+        try:
+            wait_for_ready(process, settings)
+            yield settings
+        finally:
+            process.close()
+
+
+def photograph(
+    browser: Browser, address: str, pages: dict[str, str], scheme: Literal["light", "dark"], width: str
+) -> None:
+    """Take a picture of each page."""
+    columns, rows = WIDTHS[width]
+    context = browser.new_context(
+        base_url=address,
+        color_scheme=scheme,
+        viewport={"width": columns, "height": rows},
+    )
+    page = context.new_page()
+    for name, path in pages.items():
+        page.goto(path)
+        page.wait_for_load_state("load")
+        height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
+        page.set_viewport_size({"width": columns, "height": max(rows, height)})
+        page.evaluate("Promise.all([...document.images].map((image) => image.decode().catch(() => null)))")
+        picture = Image.open(io.BytesIO(page.screenshot(clip={"x": 0, "y": 0, "width": columns, "height": height})))
+        page.set_viewport_size({"width": columns, "height": rows})
+        small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        small.save(FOLDER / f"{name}-{scheme}-{width}.png", optimize=True)
+    context.close()
+
+
+def main() -> None:
+    """Take them all."""
+    if find_chromium() is None:
+        sys.exit("There is no Chromium here: apt-get install chromium")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with run_instance() as settings, sync_playwright() as playwright, launch_chromium(playwright) as browser:
+        pages = {
+            "form-neighbours": "/knn",
+            "form-music": "/musicgen",
+            "sign-in": "/sign-in",
+            "missing": "/nothing",
+            **make_jobs(settings),
+            "home": "/",
+            "jobs": "/jobs",
+            "api": "/api/v1/docs",
+        }
+        for scheme, width in itertools.product(SCHEMES, WIDTHS):
+            photograph(browser, f"http://{settings.authority}", pages, scheme, width)
+
+
+if __name__ == "__main__":
+    main()
