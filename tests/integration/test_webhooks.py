@@ -7,6 +7,7 @@ import subprocess
 import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -367,24 +368,24 @@ def test_an_endpoint_that_never_ends_its_answer_is_left(
 ) -> None:
     monkeypatch.setattr(endpoints, "TIMEOUT_S", 0.5)
     caplog.set_level("INFO")
-    gone = threading.Event()
 
     def drip(server: socket.socket) -> None:
         connection, _ = server.accept()
-        with connection:
-            while not gone.wait(0.05):  # each read gets something in time
-                try:
-                    connection.sendall(b"x")
-                except OSError:
-                    return
+        with connection, suppress(OSError):  # nobody is there any more
+            connection.sendall(b"HTTP/1.")
+            for _ in range(200):
+                connection.sendall(b"1")  # each read gets something in time
+                left.wait(0.05)
+            connection.sendall(b" 200 OK\r\n\r\n")
 
+    left = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=drip, args=(server,))
         thread.start()
         submit(services, f"http://127.0.0.1:{server.getsockname()[1]}/")
         finish(services)
         deliver(services)
-        gone.set()
+        left.set()
         thread.join()
     assert read_delivery(services).attempt == 1
     assert "did not arrive" in caplog.text
