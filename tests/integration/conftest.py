@@ -12,6 +12,7 @@ from shared.services import Services
 from shared.settings import Settings
 from shared.tables import Job
 from tests.processes import ServiceProcess
+from tests.receiver import Receiver
 from tests.waiting import wait_until
 
 StartProcess = Callable[..., ServiceProcess]
@@ -104,3 +105,11 @@ def make_gate(services: Services, tmp_path: Path) -> Callable[[], Gate]:
         return made[-1]
 
     return make
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """An endpoint of webhooks."""
+    receiver = Receiver()
+    yield receiver
+    receiver.close()

@@ -1,22 +1,17 @@
 """Webhooks, on both databases, to a real endpoint on loopback."""
 
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 from base64 import b64decode
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select, update
 
-from shared import deliveries, endpoints, submission, sweeper, tidying, transitions, webhooks
+from shared import deliveries, submission, sweeper, tidying, transitions, webhooks
 from shared.database import now
 from shared.deliveries import ATTEMPTS_MOST, Deliverer
 from shared.errors import RequestInvalidError
@@ -36,13 +31,6 @@ OpenServices = Callable[[Settings], Services]
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"webhooks_private": True})
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
 
 
 def submit(services: Services, url: str, events: list[str] | None = None, **others: object) -> Job:
@@ -322,24 +310,6 @@ def test_a_name_that_has_moved_to_a_private_address_is_not_called(
     assert read_delivery(strict).attempt == 1
 
 
-def test_the_address_that_was_looked_at_is_the_one_that_is_called(
-    services: Services, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, asked = socket.getaddrinfo, []
-
-    def look_up(host: str, port: int, *others: int, **named: int) -> list[Any]:
-        asked.append(host)
-        return list(real("127.0.0.1" if host == "hooks.example" else host, port, *others, **named))
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    submit(services, f"http://hooks.example:{receiver.port}/")
-    finish(services)
-    asked.clear()
-    deliver(services)
-    assert asked.count("hooks.example") == 1
-    assert [request.headers["Host"] for request in receiver.received] == [f"hooks.example:{receiver.port}"]
-
-
 def test_an_endpoint_that_hangs_keeps_only_its_own_messages_waiting(services: Services, receiver: Receiver) -> None:
     for path in ("/hang/1", "/hang/1", "/hang/2", "/200/other", "/200/other"):
         submit(services, receiver.locate(path))
@@ -360,67 +330,6 @@ def test_an_endpoint_that_hangs_keeps_only_its_own_messages_waiting(services: Se
     for thread in threads:
         thread.join()
     assert len(receiver.wait_for("/hang/1")) == 2
-    assert list_deliveries(services) == []
-
-
-def test_an_endpoint_that_never_ends_its_answer_is_left(
-    services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(endpoints, "TIMEOUT_S", 0.5)
-    caplog.set_level("INFO")
-
-    def drip(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection, suppress(OSError):  # nobody is there any more
-            connection.sendall(b"HTTP/1.")
-            for _ in range(200):
-                connection.sendall(b"1")  # each read gets something in time
-                left.wait(0.05)
-            connection.sendall(b" 200 OK\r\n\r\n")
-
-    left = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=drip, args=(server,))
-        thread.start()
-        submit(services, f"http://127.0.0.1:{server.getsockname()[1]}/")
-        finish(services)
-        deliver(services)
-        left.set()
-        thread.join()
-    assert read_delivery(services).attempt == 1
-    assert "did not arrive" in caplog.text
-
-
-@pytest.fixture
-def certificate(tmp_path: Path, receiver: Receiver) -> Path:
-    """Let the endpoint speak TLS, with a certificate of localhost that nobody trusts yet."""
-    openssl = shutil.which("openssl")
-    assert openssl, "the openssl program makes this test's certificate; install it"
-    file = tmp_path / "localhost.pem"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    key = tmp_path / "localhost.key"
-    subprocess.run([*command, "-keyout", str(key), "-out", str(file)], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file, key)
-    receiver.server.socket = context.wrap_socket(receiver.server.socket, server_side=True)
-    return file
-
-
-def test_a_certificate_must_be_trusted_and_of_the_name(
-    services: Services, receiver: Receiver, certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    submit(services, f"https://localhost:{receiver.port}/200")
-    finish(services)
-    deliver(services)
-    assert receiver.received == []
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    make_due(services, url=f"https://127.0.0.1:{receiver.port}/200")
-    deliver(services)
-    assert receiver.received == []
-    make_due(services, url=f"https://localhost:{receiver.port}/200")
-    deliver(services)
-    assert [request.headers["Host"] for request in receiver.received] == [f"localhost:{receiver.port}"]
     assert list_deliveries(services) == []
 
 
