@@ -13,6 +13,7 @@ from shared.database import Database
 from shared.migrate import migrate
 from shared.services import Services
 from shared.settings import Settings
+from tests.described import watch_answers
 from tests.servers import PostgresServer, RedisServer
 from web import create_app
 
@@ -114,8 +115,10 @@ def services(settings: Settings, open_services: Callable[[Settings], Services]) 
 @pytest.fixture
 def app(settings: Settings) -> Iterator[Flask]:
     app = create_app(settings)
+    strange = watch_answers(app)
     yield app
     app.extensions["mindjobs"].close()
+    assert strange == [], "answers that web/openapi does not describe"
 
 
 @pytest.fixture

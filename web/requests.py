@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import BadRequest
 
 from shared.errors import CrossSiteError, RequestInvalidError, RequestMalformedError
@@ -21,6 +21,7 @@ WAIT_MOST_S: Final = 60
 IDEMPOTENCY_KEY_LENGTH_MOST: Final = 255
 _REQUEST_ID: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
 _WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 HEADERS: Final = {
     # Scripts, styles and all else are our own files; a player may play the file that its page was just given.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; object-src 'none'; "
@@ -110,7 +111,14 @@ def _read_utc(moment: datetime) -> datetime:
         raise ValueError("lies outside of the calendar") from error
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_read_utc)]
+def _refuse_number(text: str) -> str:
+    """Refuse seconds since 1970, which pydantic would take: no answer has them, and a year alone is no moment."""
+    if not _DATE.match(text):
+        raise ValueError("is not a moment as RFC 3339 writes it; give 2026-01-31T12:00:00Z, for example")
+    return text
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_refuse_number), AfterValidator(_read_utc)]
 
 
 class ListQuery(BaseModel):
@@ -124,7 +132,7 @@ class ListQuery(BaseModel):
     created_after: Moment | None = None
     created_before: Moment | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 50
-    cursor: str | None = None
+    cursor: Annotated[str, Field(description="The `next_cursor` of the page before.")] | None = None
 
 
 def read_list_query(given: Mapping[str, str]) -> tuple[JobFilter, int, str | None]:

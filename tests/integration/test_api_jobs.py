@@ -283,6 +283,7 @@ def test_the_list_is_filtered(client: FlaskClient, services: Services) -> None:
         ("cursor=x", "/cursor"),
         ("created_after=yesterday", "/created_after"),
         ("created_after=2026-01-01T00:00:00", "/created_after"),
+        ("created_after=1767225600", "/created_after"),
         ("colour=red", "/colour"),
         ("label.x=%00", "/x"),
         ("created_after=0001-01-01T00:00:00%2B14:00", "/created_after"),

@@ -1,0 +1,219 @@
+"""The description of the API: that it is whole, and that the service keeps to it."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import jsonschema_rs
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+
+from shared import keys, submission, transitions
+from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared.services import Services
+from shared.settings import Settings
+from tests.integration.conftest import StartProcess
+from tests.waiting import wait_until
+from web.openapi.document import list_methods
+from web.openapi.operations import OPERATIONS
+
+DOCUMENT = "/api/v1/openapi.json"
+KNN = {"kind": "knn", "device": "cpu"}
+CONFIGURATION = """
+[checks.positive_data_acceptance]
+# No schema says all: that uploads exist, that k is below the number of rows, that a key came with this body.
+expected-statuses = ["2xx", "304", "404", "409", "412", "416", "422"]
+
+[[operations]]
+include-operation-id = "stream_events"
+enabled = false # a stream ends when its job does, and nothing works here
+
+[[operations]]
+include-operation-id = "get_artifact"
+parameters = {{ job_id = "{job_id}", name = "{name}" }}
+"""
+
+
+@pytest.fixture
+def document(client: FlaskClient) -> Any:
+    answer = client.get(DOCUMENT)
+    assert answer.status_code == 200
+    return answer.json
+
+
+def list_references(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["$ref"]} if isinstance(node.get("$ref"), str) else set()
+        return own.union(*(list_references(part) for part in node.values()))
+    return set().union(*(list_references(part) for part in node)) if isinstance(node, list) else set()
+
+
+def list_operations(document: Any) -> list[tuple[str, str, Any]]:
+    return [
+        (method, path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def test_every_route_is_described_and_nothing_else(app: Flask, document: Any) -> None:
+    rules = [rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith(("pages.", "bootstrap."))]
+    routes = {rule.endpoint: list_methods(rule) for rule in rules if rule.endpoint != "static"}
+    assert set(OPERATIONS) - set(routes) == {"api.stream_events"}
+    assert set(routes) <= set(OPERATIONS)
+    assert all(len(methods) == 1 for methods in routes.values())
+    described = Counter(
+        (operation["operationId"], method.upper()) for method, _, operation in list_operations(document)
+    )
+    assert described == Counter(
+        (endpoint.rpartition(".")[2], method) for endpoint, methods in routes.items() for method in methods
+    )
+
+
+def test_the_document_is_valid(document: Any) -> None:
+    OPENAPI_31_VALIDATOR.validate(document)
+    for schema in document["components"]["schemas"].values():
+        jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema)
+
+
+def test_every_reference_leads_somewhere(document: Any) -> None:
+    references = list_references(document)
+    assert "#/components/schemas/KnnParams" in references
+    for reference in references:
+        part = document
+        for name in reference.removeprefix("#/").split("/"):
+            assert name in part, reference
+            part = part[name]
+
+
+@pytest.mark.parametrize(
+    ("body", "fits"),
+    [
+        (KNN | {"params": {"k": [1, 3], "evaluation": {"method": "loo"}}}, True),
+        (KNN, True),
+        ({"kind": "musicgen", "params": {"prompts": ["a"]}}, True),
+        (KNN | {"params": {"prompts": ["a"]}}, False),
+        ({"kind": "musicgen", "params": {"k": 3}}, False),
+        ({"kind": "dance"}, False),
+        (KNN | {"params": {"k": 0}}, False),
+        (KNN | {"webhook": {"url": "ftp://example.com"}}, False),
+    ],
+)
+def test_a_submission_is_described_as_it_is_checked(
+    client: FlaskClient, document: Any, body: dict[str, Any], *, fits: bool
+) -> None:
+    validator = jsonschema_rs.validator_for(
+        {"$ref": "#/components/schemas/Submission", "components": document["components"]}
+    )
+    assert validator.is_valid(body) is fits
+    assert (client.post("/api/v1/jobs", json=body).status_code == 202) is fits
+
+
+def test_what_needs_a_key_says_so(client: FlaskClient, services: Services) -> None:
+    key = keys.create_key(services.database, "some")
+    document = client.get(DOCUMENT, headers={"Authorization": f"Bearer {key}"}).json
+    for method, path, operation in list_operations(document):
+        answer = client.open(re.sub(r"{\w+}", "0" * 8 + "-0000" * 3 + "-" + "0" * 12, path), method=method.upper())
+        assert (answer.status_code == 401) is ("401" in operation["responses"]) is (operation.get("security") != [])
+        if answer.status_code == 401:
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+class Outline(HTMLParser):
+    """What the page must be right in, beside what it looks like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.headings: list[int] = []
+        self.anchors: set[str] = set()
+        self.targets: set[str] = set()
+        self.sources: list[str] = []
+        self.tags: Counter[str] = Counter()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.tags[tag] += 1
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if "id" in values:
+            assert values["id"] not in self.anchors
+            self.anchors.add(values["id"])
+        if values.get("href", "").startswith("#"):
+            self.targets.add(values["href"][1:])
+        if tag == "th":
+            assert values["scope"] in {"row", "col"}
+        self.sources += [values[name] for name in ("src", "srcset") if name in values]
+
+
+def test_the_page_shows_every_operation_and_schema(client: FlaskClient, document: Any) -> None:
+    answer = client.get("/api/v1/docs")
+    assert (answer.status_code, answer.mimetype) == (200, "text/html")
+    page = Outline()
+    page.feed(answer.text)
+    assert {operation["operationId"] for *_, operation in list_operations(document)} <= page.anchors
+    assert {f"schema-{name}" for name in document["components"]["schemas"]} <= page.anchors
+    assert page.targets <= page.anchors
+    assert page.headings[0] == 1
+    assert all(after - before <= 1 for before, after in zip(page.headings, page.headings[1:], strict=False))
+    assert page.tags["script"] == page.tags["style"] == 0
+    assert page.tags["table"] == page.tags["caption"]
+    assert page.sources == []
+    assert "Undefined" not in answer.text
+
+
+def finish_a_job(services: Services) -> tuple[str, str]:
+    """Return a job with an artifact, and the artifact's name."""
+    submission.submit(services, KNN)
+    job = transitions.claim(
+        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
+    )
+    assert job is not None
+    written = services.storage.write(f"jobs/{job.id}/1/scores.csv", [b"0123456789"])
+    file = StoredFile("scores.csv", written.path, "text/csv", written.bytes, written.sha256)
+    transitions.finish(services.database, Lease(job.id, job.attempt), Ending(State.SUCCEEDED, {}, files=(file,)))
+    return job.id, file.name
+
+
+@pytest.fixture
+def address(settings: Settings, start_process: StartProcess) -> str:
+    """The address of a service that runs as it does in production."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    served = settings.model_copy(update={"port": port, "web_processes": 1, "web_threads": 8})
+    service = start_process("gunicorn", "--config", "python:web.server", settings=served)
+
+    def answers() -> bool:
+        assert service.process.poll() is None, service.read_log()
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
+                return bool(answer.status == 200)
+        except URLError:
+            return False
+
+    wait_until(answers, "the service")
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_service_keeps_to_its_description(address: str, services: Services, tmp_path: Path) -> None:
+    """Schemathesis asks what can be asked, and what cannot; ``--max-examples`` makes it ask for longer."""
+    job_id, name = finish_a_job(services)
+    configuration = tmp_path / "schemathesis.toml"
+    configuration.write_text(CONFIGURATION.format(job_id=job_id, name=name))
+    command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "--no-color"]
+    command += ["--config-file", str(configuration), "run", address + DOCUMENT]
+    command += ["--generation-deterministic", "--max-examples", "10", "--report", "json"]
+    command += ["--report-json-path", str(tmp_path / "report.json")]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert json.loads((tmp_path / "report.json").read_text()), run.stdout
