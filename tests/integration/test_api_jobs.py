@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import delete, update
 from werkzeug.test import TestResponse
 
-from shared import queries, transitions
+from shared import keys, queries, transitions
 from shared.database import now
 from shared.ids import make_id
 from shared.jobs import DeviceClass, Ending, Kind, Lease, Progress, State, StoredFile
@@ -227,6 +227,18 @@ def test_the_longest_timeout_can_be_retried(client: FlaskClient, services: Servi
 )
 def test_other_sites_cannot_submit(client: FlaskClient, headers: dict[str, str], status: int) -> None:
     assert client.post("/api/v1/jobs", json=WINE, headers=headers).status_code == status
+
+
+def test_when_to_ask_again_is_the_job_s_to_say_and_the_limiter_s_once_it_refuses(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"requests_per_minute": 2}))
+    services: Services = app.extensions["mindjobs"]
+    client = app.test_client()
+    headers = {"Authorization": f"Bearer {keys.create_key(services.database, 'eager')}"}
+    answers = [client.post("/api/v1/jobs", json=WINE, headers=headers) for _ in range(3)]
+    services.close()
+    assert [answer.status_code for answer in answers] == [202, 202, 429]
+    assert {answer.headers["Retry-After"] for answer in answers[:2]} == {"1"}
+    assert 0 <= int(answers[2].headers["Retry-After"]) <= 60
 
 
 def test_a_database_that_does_not_answer_is_a_503(settings: Settings) -> None:
