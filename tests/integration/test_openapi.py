@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from shared import keys, submission, transitions
 from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared.schemas.results import KnnResult
 from shared.services import Services
 from shared.settings import Settings
 from tests.integration.conftest import StartProcess
@@ -29,6 +30,17 @@ from web.openapi.operations import OPERATIONS
 
 DOCUMENT = "/api/v1/openapi.json"
 KNN = {"kind": "knn", "device": "cpu"}
+RESULT: KnnResult = {
+    "scores": [{"k": 5, "accuracy": 0.75, "accuracy_std": None, "macro_f1": 0.75}],
+    "best_k": 5,
+    "classes": ["1", "2"],
+    "confusion": [[2, 1], [0, 1]],
+    "per_class": [{"class": name, "precision": 0.5, "recall": 1.0, "f1": 0.75, "support": 2} for name in ("1", "2")],
+    "n_train": 128,
+    "n_test": 4,
+    "device": DeviceClass.CPU,
+    "compute_s": 0.5,
+}
 CONFIGURATION = """
 [checks.positive_data_acceptance]
 # No schema says all: that uploads exist, that k is below the number of rows, that a key came with this body.
@@ -180,7 +192,7 @@ def finish_a_job(services: Services) -> tuple[str, str]:
     assert job is not None
     written = services.storage.write(f"jobs/{job.id}/1/scores.csv", [b"0123456789"])
     file = StoredFile("scores.csv", written.path, "text/csv", written.bytes, written.sha256)
-    transitions.finish(services.database, Lease(job.id, job.attempt), Ending(State.SUCCEEDED, {}, files=(file,)))
+    transitions.finish(services.database, Lease(job.id, job.attempt), Ending(State.SUCCEEDED, RESULT, files=(file,)))
     return job.id, file.name
 
 

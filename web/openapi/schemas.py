@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from shared.schemas import answers
+from shared.schemas.results import RESULTS
 from shared.schemas.submission import PARAMS, Submission
 from web.openapi.operation import SCHEMAS, Node, refer
 from web.requests import ListQuery
@@ -15,6 +16,7 @@ from web.requests import ListQuery
 _SHAPES: Final = (
     Submission,
     *PARAMS.values(),
+    *RESULTS.values(),
     ListQuery,
     answers.Job,
     answers.JobList,
@@ -45,8 +47,8 @@ def write_schemas() -> dict[str, Node]:
     )
     schemas: dict[str, Node] = written["$defs"]
     _mend_descriptions(schemas)
-    for name in (Submission.__name__, answers.Job.__name__):
-        schemas |= dict(_split_by_kind(name, schemas[name]))
+    schemas |= dict(_split_by_kind("Submission", schemas["Submission"]))
+    schemas |= dict(_split_by_kind("Job", schemas["Job"]))
     return schemas
 
 
@@ -64,11 +66,16 @@ def write_query_parameters(schema: Node) -> list[Node]:
 
 
 def _split_by_kind(name: str, whole: Node) -> Iterator[tuple[str, Node]]:
-    """Say which parameters belong to which kind: yield the schema of each, and then the choice between them."""
+    """Say which parameters and results belong to which kind: yield the schema of each, and then their choice."""
     parts = {kind: f"{kind.capitalize()}{name}" for kind in PARAMS}
     for kind, params in PARAMS.items():
         own = {"kind": {"type": "string", "const": str(kind)}, "params": refer(params.__name__)}
-        yield parts[kind], whole | {"title": parts[kind], "properties": whole["properties"] | own}
+        if "result" in whole["properties"]:
+            own["result"] = {"anyOf": [refer(RESULTS[kind].__name__), {"type": "null"}]}
+        fields: Node = dict(whole["properties"])
+        for field, schema in own.items():
+            fields[field] = {key: text for key, text in fields[field].items() if key == "description"} | schema
+        yield parts[kind], whole | {"title": parts[kind], "properties": fields}
     yield (
         name,
         {

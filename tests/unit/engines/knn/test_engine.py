@@ -13,7 +13,9 @@ import pytest
 
 from shared.datasets import Dataset
 from shared.errors import JobFailedError, JobStoppedError
+from shared.jobs import Kind
 from tests.unit.engines.knn.conftest import LIMITS
+from tests.unit.engines.results import check_result
 from worker.engines.contract import Assignment, Engine
 from worker.engines.knn.engine import KnnEngine
 
@@ -45,7 +47,9 @@ class Job:
         self.artifacts[name] = (media_type, content)
 
     def run(self, **params: Any) -> dict[str, Any]:
-        return self._engine.run(Assignment(params, self._uploads, self.report, self.save))
+        result = self._engine.run(Assignment(params, self._uploads, self.report, self.save))
+        check_result(Kind.KNN, result)
+        return result
 
 
 @pytest.fixture(scope="module")

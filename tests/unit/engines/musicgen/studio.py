@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from scipy.io import wavfile
 
 from shared.errors import JobFailedError
-from shared.jobs import DeviceClass
+from shared.jobs import DeviceClass, Kind
 from shared.models import TINY
 from shared.schemas.musicgen import MusicgenParams
 from shared.settings import Settings
+from tests.unit.engines.results import check_result
 from worker.engines.contract import Assignment, Checkpoint, NullCheckpoint
 from worker.engines.musicgen.engine import MusicgenEngine
 
@@ -139,6 +140,7 @@ class Studio:
         complete = MusicgenParams.model_validate({**BASE, **params}).model_dump(mode="json")
         assignment = Assignment(complete, self.clips, report, save, checkpoint or NullCheckpoint())
         take.result.update((engine or self.engine).run(assignment))
+        check_result(Kind.MUSICGEN, take.result)
         return take
 
     def fail(self, **params: Any) -> JobFailedError:

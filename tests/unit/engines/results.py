@@ -1,0 +1,15 @@
+"""Whether a result is as the API describes it."""
+
+import json
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from shared.jobs import Kind
+from shared.schemas.results import RESULTS
+
+
+def check_result(kind: Kind, result: dict[str, Any]) -> None:
+    """See that nothing is missing, of another type, or not described."""
+    text = json.dumps(result, allow_nan=False)
+    assert TypeAdapter(RESULTS[kind]).validate_json(text, strict=True) == json.loads(text)
