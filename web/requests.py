@@ -132,7 +132,7 @@ class ListQuery(BaseModel):
     created_after: Moment | None = None
     created_before: Moment | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 50
-    cursor: Annotated[str, Field(description="The `next_cursor` of the page before.")] | None = None
+    cursor: Annotated[str | None, Field(description="The `next_cursor` of the page before.")] = None
 
 
 def read_list_query(given: Mapping[str, str]) -> tuple[JobFilter, int, str | None]:

@@ -196,6 +196,13 @@ def finish_a_job(services: Services) -> tuple[str, str]:
     return job.id, file.name
 
 
+def test_a_version_that_is_not_there_is_refused(client: FlaskClient, services: Services) -> None:
+    job_id, name = finish_a_job(services)
+    for url in (f"/api/v1/jobs/{job_id}", f"/api/v1/jobs/{job_id}/artifacts/{name}"):
+        answer = client.get(url, headers={"If-Match": '"another"'}, buffered=True)
+        assert answer.status_code == 412
+
+
 @pytest.fixture
 def address(settings: Settings, start_process: StartProcess) -> str:
     """The address of a service that runs as it does in production."""
