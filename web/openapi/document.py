@@ -7,7 +7,7 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from web.access import OPEN_ENDPOINTS
-from web.openapi.headers import HEADERS, PARAMETERS, PROBLEMS
+from web.openapi.components import HEADERS, PARAMETERS, PROBLEMS
 from web.openapi.operation import Answer, Node, Operation, describe_content, refer
 from web.openapi.operations import OPERATIONS
 from web.openapi.schemas import mend, write_query_parameters, write_schemas

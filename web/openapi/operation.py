@@ -32,7 +32,7 @@ class Answer:
     content
         Media type to what it holds; empty for an answer without a body.
     headers
-        Names of headers that are described in ``web.openapi.headers``.
+        Names of headers that are described in ``web.openapi.components``.
     """
 
     description: str
@@ -53,7 +53,7 @@ class Operation:
     problems
         Statuses of problems besides those that any operation may have.
     parameters
-        Names of header and query parameters that are described in ``web.openapi.headers``.
+        Names of header and query parameters that are described in ``web.openapi.components``.
     query
         Name of the schema whose fields are its query parameters.
     body

@@ -1,4 +1,4 @@
-"""Headers and parameters that several operations share, and the problems that any may answer with."""
+"""What several operations share: headers, parameters, and the problems that any may answer with."""
 
 from collections.abc import Mapping
 from typing import Final
