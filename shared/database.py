@@ -47,11 +47,15 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine = _connect(url)
         self._writer = self.engine.execution_options(**{_WRITES: True})
+        self._reader = _make_reader(self.engine)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a transaction that only reads; its objects may be used after it."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        """Open a transaction that only reads; its objects may be used after it.
+
+        Statements may see what others commit between them; one statement sees one moment.
+        """
+        with Session(self._reader, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -96,6 +100,11 @@ def _connect(address: str) -> Engine:
             raise SettingsError(f"MINDJOBS_DATABASE_URL: {other!r} is not known; give postgresql:// or sqlite:///")
 
 
+def _make_reader(engine: Engine) -> Engine:
+    """Spare PostgreSQL the beginning and the end of transactions whose statements see a moment each anyway."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT") if engine.name == "postgresql" else engine
+
+
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own transactions begin too late; _begin_sqlite says when.
     connection.isolation_level = None
@@ -112,7 +121,9 @@ def _begin_sqlite(connection: Connection) -> None:
     # A writer takes the lock at once: a reader that turned writer would fail
     # where two do so, however long they wait.
     writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    # The driver's own way, for SQLAlchemy's takes longer than the reading of a row.
+    driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]  # as _connect made it
+    driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is

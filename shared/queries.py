@@ -18,6 +18,9 @@ from shared.tables import Artifact, Job, JobEvent, Upload, Worker
 BEATS_MISSED_MOST = 3
 EVENTS_MOST: Final = 500
 """How many events are read at once."""
+# Written once, since polls ask for little else, and writing one takes longer than running it.
+_JOB: Final = select(Job).where(Job.id == bindparam("of"))
+_ARTIFACTS: Final = select(Artifact).where(Artifact.job_id == bindparam("of")).order_by(Artifact.name)
 _NEXT_EVENTS: Final = (
     select(Job.state, JobEvent)
     .outerjoin(JobEvent, and_(JobEvent.job_id == Job.id, JobEvent.id > bindparam("after")))
@@ -97,7 +100,7 @@ def get_job(session: Session, job_id: str) -> Job:
     NotFoundError
         There is none.
     """
-    job = session.get(Job, job_id)
+    job = session.execute(_JOB, {"of": job_id}).scalar_one_or_none()
     if job is None:
         raise NotFoundError(f"There is no job {job_id}.")
     return job
@@ -115,6 +118,11 @@ def list_jobs(session: Session, wanted: JobFilter, limit: int, before: str | Non
     if before is not None:
         conditions.append(Job.id < before)
     return session.scalars(select(Job).where(*conditions).order_by(Job.id.desc()).limit(limit)).all()
+
+
+def list_artifacts_of(session: Session, job_id: str) -> Sequence[Artifact]:
+    """List a job's artifacts, by name."""
+    return session.scalars(_ARTIFACTS, {"of": job_id}).all()
 
 
 def list_artifacts(session: Session, job_ids: Sequence[str]) -> dict[str, list[Artifact]]:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
-from flask import Flask, Response, current_app, g, redirect, request, session, url_for
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, Response, current_app, g, redirect, request, session, url_for
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from werkzeug import Response as Answer
 
 from shared import keys, queries
@@ -50,6 +50,11 @@ class KeyRing:
 
 class _Sessions(SecureCookieSessionInterface):
     """Session cookies that travel by HTTPS only, where the request did."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Make no signer for programs, which have no cookie to look at."""
+        named = self.get_cookie_name(app) in request.cookies
+        return super().open_session(app, request) if named else self.session_class()
 
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's interface
         return request.is_secure

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from flask import json, url_for
+from flask import url_for
 from sqlalchemy.orm import Session
 
 from shared import queries
@@ -52,11 +52,12 @@ def view_job(session: Session, job_id: str) -> JobView:
         There is none.
     """
     job = queries.get_job(session, job_id)
-    document = write_job(job, queries.list_artifacts(session, [job_id])[job_id])
+    # What a job has made comes with its end, and a place in the queue is lost with its start.
+    document = write_job(job, queries.list_artifacts_of(session, job_id) if job.state in ENDED else ())
     if job.state == State.QUEUED:
         document["queue_position"] = queries.count_before(session, job)
-    lasting = {name: value for name, value in document.items() if name != "eta_s"}
-    return JobView(document, sha256(json.dumps(lasting).encode()).hexdigest()[:32])
+    lasting = document | {"eta_s": None}
+    return JobView(document, sha256(repr(lasting).encode()).hexdigest()[:32])
 
 
 def write_page(

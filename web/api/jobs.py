@@ -36,7 +36,8 @@ def get_job(job_id: UUID) -> Response:
     if (wait_s := read_wait_s()) and (not known or known.contains(before.etag)):
         view, waited_s = get_waiting_room().wait_for(services, before.id, wait_s, lambda now: now.etag != before.etag)
     response = _answer(view, 200, waited_s)
-    response.make_conditional(request)
+    if known:
+        response.make_conditional(request)
     return response
 
 
@@ -104,7 +105,8 @@ def _answer(view: JobView, status: int, waited_s: int = 0) -> Response:
     response = make_response(jsonify(view.document), status)
     response.set_etag(view.etag)
     response.headers["Cache-Control"] = "no-cache"
-    response.headers["Location"] = url_for("api.get_job", job_id=view.document["id"])
+    if request.endpoint != "api.get_job":
+        response.headers["Location"] = url_for("api.get_job", job_id=view.id)
     if not view.ended:
         response.headers["Retry-After"] = POLL_AFTER_S
     if waited_s:
