@@ -8,12 +8,12 @@ from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from shared.database import now
 from shared.errors import NotFoundError
 from shared.jobs import AUTO, ENDED, DeviceClass, Kind, State
-from shared.tables import Artifact, Job, JobEvent, Upload, Worker
+from shared.tables import Artifact, Job, JobEvent, JobLabel, Upload, Worker
 
 BEATS_MISSED_MOST = 3
 EVENTS_MOST: Final = 500
@@ -42,9 +42,16 @@ class JobFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
 
-    def list_conditions(self) -> list[ColumnElement[bool]]:
+    def select_jobs(self) -> Select[tuple[Job]]:
         """Write the filter as SQL."""
-        conditions = [Job.labels[name].as_string() == value for name, value in self.labels.items()]
+        statement = select(Job).where(*self._list_conditions())
+        for name, value in self.labels.items():
+            label = aliased(JobLabel)
+            statement = statement.join(label, and_(label.job_id == Job.id, label.name == name, label.value == value))
+        return statement
+
+    def _list_conditions(self) -> list[ColumnElement[bool]]:
+        conditions: list[ColumnElement[bool]] = []
         columns = (Job.owner, Job.state, Job.kind, Job.device)
         for column, wanted in zip(columns, (self.owner, self.state, self.kind, self.device), strict=True):
             if wanted is not None:
@@ -114,10 +121,8 @@ def list_jobs(session: Session, wanted: JobFilter, limit: int, before: str | Non
     before
         Only jobs older than this id: the last one of the page before.
     """
-    conditions = wanted.list_conditions()
-    if before is not None:
-        conditions.append(Job.id < before)
-    return session.scalars(select(Job).where(*conditions).order_by(Job.id.desc()).limit(limit)).all()
+    statement = wanted.select_jobs().order_by(Job.id.desc()).limit(limit)
+    return session.scalars(statement if before is None else statement.where(Job.id < before)).all()
 
 
 def list_artifacts_of(session: Session, job_id: str) -> Sequence[Artifact]:

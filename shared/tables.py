@@ -156,6 +156,18 @@ class Job(Table):
     )
 
 
+class JobLabel(Table):
+    """A label of a job, once more beside the job's own: to find jobs by it, newest first."""
+
+    __tablename__ = "job_labels"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
+    value: Mapped[str] = mapped_column(String(NAME_LENGTH))
+
+    __table_args__ = (Index("ix_job_labels_name_value_job_id", "name", "value", "job_id"),)
+
+
 class JobEvent(Table):
     """One step in a job's life, written in the transaction that took it."""
 

@@ -31,7 +31,7 @@ from shared.jobs import (
     State,
     StoredFile,
 )
-from shared.tables import Artifact, Job
+from shared.tables import Artifact, Job, JobLabel
 
 _PLAIN: Final = {"synchronize_session": False}
 
@@ -55,6 +55,9 @@ def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
     try:
         with database.writing() as session:
             written = session.scalars(statements.SUBMIT, columns | {"timeout_s": timeout_s}).one()
+            if written.labels:
+                labels = [{"job_id": job.id, "name": name, "value": value} for name, value in written.labels.items()]
+                session.execute(insert(JobLabel), labels)
             _tell(session, [written])
             return written, True
     except IntegrityError:

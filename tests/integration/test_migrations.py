@@ -12,6 +12,7 @@ from sqlalchemy import inspect, select
 
 from shared.database import Database
 from shared.migrate import configure, migrate
+from shared.queries import JobFilter, list_jobs
 from shared.tables import Job, Table
 
 # As the first revision knew it: its own words, for the tables of today may have more.
@@ -77,3 +78,17 @@ def test_the_way_back_leaves_nothing(database: Database) -> None:
         command.downgrade(config, "base")
     with database.engine.connect() as connection:
         assert inspect(connection).get_table_names() == ["alembic_version"]
+
+
+def test_jobs_from_before_their_labels_table_are_found_by_them(database: Database) -> None:
+    config = configure()
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0003")
+    labelled = _RUNNING_JOB.replace("'{}', '{}'", """'{}', '{"who": "me", "why": "o''clock"}'""")
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(labelled)
+    migrate(database)
+    with database.reading() as session:
+        for wanted, found in (({"who": "me", "why": "o'clock"}, ["x"]), ({"who": "you"}, []), ({"me": "who"}, [])):
+            assert [job.id for job in list_jobs(session, JobFilter(labels=wanted), limit=9)] == found
