@@ -23,11 +23,11 @@ lint: $(READY) ## Check format, style, types and the layers' contracts
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 
-bench: $(READY) ## Measure speed and memory beside peers, in one run (ONLY=knn, ONLY=jobs or ONLY=musicgen for a part)
+bench: $(READY) ## Measure speed and memory beside peers, in one run (ONLY=knn, jobs, web or musicgen for a part)
 	@$(BIN)/python -m tests.bench $(ONLY)
 
 # Peers have an environment of their own; MINDJOBS_PEER_PYTHON names another interpreter that has them.
-ifeq ($(filter jobs,$(ONLY))$(MINDJOBS_PEER_PYTHON),)
+ifeq ($(filter jobs web,$(ONLY))$(MINDJOBS_PEER_PYTHON),)
 bench: $(PEERS)/.installed
 endif
 

@@ -42,7 +42,7 @@ class JobFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
 
-    def select_jobs(self) -> Select[tuple[Job]]:
+    def select_jobs(self) -> Select[Job]:
         """Write the filter as SQL."""
         statement = select(Job).where(*self._list_conditions())
         for name, value in self.labels.items():

@@ -10,7 +10,7 @@ from tests.bench.document import replace_section
 from tests.bench.machine import REPORT, ROOT, describe_machine, describe_origin
 from tests.bench.section import Section
 
-PARTS = ("knn", "jobs", "musicgen")
+PARTS = ("knn", "jobs", "web", "musicgen")
 
 
 def main() -> None:

@@ -1,0 +1,23 @@
+"""The least that shows a job: Flask and SQLAlchemy, a row by its primary key."""
+
+from flask import Flask, Response, jsonify
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+from shared.settings import load_settings
+from shared.tables import Job
+
+
+def create_app() -> Flask:
+    app = Flask(__name__)
+    address = load_settings().database.replace("postgresql://", "postgresql+psycopg://")
+    engine = create_engine(address)
+    names = [column.key for column in Job.__mapper__.column_attrs]
+
+    @app.get("/api/v1/jobs/<job_id>")
+    def get_job(job_id: str) -> Response:
+        with Session(engine) as session:
+            job = session.get(Job, job_id)
+            return jsonify({name: getattr(job, name) for name in names})
+
+    return app

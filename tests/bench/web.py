@@ -1,0 +1,262 @@
+"""How the web answers: polls beside open streams, polls beside a bare row's, and pages over a million ended jobs."""
+
+import os
+import socket
+import statistics
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import insert
+
+from shared import keys, queries, submission, transitions
+from shared.database import now
+from shared.ids import make_id
+from shared.jobs import DeviceClass, Ending, Kind, Lease, Progress, State, StoredFile
+from shared.migrate import migrate
+from shared.services import Services
+from shared.settings import Settings
+from shared.tables import Key
+from tests.bench.companion import run_apart
+from tests.bench.section import Ratio, Section, count_repeats, write_table
+from tests.bench.web_load import count_answers, poll_beside_streams, time_answers
+from tests.bench.web_rows import fill
+from tests.processes import ServiceProcess
+from tests.servers import PostgresServer, RedisServer
+from tests.waiting import wait_until
+
+REPEATS: Final = 5
+STREAMS: Final = 64
+POLLS_PER_S: Final = 50
+POLLING_S: Final = 20.0
+POLL_MS_MOST: Final = 500.0
+BEAT_EVERY_S: Final = 1.0
+LOADED_S: Final = 3.0
+BARE_LEAST: Final = 0.8
+ENDED_JOBS: Final = 1_000_000
+ENDED_JOBS_VARIABLE: Final = "MINDJOBS_BENCH_ENDED_JOBS"
+"""Names how many ended jobs to fill the table with; for trying the bench itself out."""
+VIEWS: Final = 50
+PAGE_MS_MOST: Final = 100.0
+OWN_APP: Final = ()
+BARE_APP: Final = ("tests.bench.bare_web:create_app()",)
+
+
+def run() -> Section:
+    """Measure."""
+    repeats = count_repeats(REPEATS)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-bench-")))
+        redis = RedisServer(folder / "redis")
+        redis.start()
+        stack.callback(redis.close)
+        postgres = PostgresServer(folder / "postgres", durable=True)
+        stack.callback(postgres.close)
+
+        def provide(address: str) -> Settings:
+            return Settings(home=folder, redis_url=redis.url, database_url=address, log_level="WARNING")
+
+        parts = []
+        for name, address in (
+            ("SQLite", f"sqlite:///{folder / 'web.sqlite'}"),
+            ("PostgreSQL", postgres.make_database()[1]),
+        ):
+            parts += _measure_polls(name, provide(address), folder, repeats)
+        parts.append(_measure_pages(provide(postgres.make_database()[1]), folder))
+    return Section.join(parts)
+
+
+@contextmanager
+def open_services(settings: Settings) -> Iterator[Services]:
+    services = Services.open(settings)
+    migrate(services.database)
+    try:
+        yield services
+    finally:
+        services.close()
+
+
+@contextmanager
+def serve(settings: Settings, log: Path, *application: str) -> Iterator[int]:
+    """Serve an application as ours is served, and return the port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    served = settings.model_copy(update={"port": port})
+    web = ServiceProcess("gunicorn", "--config", "python:web.server", *application, settings=served, log=log)
+    try:
+        wait_until(lambda: _ask(port, "/"), "the web")
+        yield port
+    finally:
+        web.close()
+
+
+def _ask(port: int, path: str) -> int:
+    """Return the status of an answer; 0 where there is none."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
+
+
+def _start_job(services: Services) -> Lease:
+    submission.submit(services, {"kind": Kind.KNN, "device": "cpu"})
+    job = transitions.claim(
+        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="bench", lease_s=3_600
+    )
+    if job is None:
+        raise RuntimeError("there is no job to start")
+    return Lease(job.id, job.attempt)
+
+
+def _end_job(services: Services) -> str:
+    lease = _start_job(services)
+    files = tuple(StoredFile(f"{name}.svg", name, "image/svg+xml", 9, "0" * 64) for name in "abcde")
+    transitions.finish(services.database, lease, Ending(State.SUCCEEDED, {"best_k": 5}, files=files))
+    return lease.job_id
+
+
+def _measure_polls(name: str, settings: Settings, folder: Path, repeats: int) -> list[Section]:
+    with open_services(settings) as services:
+        leases = [_start_job(services) for _ in range(STREAMS)]
+        ended = _end_job(services)
+        _beat(services, leases, 0)
+        with serve(settings, folder / "web.log", *OWN_APP) as own:
+            streams = _measure_streams(name, own, services, leases)
+            with serve(settings, folder / "bare.log", *BARE_APP) as bare:
+                jobs = {"a running job": leases[0].job_id, "an ended job with five files": ended}
+                races = [
+                    _race(f"{title}, {name}", {"ours": own, "bare": bare}, f"/api/v1/jobs/{job_id}", repeats)
+                    for title, job_id in jobs.items()
+                ]
+    return [streams, *races]
+
+
+def _beat(services: Services, leases: Sequence[Lease], done: int) -> None:
+    for lease in leases:
+        transitions.beat(services.database, lease, Progress("searching", done, 1_000, "rows"), 3_600)
+
+
+def _measure_streams(name: str, port: int, services: Services, leases: Sequence[Lease]) -> Section:
+    """Measure polls while there are streams, and something to tell by them."""
+    over = threading.Event()
+
+    def keep_beating() -> None:
+        done = 0
+        while not over.wait(BEAT_EVERY_S):
+            done += 1
+            _beat(services, leases, done)
+
+    beating = threading.Thread(target=keep_beating)
+    beating.start()
+    try:
+        job_ids = [lease.job_id for lease in leases]
+        taken_s, events = run_apart(poll_beside_streams, port, job_ids, POLLS_PER_S, POLLING_S)
+    finally:
+        over.set()
+        beating.join()
+    p50_ms, p99_ms, most_ms = _find_percentiles_ms(taken_s)
+    text = (
+        f"{name}: {len(taken_s)} status polls, {POLLS_PER_S} a second for {POLLING_S:g} s, beside {STREAMS} open event "
+        f"streams, through which {events} events came: p50 {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms, "
+        f"at most {most_ms:.1f} ms."
+    )
+    ratio = Ratio(f"ms of a status poll beside {STREAMS} streams, p99: {name}", p99_ms, POLL_MS_MOST, at_most=True)
+    return Section([ratio], text)
+
+
+@dataclass
+class Racer:
+    """Who answers, and how many times a second."""
+
+    port: int
+    per_s: list[float] = field(default_factory=list)
+
+    @property
+    def median_per_s(self) -> float:
+        return statistics.median(self.per_s)
+
+
+def _race(title: str, ports: dict[str, int], path: str, repeats: int) -> Section:
+    """Let two webs answer in turns."""
+    racers = {name: Racer(port) for name, port in ports.items()}
+    for racer in racers.values():
+        run_apart(count_answers, racer.port, path, LOADED_S / 3)  # each process has its connections by then
+    for _ in range(repeats):
+        for racer in racers.values():
+            racer.per_s.append(run_apart(count_answers, racer.port, path, LOADED_S))
+    rows = [
+        [name, f"{racer.median_per_s:.0f}", f"{min(racer.per_s):.0f} to {max(racer.per_s):.0f}"]
+        for name, racer in racers.items()
+    ]
+    quotient = racers["ours"].median_per_s / racers["bare"].median_per_s
+    text = f"GET of {title}, median of {repeats} turns of {LOADED_S:g} s:"
+    return Section(
+        [Ratio(f"status GET/s / bare Flask and SQLAlchemy: {title}", quotient, BARE_LEAST)],
+        f"{text}\n\n{write_table(['', 'answers/s', 'its turns'], rows)}",
+    )
+
+
+def _measure_pages(settings: Settings, folder: Path) -> Section:
+    """Measure pages over many ended jobs, first as nobody, then as the holder of a key."""
+    jobs = int(os.environ.get(ENDED_JOBS_VARIABLE) or ENDED_JOBS)
+    common, rare = make_id(), make_id()
+    with open_services(settings) as services, serve(settings, folder / "web.log", *OWN_APP) as port:
+        fill(services.database, jobs, common=common, rare=rare)
+        with services.database.reading() as session:
+            middle = queries.list_jobs(session, queries.JobFilter(), 1, before=_find_middle(jobs))[0].id
+            newest = queries.list_jobs(session, queries.JobFilter(), 1)[0].id
+        timed = {path: run_apart(time_answers, port, path, VIEWS) for path in _list_paths(newest, middle, jobs)}
+        for who, owner in (("a third of the jobs", common), ("a thousandth", rare)):
+            with services.database.writing() as session:
+                session.execute(insert(Key).values(id=owner, name=owner, sha256=keys.hash_key(owner), created_at=now()))
+            wait_until(lambda: _ask(port, "/api/v1/jobs") == 401, "the key to count")
+            wait_until(lambda held=owner: _is_open(port, held), "the key to open")  # type: ignore[misc]
+            for path in ("/jobs", "/api/v1/jobs?state=failed&limit=100", "/api/v1/jobs?label.team=t2"):
+                header = f"Authorization: Bearer {owner}"
+                timed[f"{path} of a key with {who}"] = run_apart(time_answers, port, path, VIEWS, header)
+    return _write_pages(jobs, timed)
+
+
+def _is_open(port: int, key: str) -> bool:
+    # Both processes must have read the keys anew, and a few in a row most likely meet both.
+    try:
+        return all(time_answers(port, "/api/v1/jobs?limit=1", 1, f"Authorization: Bearer {key}") for _ in range(8))
+    except RuntimeError:
+        return False
+
+
+def _find_middle(jobs: int) -> str:
+    return f"{1_700_000_000_000 + jobs // 2 * 30_000:012x}"[:8] + "-ffff"
+
+
+def _list_paths(newest: str, middle: str, jobs: int) -> list[str]:
+    filters = ["state=failed", "state=cancelled", "state=running", "kind=musicgen", "device=ascend", "device=gpu"]
+    filters += ["kind=musicgen&state=cancelled", "label.team=t2", f"label.run=r{jobs // 40}", "label.team=none"]
+    filters += ["label.team=t2&state=failed", f"label.run=r{jobs // 40}&label.team=t0"]
+    lists = ["/jobs", *(f"/jobs?{one}" for one in filters)]
+    deep = [f"/api/v1/jobs?limit=100&cursor={middle}", f"/api/v1/jobs?label.team=t2&cursor={middle}"]
+    return [*lists, "/api/v1/jobs", *deep, f"/jobs/{newest}", f"/jobs/{middle}"]
+
+
+def _write_pages(jobs: int, timed: dict[str, list[float]]) -> Section:
+    figures = {path: _find_percentiles_ms(taken_s) for path, taken_s in timed.items()}
+    rows = [[path, *(f"{value:.1f}" for value in values)] for path, values in figures.items()]
+    slowest = max(figures, key=lambda path: figures[path][1])
+    ratio = Ratio(f"ms of the slowest page, p99: {slowest}", figures[slowest][1], PAGE_MS_MOST, at_most=True)
+    text = f"Pages over {jobs} ended jobs in PostgreSQL, {VIEWS} views each:"
+    return Section([ratio], f"{text}\n\n{write_table(['', 'p50 ms', 'p99 ms', 'most ms'], rows)}")
+
+
+def _find_percentiles_ms(taken_s: Sequence[float]) -> tuple[float, float, float]:
+    cuts = statistics.quantiles(taken_s, n=100, method="inclusive")
+    return 1_000 * cuts[49], 1_000 * cuts[98], 1_000 * max(taken_s)

@@ -1,0 +1,71 @@
+"""A PostgreSQL full of ended jobs, as a year of use leaves them."""
+
+from typing import Final
+
+from sqlalchemy import text
+
+from shared.database import Database
+
+# Identifiers rise with time, as real ones do: 30 s from one job to the next.
+_ID: Final = """
+    substr(lpad(to_hex(1700000000000 + number * 30000), 12, '0'), 1, 8) || '-'
+    || substr(lpad(to_hex(1700000000000 + number * 30000), 12, '0'), 9, 4) || '-7' || substr(md5(number::text), 1, 3)
+    || '-8' || substr(md5(number::text), 4, 3) || '-' || substr(md5(number::text), 7, 12)
+"""
+_JOBS: Final = f"""
+    INSERT INTO jobs (
+        id, owner, kind, state, params, labels, priority, wanted_device, device, engine, worker, attempt, max_attempts,
+        cancel_requested, request_sha256, created_at, available_at, deadline_at, started_at, finished_at,
+        progress_stage, progress_done, progress_total, progress_unit, result, error
+    )
+    SELECT
+        {_ID}, CASE WHEN number % 1000 = 0 THEN :rare WHEN number % 3 = 0 THEN :common ELSE 'someone' END,
+        CASE WHEN music THEN 'musicgen' ELSE 'knn' END, state,
+        CASE WHEN music THEN jsonb_build_object('model', 'facebook/musicgen-small', 'prompts',
+            jsonb_build_array('80s pop track with bassy drums', 'a quiet piano, number ' || number), 'num_samples', 1,
+            'audio_prompts', '[]'::jsonb, 'max_new_tokens', 256, 'do_sample', true, 'top_k', 250, 'seed', number
+        ) ELSE jsonb_build_object('dataset', '{{"name": "wine"}}'::jsonb, 'task', 'classification', 'p', 2.0,
+            'k', '[1, 3, 5, 7]'::jsonb, 'metric', 'euclidean', 'weights', 'uniform', 'normalise', 'none', 'evaluation',
+            jsonb_build_object('method', 'kfold', 'folds', 10, 'repeats', 1, 'seed', number)) END,
+        CASE WHEN number % 2 = 0 THEN jsonb_build_object('team', 't' || number % 7, 'run', 'r' || number / 20)
+            ELSE '{{}}'::jsonb END,
+        number % 10, 'auto', CASE WHEN number % 50000 = 1 THEN 'ascend' WHEN music THEN 'gpu' ELSE 'cpu' END,
+        'mindspore', 'worker:1', 1, 3, false, repeat('0', 64), at, at, at + interval '1 day', at, at + interval '9 s',
+        'searching', 178, 178, 'rows',
+        CASE WHEN state = 'succeeded' THEN jsonb_build_object('best_k', 5, 'compute_s', 0.02, 'n_train', 160, 'scores',
+            jsonb_build_array(jsonb_build_object('k', 5, 'accuracy', 0.72, 'macro_f1', 0.7))) END,
+        CASE WHEN state <> 'succeeded' THEN jsonb_build_object('type', state, 'title', 'It ended', 'detail', '…') END
+    FROM (
+        SELECT number, number % 5 = 0 AS music, to_timestamp(1700000000 + number * 30) AS at,
+            CASE WHEN number % 100 = 3 THEN 'failed' WHEN number % 1000 = 5 THEN 'cancelled' ELSE 'succeeded' END
+            AS state
+        FROM generate_series(1, :jobs) AS number
+    ) AS numbered
+"""  # noqa: S608 - our own words
+_LABELS: Final = "INSERT INTO job_labels SELECT id, label.key, label.value FROM jobs, jsonb_each_text(labels) AS label"
+# Artifacts and events of the newest jobs are enough for pages to find, and for indexes not to be empty.
+_ARTIFACTS: Final = """
+    INSERT INTO artifacts
+    SELECT id, name, 'jobs/' || id || '/1/' || name, 'image/svg+xml', 23456, repeat('0', 64)
+    FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT :jobs / 5) AS newest,
+        unnest(ARRAY['predictions.csv', 'scatter.svg', 'confusion.svg', 'scores.svg', 'report.json']) AS name
+"""
+_EVENTS: Final = """
+    INSERT INTO job_events (job_id, at, kind, data)
+    SELECT id, now(), 'state', jsonb_build_object('state', state, 'attempt', 1, 'worker', 'worker:1')
+    FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT :jobs / 5) AS newest,
+        unnest(ARRAY['queued', 'running', 'succeeded']) AS state
+"""
+
+
+def fill(database: Database, jobs: int, *, common: str, rare: str) -> None:
+    """Write ended jobs: a third of them the one owner's, a thousandth the other's."""
+    with database.writing() as session:
+        session.execute(text("SET LOCAL statement_timeout = 0"))
+        session.execute(text(_JOBS), {"jobs": jobs, "common": common, "rare": rare})
+        session.execute(text(_LABELS))
+        for statement in (_ARTIFACTS, _EVENTS):
+            session.execute(text(statement), {"jobs": jobs})
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("VACUUM ANALYZE"))  # as it does by itself, later
