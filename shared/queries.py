@@ -42,13 +42,23 @@ class JobFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
 
-    def select_jobs(self) -> Select[Job]:
-        """Write the filter as SQL."""
+    def select_newest(self, before: str | None) -> Select[Job]:
+        """Write the filter as SQL, newest first.
+
+        Parameters
+        ----------
+        before
+            Only jobs older than this id.
+        """
         statement = select(Job).where(*self._list_conditions())
+        order = Job.id
         for name, value in self.labels.items():
             label = aliased(JobLabel)
             statement = statement.join(label, and_(label.job_id == Job.id, label.name == name, label.value == value))
-        return statement
+            order = label.job_id  # SQLite reads a label's index in order only where it is asked for its column
+        if before is not None:
+            statement = statement.where(order < before)
+        return statement.order_by(order.desc())
 
     def _list_conditions(self) -> list[ColumnElement[bool]]:
         conditions: list[ColumnElement[bool]] = []
@@ -121,8 +131,7 @@ def list_jobs(session: Session, wanted: JobFilter, limit: int, before: str | Non
     before
         Only jobs older than this id: the last one of the page before.
     """
-    statement = wanted.select_jobs().order_by(Job.id.desc()).limit(limit)
-    return session.scalars(statement if before is None else statement.where(Job.id < before)).all()
+    return session.scalars(wanted.select_newest(before).limit(limit)).all()
 
 
 def list_artifacts_of(session: Session, job_id: str) -> Sequence[Artifact]:
