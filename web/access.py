@@ -47,6 +47,11 @@ class KeyRing:
         """Return whose a key is; ``None`` where it is nobody's."""
         return self.read().get(keys.hash_key(key.strip()))
 
+    def knows(self, owner: str) -> bool:
+        """Whether an owner's key is there; nobody's is as long as no other is."""
+        owners = self.read()
+        return owner in owners.values() if owner != NOBODY else not owners
+
 
 class _Sessions(SecureCookieSessionInterface):
     """Session cookies that travel by HTTPS only, where the request did."""

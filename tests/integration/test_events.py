@@ -235,6 +235,17 @@ def test_other_keys_jobs_are_not_there(app: Flask, services: Services) -> None:
     assert answers == [200, 404, 401]
 
 
+def test_a_stream_ends_with_its_key(app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.access.FRESH_S", 0.0)
+    key = keys.create_key(services.database, "own")
+    (owner,) = (key.id for key in keys.list_keys(services.database))
+    job_id = submit(services, owner)
+    stream = open_stream(app.test_client(), job_id, Authorization=f"Bearer {key}").iter_encoded()
+    read_until(stream, 1)
+    keys.revoke_key(services.database, "own")
+    assert list(stream) == []
+
+
 @pytest.fixture
 def web(settings: Settings, start_process: StartProcess) -> Callable[..., int]:
     """Serve as in production, and return the port."""

@@ -4,6 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -12,9 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared import queries
 from shared.database import Database
-from shared.errors import BusyError, NotFoundError, RequestMalformedError
+from shared.errors import BusyError, KeyRequiredError, MindjobsError, RequestMalformedError
 from shared.queries import News
 from shared.tables import JobEvent
+from web.access import KeyRing, get_key_ring, get_owner
 from web.api import blueprint
 from web.context import get_services, get_waiting_room
 from web.documents import write_event
@@ -29,16 +31,32 @@ _EVENT_ID: Final = re.compile(r"\d{1,18}", re.ASCII)
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class _History:
+    """A job's events, for as long as whoever asked may read them."""
+
+    database: Database
+    ring: KeyRing
+    owner: str
+    job_id: str
+
+    def read(self, after: int) -> News:
+        """Read those after one of them; nothing is held between two readings."""
+        if not self.ring.knows(self.owner):
+            raise KeyRequiredError("The key with which this began is no longer known here.")
+        with self.database.reading() as session:
+            return queries.read_news(session, self.job_id, after)
+
+
 @blueprint.get("/jobs/<uuid:job_id>/events")
 def stream_events(job_id: UUID) -> Response:
     """Send a job's events, those to come as they happen, until it has ended; after ``Last-Event-ID`` where given."""
     after = _read_last_event_id()
-    database = get_services().database
-    with database.reading() as session:
-        news = queries.read_news(session, str(job_id), after)
+    history = _History(get_services().database, get_key_ring(), get_owner(), str(job_id))
+    news = history.read(after)
     if news.last and not news.events:
         return Response(status=204)  # tells a browser not to come back
-    stream = _follow(get_waiting_room(), database, str(job_id), after)
+    stream = _follow(get_waiting_room(), history, after)
     next(stream)  # has a seat from here on, and gives it back when it is closed or forgotten
     # A proxy that buffers or keeps would turn news into history.
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -55,7 +73,7 @@ def _read_last_event_id() -> int:
     return int(given)
 
 
-def _follow(room: WaitingRoom, database: Database, job_id: str, after: int) -> Iterator[bytes]:
+def _follow(room: WaitingRoom, history: _History, after: int) -> Iterator[bytes]:
     """Write what comes after an event; the first item is empty, and says that there was a seat.
 
     Raises
@@ -70,7 +88,7 @@ def _follow(room: WaitingRoom, database: Database, job_id: str, after: int) -> I
         yield _RETRY
         spoke_at = time.monotonic()
         pauses_s = pace()
-        while (news := _look(database, job_id, after)) is not None:
+        while (news := _look(history, after)) is not None:
             if news.events:
                 yield b"".join(_write(event) for event in news.events)
                 after = news.events[-1].id
@@ -84,15 +102,14 @@ def _follow(room: WaitingRoom, database: Database, job_id: str, after: int) -> I
                 time.sleep(next(pauses_s))
 
 
-def _look(database: Database, job_id: str, after: int) -> News | None:
+def _look(history: _History, after: int) -> News | None:
     """Return the news; ``None`` where the stream ends without its last event: the client comes back and is told why."""
     try:
-        with database.reading() as session:
-            return queries.read_news(session, job_id, after)
-    except NotFoundError:  # deleted meanwhile
+        return history.read(after)
+    except MindjobsError:  # the job was deleted, or the key revoked
         return None
     except SQLAlchemyError as error:
-        logger.warning("a stream of job %s ends, the database does not answer: %s", job_id, error)
+        logger.warning("a stream of job %s ends, the database does not answer: %s", history.job_id, error)
         return None
 
 
