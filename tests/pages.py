@@ -78,4 +78,4 @@ class Page(HTMLParser):
 def send_form(client: FlaskClient, page: str, action: str | None = None, **fields: Any) -> TestResponse:
     """Open a page, fill in the form that goes to ``action``, the page itself where it is not given, and send it."""
     form = Page(client.get(page).text).find_form(action or page)
-    return client.post(action or page, data=form.fields | fields)
+    return client.post(action or page, data=form.fields | fields, headers={"Accept": "text/html"})

@@ -295,14 +295,14 @@ def _measure_without_redis(folder: Path, stack: ExitStack) -> str:
     return f"A submission is answered {usual}; with a Redis that hangs {hanging}; with none {gone}."
 
 
-def wait_for_end(database: Database, job_ids: Sequence[str]) -> None:
+def wait_for_end(database: Database, job_ids: Sequence[str], deadline_s: float = DRAIN_DEADLINE_S) -> None:
     unended = select(func.count()).where(Job.id >= job_ids[0], Job.state.not_in(ENDED))
 
     def look() -> bool:
         with database.reading() as session:
             return not session.scalar(unended)
 
-    wait_until(look, "the jobs' end", DRAIN_DEADLINE_S)
+    wait_until(look, "the jobs' end", deadline_s)
     with database.reading() as session:
         failed = session.scalar(select(func.count()).where(Job.id >= job_ids[0], Job.state != State.SUCCEEDED))
     if failed:

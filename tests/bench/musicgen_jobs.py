@@ -32,6 +32,7 @@ JUDGED: Final = 8
 TOTAL_MOST: Final = 0.45
 MEAN_MOST: Final = 0.6
 REPEATS: Final = 5
+DEADLINE_S: Final = 1_800.0
 
 
 @dataclass
@@ -142,7 +143,7 @@ def _serve(folder: Path, kept: Path) -> Iterator[Services]:
 def _submit_and_wait(services: Services, jobs: int, duration_s: float) -> list[float]:
     """Queue jobs; return when each ended, in seconds from when the first was queued."""
     ids = [_submit(services, seed, duration_s) for seed in range(jobs)]
-    wait_for_end(services.database, ids)
+    wait_for_end(services.database, ids, DEADLINE_S)
     return _read_ends_s(services.database, ids)
 
 

@@ -15,6 +15,7 @@ from shared.services import Services
 from shared.settings import Settings
 from shared.tables import Upload
 from tests.disks import fill_disk
+from tests.pages import send_form
 from web import create_app
 
 GOOD = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
@@ -219,8 +220,7 @@ def test_a_page_says_that_the_disk_is_full(
     client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_disk(services.storage, "uploads", monkeypatch)
-    data = {"file": (io.BytesIO(GOOD), "a.csv")}
-    answer = client.post("/knn", data=data, headers={"Accept": "text/html"})
+    answer = send_form(client, "/knn", file=(io.BytesIO(GOOD), "a.csv"))
     assert (answer.status_code, answer.mimetype) == (507, "text/html")
     assert "The disk is full" in answer.text
     assert services.storage.list_names("uploads") == []
