@@ -73,7 +73,7 @@ def find_key(database: Database, name: str) -> Key:
 
 
 def revoke_key(database: Database, name: str) -> None:
-    """Forget a key; what it submitted runs, and is kept for as long as all is, but nobody can reach it.
+    """Forget a key; what it submitted runs, and is kept for as long as all is, but no other key reaches it.
 
     Raises
     ------
