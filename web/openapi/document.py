@@ -22,17 +22,16 @@ _ABOUT: Final = (
 
 
 def write_document(app: Flask) -> Node:
-    """Describe every route that the application has of those in ``OPERATIONS``."""
+    """Describe every route in ``OPERATIONS``."""
     schemas = write_schemas()
     queries = {"ListQuery": write_query_parameters(schemas.pop("ListQuery"))}
     rules = {rule.endpoint: rule for rule in app.url_map.iter_rules()}
     paths: dict[str, Node] = {}
-    for endpoint in OPERATIONS:
-        if endpoint in rules:
-            rule, operation = rules[endpoint], OPERATIONS[endpoint]
-            summary = mend((app.view_functions[endpoint].__doc__ or "").partition("\n")[0]).rstrip(".")
-            written = _write_operation(rule, operation, summary, queries)
-            paths.setdefault(_PLACE.sub(r"{\2}", rule.rule), {})[list_methods(rule)[0].lower()] = written
+    for endpoint, operation in OPERATIONS.items():
+        rule = rules[endpoint]
+        summary = mend((app.view_functions[endpoint].__doc__ or "").partition("\n")[0]).rstrip(".")
+        written = _write_operation(rule, operation, summary, queries)
+        paths.setdefault(_PLACE.sub(r"{\2}", rule.rule), {})[list_methods(rule)[0].lower()] = written
     return {
         "openapi": "3.1.0",
         "info": {"title": "mindjobs", "version": "1", "description": _ABOUT},
