@@ -133,10 +133,11 @@ def _measure_polls(name: str, settings: Settings, folder: Path, repeats: int) ->
         with serve(settings, folder / "web.log", *OWN_APP) as own:
             streams = _measure_streams(name, own, services, leases)
             with serve(settings, folder / "bare.log", *BARE_APP) as bare:
-                jobs = {"a running job": leases[0].job_id, "an ended job with five files": ended}
+                webs = {"ours": own, "bare": bare}
+                # Files are rows of their own, which the bare one does not read; what is polled has none yet.
                 races = [
-                    _race(f"{title}, {name}", {"ours": own, "bare": bare}, f"/api/v1/jobs/{job_id}", repeats)
-                    for title, job_id in jobs.items()
+                    _race(f"a running job, {name}", webs, leases[0].job_id, repeats, BARE_LEAST),
+                    _race(f"an ended job with its five files, {name}", webs, ended, repeats, None),
                 ]
     return [streams, *races]
 
@@ -186,8 +187,9 @@ class Racer:
         return statistics.median(self.per_s)
 
 
-def _race(title: str, ports: dict[str, int], path: str, repeats: int) -> Section:
+def _race(title: str, ports: dict[str, int], job_id: str, repeats: int, least: float | None) -> Section:
     """Let two webs answer in turns."""
+    path = f"/api/v1/jobs/{job_id}"
     racers = {name: Racer(port) for name, port in ports.items()}
     for racer in racers.values():
         run_apart(count_answers, racer.port, path, LOADED_S / 3)  # each process has its connections by then
@@ -201,7 +203,7 @@ def _race(title: str, ports: dict[str, int], path: str, repeats: int) -> Section
     quotient = racers["ours"].median_per_s / racers["bare"].median_per_s
     text = f"GET of {title}, median of {repeats} turns of {LOADED_S:g} s:"
     return Section(
-        [Ratio(f"status GET/s / bare Flask and SQLAlchemy: {title}", quotient, BARE_LEAST)],
+        [Ratio(f"status GET/s / bare Flask and SQLAlchemy: {title}", quotient, least)],
         f"{text}\n\n{write_table(['', 'answers/s', 'its turns'], rows)}",
     )
 
@@ -215,7 +217,7 @@ def _measure_pages(settings: Settings, folder: Path) -> Section:
         with services.database.reading() as session:
             middle = queries.list_jobs(session, queries.JobFilter(), 1, before=_find_middle(jobs))[0].id
             newest = queries.list_jobs(session, queries.JobFilter(), 1)[0].id
-        timed = {path: run_apart(time_answers, port, path, VIEWS) for path in _list_paths(newest, middle, jobs)}
+        timed = {path: _view(port, path) for path in _list_paths(newest, middle, jobs)}
         for who, owner in (("a third of the jobs", common), ("a thousandth", rare)):
             with services.database.writing() as session:
                 session.execute(insert(Key).values(id=owner, name=owner, sha256=keys.hash_key(owner), created_at=now()))
@@ -223,8 +225,15 @@ def _measure_pages(settings: Settings, folder: Path) -> Section:
             wait_until(lambda held=owner: _is_open(port, held), "the key to open")  # type: ignore[misc]
             for path in ("/jobs", "/api/v1/jobs?state=failed&limit=100", "/api/v1/jobs?label.team=t2"):
                 header = f"Authorization: Bearer {owner}"
-                timed[f"{path} of a key with {who}"] = run_apart(time_answers, port, path, VIEWS, header)
+                timed[f"{path} of a key with {who}"] = _view(port, path, header)
     return _write_pages(jobs, timed)
+
+
+def _view(port: int, path: str, *headers: str) -> list[float]:
+    """Look at a page, after each process has most likely shown it once: what a first time costs depends on no table."""
+    for _ in range(8):
+        time_answers(port, path, 1, *headers)
+    return run_apart(time_answers, port, path, VIEWS, *headers)
 
 
 def _is_open(port: int, key: str) -> bool:
@@ -253,7 +262,7 @@ def _write_pages(jobs: int, timed: dict[str, list[float]]) -> Section:
     rows = [[path, *(f"{value:.1f}" for value in values)] for path, values in figures.items()]
     slowest = max(figures, key=lambda path: figures[path][1])
     ratio = Ratio(f"ms of the slowest page, p99: {slowest}", figures[slowest][1], PAGE_MS_MOST, at_most=True)
-    text = f"Pages over {jobs} ended jobs in PostgreSQL, {VIEWS} views each:"
+    text = f"Pages over {jobs} ended jobs in PostgreSQL, {VIEWS} views each, not their first:"
     return Section([ratio], f"{text}\n\n{write_table(['', 'p50 ms', 'p99 ms', 'most ms'], rows)}")
 
 

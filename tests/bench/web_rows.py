@@ -47,13 +47,13 @@ _LABELS: Final = "INSERT INTO job_labels SELECT id, label.key, label.value FROM 
 _ARTIFACTS: Final = """
     INSERT INTO artifacts
     SELECT id, name, 'jobs/' || id || '/1/' || name, 'image/svg+xml', 23456, repeat('0', 64)
-    FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT :jobs / 5) AS newest,
+    FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT :jobs / 10) AS newest,
         unnest(ARRAY['predictions.csv', 'scatter.svg', 'confusion.svg', 'scores.svg', 'report.json']) AS name
 """
 _EVENTS: Final = """
     INSERT INTO job_events (job_id, at, kind, data)
     SELECT id, now(), 'state', jsonb_build_object('state', state, 'attempt', 1, 'worker', 'worker:1')
-    FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT :jobs / 5) AS newest,
+    FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT :jobs / 10) AS newest,
         unnest(ARRAY['queued', 'running', 'succeeded']) AS state
 """
 
@@ -68,4 +68,5 @@ def fill(database: Database, jobs: int, *, common: str, rare: str) -> None:
             session.execute(text(statement), {"jobs": jobs})
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
-        connection.execute(text("VACUUM ANALYZE"))  # as it does by itself, later
+        for statement in ("VACUUM ANALYZE", "CHECKPOINT"):  # as it does by itself, later
+            connection.execute(text(statement))
