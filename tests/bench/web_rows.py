@@ -39,7 +39,7 @@ _JOBS: Final = f"""
         SELECT number, number % 5 = 0 AS music, to_timestamp(1700000000 + number * 30) AS at,
             CASE WHEN number % 100 = 3 THEN 'failed' WHEN number % 1000 = 5 THEN 'cancelled' ELSE 'succeeded' END
             AS state
-        FROM generate_series(1, :jobs) AS number
+        FROM generate_series(1::bigint, :jobs) AS number
     ) AS numbered
 """  # noqa: S608 - our own words
 _LABELS: Final = "INSERT INTO job_labels SELECT id, label.key, label.value FROM jobs, jsonb_each_text(labels) AS label"
