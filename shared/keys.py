@@ -17,7 +17,7 @@ from shared.errors import ConflictError, NotFoundError
 from shared.ids import make_id
 from shared.jobs import NOBODY
 from shared.settings import Settings
-from shared.tables import Job, Key, Upload
+from shared.tables import Job, JobLabel, Key, Upload
 
 PREFIX: Final = "mj_"
 """Lets people, and programs that look for leaked secrets, tell what it is."""
@@ -43,7 +43,7 @@ def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
     try:
         with database.writing() as session:
             session.execute(row)
-            for table in (Job, Upload) if adopt else ():
+            for table in (Job, JobLabel, Upload) if adopt else ():
                 orphans = update(table).where(table.owner == NOBODY).values(owner=owner)
                 session.execute(orphans, execution_options={"synchronize_session": False})
     except IntegrityError as error:

@@ -54,7 +54,9 @@ class JobFilter:
         order = Job.id
         for name, value in self.labels.items():
             label = aliased(JobLabel)
-            statement = statement.join(label, and_(label.job_id == Job.id, label.name == name, label.value == value))
+            same = [label.job_id == Job.id, label.name == name, label.value == value]
+            same += [] if self.owner is None else [label.owner == self.owner]
+            statement = statement.join(label, and_(*same))
             order = label.job_id  # SQLite reads a label's index in order only where it is asked for its column
         if before is not None:
             statement = statement.where(order < before)

@@ -162,10 +162,15 @@ class JobLabel(Table):
     __tablename__ = "job_labels"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(ID_LENGTH))
+    """The job's: among all that have a label, one owner's may be few."""
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
     value: Mapped[str] = mapped_column(String(NAME_LENGTH))
 
-    __table_args__ = (Index("ix_job_labels_name_value_job_id", "name", "value", "job_id"),)
+    __table_args__ = (
+        Index("ix_job_labels_name_value_job_id", "name", "value", "job_id"),
+        Index("ix_job_labels_owner_name_value_job_id", "owner", "name", "value", "job_id"),
+    )
 
 
 class JobEvent(Table):

@@ -56,7 +56,8 @@ def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
         with database.writing() as session:
             written = session.scalars(statements.SUBMIT, columns | {"timeout_s": timeout_s}).one()
             if written.labels:
-                labels = [{"job_id": job.id, "name": name, "value": value} for name, value in written.labels.items()]
+                whose = {"job_id": written.id, "owner": written.owner}
+                labels = [whose | {"name": name, "value": value} for name, value in written.labels.items()]
                 session.execute(insert(JobLabel), labels)
             _tell(session, [written])
             return written, True

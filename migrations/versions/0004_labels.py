@@ -13,6 +13,7 @@ def upgrade() -> None:
     op.create_table(
         "job_labels",
         sa.Column("job_id", sa.String(length=36), nullable=False),
+        sa.Column("owner", sa.String(length=36), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("value", sa.String(length=255), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_job_labels_job_id_jobs", ondelete="CASCADE"),
@@ -20,9 +21,11 @@ def upgrade() -> None:
     )
     each = "jsonb_each_text" if op.get_bind().dialect.name == "postgresql" else "json_each"
     op.execute(
-        f"INSERT INTO job_labels SELECT jobs.id, label.key, label.value FROM jobs, {each}(jobs.labels) AS label"  # noqa: S608 - our own words
+        "INSERT INTO job_labels (job_id, owner, name, value) "
+        f"SELECT jobs.id, jobs.owner, label.key, label.value FROM jobs, {each}(jobs.labels) AS label"  # noqa: S608 - our own words
     )
     op.create_index("ix_job_labels_name_value_job_id", "job_labels", ["name", "value", "job_id"])
+    op.create_index("ix_job_labels_owner_name_value_job_id", "job_labels", ["owner", "name", "value", "job_id"])
 
 
 def downgrade() -> None:

@@ -42,7 +42,9 @@ _JOBS: Final = f"""
         FROM generate_series(1::bigint, :jobs) AS number
     ) AS numbered
 """  # noqa: S608 - our own words
-_LABELS: Final = "INSERT INTO job_labels SELECT id, label.key, label.value FROM jobs, jsonb_each_text(labels) AS label"
+_LABELS: Final = (
+    "INSERT INTO job_labels SELECT id, owner, label.key, label.value FROM jobs, jsonb_each_text(labels) AS label"
+)
 # Artifacts and events of the newest jobs are enough for pages to find, and for indexes not to be empty.
 _ARTIFACTS: Final = """
     INSERT INTO artifacts
