@@ -1,5 +1,6 @@
 """Tables of numbers with a label each: the built-in ones, and those that users upload."""
 
+import codecs
 import csv
 import io
 import itertools
@@ -30,6 +31,7 @@ UPLOAD: Final = f"{DATASET}/upload"
 LABEL: Final = f"{DATASET}/label"
 ROWS_AT_ONCE: Final = 4_096
 PREVIEW_BYTES: Final = 2**18
+EMPTY: Final = "the file is empty; upload a table with a row per sample"
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Preview:
     Parameters
     ----------
     columns
-        Their names.
+        Their names; none where the first row alone is longer than what is read.
     rows
         The first ones.
     """
@@ -146,10 +148,8 @@ def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset
         return _load_builtin(params.dataset.name, params.task, limits)
     lines = _split(uploads[params.dataset.upload].read_bytes(), limits)
     first = next(lines)
-    if params.dataset.header:
-        names = [name.strip() for name in first]
-    else:
-        names = [f"column {index}" for index in range(len(first))]
+    names = _name_columns(first, header=params.dataset.header)
+    if not params.dataset.header:
         lines = itertools.chain([first], lines)
     label = _find_label(names, params.dataset)
     columns = [name for index, name in enumerate(names) if index != label]
@@ -169,7 +169,7 @@ def _load_builtin(name: str, task: Task, limits: Limits) -> Dataset:
 
 
 def preview(path: Path, rows: int, columns: Sequence[str] | None = None, *, header: bool) -> Preview:
-    """Read the beginning of a table, whatever stands further down.
+    """Read the beginning of a table, whatever stands further down; blank lines are left out.
 
     Parameters
     ----------
@@ -186,16 +186,18 @@ def preview(path: Path, rows: int, columns: Sequence[str] | None = None, *, head
         This is no table.
     """
     with path.open("rb") as file:
-        content = file.read(PREVIEW_BYTES)
-    whole = len(content) < PREVIEW_BYTES
-    # A letter that the cut has split is no error of the file's.
-    text = content if whole else content.rpartition(b"\n")[0]
-    lines = list(itertools.islice(_parse(text), rows + 1))
-    if not lines or not any(lines[0]):
-        raise RequestInvalidError.at(UPLOAD, "the file is empty; upload a table with a row per sample")
-    if columns is None and header:
-        columns, *lines = lines
-    return Preview(columns or [f"column {index}" for index in range(len(lines[0]))], lines[:rows])
+        content = file.read(PREVIEW_BYTES + 1)
+    whole = len(content) <= PREVIEW_BYTES
+    filled = (row for row in _parse(content[:PREVIEW_BYTES], whole=whole) if any(cell.strip() for cell in row))
+    lines = list(itertools.islice(filled, rows + 2))
+    if not lines:
+        raise RequestInvalidError.at(UPLOAD, EMPTY)
+    if not whole:
+        lines.pop()  # the cut may have gone through it
+    if columns is None:
+        columns = _name_columns(lines[0], header=header) if lines else []
+        lines = lines[1:] if header else lines
+    return Preview(columns, lines[:rows])
 
 
 def check(params: KnnParams, dataset: Dataset) -> None:
@@ -277,11 +279,16 @@ def _split(content: bytes, limits: Limits) -> Iterator[list[str]]:
             )
         yield row
     if not width:
-        raise RequestInvalidError.at(UPLOAD, "the file is empty; upload a table with a row per sample")
+        raise RequestInvalidError.at(UPLOAD, EMPTY)
 
 
-def _parse(content: bytes) -> Iterator[list[str]]:
-    reader = csv.reader(io.StringIO(_decode(content), newline=""))
+def _name_columns(first: Sequence[str], *, header: bool) -> list[str]:
+    """Name the columns by the first row, or by their places."""
+    return [name.strip() for name in first] if header else [f"column {index}" for index in range(len(first))]
+
+
+def _parse(content: bytes, *, whole: bool = True) -> Iterator[list[str]]:
+    reader = csv.reader(io.StringIO(_decode(content, whole=whole), newline=""))
     try:
         yield from reader
     except csv.Error as error:
@@ -298,9 +305,10 @@ def _check_width(width: int, limits: Limits) -> int:
     return width
 
 
-def _decode(content: bytes) -> str:
+def _decode(content: bytes, *, whole: bool) -> str:
+    """Decode a file, or its beginning, whose last letter may be incomplete."""
     try:
-        text = content.decode("utf-8-sig")
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=whole)
     except UnicodeDecodeError as error:
         raise RequestInvalidError.at(
             UPLOAD, f"the file is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8"
