@@ -78,9 +78,9 @@ def encode(audio: NDArray[np.float32], sample_rate_hz: int, audio_format: Format
     if not _has_rate(audio_format, sample_rate_hz):
         raise JobFailedError(
             "format-unfit",
-            "The format does not fit the model",
-            f"The model's audio has {sample_rate_hz} Hz, which {audio_format} files cannot have; "
-            'set params.format to "wav".',
+            "The format does not fit the audio",
+            f"The audio has {sample_rate_hz} Hz, which {audio_format} files cannot have; take wav instead "
+            "(params.format).",
         )
     encoding = ENCODINGS[audio_format]
     return _write(np.clip(audio, -1.0, 1.0), sample_rate_hz, encoding), encoding.media_type
