@@ -46,4 +46,4 @@ file.addEventListener("change", () => {
 form.elements.namedItem("header")?.addEventListener("change", () => {
   if (form.elements.namedItem("upload")) form.requestSubmit(look);
 });
-if (players?.dataset) showPlayers(); // the browser may have kept the choice over a reload
+if (players) showPlayers(); // the browser may have kept the choice over a reload
