@@ -1,6 +1,8 @@
 """Pages as a browser without JavaScript reads and sends them."""
 
+import re
 from dataclasses import dataclass, field
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -36,6 +38,11 @@ class Page(HTMLParser):
         self._select: str | None = None
         self._textarea: str | None = None
         self.feed(text)
+
+    @property
+    def tags(self) -> set[str]:
+        """The tags that are there."""
+        return {name for name, _ in self._found}
 
     def find_all(self, tag: str) -> list[Attributes]:
         """Return the attributes of each element with a tag."""
@@ -73,6 +80,13 @@ class Page(HTMLParser):
         if self._textarea:
             fields = self.forms[-1].fields
             fields[self._textarea] = fields.get(self._textarea, "") + data.removeprefix("\r\n").removeprefix("\n")
+
+
+def find_message(page: str, field: str) -> str:
+    """Return what a page says is wrong at a field."""
+    message = re.search(rf'id="{field}-problem">([^<]*)<', page)
+    assert message, page
+    return unescape(message[1])
 
 
 def send_form(client: FlaskClient, page: str, action: str | None = None, **fields: Any) -> TestResponse:

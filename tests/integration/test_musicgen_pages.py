@@ -4,19 +4,16 @@ import io
 import itertools
 import re
 import wave
-from html import unescape
 from typing import Any
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
-from shared import queries, transitions
-from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared import queries
 from shared.models import Availability, GenerationDefaults, ModelCard
 from shared.services import Services
-from shared.storage import place_artifact
-from tests.pages import Page, send_form
+from tests.endings import MUSIC, begin, make_sample, succeed
+from tests.pages import Page, find_message, send_form
 from web.pages import musicgen_form, samples
 
 FORM = {"model": "mindjobs/tiny", "duration_s": "1"}
@@ -45,12 +42,6 @@ SMALL = ModelCard(
 
 
 @pytest.fixture
-def services(app: Flask) -> Services:
-    services: Services = app.extensions["mindjobs"]
-    return services
-
-
-@pytest.fixture
 def cards(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (musicgen_form, samples):
         monkeypatch.setattr(module, "list_models", lambda _: [SMALL, TINY])
@@ -74,39 +65,6 @@ def submit(client: FlaskClient, **fields: Any) -> dict[str, Any]:
     return dict(job)
 
 
-def find_message(page: str, field: str) -> str:
-    message = re.search(rf'id="{field}-problem">([^<]*)<', page)
-    assert message, page
-    return unescape(message[1])
-
-
-def finish(services: Services, job_id: str, result: dict[str, Any], files: dict[str, tuple[str, bytes]]) -> None:
-    """End a job as a worker would."""
-    job = transitions.claim(
-        services.database, engines={Kind.MUSICGEN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
-    )
-    assert job is not None
-    assert job.id == job_id
-    stored = []
-    for name, (media_type, content) in files.items():
-        written = services.storage.write(place_artifact(job_id, 1, name), [content])
-        stored.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
-    transitions.finish(services.database, Lease(job_id, 1), Ending(State.SUCCEEDED, result, files=tuple(stored)))
-
-
-def make_sample(number: int, **facts: Any) -> dict[str, Any]:
-    return {
-        "prompt": None,
-        "seed": 41 + number,
-        "duration_s": 1.0,
-        "audio": f"audio-{number}.ogg",
-        "codes": f"codes-{number}.npy",
-        "peak_dbfs": -1.25,
-        "lufs": -14.0,
-        "warnings": [],
-    } | facts
-
-
 def make_files(number: int) -> dict[str, tuple[str, bytes]]:
     return {
         f"audio-{number}.ogg": ("audio/ogg", b"OggS" + bytes(96)),
@@ -114,16 +72,6 @@ def make_files(number: int) -> dict[str, tuple[str, bytes]]:
         f"waveform-{number}.svg": ("image/svg+xml", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
         f"spectrogram-{number}.png": ("image/png", b"\x89PNG"),
     }
-
-
-RESULT = {
-    "sampling_rate": 32_000,
-    "frame_rate": 50,
-    "tokens_per_s": 12.34,
-    "realtime_factor": 0.25,
-    "engine": "mindspore",
-    "precision": "float32",
-}
 
 
 @pytest.mark.usefixtures("cards")
@@ -214,7 +162,7 @@ def test_the_page_of_a_job_plays_and_shows_each_sample(client: FlaskClient, serv
         make_sample(1, prompt="quiet", peak_dbfs=None, lufs=None),
     ]
     files = make_files(0) | make_files(1) | {"notes.txt": ("text/plain", b"more")}
-    finish(services, job["id"], RESULT | {"samples": played}, files)
+    succeed(services, job["id"], MUSIC | {"samples": played}, files)
     page = client.get(f"/jobs/{job['id']}").text
     base = f"/api/v1/jobs/{job['id']}/artifacts"
     elements = Page(page)
@@ -247,7 +195,7 @@ def test_the_page_of_a_job_plays_and_shows_each_sample(client: FlaskClient, serv
 
 def test_a_player_finds_its_audio_whole_and_in_ranges(client: FlaskClient, services: Services) -> None:
     job = submit(client)
-    finish(services, job["id"], RESULT | {"samples": [make_sample(0)]}, make_files(0))
+    succeed(services, job["id"], MUSIC | {"samples": [make_sample(0)]}, make_files(0))
     page = client.get(f"/jobs/{job['id']}").text
     assert " unconditional</h2>" in page
     (player,) = Page(page).find_all("audio")
@@ -260,7 +208,7 @@ def test_a_player_finds_its_audio_whole_and_in_ranges(client: FlaskClient, servi
 
 def test_a_job_that_runs_shows_its_stage_and_no_music(client: FlaskClient, services: Services) -> None:
     job = submit(client)
-    transitions.claim(services.database, engines={Kind.MUSICGEN: "e"}, device=DeviceClass.CPU, worker="w", lease_s=60)
+    begin(services, job["id"])
     page = client.get(f"/jobs/{job['id']}").text
     assert "<progress" in page
     assert "<h2>Music</h2>" not in page

@@ -1,18 +1,14 @@
 """The pages, as a browser without JavaScript uses them."""
 
 import io
-import re
-from html import unescape
 from typing import Any
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 
-from shared import transitions
-from shared.jobs import DeviceClass, Ending, Kind, Lease, State
 from shared.services import Services
-from tests.pages import Page, send_form
+from tests.endings import succeed
+from tests.pages import Page, find_message, send_form
 
 
 def submit(client: FlaskClient, **fields: Any) -> str:
@@ -82,14 +78,12 @@ def test_a_form_that_fails_comes_back_with_the_message_at_the_field(
     }
     answer = send_form(client, "/knn", **({"seed": "77"} | sent))
     assert answer.status_code == 422
-    message = re.search(rf'id="{field}-problem">([^<]*)<', answer.text)
-    assert message, answer.text
-    assert words in unescape(message[1])
+    assert words in find_message(answer.text, field)
     assert Page(answer.text).find_form("/knn").fields["seed"] == "77"
     assert client.get("/api/v1/jobs").json == {"jobs": [], "next_cursor": None}
 
 
-def test_a_job_is_shown_cancelled_and_run_again(client: FlaskClient, app: Flask) -> None:
+def test_a_job_is_shown_cancelled_and_run_again(client: FlaskClient, services: Services) -> None:
     url = submit(client)
     page = client.get(url).text
     assert "queued" in page
@@ -100,17 +94,12 @@ def test_a_job_is_shown_cancelled_and_run_again(client: FlaskClient, app: Flask)
     assert 'http-equiv="refresh"' not in page
     again = send_form(client, url, f"{url}/retry").headers["Location"]
     assert again != url
-    services: Services = app.extensions["mindjobs"]
-    job = transitions.claim(
-        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
-    )
-    assert job is not None
     score = {"k": 5, "accuracy": 0.7, "accuracy_std": None, "macro_f1": 0.69}
     result = {"scores": [score], "best_k": 5, "n_train": 128, "n_test": 50, "device": "cpu", "compute_s": 0.01}
-    transitions.finish(services.database, Lease(job.id, 1), Ending(State.SUCCEEDED, result))
+    succeed(services, again.rpartition("/")[2], result, {})
     page = client.get(again).text
     assert "<td>0.7</td>" in page
-    assert "128 known, 50 predicted" in page
+    assert "128 rows known, 50 predicted" in page
 
 
 def test_a_file_that_came_is_not_asked_for_again(client: FlaskClient) -> None:

@@ -45,17 +45,17 @@ def show_job(job_id: UUID) -> str:
 
 @blueprint.post(f"{_JOB}/cancel")
 def cancel_job(job_id: UUID) -> Response:
-    """Cancel a job and show it."""
+    """Cancel a job and show it, or the page that it was cancelled on."""
     transitions.cancel(get_services().database, str(job_id))
     return _go_on(job_id)
 
 
 @blueprint.post(f"{_JOB}/retry")
 def retry_job(job_id: UUID) -> Response:
-    """Queue a job again and show the new one; music with another seed, if that is asked for."""
+    """Queue a job again and go on as after cancelling; music with another seed, if that is asked for."""
     changes: dict[str, Any] = {"seed": None} if "new_seed" in request.form else {}
     job = submission.retry(get_services(), str(job_id), get_origin(), changes)
-    return redirect(url_for("pages.show_job", job_id=job.id), HTTPStatus.SEE_OTHER)
+    return _go_on(job.id)
 
 
 @blueprint.post(f"{_JOB}/delete")
@@ -67,10 +67,9 @@ def delete_job(job_id: UUID) -> Response:
     return redirect(url_for("pages.show_jobs"), HTTPStatus.SEE_OTHER)
 
 
-def _go_on(job_id: UUID) -> Response:
-    return redirect(
-        choose_next(request.form.get("next"), url_for("pages.show_job", job_id=job_id)), HTTPStatus.SEE_OTHER
-    )
+def _go_on(job_id: UUID | str) -> Response:
+    shown = url_for("pages.show_job", job_id=job_id)
+    return redirect(choose_next(request.form.get("next"), shown), HTTPStatus.SEE_OTHER)
 
 
 def _find_pace(job: answers.Job) -> float | None:

@@ -23,7 +23,7 @@ def show_jobs() -> str | tuple[str, int]:
     try:
         if label:
             name, equals, value = label.partition("=")
-            if not equals:
+            if not (name and equals):
                 raise RequestInvalidError.at("/label", "is not NAME=VALUE, as in project=thesis")
             given[LABEL + name] = value
         wanted = read_list_query(given)

@@ -1,12 +1,12 @@
 """The form of a knn job."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from wtforms import BooleanField, FileField, SelectField, StringField
 
 from shared import datasets
-from shared.errors import RequestInvalidError
+from shared.errors import Problem, RequestInvalidError
 from shared.jobs import Kind
 from shared.schemas.knn import Metric, Normalisation, Task, Weights
 from shared.settings import Settings
@@ -29,6 +29,11 @@ PREVIEW_ROWS: Final = 5
 
 def _offer(values: Iterable[str]) -> dict[str, str]:
     return {value: _TITLES.get(value, value) for value in values}
+
+
+def _is_a_name(name: str, columns: Sequence[str]) -> bool:
+    """Tell whether a column's name leads to it alone: a number is read as an index."""
+    return bool(name) and columns.count(name) == 1 and read_number(name) == name
 
 
 class KnnForm(JobForm):
@@ -79,16 +84,27 @@ class KnnForm(JobForm):
         return {"kind": self.KIND, "params": params, "device": texts["device"]}
 
     def list_notes(self, settings: Settings) -> dict[str, Any]:
-        """See ``JobForm``: the first rows of the data, and their columns."""
+        """See ``JobForm``: the first rows of the data, and what to call their columns."""
         if not self.kept:
             wine = datasets.WINE
             path, columns = datasets.DATA_FOLDER / wine.file, (wine.label, *wine.columns)
         else:
             path, columns = Storage(settings.storage).locate(place_upload(self.kept[-1].id)), None
+        preview = datasets.Preview((), ())
         try:
-            return {"preview": datasets.preview(path, PREVIEW_ROWS, columns, header=bool(self.header.data))}
-        except (RequestInvalidError, FileNotFoundError):
-            return {"preview": None}  # what is wrong with it is said at the file, once the form is sent
+            preview = datasets.preview(path, PREVIEW_ROWS, columns, header=bool(self.header.data))
+        except RequestInvalidError as error:
+            self.place_problems(error.problems)
+        except FileNotFoundError:
+            self.place_problems([Problem(datasets.UPLOAD, "is no longer here; choose it again")])
+        return {"preview": preview, "labels": self._offer_labels(preview.columns)}
+
+    def _offer_labels(self, columns: Sequence[str]) -> list[tuple[str, str]]:
+        """Return how to name each column as the one to predict, and what it is called."""
+        return [
+            (name if self.header.data and _is_a_name(name, columns) else str(index), name)
+            for index, name in enumerate(columns)
+        ]
 
     def _place(self, parts: list[str]) -> tuple[str, str]:
         # Past the container: /params/evaluation/folds is the field "folds", /params/k/0 is "k".

@@ -29,14 +29,8 @@ _ANY_KIND: Final = f"/<any({', '.join(FORMS)}):kind>"
 
 @blueprint.get(_ANY_KIND)
 def show_form(kind: str) -> str:
-    """Show the form of a kind of job; ``?upload=ID`` and ``?prompts=…`` fill it in."""
-    services = get_services()
-    form = FORMS[kind].make_untouched(services.settings)
-    form.kept = _find_kept(services, request.args.getlist(KEPT))
-    if isinstance(form, MusicgenForm):
-        form.prompts.data = request.args.get("prompts", "")
-        form.model.data = request.args.get("model", form.model.data)
-    return _render(form)
+    """Show the form of a kind of job."""
+    return render_form(FORMS[kind].make_untouched(get_services().settings))
 
 
 @blueprint.post(_ANY_KIND)
@@ -45,12 +39,12 @@ def submit_form(kind: str) -> Response | str | tuple[str, int]:
     services = get_services()
     form = FORMS[kind]()
     uploads, problems = _store_files(services)
-    kept = _find_kept(services, request.form.getlist(KEPT))
+    kept = find_kept(services, request.form.getlist(KEPT))
     form.kept = [*kept, *uploads]
     if len(kept) < len(request.form.getlist(KEPT)):
         problems.append(Problem(f"/{FILE}", "a file that came before is no longer here; choose it again"))
     if LOOK in request.form and not problems:
-        return _render(form)
+        return render_form(form)
     body = form.write_body()
     problems = problems or list_unstorable(body)
     if not problems:
@@ -61,14 +55,14 @@ def submit_form(kind: str) -> Response | str | tuple[str, int]:
         else:
             return redirect(url_for("pages.show_job", job_id=job.id), 303)
     form.place_problems(problems)
-    return _render(form), RequestInvalidError.status
+    return render_form(form), RequestInvalidError.status
 
 
 @blueprint.get("/uploads/<uuid:upload_id>")
 def send_upload(upload_id: UUID) -> Response:
     """Send a file that came with a form: to a player if it is audio, or else to be kept."""
     services = get_services()
-    kept = _find_kept(services, [str(upload_id)])
+    kept = find_kept(services, [str(upload_id)])
     if not kept or not services.storage.locate(kept[0].path).is_file():
         raise NotFoundError(f"There is no upload {upload_id}.")
     media_type = kept[0].media_type
@@ -90,7 +84,8 @@ def let_files_in() -> None:
         request.max_content_length = settings.upload_bytes_most + settings.body_bytes_most + MULTIPART_BYTES
 
 
-def _find_kept(services: Services, upload_ids: list[str]) -> list[Upload]:
+def find_kept(services: Services, upload_ids: list[str]) -> list[Upload]:
+    """Return the uploads that are there, and theirs who asks."""
     ids = [upload_id for upload_id in upload_ids if is_id(upload_id)]
     with services.database.reading() as session:
         found = queries.find_uploads(session, ids, get_owner())
@@ -120,6 +115,7 @@ def _store_files(services: Services) -> tuple[list[Upload], list[Problem]]:
     return uploads, problems
 
 
-def _render(form: JobForm) -> str:
+def render_form(form: JobForm) -> str:
+    """Show a form as it stands."""
     notes = form.list_notes(get_services().settings)
     return render_template(f"pages/{form.KIND}.html", form=form, **notes)

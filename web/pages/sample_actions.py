@@ -2,10 +2,10 @@
 
 import io
 from http import HTTPStatus
-from typing import IO
+from typing import IO, Any
 from uuid import UUID
 
-from flask import redirect, send_file, url_for
+from flask import redirect, request, send_file, url_for
 from werkzeug import Response
 
 from shared import queries
@@ -18,7 +18,10 @@ from web.api.uploads import store
 from web.context import get_services
 from web.documents import view_job
 from web.pages import blueprint
-from web.pages.samples import Sample, describe_music
+from web.pages.forms import KEPT
+from web.pages.musicgen_form import MusicgenForm
+from web.pages.new_job import find_kept, render_form
+from web.pages.samples import Sample, list_samples
 
 _SAMPLE = "/jobs/<uuid:job_id>/samples/<int:number>"
 
@@ -39,19 +42,31 @@ def download_sample(job_id: UUID, number: int, audio_format: str) -> Response:
 
 @blueprint.post(f"{_SAMPLE}/continue")
 def continue_sample(job_id: UUID, number: int) -> Response:
-    """Keep a sample as an upload, and show the form with it as the clip to continue."""
+    """Keep a sample as an upload, and go on to the form with it as the clip to continue."""
     services = get_services()
-    job, sample, artifact = _find(services, job_id, number)
+    _, _, artifact = _find(services, job_id, number)
     with services.storage.locate(artifact.path).open("rb") as file:
         upload = store(services, file, artifact.name)
-    filled = {"upload": upload.id, "prompts": sample.prompt or "", "model": job["params"]["model"]}
-    return redirect(url_for("pages.show_form", kind=job["kind"], **filled), HTTPStatus.SEE_OTHER)
+    filled: dict[str, Any] = {"job_id": job_id, "number": number, KEPT: upload.id}
+    return redirect(url_for("pages.show_continuation", **filled), HTTPStatus.SEE_OTHER)
+
+
+@blueprint.get(f"{_SAMPLE}/continue")
+def show_continuation(job_id: UUID, number: int) -> str:
+    """Show the form with the prompt and the model of a sample, to continue what was kept of it."""
+    services = get_services()  # which know the prompt: the longest would not fit into an address
+    job, sample, _ = _find(services, job_id, number)
+    form = MusicgenForm.make_untouched(services.settings)
+    form.kept = find_kept(services, request.args.getlist(KEPT))
+    form.prompts.data = sample.prompt or ""
+    form.model.data = job["params"]["model"]
+    return render_form(form)
 
 
 def _find(services: Services, job_id: UUID, number: int) -> tuple[answers.Job, Sample, Artifact]:
     with services.database.reading() as session:
         job = view_job(session, str(job_id)).document
-        samples = describe_music(job, services.settings).samples
+        samples = list_samples(job)
         if number >= len(samples) or "audio" not in samples[number].files:
             raise NotFoundError(f"Job {job_id} has no sample {number}.")
         artifact = queries.get_artifact(session, str(job_id), samples[number].files["audio"]["name"])

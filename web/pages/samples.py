@@ -60,17 +60,22 @@ def describe_music(job: answers.Job, settings: Settings) -> Music:
     settings
         Say where the models lie.
     """
-    artifacts = {artifact["name"]: artifact for artifact in job["artifacts"]}
-    samples = [
-        Sample(number, facts["prompt"] or None, facts, _find_files(number, facts, artifacts))
-        for number, facts in enumerate((job["result"] or {}).get("samples", []))
-    ]
+    samples = list_samples(job)
     shown = {file["name"] for sample in samples for file in sample.files.values()}
     return Music(
         samples,
-        [artifact for name, artifact in artifacts.items() if name not in shown],
+        [artifact for artifact in job["artifacts"] if artifact["name"] not in shown],
         next((card for card in list_models(settings) if card.name == job["params"]["model"]), None),
     )
+
+
+def list_samples(job: answers.Job) -> list[Sample]:
+    """List what a job has played; nothing, if it is of another kind."""
+    artifacts = {artifact["name"]: artifact for artifact in job["artifacts"]}
+    return [
+        Sample(number, facts["prompt"] or None, facts, _find_files(number, facts, artifacts))
+        for number, facts in enumerate((job["result"] or {}).get("samples", []))
+    ]
 
 
 def _find_files(

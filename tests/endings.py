@@ -1,0 +1,62 @@
+"""Jobs that run and end without a worker, for what shows them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared import queries, transitions
+from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared.services import Services
+from shared.storage import place_artifact
+
+Files = Mapping[str, tuple[str, bytes]]
+"""Name to media type and content."""
+
+MUSIC = {
+    "sampling_rate": 32_000,
+    "frame_rate": 50,
+    "tokens_per_s": 12.34,
+    "realtime_factor": 0.25,
+    "engine": "mindspore",
+    "precision": "float32",
+}
+"""A result, but for its samples."""
+
+
+def begin(services: Services, job_id: str) -> Lease:
+    """Claim a job as a worker would."""
+    with services.database.reading() as session:
+        kind = Kind(queries.get_job(session, job_id).kind)
+    job = transitions.claim(
+        services.database,
+        engines={kind: "mindspore"},
+        device=DeviceClass.CPU,
+        worker="box:1",
+        lease_s=60,
+        job_id=job_id,
+    )
+    assert job is not None
+    return Lease(job.id, job.attempt)
+
+
+def succeed(services: Services, job_id: str, result: Mapping[str, Any], files: Files) -> None:
+    """Run a job to its end."""
+    lease = begin(services, job_id)
+    stored = []
+    for name, (media_type, content) in files.items():
+        written = services.storage.write(place_artifact(job_id, lease.attempt, name), [content])
+        stored.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
+    assert transitions.finish(services.database, lease, Ending(State.SUCCEEDED, result, files=tuple(stored)))
+
+
+def make_sample(number: int, **facts: Any) -> dict[str, Any]:
+    """Make the facts of a sample, as they stand in a result."""
+    return {
+        "prompt": None,
+        "seed": 41 + number,
+        "duration_s": 1.0,
+        "audio": f"audio-{number}.ogg",
+        "codes": f"codes-{number}.npy",
+        "peak_dbfs": -1.25,
+        "lufs": -14.0,
+        "warnings": [],
+    } | facts

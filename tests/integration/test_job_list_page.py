@@ -1,0 +1,141 @@
+"""The list of jobs: its filter, its pages, and what is done from it."""
+
+from html import unescape
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from flask.testing import FlaskClient
+
+from shared import queries, submission, transitions
+from shared.services import Services
+from tests.endings import begin
+from tests.pages import Page, send_form
+from web.pages.redirection import choose_next
+
+
+def submit(services: Services, **body: Any) -> str:
+    return submission.submit(services, {"kind": "knn", **body})[0].id
+
+
+def list_ids(page: str) -> list[str]:
+    links = [str(link["href"]) for link in Page(page).find_all("a")]
+    return [link.removeprefix("/jobs/") for link in links if link.startswith("/jobs/")]
+
+
+def find_link(page: str, title: str) -> str | None:
+    before, found, _ = page.partition(f">{title}</a>")
+    return unescape(before.rpartition('href="')[2].rpartition('"')[0]) if found else None
+
+
+@pytest.fixture
+def jobs(services: Services) -> dict[str, str]:
+    """Jobs by what they are, oldest first."""
+    labels = {"project": "thesis"}
+    jobs = {
+        "running": submit(services, labels=labels),
+        "gpu": submit(services, device="gpu"),
+        "music": submit(services, kind="musicgen", labels=labels | {"a&b": "c=d e"}),
+        "cancelled": submit(services, device="cpu"),
+    }
+    begin(services, jobs["running"])
+    transitions.cancel(services.database, jobs["cancelled"])
+    return jobs
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("", ["cancelled", "music", "gpu", "running"]),
+        ("state=&kind=&device=&label=", ["cancelled", "music", "gpu", "running"]),
+        ("state=running", ["running"]),
+        ("state=queued&kind=knn", ["gpu"]),
+        ("kind=musicgen", ["music"]),
+        ("device=gpu", ["gpu"]),
+        ("label=project%3Dthesis", ["music", "running"]),
+        ("label=a%26b%3Dc%3Dd+e", ["music"]),
+        ("label=project%3Dthes", []),
+        ("label=project%3D", []),
+    ],
+)
+def test_a_filter_shows_what_it_says(client: FlaskClient, jobs: dict[str, str], query: str, names: list[str]) -> None:
+    answer = client.get(f"/jobs?{query}")
+    assert answer.status_code == 200
+    assert list_ids(answer.text) == [jobs[name] for name in names]
+    assert ("No jobs here." in answer.text) == (not names)
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "words"),
+    [
+        ("label=thesis", "label", "label: is not NAME=VALUE"),
+        ("label=%3Dthesis", "label", "label: is not NAME=VALUE"),
+        ("state=lost&label=project%3Dthesis", "state", "state: "),
+        ("cursor=mine", None, "cursor: is not a cursor"),
+        ("colour=red", None, "colour: "),
+    ],
+)
+def test_a_filter_that_is_none_says_so(client: FlaskClient, query: str, field: str | None, words: str) -> None:
+    answer = client.get(f"/jobs?{query}")
+    assert answer.status_code == 422
+    assert words in answer.text
+    elements = Page(answer.text)
+    invalid = [one["id"] for tag in ("select", "input") for one in elements.find_all(tag) if "aria-invalid" in one]
+    assert invalid == ([field] if field else [])
+    fields = {str(one.get("name")): one.get("value") for one in elements.find_all("input")}
+    assert quote(str(fields["label"])) in query or not fields["label"]
+
+
+def test_pages_keep_the_filter_and_lead_back(client: FlaskClient, services: Services) -> None:
+    ids = [submit(services, labels={"a": "b c"}) for _ in range(5)]
+    submit(services)
+    page = client.get("/jobs?label=a%3Db+c&limit=2&state=queued").text
+    assert list_ids(page) == ids[:2:-1]
+    assert find_link(page, "Newest jobs") is None
+    pages = [page]
+    while (older := find_link(pages[-1], "Older jobs")) is not None:
+        pages.append(client.get(older).text)
+    assert [list_ids(page) for page in pages] == [ids[:2:-1], ids[2:0:-1], ids[:1]]
+    newest = find_link(pages[-1], "Newest jobs")
+    assert newest is not None
+    assert list_ids(client.get(newest).text) == ids[:2:-1]
+    assert 'value="a=b c"' in pages[-1]
+
+
+def test_cancelling_and_running_again_come_back_to_the_list(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services, labels={"a": "b&c"})
+    address = "/jobs?label=a%3Db%26c&state="
+    for action in ("cancel", "retry"):
+        answer = send_form(client, address, f"/jobs/{job_id}/{action}")
+        assert (answer.status_code, answer.headers["Location"]) == (303, address)
+    again, first = list_ids(client.get(address).text)
+    assert first == job_id
+    with services.database.reading() as session:
+        assert queries.get_job(session, again).retry_of == job_id
+    assert send_form(client, "/jobs", f"/jobs/{again}/cancel").headers["Location"] == "/jobs"
+
+
+@pytest.mark.parametrize("wanted", ["/", "/jobs?label=a%3Db", "/jobs/ä"])
+def test_one_goes_on_to_this_service(wanted: str) -> None:
+    assert choose_next(wanted, "/home") == wanted
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        None,
+        "",
+        "jobs",
+        "//elsewhere.example",
+        "/\\elsewhere.example",
+        "\\/elsewhere.example",
+        "/\t/elsewhere.example",
+        "\n//elsewhere.example",
+        "https://elsewhere.example/",
+        "https:elsewhere.example",
+        "//[",
+        "/jobs\r\nSet-Cookie: a=b",
+    ],
+)
+def test_one_goes_on_to_no_other_place(wanted: str | None) -> None:
+    assert choose_next(wanted, "/home") == "/home"

@@ -1,0 +1,146 @@
+"""A job's page in each state, and what knn predicted."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from shared import submission, transitions
+from shared.jobs import CANCELLED, Ending, Progress, RetryDelay, State, make_error
+from shared.services import Services
+from tests.endings import begin, succeed
+from tests.pages import Page, send_form
+from web.pages import predictions
+
+COUNTS = {"best_k": 5, "n_train": 2, "n_test": 3, "device": "cpu", "compute_s": 0.01}
+CLASSIFIED = COUNTS | {
+    "scores": [{"k": 5, "accuracy": 2 / 3, "accuracy_std": None, "macro_f1": 0.5}],
+    "classes": ["<a>", "b"],
+    "confusion": [[1, 1], [0, 1]],
+}
+MEASURED = COUNTS | {"scores": [{"k": 5, "rmse": 0.123456, "mae": 0.1, "r2": None}]}
+TABLE = b"index,label,prediction,neighbours,distances\n7,<a>,b,1 2,0.5 0.5\n8,b,b,1 2,0 1\n9,<a>,<a>,1 2,0 1\n"
+
+
+def submit(services: Services, **body: Any) -> str:
+    return submission.submit(services, {"kind": "knn", **body})[0].id
+
+
+def read(client: FlaskClient, job_id: str) -> str:
+    answer = client.get(f"/jobs/{job_id}")
+    assert answer.status_code == 200
+    return answer.text
+
+
+def test_a_classification_shows_what_is_wrong(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services)
+    succeed(services, job_id, CLASSIFIED, {"predictions.csv": ("text/csv", TABLE)})
+    page = read(client, job_id)
+    assert "Accuracy <strong>66.7 %</strong> with k = 5." in page
+    assert " 1 of these are wrong." in page
+    assert page.count('<tr class="table-danger">') == page.count("<td>wrong</td>") == 1
+    assert "<td>&lt;a&gt;</td><td>b</td><td>wrong</td>" in page
+    assert "<a>" not in page
+    assert '<th scope="row">&lt;a&gt;</th>' in page
+    assert page.count('<td class="right">1</td>') == 2
+    assert page.count('<td class="wrong">1</td>') == 1
+    assert f"/api/v1/jobs/{job_id}/artifacts/predictions.csv?download=1" in page
+
+
+def test_a_regression_has_errors_and_nothing_wrong(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services, params={"task": "regression"})
+    succeed(services, job_id, MEASURED, {"predictions.csv": ("text/csv", TABLE.replace(b"<a>", b"1.5"))})
+    page = read(client, job_id)
+    assert "Root mean square error <strong>0.1235</strong> with k = 5." in page
+    for name in ("rmse", "mae", "r2"):
+        assert f'<th scope="col">{name}</th>' in page
+    assert "<td>0.1</td><td>\N{EN DASH}</td>" in page
+    assert "<td>1.5</td><td>b</td><td></td>" in page
+    for absent in ("Confusion", "are wrong", "table-danger"):
+        assert absent not in page
+
+
+@pytest.mark.parametrize(("more", "says"), [(0, "With neighbours and distances in"), (1, "The first 500; all are in")])
+def test_only_the_first_predictions_are_shown(client: FlaskClient, services: Services, more: int, says: str) -> None:
+    rows = b"index,label,prediction\n" + b"0,a,b\n" * (predictions.ROWS_MOST + more)
+    job_id = submit(services)
+    succeed(services, job_id, CLASSIFIED, {"predictions.csv": ("text/csv", rows)})
+    page = read(client, job_id)
+    assert says in page
+    assert page.count("<td>wrong</td>") == predictions.ROWS_MOST == 500
+
+
+def test_without_its_file_a_result_is_shown_without_predictions(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services)
+    succeed(services, job_id, CLASSIFIED, {"predictions.csv": ("text/csv", TABLE)})
+    assert "<h2>Predictions</h2>" in read(client, job_id)
+    (file,) = services.settings.home.rglob("predictions.csv")
+    file.unlink()
+    page = read(client, job_id)
+    assert "Accuracy" in page
+    assert "<h2>Predictions</h2>" not in page
+
+
+def test_without_artifacts_a_result_is_shown_alone(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services)
+    succeed(services, job_id, CLASSIFIED, {})
+    page = read(client, job_id)
+    assert "Accuracy" in page
+    for absent in ("<h2>Predictions</h2>", "<h2>Pictures</h2>", "<h2>Files</h2>"):
+        assert absent not in page
+
+
+def test_a_failure_says_what_happened(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services)
+    error = make_error("bad", "It went <wrong>", "Do & see.")
+    assert transitions.finish(services.database, begin(services, job_id), Ending(State.FAILED, error=error))
+    page = read(client, job_id)
+    assert '<span class="badge text-bg-danger">failed</span>' in page
+    assert "It went &lt;wrong&gt;" in page
+    assert "Do &amp; see." in page
+    assert 'id="live"' not in page
+    assert {form.action for form in Page(page).forms} == {f"/jobs/{job_id}/{action}" for action in ("retry", "delete")}
+
+
+def test_a_queued_job_counts_those_before_it(client: FlaskClient, services: Services) -> None:
+    ids = [submit(services) for _ in range(3)]
+    for job_id, words in zip(ids, ("It is the next one.", "1 job before it.", "2 jobs before it."), strict=True):
+        assert words in read(client, job_id)
+        assert f'data-events="/api/v1/jobs/{job_id}/events"' in read(client, job_id)
+
+
+def test_a_running_job_shows_how_far_it_is(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services)
+    lease = begin(services, job_id)
+    assert "Starting" in read(client, job_id)
+    for done in (0, 10):
+        transitions.beat(services.database, lease, Progress("searching", done, 1_000_000, "rows"), 60)
+    page = read(client, job_id)
+    assert "Searching: 10 of 1000000 rows, " in page
+    assert " rows/s, about " in page
+    assert " s to the end of this stage" in page
+    assert Page(page).find_all("progress") == [
+        {"aria-label": "Progress of this stage", "max": "1000000", "value": "10"}
+    ]
+    assert "Attempt 1 of 3, on box:1 (cpu)." in page
+
+
+def test_a_job_whose_worker_was_lost_waits_for_its_next_attempt(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services)
+    assert transitions.lose(services.database, begin(services, job_id), RetryDelay(60, 60))
+    page = read(client, job_id)
+    assert '<span class="badge text-bg-secondary">queued</span>' in page
+    assert "Attempt 1 was lost; the next one begins soon." in page
+
+
+def test_a_running_job_is_asked_to_stop_once(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services)
+    lease = begin(services, job_id)
+    assert send_form(client, f"/jobs/{job_id}", f"/jobs/{job_id}/cancel").status_code == 303
+    page = read(client, job_id)
+    assert "being cancelled" in page
+    assert Page(page).forms == []
+    assert transitions.finish(services.database, lease, CANCELLED)
+    page = read(client, job_id)
+    assert "being cancelled" not in page
+    assert "Somebody asked for it." in page

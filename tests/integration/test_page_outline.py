@@ -1,0 +1,91 @@
+"""What every page has: a title, one first heading, landmarks, and a label for each field."""
+
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from shared import submission, transitions
+from shared.database import now
+from shared.jobs import CANCELLED
+from shared.services import Services
+from shared.tables import Worker
+from tests.endings import begin
+from tests.pages import Page, send_form
+
+ADDRESSES = ("/", "/knn", "/musicgen", "/jobs", "/jobs?label=oops", "/sign-in", "/nothing", "/api/v1/docs")
+
+
+def find_unlabelled(page: Page) -> list[dict[str, Any]]:
+    """Return the fields without a label."""
+    labelled = {label.get("for") for label in page.find_all("label")}
+    fields = [field for tag in ("input", "select", "textarea") for field in page.find_all(tag)]
+    return [field for field in fields if field.get("type") != "hidden" and field.get("id") not in labelled]
+
+
+def check_outline(text: str) -> None:
+    page = Page(text)
+    for tag in ("title", "h1", "main", "header", "nav"):
+        assert len(page.find_all(tag)) == 1, tag
+    assert page.find_all("html") == [{"lang": "en"}]
+    assert find_unlabelled(page) == []
+    ids = [found["id"] for tag in page.tags for found in page.find_all(tag) if "id" in found]
+    assert len(ids) == len(set(ids))
+    named = {word for tag in page.tags for found in page.find_all(tag) for word in _list_references(found)}
+    assert named <= set(ids)
+    assert all("scope" in cell for cell in page.find_all("th"))
+    assert all(image.get("alt") for image in page.find_all("img"))
+
+
+def _list_references(found: dict[str, str | None]) -> list[str]:
+    return [
+        word
+        for name in ("for", "list", "aria-describedby", "aria-labelledby")
+        for word in (found.get(name) or "").split()
+    ]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_each_page_has_an_outline(client: FlaskClient, address: str) -> None:
+    check_outline(client.get(address, headers={"Accept": "text/html"}).text)
+
+
+@pytest.mark.parametrize("kind", ["knn", "musicgen"])
+def test_a_job_has_an_outline_in_each_state(client: FlaskClient, services: Services, kind: str) -> None:
+    job_id = submission.submit(services, {"kind": kind})[0].id
+    check_outline(client.get(f"/jobs/{job_id}").text)
+    lease = begin(services, job_id)
+    check_outline(client.get(f"/jobs/{job_id}").text)
+    assert transitions.finish(services.database, lease, CANCELLED)
+    check_outline(client.get(f"/jobs/{job_id}").text)
+    check_outline(client.get("/jobs").text)
+
+
+@pytest.mark.parametrize("address", ["/knn", "/musicgen"])
+def test_a_form_that_fails_has_an_outline(client: FlaskClient, address: str) -> None:
+    answer = send_form(client, address, device="abacus")
+    assert answer.status_code == 422
+    check_outline(answer.text)
+
+
+def test_home_shows_how_busy_the_devices_are(client: FlaskClient, services: Services) -> None:
+    page = client.get("/").text
+    assert page.count("<td>none</td>") == 3
+    worker = Worker(
+        name="box:1",
+        device="cpu",
+        device_index=0,
+        kinds=["knn"],
+        engines={"knn": "mindspore"},
+        started_at=now(),
+        beat_at=now(),
+        beat_interval_s=60.0,
+    )
+    with services.database.writing() as session:
+        session.add(worker)
+    first, *_ = [submission.submit(services, {"kind": "knn", "device": "cpu"})[0].id for _ in range(3)]
+    begin(services, first)
+    page = " ".join(client.get("/").text.split())
+    assert page.count("<td>none</td>") == 2
+    row = '<th scope="row">cpu</th><td>1</td> <td>knn: mindspore</td> <td>1</td><td>2</td>'
+    assert row in page
