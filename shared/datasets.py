@@ -146,7 +146,7 @@ def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset
     """
     if isinstance(params.dataset, BuiltinDataset):
         return _load_builtin(params.dataset.name, params.task, limits)
-    lines = _split(uploads[params.dataset.upload].read_bytes(), limits)
+    lines = _split(_read(uploads[params.dataset.upload]), limits)
     first = next(lines)
     names = _name_columns(first, header=params.dataset.header)
     if not params.dataset.header:
@@ -183,10 +183,9 @@ def preview(path: Path, rows: int, columns: Sequence[str] | None = None, *, head
     Raises
     ------
     RequestInvalidError
-        This is no table.
+        This is no table, or it is gone.
     """
-    with path.open("rb") as file:
-        content = file.read(PREVIEW_BYTES + 1)
+    content = _read(path, PREVIEW_BYTES + 1)
     whole = len(content) <= PREVIEW_BYTES
     filled = (row for row in _parse(content[:PREVIEW_BYTES], whole=whole) if any(cell.strip() for cell in row))
     lines = list(itertools.islice(filled, rows + 2))
@@ -280,6 +279,14 @@ def _split(content: bytes, limits: Limits) -> Iterator[list[str]]:
         yield row
     if not width:
         raise RequestInvalidError.at(UPLOAD, EMPTY)
+
+
+def _read(path: Path, bytes_most: int = -1) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(bytes_most)
+    except FileNotFoundError as error:
+        raise RequestInvalidError.at(UPLOAD, "the file is no longer here; upload it again") from error
 
 
 def _name_columns(first: Sequence[str], *, header: bool) -> list[str]:

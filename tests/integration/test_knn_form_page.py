@@ -90,11 +90,13 @@ def test_what_is_wrong_with_a_file_stands_at_it(client: FlaskClient, table: byte
     assert is_empty(client)
 
 
-def test_a_file_that_is_gone_is_missed_when_it_is_looked_at(client: FlaskClient, services: Services) -> None:
+def test_a_file_that_is_gone_is_missed(client: FlaskClient, services: Services) -> None:
     sent = Page(look(client, TABLE).text).find_form("/knn").fields
     services.storage.remove(place_upload(sent["upload"]))
-    page = client.post("/knn", data=sent | {"look": "1"}).text
-    assert "choose it again" in find_message(page, "file")
+    for button, status in (({"look": "1"}, 200), ({}, 422)):
+        answer = client.post("/knn", data=sent | button)
+        assert answer.status_code == status
+        assert find_message(answer.text, "file") == "the file is no longer here; upload it again"
 
 
 def test_looking_without_a_file_shows_the_wine_data(client: FlaskClient) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from wtforms import BooleanField, FileField, SelectField, StringField
 
 from shared import datasets
-from shared.errors import Problem, RequestInvalidError
+from shared.errors import RequestInvalidError
 from shared.jobs import Kind
 from shared.schemas.knn import Metric, Normalisation, Task, Weights
 from shared.settings import Settings
@@ -95,8 +95,6 @@ class KnnForm(JobForm):
             preview = datasets.preview(path, PREVIEW_ROWS, columns, header=bool(self.header.data))
         except RequestInvalidError as error:
             self.place_problems(error.problems)
-        except FileNotFoundError:
-            self.place_problems([Problem(datasets.UPLOAD, "is no longer here; choose it again")])
         return {"preview": preview, "labels": self._offer_labels(preview.columns)}
 
     def _offer_labels(self, columns: Sequence[str]) -> list[tuple[str, str]]:
