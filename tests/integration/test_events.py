@@ -293,10 +293,11 @@ def read_some(port: int, job_id: str, last_id: int | None, bytes_most: int) -> t
     heard = b""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
-        while len(heard) < bytes_most and (some := connection.recv(bytes_most - len(heard))):
+        head, body = b"", b""
+        while len(body) < bytes_most and (some := connection.recv(bytes_most - len(body))):
             heard += some
-    head, _, body = heard.decode().partition("\r\n\r\n")
-    return head, body
+            head, _, body = heard.partition(b"\r\n\r\n")
+    return head.decode(), body.decode()
 
 
 def live(services: Services, steps: threading.Semaphore) -> None:

@@ -201,7 +201,7 @@ def test_a_message_is_given_up_in_the_end(
         make_due(services)
     assert list_deliveries(services) == []
     assert len(receiver.received) == ATTEMPTS_MOST
-    (warning,) = caplog.messages
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert job.id in warning
     assert f"given up after {ATTEMPTS_MOST} attempts: the answer was 503" in warning
 

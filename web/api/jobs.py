@@ -36,7 +36,7 @@ def get_job(job_id: UUID) -> Response:
     if (wait_s := read_wait_s()) and (not known or known.contains(before.etag)):
         view, waited_s = get_waiting_room().wait_for(services, before.id, wait_s, lambda now: now.etag != before.etag)
     response = _answer(view, 200, waited_s)
-    if known:
+    if known or request.if_match:  # the check costs as much as the answer
         response.make_conditional(request)
     return response
 

@@ -10,7 +10,8 @@ from web.openapi.operation import JSON, Answer, Node, Operation, describe_conten
 _BINARY: Final[Node] = {"type": "string", "format": "binary"}
 _JOB: Final = describe_content(JSON, refer("Job"))
 _ANY_FILE: Final[Node] = {"*/*": {}}
-_OF_A_JOB: Final = ("Location", "ETag", "Retry-After", "Preference-Applied")
+_OF_A_JOB: Final = ("ETag", "Retry-After", "Preference-Applied")
+_LOCATED: Final = ("Location", *_OF_A_JOB)
 _EXAMPLES: Final[Node] = {
     "knn": {"value": {"kind": "knn", "params": {"dataset": {"name": "wine"}, "k": [1, 3, 5]}, "device": "cpu"}},
     "musicgen": {"value": {"kind": "musicgen", "params": {"prompts": ["80s pop track"], "duration_s": 5}}},
@@ -36,8 +37,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "api.submit_job": Operation(
         "Jobs",
         {
-            200: Answer("The job that the same Idempotency-Key and body had made before.", _JOB, _OF_A_JOB),
-            202: Answer("The job is queued; with Prefer, it may have ended since.", _JOB, _OF_A_JOB),
+            200: Answer("The job that the same Idempotency-Key and body had made before.", _JOB, _LOCATED),
+            202: Answer("The job is queued; with Prefer, it may have ended since.", _JOB, _LOCATED),
         },
         problems=(413, 422),
         parameters=("Idempotency-Key", "Prefer"),
@@ -60,9 +61,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         parameters=("Prefer", "If-None-Match"),
     ),
     "api.cancel_job": Operation(
-        "Jobs", {202: Answer("It is cancelled, or asked to stop.", _JOB, _OF_A_JOB)}, problems=(409,)
+        "Jobs", {202: Answer("It is cancelled, or asked to stop.", _JOB, _LOCATED)}, problems=(409,)
     ),
-    "api.retry_job": Operation("Jobs", {202: Answer("The new job is queued.", _JOB, _OF_A_JOB)}, problems=(409, 422)),
+    "api.retry_job": Operation("Jobs", {202: Answer("The new job is queued.", _JOB, _LOCATED)}, problems=(409, 422)),
     "api.delete_job": Operation("Jobs", {204: Answer("It is gone.")}, problems=(409,)),
     "api.stream_events": Operation(
         "Jobs",
