@@ -3,8 +3,8 @@
 import re
 from typing import Final
 
-_OWN: Final = re.compile(r"/(?![/\\])[^\x00-\x20]*")
-"""An address on this host: browsers read two slashes, or a backslash for one, as the beginning of another host."""
+# Browsers read \ as /, two of which begin a host, and drop tabs and ends of lines before they look.
+_OWN: Final = re.compile(r"/(?![/\\])[^\x00-\x1f\x7f]*")
 
 
 def choose_next(wanted: str | None, otherwise: str) -> str:
