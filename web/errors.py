@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from flask import Flask, Response, g, json, render_template, request
+from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, SecurityError
 
 from shared.errors import DiskFullError, KeyRequiredError, MindjobsError, Problem, RequestInvalidError, is_disk_full
 from shared.schemas import answers
@@ -31,10 +32,12 @@ def _answer_http(error: HTTPException) -> Response | HTTPException:
     status = HTTPStatus(error.code)
     details = {
         HTTPStatus.NOT_FOUND: "There is nothing at this address.",
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"The body is larger than the {request.max_content_length} bytes allowed.",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"The body is larger than the {request.max_content_length} bytes allowed; send less.",
     }
-    error_type = status.phrase.lower().replace(" ", "-")
-    response = _answer(status, error_type, status.phrase, details.get(status, error.description or status.phrase))
+    detail = details.get(status, error.description or status.phrase)
+    if isinstance(error, CSRFError):
+        detail = "This form is no longer good, or came from elsewhere: open its page again and send it from there."
+    response = _answer(status, status.phrase.lower().replace(" ", "-"), status.phrase, detail)
     response.headers.extend({name: value for name, value in error.get_headers() if name not in response.headers})
     return response
 
@@ -78,6 +81,8 @@ def _answer_unforeseen(error: Exception) -> Response:
 
 def _is_for_people() -> bool:
     """Whether a browser shows the answer; programs take anything, and get JSON."""
+    if isinstance(request.routing_exception, SecurityError):
+        return False  # under a host's name that is not ours there are no addresses for a page to lead to
     return request.accept_mimetypes.best_match(["application/problem+json", "text/html"]) == "text/html"
 
 
