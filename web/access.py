@@ -24,6 +24,7 @@ FRESH_S: Final = 2.0
 """How long a process goes by the keys that it has read: so long a revoked one may still open."""
 OPEN_ENDPOINTS: Final = frozenset({"health.alive", "health.ready", "static", "bootstrap.static", "pages.sign_in"})
 SESSION_KEY: Final = "key"
+_LOOKS: Final = frozenset({"GET", "HEAD"})
 
 
 class KeyRing:
@@ -104,12 +105,12 @@ def _admit() -> Answer | None:
         owner = get_key_ring().find_owner(key)
     else:
         # What a program does with a cookie could be another site's doing, so it may only look.
-        looks = request.method in {"GET", "HEAD"} or request.blueprint != "api"
-        owner = session.get(SESSION_KEY) if looks else None
+        may_tell = request.method in _LOOKS or request.blueprint != "api"
+        owner = session.get(SESSION_KEY) if may_tell else None
     if owner is not None and owner in owners.values():
         g.owner = owner
         return None
-    if request.blueprint == "pages" and request.method == "GET":
+    if request.blueprint == "pages" and request.method in _LOOKS:
         return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")), HTTPStatus.SEE_OTHER)
     raise KeyRequiredError(
         "Send a key of this instance in the header Authorization: Bearer KEY; "
