@@ -31,7 +31,7 @@ MULTIPART_BYTES: Final = 2**16
 def store_upload() -> tuple[answers.Upload, int]:
     """Store one file: the multipart field ``file``, or the body itself."""
     services = get_services()
-    request.max_content_length = services.settings.upload_bytes_most + MULTIPART_BYTES
+    request.max_content_length = _demand_room(services, get_owner()) + MULTIPART_BYTES
     if request.mimetype != "multipart/form-data":
         return write_upload(store(services, request.stream, None)), 201
     files = request.files.getlist("file")
@@ -46,13 +46,12 @@ def store(services: Services, stream: IO[bytes], filename: str | None) -> Upload
 
     Raises
     ------
-    RequestInvalidError, TooLargeError
-        It is empty, its name is a path, or it is over the limit; nothing is kept.
+    RequestInvalidError, TooLargeError, LimitError
+        It is empty, its name is a path, it is over the limit, or there is no room; nothing is kept.
     """
     name, owner = _check_filename(filename), get_owner()
     upload_id = make_id()
-    bytes_most = _count_room(services, owner)
-    written = services.storage.write(place_upload(upload_id), _read(stream), bytes_most)
+    written = services.storage.write(place_upload(upload_id), _read(stream), _demand_room(services, owner))
     if not written.bytes:
         services.storage.remove(written.path)
         raise RequestInvalidError.at("/file", "is empty; send a file with something in it")
@@ -70,19 +69,24 @@ def store(services: Services, stream: IO[bytes], filename: str | None) -> Upload
         return session.scalars(row.returning(Upload)).one()
 
 
-def _count_room(services: Services, owner: str) -> int:
-    """Count how large an upload may be."""
+def count_room(services: Services, owner: str) -> int:
+    """Count how many bytes an upload may have; 0 where its owner's take all that they may."""
     settings = services.settings
     if owner == NOBODY:
         return settings.upload_bytes_most
     with services.database.reading() as session:
         room = settings.uploaded_bytes_most - queries.count_uploaded_bytes(session, owner)
-    if room <= 0:
+    return max(0, min(room, settings.upload_bytes_most))
+
+
+def _demand_room(services: Services, owner: str) -> int:
+    room = count_room(services, owner)
+    if not room:
         raise LimitError(
-            f"The uploads of this key take the {settings.uploaded_bytes_most} bytes that they may; "
-            f"they are forgotten {settings.keep_days:g} days after they came."
+            f"The uploads of this key take the {services.settings.uploaded_bytes_most} bytes that they may; name one "
+            f"that came before, or wait: they are forgotten {services.settings.keep_days:g} days after they came."
         )
-    return min(room, settings.upload_bytes_most)
+    return room
 
 
 def _read(stream: IO[bytes]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from shared.schemas.problems import list_unstorable
 from shared.services import Services
 from shared.tables import Upload
 from web.access import get_origin, get_owner
-from web.api.uploads import MULTIPART_BYTES, store
+from web.api.uploads import MULTIPART_BYTES, count_room, store
 from web.context import get_services
 from web.pages import blueprint
 from web.pages.forms import FILE, KEPT, JobForm
@@ -78,10 +78,12 @@ def send_upload(upload_id: UUID) -> Response:
 
 def let_files_in() -> None:
     """Raise the limits of a request that brings a form with files, before anything of it is read."""
-    if request.endpoint == "pages.submit_form":
-        settings = get_services().settings
-        request.max_form_memory_size = settings.body_bytes_most
-        request.max_content_length = settings.upload_bytes_most + settings.body_bytes_most + MULTIPART_BYTES
+    # A form of another type has no files, and is read into memory whole.
+    if request.endpoint == "pages.submit_form" and request.mimetype == "multipart/form-data":
+        services = get_services()
+        text_bytes_most = services.settings.body_bytes_most
+        request.max_form_memory_size = text_bytes_most
+        request.max_content_length = count_room(services, get_owner()) + text_bytes_most + MULTIPART_BYTES
 
 
 def find_kept(services: Services, upload_ids: list[str]) -> list[Upload]:
