@@ -46,14 +46,17 @@ class _JsonFormatter(JsonFormatter):
         return str(super().format(record))
 
 
+def make_formatter(settings: Settings) -> logging.Formatter:
+    """Make what writes the lines."""
+    if settings.log_format == "json":
+        return _JsonFormatter("%(levelname)s%(process)d%(name)s%(message)s", rename_fields=_RENAMED, timestamp="time")
+    return _TextFormatter(TEXT)
+
+
 def set_up_logging(settings: Settings) -> None:
     """Send everything to standard error from now on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _JsonFormatter("%(levelname)s%(process)d%(name)s%(message)s", rename_fields=_RENAMED, timestamp="time")
-        if settings.log_format == "json"
-        else _TextFormatter(TEXT)
-    )
+    handler.setFormatter(make_formatter(settings))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     # Alembic and kombu tell of each step; their warnings are enough.

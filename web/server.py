@@ -1,5 +1,9 @@
 """How gunicorn serves the application; read by ``gunicorn --config python:web.server``."""
 
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+
+from shared.logs import make_formatter
 from shared.settings import load_settings
 
 _settings = load_settings()
@@ -13,6 +17,20 @@ threads = _settings.web_threads
 graceful_timeout = 2
 timeout = 120
 keepalive = 5
+
+
+
+class ServerLog(Logger):
+    """gunicorn's own log, whose lines are written as all others."""
+
+    def setup(self, cfg: Config) -> None:
+        """See ``gunicorn.glogging.Logger``."""
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(make_formatter(_settings))
+
+
+logger_class = ServerLog
 loglevel = _settings.log_level.lower()
 # Nobody uses it, and its default place is in the home folder.
 control_socket_disable = True
