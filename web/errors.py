@@ -32,7 +32,9 @@ def _answer_http(error: HTTPException) -> Response | HTTPException:
     status = HTTPStatus(error.code)
     details = {
         HTTPStatus.NOT_FOUND: "There is nothing at this address.",
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: f"The body is larger than the {request.max_content_length} bytes allowed; send less.",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
+            f"The body is larger than the {request.max_content_length} bytes allowed; send less."
+        ),
     }
     detail = details.get(status, error.description or status.phrase)
     if isinstance(error, CSRFError):

@@ -19,8 +19,7 @@ timeout = 120
 keepalive = 5
 
 
-
-class ServerLog(Logger):
+class ServerLog(Logger):  # type: ignore[misc]  # it carries no types
     """gunicorn's own log, whose lines are written as all others."""
 
     def setup(self, cfg: Config) -> None:
