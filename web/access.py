@@ -105,8 +105,8 @@ def _admit() -> Answer | None:
         owner = get_key_ring().find_owner(key)
     else:
         # What a program does with a cookie could be another site's doing, so it may only look.
-        may_tell = request.method in _LOOKS or request.blueprint != "api"
-        owner = session.get(SESSION_KEY) if may_tell else None
+        may_look = request.method in _LOOKS or request.blueprint != "api"
+        owner = session.get(SESSION_KEY) if may_look else None
     if owner is not None and owner in owners.values():
         g.owner = owner
         return None
