@@ -1,0 +1,75 @@
+"""A file is what its content says."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from web.media_types import TEXT_BYTES, tell_media_type
+
+AUDIO = {
+    "WAV": "audio/wav",
+    "WAVEX": "audio/wav",
+    "FLAC": "audio/flac",
+    "OGG": "audio/ogg",
+    "MP3": "audio/mpeg",
+    "AIFF": "audio/x-aiff",
+}
+
+
+def sing(audio_format: str) -> bytes:
+    file = io.BytesIO()
+    moments_s = np.arange(8_000) / 32_000
+    soundfile.write(file, np.sin(2_764 * moments_s).astype(np.float32), 32_000, format=audio_format)
+    return file.getvalue()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "named-by-nobody"
+
+
+@pytest.mark.parametrize(("audio_format", "media_type"), AUDIO.items())
+def test_audio_is_told_by_its_format(file: Path, audio_format: str, media_type: str) -> None:
+    file.write_bytes(sing(audio_format))
+    assert tell_media_type(file) == media_type
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type"),
+    [
+        (b"kind,a\nx,1\n", "text/csv"),
+        ("\ufeffkind,a\nx,é\n".encode(), "text/csv"),
+        (b"<script>alert(1)</script>", "text/csv"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "text/csv"),
+        ("kind,é\n".encode("latin-1"), "application/octet-stream"),
+        ("kind,a\n".encode("utf-16"), "application/octet-stream"),
+        (b"kind,a\n\0", "application/octet-stream"),
+        (bytes(range(256)), "application/octet-stream"),
+        (b"\x7fELF" + bytes(100), "application/octet-stream"),
+        (b"RIFF", "text/csv"),
+        (b"RIFF\xff\xff\xff\xffWAVE", "application/octet-stream"),
+        (b"fLaC" + b"\xff" * 40, "application/octet-stream"),
+        (b"OggS" + b"\xff" * 40, "application/octet-stream"),
+        (sing("WAV")[:30], "application/octet-stream"),
+    ],
+)
+def test_all_else_is_text_or_bytes(file: Path, content: bytes, media_type: str) -> None:
+    file.write_bytes(content)
+    assert tell_media_type(file) == media_type
+
+
+@pytest.mark.parametrize("letter", ["é", "€", "😀"])
+def test_a_letter_that_the_look_cuts_is_text_all_the_same(file: Path, letter: str) -> None:
+    for before in range(1, len(letter.encode())):
+        file.write_bytes(b"a" * (TEXT_BYTES - before) + letter.encode() + b"\n")
+        assert tell_media_type(file) == "text/csv"
+
+
+def test_a_letter_that_the_files_end_cuts_is_none(file: Path) -> None:
+    file.write_bytes("kind,é".encode()[:-1])
+    assert tell_media_type(file) == "application/octet-stream"
+    file.write_bytes(b"a" * (TEXT_BYTES - 1) + "é".encode()[:1])
+    assert tell_media_type(file) == "application/octet-stream"
