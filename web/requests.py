@@ -3,12 +3,14 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from functools import cached_property
+from typing import IO, Annotated, Any, Final, cast
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import BadRequest
+from werkzeug.wsgi import LimitedStream
 
 from shared.errors import CrossSiteError, RequestInvalidError, RequestMalformedError
 from shared.ids import is_id, make_id
@@ -36,8 +38,29 @@ LABEL: Final = "label."
 """How the parameters begin that filter by a label."""
 
 
+class _EndlessBody(LimitedStream):
+    """A body that comes without its length: read whole, it is refused at the limit, and not cut there."""
+
+    def readall(self) -> bytes:
+        """See ``io.RawIOBase``."""
+        whole = super().readall()
+        if self.is_exhausted:
+            self.on_exhausted()
+        return whole
+
+
+class _Request(Request):
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """See ``werkzeug.Request``."""
+        if self.content_length is None and self.max_content_length and "wsgi.input_terminated" in self.environ:
+            return cast("IO[bytes]", _EndlessBody(self.input_stream, self.max_content_length, is_max=True))
+        return super().stream
+
+
 def add_to(app: Flask) -> None:
     """Give every request an identifier, the client's own if it sent one, and every response the same."""
+    app.request_class = _Request
 
     @app.before_request
     def name_request() -> None:

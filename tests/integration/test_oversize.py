@@ -1,0 +1,187 @@
+"""What is too large is refused while it arrives, by a web as in production, and nothing of it is kept."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+
+import pytest
+
+from shared.database import Database
+from shared.keys import create_key
+from shared.settings import Settings
+from tests.integration.conftest import StartProcess
+from tests.processes import ServiceProcess
+from tests.waiting import wait_until
+from web.api import uploads
+from web.api.uploads import MULTIPART_BYTES
+
+UPLOAD_BYTES = 2**20
+TEXT_BYTES = 2**17
+CHUNK_BYTES = 2**14
+MARGIN_BYTES = uploads.CHUNK_BYTES + CHUNK_BYTES
+"""What the reading of a body is ahead of the look at it."""
+CHUNK = b"%x\r\n%s\r\n" % (CHUNK_BYTES, b"x" * CHUNK_BYTES)
+CSV = "text/csv"
+FORM = "application/x-www-form-urlencoded"
+MULTIPART = "multipart/form-data; boundary=cut"
+PART = b'--cut\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n'
+FILE = PART % (b"file", b'; filename="a.csv"')
+TEXT = PART % (b"k", b"")
+
+
+@dataclass(frozen=True)
+class Web:
+    """A web as in production, with what it may keep nothing in."""
+
+    process: ServiceProcess
+    settings: Settings
+    temporary: Path
+
+    def list_kept(self) -> list[str]:
+        """List the files that requests left: uploads, and temporary files, those without a name too."""
+        uploads = [str(path) for path in (self.settings.home / "files").rglob("*") if path.is_file()]
+        return uploads + [name for name in self._list_open() if name.startswith(str(self.temporary))]
+
+    def _list_open(self) -> Iterator[str]:
+        yield from map(str, self.temporary.iterdir())
+        for child in self.process.list_children():
+            for handle in Path(f"/proc/{child.pid}/fd").iterdir():
+                try:
+                    name = str(handle.readlink())
+                except FileNotFoundError:  # closed meanwhile
+                    continue
+                # What gunicorn's workers show their life by has its name from gunicorn.
+                if "wgunicorn-" not in name:
+                    yield name
+
+
+@pytest.fixture
+def database_url(tmp_path: Path, migrated_sqlite: bytes) -> str:
+    """Nothing here depends on the database."""
+    file = tmp_path / "mindjobs.sqlite"
+    file.write_bytes(migrated_sqlite)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def web(settings: Settings, start_process: StartProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    limits = {"upload_bytes_most": UPLOAD_BYTES, "body_bytes_most": TEXT_BYTES, "uploaded_bytes_most": UPLOAD_BYTES}
+    served = settings.model_copy(update={"port": port, "web_processes": 1, "web_threads": 4} | limits)
+    process = start_process("gunicorn", "--config", "python:web.server", settings=served)
+
+    def answers() -> bool:
+        assert process.process.poll() is None, process.read_log()
+        try:
+            with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+                connection.request("GET", "/healthz")
+                return connection.getresponse().status == HTTPStatus.OK
+        except OSError:
+            return False
+
+    wait_until(answers, "the web")
+    return Web(process, served, temporary)
+
+
+@contextmanager
+def send(web: Web, address: str, body_bytes: int, begin: bytes = b"", **headers: str) -> Iterator[HTTPResponse]:
+    """Send so much of a body, but not its end: whoever waits for that before they answer never does."""
+    given = {"Host": "127.0.0.1"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    given |= {} if "Content-Length" in given else {"Transfer-Encoding": "chunked"}
+    head = "\r\n".join([f"POST {address} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items()), "", ""])
+    with socket.create_connection(("127.0.0.1", web.settings.port), timeout=60) as connection:
+        connection.sendall(head.encode())
+        if begin:
+            connection.sendall(b"%x\r\n%s\r\n" % (len(begin), begin))
+        for _ in range(-(-body_bytes // CHUNK_BYTES)):
+            connection.sendall(CHUNK)
+        with closing(HTTPResponse(connection, method="POST")) as answer:
+            yield answer
+
+
+def read_status(answer: HTTPResponse) -> int:
+    answer.begin()
+    return answer.status
+
+
+@pytest.mark.parametrize("content_type", [CSV, MULTIPART, FORM])
+def test_what_says_that_it_is_too_large_need_not_be_sent(web: Web, content_type: str) -> None:
+    length = str(100 * UPLOAD_BYTES)
+    for address in ("/api/v1/uploads", "/api/v1/jobs", "/knn", "/musicgen", "/sign-in"):
+        with send(web, address, 0, Content_Type=content_type, Content_Length=length) as answer:
+            assert read_status(answer) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE, address
+    assert web.list_kept() == []
+
+
+@pytest.mark.parametrize(
+    ("address", "content_type", "begin", "bytes_most"),
+    [
+        ("/api/v1/uploads", CSV, b"", UPLOAD_BYTES + MULTIPART_BYTES),
+        ("/api/v1/uploads", FORM, b"", UPLOAD_BYTES + MULTIPART_BYTES),
+        ("/api/v1/uploads", MULTIPART, FILE, UPLOAD_BYTES + MULTIPART_BYTES),
+        ("/api/v1/uploads", MULTIPART, TEXT, UPLOAD_BYTES),
+        ("/api/v1/jobs", "application/json", b"", TEXT_BYTES),
+        ("/knn", MULTIPART, FILE, UPLOAD_BYTES + TEXT_BYTES + MULTIPART_BYTES),
+        ("/musicgen", MULTIPART, FILE, UPLOAD_BYTES + TEXT_BYTES + MULTIPART_BYTES),
+        ("/knn", MULTIPART, TEXT, TEXT_BYTES),
+        ("/knn", FORM, b"", TEXT_BYTES),
+        ("/sign-in", MULTIPART, FILE, TEXT_BYTES),
+        ("/sign-in", FORM, b"", TEXT_BYTES),
+    ],
+)
+def test_what_turns_out_too_large_is_answered_before_its_end(
+    web: Web, address: str, content_type: str, begin: bytes, bytes_most: int
+) -> None:
+    with send(web, address, bytes_most + MARGIN_BYTES, begin, Content_Type=content_type) as answer:
+        assert read_status(answer) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    wait_until(lambda: not web.list_kept(), "the last of it to be gone")
+
+
+@pytest.mark.parametrize(("content_type", "begin"), [(CSV, b""), (MULTIPART, FILE)])
+def test_what_breaks_off_leaves_nothing(web: Web, content_type: str, begin: bytes) -> None:
+    with send(web, "/api/v1/uploads", 3 * UPLOAD_BYTES // 4, begin, Content_Type=content_type):
+        wait_until(web.list_kept, "a part of it")
+    wait_until(lambda: not web.list_kept(), "the last of it to be gone")
+
+
+def test_who_has_no_key_need_not_send_anything(web: Web) -> None:
+    make_key(web)
+    for address in ("/api/v1/uploads", "/knn"):
+        with send(web, address, 0, Content_Type=MULTIPART) as answer:
+            assert read_status(answer) == HTTPStatus.UNAUTHORIZED
+
+
+@pytest.mark.parametrize(("content_type", "begin"), [(CSV, b""), (MULTIPART, FILE)])
+def test_a_key_has_the_room_that_its_uploads_leave(web: Web, content_type: str, begin: bytes) -> None:
+    bearer = {"Authorization": f"Bearer {make_key(web)}"}
+    with closing(HTTPConnection("127.0.0.1", web.settings.port, timeout=60)) as connection:
+        connection.request("POST", "/api/v1/uploads", b"x" * (UPLOAD_BYTES // 2), bearer)
+        assert connection.getresponse().status == HTTPStatus.CREATED
+    (kept,) = web.list_kept()
+    bytes_most = UPLOAD_BYTES // 2 + MULTIPART_BYTES
+    with send(web, "/api/v1/uploads", bytes_most + MARGIN_BYTES, begin, Content_Type=content_type, **bearer) as answer:
+        assert read_status(answer) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    wait_until(lambda: web.list_kept() == [kept], "the last of it to be gone")
+
+
+def make_key(web: Web) -> str:
+    """Make a key, and wait until the web knows of it."""
+    with closing(Database(web.settings.database)) as database:
+        key = create_key(database, "ada")
+
+    def needs_key() -> bool:
+        with closing(HTTPConnection("127.0.0.1", web.settings.port, timeout=20)) as connection:
+            connection.request("GET", "/api/v1/jobs")
+            return connection.getresponse().status == HTTPStatus.UNAUTHORIZED
+
+    wait_until(needs_key, "the web to ask for keys")
+    return key
