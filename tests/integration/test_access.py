@@ -97,9 +97,15 @@ def finish(services: Services, job_id: str) -> None:
     for name, (media_type, content) in FILES.items():
         written = services.storage.write(place_artifact(job_id, 1, name), [content])
         stored.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
-    sample = {"prompt": None, "seed": 1, "duration_s": 1.0, "audio": "audio-0.ogg", "codes": "codes-0.npy"}
+    sample: dict[str, Any] = {
+        "prompt": None,
+        "seed": 1,
+        "duration_s": 1.0,
+        "audio": "audio-0.ogg",
+        "codes": "codes-0.npy",
+    }
     sample |= {"peak_dbfs": -1.0, "lufs": -14.0, "warnings": []}
-    result = {"sampling_rate": 32_000, "frame_rate": 50, "samples": [sample], "tokens_per_s": 1.0}
+    result: dict[str, Any] = {"sampling_rate": 32_000, "frame_rate": 50, "samples": [sample], "tokens_per_s": 1.0}
     result |= {"realtime_factor": 0.1, "engine": "mindspore", "precision": "float32"}
     transitions.finish(services.database, Lease(job_id, 1), Ending(State.SUCCEEDED, result, files=tuple(stored)))
 

@@ -1,0 +1,136 @@
+"""What every answer tells a browser to keep from, and pages that keep to it."""
+
+import re
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from shared import transitions
+from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared.migrate import ROOT
+from shared.services import Services
+from shared.storage import place_artifact
+from tests.bearers import make_bearer
+from web.requests import HEADERS
+
+POLICY = "Content-Security-Policy"
+PEOPLE = {"Accept": "text/html"}
+PAGES = ["/", "/knn", "/musicgen", "/jobs", "/jobs?limit=none", "/sign-in", "/nowhere", "/api/v1/docs"]
+INLINE = {
+    "an attribute that is a script": re.compile(r"<[^>]*\son\w+\s*=", re.IGNORECASE),
+    "an attribute that is a style": re.compile(r"<[^>]*\sstyle\s*=", re.IGNORECASE),
+    "an element that is a style": re.compile(r"<style", re.IGNORECASE),
+    "an element that is a script": re.compile(r"<script(?![^>]*\ssrc=)", re.IGNORECASE),
+    "an address that is a script": re.compile(r"=\s*[\"']?\s*javascript:", re.IGNORECASE),
+}
+
+
+@pytest.fixture
+def database_url(tmp_path: Path, migrated_sqlite: bytes) -> str:
+    """Nothing here depends on the database."""
+    file = tmp_path / "mindjobs.sqlite"
+    file.write_bytes(migrated_sqlite)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def job(app: Flask, client: FlaskClient) -> str:
+    """The address of an ended job with a picture and a page of its own, so to say."""
+    services: Services = app.extensions["mindjobs"]
+    answer = client.post("/api/v1/jobs", json={"kind": "knn", "device": "cpu", "labels": {"<b onclick=x>": "style="}})
+    assert answer.json is not None
+    job_id = answer.json["id"]
+    claimed = transitions.claim(
+        services.database, engines={Kind.KNN: "e"}, device=DeviceClass.CPU, worker="w", lease_s=60
+    )
+    assert claimed is not None
+    files = []
+    for name, media_type in (("scatter.svg", "image/svg+xml"), ("report.html", "text/html")):
+        written = services.storage.write(
+            place_artifact(job_id, 1, name), [b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
+        )
+        files.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
+    error = {"type": "t", "title": "<script>alert(1)</script>", "detail": "<img src=x onerror=alert(1)>"}
+    ending = Ending(State.FAILED, error=error, files=tuple(files))
+    transitions.finish(services.database, Lease(job_id, 1), ending)
+    return f"/jobs/{job_id}"
+
+
+def test_every_answer_has_them(client: FlaskClient, job: str) -> None:
+    api = [f"/api/v1{job}", "/api/v1/jobs", "/api/v1/jobs?limit=none", "/api/v1/openapi.json", "/api/v1/nowhere"]
+    files = ["/static/style.css", "/static/job.js", "/bootstrap/static/css/bootstrap.min.css", "/static/nowhere"]
+    others = ["/healthz", "/readyz", "/metrics", f"/api/v1{job}/events", "/%00"]
+    for address in [*PAGES, job, *api, *files, *others]:
+        for accept in (PEOPLE, {}):
+            headers = client.get(address, headers=accept, buffered=True).headers
+            assert HEADERS.items() <= dict(headers).items(), address
+    for method, address in (("POST", "/knn"), ("DELETE", "/jobs"), ("OPTIONS", "/api/v1/jobs"), ("HEAD", "/")):
+        assert HEADERS.items() <= dict(client.open(address, method=method).headers).items(), (method, address)
+
+
+def test_so_do_the_answers_to_strangers(app: Flask, client: FlaskClient) -> None:
+    renamed = client.get("/", headers=PEOPLE | {"Host": "evil.example"})
+    make_bearer(app, "ada")
+    answers = [renamed, client.get("/jobs", headers=PEOPLE), client.get("/api/v1/jobs")]
+    assert [answer.status_code for answer in answers] == [
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.SEE_OTHER,
+        HTTPStatus.UNAUTHORIZED,
+    ]
+    for answer in answers:
+        assert HEADERS.items() <= dict(answer.headers).items()
+
+
+def test_what_nobody_foresaw_has_them_too(app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down() -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(app.view_functions, "pages.show_home", break_down)
+    answer = client.get("/", headers=PEOPLE)
+    assert answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert HEADERS.items() <= dict(answer.headers).items()
+
+
+@pytest.mark.parametrize("name", ["scatter.svg", "report.html"])
+def test_what_jobs_made_may_do_nothing(client: FlaskClient, job: str, name: str) -> None:
+    headers = dict(client.get(f"/api/v1{job}/artifacts/{name}", buffered=True).headers)
+    policy = {part.strip() for part in headers[POLICY].split(";")}
+    assert {"default-src 'none'", "sandbox"} <= policy
+    assert not any("script" in part for part in policy)
+    assert HEADERS.items() - {(POLICY, HEADERS[POLICY])} <= headers.items()
+
+
+def test_no_page_has_scripts_or_styles_of_its_own(client: FlaskClient, job: str) -> None:
+    for address in [*PAGES, job, "/jobs?state=failed"]:
+        text = client.get(address, headers=PEOPLE).text
+        assert "<html" in text, address
+        found = [what for what, pattern in INLINE.items() if pattern.search(text)]
+        assert found == [], address
+
+
+def test_no_template_has_any() -> None:
+    templates = list((ROOT / "web" / "templates").rglob("*.html"))
+    assert templates
+    for template in templates:
+        text = re.sub(r"{%.*?%}", "", template.read_text(), flags=re.DOTALL)
+        found = [what for what, pattern in INLINE.items() if pattern.search(text)]
+        assert found == [], template.name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<a onclick="x">',
+        "<p class=a\nOnLoad = x>",
+        '<p style="x">',
+        "<style>",
+        "<script>x</script>",
+        "<script type=module>",
+        "<a href='javascript:x'>",
+    ],
+)
+def test_any_would_be_found(text: str) -> None:
+    assert any(pattern.search(text) for pattern in INLINE.values())

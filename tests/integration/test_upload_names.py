@@ -1,0 +1,88 @@
+"""What a client calls a file is a name for people: no path, no header, no type."""
+
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from markupsafe import escape
+from werkzeug.http import parse_options_header
+from werkzeug.test import TestResponse
+
+from shared.errors import RequestInvalidError
+from shared.services import Services
+
+TABLE = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
+
+
+@pytest.fixture
+def database_url(tmp_path: Path, migrated_sqlite: bytes) -> str:
+    """Nothing here depends on the database."""
+    file = tmp_path / "mindjobs.sqlite"
+    file.write_bytes(migrated_sqlite)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def services(app: Flask) -> Services:
+    services: Services = app.extensions["mindjobs"]
+    return services
+
+
+def read(answer: TestResponse) -> dict[str, Any]:
+    assert answer.json is not None
+    return dict(answer.json)
+
+
+def send_named(client: FlaskClient, filename: str) -> TestResponse:
+    """Send a table under a name, written as a client would."""
+    head = f'--cut\r\nContent-Disposition: form-data; name="file"; {filename}\r\nContent-Type: text/html\r\n\r\n'
+    body = head.encode() + TABLE + b"\r\n--cut--\r\n"
+    return client.post("/api/v1/uploads", data=body, content_type="multipart/form-data; boundary=cut")
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        (r'filename="a\"; filename=\"b.csv"', 'a"; filename="b.csv'),
+        ('filename="a%22b.csv"', 'a"b.csv'),
+        ('filename="é €.csv"', "é €.csv"),
+        ('filename="a;b\'.html"', "a;b'.html"),
+        ('filename="%0d%0aX-Evil: 1.csv"', "%0d%0aX-Evil: 1.csv"),
+        ('filename="<script>.csv"', "<script>.csv"),
+        ('filename="..csv"', "..csv"),
+    ],
+)
+def test_a_files_name_stays_a_name(client: FlaskClient, services: Services, sent: str, name: str) -> None:
+    answer = send_named(client, sent)
+    assert answer.status_code == HTTPStatus.CREATED, answer.text
+    upload = read(answer)
+    assert (upload["filename"], upload["media_type"]) == (name, "text/csv")
+    assert services.storage.list_names("uploads") == [upload["id"]]
+    kept = client.get(f"/uploads/{upload['id']}", buffered=True)
+    assert (kept.data, kept.mimetype) == (TABLE, "text/csv")
+    kind, options = parse_options_header(kept.headers["Content-Disposition"])
+    assert (kind, options["filename"]) == ("attachment", name)
+    assert escape(name) in client.get(f"/knn?upload={upload['id']}").text
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        'filename="a/b.csv"',
+        'filename=".."',
+        'filename="../../etc/passwd"',
+        r'filename="a\\b.csv"',
+        "filename*=UTF-8''a%0D%0AX-Evil%3A%201.csv",
+        "filename*=UTF-8''a%00.csv",
+        "filename*=UTF-8''..%2Fa.csv",
+        f'filename="{"a" * 300}"',
+    ],
+)
+def test_a_name_that_is_a_path_or_none_is_refused(client: FlaskClient, services: Services, sent: str) -> None:
+    answer = send_named(client, sent)
+    assert answer.status_code == RequestInvalidError.status, answer.text
+    assert read(answer)["errors"][0]["pointer"] == "/file"
+    assert services.storage.list_names("uploads") == []
