@@ -1,0 +1,86 @@
+"""From a request to the lines that a worker logs of its job; and no line of any process is of another form."""
+
+import json
+import signal
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from shared import queries
+from shared.ids import is_id
+from shared.services import Services
+from shared.settings import Settings
+from shared.tables import Job
+from tests.integration.conftest import StartProcess
+from tests.processes import ServiceProcess
+from tests.waiting import wait_until
+
+FIELDS = {"time", "level", "logger", "message", "process"}
+
+
+@pytest.fixture
+def database_url(tmp_path: Path, migrated_sqlite: bytes) -> str:
+    """Nothing here depends on the database."""
+    file = tmp_path / "mindjobs.sqlite"
+    file.write_bytes(migrated_sqlite)
+    return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"log_format": "json", "web_processes": 1})
+
+
+def read_lines(process: ServiceProcess) -> list[dict[str, Any]]:
+    whole = process.read_log().rpartition("\n")[0]  # the last line may not be
+    lines: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
+    assert [line for line in lines if not line.keys() >= FIELDS] == []
+    return lines
+
+
+def submit(client: FlaskClient, gate: Path, then: str, **headers: str) -> Job:
+    prompt = json.dumps({"gate": str(gate), "then": then})
+    body = {"kind": "musicgen", "device": "cpu", "params": {"prompts": [prompt]}, "max_attempts": 1}
+    answer = client.post("/api/v1/jobs", json=body, headers=headers)
+    assert answer.status_code == HTTPStatus.ACCEPTED, answer.text
+    assert answer.json is not None
+    services: Services = client.application.extensions["mindjobs"]
+    with services.database.reading() as session:
+        job = queries.get_job(session, answer.json["id"])
+    assert job.request_id == answer.headers["X-Request-ID"]
+    return job
+
+
+def test_a_worker_names_the_request_that_a_job_came_with(
+    client: FlaskClient, start_worker: Callable[[], ServiceProcess], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    worker = start_worker()
+    jobs = [submit(client, gate, "succeed", X_Request_ID="from-afar.1"), submit(client, gate, "crash")]
+    assert jobs[0].request_id == "from-afar.1"
+    assert jobs[1].request_id is not None
+    assert is_id(jobs[1].request_id)
+
+    wait_until(lambda: "has failed" in worker.read_log(), "the second job to fail")
+    lines = read_lines(worker)
+    for job in jobs:
+        about = [line for line in lines if line.get("job") == job.id]
+        assert len(about) > 1
+        assert {line.get("request") for line in about} == {job.request_id}
+    (crash,) = [line for line in lines if "ZeroDivisionError" in line.get("exc_info", "")]
+    assert crash["job"] == jobs[1].id
+
+
+def test_the_web_servers_own_lines_are_objects_too(start_process: StartProcess) -> None:
+    web = start_process("gunicorn", "--config", "python:web.server")
+    wait_until(lambda: "Booting worker" in web.read_log(), "the web")
+    web.signal(signal.SIGTERM)
+    web.wait(60)
+    lines = read_lines(web)
+    assert [line["message"].split()[0] for line in lines][:2] == ["Starting", "Listening"]
+    assert {line["level"] for line in lines} == {"INFO"}
