@@ -21,8 +21,8 @@ def upgrade() -> None:
     )
     each = "jsonb_each_text" if op.get_bind().dialect.name == "postgresql" else "json_each"
     op.execute(
-        "INSERT INTO job_labels (job_id, owner, name, value) "
-        f"SELECT jobs.id, jobs.owner, label.key, label.value FROM jobs, {each}(jobs.labels) AS label"  # noqa: S608 - our own words
+        "INSERT INTO job_labels (job_id, owner, name, value) "  # noqa: S608 - our own words
+        f"SELECT jobs.id, jobs.owner, label.key, label.value FROM jobs, {each}(jobs.labels) AS label"
     )
     op.create_index("ix_job_labels_name_value_job_id", "job_labels", ["name", "value", "job_id"])
     op.create_index("ix_job_labels_owner_name_value_job_id", "job_labels", ["owner", "name", "value", "job_id"])

@@ -115,7 +115,8 @@ def test_a_job_is_followed_from_its_queue_to_its_files(client: Client, services:
     told += [event.data for event in events]
     states = [data.state for data in told if isinstance(data, StateChange)]
     assert states == [State.QUEUED, State.RUNNING, State.SUCCEEDED]
-    assert told[2] == Progress(stage="search", done=1, total=9, unit="tiles")
+    assert isinstance(told[2], Progress)
+    assert (told[2].stage, told[2].done, told[2].total, told[2].unit) == ("search", 1, 9, "tiles")
     assert isinstance(told[-1], Artifact)
     assert told[-1].sha256 == hashlib.sha256(REPORT).hexdigest()
     assert client.wait(job.id).result == {"best_k": 5}

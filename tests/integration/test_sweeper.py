@@ -12,6 +12,7 @@ from shared import submission, sweeper, tidying, transitions
 from shared.database import now
 from shared.jobs import (
     CANCELLED,
+    NOBODY,
     TIMED_OUT,
     DeviceClass,
     Ending,
@@ -129,7 +130,7 @@ def test_an_upload_lives_as_long_as_a_job_may_need_it(services: Services, tmp_pa
     uploads = []
     for _ in range(2):
         with table.open("rb") as file:
-            uploads.append(store(services, file, "table.csv"))
+            uploads.append(store(services, file, "table.csv", NOBODY))
     wanted, unwanted = uploads
     params = {"dataset": {"upload": wanted.id, "label": "k"}, "k": 1, "evaluation": {"method": "loo"}}
     submission.submit(services, {"kind": "knn", "device": "cpu", "params": params})

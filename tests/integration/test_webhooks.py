@@ -1,5 +1,6 @@
 """Webhooks, on both databases, to a real endpoint on loopback."""
 
+import logging
 import socket
 import threading
 from base64 import b64decode

@@ -33,15 +33,15 @@ def store_upload() -> tuple[answers.Upload, int]:
     services = get_services()
     request.max_content_length = _demand_room(services, get_owner()) + MULTIPART_BYTES
     if request.mimetype != "multipart/form-data":
-        return write_upload(store(services, request.stream, None)), 201
+        return write_upload(store(services, request.stream, None, get_owner())), 201
     files = request.files.getlist("file")
     if len(files) != 1 or len(list(request.files.values())) != 1:
         raise RequestInvalidError.at("/file", f"send one file in the field file; there are {len(files)}")
-    stored = store(services, files[0].stream, files[0].filename)
+    stored = store(services, files[0].stream, files[0].filename, get_owner())
     return write_upload(stored), 201
 
 
-def store(services: Services, stream: IO[bytes], filename: str | None) -> Upload:
+def store(services: Services, stream: IO[bytes], filename: str | None, owner: str) -> Upload:
     """Store a file under an identifier of our own, and tell its type by its content.
 
     Raises
@@ -49,7 +49,7 @@ def store(services: Services, stream: IO[bytes], filename: str | None) -> Upload
     RequestInvalidError, TooLargeError, LimitError
         It is empty, its name is a path, it is over the limit, or there is no room; nothing is kept.
     """
-    name, owner = _check_filename(filename), get_owner()
+    name = _check_filename(filename)
     upload_id = make_id()
     written = services.storage.write(place_upload(upload_id), _read(stream), _demand_room(services, owner))
     if not written.bytes:

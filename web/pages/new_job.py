@@ -110,7 +110,7 @@ def _store_files(services: Services) -> tuple[list[Upload], list[Problem]]:
     )
     for file in files:
         try:
-            uploads.append(store(services, file.stream, file.filename))
+            uploads.append(store(services, file.stream, file.filename, get_owner()))
         except RequestInvalidError as error:
             which = f"{file.filename} " if len(files) > 1 else ""
             problems += [Problem(problem.pointer, which + problem.detail) for problem in error.problems]

@@ -14,6 +14,7 @@ from shared.schemas import answers
 from shared.schemas.musicgen import Format
 from shared.services import Services
 from shared.tables import Artifact
+from web.access import get_owner
 from web.api.uploads import store
 from web.context import get_services
 from web.documents import view_job
@@ -46,7 +47,7 @@ def continue_sample(job_id: UUID, number: int) -> Response:
     services = get_services()
     _, _, artifact = _find(services, job_id, number)
     with services.storage.locate(artifact.path).open("rb") as file:
-        upload = store(services, file, artifact.name)
+        upload = store(services, file, artifact.name, get_owner())
     filled: dict[str, Any] = {"job_id": job_id, "number": number, KEPT: upload.id}
     return redirect(url_for("pages.show_continuation", **filled), HTTPStatus.SEE_OTHER)
 
