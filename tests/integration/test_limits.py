@@ -1,5 +1,6 @@
 """How much a key may ask for, send and have waiting; and what others notice of it: nothing."""
 
+import io
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -187,3 +188,11 @@ def test_requests_are_answered_while_redis_is_away(serve: Serve, redis_server: R
         assert client.post("/api/v1/jobs", json=JOB, headers=make_bearer(app, "bob")).status_code == HTTPStatus.ACCEPTED
     finally:
         redis_server.start()
+
+
+def test_a_form_with_a_file_may_be_as_large_as_an_upload(serve: Serve) -> None:
+    client = serve(body_bytes_most=2**17).test_client()
+    table = TABLE + b"x,1,2\n" * 2**15
+    answer = send_form(client, "/knn", file=(io.BytesIO(table), "a.csv"), look="look")
+    assert answer.status_code == HTTPStatus.OK, answer.text
+    assert "a.csv" in answer.text
