@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(240))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     if find_chromium() is None:
         if os.environ.get("CI"):
@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def instance(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, ServiceProcess]]:
     """A complete instance; not started where there is no browser for it."""
     assert browser

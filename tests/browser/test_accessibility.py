@@ -21,7 +21,7 @@ JOBS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def addresses(instance: tuple[Settings, ServiceProcess]) -> dict[str, str]:
     """Every kind of page."""
     jobs = {name: call(instance[0], "/api/v1/jobs", body, Prefer="wait=60") for name, body in JOBS.items()}

@@ -13,6 +13,7 @@ from werkzeug.test import TestResponse
 
 from shared.errors import RequestInvalidError
 from shared.services import Services
+from tests.pages import send_form
 
 TABLE = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
 
@@ -65,7 +66,7 @@ def test_a_files_name_stays_a_name(client: FlaskClient, services: Services, sent
     assert (kept.data, kept.mimetype) == (TABLE, "text/csv")
     kind, options = parse_options_header(kept.headers["Content-Disposition"])
     assert (kind, options["filename"]) == ("attachment", name)
-    assert escape(name) in client.get(f"/knn?upload={upload['id']}").text
+    assert escape(name) in send_form(client, "/knn", upload=upload["id"], look="1").text
 
 
 @pytest.mark.parametrize(
