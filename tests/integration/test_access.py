@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,6 +21,9 @@ from tests.bearers import Headers, let_keys_be_read, make_bearer, revoke
 from tests.pages import Page, send_form
 from web import create_app
 
+# Nothing here depends on the database.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 OPEN = {"health.alive", "health.ready", "static", "bootstrap.static", "pages.sign_in"}
 LOOKS = {"GET", "HEAD"}
 PEOPLE = {"Accept": "text/html"}
@@ -30,14 +32,6 @@ FILES = {
     "audio-0.ogg": ("audio/ogg", b"OggS" + bytes(96)),
     "waveform-0.svg": ("image/svg+xml", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
 }
-
-
-@pytest.fixture
-def database_url(tmp_path: Path, migrated_sqlite: bytes) -> str:
-    """Nothing here depends on the database."""
-    file = tmp_path / "mindjobs.sqlite"
-    file.write_bytes(migrated_sqlite)
-    return f"sqlite:///{file}"
 
 
 @pytest.fixture

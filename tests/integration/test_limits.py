@@ -3,7 +3,6 @@
 import io
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,17 +20,12 @@ from tests.pages import Page, send_form
 from tests.servers import RedisServer
 from web import create_app
 
+# Nothing here depends on the database.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 JOB = {"kind": "knn", "device": "cpu"}
 TABLE = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
 Serve = Callable[..., Flask]
-
-
-@pytest.fixture
-def database_url(tmp_path: Path, migrated_sqlite: bytes) -> str:
-    """Nothing here depends on the database."""
-    file = tmp_path / "mindjobs.sqlite"
-    file.write_bytes(migrated_sqlite)
-    return f"sqlite:///{file}"
 
 
 @pytest.fixture

@@ -19,6 +19,9 @@ from tests.waiting import wait_until
 from web.api import uploads
 from web.api.uploads import MULTIPART_BYTES
 
+# Nothing here depends on the database.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 UPLOAD_BYTES = 2**20
 TEXT_BYTES = 2**17
 CHUNK_BYTES = 2**14
@@ -57,14 +60,6 @@ class Web:
                 # What gunicorn's workers show their life by has its name from gunicorn.
                 if "wgunicorn-" not in name:
                     yield name
-
-
-@pytest.fixture
-def database_url(tmp_path: Path, migrated_sqlite: bytes) -> str:
-    """Nothing here depends on the database."""
-    file = tmp_path / "mindjobs.sqlite"
-    file.write_bytes(migrated_sqlite)
-    return f"sqlite:///{file}"
 
 
 @pytest.fixture

@@ -19,15 +19,10 @@ from tests.integration.conftest import StartProcess
 from tests.processes import ServiceProcess
 from tests.waiting import wait_until
 
+# Nothing here depends on the database.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 FIELDS = {"time", "level", "logger", "message", "process"}
-
-
-@pytest.fixture
-def database_url(tmp_path: Path, migrated_sqlite: bytes) -> str:
-    """Nothing here depends on the database."""
-    file = tmp_path / "mindjobs.sqlite"
-    file.write_bytes(migrated_sqlite)
-    return f"sqlite:///{file}"
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import re
 from http import HTTPStatus
-from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -16,6 +15,9 @@ from shared.storage import place_artifact
 from tests.bearers import make_bearer
 from web.requests import HEADERS
 
+# Nothing here depends on the database.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 POLICY = "Content-Security-Policy"
 PEOPLE = {"Accept": "text/html"}
 PAGES = ["/", "/knn", "/musicgen", "/jobs", "/jobs?limit=none", "/sign-in", "/nowhere", "/api/v1/docs"]
@@ -26,14 +28,6 @@ INLINE = {
     "an element that is a script": re.compile(r"<script(?![^>]*\ssrc=)", re.IGNORECASE),
     "an address that is a script": re.compile(r"=\s*[\"']?\s*javascript:", re.IGNORECASE),
 }
-
-
-@pytest.fixture
-def database_url(tmp_path: Path, migrated_sqlite: bytes) -> str:
-    """Nothing here depends on the database."""
-    file = tmp_path / "mindjobs.sqlite"
-    file.write_bytes(migrated_sqlite)
-    return f"sqlite:///{file}"
 
 
 @pytest.fixture
@@ -59,6 +53,7 @@ def job(app: Flask, client: FlaskClient) -> str:
     return f"/jobs/{job_id}"
 
 
+@on_sqlite
 def test_every_answer_has_them(client: FlaskClient, job: str) -> None:
     api = [f"/api/v1{job}", "/api/v1/jobs", "/api/v1/jobs?limit=none", "/api/v1/openapi.json", "/api/v1/nowhere"]
     files = ["/static/style.css", "/static/job.js", "/bootstrap/static/css/bootstrap.min.css", "/static/nowhere"]
@@ -71,6 +66,7 @@ def test_every_answer_has_them(client: FlaskClient, job: str) -> None:
         assert HEADERS.items() <= dict(client.open(address, method=method).headers).items(), (method, address)
 
 
+@on_sqlite
 def test_so_do_the_answers_to_strangers(app: Flask, client: FlaskClient) -> None:
     renamed = client.get("/", headers=PEOPLE | {"Host": "evil.example"})
     make_bearer(app, "ada")
@@ -84,6 +80,7 @@ def test_so_do_the_answers_to_strangers(app: Flask, client: FlaskClient) -> None
         assert HEADERS.items() <= dict(answer.headers).items()
 
 
+@on_sqlite
 def test_what_nobody_foresaw_has_them_too(app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def break_down() -> str:
         raise ZeroDivisionError
@@ -95,6 +92,7 @@ def test_what_nobody_foresaw_has_them_too(app: Flask, client: FlaskClient, monke
 
 
 @pytest.mark.parametrize("name", ["scatter.svg", "report.html"])
+@on_sqlite
 def test_what_jobs_made_may_do_nothing(client: FlaskClient, job: str, name: str) -> None:
     headers = dict(client.get(f"/api/v1{job}/artifacts/{name}", buffered=True).headers)
     policy = {part.strip() for part in headers[POLICY].split(";")}
@@ -103,6 +101,7 @@ def test_what_jobs_made_may_do_nothing(client: FlaskClient, job: str, name: str)
     assert HEADERS.items() - {(POLICY, HEADERS[POLICY])} <= headers.items()
 
 
+@on_sqlite
 def test_no_page_has_scripts_or_styles_of_its_own(client: FlaskClient, job: str) -> None:
     for address in [*PAGES, job, "/jobs?state=failed"]:
         text = client.get(address, headers=PEOPLE).text

@@ -1,7 +1,6 @@
 """What a client calls a file is a name for people: no path, no header, no type."""
 
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,15 +14,10 @@ from shared.errors import RequestInvalidError
 from shared.services import Services
 from tests.pages import send_form
 
+# Nothing here depends on the database.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 TABLE = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
-
-
-@pytest.fixture
-def database_url(tmp_path: Path, migrated_sqlite: bytes) -> str:
-    """Nothing here depends on the database."""
-    file = tmp_path / "mindjobs.sqlite"
-    file.write_bytes(migrated_sqlite)
-    return f"sqlite:///{file}"
 
 
 @pytest.fixture
