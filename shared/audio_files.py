@@ -1,8 +1,7 @@
 """Audio as the content of a file."""
 
 import io
-from dataclasses import dataclass
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import soundfile
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.io import wavfile
 
 from shared.errors import JobFailedError
-from shared.schemas.musicgen import Format
+from shared.schemas.musicgen import MEDIA_TYPES, Format
 
 BLOCK: Final = 1 << 14
 """Samples written at a time: libvorbis puts what it is given at once on the stack, and long audio overruns it."""
@@ -22,30 +21,12 @@ FLAC_RATE_MOST_HZ: Final = 655_350
 """A frame's header gives the rate in Hz up to the finer limit, then in tens of Hz."""
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """How libsndfile writes a format.
-
-    Parameters
-    ----------
-    options
-        For ``soundfile.SoundFile``. Its compression level, 0 to 1, is for a lossy format the quality given up:
-        0.2 is LAME's V2, 0.4 is Vorbis's q6, both about 190 kbit/s for stereo at 44.1 kHz.
-    media_type
-        Of the file.
-    """
-
-    options: dict[str, str | float]
-    media_type: str
-
-
-ENCODINGS: Final = {
-    Format.FLAC: Encoding({"format": "FLAC", "subtype": "PCM_24"}, "audio/flac"),
-    Format.OGG: Encoding({"format": "OGG", "subtype": "VORBIS", "compression_level": 0.4}, "audio/ogg"),
-    Format.MP3: Encoding(
-        {"format": "MP3", "subtype": "MPEG_LAYER_III", "compression_level": 0.2, "bitrate_mode": "VARIABLE"},
-        "audio/mpeg",
-    ),
+# How libsndfile writes each format. A compression level, 0 to 1, is for a lossy one the quality given up: 0.2 is LAME's
+# V2, 0.4 is Vorbis's q6, both about 190 kbit/s for stereo at 44.1 kHz.
+_OPTIONS: Final[dict[Format, dict[str, str | float]]] = {
+    Format.FLAC: {"format": "FLAC", "subtype": "PCM_24"},
+    Format.OGG: {"format": "OGG", "subtype": "VORBIS", "compression_level": 0.4},
+    Format.MP3: {"format": "MP3", "subtype": "MPEG_LAYER_III", "compression_level": 0.2, "bitrate_mode": "VARIABLE"},
 }
 
 
@@ -74,7 +55,7 @@ def encode(audio: NDArray[np.float32], sample_rate_hz: int, audio_format: Format
     if audio_format is Format.WAV:
         content = io.BytesIO()
         wavfile.write(content, sample_rate_hz, audio.T.astype(np.float32, copy=False))
-        return content.getvalue(), "audio/wav"
+        return content.getvalue(), MEDIA_TYPES[audio_format]
     if not _has_rate(audio_format, sample_rate_hz):
         raise JobFailedError(
             "format-unfit",
@@ -82,8 +63,7 @@ def encode(audio: NDArray[np.float32], sample_rate_hz: int, audio_format: Format
             f"The audio has {sample_rate_hz} Hz, which {audio_format} files cannot have; take wav instead "
             "(params.format).",
         )
-    encoding = ENCODINGS[audio_format]
-    return _write(np.clip(audio, -1.0, 1.0), sample_rate_hz, encoding), encoding.media_type
+    return _write(np.clip(audio, -1.0, 1.0), sample_rate_hz, _OPTIONS[audio_format]), MEDIA_TYPES[audio_format]
 
 
 def convert(file: IO[bytes], audio_format: Format) -> tuple[bytes, str]:
@@ -105,9 +85,9 @@ def _has_rate(audio_format: Format, sample_rate_hz: int) -> bool:
             )
 
 
-def _write(audio: NDArray[np.float32], sample_rate_hz: int, encoding: Encoding) -> bytes:
+def _write(audio: NDArray[np.float32], sample_rate_hz: int, options: dict[str, Any]) -> bytes:
     content = io.BytesIO()
-    with soundfile.SoundFile(content, "w", sample_rate_hz, len(audio), **encoding.options) as file:
+    with soundfile.SoundFile(content, "w", sample_rate_hz, len(audio), **options) as file:
         for first in range(0, audio.shape[1], BLOCK):
             file.write(audio[:, first : first + BLOCK].T)
     return content.getvalue()

@@ -98,7 +98,7 @@ class CrossSiteError(MindjobsError):
 
 
 class NotFoundError(MindjobsError):
-    """There is no such job, artifact or upload."""
+    """There is no such job, artifact, upload or key."""
 
     type = "not-found"
     title = "There is no such thing here"
@@ -110,6 +110,14 @@ class ConflictError(MindjobsError):
 
     type = "conflict"
     title = "The job's state does not allow this"
+    status = 409
+
+
+class NameTakenError(MindjobsError):
+    """A key has this name already."""
+
+    type = "name-taken"
+    title = "The name is taken"
     status = 409
 
 

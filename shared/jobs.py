@@ -65,7 +65,7 @@ def name_queue(kind: Kind, device: DeviceClass) -> str:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a job or an upload comes from.
+    """Where a job comes from.
 
     Parameters
     ----------

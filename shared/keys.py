@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from shared.database import Database, now
-from shared.errors import ConflictError, NotFoundError
+from shared.errors import NameTakenError, NotFoundError
 from shared.ids import make_id
 from shared.jobs import NOBODY
 from shared.settings import Settings
@@ -34,7 +34,7 @@ def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
 
     Raises
     ------
-    ConflictError
+    NameTakenError
         There is a key of that name.
     """
     secret = PREFIX + secrets.token_urlsafe(_BYTES)
@@ -47,7 +47,7 @@ def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
                 orphans = update(table).where(table.owner == NOBODY).values(owner=owner)
                 session.execute(orphans, execution_options={"synchronize_session": False})
     except IntegrityError as error:
-        raise ConflictError(f"There is a key {name!r} already; choose another name, or revoke that one.") from error
+        raise NameTakenError(f"There is a key {name!r} already; choose another name, or revoke that one.") from error
     return secret
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from shared import transitions
 from shared.database import now
 from shared.jobs import ENDED, Kind, State
 from shared.schemas.submission import PARAMS, name_uploads
@@ -26,6 +27,18 @@ def tidy(services: Services) -> None:
     _forget_uploads(services)
     _forget_messages(services)
     _remove_orphans(services)
+
+
+def delete_job(services: Services, job_id: str) -> None:
+    """Forget an ended job and its files.
+
+    Raises
+    ------
+    NotFoundError, ConflictError
+        There is no such job; it has not ended.
+    """
+    transitions.remove(services.database, job_id)
+    remove_files(services, job_id)
 
 
 def remove_files(services: Services, job_id: str) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
-from flask import Flask, Request, Response, current_app, g, redirect, request, session, url_for
+from flask import Flask, Request, current_app, g, redirect, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
-from werkzeug import Response as Answer
+from werkzeug import Response
 
 from shared import keys, queries
 from shared.database import Database
@@ -83,6 +83,11 @@ def get_owner() -> str:
     return str(g.get("owner", NOBODY))
 
 
+def get_visible_owner() -> str | None:
+    """Return whose jobs this request may see: where there are no keys, all are everybody's."""
+    return get_owner() or None
+
+
 def get_origin() -> Origin:
     """Return where what this request submits comes from."""
     return Origin(get_owner(), g.request_id)
@@ -94,7 +99,7 @@ def get_key_ring() -> KeyRing:
     return ring
 
 
-def _admit() -> Answer | None:
+def _admit() -> Response | None:
     if request.endpoint in OPEN_ENDPOINTS:
         return None
     owners = get_key_ring().read()
@@ -118,12 +123,11 @@ def _admit() -> Answer | None:
     )
 
 
-def _hide_what_is_not_theirs() -> Response | None:
+def _hide_what_is_not_theirs() -> None:
     """Treat other owners' jobs, wherever an address names one, as not there."""
     owner, job_id = get_owner(), (request.view_args or {}).get("job_id")
     if owner == NOBODY or job_id is None:
-        return None
+        return
     with get_services().database.reading() as reading:
         if queries.find_owner(reading, str(job_id)) != owner:
             raise NotFoundError(f"There is no job {job_id}.")
-    return None

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any, Final
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask_limiter import ApplicationLimit, HeaderNames, Limiter
 from flask_limiter.util import get_remote_address
 
@@ -17,22 +17,14 @@ RESET_AFTER: Final = "X-RateLimit-Reset-After"
 _TIMEOUTS: Final[dict[str, Any]] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": ANSWER_TIMEOUT_S}
 
 
-class _KeyLimiter(Limiter):
-    """Looks for the limits of requests that have a key; finding that none holds takes longer than reading a job."""
-
-    def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:  # noqa: FBT001, FBT002 - its interface
-        # What is limited by address is checked where it is called, not here.
-        if not in_middleware or get_owner() != NOBODY:
-            super()._check_request_limit(callable_name, in_middleware)
-
-
 def add_to(app: Flask) -> None:
     """Count requests in Redis, for all processes together; in this one alone while Redis does not answer."""
     settings = app.extensions["mindjobs"].settings
     app.after_request(_say_when_to_retry)  # which runs after the limiter's own
-    limiter = _KeyLimiter(
+    limiter = Limiter(
         key_func=get_owner,
         application_limits=[ApplicationLimit(f"{settings.requests_per_minute} per minute")],
+        application_limits_exempt_when=_is_nobodys,
         storage_uri=_write_for_limits(settings.redis),
         storage_options=_TIMEOUTS,
         in_memory_fallback_enabled=True,
@@ -42,10 +34,16 @@ def add_to(app: Flask) -> None:
         key_prefix="mindjobs",
     )
     limiter.init_app(app)
+    # Finding that no limit holds takes longer than reading a job.
+    limiter.request_filter(lambda: _is_nobodys() and request.endpoint != "pages.sign_in")
     limited: Any = limiter.limit(SIGN_INS, key_func=get_remote_address, methods=["POST"])(
         app.view_functions["pages.sign_in"]
     )
     app.view_functions["pages.sign_in"] = limited
+
+
+def _is_nobodys() -> bool:
+    return get_owner() == NOBODY
 
 
 def _say_when_to_retry(response: Response) -> Response:

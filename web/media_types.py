@@ -5,15 +5,11 @@ from typing import Final
 
 import soundfile
 
+from shared.schemas.musicgen import MEDIA_TYPES
+
 TEXT_BYTES: Final = 2**16
 """So much of a file is looked at to tell whether it is text."""
-_AUDIO: Final = {
-    "WAV": "audio/wav",
-    "WAVEX": "audio/wav",
-    "FLAC": "audio/flac",
-    "OGG": "audio/ogg",
-    "MP3": "audio/mpeg",
-}
+_AUDIO: Final = {str(name).upper(): media_type for name, media_type in MEDIA_TYPES.items()}
 
 
 def tell_media_type(path: Path) -> str:
@@ -24,7 +20,7 @@ def tell_media_type(path: Path) -> str:
         name = soundfile.info(path).format
     except soundfile.LibsndfileError:
         return "application/octet-stream"
-    return _AUDIO.get(name, f"audio/x-{name.lower()}")
+    return _AUDIO.get(name.removesuffix("EX"), f"audio/x-{name.lower()}")  # WAVEX is a newer WAV
 
 
 def _is_text(path: Path) -> bool:

@@ -1,29 +1,22 @@
-"""What every request has: an identifier, and a body that can be read or a clear answer why not."""
+"""What every request has: an identifier, a body that can be read or a clear answer why not, headers in its answer."""
 
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import cached_property
-from typing import IO, Annotated, Any, Final, cast
+from typing import IO, Any, Final, cast
 from urllib.parse import urlsplit
 
 from flask import Flask, Request, Response, g, request
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from werkzeug.exceptions import BadRequest
 from werkzeug.wsgi import LimitedStream
 
 from shared.errors import CrossSiteError, RequestInvalidError, RequestMalformedError
-from shared.ids import is_id, make_id
-from shared.jobs import DeviceClass, Kind, State
-from shared.queries import JobFilter
-from shared.schemas.problems import list_problems, list_unstorable
-from web.access import get_owner
+from shared.ids import make_id
+from shared.schemas.problems import list_unstorable
 
 WAIT_MOST_S: Final = 60
 IDEMPOTENCY_KEY_LENGTH_MOST: Final = 255
 _REQUEST_ID: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
 _WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
-_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 HEADERS: Final = {
     # Scripts, styles and all else are our own files; a player may play the file that its page was just given.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; object-src 'none'; "
@@ -34,8 +27,6 @@ HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
-LABEL: Final = "label."
-"""How the parameters begin that filter by a label."""
 
 
 class _EndlessBody(LimitedStream):
@@ -59,7 +50,7 @@ class _Request(Request):
 
 
 def add_to(app: Flask) -> None:
-    """Give every request an identifier, the client's own if it sent one, and every response the same."""
+    """Name every request, refuse what other sites' pages send, and add what every answer tells a browser."""
     app.request_class = _Request
 
     @app.before_request
@@ -125,63 +116,3 @@ def read_wait_s() -> int:
     """Return how long the client would wait, by ``Prefer: wait=N`` (RFC 7240); 0 without it."""
     found = _WAIT.search(",".join(request.headers.getlist("Prefer")))
     return min(int(found[1]), WAIT_MOST_S) if found else 0
-
-
-def _read_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("lies outside of the calendar") from error
-
-
-def _refuse_number(text: str) -> str:
-    """Refuse seconds since 1970, which pydantic would take: no answer has them, and a year alone is no moment."""
-    if not _DATE.match(text):
-        raise ValueError("is not a moment as RFC 3339 writes it; give 2026-01-31T12:00:00Z, for example")
-    return text
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_refuse_number), AfterValidator(_read_utc)]
-
-
-class ListQuery(BaseModel):
-    """The query of ``GET /jobs``; query strings are text, so numbers are read from it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    state: State | None = None
-    kind: Kind | None = None
-    device: DeviceClass | None = None
-    created_after: Moment | None = None
-    created_before: Moment | None = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 50
-    cursor: Annotated[str | None, Field(description="The `next_cursor` of the page before.")] = None
-
-
-def read_list_query(given: Mapping[str, str]) -> tuple[JobFilter, int, str | None]:
-    """Return which jobs to list, how many, and before which one.
-
-    Parameters
-    ----------
-    given
-        The query's parameters.
-
-    Raises
-    ------
-    RequestInvalidError
-        Naming each parameter that is wrong.
-    """
-    labels = {name.removeprefix(LABEL): value for name, value in given.items() if name.startswith(LABEL)}
-    others = {name: value for name, value in given.items() if not name.startswith(LABEL)}
-    try:
-        query = ListQuery.model_validate(others)
-    except ValidationError as error:
-        raise RequestInvalidError(list_problems(error, others)) from error
-    problems = list_unstorable(labels)
-    if problems:
-        raise RequestInvalidError(problems)
-    if query.cursor is not None and not is_id(query.cursor):
-        raise RequestInvalidError.at("/cursor", "is not a cursor; give the next_cursor of the page before")
-    owner = get_owner() or None  # where there are no keys, all is everybody's
-    wanted = JobFilter(owner, query.state, query.kind, query.device, labels, query.created_after, query.created_before)
-    return wanted, query.limit, query.cursor

@@ -52,7 +52,7 @@ class StateChange(Answer):
     error: Failure | None
 
     @property
-    def final(self) -> bool:
+    def ended(self) -> bool:
         """Whether the job has ended."""
         return self.state in ENDED
 

@@ -141,7 +141,7 @@ class _Told:
         match event.data:
             case StateChange() as state:
                 self._state = state
-                self.ended = state.final
+                self.ended = state.ended
             case Progress() as progress:
                 self._progress = progress
             case Artifact(name=name):

@@ -1,7 +1,7 @@
 """The parameters of a musicgen job."""
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -19,6 +19,14 @@ class Format(StrEnum):
     FLAC = "flac"
     MP3 = "mp3"
     OGG = "ogg"
+
+
+MEDIA_TYPES: Final = {
+    Format.WAV: "audio/wav",
+    Format.FLAC: "audio/flac",
+    Format.MP3: "audio/mpeg",
+    Format.OGG: "audio/ogg",
+}
 
 
 class Loudness(StrEnum):

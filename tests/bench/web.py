@@ -43,7 +43,6 @@ ENDED_JOBS_VARIABLE: Final = "MINDJOBS_BENCH_ENDED_JOBS"
 """Names how many ended jobs to fill the table with; for trying the bench itself out."""
 VIEWS: Final = 50
 PAGE_MS_MOST: Final = 100.0
-OWN_APP: Final = ()
 BARE_APP: Final = ("tests.bench.bare_web:create_app()",)
 
 
@@ -130,7 +129,7 @@ def _measure_polls(name: str, settings: Settings, folder: Path, repeats: int) ->
         leases = [_start_job(services) for _ in range(STREAMS)]
         ended = _end_job(services)
         _beat(services, leases, 0)
-        with serve(settings, folder / "web.log", *OWN_APP) as own:
+        with serve(settings, folder / "web.log") as own:
             streams = _measure_streams(name, own, services, leases)
             with serve(settings, folder / "bare.log", *BARE_APP) as bare:
                 webs = {"ours": own, "bare": bare}
@@ -212,7 +211,7 @@ def _measure_pages(settings: Settings, folder: Path) -> Section:
     """Measure pages over many ended jobs, first as nobody, then as the holder of a key."""
     jobs = int(os.environ.get(ENDED_JOBS_VARIABLE) or ENDED_JOBS)
     common, rare = make_id(), make_id()
-    with open_services(settings) as services, serve(settings, folder / "web.log", *OWN_APP) as port:
+    with open_services(settings) as services, serve(settings, folder / "web.log") as port:
         fill(services.database, jobs, common=common, rare=rare)
         with services.database.reading() as session:
             middle = queries.list_jobs(session, queries.JobFilter(), 1, before=_find_middle(jobs))[0].id

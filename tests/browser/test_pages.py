@@ -4,7 +4,6 @@ import re
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -190,7 +189,6 @@ def test_the_page_comes_true_again_after_the_web_was_killed(browser: Browser, in
     for child in process.list_children():
         if any("gunicorn" in word for word in child.cmdline()):
             child.send_signal(signal.SIGKILL)
-    psutil.wait_procs([child for child in process.list_survivors() if not child.is_running()])
     expect(page.get_by_role("status")).to_have_text("succeeded", timeout=120_000)
     assert not was_reloaded(page)
     visit.close()

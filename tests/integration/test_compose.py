@@ -48,7 +48,7 @@ def here(settings: Settings) -> dict[str, Process]:
 
 
 def test_every_variable_is_a_setting(services: dict[str, Service]) -> None:
-    known = {f"MINDJOBS_{name.upper()}" for name in Settings.model_fields} | {"HF_HOME"}
+    known = {f"MINDJOBS_{name.upper()}" for name in Settings.model_fields} | {"HF_HOME", "FORWARDED_ALLOW_IPS"}
     for name, service in list_ours(services).items():
         assert set(service["environment"]) <= known, name
 

@@ -11,7 +11,6 @@ from shared import queries, submission, transitions
 from shared.services import Services
 from tests.endings import begin
 from tests.pages import Page, send_form
-from web.pages.redirection import choose_next
 
 
 def submit(services: Services, **body: Any) -> str:
@@ -113,29 +112,3 @@ def test_cancelling_and_running_again_come_back_to_the_list(client: FlaskClient,
     with services.database.reading() as session:
         assert queries.get_job(session, again).retry_of == job_id
     assert send_form(client, "/jobs", f"/jobs/{again}/cancel").headers["Location"] == "/jobs"
-
-
-@pytest.mark.parametrize("wanted", ["/", "/jobs?label=a%3Db", "/jobs/ä"])
-def test_one_goes_on_to_this_service(wanted: str) -> None:
-    assert choose_next(wanted, "/home") == wanted
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        None,
-        "",
-        "jobs",
-        "//elsewhere.example",
-        "/\\elsewhere.example",
-        "\\/elsewhere.example",
-        "/\t/elsewhere.example",
-        "\n//elsewhere.example",
-        "https://elsewhere.example/",
-        "https:elsewhere.example",
-        "//[",
-        "/jobs\r\nSet-Cookie: a=b",
-    ],
-)
-def test_one_goes_on_to_no_other_place(wanted: str | None) -> None:
-    assert choose_next(wanted, "/home") == "/home"

@@ -16,8 +16,8 @@ from shared.settings import Settings
 from tests.integration.conftest import StartProcess
 from tests.processes import ServiceProcess
 from tests.waiting import wait_until
-from web.api import uploads
-from web.api.uploads import MULTIPART_BYTES
+from web import uploads
+from web.uploads import MULTIPART_BYTES
 
 # Nothing here depends on the database.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

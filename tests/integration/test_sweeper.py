@@ -28,7 +28,7 @@ from shared.settings import Settings
 from shared.storage import CHECKPOINTS, place_checkpoint
 from shared.tables import Artifact, Job, Upload, Worker
 from tests.waiting import wait_until
-from web.api.uploads import store
+from web.uploads import store
 from worker.checkpoint import StoredCheckpoint
 
 MONTHS_S = 60 * 86_400.0

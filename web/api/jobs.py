@@ -11,7 +11,8 @@ from web.access import get_origin
 from web.api import blueprint
 from web.context import get_services, get_waiting_room
 from web.documents import JobView, view_job, write_page
-from web.requests import read_idempotency_key, read_json, read_list_query, read_wait_s
+from web.list_query import read_list_query
+from web.requests import read_idempotency_key, read_json, read_wait_s
 
 POLL_AFTER_S = "1"
 
@@ -67,9 +68,7 @@ def retry_job(job_id: UUID) -> Response:
 @blueprint.delete("/jobs/<uuid:job_id>")
 def delete_job(job_id: UUID) -> tuple[str, int]:
     """Forget an ended job and its files."""
-    services = get_services()
-    transitions.remove(services.database, str(job_id))
-    tidying.remove_files(services, str(job_id))
+    tidying.delete_job(get_services(), str(job_id))
     return "", 204
 
 

@@ -56,9 +56,9 @@ PROBLEMS: Final[Mapping[int, str]] = {
     409: "The job's state does not allow it.",
     413: "It is larger than allowed.",
     416: "The file has no such bytes.",
-    422: "It was read and is not valid; `errors` names each field and the remedy.",
+    422: "It was read and is not valid: where `errors` is given, it names each field and the remedy.",
     429: "The key has reached a limit: requests per minute, jobs that wait, or bytes of uploads.",
     500: "Something went wrong in the service.",
-    503: "The database does not answer.",
+    503: "The database does not answer, or as many streams are open as may be.",
     507: "The disk is full.",
 }

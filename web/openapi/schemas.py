@@ -10,8 +10,8 @@ from pydantic.json_schema import GenerateJsonSchema
 from shared.schemas import answers
 from shared.schemas.results import RESULTS
 from shared.schemas.submission import PARAMS, Submission
+from web.list_query import ListQuery
 from web.openapi.operation import SCHEMAS, Node, refer
-from web.requests import ListQuery
 
 _SHAPES: Final = (
     Submission,

@@ -1,4 +1,4 @@
-"""The pages: home, a form per kind of job, the list of jobs, and a job."""
+"""The pages: home, a form per kind of job, the list of jobs, a job, and the sign-in."""
 
 from flask import Blueprint
 

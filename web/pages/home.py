@@ -3,7 +3,7 @@
 from flask import render_template
 
 from shared.queries import JobFilter
-from web.access import get_owner
+from web.access import get_visible_owner
 from web.context import get_services
 from web.documents import write_devices, write_page
 from web.pages import blueprint
@@ -15,6 +15,6 @@ NEWEST = 10
 def show_home() -> str:
     """Show the way to each form, how busy the devices are, and the newest jobs."""
     with get_services().database.reading() as session:
-        jobs, _ = write_page(session, JobFilter(get_owner() or None), limit=NEWEST)
+        jobs, _ = write_page(session, JobFilter(get_visible_owner()), limit=NEWEST)
         devices = write_devices(session)
     return render_template("pages/home.html", jobs=jobs, devices=devices)

@@ -61,9 +61,7 @@ def retry_job(job_id: UUID) -> Response:
 @blueprint.post(f"{_JOB}/delete")
 def delete_job(job_id: UUID) -> Response:
     """Forget an ended job and its files, and show the list."""
-    services = get_services()
-    transitions.remove(services.database, str(job_id))
-    tidying.remove_files(services, str(job_id))
+    tidying.delete_job(get_services(), str(job_id))
     return redirect(url_for("pages.show_jobs"), HTTPStatus.SEE_OTHER)
 
 

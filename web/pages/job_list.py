@@ -9,8 +9,8 @@ from shared.jobs import DeviceClass, Kind, State
 from shared.schemas import answers
 from web.context import get_services
 from web.documents import write_page
+from web.list_query import LABEL, read_list_query
 from web.pages import blueprint
-from web.requests import LABEL, read_list_query
 
 CHOICES: Final = {"state": [*State], "kind": [*Kind], "device": [*DeviceClass]}
 

@@ -14,12 +14,12 @@ from shared.schemas.problems import list_unstorable
 from shared.services import Services
 from shared.tables import Upload
 from web.access import get_origin, get_owner
-from web.api.uploads import MULTIPART_BYTES, count_room, store
 from web.context import get_services
 from web.pages import blueprint
 from web.pages.forms import FILE, KEPT, JobForm
 from web.pages.knn_form import KnnForm
 from web.pages.musicgen_form import MusicgenForm
+from web.uploads import MULTIPART_BYTES, count_room, store
 
 FORMS: Final[Mapping[str, type[JobForm]]] = {form.KIND: form for form in (KnnForm, MusicgenForm)}
 LOOK: Final = "look"

@@ -15,7 +15,6 @@ from shared.schemas.musicgen import Format
 from shared.services import Services
 from shared.tables import Artifact
 from web.access import get_owner
-from web.api.uploads import store
 from web.context import get_services
 from web.documents import view_job
 from web.pages import blueprint
@@ -23,6 +22,7 @@ from web.pages.forms import KEPT
 from web.pages.musicgen_form import MusicgenForm
 from web.pages.new_job import find_kept, render_form
 from web.pages.samples import Sample, list_samples
+from web.uploads import store
 
 _SAMPLE = "/jobs/<uuid:job_id>/samples/<int:number>"
 
@@ -77,6 +77,6 @@ def _find(services: Services, job_id: UUID, number: int) -> tuple[answers.Job, S
 
 
 def _convert(file: IO[bytes], wanted: Format) -> tuple[bytes, str]:
-    from shared.audio_files import convert  # noqa: PLC0415 - loads libsndfile and SciPy, which few requests need
+    from shared.audio_files import convert  # noqa: PLC0415 - loads SciPy, which few requests need
 
     return convert(file, wanted)

@@ -1,0 +1,91 @@
+"""Storing what clients send: under a name of our own, typed by its content, within the room that its owner has."""
+
+import re
+from collections.abc import Iterator
+from typing import IO, Final
+
+from sqlalchemy import insert
+
+from shared import queries
+from shared.database import now
+from shared.errors import LimitError, RequestInvalidError
+from shared.ids import make_id
+from shared.jobs import NOBODY
+from shared.services import Services
+from shared.storage import place_upload
+from shared.tables import NAME_LENGTH, Upload
+from web.media_types import tell_media_type
+
+CHUNK_BYTES: Final = 2**18
+MULTIPART_BYTES: Final = 2**16
+"""What the parts of a multipart body need beside the file."""
+
+
+def store(services: Services, stream: IO[bytes], filename: str | None, owner: str) -> Upload:
+    """Store a file under an identifier of our own, and tell its type by its content.
+
+    Raises
+    ------
+    RequestInvalidError, TooLargeError, LimitError
+        It is empty, its name is a path, it is over the limit, or there is no room; nothing is kept.
+    """
+    name = _check_filename(filename)
+    upload_id = make_id()
+    written = services.storage.write(place_upload(upload_id), _read(stream), demand_room(services, owner))
+    if not written.bytes:
+        services.storage.remove(written.path)
+        raise RequestInvalidError.at("/file", "is empty; send a file with something in it")
+    row = insert(Upload).values(
+        id=upload_id,
+        owner=owner,
+        path=written.path,
+        filename=name,
+        media_type=tell_media_type(services.storage.locate(written.path)),
+        bytes=written.bytes,
+        sha256=written.sha256,
+        created_at=now(),
+    )
+    with services.database.writing() as session:
+        return session.scalars(row.returning(Upload)).one()
+
+
+def count_room(services: Services, owner: str) -> int:
+    """Count how many bytes an upload may have; 0 where its owner's take all that they may."""
+    settings = services.settings
+    if owner == NOBODY:
+        return settings.upload_bytes_most
+    with services.database.reading() as session:
+        room = settings.uploaded_bytes_most - queries.count_uploaded_bytes(session, owner)
+    return max(0, min(room, settings.upload_bytes_most))
+
+
+def demand_room(services: Services, owner: str) -> int:
+    """Count the same, where there must be room.
+
+    Raises
+    ------
+    LimitError
+        There is none.
+    """
+    room = count_room(services, owner)
+    if not room:
+        raise LimitError(
+            f"The uploads of this key take the {services.settings.uploaded_bytes_most} bytes that they may; name one "
+            f"that came before, or wait: they are forgotten {services.settings.keep_days:g} days after they came."
+        )
+    return room
+
+
+def _read(stream: IO[bytes]) -> Iterator[bytes]:
+    while chunk := stream.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _check_filename(filename: str | None) -> str | None:
+    if not filename:
+        return None
+    if re.search(r"[/\\\x00-\x1f\x7f]", filename) or filename in {".", ".."}:
+        raise RequestInvalidError.at("/file", "its name is a path or has control characters; send a plain file name")
+    if len(filename) > NAME_LENGTH:
+        raise RequestInvalidError.at("/file", f"its name is longer than {NAME_LENGTH} characters; shorten it")
+    return filename
