@@ -1,5 +1,6 @@
 """What goes on beside something else, in a thread, for as long as a block runs."""
 
+import contextvars
 import threading
 from abc import ABC, abstractmethod
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -24,7 +25,8 @@ class Background(ABC):
 
     def __enter__(self) -> Self:
         """Start the thread."""
-        self._ended = self._threads.submit(self._run)
+        # What lines are about goes with it into the thread.
+        self._ended = self._threads.submit(contextvars.copy_context().run, self._run)
         return self
 
     def __exit__(

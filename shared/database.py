@@ -79,6 +79,7 @@ def _connect(address: str) -> Engine:
             return create_engine(
                 url.set(drivername="postgresql+psycopg"),
                 pool_pre_ping=True,
+                hide_parameters=True,  # an error goes into the log, and a webhook's address may hold a secret
                 pool_size=8,
                 max_overflow=32,
                 connect_args={
@@ -92,7 +93,9 @@ def _connect(address: str) -> Engine:
         case "sqlite":
             if url.database:
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-            engine = create_engine(url, pool_size=8, max_overflow=32, connect_args={"timeout": BUSY_TIMEOUT_S})
+            engine = create_engine(
+                url, hide_parameters=True, pool_size=8, max_overflow=32, connect_args={"timeout": BUSY_TIMEOUT_S}
+            )
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
             return engine
@@ -118,12 +121,14 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes the lock at once: a reader that turned writer would fail
-    # where two do so, however long they wait.
-    writes = connection.get_execution_options().get(_WRITES)
-    # The driver's own way, for SQLAlchemy's takes longer than the reading of a row.
+    if connection.get_execution_options().get(_WRITES):
+        # A writer takes the lock at once: a reader that turned writer would fail
+        # where two do so, however long they wait. What fails here, SQLAlchemy translates.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        return
+    # A reader waits for nothing. The driver's own way, for SQLAlchemy's takes longer than the reading of a row.
     driver: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]  # as _connect made it
-    driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+    driver.execute("BEGIN")
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is

@@ -7,21 +7,25 @@ import secrets
 from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import InstrumentedAttribute
 
 from shared.database import Database, now
-from shared.errors import NameTakenError, NotFoundError
+from shared.errors import NameTakenError, NotFoundError, SettingsError
 from shared.ids import make_id
 from shared.jobs import NOBODY
-from shared.settings import Settings
+from shared.settings import SECRET_LENGTH_LEAST, Settings
 from shared.tables import Job, JobLabel, Key, Upload
 
 PREFIX: Final = "mj_"
 """Lets people, and programs that look for leaked secrets, tell what it is."""
 _BYTES: Final = 32
+_ADOPTED_AT_ONCE: Final = 2_000
+_OWNED: Final = ((Job, Job.id), (JobLabel, JobLabel.job_id), (Upload, Upload.id))
 
 
 def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
@@ -43,12 +47,22 @@ def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
     try:
         with database.writing() as session:
             session.execute(row)
-            for table in (Job, JobLabel, Upload) if adopt else ():
-                orphans = update(table).where(table.owner == NOBODY).values(owner=owner)
-                session.execute(orphans, execution_options={"synchronize_session": False})
     except IntegrityError as error:
         raise NameTakenError(f"There is a key {name!r} already; choose another name, or revoke that one.") from error
+    for table, key in _OWNED if adopt else ():
+        while _adopt_some(database, table, key, owner):
+            pass
     return secret
+
+
+def _adopt_some(
+    database: Database, table: type[Job | JobLabel | Upload], key: InstrumentedAttribute[str], owner: str
+) -> bool:
+    """Give some of what is nobody's to an owner, not all at once, since others wait; tell whether there was any."""
+    some = select(key).where(table.owner == NOBODY).limit(_ADOPTED_AT_ONCE)
+    adopted = update(table).where(key.in_(some.scalar_subquery()), table.owner == NOBODY).values(owner=owner)
+    with database.writing() as session:
+        return bool(session.execute(adopted.returning(key), execution_options={"synchronize_session": False}).all())
 
 
 def list_keys(database: Database) -> Sequence[Key]:
@@ -97,15 +111,24 @@ def load_secret(settings: Settings) -> bytes:
         return settings.secret.encode()
     path = settings.home / "secret"
     with suppress(FileNotFoundError):
-        return path.read_bytes()
+        return _read_secret(path)
     settings.home.mkdir(parents=True, exist_ok=True)
     drawn = path.with_name(f"secret-{make_id()}")
     with os.fdopen(os.open(drawn, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
         file.write(secrets.token_hex(_BYTES).encode())
+        file.flush()
+        os.fsync(file.fileno())
     with suppress(FileExistsError):  # another process was quicker: its secret counts
         os.link(drawn, path)
     drawn.unlink()
-    return path.read_bytes()
+    return _read_secret(path)
+
+
+def _read_secret(path: Path) -> bytes:
+    secret = path.read_bytes()
+    if len(secret) < SECRET_LENGTH_LEAST:
+        raise SettingsError(f"{path} is damaged; remove it, and another is drawn: sessions and webhooks begin anew.")
+    return secret
 
 
 def derive_secret(secret: bytes, purpose: str) -> str:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.errors import SettingsError
 from shared.jobs import RetryDelay
 
+SECRET_LENGTH_LEAST: Final = 32
 SHIFT_S: Final = 600.0
 """How long a worker answers a bell by beginning job after job; the last one may take its time."""
 # A Unix socket's path must fit into sockaddr_un.
@@ -105,6 +106,8 @@ class Settings(BaseSettings):
             raise ValueError("MINDJOBS_LEASE_S must be at least three times MINDJOBS_BEAT_S")
         if self.timeout_s > self.timeout_most_s:
             raise ValueError("MINDJOBS_TIMEOUT_S must not be above MINDJOBS_TIMEOUT_MOST_S")
+        if self.secret and len(self.secret) < SECRET_LENGTH_LEAST:
+            raise ValueError(f"MINDJOBS_SECRET must have at least {SECRET_LENGTH_LEAST} characters, drawn at random")
         if _AWKWARD.search(str(self.home)):
             raise ValueError(
                 f"MINDJOBS_HOME: {self.home} holds a character that addresses cannot hold; "

@@ -153,6 +153,7 @@ class Job(Table):
         Index("ix_jobs_kind_id", "kind", "id"),
         Index("ix_jobs_device_id", "device", "id"),
         Index("ix_jobs_owner_id", "owner", "id"),
+        Index("ix_jobs_owner_state_id", "owner", "state", "id"),
     )
 
 
@@ -245,7 +246,10 @@ class Delivery(Table):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     due_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
-    __table_args__ = (Index("ix_deliveries_due_at", "due_at"),)
+    __table_args__ = (
+        Index("ix_deliveries_due_at", "due_at"),
+        Index("ix_deliveries_url_due_at", "url", "due_at"),
+    )
 
 
 class Worker(Table):

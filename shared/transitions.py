@@ -234,15 +234,16 @@ def _take(session: Session, step: Executable, **bound: Any) -> list[Job]:  # noq
     return moved
 
 
-def _end(session: Session, ending: Ending, condition: statements.Condition, bound: Mapping[str, Any]) -> list[Job]:
+def _end(session: Session, ending: Ending, condition: statements.Condition, bound: dict[str, Any]) -> list[Job]:
     """Move to an end state with everything that belongs to it."""
     step = statements.write_ending(ending.state, condition, moved=ending.progress is not None)
     values = {"new_result": ending.result, "new_error": ending.error} | _bind(ending.progress)
-    ended = _take(session, step, **bound, **values)
+    ended = list(session.scalars(step, bound | values))
     for job in ended:
         if ending.files:
             session.execute(insert(Artifact), [{"job_id": job.id} | asdict(file) for file in ending.files])
             _record(session, EventKind.ARTIFACT, [(job.id, _describe(file)) for file in ending.files])
+    _tell(session, ended)  # last, since whoever follows the job goes when it has ended
     return ended
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from flask import Flask, Request, current_app, g, redirect, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug import Response
 
 from shared import keys, queries
@@ -35,14 +36,30 @@ class KeyRing:
         self._lock = threading.Lock()
         self._read_at = float("-inf")
         self._owners: Mapping[str, str] = {}
+        self._error: SQLAlchemyError | None = None
 
     def read(self) -> Mapping[str, str]:
-        """Return hash to owner, of every key."""
+        """Return hash to owner, of every key.
+
+        Raises
+        ------
+        SQLAlchemyError
+            The database does not answer, or did not a moment ago: those who waited for this answer do not ask anew.
+        """
         with self._lock:
             if time.monotonic() - self._read_at > FRESH_S:
-                self._owners = {key.sha256: key.id for key in keys.list_keys(self._database)}
-                self._read_at = time.monotonic()
+                self._look()
+            if self._error is not None:
+                raise self._error
             return self._owners
+
+    def _look(self) -> None:
+        try:
+            self._owners = {key.sha256: key.id for key in keys.list_keys(self._database)}
+            self._error = None
+        except SQLAlchemyError as error:
+            self._error = error
+        self._read_at = time.monotonic()
 
     def find_owner(self, key: str) -> str | None:
         """Return whose a key is; ``None`` where it is nobody's."""
@@ -72,6 +89,8 @@ def add_to(app: Flask) -> None:
     app.extensions["mindjobs.keys"] = KeyRing(services.database)
     app.secret_key = keys.derive_secret(keys.load_secret(services.settings), "sessions")
     app.session_interface = _Sessions()
+    # Browsers send cookies to every port of a host, and each may have an instance of its own.
+    app.config["SESSION_COOKIE_NAME"] = f"mindjobs-{services.settings.port}"
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
     app.before_request(_admit)
     app.before_request(_hide_what_is_not_theirs)

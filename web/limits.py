@@ -23,8 +23,7 @@ def add_to(app: Flask) -> None:
     app.after_request(_say_when_to_retry)  # which runs after the limiter's own
     limiter = Limiter(
         key_func=get_owner,
-        application_limits=[ApplicationLimit(f"{settings.requests_per_minute} per minute")],
-        application_limits_exempt_when=_is_nobodys,
+        application_limits=[ApplicationLimit(f"{settings.requests_per_minute} per minute", exempt_when=_is_nobodys)],
         storage_uri=_write_for_limits(settings.redis),
         storage_options=_TIMEOUTS,
         in_memory_fallback_enabled=True,

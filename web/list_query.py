@@ -12,6 +12,7 @@ from shared.ids import is_id
 from shared.jobs import DeviceClass, Kind, State
 from shared.queries import JobFilter
 from shared.schemas.problems import list_problems, list_unstorable
+from shared.schemas.submission import LABELS_MOST
 from web.access import get_visible_owner
 
 LABEL: Final = "label."
@@ -69,6 +70,8 @@ def read_list_query(given: Mapping[str, str]) -> tuple[JobFilter, int, str | Non
         query = ListQuery.model_validate(others)
     except ValidationError as error:
         raise RequestInvalidError(list_problems(error, others)) from error
+    if len(labels) > LABELS_MOST:
+        raise RequestInvalidError.at("/label", f"no job has more than {LABELS_MOST} labels; give fewer")
     problems = list_unstorable(labels)
     if problems:
         raise RequestInvalidError(problems)

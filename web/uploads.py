@@ -12,6 +12,7 @@ from shared.errors import LimitError, RequestInvalidError
 from shared.ids import make_id
 from shared.jobs import NOBODY
 from shared.services import Services
+from shared.settings import Settings
 from shared.storage import place_upload
 from shared.tables import NAME_LENGTH, Upload
 from web.media_types import tell_media_type
@@ -29,7 +30,7 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
     RequestInvalidError, TooLargeError, LimitError
         It is empty, its name is a path, it is over the limit, or there is no room; nothing is kept.
     """
-    name = _check_filename(filename)
+    name, settings = _check_filename(filename), services.settings
     upload_id = make_id()
     written = services.storage.write(place_upload(upload_id), _read(stream), demand_room(services, owner))
     if not written.bytes:
@@ -46,7 +47,14 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
         created_at=now(),
     )
     with services.database.writing() as session:
-        return session.scalars(row.returning(Upload)).one()
+        # Others may have come meanwhile, and taken the room.
+        if (
+            owner == NOBODY
+            or queries.count_uploaded_bytes(session, owner) + written.bytes <= settings.uploaded_bytes_most
+        ):
+            return session.scalars(row.returning(Upload)).one()
+    services.storage.remove(written.path)
+    raise _refuse(settings)
 
 
 def count_room(services: Services, owner: str) -> int:
@@ -69,11 +77,15 @@ def demand_room(services: Services, owner: str) -> int:
     """
     room = count_room(services, owner)
     if not room:
-        raise LimitError(
-            f"The uploads of this key take the {services.settings.uploaded_bytes_most} bytes that they may; name one "
-            f"that came before, or wait: they are forgotten {services.settings.keep_days:g} days after they came."
-        )
+        raise _refuse(services.settings)
     return room
+
+
+def _refuse(settings: Settings) -> LimitError:
+    return LimitError(
+        f"The uploads of this key take the {settings.uploaded_bytes_most} bytes that they may; name one that came "
+        f"before, or wait: they are forgotten {settings.keep_days:g} days after they came."
+    )
 
 
 def _read(stream: IO[bytes]) -> Iterator[bytes]:

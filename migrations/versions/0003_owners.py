@@ -18,6 +18,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("request_id", sa.String(length=128), nullable=True))
     op.add_column("jobs", sa.Column("webhook", JSON, nullable=True))
     op.create_index("ix_jobs_owner_id", "jobs", ["owner", "id"])
+    op.create_index("ix_jobs_owner_state_id", "jobs", ["owner", "state", "id"])
     op.create_index("ix_uploads_owner", "uploads", ["owner"])
     op.create_table(
         "keys",
@@ -40,13 +41,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_deliveries"),
     )
     op.create_index("ix_deliveries_due_at", "deliveries", ["due_at"])
+    op.create_index("ix_deliveries_url_due_at", "deliveries", ["url", "due_at"])
 
 
 def downgrade() -> None:
     op.drop_table("deliveries")
     op.drop_table("keys")
     op.drop_index("ix_uploads_owner", "uploads")
-    op.drop_index("ix_jobs_owner_id", "jobs")
+    for index in ("ix_jobs_owner_state_id", "ix_jobs_owner_id"):
+        op.drop_index(index, "jobs")
     for column in ("webhook", "request_id", "owner"):
         op.drop_column("jobs", column)
     op.drop_column("uploads", "owner")

@@ -16,6 +16,7 @@ from shared.schemas.strict import Strict
 Params = KnnParams | MusicgenParams
 PARAMS: Final[Mapping[Kind, type[Params]]] = {Kind.KNN: KnnParams, Kind.MUSICGEN: MusicgenParams}
 
+LABELS_MOST: Final = 32
 Label = Annotated[str, StringConstraints(max_length=200)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
@@ -23,7 +24,7 @@ LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 class Webhook(Strict):
     """Where to tell of what happens to a job."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^https?://", max_length=2_000)]
+    url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$", max_length=2_000)]
     events: Annotated[list[Annotated[State, Field(strict=False)]], Field(min_length=1, max_length=len(State))] = Field(
         default_factory=lambda: sorted(ENDED)
     )
@@ -40,7 +41,7 @@ class Submission(Strict):
     timeout_s: Annotated[float, Field(gt=0)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
     webhook: Webhook | None = None
-    labels: Annotated[dict[LabelName, Label], Field(max_length=32)] = Field(default_factory=dict)
+    labels: Annotated[dict[LabelName, Label], Field(max_length=LABELS_MOST)] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from urllib.parse import urlencode
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy.exc import OperationalError
 from werkzeug.test import TestResponse
 
 from shared import transitions
+from shared.database import Database
 from shared.ids import make_id
 from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
 from shared.keys import create_key
@@ -20,6 +22,7 @@ from shared.storage import place_artifact
 from tests.bearers import Headers, let_keys_be_read, make_bearer, revoke
 from tests.pages import Page, send_form
 from web import create_app
+from web.access import KeyRing
 
 # Nothing here depends on the database.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -304,9 +307,10 @@ def test_another_keys_job_is_not_there_at_any_address(
 
 
 def read_cookie(browser: FlaskClient) -> str:
-    cookie = browser.get_cookie("session")
+    name = browser.application.config["SESSION_COOKIE_NAME"]
+    cookie = browser.get_cookie(name)
     assert cookie is not None
-    return f"session={cookie.value}"
+    return f"{name}={cookie.value}"
 
 
 def test_another_keys_jobs_are_not_listed(
@@ -358,3 +362,25 @@ def test_what_came_before_the_first_key_is_nobodys(app: Flask, client: FlaskClie
     ada = make_bearer(app, "ada")
     assert client.get(f"/api/v1/jobs/{job_id}", headers=ada).status_code == HTTPStatus.NOT_FOUND
     assert read(client.get("/api/v1/jobs", headers=ada))["jobs"] == []
+
+
+def test_instances_on_one_host_have_a_cookie_each(app: Flask) -> None:
+    assert app.config["SESSION_COOKIE_NAME"].endswith(f"-{app.extensions['mindjobs'].settings.port}")
+
+
+def test_who_waited_for_a_database_that_does_not_answer_does_not_ask_it_again(app: Flask, client: FlaskClient) -> None:
+    asked = 0
+
+    def fail(_: Database) -> None:
+        nonlocal asked
+        asked += 1
+        raise OperationalError("SELECT", None, Exception("gone"))
+
+    ring: KeyRing = app.extensions["mindjobs.keys"]
+    ring._read_at = float("-inf")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shared.keys.list_keys", fail)
+        statuses = {client.get("/api/v1/jobs").status_code for _ in range(3)}
+    assert (statuses, asked) == ({503}, 1)
+    ring._read_at = float("-inf")
+    assert client.get("/api/v1/jobs").status_code == HTTPStatus.OK

@@ -267,3 +267,13 @@ def test_addresses_with_a_nul(client: FlaskClient, url: str) -> None:
 @pytest.mark.parametrize(("method", "url", "status"), [("put", "/api/v1/jobs", 405), ("get", "/api/v1/nothing", 404)])
 def test_addresses_that_are_not_there(client: FlaskClient, method: str, url: str, status: int) -> None:
     problems(getattr(client, method)(url), status)
+
+
+def test_more_labels_than_a_job_has_are_refused(client: FlaskClient) -> None:
+    query = "&".join(f"label.l{number}=x" for number in range(33))
+    assert list(problems(client.get(f"/api/v1/jobs?{query}"))) == ["/label"]
+
+
+@pytest.mark.parametrize("origin", ["http://[", "null", "http://elsewhere.example"])
+def test_an_origin_that_is_not_ours_is_refused_whatever_it_is(client: FlaskClient, origin: str) -> None:
+    problems(client.post("/api/v1/jobs", json={"kind": "knn"}, headers={"Origin": origin}), 403)

@@ -112,3 +112,8 @@ def test_cancelling_and_running_again_come_back_to_the_list(client: FlaskClient,
     with services.database.reading() as session:
         assert queries.get_job(session, again).retry_of == job_id
     assert send_form(client, "/jobs", f"/jobs/{again}/cancel").headers["Location"] == "/jobs"
+
+
+@pytest.mark.parametrize("query", ["cursor=x&endpoint=y", "limit=0&_scheme=z", "state=nonsense&_external=1"])
+def test_what_is_no_filter_is_said_and_leads_nowhere(client: FlaskClient, query: str) -> None:
+    assert client.get(f"/jobs?{query}").status_code == 422

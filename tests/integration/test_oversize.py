@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPResponse
@@ -97,8 +97,9 @@ def send(web: Web, address: str, body_bytes: int, begin: bytes = b"", **headers:
         connection.sendall(head.encode())
         if begin:
             connection.sendall(b"%x\r\n%s\r\n" % (len(begin), begin))
-        for _ in range(-(-body_bytes // CHUNK_BYTES)):
-            connection.sendall(CHUNK)
+        with suppress(BrokenPipeError):  # the answer may come before all of this has gone
+            for _ in range(-(-body_bytes // CHUNK_BYTES)):
+                connection.sendall(CHUNK)
         with closing(HTTPResponse(connection, method="POST")) as answer:
             yield answer
 

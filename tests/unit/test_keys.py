@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.errors import SettingsError
 from shared.keys import derive_secret, load_secret
 from shared.migrate import ROOT
 from shared.settings import Settings
@@ -70,3 +71,11 @@ def test_a_secret_that_is_set_is_the_one(settings: Settings) -> None:
 def test_purposes_have_secrets_of_their_own() -> None:
     assert len({derive_secret(b"one", "a"), derive_secret(b"one", "b"), derive_secret(b"other", "a")}) == 3
     assert derive_secret(b"one", "a") == derive_secret(b"one", "a")
+
+
+def test_a_secret_that_was_cut_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(home=tmp_path)
+    (tmp_path / "secret").touch()
+    with pytest.raises(SettingsError, match="secret is damaged; remove it"):
+        load_secret(settings)

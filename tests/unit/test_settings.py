@@ -46,3 +46,12 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     monkeypatch.setenv(f"MINDJOBS_{name}", value)
     with pytest.raises(SettingsError, match=words):
         load_settings()
+
+
+def test_a_secret_that_can_be_guessed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINDJOBS_SECRET", "x" * 31)
+    with pytest.raises(SettingsError, match="MINDJOBS_SECRET must have at least 32 characters"):
+        load_settings()
+    monkeypatch.setenv("MINDJOBS_SECRET", "x" * 32)
+    assert load_settings().secret == "x" * 32

@@ -72,6 +72,6 @@ def read_number(text: str) -> int | float | str:
     """Return the number that a text is, or the text where it is none."""
     try:
         number = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.strip()
     return number if type(number) in {int, float} else text.strip()

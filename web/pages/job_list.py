@@ -38,7 +38,8 @@ def _render(
     jobs: list[answers.Job], next_cursor: str | None, filled: dict[str, str], error: RequestInvalidError | None
 ) -> str:
     problems = {problem.pointer.strip("/"): problem.detail for problem in error.problems} if error else {}
-    newest: dict[str, Any] = {name: value for name, value in filled.items() if name != "cursor"}
+    # What is no filter of ours is no part of an address of ours.
+    newest: dict[str, Any] = {} if error else {name: value for name, value in filled.items() if name != "cursor"}
     older = url_for("pages.show_jobs", **(newest | {"cursor": next_cursor})) if next_cursor else None
     return render_template(
         "pages/jobs.html", jobs=jobs, older=older, newest=newest, filled=filled, problems=problems, choices=CHOICES

@@ -8,7 +8,7 @@ from flask import redirect, render_template, request, send_file, url_for
 from werkzeug import Response
 
 from shared import queries, submission
-from shared.errors import NotFoundError, Problem, RequestInvalidError
+from shared.errors import LimitError, NotFoundError, Problem, RequestInvalidError
 from shared.ids import is_id
 from shared.schemas.problems import list_unstorable
 from shared.services import Services
@@ -45,17 +45,19 @@ def submit_form(kind: str) -> Response | str | tuple[str, int]:
         problems.append(Problem(f"/{FILE}", "a file that came before is no longer here; choose it again"))
     if LOOK in request.form and not problems:
         return render_form(form)
-    body = form.write_body()
+    body, status = form.write_body(), RequestInvalidError.status
     problems = problems or list_unstorable(body)
     if not problems:
         try:
             job, _ = submission.submit(services, body, origin=get_origin())
         except RequestInvalidError as error:
             problems = error.problems
+        except LimitError as error:
+            problems, status = [Problem("", error.detail)], error.status
         else:
             return redirect(url_for("pages.show_job", job_id=job.id), 303)
     form.place_problems(problems)
-    return render_form(form), RequestInvalidError.status
+    return render_form(form), status
 
 
 @blueprint.get("/uploads/<uuid:upload_id>")
