@@ -1,6 +1,7 @@
 """What every request has: an identifier, a body that can be read or a clear answer why not, headers in its answer."""
 
 import re
+from contextlib import ExitStack
 from functools import cached_property
 from typing import IO, Any, Final, cast
 
@@ -10,6 +11,7 @@ from werkzeug.wsgi import LimitedStream
 
 from shared.errors import CrossSiteError, RequestInvalidError, RequestMalformedError
 from shared.ids import make_id
+from shared.logs import log_about
 from shared.schemas.problems import list_unstorable
 
 WAIT_MOST_S: Final = 60
@@ -56,6 +58,13 @@ def add_to(app: Flask) -> None:
     def name_request() -> None:
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else make_id()
+        g.about = ExitStack()
+        g.about.enter_context(log_about(request=g.request_id))
+
+    @app.teardown_request
+    def leave_request(_: BaseException | None) -> None:
+        if "about" in g:
+            g.pop("about").close()
 
     @app.before_request
     def refuse_other_sites() -> None:

@@ -1,6 +1,8 @@
 """From a request to the lines that a worker logs of its job; and no line of any process is of another form."""
 
+import io
 import json
+import logging
 import signal
 from collections.abc import Callable
 from http import HTTPStatus
@@ -8,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from shared import queries
 from shared.ids import is_id
+from shared.logs import make_formatter
 from shared.services import Services
 from shared.settings import Settings
 from shared.tables import Job
@@ -79,3 +83,24 @@ def test_the_web_servers_own_lines_are_objects_too(start_process: StartProcess) 
     lines = read_lines(web)
     assert [line["message"].split()[0] for line in lines][:2] == ["Starting", "Listening"]
     assert {line["level"] for line in lines} == {"INFO"}
+
+
+def test_a_line_within_a_request_names_it_and_none_after_it_does(app: Flask, settings: Settings) -> None:
+    logger, written = logging.getLogger("tests.noise"), io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(make_formatter(settings))
+    logger.addHandler(handler)
+
+    @app.get("/noise")
+    def make_noise() -> str:
+        logger.warning("within")
+        return "heard"
+
+    try:
+        assert app.test_client().get("/noise", headers={"X-Request-ID": "from-afar.2"}).text == "heard"
+        logger.warning("after")
+    finally:
+        logger.removeHandler(handler)
+    within, after = map(json.loads, written.getvalue().splitlines())
+    assert (within["message"], within["request"]) == ("within", "from-afar.2")
+    assert (after["message"], "request" in after) == ("after", False)
