@@ -27,6 +27,11 @@ def log_about(**facts: str | None) -> Iterator[None]:
         _facts.reset(token)
 
 
+def log_from_now_about(**facts: str) -> None:
+    """Add facts to every line that this thread logs until it is told of others: of a request, all that follows it."""
+    _facts.set(facts)
+
+
 class _TextFormatter(logging.Formatter):
     """Writes the facts behind the message."""
 
