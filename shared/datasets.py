@@ -31,6 +31,7 @@ UPLOAD: Final = f"{DATASET}/upload"
 LABEL: Final = f"{DATASET}/label"
 ROWS_AT_ONCE: Final = 4_096
 PREVIEW_BYTES: Final = 2**18
+_CELL_CHARS_MOST: Final = 2**17
 EMPTY: Final = "the file is empty; upload a table with a row per sample"
 
 
@@ -295,6 +296,8 @@ def _name_columns(first: Sequence[str], *, header: bool) -> list[str]:
 
 
 def _parse(content: bytes, *, whole: bool = True) -> Iterator[list[str]]:
+    # The limit is the whole process's, and libraries set their own: what is a table must not depend on them.
+    csv.field_size_limit(_CELL_CHARS_MOST)
     reader = csv.reader(io.StringIO(_decode(content, whole=whole), newline=""))
     try:
         yield from reader

@@ -1,8 +1,6 @@
 """The knn form's first rows of a table, and the columns that it offers."""
 
-import csv
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,14 +12,6 @@ from shared.storage import place_upload
 from tests.pages import Page, find_message, send_form
 
 TABLE = b"kind,a,a,2020,,<b>\n" + b"x,1,2,3,4,5\ny,2,3,4,5,6\n" * 5
-
-
-@pytest.fixture
-def usual_csv() -> Iterator[None]:
-    """Read fields as long as Python's default allows, whatever a library that another test has loaded thinks of it."""
-    before = csv.field_size_limit(131_072)
-    yield
-    csv.field_size_limit(before)
 
 
 def look(client: FlaskClient, table: bytes, name: str = "my.csv", **fields: Any) -> TestResponse:
@@ -79,7 +69,6 @@ def test_of_several_files_the_last_is_shown_and_kept(client: FlaskClient) -> Non
     assert list_offers(page) == ["sort", "b"]
 
 
-@pytest.mark.usefixtures("usual_csv")
 @pytest.mark.parametrize(
     ("table", "words"),
     [
