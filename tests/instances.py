@@ -1,11 +1,13 @@
-"""A complete instance for tests that need one, as ``make up`` runs it."""
+"""An instance for tests that need one: a complete one as ``make up`` runs it, or its web alone."""
 
 import json
 import re
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -15,16 +17,22 @@ from tests.processes import ServiceProcess
 from tests.waiting import wait_until
 
 START_DEADLINE_S = 90.0
+WEB = ("gunicorn", "--config", "python:web.server")
+"""What a process runs to be the web as in production."""
+
+
+def find_port() -> int:
+    """Return a port of loopback at which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
 def make_settings(**given: Any) -> Iterator[Settings]:
     """Make the settings of an instance that brings everything with it: SQLite, Redis, files."""
-    with tempfile.TemporaryDirectory(prefix="mj-home-") as folder, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        yield Settings(home=Path(folder) / "state", port=port, **given, _env_file=None)
+    with tempfile.TemporaryDirectory(prefix="mj-home-") as folder:
+        yield Settings(home=Path(folder) / "state", port=find_port(), **given, _env_file=None)
 
 
 def wait_for_ready(instance: ServiceProcess, settings: Settings) -> None:
@@ -36,6 +44,26 @@ def wait_for_ready(instance: ServiceProcess, settings: Settings) -> None:
         return line.search(instance.read_log()) is not None
 
     wait_until(look, "READY", START_DEADLINE_S)
+
+
+def wait_for_web(web: ServiceProcess, settings: Settings) -> None:
+    """Wait until the web answers."""
+
+    def answers() -> bool:
+        assert web.process.poll() is None, web.read_log()
+        try:
+            return ask(settings.port, "/healthz") == HTTPStatus.OK
+        except OSError:
+            return False
+
+    wait_until(answers, "the web")
+
+
+def ask(port: int, path: str) -> int:
+    """Ask for the head of an answer, and go; return its status."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        connection.request("GET", path)
+        return connection.getresponse().status
 
 
 def call(settings: Settings, path: str, body: object = None, **headers: str) -> Any:

@@ -1,4 +1,4 @@
-"""The least that shows a job: Flask and SQLAlchemy, a row by its primary key."""
+"""The least that shows a job: Flask and SQLAlchemy, a row by its primary key; and that it answers at all."""
 
 from flask import Flask, Response, jsonify
 from sqlalchemy import create_engine
@@ -13,6 +13,10 @@ def create_app() -> Flask:
     address = load_settings().database.replace("postgresql://", "postgresql+psycopg://")
     engine = create_engine(address)
     names = [column.key for column in Job.__mapper__.column_attrs]
+
+    @app.get("/healthz")
+    def show_alive() -> str:
+        return ""
 
     @app.get("/api/v1/jobs/<job_id>")
     def get_job(job_id: str) -> Response:

@@ -1,14 +1,12 @@
 """How the web answers: polls beside open streams, polls beside a bare row's, and pages over a million ended jobs."""
 
 import os
-import socket
 import statistics
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +24,7 @@ from tests.bench.companion import run_apart
 from tests.bench.section import Ratio, Section, count_repeats, write_table
 from tests.bench.web_load import count_answers, poll_beside_streams, time_answers
 from tests.bench.web_rows import fill
+from tests.instances import WEB, ask, find_port, wait_for_web
 from tests.processes import ServiceProcess
 from tests.servers import PostgresServer, RedisServer
 from tests.waiting import wait_until
@@ -83,28 +82,13 @@ def open_services(settings: Settings) -> Iterator[Services]:
 @contextmanager
 def serve(settings: Settings, log: Path, *application: str) -> Iterator[int]:
     """Serve an application as ours is served, and return the port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    served = settings.model_copy(update={"port": port})
-    web = ServiceProcess("gunicorn", "--config", "python:web.server", *application, settings=served, log=log)
+    served = settings.model_copy(update={"port": find_port()})
+    web = ServiceProcess(*WEB, *application, settings=served, log=log)
     try:
-        wait_until(lambda: _ask(port, "/"), "the web")
-        yield port
+        wait_for_web(web, served)
+        yield served.port
     finally:
         web.close()
-
-
-def _ask(port: int, path: str) -> int:
-    """Return the status of an answer; 0 where there is none."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    except OSError:
-        return 0
-    finally:
-        connection.close()
 
 
 def _start_job(services: Services) -> Lease:
@@ -220,7 +204,7 @@ def _measure_pages(settings: Settings, folder: Path) -> Section:
         for who, owner in (("a third of the jobs", common), ("a thousandth", rare)):
             with services.database.writing() as session:
                 session.execute(insert(Key).values(id=owner, name=owner, sha256=keys.hash_key(owner), created_at=now()))
-            wait_until(lambda: _ask(port, "/api/v1/jobs") == 401, "the key to count")
+            wait_until(lambda: ask(port, "/api/v1/jobs") == 401, "the key to count")
             wait_until(lambda held=owner: _is_open(port, held), "the key to open")  # type: ignore[misc]
             for path in ("/jobs", "/api/v1/jobs?state=failed&limit=100", "/api/v1/jobs?label.team=t2"):
                 header = f"Authorization: Bearer {owner}"

@@ -11,10 +11,9 @@ from shared.keys import create_key
 from shared.migrate import migrate
 from shared.settings import Settings
 from tests.browser.conftest import Visit
-from tests.instances import call, make_settings
+from tests.instances import WEB, call, make_settings, wait_for_web
 from tests.processes import ServiceProcess
 from tests.servers import RedisServer
-from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -26,9 +25,9 @@ def guarded(redis_server: RedisServer, tmp_path: Path) -> Iterator[tuple[Setting
         migrate(database)
         keys = {name: create_key(database, name) for name in ("ada", "bob")}
         database.close()
-        web = ServiceProcess("gunicorn", "--config", "python:web.server", settings=settings, log=tmp_path / "web.log")
+        web = ServiceProcess(*WEB, settings=settings, log=tmp_path / "web.log")
         try:
-            wait_until(lambda: "Listening at" in web.read_log(), "the web")
+            wait_for_web(web, settings)
             yield settings, keys
         finally:
             web.close()

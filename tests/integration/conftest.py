@@ -1,4 +1,4 @@
-"""Workers and sweepers for the tests that need them."""
+"""Workers, sweepers and webs for the tests that need them."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,11 +11,13 @@ from shared.jobs import Kind
 from shared.services import Services
 from shared.settings import Settings
 from shared.tables import Job
+from tests.instances import WEB, find_port, wait_for_web
 from tests.processes import ServiceProcess
 from tests.receiver import Receiver
 from tests.waiting import wait_until
 
 StartProcess = Callable[..., ServiceProcess]
+ServeWeb = Callable[..., tuple[ServiceProcess, Settings]]
 
 
 @pytest.fixture
@@ -31,6 +33,19 @@ def start_process(settings: Settings, tmp_path: Path) -> Iterator[StartProcess]:
     yield start
     for process in started:
         process.close()
+
+
+@pytest.fixture
+def serve_web(settings: Settings, start_process: StartProcess) -> ServeWeb:
+    """Serve as in production under some settings of its own, and wait until it answers."""
+
+    def serve(**own: object) -> tuple[ServiceProcess, Settings]:
+        served = settings.model_copy(update={"port": find_port()} | own)
+        web = start_process(*WEB, settings=served)
+        wait_for_web(web, served)
+        return web, served
+
+    return serve
 
 
 @pytest.fixture

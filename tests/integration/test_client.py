@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import requests
 
 from shared import keys, queries, transitions
 from shared.client import Artifact, Client, ClientError, Progress, StateChange, api
@@ -22,7 +20,8 @@ from shared.jobs import Progress as Reported
 from shared.migrate import ROOT
 from shared.services import Services
 from shared.settings import Settings
-from tests.integration.conftest import StartProcess
+from tests.instances import find_port
+from tests.integration.conftest import ServeWeb, StartProcess
 from tests.processes import ServiceProcess
 from tests.waiting import wait_until
 
@@ -32,37 +31,14 @@ REPORT = b'{"accuracy": 1.0}'
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return settings.model_copy(update={"port": port, "web_processes": 1, "upload_bytes_most": 2**20})
+    return settings.model_copy(update={"port": find_port(), "web_processes": 1, "upload_bytes_most": 2**20})
 
 
 @pytest.fixture
-def serve(settings: Settings, start_process: StartProcess) -> Callable[[], ServiceProcess]:
-    """Start the web and wait until it answers."""
-
-    def start() -> ServiceProcess:
-        process = start_process("gunicorn", "--config", "python:web.server")
-
-        def answers() -> bool:
-            assert process.process.poll() is None, process.read_log()
-            try:
-                return requests.get(f"http://{settings.authority}/healthz", timeout=10).ok
-            except requests.ConnectionError:
-                return False
-
-        wait_until(answers, "the web")
-        return process
-
-    return start
-
-
-@pytest.fixture
-def server(settings: Settings, serve: Callable[[], ServiceProcess], monkeypatch: pytest.MonkeyPatch) -> ServiceProcess:
+def server(settings: Settings, serve_web: ServeWeb, monkeypatch: pytest.MonkeyPatch) -> ServiceProcess:
     monkeypatch.setenv("MINDJOBS_SERVER", f"http://{settings.authority}")
     monkeypatch.delenv("MINDJOBS_KEY", raising=False)
-    return serve()
+    return serve_web(port=settings.port)[0]
 
 
 @pytest.fixture
@@ -126,7 +102,7 @@ def test_a_job_is_followed_from_its_queue_to_its_files(client: Client, services:
 
 
 def test_waiting_outlives_the_service(
-    client: Client, services: Services, server: ServiceProcess, serve: Callable[[], ServiceProcess]
+    client: Client, services: Services, settings: Settings, server: ServiceProcess, serve_web: ServeWeb
 ) -> None:
     job = client.submit("knn", device="cpu")
     events = client.follow(job.id)
@@ -135,7 +111,7 @@ def test_waiting_outlives_the_service(
         rest = pool.submit(list, events)
         server.kill_group()
         end(services, start(services))
-        serve()
+        serve_web(port=settings.port)
         states = [event.data.state for event in rest.result(60) if isinstance(event.data, StateChange)]
     assert states[-1] is State.SUCCEEDED
     assert State.QUEUED not in states

@@ -5,10 +5,9 @@ import random
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -23,7 +22,8 @@ from shared.jobs import DeviceClass, Ending, Kind, Lease, Origin, Progress, Retr
 from shared.services import Services
 from shared.settings import Settings
 from shared.tables import JobEvent
-from tests.integration.conftest import StartProcess
+from tests.instances import ask
+from tests.integration.conftest import ServeWeb
 from tests.waiting import wait_until
 from web import create_app
 
@@ -246,40 +246,6 @@ def test_a_stream_ends_with_its_key(app: Flask, services: Services, monkeypatch:
     assert list(stream) == []
 
 
-@pytest.fixture
-def web(settings: Settings, start_process: StartProcess) -> Callable[..., int]:
-    """Serve as in production, and return the port."""
-
-    def serve(**others: int) -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        served = settings.model_copy(update={"port": port} | others)
-        process = start_process("gunicorn", "--config", "python:web.server", settings=served)
-
-        def answers() -> bool:
-            assert process.process.poll() is None, process.read_log()
-            try:
-                return ask(port, "/healthz") == 200
-            except OSError:
-                return False
-
-        wait_until(answers, "the web")
-        return port
-
-    return serve
-
-
-def ask(port: int, path: str) -> int:
-    """Ask for the head of an answer, and go."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    finally:
-        connection.close()
-
-
 def read_some(port: int, job_id: str, last_id: int | None, bytes_most: int) -> tuple[str, str]:
     """Read the beginning of a stream and cut it there.
 
@@ -314,10 +280,10 @@ def live(services: Services, steps: threading.Semaphore) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_stream_cut_anywhere_and_resumed_tells_each_event_once(
-    services: Services, web: Callable[..., int], seed: int
+    services: Services, serve_web: ServeWeb, seed: int
 ) -> None:
     drawn = random.Random(seed)  # noqa: S311 - cuts, not secrets
-    port, job_id = web(), submit(services)
+    port, job_id = serve_web()[1].port, submit(services)
     told: list[Told] = []
     cut_inside = 0
     steps = threading.Semaphore(4)
@@ -338,8 +304,8 @@ def test_a_stream_cut_anywhere_and_resumed_tells_each_event_once(
     assert [one.kind for one in told[-3:]] == ["artifact", "artifact", "state"]
 
 
-def test_a_client_that_has_gone_gives_its_seat_back(services: Services, web: Callable[..., int]) -> None:
-    port = web(web_processes=1, web_threads=2)  # one seat
+def test_a_client_that_has_gone_gives_its_seat_back(services: Services, serve_web: ServeWeb) -> None:
+    port = serve_web(web_processes=1, web_threads=2)[1].port  # one seat
     job_id = submit(services)
     lease = claim(services)
     path = f"/api/v1/jobs/{job_id}/events"

@@ -2,15 +2,12 @@
 
 import json
 import re
-import socket
 import subprocess
 import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import jsonschema_rs
 import pytest
@@ -22,9 +19,7 @@ from shared import keys, submission, transitions
 from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
 from shared.schemas.results import KnnResult
 from shared.services import Services
-from shared.settings import Settings
-from tests.integration.conftest import StartProcess
-from tests.waiting import wait_until
+from tests.integration.conftest import ServeWeb
 from web.openapi.document import list_methods
 from web.openapi.operations import OPERATIONS
 
@@ -201,34 +196,15 @@ def test_a_version_that_is_not_there_is_refused(client: FlaskClient, services: S
         assert answer.status_code == 412
 
 
-@pytest.fixture
-def address(settings: Settings, start_process: StartProcess) -> str:
-    """The address of a service that runs as it does in production."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    served = settings.model_copy(update={"port": port, "web_processes": 1, "web_threads": 8})
-    service = start_process("gunicorn", "--config", "python:web.server", settings=served)
-
-    def answers() -> bool:
-        assert service.process.poll() is None, service.read_log()
-        try:
-            with urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
-                return bool(answer.status == 200)
-        except URLError:
-            return False
-
-    wait_until(answers, "the service")
-    return f"http://127.0.0.1:{port}"
-
-
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_the_service_keeps_to_its_description(address: str, services: Services, tmp_path: Path) -> None:
+def test_the_service_keeps_to_its_description(serve_web: ServeWeb, services: Services, tmp_path: Path) -> None:
     """Schemathesis asks what can be asked, and what cannot; ``--max-examples`` makes it ask for longer."""
+    _, settings = serve_web(web_processes=1, web_threads=8)
     job_id, name = finish_a_job(services)
     configuration = tmp_path / "schemathesis.toml"
     configuration.write_text(CONFIGURATION.format(job_id=job_id, name=name))
     command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "--no-color"]
-    command += ["--config-file", str(configuration), "run", address + DOCUMENT]
+    command += ["--config-file", str(configuration), "run", f"http://{settings.authority}{DOCUMENT}"]
     command += ["--generation-deterministic", "--max-examples", "10", "--report", "json"]
     command += ["--report-json-path", str(tmp_path / "report.json")]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -13,7 +13,8 @@ import pytest
 from shared.database import Database
 from shared.keys import create_key
 from shared.settings import Settings
-from tests.integration.conftest import StartProcess
+from tests.instances import ask
+from tests.integration.conftest import ServeWeb
 from tests.processes import ServiceProcess
 from tests.waiting import wait_until
 from web import uploads
@@ -63,28 +64,13 @@ class Web:
 
 
 @pytest.fixture
-def web(settings: Settings, start_process: StartProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
+def web(serve_web: ServeWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Web:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
     limits = {"upload_bytes_most": UPLOAD_BYTES, "body_bytes_most": TEXT_BYTES, "uploaded_bytes_most": UPLOAD_BYTES}
-    served = settings.model_copy(update={"port": port, "web_processes": 1, "web_threads": 4} | limits)
-    process = start_process("gunicorn", "--config", "python:web.server", settings=served)
-
-    def answers() -> bool:
-        assert process.process.poll() is None, process.read_log()
-        try:
-            with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
-                connection.request("GET", "/healthz")
-                return connection.getresponse().status == HTTPStatus.OK
-        except OSError:
-            return False
-
-    wait_until(answers, "the web")
-    return Web(process, served, temporary)
+    process, settings = serve_web(web_processes=1, web_threads=4, **limits)
+    return Web(process, settings, temporary)
 
 
 @contextmanager
@@ -174,10 +160,5 @@ def make_key(web: Web) -> str:
     with closing(Database(web.settings.database)) as database:
         key = create_key(database, "ada")
 
-    def needs_key() -> bool:
-        with closing(HTTPConnection("127.0.0.1", web.settings.port, timeout=20)) as connection:
-            connection.request("GET", "/api/v1/jobs")
-            return connection.getresponse().status == HTTPStatus.UNAUTHORIZED
-
-    wait_until(needs_key, "the web to ask for keys")
+    wait_until(lambda: ask(web.settings.port, "/api/v1/jobs") == HTTPStatus.UNAUTHORIZED, "the web to ask for keys")
     return key

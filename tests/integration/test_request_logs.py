@@ -19,7 +19,7 @@ from shared.logs import make_formatter
 from shared.services import Services
 from shared.settings import Settings
 from shared.tables import Job
-from tests.integration.conftest import StartProcess
+from tests.integration.conftest import ServeWeb
 from tests.processes import ServiceProcess
 from tests.waiting import wait_until
 
@@ -75,9 +75,8 @@ def test_a_worker_names_the_request_that_a_job_came_with(
     assert crash["job"] == jobs[1].id
 
 
-def test_the_web_servers_own_lines_are_objects_too(start_process: StartProcess) -> None:
-    web = start_process("gunicorn", "--config", "python:web.server")
-    wait_until(lambda: "Booting worker" in web.read_log(), "the web")
+def test_the_web_servers_own_lines_are_objects_too(serve_web: ServeWeb) -> None:
+    web, _ = serve_web()
     web.signal(signal.SIGTERM)
     web.wait(60)
     lines = read_lines(web)
