@@ -1,9 +1,10 @@
 """Jobs that run and end without a worker, for what shows them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from shared import queries, transitions
+from shared import transitions
 from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
 from shared.services import Services
 from shared.storage import place_artifact
@@ -22,15 +23,13 @@ MUSIC = {
 """A result, but for its samples."""
 
 
-def begin(services: Services, job_id: str) -> Lease:
-    """Claim a job as a worker would."""
-    with services.database.reading() as session:
-        kind = Kind(queries.get_job(session, job_id).kind)
+def begin(services: Services, job_id: str | None = None, *, worker: str = "box:1") -> Lease:
+    """Claim a job as a worker would: the next one, where none is named."""
     job = transitions.claim(
         services.database,
-        engines={kind: "mindspore"},
+        engines=dict.fromkeys(Kind, "mindspore"),
         device=DeviceClass.CPU,
-        worker="box:1",
+        worker=worker,
         lease_s=60,
         job_id=job_id,
     )
@@ -38,14 +37,18 @@ def begin(services: Services, job_id: str) -> Lease:
     return Lease(job.id, job.attempt)
 
 
-def succeed(services: Services, job_id: str, result: Mapping[str, Any], files: Files) -> None:
-    """Run a job to its end."""
-    lease = begin(services, job_id)
+def end(services: Services, lease: Lease, ending: Ending, files: Files) -> None:
+    """End an attempt that leaves files."""
     stored = []
     for name, (media_type, content) in files.items():
-        written = services.storage.write(place_artifact(job_id, lease.attempt, name), [content])
+        written = services.storage.write(place_artifact(lease.job_id, lease.attempt, name), [content])
         stored.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
-    assert transitions.finish(services.database, lease, Ending(State.SUCCEEDED, result, files=tuple(stored)))
+    assert transitions.finish(services.database, lease, replace(ending, files=tuple(stored)))
+
+
+def succeed(services: Services, job_id: str, result: Mapping[str, Any], files: Files) -> None:
+    """Run a job to its end."""
+    end(services, begin(services, job_id), Ending(State.SUCCEEDED, result), files)
 
 
 def make_sample(number: int, **facts: Any) -> dict[str, Any]:

@@ -11,15 +11,13 @@ from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 from werkzeug.test import TestResponse
 
-from shared import transitions
 from shared.database import Database
 from shared.ids import make_id
-from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
 from shared.keys import create_key
 from shared.services import Services
 from shared.settings import Settings
-from shared.storage import place_artifact
 from tests.bearers import Headers, let_keys_be_read, make_bearer, revoke
+from tests.endings import MUSIC, make_sample, succeed
 from tests.pages import Page, send_form
 from web import create_app
 from web.access import KeyRing
@@ -82,29 +80,6 @@ def list_routes(app: Flask, **given: object) -> list[Route]:
 
 def is_let_in(answer: TestResponse) -> bool:
     return answer.status_code != HTTPStatus.UNAUTHORIZED and "/sign-in" not in answer.headers.get("Location", "")
-
-
-def finish(services: Services, job_id: str) -> None:
-    """End a job of music with a sample, as a worker would."""
-    engines = {Kind.MUSICGEN: "mindspore"}
-    job = transitions.claim(services.database, engines=engines, device=DeviceClass.CPU, worker="w", lease_s=60)
-    assert job is not None
-    assert job.id == job_id
-    stored = []
-    for name, (media_type, content) in FILES.items():
-        written = services.storage.write(place_artifact(job_id, 1, name), [content])
-        stored.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
-    sample: dict[str, Any] = {
-        "prompt": None,
-        "seed": 1,
-        "duration_s": 1.0,
-        "audio": "audio-0.ogg",
-        "codes": "codes-0.npy",
-    }
-    sample |= {"peak_dbfs": -1.0, "lufs": -14.0, "warnings": []}
-    result: dict[str, Any] = {"sampling_rate": 32_000, "frame_rate": 50, "samples": [sample], "tokens_per_s": 1.0}
-    result |= {"realtime_factor": 0.1, "engine": "mindspore", "precision": "float32"}
-    transitions.finish(services.database, Lease(job_id, 1), Ending(State.SUCCEEDED, result, files=tuple(stored)))
 
 
 def submit(client: FlaskClient, bearer: Headers, kind: str = "knn", **headers: str) -> str:
@@ -287,7 +262,7 @@ def finished(app: Flask, client: FlaskClient, services: Services) -> tuple[Heade
     """Two keys, and an ended job with a sample, the first one's."""
     ada, bob = (make_bearer(app, name) for name in ("ada", "bob"))
     job_id = submit(client, ada, "musicgen")
-    finish(services, job_id)
+    succeed(services, job_id, MUSIC | {"samples": [make_sample(0)]}, FILES)
     return ada, bob, job_id
 
 

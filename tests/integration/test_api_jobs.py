@@ -15,10 +15,11 @@ from werkzeug.test import TestResponse
 from shared import keys, queries, transitions
 from shared.database import now
 from shared.ids import make_id
-from shared.jobs import DeviceClass, Ending, Kind, Lease, Progress, State, StoredFile
+from shared.jobs import Ending, Progress, State, StoredFile
 from shared.services import Services
 from shared.settings import Settings
 from shared.tables import Job, Upload
+from tests.endings import begin
 from tests.waiting import wait_until
 from web import create_app
 
@@ -42,16 +43,8 @@ def read(answer: TestResponse) -> dict[str, Any]:
     return answer.json
 
 
-def start(services: Services) -> Lease:
-    job = transitions.claim(
-        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
-    )
-    assert job is not None
-    return Lease(job.id, job.attempt)
-
-
 def end(services: Services, *files: StoredFile) -> None:
-    transitions.finish(services.database, start(services), Ending(State.SUCCEEDED, {"best_k": 5}, files=files))
+    transitions.finish(services.database, begin(services), Ending(State.SUCCEEDED, {"best_k": 5}, files=files))
 
 
 def test_a_submission_answers_with_the_whole_job(client: FlaskClient) -> None:
@@ -78,7 +71,7 @@ def test_a_submission_answers_with_the_whole_job(client: FlaskClient) -> None:
 def test_the_time_left_is_that_of_the_stage_at_its_own_pace(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     assert read(client.get(url))["eta_s"] is None
-    lease = start(services)
+    lease = begin(services)
     assert read(client.get(url))["eta_s"] is None
 
     def beat(stage: str, done: int) -> float | None:
@@ -138,7 +131,7 @@ def test_an_unchanged_job_is_not_sent_again(client: FlaskClient, services: Servi
 def test_waiting_ends_when_something_changes(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     etag = client.get(url).headers["ETag"]
-    change = threading.Timer(0.1, start, [services])
+    change = threading.Timer(0.1, begin, [services])
     change.start()
     # Were the first change missed, the answer would come with the second.
     second_change = threading.Timer(10, client.post, [f"{url}/cancel"])
@@ -155,7 +148,7 @@ def test_waiting_ends_when_something_changes(client: FlaskClient, services: Serv
 def test_waiting_for_a_change_that_has_happened_already_does_not_wait(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     etag = client.get(url).headers["ETag"]
-    start(services)
+    begin(services)
     assert read(client.get(url, headers={"Prefer": "wait=60", "If-None-Match": etag}))["state"] == "running"
 
 
@@ -313,7 +306,7 @@ def test_cancelling(client: FlaskClient, services: Services) -> None:
     assert (cancelled.status_code, read(cancelled)["state"]) == (202, "cancelled")
     assert client.post(f"{url}/cancel").status_code == 409
     running = submit(client)
-    start(services)
+    begin(services)
     asked = client.post(f"/api/v1/jobs/{running['id']}/cancel")
     assert asked.status_code == 202
     assert read(asked) | {"state": "running", "cancel_requested": True} == read(asked)

@@ -15,11 +15,12 @@ import pytest
 from shared import keys, queries, transitions
 from shared.client import Artifact, Client, ClientError, Progress, StateChange, api
 from shared.client.__main__ import main
-from shared.jobs import CANCELLED, DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared.jobs import CANCELLED, Ending, Lease, State
 from shared.jobs import Progress as Reported
 from shared.migrate import ROOT
 from shared.services import Services
 from shared.settings import Settings
+from tests.endings import begin, end
 from tests.instances import find_port
 from tests.integration.conftest import ServeWeb, StartProcess
 from tests.processes import ServiceProcess
@@ -61,21 +62,8 @@ def say(server: ServiceProcess, capsys: pytest.CaptureFixture[str]) -> Say:
     return say
 
 
-def start(services: Services) -> Lease:
-    job = transitions.claim(
-        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
-    )
-    assert job is not None
-    return Lease(job.id, job.attempt)
-
-
-def end(services: Services, lease: Lease, state: State = State.SUCCEEDED) -> None:
-    if state is not State.SUCCEEDED:
-        transitions.finish(services.database, lease, CANCELLED)
-        return
-    written = services.storage.write(f"artifacts/{lease.job_id}/1/report.json", [REPORT])
-    file = StoredFile("report.json", written.path, "application/json", written.bytes, written.sha256)
-    transitions.finish(services.database, lease, Ending(state, {"best_k": 5}, files=(file,)))
+def finish(services: Services, lease: Lease) -> None:
+    end(services, lease, Ending(State.SUCCEEDED, {"best_k": 5}), {"report.json": ("application/json", REPORT)})
 
 
 def test_a_job_is_followed_from_its_queue_to_its_files(client: Client, services: Services, tmp_path: Path) -> None:
@@ -83,11 +71,11 @@ def test_a_job_is_followed_from_its_queue_to_its_files(client: Client, services:
     assert (job.params["k"], job.labels, job.priority, job.state) == (3, {"team": "a"}, 7, State.QUEUED)
     events = client.follow(job.id)
     told = [next(events).data]
-    lease = start(services)
+    lease = begin(services)
     told.append(next(events).data)
     transitions.beat(services.database, lease, Reported("search", 1, 9, "tiles"), 60.0)
     told.append(next(events).data)
-    end(services, lease)
+    finish(services, lease)
     told += [event.data for event in events]
     states = [data.state for data in told if isinstance(data, StateChange)]
     assert states == [State.QUEUED, State.RUNNING, State.SUCCEEDED]
@@ -110,7 +98,7 @@ def test_waiting_outlives_the_service(
     with ThreadPoolExecutor(1) as pool:
         rest = pool.submit(list, events)
         server.kill_group()
-        end(services, start(services))
+        finish(services, begin(services))
         serve_web(port=settings.port)
         states = [event.data.state for event in rest.result(60) if isinstance(event.data, StateChange)]
     assert states[-1] is State.SUCCEEDED
@@ -206,16 +194,16 @@ def test_a_job_is_cancelled_tried_again_and_deleted(say: Say, services: Services
     assert say("cancel", job_id)[0] == 2
     again = say("retry", job_id)[1].strip()
     assert json.loads(say("show", again)[1])["retry_of"] == job_id
-    lease = start(services)
+    lease = begin(services)
     assert say("cancel", again) == (0, "", f"job {again} will stop within seconds\n")
-    end(services, lease, State.CANCELLED)
+    transitions.finish(services.database, lease, CANCELLED)
     assert say("delete", job_id) == (0, "", f"job {job_id} is deleted\n")
     assert say("show", job_id)[0] == 2
 
 
 def test_files_are_fetched_by_name_or_all(say: Say, services: Services, tmp_path: Path) -> None:
     job_id = say("submit", "knn", "--device", "cpu")[1].strip()
-    end(services, start(services))
+    finish(services, begin(services))
     status, _, besides = say("download", job_id, "--to", str(tmp_path / "all"))
     assert (status, besides) == (0, f"{tmp_path}/all/report.json\n")
     assert (tmp_path / "all" / "report.json").read_bytes() == REPORT
@@ -233,7 +221,7 @@ def test_with_keys_a_client_needs_its_own(
     assert "A key is needed here" in say("submit", "knn")[2]
     monkeypatch.setenv("MINDJOBS_KEY", mine)
     job_id = say("submit", "knn", "--device", "cpu")[1].strip()
-    end(services, start(services))
+    finish(services, begin(services))
     assert say("wait", job_id)[0] == 0
     file = tmp_path / "key"
     file.write_text(f"{other}\n")

@@ -18,10 +18,11 @@ from werkzeug.test import TestResponse
 
 from shared import keys, submission, transitions
 from shared.ids import make_id
-from shared.jobs import DeviceClass, Ending, Kind, Lease, Origin, Progress, RetryDelay, State, StoredFile
+from shared.jobs import Ending, Lease, Origin, Progress, RetryDelay, State, StoredFile
 from shared.services import Services
 from shared.settings import Settings
 from shared.tables import JobEvent
+from tests.endings import begin
 from tests.instances import ask
 from tests.integration.conftest import ServeWeb
 from tests.waiting import wait_until
@@ -52,14 +53,6 @@ def submit(services: Services, owner: str = "") -> str:
     return submission.submit(services, WINE, origin=Origin(owner))[0].id
 
 
-def claim(services: Services) -> Lease:
-    job = transitions.claim(
-        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
-    )
-    assert job is not None
-    return Lease(job.id, job.attempt)
-
-
 def beat(services: Services, lease: Lease, done: int) -> None:
     assert transitions.beat(services.database, lease, Progress("searching", done, 9, "rows"), 60) is not None
 
@@ -67,10 +60,10 @@ def beat(services: Services, lease: Lease, done: int) -> None:
 def run_whole(services: Services) -> str:
     """Let a job be lost once, and succeed."""
     job_id = submit(services)
-    lost = claim(services)
+    lost = begin(services)
     beat(services, lost, 1)
     assert transitions.lose(services.database, lost, RetryDelay(0, 0))
-    lease = claim(services)
+    lease = begin(services)
     beat(services, lease, 9)
     assert transitions.finish(services.database, lease, DONE)
     return job_id
@@ -127,7 +120,13 @@ def test_an_ended_job_tells_its_whole_life(client: FlaskClient, services: Servic
     assert moments == sorted(moments)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", moment) for moment in moments)
     assert told[2].data == {"stage": "searching", "done": 1, "total": 9, "unit": "rows"}
-    assert told[4].data == {"state": "running", "attempt": 2, "worker": "w", "cancel_requested": False, "error": None}
+    assert told[4].data == {
+        "state": "running",
+        "attempt": 2,
+        "worker": "box:1",
+        "cancel_requested": False,
+        "error": None,
+    }
     assert told[-2].data == {"name": "b.csv", "media_type": "text/csv", "bytes": 3, "sha256": "0" * 64}
 
 
@@ -150,7 +149,7 @@ def test_what_happens_is_told_until_the_end(client: FlaskClient, services: Servi
     job_id = submit(services)
     stream = open_stream(client, job_id).iter_encoded()
     told = read_until(stream, 1)
-    lease = claim(services)
+    lease = begin(services)
     told += read_until(stream, 1)
     beat(services, lease, 1)
     beat(services, lease, 2)
@@ -269,7 +268,7 @@ def read_some(port: int, job_id: str, last_id: int | None, bytes_most: int) -> t
 def live(services: Services, steps: threading.Semaphore) -> None:
     """Let the job be claimed, lost, claimed again and finished, a step whenever there is leave for one."""
     for attempt in (1, 2):
-        lease = claim(services)
+        lease = begin(services)
         for done in range(60):
             steps.acquire()
             beat(services, lease, done)
@@ -307,7 +306,7 @@ def test_a_stream_cut_anywhere_and_resumed_tells_each_event_once(
 def test_a_client_that_has_gone_gives_its_seat_back(services: Services, serve_web: ServeWeb) -> None:
     port = serve_web(web_processes=1, web_threads=2)[1].port  # one seat
     job_id = submit(services)
-    lease = claim(services)
+    lease = begin(services)
     path = f"/api/v1/jobs/{job_id}/events"
     assert ask(port, path) == 200
 

@@ -8,9 +8,10 @@ from sqlalchemy import event, insert, update
 
 from shared import keys, queries, submission, transitions
 from shared.database import Database, now
-from shared.jobs import CANCELLED, DeviceClass, Kind, Lease
+from shared.jobs import CANCELLED, DeviceClass
 from shared.services import Services
 from shared.tables import Job, Worker
+from tests.endings import begin
 from web import create_app
 
 Labels = frozenset[tuple[str, str]]
@@ -41,14 +42,6 @@ def register(services: Services, name: str, device: DeviceClass) -> None:
         session.execute(insert(Worker).values(name=name, started_at=now(), beat_at=now(), **row))
 
 
-def claim(services: Services, worker: str) -> Lease:
-    job = transitions.claim(
-        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker=worker, lease_s=60
-    )
-    assert job is not None
-    return Lease(job.id, job.attempt)
-
-
 def test_what_waits_and_runs_is_counted_and_what_has_ended_is_not(client: FlaskClient, services: Services) -> None:
     register(services, "busy", DeviceClass.CPU)
     register(services, "idle", DeviceClass.CPU)
@@ -56,8 +49,8 @@ def test_what_waits_and_runs_is_counted_and_what_has_ended_is_not(client: FlaskC
     with services.database.writing() as session:
         session.execute(update(Worker).where(Worker.name == "gone").values(beat_at=now(-3_600)))
     submit(services, "cpu", 4)
-    transitions.finish(services.database, claim(services, "idle"), CANCELLED)
-    claim(services, "busy")
+    transitions.finish(services.database, begin(services, worker="idle"), CANCELLED)
+    begin(services, worker="busy")
     figures = read(client)
     assert look(figures, "jobs", kind="knn", device="cpu", state="queued") == 2
     assert look(figures, "jobs", kind="knn", device="cpu", state="running") == 1

@@ -15,10 +15,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from shared import keys, submission, transitions
-from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared import keys, submission
+from shared.jobs import DeviceClass
 from shared.schemas.results import KnnResult
 from shared.services import Services
+from tests.endings import succeed
 from tests.integration.conftest import ServeWeb
 from web.openapi.document import list_methods
 from web.openapi.operations import OPERATIONS
@@ -178,15 +179,9 @@ def test_the_page_shows_every_operation_and_schema(client: FlaskClient, document
 
 def finish_a_job(services: Services) -> tuple[str, str]:
     """Return a job with an artifact, and the artifact's name."""
-    submission.submit(services, KNN)
-    job = transitions.claim(
-        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
-    )
-    assert job is not None
-    written = services.storage.write(f"jobs/{job.id}/1/scores.csv", [b"0123456789"])
-    file = StoredFile("scores.csv", written.path, "text/csv", written.bytes, written.sha256)
-    transitions.finish(services.database, Lease(job.id, job.attempt), Ending(State.SUCCEEDED, RESULT, files=(file,)))
-    return job.id, file.name
+    job_id = submission.submit(services, KNN)[0].id
+    succeed(services, job_id, RESULT, {"scores.csv": ("text/csv", b"0123456789")})
+    return job_id, "scores.csv"
 
 
 def test_a_version_that_is_not_there_is_refused(client: FlaskClient, services: Services) -> None:

@@ -7,12 +7,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from shared import transitions
-from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared.jobs import Ending, State
 from shared.migrate import ROOT
 from shared.services import Services
-from shared.storage import place_artifact
 from tests.bearers import make_bearer
+from tests.endings import begin, end
 from web.requests import HEADERS
 
 # Nothing here depends on the database.
@@ -21,6 +20,8 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 POLICY = "Content-Security-Policy"
 PEOPLE = {"Accept": "text/html"}
 PAGES = ["/", "/knn", "/musicgen", "/jobs", "/jobs?limit=none", "/sign-in", "/nowhere", "/api/v1/docs"]
+PICTURE = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
+FILES = {"scatter.svg": ("image/svg+xml", PICTURE), "report.html": ("text/html", PICTURE)}
 INLINE = {
     "an attribute that is a script": re.compile(r"<[^>]*\son\w+\s*=", re.IGNORECASE),
     "an attribute that is a style": re.compile(r"<[^>]*\sstyle\s*=", re.IGNORECASE),
@@ -37,19 +38,8 @@ def job(app: Flask, client: FlaskClient) -> str:
     answer = client.post("/api/v1/jobs", json={"kind": "knn", "device": "cpu", "labels": {"<b onclick=x>": "style="}})
     assert answer.json is not None
     job_id = answer.json["id"]
-    claimed = transitions.claim(
-        services.database, engines={Kind.KNN: "e"}, device=DeviceClass.CPU, worker="w", lease_s=60
-    )
-    assert claimed is not None
-    files = []
-    for name, media_type in (("scatter.svg", "image/svg+xml"), ("report.html", "text/html")):
-        written = services.storage.write(
-            place_artifact(job_id, 1, name), [b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
-        )
-        files.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
     error = {"type": "t", "title": "<script>alert(1)</script>", "detail": "<img src=x onerror=alert(1)>"}
-    ending = Ending(State.FAILED, error=error, files=tuple(files))
-    transitions.finish(services.database, Lease(job_id, 1), ending)
+    end(services, begin(services, job_id), Ending(State.FAILED, error=error), FILES)
     return f"/jobs/{job_id}"
 
 

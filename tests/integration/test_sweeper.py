@@ -10,23 +10,13 @@ from sqlalchemy import select, update
 
 from shared import submission, sweeper, tidying, transitions
 from shared.database import now
-from shared.jobs import (
-    CANCELLED,
-    NOBODY,
-    TIMED_OUT,
-    DeviceClass,
-    Ending,
-    Kind,
-    Lease,
-    RetryDelay,
-    State,
-    StoredFile,
-)
+from shared.jobs import CANCELLED, NOBODY, TIMED_OUT, DeviceClass, Ending, Kind, RetryDelay, State
 from shared.presence import Presence
 from shared.services import Services
 from shared.settings import Settings
 from shared.storage import CHECKPOINTS, place_checkpoint
 from shared.tables import Artifact, Job, Upload, Worker
+from tests.endings import begin, succeed
 from tests.waiting import wait_until
 from web.uploads import store
 from worker.checkpoint import StoredCheckpoint
@@ -40,15 +30,9 @@ def make_old(path: Path) -> None:
 
 
 def finish_one(services: Services, name: str) -> str:
-    submission.submit(services, {"kind": "knn", "device": "cpu"})
-    job = transitions.claim(
-        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
-    )
-    assert job is not None
-    written = services.storage.write(f"jobs/{job.id}/1/{name}", [b"content"])
-    file = StoredFile(name, written.path, "text/plain", written.bytes, written.sha256)
-    transitions.finish(services.database, Lease(job.id, 1), Ending(State.SUCCEEDED, {}, files=(file,)))
-    return job.id
+    job_id = submission.submit(services, {"kind": "knn", "device": "cpu"})[0].id
+    succeed(services, job_id, {}, {name: ("text/plain", b"content")})
+    return job_id
 
 
 def test_jobs_that_ended_long_ago_are_forgotten_with_their_files(services: Services) -> None:
@@ -75,18 +59,10 @@ def test_files_without_a_row_go_and_the_others_stay(services: Services) -> None:
     assert [path.exists() for path in (kept, lost_attempt, half, fresh)] == [True, False, False, True]
 
 
-def claim_one(services: Services) -> Lease:
-    job = transitions.claim(
-        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
-    )
-    assert job is not None
-    return Lease(job.id, job.attempt)
-
-
 @pytest.mark.parametrize("ending", [Ending(State.SUCCEEDED, {}), TIMED_OUT, CANCELLED])
 def test_a_checkpoint_lives_as_long_as_its_job_may_run(services: Services, ending: Ending) -> None:
     submission.submit(services, {"kind": "knn", "device": "cpu"})
-    lease = claim_one(services)
+    lease = begin(services)
     StoredCheckpoint(services.storage, lease).store(b"half")
     checkpoint = services.storage.locate(place_checkpoint(lease.job_id, 1))
     make_old(checkpoint)
@@ -100,7 +76,7 @@ def test_a_checkpoint_lives_as_long_as_its_job_may_run(services: Services, endin
     transitions.lose(services.database, lease, RetryDelay(0.0, 0.0))
     sweep()
     assert checkpoint.exists()
-    lease = claim_one(services)
+    lease = begin(services)
     assert (lease.attempt, StoredCheckpoint(services.storage, lease).load()) == (2, b"half")
     transitions.finish(services.database, lease, ending)
     sweeper.sweep(services)
@@ -109,7 +85,7 @@ def test_a_checkpoint_lives_as_long_as_its_job_may_run(services: Services, endin
 
 def test_the_checkpoints_of_other_ends_go_too(services: Services) -> None:
     jobs = [submission.submit(services, {"kind": "knn", "device": "cpu"})[0].id for _ in range(4)]
-    leases = {lease.job_id: lease for lease in (claim_one(services) for _ in jobs)}
+    leases = {lease.job_id: lease for lease in (begin(services) for _ in jobs)}
     cancelled, late, deleted, running = jobs
     for lease in leases.values():
         StoredCheckpoint(services.storage, lease).store(b"half")

@@ -16,10 +16,11 @@ from shared import deliveries, submission, sweeper, tidying, transitions, webhoo
 from shared.database import now
 from shared.deliveries import ATTEMPTS_MOST, Deliverer
 from shared.errors import RequestInvalidError
-from shared.jobs import NOBODY, DeviceClass, Ending, Kind, Lease, Origin, RetryDelay, State, make_error
+from shared.jobs import NOBODY, Ending, Origin, RetryDelay, State, make_error
 from shared.services import Services
 from shared.settings import Settings
 from shared.tables import Delivery, Job
+from tests.endings import begin
 from tests.integration.conftest import StartProcess
 from tests.receiver import Received, Receiver
 from tests.waiting import wait_until
@@ -40,16 +41,8 @@ def submit(services: Services, url: str, events: list[str] | None = None, **othe
     return submission.submit(services, body, origin=Origin("an owner"))[0]
 
 
-def claim(services: Services) -> Lease:
-    job = transitions.claim(
-        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="w", lease_s=60
-    )
-    assert job is not None
-    return Lease(job.id, job.attempt)
-
-
 def finish(services: Services, ending: Ending = DONE) -> None:
-    assert transitions.finish(services.database, claim(services), ending)
+    assert transitions.finish(services.database, begin(services), ending)
 
 
 def deliver(services: Services) -> None:
@@ -117,7 +110,7 @@ def test_each_event_is_told_once_and_signed(services: Services, receiver: Receiv
 
 def test_the_end_alone_is_told_where_no_events_are_named(services: Services, receiver: Receiver) -> None:
     submit(services, receiver.locate())
-    lease = claim(services)
+    lease = begin(services)
     transitions.lose(services.database, lease, RetryDelay(0.0, 0.0))
     finish(services)
     deliver(services)
@@ -128,7 +121,7 @@ def test_the_end_alone_is_told_where_no_events_are_named(services: Services, rec
 
 def test_asking_a_running_job_to_stop_is_no_event(services: Services, receiver: Receiver) -> None:
     job = submit(services, receiver.locate(), ["running", "cancelled"])
-    lease = claim(services)
+    lease = begin(services)
     transitions.cancel(services.database, job.id)
     deliver(services)
     assert [request.message["type"] for request in receiver.received] == ["job.running"]
@@ -146,7 +139,7 @@ def test_jobs_without_a_webhook_tell_nobody(services: Services) -> None:
 
 def test_a_step_that_does_not_count_tells_nothing(services: Services, receiver: Receiver) -> None:
     submit(services, receiver.locate())
-    lease = claim(services)
+    lease = begin(services)
     transitions.lose(services.database, lease, RetryDelay(0.0, 0.0))
     assert not transitions.finish(services.database, lease, DONE)
     assert list_deliveries(services) == []
@@ -358,7 +351,7 @@ def test_a_dead_endpoint_holds_up_no_sweeping(services: Services, receiver: Rece
     submit(services, receiver.locate("/hang"), ["queued"])
     (thread,) = Deliverer(services).deliver_due()
     receiver.wait_for("/hang")
-    lease = claim(services)
+    lease = begin(services)
     with services.database.writing() as session:
         session.execute(update(Job).values(lease_until=now(-1)))
     sweeper.sweep(services)
