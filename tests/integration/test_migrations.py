@@ -35,6 +35,13 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
+def downgrade(database: Database, revision: str) -> None:
+    config = configure()
+    with database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+
+
 def test_there_is_one_head() -> None:
     assert len(ScriptDirectory.from_config(configure()).get_heads()) == 1
 
@@ -58,10 +65,7 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
 
 
 def test_a_job_that_ran_before_its_stage_was_kept_is_still_there(database: Database) -> None:
-    config = configure()
-    with database.engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0001")
+    downgrade(database, "0001")
     with database.engine.begin() as connection:
         connection.exec_driver_sql(_RUNNING_JOB)
     migrate(database)
@@ -72,19 +76,13 @@ def test_a_job_that_ran_before_its_stage_was_kept_is_still_there(database: Datab
 
 
 def test_the_way_back_leaves_nothing(database: Database) -> None:
-    config = configure()
-    with database.engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+    downgrade(database, "base")
     with database.engine.connect() as connection:
         assert inspect(connection).get_table_names() == ["alembic_version"]
 
 
 def test_jobs_from_before_their_labels_table_are_found_by_them(database: Database) -> None:
-    config = configure()
-    with database.engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0003")
+    downgrade(database, "0003")
     labelled = _RUNNING_JOB.replace("'{}', '{}'", """'{}', '{"who": "me", "why": "o''clock"}'""")
     with database.engine.begin() as connection:
         connection.exec_driver_sql(labelled)
