@@ -35,12 +35,6 @@ FILES = {
 }
 
 
-@pytest.fixture
-def services(app: Flask) -> Services:
-    services: Services = app.extensions["mindjobs"]
-    return services
-
-
 @dataclass(frozen=True)
 class Route:
     """A way into the application."""

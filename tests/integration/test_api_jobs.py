@@ -26,12 +26,6 @@ from web import create_app
 WINE = {"kind": "knn", "params": {"dataset": {"name": "wine"}}, "device": "cpu"}
 
 
-@pytest.fixture
-def services(app: Flask) -> Services:
-    services: Services = app.extensions["mindjobs"]
-    return services
-
-
 def submit(client: FlaskClient, body: object = WINE, **headers: str) -> dict[str, Any]:
     answer = client.post("/api/v1/jobs", json=body, headers=headers)
     assert answer.status_code in {200, 202}, answer.text

@@ -43,12 +43,6 @@ class Told:
     data: dict[str, Any]
 
 
-@pytest.fixture
-def services(app: Flask) -> Services:
-    services: Services = app.extensions["mindjobs"]
-    return services
-
-
 def submit(services: Services, owner: str = "") -> str:
     return submission.submit(services, WINE, origin=Origin(owner))[0].id
 

@@ -32,9 +32,8 @@ INLINE = {
 
 
 @pytest.fixture
-def job(app: Flask, client: FlaskClient) -> str:
+def job(client: FlaskClient, services: Services) -> str:
     """The address of an ended job with a picture and a page of its own, so to say."""
-    services: Services = app.extensions["mindjobs"]
     answer = client.post("/api/v1/jobs", json={"kind": "knn", "device": "cpu", "labels": {"<b onclick=x>": "style="}})
     assert answer.json is not None
     job_id = answer.json["id"]

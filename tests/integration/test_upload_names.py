@@ -4,7 +4,6 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 from markupsafe import escape
 from werkzeug.http import parse_options_header
@@ -18,12 +17,6 @@ from tests.pages import send_form
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 TABLE = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
-
-
-@pytest.fixture
-def services(app: Flask) -> Services:
-    services: Services = app.extensions["mindjobs"]
-    return services
 
 
 def read(answer: TestResponse) -> dict[str, Any]:
