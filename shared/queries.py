@@ -279,6 +279,11 @@ def choose_device(session: Session, kind: Kind) -> DeviceClass | None:
     return next((device for device in DeviceClass if device in live), None)
 
 
+def has_worker(session: Session, kind: str, device: str) -> bool:
+    """Tell whether a live worker runs a kind on a class of device, or on any for ``auto``."""
+    return any(kind in worker.kinds and device in {AUTO, worker.device} for worker in list_live_workers(session))
+
+
 def count_by_device(session: Session) -> dict[tuple[str, str], int]:
     """Count the jobs that have not ended by class of device and state."""
     counts: Counter[tuple[str, str]] = Counter()

@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import insert
+
 from shared import transitions
+from shared.database import now
 from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
 from shared.services import Services
 from shared.storage import place_artifact
+from shared.tables import Worker
 
 Files = Mapping[str, tuple[str, bytes]]
 """Name to media type and content."""
@@ -49,6 +53,13 @@ def end(services: Services, lease: Lease, ending: Ending, files: Files) -> None:
 def succeed(services: Services, job_id: str, result: Mapping[str, Any], files: Files) -> None:
     """Run a job to its end."""
     end(services, begin(services, job_id), Ending(State.SUCCEEDED, result), files)
+
+
+def register_worker(services: Services, name: str, device: DeviceClass) -> None:
+    """Register a worker for knn that has just beaten."""
+    with services.database.writing() as session:
+        row = {"device": device, "device_index": 0, "kinds": ["knn"], "engines": {}, "beat_interval_s": 60}
+        session.execute(insert(Worker).values(name=name, started_at=now(), beat_at=now(), **row))
 
 
 def make_sample(number: int, **facts: Any) -> dict[str, Any]:

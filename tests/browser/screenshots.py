@@ -5,6 +5,7 @@ They are written into ``docs/screenshots``, in few enough colours to be small.
 
 import io
 import itertools
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,9 +26,14 @@ FOLDER: Final = ROOT / "docs" / "screenshots"
 WIDTHS: Final = {"desktop": (1280, 800), "phone": (390, 844)}
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 TALLEST: Final = 2400
-COLOURS: Final = 64
+COLOURS: Final = 256
 MUSIC: Final = {"model": "mindjobs/tiny", "prompts": ["80s pop track with bassy drums and synth"], "duration_s": 8}
 LONG: Final = {**MUSIC, "prompts": [f"variation {number}" for number in range(16)], "duration_s": 40}
+
+FORGET_HOST: Final = """(host) => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(host, "host");
+}"""
 
 
 def make_jobs(settings: Settings) -> dict[str, str]:
@@ -72,7 +78,9 @@ def photograph(
         height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
         page.set_viewport_size({"width": columns, "height": max(rows, height)})
         page.evaluate("Promise.all([...document.images].map((image) => image.decode().catch(() => null)))")
-        picture = Image.open(io.BytesIO(page.screenshot(clip={"x": 0, "y": 0, "width": columns, "height": height})))
+        page.evaluate(FORGET_HOST, socket.gethostname())
+        shot = page.screenshot(clip={"x": 0, "y": 0, "width": columns, "height": height}, animations="disabled")
+        picture = Image.open(io.BytesIO(shot))
         page.set_viewport_size({"width": columns, "height": rows})
         small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         small.save(FOLDER / f"{name}-{scheme}-{width}.png", optimize=True)

@@ -1,14 +1,17 @@
 """A job's page in each state, and what knn predicted."""
 
+import re
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import update
 
 from shared import submission, transitions
-from shared.jobs import CANCELLED, Ending, Progress, RetryDelay, State, make_error
+from shared.jobs import CANCELLED, DeviceClass, Ending, Progress, RetryDelay, State, make_error
 from shared.services import Services
-from tests.endings import begin, succeed
+from shared.tables import Worker
+from tests.endings import begin, register_worker, succeed
 from tests.pages import Page, send_form
 from web.pages import predictions
 
@@ -19,7 +22,7 @@ CLASSIFIED = COUNTS | {
     "confusion": [[1, 1], [0, 1]],
 }
 MEASURED = COUNTS | {"scores": [{"k": 5, "rmse": 0.123456, "mae": 0.1, "r2": None}]}
-TABLE = b"index,label,prediction,neighbours,distances\n7,<a>,b,1 2,0.5 0.5\n8,b,b,1 2,0 1\n9,<a>,<a>,1 2,0 1\n"
+TABLE = b"index,label,prediction,neighbours,distances\n7,b,b,1 2,0 1\n8,<a>,b,1 2,0.5 0.5\n9,<a>,<a>,1 2,0 1\n"
 
 
 def submit(services: Services, **body: Any) -> str:
@@ -37,9 +40,10 @@ def test_a_classification_shows_what_is_wrong(client: FlaskClient, services: Ser
     succeed(services, job_id, CLASSIFIED, {"predictions.csv": ("text/csv", TABLE)})
     page = read(client, job_id)
     assert "Accuracy <strong>66.7 %</strong> with k = 5." in page
-    assert " 1 of these are wrong." in page
+    assert " 1 of these are wrong, which come first." in page
     assert page.count('<tr class="table-danger">') == page.count("<td>wrong</td>") == 1
     assert "<td>&lt;a&gt;</td><td>b</td><td>wrong</td>" in page
+    assert re.findall(r'class="fw-normal">(\d)</th>', page) == ["8", "7", "9"]
     assert "<a>" not in page
     assert '<th scope="row">&lt;a&gt;</th>' in page
     assert page.count('<td class="right">1</td>') == 2
@@ -107,6 +111,21 @@ def test_a_queued_job_counts_those_before_it(client: FlaskClient, services: Serv
     for job_id, words in zip(ids, ("It is the next one.", "1 job before it.", "2 jobs before it."), strict=True):
         assert words in read(client, job_id)
         assert f'data-events="/api/v1/jobs/{job_id}/events"' in read(client, job_id)
+
+
+@pytest.mark.parametrize(("device", "where"), [("auto", ""), ("cpu", " on cpu")])
+def test_a_queued_job_that_no_worker_takes_says_so(
+    client: FlaskClient, services: Services, device: str, where: str
+) -> None:
+    words = f" No worker{where} takes such jobs now; it waits for one to be started."
+    job_id = submit(services, device=device)
+    register_worker(services, "other", DeviceClass.GPU)
+    assert (words in read(client, job_id)) is (device == "cpu")
+    with services.database.writing() as session:
+        session.execute(update(Worker).values(kinds=["musicgen"]))
+    assert words in read(client, job_id)
+    register_worker(services, "one", DeviceClass.CPU)
+    assert words not in read(client, job_id)
 
 
 def test_a_running_job_shows_how_far_it_is(client: FlaskClient, services: Services) -> None:

@@ -4,14 +4,14 @@ from typing import Any
 
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import event, insert, update
+from sqlalchemy import event, update
 
 from shared import keys, queries, submission, transitions
 from shared.database import Database, now
 from shared.jobs import CANCELLED, DeviceClass
 from shared.services import Services
 from shared.tables import Job, Worker
-from tests.endings import begin
+from tests.endings import begin, register_worker
 from web import create_app
 
 Labels = frozenset[tuple[str, str]]
@@ -36,16 +36,10 @@ def submit(services: Services, device: str, count: int = 1) -> list[str]:
     return [submission.submit(services, {"kind": "knn", "device": device})[0].id for _ in range(count)]
 
 
-def register(services: Services, name: str, device: DeviceClass) -> None:
-    with services.database.writing() as session:
-        row = {"device": device, "device_index": 0, "kinds": ["knn"], "engines": {}, "beat_interval_s": 60}
-        session.execute(insert(Worker).values(name=name, started_at=now(), beat_at=now(), **row))
-
-
 def test_what_waits_and_runs_is_counted_and_what_has_ended_is_not(client: FlaskClient, services: Services) -> None:
-    register(services, "busy", DeviceClass.CPU)
-    register(services, "idle", DeviceClass.CPU)
-    register(services, "gone", DeviceClass.GPU)
+    register_worker(services, "busy", DeviceClass.CPU)
+    register_worker(services, "idle", DeviceClass.CPU)
+    register_worker(services, "gone", DeviceClass.GPU)
     with services.database.writing() as session:
         session.execute(update(Worker).where(Worker.name == "gone").values(beat_at=now(-3_600)))
     submit(services, "cpu", 4)

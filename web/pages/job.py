@@ -7,7 +7,7 @@ from uuid import UUID
 from flask import redirect, render_template, request, url_for
 from werkzeug import Response
 
-from shared import submission, tidying, transitions
+from shared import queries, submission, tidying, transitions
 from shared.jobs import ENDED, Kind
 from shared.schemas import answers
 from shared.schemas.musicgen import Format
@@ -29,12 +29,14 @@ def show_job(job_id: UUID) -> str:
     services = get_services()
     with services.database.reading() as session:
         job = view_job(session, str(job_id)).document
+        taken = queries.has_worker(session, job["kind"], job["device"])
         predictions = read_predictions(services, session, job) if job["kind"] == Kind.KNN else None
     music = describe_music(job, services.settings) if job["kind"] == Kind.MUSICGEN else None
     return render_template(
         "pages/job.html",
         job=job,
         ended=job["state"] in ENDED,
+        taken=taken,
         pace=_find_pace(job),
         music=music,
         predictions=predictions,

@@ -76,4 +76,5 @@ def read_predictions(services: Services, session: Session, job: answers.Job) -> 
         )
         for line in lines[:ROWS_MOST]
     ]
+    rows.sort(key=lambda row: not row.wrong)  # what went wrong is looked for first
     return Predictions(rows, len(lines) > ROWS_MOST, url)
