@@ -1,8 +1,5 @@
 """Tables of numbers with a label each: the built-in ones, and those that users upload."""
 
-import codecs
-import csv
-import io
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.csv_files import UPLOAD, Limits, name_columns, read_bytes, split_rows
 from shared.errors import Problem, RequestInvalidError
 from shared.schemas.knn import (
     BuiltinDataset,
@@ -26,13 +24,8 @@ from shared.schemas.knn import (
 )
 
 DATA_FOLDER: Final = Path(__file__).parent / "data"
-DATASET: Final = "/params/dataset"
-UPLOAD: Final = f"{DATASET}/upload"
-LABEL: Final = f"{DATASET}/label"
+LABEL: Final = "/params/dataset/label"
 ROWS_AT_ONCE: Final = 4_096
-PREVIEW_BYTES: Final = 2**18
-_CELL_CHARS_MOST: Final = 2**17
-EMPTY: Final = "the file is empty; upload a table with a row per sample"
 
 
 @dataclass(frozen=True)
@@ -104,30 +97,6 @@ WINE: Final = Builtin(
 BUILTINS: Final = {WINE.name: WINE}
 
 
-@dataclass(frozen=True)
-class Preview:
-    """The beginning of a table, as text.
-
-    Parameters
-    ----------
-    columns
-        Their names; none where the first row alone is longer than what is read.
-    rows
-        The first ones.
-    """
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How large a table may be."""
-
-    rows: int
-    columns: int
-
-
 def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset:
     """Read the data set of a knn job.
 
@@ -147,9 +116,9 @@ def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset
     """
     if isinstance(params.dataset, BuiltinDataset):
         return _load_builtin(params.dataset.name, params.task, limits)
-    lines = _split(_read(uploads[params.dataset.upload]), limits)
+    lines = split_rows(read_bytes(uploads[params.dataset.upload]), limits)
     first = next(lines)
-    names = _name_columns(first, header=params.dataset.header)
+    names = name_columns(first, header=params.dataset.header)
     if not params.dataset.header:
         lines = itertools.chain([first], lines)
     label = _find_label(names, params.dataset)
@@ -163,41 +132,10 @@ def _load_builtin(name: str, task: Task, limits: Limits) -> Dataset:
     """Read a table that comes with the service; once, since a submission would wait for it."""
     builtin = BUILTINS[name]
     table = _Table(builtin.title, list(builtin.columns), label=0, task=task, first_line=1)
-    dataset = _build(table, _split((DATA_FOLDER / builtin.file).read_bytes(), limits))
+    dataset = _build(table, split_rows((DATA_FOLDER / builtin.file).read_bytes(), limits))
     for array in (dataset.attributes, dataset.labels):
         array.flags.writeable = False  # it is everybody's
     return dataset
-
-
-def preview(path: Path, rows: int, columns: Sequence[str] | None = None, *, header: bool) -> Preview:
-    """Read the beginning of a table, whatever stands further down; blank lines are left out.
-
-    Parameters
-    ----------
-    rows
-        How many to read.
-    columns
-        Their names, where the file has none.
-    header
-        Whether the first row has them, where they are not given.
-
-    Raises
-    ------
-    RequestInvalidError
-        This is no table, or it is gone.
-    """
-    content = _read(path, PREVIEW_BYTES + 1)
-    whole = len(content) <= PREVIEW_BYTES
-    filled = (row for row in _parse(content[:PREVIEW_BYTES], whole=whole) if any(cell.strip() for cell in row))
-    lines = list(itertools.islice(filled, rows + 2))
-    if not lines:
-        raise RequestInvalidError.at(UPLOAD, EMPTY)
-    if not whole:
-        lines.pop()  # the cut may have gone through it
-    if columns is None:
-        columns = _name_columns(lines[0], header=header) if lines else []
-        lines = lines[1:] if header else lines
-    return Preview(columns, lines[:rows])
 
 
 def check(params: KnnParams, dataset: Dataset) -> None:
@@ -258,74 +196,6 @@ class _Table:
     task: Task
     first_line: int
     """Of the numbers, counted from 1."""
-
-
-def _split(content: bytes, limits: Limits) -> Iterator[list[str]]:
-    """Split a CSV file into rows of equal length, one by one; blank lines at the end are left out."""
-    width = 0
-    blank = 0
-    for line, row in enumerate(_parse(content), start=1):
-        if not any(cell.strip() for cell in row):
-            blank = blank or line
-            continue
-        if blank:
-            raise RequestInvalidError.at(UPLOAD, f"line {blank} is blank, and rows follow; take it out")
-        if line > limits.rows + 1:  # one may be the header
-            raise RequestInvalidError.at(UPLOAD, f"the table has more than {limits.rows} rows; upload fewer")
-        width = width or _check_width(len(row), limits)
-        if len(row) != width:
-            raise RequestInvalidError.at(
-                UPLOAD, f"line {line} has {len(row)} cells where line 1 has {width}; make them equal"
-            )
-        yield row
-    if not width:
-        raise RequestInvalidError.at(UPLOAD, EMPTY)
-
-
-def _read(path: Path, bytes_most: int = -1) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(bytes_most)
-    except FileNotFoundError as error:
-        raise RequestInvalidError.at(UPLOAD, "the file is no longer here; upload it again") from error
-
-
-def _name_columns(first: Sequence[str], *, header: bool) -> list[str]:
-    """Name the columns by the first row, or by their places."""
-    return [name.strip() for name in first] if header else [f"column {index}" for index in range(len(first))]
-
-
-def _parse(content: bytes, *, whole: bool = True) -> Iterator[list[str]]:
-    # The limit is the whole process's, and libraries set their own: what is a table must not depend on them.
-    csv.field_size_limit(_CELL_CHARS_MOST)
-    reader = csv.reader(io.StringIO(_decode(content, whole=whole), newline=""))
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise RequestInvalidError.at(UPLOAD, f"line {reader.line_num} is not CSV: {error}") from error
-
-
-def _check_width(width: int, limits: Limits) -> int:
-    if width > limits.columns:
-        raise RequestInvalidError.at(UPLOAD, f"the table has {width} columns, more than {limits.columns}; upload fewer")
-    if width == 1:
-        raise RequestInvalidError.at(
-            UPLOAD, "the table has one column; it needs a label and an attribute, separated by commas"
-        )
-    return width
-
-
-def _decode(content: bytes, *, whole: bool) -> str:
-    """Decode a file, or its beginning, whose last letter may be incomplete."""
-    try:
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=whole)
-    except UnicodeDecodeError as error:
-        raise RequestInvalidError.at(
-            UPLOAD, f"the file is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8"
-        ) from error
-    if "\0" in text:
-        raise RequestInvalidError.at(UPLOAD, "the file is binary, not a table; upload comma-separated text")
-    return text
 
 
 def _find_label(names: list[str], dataset: UploadedDataset) -> int:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Final
 
-from shared import datasets, endpoints, queries, transitions
+from shared import csv_files, datasets, endpoints, queries, transitions
 from shared.database import Database
 from shared.errors import ConflictError, LimitError, Problem, RequestInvalidError
 from shared.ids import is_id, make_id
@@ -113,7 +113,7 @@ def _check_inputs(services: Services, parsed: ParsedSubmission, owner: str) -> N
         endpoints.find_endpoint(webhook.url, private=services.settings.webhooks_private)
     if isinstance(parsed.params, KnnParams):
         settings = services.settings
-        limits = datasets.Limits(settings.dataset_rows_most, settings.dataset_columns_most)
+        limits = csv_files.Limits(settings.dataset_rows_most, settings.dataset_columns_most)
         files = {upload.id: services.storage.locate(upload.path) for upload in uploads.values()}
         with _LOADING:
             datasets.check(parsed.params, datasets.load(parsed.params, files, limits))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from shared.csv_files import Limits
 from shared.jobs import DeviceClass, Kind
 from shared.settings import Settings
 from worker.devices import Device
@@ -23,7 +24,6 @@ def needs_mindspore(kinds: Sequence[Kind], device: DeviceClass, settings: Settin
 def make_engine(kind: Kind, device: Device, settings: Settings) -> Engine:
     """Make the engine of a kind; imports its framework, so for a worker's child only."""
     if kind is Kind.KNN:
-        from shared.datasets import Limits  # noqa: PLC0415 - NumPy may load only after the cores are pinned
         from worker.engines.knn.engine import KnnEngine  # noqa: PLC0415 - loads MindSpore
 
         return KnnEngine(
@@ -31,6 +31,6 @@ def make_engine(kind: Kind, device: Device, settings: Settings) -> Engine:
             memory_budget_bytes=settings.knn_memory_mb * 2**20,
             limits=Limits(settings.dataset_rows_most, settings.dataset_columns_most),
         )
-    from worker.engines.musicgen.engine import MusicgenEngine  # noqa: PLC0415 - loads NumPy, as above
+    from worker.engines.musicgen.engine import MusicgenEngine  # noqa: PLC0415 - loads NumPy, which must find the cores pinned
 
     return MusicgenEngine(device.device_class, settings)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_wine
 
-from shared.datasets import WINE, Dataset, Limits, load
+from shared.csv_files import Limits
+from shared.datasets import WINE, Dataset, load
 from shared.schemas.knn import KnnParams
 
 LIMITS = Limits(rows=1000, columns=50)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from wtforms import BooleanField, FileField, SelectField, StringField
 
-from shared import datasets
+from shared import csv_files, datasets
 from shared.errors import RequestInvalidError
 from shared.jobs import Kind
 from shared.schemas.knn import Metric, Normalisation, Task, Weights
@@ -90,9 +90,9 @@ class KnnForm(JobForm):
             path, columns = datasets.DATA_FOLDER / wine.file, (wine.label, *wine.columns)
         else:
             path, columns = Storage(settings.storage).locate(place_upload(self.kept[-1].id)), None
-        preview = datasets.Preview((), ())
+        preview = csv_files.Preview((), ())
         try:
-            preview = datasets.preview(path, PREVIEW_ROWS, columns, header=bool(self.header.data))
+            preview = csv_files.preview(path, PREVIEW_ROWS, columns, header=bool(self.header.data))
         except RequestInvalidError as error:
             self.place_problems(error.problems)
         return {"preview": preview, "labels": self._offer_labels(preview.columns)}

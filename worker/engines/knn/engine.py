@@ -5,7 +5,8 @@ import time
 from typing import Any
 
 from shared import datasets
-from shared.datasets import Dataset, Limits
+from shared.csv_files import Limits
+from shared.datasets import Dataset
 from shared.errors import JobFailedError, RequestInvalidError
 from shared.schemas.knn import KnnParams
 from worker.engines.contract import Assignment, Report

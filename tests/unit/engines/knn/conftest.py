@@ -1,6 +1,7 @@
 import pytest
 
-from shared.datasets import Dataset, Limits, load
+from shared.csv_files import Limits
+from shared.datasets import Dataset, load
 from shared.schemas.knn import KnnParams
 from worker.engines.knn.cells import Cells
 from worker.engines.knn.search import Finder

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shared import datasets
-from shared.datasets import DATA_FOLDER, PREVIEW_BYTES, WINE, Preview, preview
+from shared.csv_files import PREVIEW_BYTES, UPLOAD, Preview, preview
+from shared.datasets import DATA_FOLDER, WINE
 from shared.errors import RequestInvalidError
 
 
@@ -65,7 +65,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, words: str)
     with pytest.raises(RequestInvalidError) as caught:
         preview_bytes(tmp_path, content)
     (problem,) = caught.value.problems
-    assert problem.pointer == datasets.UPLOAD
+    assert problem.pointer == UPLOAD
     assert words in problem.detail
 
 
