@@ -1,7 +1,10 @@
 """How gunicorn serves the application; read by ``gunicorn --config python:web.server``."""
 
+import gc
+
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
 
 from shared.logs import make_formatter
 from shared.settings import load_settings
@@ -33,3 +36,9 @@ logger_class = ServerLog
 loglevel = _settings.log_level.lower()
 # Nobody uses it, and its default place is in the home folder.
 control_socket_disable = True
+
+
+def post_worker_init(worker: Worker) -> None:  # noqa: ARG001 - gunicorn's interface
+    """Take what was loaded for good out of the garbage collector's sight: it looked through it for 80 ms at a time."""
+    gc.collect()
+    gc.freeze()

@@ -24,10 +24,9 @@ from tests.bench.companion import run_apart
 from tests.bench.section import Ratio, Section, count_repeats, write_table
 from tests.bench.web_load import count_answers, poll_beside_streams, time_answers
 from tests.bench.web_rows import fill
-from tests.instances import WEB, ask, find_port, wait_for_web
+from tests.instances import WEB, find_port, wait_for_web
 from tests.processes import ServiceProcess
 from tests.servers import PostgresServer, RedisServer
-from tests.waiting import wait_until
 
 REPEATS: Final = 5
 STREAMS: Final = 64
@@ -113,15 +112,16 @@ def _measure_polls(name: str, settings: Settings, folder: Path, repeats: int) ->
         leases = [_start_job(services) for _ in range(STREAMS)]
         ended = _end_job(services)
         _beat(services, leases, 0)
-        with serve(settings, folder / "web.log") as own:
-            streams = _measure_streams(name, own, services, leases)
-            with serve(settings, folder / "bare.log", *BARE_APP) as bare:
-                webs = {"ours": own, "bare": bare}
-                # Files are rows of their own, which the bare one does not read; what is polled has none yet.
-                races = [
-                    _race(f"a running job, {name}", webs, leases[0].job_id, repeats, BARE_LEAST),
-                    _race(f"an ended job with its five files, {name}", webs, ended, repeats, None),
-                ]
+        with serve(settings, folder / "streams.log") as port:
+            streams = _measure_streams(name, port, services, leases)
+        # Another one, for a web notices at its next word alone that a stream's client has gone.
+        with serve(settings, folder / "own.log") as own, serve(settings, folder / "bare.log", *BARE_APP) as bare:
+            webs = {"ours": own, "bare": bare}
+            # Files are rows of their own, which the bare one does not read; what is polled has none yet.
+            races = [
+                _race(f"a running job, {name}", webs, leases[0].job_id, repeats, BARE_LEAST),
+                _race(f"an ended job with its five files, {name}", webs, ended, repeats, None),
+            ]
     return [streams, *races]
 
 
@@ -195,20 +195,23 @@ def _measure_pages(settings: Settings, folder: Path) -> Section:
     """Measure pages over many ended jobs, first as nobody, then as the holder of a key."""
     jobs = int(os.environ.get(ENDED_JOBS_VARIABLE) or ENDED_JOBS)
     common, rare = make_id(), make_id()
-    with open_services(settings) as services, serve(settings, folder / "web.log") as port:
+    holders = {"a third of the jobs": common, "a thousandth": rare}
+    with open_services(settings) as services:
         fill(services.database, jobs, common=common, rare=rare)
         with services.database.reading() as session:
             middle = queries.list_jobs(session, queries.JobFilter(), 1, before=_find_middle(jobs))[0].id
             newest = queries.list_jobs(session, queries.JobFilter(), 1)[0].id
-        timed = {path: _view(port, path) for path in _list_paths(newest, middle, jobs)}
-        for who, owner in (("a third of the jobs", common), ("a thousandth", rare)):
-            with services.database.writing() as session:
-                session.execute(insert(Key).values(id=owner, name=owner, sha256=keys.hash_key(owner), created_at=now()))
-            wait_until(lambda: ask(port, "/api/v1/jobs") == 401, "the key to count")
-            wait_until(lambda held=owner: _is_open(port, held), "the key to open")  # type: ignore[misc]
-            for path in ("/jobs", "/api/v1/jobs?state=failed&limit=100", "/api/v1/jobs?label.team=t2"):
-                header = f"Authorization: Bearer {owner}"
-                timed[f"{path} of a key with {who}"] = _view(port, path, header)
+        with serve(settings, folder / "open.log") as port:
+            timed = {path: _view(port, path) for path in _list_paths(newest, middle, jobs)}
+        with services.database.writing() as session:
+            rows = [
+                {"id": key, "name": key, "sha256": keys.hash_key(key), "created_at": now()} for key in holders.values()
+            ]
+            session.execute(insert(Key).values(rows))
+        with serve(settings, folder / "keyed.log") as port:
+            for who, key in holders.items():
+                for path in ("/jobs", "/api/v1/jobs?state=failed&limit=100", "/api/v1/jobs?label.team=t2"):
+                    timed[f"{path} of a key with {who}"] = _view(port, path, f"Authorization: Bearer {key}")
     return _write_pages(jobs, timed)
 
 
@@ -217,14 +220,6 @@ def _view(port: int, path: str, *headers: str) -> list[float]:
     for _ in range(8):
         time_answers(port, path, 1, *headers)
     return run_apart(time_answers, port, path, VIEWS, *headers)
-
-
-def _is_open(port: int, key: str) -> bool:
-    # Both processes must have read the keys anew, and a few in a row most likely meet both.
-    try:
-        return all(time_answers(port, "/api/v1/jobs?limit=1", 1, f"Authorization: Bearer {key}") for _ in range(8))
-    except RuntimeError:
-        return False
 
 
 def _find_middle(jobs: int) -> str:
