@@ -88,6 +88,26 @@ class Lease:
 
 
 @dataclass(frozen=True)
+class Claimant:
+    """Who claims jobs.
+
+    Parameters
+    ----------
+    engines
+        What runs each of the kinds that are claimed.
+    worker
+        Its name.
+    lease_s
+        For how long a claim holds.
+    """
+
+    engines: Mapping[Kind, str]
+    device: DeviceClass
+    worker: str
+    lease_s: float
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a job is."""
 

@@ -7,7 +7,8 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Executable, Float, UpdateBase, bindparam, case, insert, or_, select, update
+from sqlalchemy import ColumnElement, Executable, Float, Insert, Update, bindparam, case, insert, or_, select, update
+from sqlalchemy.orm import load_only
 
 from shared import queries
 from shared.database import now
@@ -17,6 +18,19 @@ from shared.tables import Job, JobEvent
 SWEEP_BATCH: Final = 200
 _JOBS: Final = Job.metadata.tables[Job.__tablename__]
 COLUMNS: Final = _JOBS.c
+TOLD: Final = (
+    Job.id,
+    Job.owner,
+    Job.kind,
+    Job.state,
+    Job.attempt,
+    Job.worker,
+    Job.cancel_requested,
+    Job.error,
+    Job.labels,
+    Job.webhook,
+)
+"""What events, webhooks and logs tell of a step."""
 
 Condition = tuple[ColumnElement[bool], ...]
 """Which rows a step is taken from."""
@@ -55,23 +69,28 @@ _PROGRESS: Final[dict[str, Any]] = {
 _NO_LEASE: Final = {"lease_until": None, "worker": None, "started_at": None, "available_at": _after("pause_s")}
 
 
-def write_step(to: State, *condition: ColumnElement[bool], **values: Any) -> Executable:  # noqa: ANN401 - columns of any type
+def write_step(to: State, *condition: ColumnElement[bool], **values: Any) -> Update:  # noqa: ANN401 - columns of any type
     """Write one edge of the state machine, for each row that meets the condition."""
     sources = [state for state, targets in EDGES.items() if to in targets]
-    moved = update(_JOBS).where(COLUMNS.state.in_(sources), *condition).values(state=to, **values).returning(_JOBS)
-    return _load(moved)
+    return update(_JOBS).where(COLUMNS.state.in_(sources), *condition).values(state=to, **values)
 
 
-def _load(statement: UpdateBase) -> Executable:
-    """Make jobs of the rows that a statement returns."""
-    return select(Job).from_statement(statement).execution_options(populate_existing=True)
+def _load(statement: Insert | Update) -> Executable:
+    """Make jobs of the rows that a statement writes."""
+    return select(Job).from_statement(statement.returning(_JOBS)).execution_options(populate_existing=True)
+
+
+def _load_told(statement: Update) -> Executable:
+    """Do the same with what is told of a step alone: to load all columns takes as long as to run the statement."""
+    step = statement.returning(*(COLUMNS[attribute.key] for attribute in TOLD))
+    return select(Job).from_statement(step).options(load_only(*TOLD)).execution_options(populate_existing=True)
 
 
 @cache
 def write_claim(engines: tuple[tuple[Kind, str], ...], device: DeviceClass, *, named: bool) -> Executable:
     """Write the step to a worker: of the best queued job, or of the one that is named."""
     best = queries.select_head(Job.id, tuple(kind for kind, _ in engines), device, locked=True).scalar_subquery()
-    return write_step(
+    step = write_step(
         State.RUNNING,
         COLUMNS.id == (bindparam("named") if named else best),
         attempt=COLUMNS.attempt + 1,
@@ -87,6 +106,7 @@ def write_claim(engines: tuple[tuple[Kind, str], ...], device: DeviceClass, *, n
         stage_started_at=None,
         stage_started_done=None,
     )
+    return _load(step)
 
 
 @cache
@@ -110,7 +130,7 @@ def write_beat(*, moved: bool) -> Executable:
 @cache
 def write_ending(to: State, condition: Condition, *, moved: bool) -> Executable:
     """Write the step to an end state, with how far the job was where it has moved."""
-    return write_step(
+    step = write_step(
         to,
         *condition,
         result=bindparam("new_result"),
@@ -119,15 +139,14 @@ def write_ending(to: State, condition: Condition, *, moved: bool) -> Executable:
         lease_until=None,
         **(_PROGRESS if moved else {}),
     )
+    return _load_told(step)
 
 
 @cache
 def write_return(condition: Condition) -> Executable:
     """Write the step back to the queue."""
-    return write_step(State.QUEUED, *condition, **_NO_LEASE)
+    return _load_told(write_step(State.QUEUED, *condition, **_NO_LEASE))
 
 
-SUBMIT: Final = _load(
-    insert(_JOBS).values(created_at=now(), available_at=now(), deadline_at=_after("timeout_s")).returning(_JOBS)
-)
+SUBMIT: Final = _load(insert(_JOBS).values(created_at=now(), available_at=now(), deadline_at=_after("timeout_s")))
 RECORD: Final = insert(JobEvent.metadata.tables[JobEvent.__tablename__]).values(at=now())

@@ -2,9 +2,11 @@
 
 A step is an UPDATE that names the states it may leave; where another process
 was quicker it changes no row, and the function says so by ``None`` or ``False``.
+Jobs that were submitted or claimed are returned whole, others with what is told
+of the step alone (``statements.TOLD``).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -21,10 +23,9 @@ from shared.jobs import (
     TIMED_OUT,
     WORKER_LOST,
     Beat,
-    DeviceClass,
+    Claimant,
     Ending,
     EventKind,
-    Kind,
     Lease,
     Progress,
     RetryDelay,
@@ -87,30 +88,15 @@ def find_earlier(database: Database, idempotency_key: str | None, request_sha256
     return earlier
 
 
-def claim(  # noqa: PLR0913 - who claims what, and for how long
-    database: Database,
-    *,
-    engines: Mapping[Kind, str],
-    device: DeviceClass,
-    worker: str,
-    lease_s: float,
-    job_id: str | None = None,
-) -> Job | None:
+def claim(database: Database, claimant: Claimant, job_id: str | None = None) -> Job | None:
     """Take the best queued job of some kinds: highest priority first, then the oldest; or the one that is named.
-
-    Parameters
-    ----------
-    engines
-        What runs each of the kinds.
 
     Returns
     -------
-    The job, running under a lease of ``lease_s``; ``None`` where none waits.
+    The job, running under a lease; ``None`` where none waits.
     """
-    step = statements.write_claim(tuple(engines.items()), device, named=job_id is not None)
     with database.writing() as session:
-        claimed = _take(session, step, by=worker, lease_s=lease_s, **({"named": job_id} if job_id is not None else {}))
-        return claimed[0] if claimed else None
+        return _claim(session, claimant, job_id)
 
 
 def beat(database: Database, lease: Lease, progress: Progress | None, lease_s: float) -> Beat | None:
@@ -144,6 +130,18 @@ def finish(database: Database, lease: Lease, ending: Ending) -> bool:
     """
     with database.writing() as session:
         return bool(_end(session, ending, statements.HELD, _hold(lease)))
+
+
+def finish_and_claim(database: Database, lease: Lease, ending: Ending, claimant: Claimant) -> tuple[bool, Job | None]:
+    """Do both in one transaction, which a database has to sync but once.
+
+    Returns
+    -------
+    counted, claimed
+        As `finish` and `claim` return them.
+    """
+    with database.writing() as session:
+        return bool(_end(session, ending, statements.HELD, _hold(lease))), _claim(session, claimant)
 
 
 def cancel(database: Database, job_id: str) -> Job:
@@ -216,6 +214,13 @@ def remove(database: Database, job_id: str) -> None:
         if session.execute(statement, execution_options=_PLAIN).one_or_none() is None:
             job = queries.get_job(session, job_id)
             raise ConflictError(f"Job {job_id} is {job.state}; cancel it before you delete it.")
+
+
+def _claim(session: Session, claimant: Claimant, job_id: str | None = None) -> Job | None:
+    named = {} if job_id is None else {"named": job_id}
+    step = statements.write_claim(tuple(claimant.engines.items()), claimant.device, named=bool(named))
+    claimed = _take(session, step, by=claimant.worker, lease_s=claimant.lease_s, **named)
+    return claimed[0] if claimed else None
 
 
 def _hold(lease: Lease) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from sqlalchemy import insert
 
 from shared import transitions
 from shared.database import now
-from shared.jobs import DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared.jobs import Claimant, DeviceClass, Ending, Kind, Lease, State, StoredFile
 from shared.services import Services
 from shared.storage import place_artifact
 from shared.tables import Worker
@@ -29,14 +29,8 @@ MUSIC = {
 
 def begin(services: Services, job_id: str | None = None, *, worker: str = "box:1") -> Lease:
     """Claim a job as a worker would: the next one, where none is named."""
-    job = transitions.claim(
-        services.database,
-        engines=dict.fromkeys(Kind, "mindspore"),
-        device=DeviceClass.CPU,
-        worker=worker,
-        lease_s=60,
-        job_id=job_id,
-    )
+    claimant = Claimant(dict.fromkeys(Kind, "mindspore"), DeviceClass.CPU, worker, lease_s=60)
+    job = transitions.claim(services.database, claimant, job_id)
     assert job is not None
     return Lease(job.id, job.attempt)
 

@@ -19,10 +19,10 @@ class Crew:
     Parameters
     ----------
     work
-        What is done with each job.
+        What is done with each job; it returns one that it has claimed.
     """
 
-    def __init__(self, work: Callable[[Job], None]) -> None:
+    def __init__(self, work: Callable[[Job], Job | None]) -> None:
         self._work = work
         self._running: dict[Future[None], Job] = {}
 
@@ -37,19 +37,20 @@ class Crew:
         self._running[done] = job
         threading.Thread(target=self._run, args=(job, done), name=f"job {job.id}", daemon=True).start()
 
-    def run(self, job: Job) -> None:
+    def run(self, job: Job) -> Job | None:
         """Run a job that none will join, in the caller's thread: another would take longer than a short job's path."""
-        self._run(job, Future())
+        return self._run(job, Future())
 
     def wait(self, timeout_s: float) -> None:
         """Wait until one has ended."""
         for ended in wait(self._running, timeout_s, FIRST_COMPLETED).done:
             del self._running[ended]
 
-    def _run(self, job: Job, done: Future[None]) -> None:
+    def _run(self, job: Job, done: Future[None]) -> Job | None:
         try:
-            self._work(job)
+            return self._work(job)
         except Exception:
             logger.exception("job %s is left to its lease, which runs out", job.id)
+            return None
         finally:
             done.set_result(None)

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from shared import queries, transitions
 from shared.errors import DiskFullError, JobFailedError, JobStoppedError, MindjobsError, is_disk_full
-from shared.jobs import Ending, Kind, Lease, State, StoredFile, make_error
+from shared.jobs import Claimant, Ending, Kind, Lease, State, StoredFile, make_error
 from shared.logs import log_about
 from shared.schemas.submission import PARAMS, name_uploads
 from shared.services import Services
@@ -51,9 +52,9 @@ class Runner:
         self._services = services
         self._device = device
         self._kinds = kinds
-        self._name = name
         self._pulse = pulse
-        self._names = {kind: registry.name_engine(kind, device.device_class, services.settings) for kind in kinds}
+        names = {kind: registry.name_engine(kind, device.device_class, services.settings) for kind in kinds}
+        self._claimant = Claimant(names, device.device_class, name, services.settings.lease_s)
         self._engines: dict[Kind, Engine] = {}
         threads = ThreadPoolExecutor(CREW_MOST, "lease")
         self._keeping = Keeping(services.database, services.settings, pulse, name, threads)
@@ -68,21 +69,26 @@ class Runner:
         Or until the shift is over; then somebody else is rung for what is left.
         """
         over_at = time.monotonic() + SHIFT_S
-        while (job := self._claim()) is not None:
+        job = self._claim()
+        while job is not None:
             try:
-                self._run_crew(job, over_at)
+                following = self._run_crew(job, over_at)
             finally:
                 self._pulse.rest()
-            if self._pulse.closing or time.monotonic() > over_at:
+            if following is None and self._is_over(over_at):
                 self._services.broker.ring(Kind(job.kind), self._device.device_class, job.id)
                 return
+            job = following or self._claim()
 
-    def _run_crew(self, job: Job, over_at: float) -> None:
-        crew = Crew(self._bring_to_end)
+    def _is_over(self, over_at: float) -> bool:
+        return self._pulse.closing or time.monotonic() > over_at
+
+    def _run_crew(self, job: Job, over_at: float) -> Job | None:
+        """Run a job and those that join it; return the one that was claimed as it ended, where none could join."""
         engine = self._engines.get(Kind(job.kind))
         if engine is not None and not isinstance(engine, SharingEngine):
-            crew.run(job)
-            return
+            return Crew(partial(self._bring_to_end, over_at=over_at)).run(job)
+        crew = Crew(self._bring_to_end)
         crew.add(job)
         while crew.jobs:
             room = len(crew.jobs) < CREW_MOST and time.monotonic() < over_at
@@ -91,16 +97,10 @@ class Runner:
                 crew.wait(LOOK_EVERY_S)
             else:
                 crew.add(newcomer)
+        return None
 
     def _claim(self, job_id: str | None = None) -> Job | None:
-        return transitions.claim(
-            self._services.database,
-            engines=self._names,
-            device=self._device.device_class,
-            worker=self._name,
-            lease_s=self._services.settings.lease_s,
-            job_id=job_id,
-        )
+        return transitions.claim(self._services.database, self._claimant, job_id)
 
     def _claim_company(self, crew: Sequence[Job]) -> Job | None:
         """Claim the job whose turn it is, if it can run beside those that do.
@@ -126,19 +126,21 @@ class Runner:
             logger.warning("nobody can join, the database does not answer: %s", error)
             return None
 
-    def _bring_to_end(self, job: Job) -> None:
+    def _bring_to_end(self, job: Job, over_at: float = 0.0) -> Job | None:
+        """Attempt a job, and return the one that was claimed as it ended; none is once the shift is over."""
         with log_about(job=job.id, request=job.request_id):
-            self._attempt(job)
+            return self._attempt(job, over_at)
 
-    def _attempt(self, job: Job) -> None:
+    def _attempt(self, job: Job, over_at: float) -> Job | None:
         logger.info("job %s (%s) starts, attempt %d", job.id, job.kind, job.attempt)
         lease = Lease(job.id, job.attempt)
         ending = self._run(job, lease)
-        counted = ending is not None and self._finish(lease, ending)
+        counted, following = self._finish(lease, ending, over_at) if ending is not None else (False, None)
         if counted and ending is not None:
             logger.info("job %s has %s", job.id, ending.state)
         else:
             logger.warning("job %s, attempt %d: discarded, the lease was lost", job.id, job.attempt)
+        return following
 
     def _run(self, job: Job, lease: Lease) -> Ending | None:
         """Run the engine under the lease; every way in which it can end becomes an ending."""
@@ -179,12 +181,20 @@ class Runner:
         logger.error("job %s failed in a way that nobody foresaw", job.id, exc_info=error)
         return _UNFORESEEN
 
-    def _finish(self, lease: Lease, ending: Ending) -> bool:
-        """Write the ending, for as long as the lease may still be ours while the database does not answer."""
+    def _finish(self, lease: Lease, ending: Ending, over_at: float) -> tuple[bool, Job | None]:
+        """Write the ending, for as long as the lease may still be ours while the database does not answer.
+
+        Returns
+        -------
+        counted, following
+            Whether it was still ours, and the job that was claimed with it.
+        """
         give_up_at = time.monotonic() + self._services.settings.lease_s
         while True:
             try:
-                return transitions.finish(self._services.database, lease, ending)
+                if self._is_over(over_at):
+                    return transitions.finish(self._services.database, lease, ending), None
+                return transitions.finish_and_claim(self._services.database, lease, ending, self._claimant)
             except OperationalError as error:
                 if time.monotonic() > give_up_at:
                     raise
@@ -192,7 +202,8 @@ class Runner:
                 time.sleep(self._services.settings.beat_s)
             except SQLAlchemyError:  # a result that the database cannot hold: the same again each time
                 logger.exception("job %s: its ending cannot be written", lease.job_id)
-                return transitions.finish(self._services.database, lease, Ending(State.FAILED, error=_UNFORESEEN))
+                failed = Ending(State.FAILED, error=_UNFORESEEN)
+                return transitions.finish(self._services.database, lease, failed), None
 
     def _get_engine(self, kind: Kind) -> Engine:
         if kind not in self._engines:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared import queries, submission, transitions
-from shared.jobs import DeviceClass, Ending, Kind, Lease, Progress, State
+from shared.jobs import Claimant, DeviceClass, Ending, Kind, Lease, Progress, State
 from shared.migrate import migrate
 from shared.services import Services
 from shared.settings import Settings
@@ -20,7 +20,7 @@ KEEPING_MOST: Final = 0.01
 """What keeping leases may take of a core's time."""
 SIDES: Final = (1, 8)
 LEASE_S: Final = 600.0
-ENGINES: Final = dict.fromkeys(Kind, "any")
+CLAIMANT: Final = Claimant(dict.fromkeys(Kind, "any"), DeviceClass.CPU, "bench", LEASE_S)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def measure_steps(name: str, settings: Settings) -> Steps:
         ids.append(submission.submit(services, {"kind": Kind.KNN, "device": "cpu"})[0].id)
 
     def claim(_: int) -> None:
-        job = transitions.claim(database, engines=ENGINES, device=DeviceClass.CPU, worker="bench", lease_s=LEASE_S)
+        job = transitions.claim(database, CLAIMANT)
         if job is None:
             raise RuntimeError("a job has been claimed by somebody else")
         leases.append(Lease(job.id, job.attempt))

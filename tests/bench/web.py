@@ -15,7 +15,7 @@ from sqlalchemy import insert
 from shared import keys, queries, submission, transitions
 from shared.database import now
 from shared.ids import make_id
-from shared.jobs import DeviceClass, Ending, Kind, Lease, Progress, State, StoredFile
+from shared.jobs import Claimant, DeviceClass, Ending, Kind, Lease, Progress, State, StoredFile
 from shared.migrate import migrate
 from shared.services import Services
 from shared.settings import Settings
@@ -41,6 +41,7 @@ ENDED_JOBS_VARIABLE: Final = "MINDJOBS_BENCH_ENDED_JOBS"
 """Names how many ended jobs to fill the table with; for trying the bench itself out."""
 VIEWS: Final = 50
 PAGE_MS_MOST: Final = 100.0
+CLAIMANT: Final = Claimant({Kind.KNN: "mindspore"}, DeviceClass.CPU, "bench", lease_s=3_600)
 BARE_APP: Final = ("tests.bench.bare_web:create_app()",)
 
 
@@ -92,9 +93,7 @@ def serve(settings: Settings, log: Path, *application: str) -> Iterator[int]:
 
 def _start_job(services: Services) -> Lease:
     submission.submit(services, {"kind": Kind.KNN, "device": "cpu"})
-    job = transitions.claim(
-        services.database, engines={Kind.KNN: "mindspore"}, device=DeviceClass.CPU, worker="bench", lease_s=3_600
-    )
+    job = transitions.claim(services.database, CLAIMANT)
     if job is None:
         raise RuntimeError("there is no job to start")
     return Lease(job.id, job.attempt)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from shared.jobs import (
     EDGES,
     ENDED,
     Beat,
+    Claimant,
     DeviceClass,
     Ending,
     EventKind,
@@ -56,9 +58,11 @@ def submit(services: Services) -> Callable[..., Job]:
     return submit_one
 
 
-def claim(services: Services, lease_s: float = 60.0, worker: str = "w1", **others: Any) -> Job | None:
-    wanted = {"engines": {Kind.KNN: "mindspore"}, "device": DeviceClass.CPU} | others
-    return transitions.claim(services.database, worker=worker, lease_s=lease_s, **wanted)
+CLAIMANT = Claimant({Kind.KNN: "mindspore"}, DeviceClass.CPU, "w1", lease_s=60.0)
+
+
+def claim(services: Services, job_id: str | None = None, **others: Any) -> Job | None:
+    return transitions.claim(services.database, replace(CLAIMANT, **others), job_id)
 
 
 def claim_one(services: Services, **others: Any) -> Lease:
@@ -266,7 +270,9 @@ def test_a_lost_job_waits_longer_each_time_and_fails_at_last(services: Services,
         claim_one(services, lease_s=-1.0)
         (lost,) = transitions.lose_expired(services.database, delay)
         assert (lost.state, lost.worker) == (State.QUEUED, None)
-        assert (lost.available_at - datetime.now(UTC)).total_seconds() == pytest.approx(pause_s, abs=3)
+        assert (read(services, lost.id).available_at - datetime.now(UTC)).total_seconds() == pytest.approx(
+            pause_s, abs=3
+        )
         with services.database.writing() as session:
             session.execute(update(Job).values(available_at=now()))
     claim_one(services, lease_s=-1.0)
@@ -364,6 +370,31 @@ def test_one_idempotency_key_makes_one_job_however_many_ask_at_once(
         submit(idempotency_key="once", request_sha256="1" * 64)
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_the_next_job_is_claimed_with_the_end_of_one_in_one_transaction(
+    services: Services, submit: Callable[..., Job], *, held: bool
+) -> None:
+    jobs = [submit(), submit()]
+    lease = claim_one(services)
+    if not held:
+        transitions.lose(services.database, lease, RetryDelay(60.0, 60.0))
+    commits: list[object] = []
+    event.listen(services.database.engine, "commit", commits.append)
+    counted, following = transitions.finish_and_claim(services.database, lease, DONE, CLAIMANT)
+    assert len(commits) == 1
+    assert counted is held
+    assert following is not None
+    assert (following.id, following.state, following.worker, following.params) == (
+        jobs[1].id,
+        "running",
+        "w1",
+        {"k": 5},
+    )
+    assert read(services, jobs[0].id).state == ("succeeded" if held else "queued")
+    again = transitions.finish_and_claim(services.database, Lease(following.id, 1), DONE, CLAIMANT)
+    assert again == (True, None)
+
+
 @pytest.mark.parametrize("to", list(State))
 @pytest.mark.parametrize("source", list(State))
 def test_no_step_leaves_the_table_of_edges(
@@ -373,8 +404,8 @@ def test_no_step_leaves_the_table_of_edges(
     with services.database.writing() as session:
         session.execute(update(Job).values(state=source))
     with services.database.writing() as session:
-        moved = transitions._take(session, statements.write_step(to, statements.COLUMNS.id == job.id))
-    assert bool(moved) == (to in EDGES[source])
+        moved = session.connection().execute(statements.write_step(to, statements.COLUMNS.id == job.id)).rowcount
+    assert moved == (to in EDGES[source])
 
 
 def test_ended_states_have_no_way_out() -> None:
