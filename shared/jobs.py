@@ -108,6 +108,22 @@ class Claimant:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """A job that has taken a step: what events, webhooks and logs tell of it."""
+
+    id: str
+    owner: str
+    kind: str
+    state: str
+    attempt: int
+    worker: str | None
+    cancel_requested: bool
+    error: Mapping[str, str] | None
+    labels: Mapping[str, str]
+    webhook: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a job is."""
 

@@ -8,29 +8,17 @@ from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Executable, Float, Insert, Update, bindparam, case, insert, or_, select, update
-from sqlalchemy.orm import load_only
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from shared import queries
 from shared.database import now
-from shared.jobs import EDGES, DeviceClass, Kind, Progress, State
+from shared.jobs import EDGES, DeviceClass, Kind, Moved, Progress, State
 from shared.tables import Job, JobEvent
 
 SWEEP_BATCH: Final = 200
 _JOBS: Final = Job.metadata.tables[Job.__tablename__]
 COLUMNS: Final = _JOBS.c
-TOLD: Final = (
-    Job.id,
-    Job.owner,
-    Job.kind,
-    Job.state,
-    Job.attempt,
-    Job.worker,
-    Job.cancel_requested,
-    Job.error,
-    Job.labels,
-    Job.webhook,
-)
-"""What events, webhooks and logs tell of a step."""
+MOVED: Final = [COLUMNS[field.name] for field in fields(Moved)]
 
 Condition = tuple[ColumnElement[bool], ...]
 """Which rows a step is taken from."""
@@ -80,12 +68,6 @@ def _load(statement: Insert | Update) -> Executable:
     return select(Job).from_statement(statement.returning(_JOBS)).execution_options(populate_existing=True)
 
 
-def _load_told(statement: Update) -> Executable:
-    """Do the same with what is told of a step alone: to load all columns takes as long as to run the statement."""
-    step = statement.returning(*(COLUMNS[attribute.key] for attribute in TOLD))
-    return select(Job).from_statement(step).options(load_only(*TOLD)).execution_options(populate_existing=True)
-
-
 @cache
 def write_claim(engines: tuple[tuple[Kind, str], ...], device: DeviceClass, *, named: bool) -> Executable:
     """Write the step to a worker: of the best queued job, or of the one that is named."""
@@ -128,8 +110,8 @@ def write_beat(*, moved: bool) -> Executable:
 
 
 @cache
-def write_ending(to: State, condition: Condition, *, moved: bool) -> Executable:
-    """Write the step to an end state, with how far the job was where it has moved."""
+def write_ending(to: State, condition: Condition, *, moved: bool) -> ReturningUpdate[Any]:
+    """Write the step to an end state, with its progress where it has moved; it returns what `Moved` is made of."""
     step = write_step(
         to,
         *condition,
@@ -139,13 +121,22 @@ def write_ending(to: State, condition: Condition, *, moved: bool) -> Executable:
         lease_until=None,
         **(_PROGRESS if moved else {}),
     )
-    return _load_told(step)
+    return step.returning(*MOVED)
+
+
+ASK_TO_STOP: Final = (
+    update(_JOBS)
+    .where(COLUMNS.id == bindparam("running"), COLUMNS.state == State.RUNNING)
+    .values(cancel_requested=True)
+    .returning(*MOVED)
+)
+"""Asks a running job's worker to stop; it returns what `Moved` is made of."""
 
 
 @cache
-def write_return(condition: Condition) -> Executable:
-    """Write the step back to the queue."""
-    return _load_told(write_step(State.QUEUED, *condition, **_NO_LEASE))
+def write_return(condition: Condition) -> ReturningUpdate[Any]:
+    """Write the step back to the queue; it returns what `Moved` is made of."""
+    return write_step(State.QUEUED, *condition, **_NO_LEASE).returning(*MOVED)
 
 
 SUBMIT: Final = _load(insert(_JOBS).values(created_at=now(), available_at=now(), deadline_at=_after("timeout_s")))

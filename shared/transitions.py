@@ -2,17 +2,16 @@
 
 A step is an UPDATE that names the states it may leave; where another process
 was quicker it changes no row, and the function says so by ``None`` or ``False``.
-Jobs that were submitted or claimed are returned whole, others with what is told
-of the step alone (``statements.TOLD``).
 """
 
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, Final
 
-from sqlalchemy import Executable, delete, insert, select, update
+from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from shared import queries, statements, webhooks
 from shared.database import Database, now
@@ -27,6 +26,7 @@ from shared.jobs import (
     Ending,
     EventKind,
     Lease,
+    Moved,
     Progress,
     RetryDelay,
     State,
@@ -144,7 +144,7 @@ def finish_and_claim(database: Database, lease: Lease, ending: Ending, claimant:
         return bool(_end(session, ending, statements.HELD, _hold(lease))), _claim(session, claimant)
 
 
-def cancel(database: Database, job_id: str) -> Job:
+def cancel(database: Database, job_id: str) -> Moved:
     """Cancel a queued job at once; ask a running one to stop.
 
     Raises
@@ -156,25 +156,19 @@ def cancel(database: Database, job_id: str) -> Job:
         cancelled = _end(session, CANCELLED, statements.WAITING, {"waiting": job_id})
         if cancelled:
             return cancelled[0]
-        asked = session.scalars(
-            update(Job)
-            .where(Job.id == job_id, Job.state == State.RUNNING)
-            .values(cancel_requested=True)
-            .returning(Job),
-            execution_options=_PLAIN,
-        ).one_or_none()
-        if asked is not None:
-            _record_states(session, [asked])
-            return asked
+        asked = _move(session, statements.ASK_TO_STOP, running=job_id)
+        if asked:
+            _record_states(session, asked)
+            return asked[0]
         ended = queries.get_job(session, job_id)
         raise ConflictError(f"Job {job_id} has {ended.state} and can no longer be cancelled.")
 
 
-def release(database: Database, worker: str) -> list[Job]:
+def release(database: Database, worker: str) -> list[Moved]:
     """Queue again what a worker was running when it was told to go; the attempt counts, but never fails the job."""
     with database.writing() as session:
         cancelled = _end(session, CANCELLED, statements.TO_CANCEL, {"by": worker})
-        return cancelled + _take(session, statements.write_return(statements.RUNNING), by=worker, pause_s=0.0)
+        return cancelled + _return(session, statements.RUNNING, by=worker, pause_s=0.0)
 
 
 def lose(database: Database, lease: Lease, delay: RetryDelay) -> bool:
@@ -183,7 +177,7 @@ def lose(database: Database, lease: Lease, delay: RetryDelay) -> bool:
         return bool(_lose(session, list(session.scalars(select(Job).where(*statements.HELD), _hold(lease))), delay))
 
 
-def lose_expired(database: Database, delay: RetryDelay) -> list[Job]:
+def lose_expired(database: Database, delay: RetryDelay) -> list[Moved]:
     """Take the jobs whose lease has run out away from their workers: queued again, or failed after the last attempt."""
     with database.writing() as session:
         expired = session.scalars(
@@ -195,7 +189,7 @@ def lose_expired(database: Database, delay: RetryDelay) -> list[Job]:
         return _lose(session, expired, delay)
 
 
-def time_out(database: Database) -> list[Job]:
+def time_out(database: Database) -> list[Moved]:
     """Fail the queued jobs whose deadline has passed; a running one is stopped by its worker's beat."""
     with database.writing() as session:
         return _end(session, TIMED_OUT, statements.LATE, {})
@@ -219,8 +213,10 @@ def remove(database: Database, job_id: str) -> None:
 def _claim(session: Session, claimant: Claimant, job_id: str | None = None) -> Job | None:
     named = {} if job_id is None else {"named": job_id}
     step = statements.write_claim(tuple(claimant.engines.items()), claimant.device, named=bool(named))
-    claimed = _take(session, step, by=claimant.worker, lease_s=claimant.lease_s, **named)
-    return claimed[0] if claimed else None
+    job = session.scalars(step, {"by": claimant.worker, "lease_s": claimant.lease_s} | named).one_or_none()
+    if job is not None:
+        _tell(session, [job])
+    return job
 
 
 def _hold(lease: Lease) -> dict[str, Any]:
@@ -232,18 +228,23 @@ def _bind(progress: Progress | None) -> dict[str, Any]:
     return {f"new_{name}": value for name, value in asdict(progress).items()} if progress else {}
 
 
-def _take(session: Session, step: Executable, **bound: Any) -> list[Job]:  # noqa: ANN401 - columns of any type
-    """Take a step, and tell of it."""
-    moved = list(session.scalars(step, bound))
-    _tell(session, moved)
-    return moved
+def _move(session: Session, step: ReturningUpdate[Any], **bound: Any) -> list[Moved]:  # noqa: ANN401 - columns of any type
+    """Take a step, of which is still to be told."""
+    return [Moved(*row) for row in session.execute(step, bound)]
 
 
-def _end(session: Session, ending: Ending, condition: statements.Condition, bound: dict[str, Any]) -> list[Job]:
+def _return(session: Session, condition: statements.Condition, **bound: Any) -> list[Moved]:  # noqa: ANN401 - as above
+    """Move back to the queue."""
+    returned = _move(session, statements.write_return(condition), **bound)
+    _tell(session, returned)
+    return returned
+
+
+def _end(session: Session, ending: Ending, condition: statements.Condition, bound: dict[str, Any]) -> list[Moved]:
     """Move to an end state with everything that belongs to it."""
     step = statements.write_ending(ending.state, condition, moved=ending.progress is not None)
     values = {"new_result": ending.result, "new_error": ending.error} | _bind(ending.progress)
-    ended = list(session.scalars(step, bound | values))
+    ended = _move(session, step, **bound, **values)
     for job in ended:
         if ending.files:
             session.execute(insert(Artifact), [{"job_id": job.id} | asdict(file) for file in ending.files])
@@ -252,8 +253,8 @@ def _end(session: Session, ending: Ending, condition: statements.Condition, boun
     return ended
 
 
-def _lose(session: Session, jobs: Iterable[Job], delay: RetryDelay) -> list[Job]:
-    lost: list[Job] = []
+def _lose(session: Session, jobs: Iterable[Job], delay: RetryDelay) -> list[Moved]:
+    lost: list[Moved] = []
     for job in jobs:
         hold = _hold(Lease(job.id, job.attempt))
         if job.cancel_requested:
@@ -261,7 +262,7 @@ def _lose(session: Session, jobs: Iterable[Job], delay: RetryDelay) -> list[Job]
         elif job.attempt >= job.max_attempts:
             lost += _end(session, WORKER_LOST, statements.HELD, hold)
         else:
-            lost += _take(session, statements.write_return(statements.HELD), **hold, pause_s=delay.after(job.attempt))
+            lost += _return(session, statements.HELD, **hold, pause_s=delay.after(job.attempt))
     return lost
 
 
@@ -269,13 +270,13 @@ def _describe(file: StoredFile) -> dict[str, Any]:
     return {"name": file.name, "media_type": file.media_type, "bytes": file.bytes, "sha256": file.sha256}
 
 
-def _tell(session: Session, moved: list[Job]) -> None:
+def _tell(session: Session, moved: Iterable[Job | Moved]) -> None:
     """Tell that jobs have come to another state: their events, and their webhooks."""
     _record_states(session, moved)
     webhooks.queue_messages(session, moved)
 
 
-def _record_states(session: Session, jobs: Iterable[Job]) -> None:
+def _record_states(session: Session, jobs: Iterable[Job | Moved]) -> None:
     _record(
         session,
         EventKind.STATE,

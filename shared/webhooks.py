@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from shared import keys
 from shared.database import now
 from shared.ids import make_id
+from shared.jobs import Moved
 from shared.moments import write_moment
 from shared.settings import Settings
 from shared.tables import Delivery, Job
@@ -22,7 +23,7 @@ PREFIX: Final = "whsec_"
 _QUEUE: Final = insert(Delivery.metadata.tables[Delivery.__tablename__]).values(created_at=now(), due_at=now())
 
 
-def queue_messages(session: Session, jobs: Iterable[Job]) -> None:
+def queue_messages(session: Session, jobs: Iterable[Job | Moved]) -> None:
     """Queue a message about each job whose webhook wants to be told of the state that it has just come to."""
     messages = [
         {"id": make_id(), "owner": job.owner, "url": job.webhook["url"], "data": _describe(job)}
@@ -73,7 +74,7 @@ def load_signing_secret(settings: Settings, owner: str) -> str:
     return PREFIX + keys.derive_secret(keys.load_secret(settings), f"webhooks {owner}")
 
 
-def _describe(job: Job) -> dict[str, Any]:
+def _describe(job: Job | Moved) -> dict[str, Any]:
     return {
         "id": job.id,
         "kind": job.kind,
