@@ -1,8 +1,28 @@
-"""The decoder's shape without a model's files."""
+"""The shapes of decoder and codec without a model's files."""
+
+from typing import Final
 
 from tests.references.musicgen_cases import TINY
-from worker.engines.musicgen.configuration import DecoderConfig
+from worker.engines.musicgen.configuration import CodecConfig, DecoderConfig
 from worker.engines.musicgen.random_model import Size
+
+CODEC: Final = CodecConfig(
+    sample_rate_hz=3_200,
+    hidden=16,
+    filters=4,
+    ratios=(4, 2),
+    kernel=7,
+    last_kernel=7,
+    residual_kernel=3,
+    residual_layers=1,
+    dilation_growth=2,
+    compress=2,
+    lstm_layers=2,
+    shortcut=False,
+    codebook_size=64,
+    codebooks=4,
+)
+"""What ``ModelConfig.read`` reads of the codec of ``TINY``."""
 
 
 def shape_decoder(size: Size = TINY) -> DecoderConfig:

@@ -31,6 +31,7 @@ from tests.references.musicgen_cases import (
     Model,
 )
 from tests.unit.engines.musicgen.conftest import Write
+from tests.unit.engines.musicgen.shapes import CODEC
 from worker.engines.musicgen.configuration import CodecConfig, ModelConfig
 from worker.engines.musicgen.network.codec import Codec as NetworkCodec
 from worker.engines.musicgen.network.layers import Target
@@ -331,22 +332,7 @@ class ForgetfulCompiler(Compiler):
         return ov.Core().compile_model(build(), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 
-PUBLISHED = CodecConfig(
-    sample_rate_hz=3_200,
-    hidden=6,
-    filters=4,
-    ratios=(4, 2),
-    kernel=7,
-    last_kernel=7,
-    residual_kernel=3,
-    residual_layers=1,
-    dilation_growth=2,
-    compress=2,
-    lstm_layers=2,
-    shortcut=False,
-    codebook_size=64,
-    codebooks=4,
-)
+PUBLISHED = replace(CODEC, hidden=6)
 SHAPES = {
     "dilated": replace(PUBLISHED, residual_layers=3, dilation_growth=3),
     "dilated-shortcuts": replace(PUBLISHED, residual_layers=2, shortcut=True, compress=4),
