@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.loopback import LoopbackServer
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -37,7 +38,7 @@ class Asked:
         return self.path.rpartition("/")[2]
 
 
-class FakeHub:
+class FakeHub(LoopbackServer):
     """Serves models from memory.
 
     ``refusal``, ``token`` (the one that is demanded), ``cut_at`` (each answer ends there, its connection closed, as
@@ -55,21 +56,11 @@ class FakeHub:
         self.hold_at: int | None = None
         self.released = threading.Event()
         self.claimed_bytes: int | None = None
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
-        self._thread = threading.Thread(target=self._server.serve_forever, name="hub", daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(partial(_Handler, self), "hub")
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def release(self) -> None:
+        """Let the answers go on that are held."""
         self.released.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
 
     def list_gets(self, file: str) -> list[Asked]:
         """List the times that the file's content was asked for."""
@@ -103,8 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Say nothing."""
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output to itself."""
 
     def _answer(self) -> None:
         asked = Asked(self.command, self.path.partition("?")[0], self.headers.get("Range"))

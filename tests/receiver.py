@@ -4,9 +4,11 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from tests.loopback import LoopbackServer
 from tests.waiting import wait_until
 
 
@@ -25,20 +27,17 @@ class Received:
         return message
 
 
-class Receiver:
+class Receiver(LoopbackServer):
     """A real server. Under ``/hang`` it answers when it is told to, under ``/STATUS`` with that status."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
         self.answering = threading.Event()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._make_handler())
-        self.port = self.server.server_port
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self._thread.start()
+        super().__init__(partial(_Handler, self), "receiver")
 
     def locate(self, path: str = "/200") -> str:
         """Return the URL of a path."""
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{self.url}{path}"
 
     def wait_for(self, path: str, requests: int = 1) -> list[Received]:
         """Wait until so many requests have come for a path."""
@@ -49,29 +48,26 @@ class Receiver:
 
         return wait_until(look, f"{requests} requests for {path}")
 
-    def close(self) -> None:
-        """Stop it, and let those go that still wait."""
+    def release(self) -> None:
+        """Answer those under ``/hang``."""
         self.answering.set()
-        self.server.shutdown()
-        self._thread.join()
-        self.server.server_close()
 
-    def _make_handler(self) -> type[BaseHTTPRequestHandler]:
-        receiver = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.received.append(Received(self.path, dict(self.headers), body))
-                if self.path.startswith("/hang"):
-                    receiver.answering.wait()
-                status = self.path.strip("/")[:3]
-                self.send_response(int(status) if status.isdecimal() else 200)
-                self.send_header("Location", "/200")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+class _Handler(BaseHTTPRequestHandler):
+    def __init__(self, receiver: Receiver, *args: Any) -> None:
+        self._receiver = receiver
+        super().__init__(*args)  # answers
 
-            def log_message(self, *_: object) -> None:
-                """Keep the test's output to itself."""
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._receiver.received.append(Received(self.path, dict(self.headers), body))
+        if self.path.startswith("/hang"):
+            self._receiver.answering.wait()
+        status = self.path.strip("/")[:3]
+        self.send_response(int(status) if status.isdecimal() else 200)
+        self.send_header("Location", "/200")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
-        return Handler
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output to itself."""

@@ -1,14 +1,14 @@
 """A server on loopback that answers as a test scripts it: cut streams, late lines, garbage."""
 
 import json
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.loopback import LoopbackServer
 
 EVENT_STREAM = "text/event-stream"
 
@@ -37,26 +37,13 @@ class Answer:
 Script = Callable[[Asked], Answer]
 
 
-class ScriptedServer:
+class ScriptedServer(LoopbackServer):
     """Answers each request with what ``script`` makes of it, on a connection of its own."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
         self.asked: list[Asked] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self))
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="script", daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__init__(partial(_Handler, self), "script")
 
     def list_asked(self, end: str) -> list[Asked]:
         """List the requests whose path ends so."""
@@ -91,5 +78,5 @@ class _Handler(BaseHTTPRequestHandler):
             except OSError:  # nobody reads any more
                 return
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Say nothing."""
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output to itself."""

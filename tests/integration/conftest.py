@@ -125,6 +125,5 @@ def make_gate(services: Services, tmp_path: Path) -> Callable[[], Gate]:
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """An endpoint of webhooks."""
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
+    with Receiver() as receiver:
+        yield receiver

@@ -174,13 +174,10 @@ def test_a_refused_connection_is_tried_again(services: Services) -> None:
         deliver(services)
         assert read_wait_s(services) == pytest.approx(wait_s, abs=5)
         make_due(services)
-    receiver = Receiver()
-    try:
+    with Receiver() as receiver:
         make_due(services, url=receiver.locate())
         deliver(services)
         assert len(receiver.received) == 1
-    finally:
-        receiver.close()
     assert list_deliveries(services) == []
 
 

@@ -1,0 +1,39 @@
+"""Real servers on loopback, each in a thread of the test's own process."""
+
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+
+class LoopbackServer:
+    """Answers for as long as a block runs, each connection in a thread of its own.
+
+    Parameters
+    ----------
+    name
+        The thread's.
+    """
+
+    def __init__(self, handler: Callable[..., BaseHTTPRequestHandler], name: str) -> None:
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.port = self.server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+        # Looks often whether it is to stop: a test waits for that.
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()
+
+    def release(self) -> None:
+        """Let those go that still wait for an answer."""
