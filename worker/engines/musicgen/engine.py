@@ -270,7 +270,7 @@ def make_sampling(params: MusicgenParams) -> Sampling:
 
 
 def check_audio(audio: Audio, index: int) -> None:
-    """Refuse audio that no player could play; see `worker.engines.musicgen.loop.Track.extend` for the codes.
+    """Refuse audio that no player could play; see `worker.engines.musicgen.track.Track.extend` for the codes.
 
     Raises
     ------
