@@ -13,13 +13,22 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engines.musicgen.seanet import Convolution, Residual, Transposed
+from worker.engines.musicgen.seanet import Convolution, Layer, Lstm, Residual, Transposed
 
 SMALL_MOST: Final = 3
 """So many small windows take as long as a large one."""
 
 Local = Convolution | Transposed | Residual
 """Layers that reach no further than their kernels."""
+
+
+def divide(layers: Sequence[Layer]) -> tuple[list[Local], Lstm, list[Local]]:
+    """Divide a half of EnCodec into what comes before its LSTM, the LSTM, and what comes after it."""
+    (lstm,) = (layer for layer in layers if isinstance(layer, Lstm))
+    place = layers.index(lstm)
+    before = [layer for layer in layers[:place] if not isinstance(layer, Lstm)]
+    after = [layer for layer in layers[place:] if not isinstance(layer, Lstm)]
+    return before, lstm, after
 
 
 def measure_padding(layer: Convolution) -> tuple[int, int]:
@@ -71,6 +80,14 @@ class Window:
     kept_start: int
     kept_stop: int
     size: int
+
+    def read(self, x: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+        """Return the part of a signal that it is computed from, where ``rows`` of the signal are a frame."""
+        return x[self.start * rows : self.stop * rows]
+
+    def keep(self, y: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
+        """Return what is kept of what was computed, where ``rows`` of that are a frame."""
+        return y[(self.kept_start - self.start) * rows : (self.kept_stop - self.start) * rows]
 
 
 def cut(frames: int, small: int, large: int, reach: int) -> Iterator[Window]:

@@ -21,9 +21,9 @@ from worker.engines.musicgen.network.recurrence import Recurrence
 from worker.engines.musicgen.network.seanet_cells import Route, Stack, hold_weights, trace
 from worker.engines.musicgen.network.turn import take_turns
 from worker.engines.musicgen.quantisation import Rows, quantise, read_embeddings, restore
-from worker.engines.musicgen.seanet import Layer, Lstm, list_decoder_layers, list_encoder_layers
+from worker.engines.musicgen.seanet import Layer, list_decoder_layers, list_encoder_layers
 from worker.engines.musicgen.weights import Weights
-from worker.engines.musicgen.windows import Local, cut, measure_reach
+from worker.engines.musicgen.windows import Local, cut, divide, measure_reach
 
 SMALL_FRAMES: Final = 16
 LARGE_FRAMES: Final = 64
@@ -91,15 +91,8 @@ class _Half:
     """
 
     def __init__(self, layers: Sequence[Layer], weights: Weights, target: Target, samples: tuple[int, int]) -> None:
-        before: list[Local] = []
-        after: list[Local] = []
-        part = before
-        for layer in layers:
-            if isinstance(layer, Lstm):
-                self._recurrence = Recurrence(layer, weights, target)
-                part = after
-            else:
-                part.append(layer)
+        before, lstm, after = divide(layers)
+        self._recurrence = Recurrence(lstm, weights, target)
         self._before = _Convolutions(before, weights, target, (samples[0], 1))
         self._after = _Convolutions(after, weights, target, (1, samples[1]))
 
@@ -124,9 +117,8 @@ class _Convolutions:
     def compute(self, x: Rows, tell: Tell) -> Rows:
         parts = []
         for window in cut(math.ceil(len(x) / self._inputs), self._small, self._large, self._reach):
-            y = self._compute(x[window.start * self._inputs : window.stop * self._inputs], window.size)
-            first, last = window.kept_start - window.start, window.kept_stop - window.start
-            parts.append(y[first * self._outputs : last * self._outputs])
+            y = self._compute(window.read(x, self._inputs), window.size)
+            parts.append(window.keep(y, self._outputs))
             tell()
         return np.concatenate(parts)
 

@@ -42,7 +42,7 @@ from worker.engines.musicgen.seanet import (
     list_encoder_layers,
 )
 from worker.engines.musicgen.weights import Weights
-from worker.engines.musicgen.windows import Local, cut, lay_padding, measure_padding, measure_reach
+from worker.engines.musicgen.windows import Local, cut, divide, lay_padding, measure_padding, measure_reach
 
 WINDOW_S: Final = 1
 """How much of a window is kept: whole seconds are cut without a rest, and musicgen-small's widest layer is 8 MB."""
@@ -104,15 +104,8 @@ class _Half:
     """
 
     def __init__(self, layers: Sequence[Layer], samples: tuple[int, int], frames: int, load: Load) -> None:
-        before: list[Local] = []
-        after: list[Local] = []
-        part = before
-        for layer in layers:
-            if isinstance(layer, Lstm):
-                self._recurrence = _Recurrence(layer, load)
-                part = after
-            else:
-                part.append(layer)
+        before, lstm, after = divide(layers)
+        self._recurrence = _Recurrence(lstm, load)
         self._before = _Convolutions(before, (samples[0], 1), frames, partial(load, "before"))
         self._after = _Convolutions(after, (1, samples[1]), frames, partial(load, "after"))
 
@@ -142,9 +135,8 @@ class _Convolutions:
     def compute(self, x: Rows, tell: Tell) -> Rows:
         parts = []
         for window in cut(math.ceil(len(x) / self._inputs), self._frames, self._frames, self._reach):
-            y = self._compute(x[window.start * self._inputs : window.stop * self._inputs])
-            first, last = window.kept_start - window.start, window.kept_stop - window.start
-            parts.append(y[first * self._outputs : last * self._outputs])
+            y = self._compute(window.read(x, self._inputs))
+            parts.append(window.keep(y, self._outputs))
             tell()
         return np.concatenate(parts)
 
