@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.io import wavfile
 
 from shared.errors import JobFailedError
-from shared.jobs import DeviceClass, Kind
+from shared.jobs import DeviceClass, Kind, Progress
 from shared.models import TINY
 from shared.schemas.musicgen import MusicgenParams
 from shared.settings import Settings
@@ -31,16 +31,6 @@ def require(precision: str) -> None:
     """Skip a test of numbers that this processor does not compute in."""
     if precision == "bfloat16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has no bfloat16")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One report."""
-
-    stage: str
-    done: int
-    total: int
-    unit: str
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from huggingface_hub import constants
 from numpy.typing import NDArray
 
 from shared.errors import JobStoppedError
-from shared.jobs import DeviceClass, Kind
+from shared.jobs import DeviceClass, Kind, Progress
 from shared.models import TINY
 from shared.schemas.musicgen import SEED_MOST, MusicgenParams
 from tests.hub import FakeHub
@@ -23,7 +23,6 @@ from tests.unit.engines.musicgen.studio import (
     NEW_TOKENS,
     STEREO,
     KeptCheckpoint,
-    Progress,
     Studio,
     Take,
     require,
