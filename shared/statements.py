@@ -124,15 +124,6 @@ def write_ending(to: State, condition: Condition, *, moved: bool) -> ReturningUp
     return step.returning(*MOVED)
 
 
-ASK_TO_STOP: Final = (
-    update(_JOBS)
-    .where(COLUMNS.id == bindparam("running"), COLUMNS.state == State.RUNNING)
-    .values(cancel_requested=True)
-    .returning(*MOVED)
-)
-"""Asks a running job's worker to stop; it returns what `Moved` is made of."""
-
-
 @cache
 def write_return(condition: Condition) -> ReturningUpdate[Any]:
     """Write the step back to the queue; it returns what `Moved` is made of."""
@@ -140,4 +131,11 @@ def write_return(condition: Condition) -> ReturningUpdate[Any]:
 
 
 SUBMIT: Final = _load(insert(_JOBS).values(created_at=now(), available_at=now(), deadline_at=_after("timeout_s")))
+ASK_TO_STOP: Final = (
+    update(_JOBS)
+    .where(COLUMNS.id == bindparam("running"), COLUMNS.state == State.RUNNING)
+    .values(cancel_requested=True)
+    .returning(*MOVED)
+)
+"""Asks a running job's worker to stop; it returns what `Moved` is made of."""
 RECORD: Final = insert(JobEvent.metadata.tables[JobEvent.__tablename__]).values(at=now())

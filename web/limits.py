@@ -13,8 +13,8 @@ from shared.jobs import NOBODY
 from web.access import get_owner
 
 SIGN_INS: Final = "10 per minute"
-_SIGN_IN: Final = "pages.sign_in"
 RESET_AFTER: Final = "X-RateLimit-Reset-After"
+_SIGN_IN: Final = "pages.sign_in"
 # limits passes them on to redis-py, which takes fractions.
 _TIMEOUTS: Final[dict[str, Any]] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": ANSWER_TIMEOUT_S}
 

@@ -235,11 +235,18 @@ def test_with_keys_a_client_needs_its_own(
     assert (caught.value.status, caught.value.type) == (401, "key-required")
 
 
+@pytest.fixture
+def heeding_interrupts() -> Iterator[None]:
+    """Heed the signal: whoever runs the tests in the background may have it ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding_interrupts")
 def test_an_interrupted_wait_says_that_the_job_goes_on(say: Say, tmp_path: Path) -> None:
     job_id = say("submit", "knn", "--device", "cpu")[1].strip()
     log = tmp_path / "told"
-    # Whoever runs the tests in the background may have had the signal ignored, and a child inherits that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with log.open("w") as told:
         command = [sys.executable, "-m", "shared.client", "wait", job_id]
         with subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=told, stdout=subprocess.PIPE) as waiting:

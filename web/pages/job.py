@@ -8,7 +8,7 @@ from flask import redirect, render_template, request, url_for
 from werkzeug import Response
 
 from shared import queries, submission, tidying, transitions
-from shared.jobs import ENDED, Kind
+from shared.jobs import ENDED, Kind, State
 from shared.schemas import answers
 from shared.schemas.musicgen import Format
 from web.access import get_origin
@@ -29,7 +29,7 @@ def show_job(job_id: UUID) -> str:
     services = get_services()
     with services.database.reading() as session:
         job = view_job(session, str(job_id)).document
-        taken = queries.has_worker(session, job["kind"], job["device"])
+        taken = job["state"] != State.QUEUED or queries.has_worker(session, job["kind"], job["device"])
         predictions = read_predictions(services, session, job) if job["kind"] == Kind.KNN else None
     music = describe_music(job, services.settings) if job["kind"] == Kind.MUSICGEN else None
     return render_template(
