@@ -12,7 +12,7 @@ help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(READY) ## Set up what is missing and run everything in the foreground
-	@exec $(BIN)/python -m shared.launch
+	@exec $(BIN)/python -m shared.instance.up
 
 test: $(READY) ## Run the whole suite, on SQLite and on PostgreSQL, with a real Redis
 	@$(BIN)/python -m pytest $(ARGS)

@@ -2,9 +2,9 @@
 
 from alembic import context
 
-from shared.database import Database
+from shared.database.connection import Database
+from shared.database.tables import Table
 from shared.settings import load_settings
-from shared.tables import Table
 
 
 def run() -> None:

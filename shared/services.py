@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from shared.broker import Broker
-from shared.database import Database
+from shared.database.connection import Database
+from shared.files.local import Storage
 from shared.settings import Settings
-from shared.storage import Storage
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from shared.database import Database
-from shared.migrate import migrate
+from shared.database.connection import Database
+from shared.database.migrate import migrate
 from shared.services import Services
 from shared.settings import Settings
-from tests.described import watch_answers
-from tests.servers import PostgresServer, RedisServer
+from tests.support.openapi_watch import watch_answers
+from tests.support.servers import PostgresServer, RedisServer
 from web import create_app
 
 # Fast enough to watch, slow enough for a busy machine.

@@ -23,17 +23,18 @@ from typing import Any, Final
 import psutil
 from sqlalchemy import select
 
-from shared import queries, submission, transitions
+from shared.database import queries, transitions
+from shared.database.migrate import migrate
+from shared.database.tables import Artifact, Job
 from shared.errors import ConflictError
 from shared.jobs import ENDED, Kind, State
-from shared.migrate import migrate
-from shared.models import TINY
+from shared.kinds.musicgen.catalogue import TINY
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import Artifact, Job
-from tests.processes import ServiceProcess
-from tests.servers import RedisServer
-from tests.waiting import wait_until
+from shared.submission import submit
+from tests.support.processes import ServiceProcess
+from tests.support.servers import RedisServer
+from tests.support.waiting import wait_until
 
 JOBS: Final = 500
 BACKLOG: Final = 24
@@ -87,7 +88,7 @@ class Soak:
         self._services = Services.open(self._settings)
         migrate(self._services.database)
         self._processes: list[ServiceProcess] = []
-        self._sweeper = self._start("shared.sweeper")
+        self._sweeper = self._start("shared.maintenance")
         self._worker = self._start_worker()
         self._submitted: list[str] = []
         self._asked: set[str] = set()
@@ -127,7 +128,7 @@ class Soak:
         return wait_until(look, f"another end after {ended} of {self._jobs}", STALL_S)
 
     def _submit(self) -> None:
-        job, _ = submission.submit(self._services, draw_job(self._random))
+        job, _ = submit.submit_job(self._services, draw_job(self._random))
         self._submitted.append(job.id)
         if self._random.random() < CANCELLED:
             chosen = self._random.choice(self._submitted[-BACKLOG:])

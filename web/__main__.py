@@ -6,18 +6,18 @@ from contextlib import closing
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import keys
-from shared.database import Database
+from shared import api_keys
+from shared.database.connection import Database
+from shared.database.migrate import migrate
+from shared.database.tables import NAME_LENGTH
 from shared.errors import MindjobsError
 from shared.jobs import NOBODY
-from shared.migrate import migrate
 from shared.settings import Settings, load_settings
-from shared.tables import NAME_LENGTH
-from shared.webhooks import load_signing_secret
+from shared.webhooks.messages import load_signing_secret
 
 
 def _create(settings: Settings, database: Database, arguments: argparse.Namespace) -> str:
-    key = keys.create_key(database, arguments.name, adopt=arguments.adopt)
+    key = api_keys.create_key(database, arguments.name, adopt=arguments.adopt)
     return (
         f"{key}\n\nThis is the key {arguments.name}. It is shown this once; what is kept is its hash alone.\n"
         f"What its webhooks receive is signed with {_load_secret(settings, database, arguments.name)}\n"
@@ -25,11 +25,11 @@ def _create(settings: Settings, database: Database, arguments: argparse.Namespac
 
 
 def _list(_settings: Settings, database: Database, _: argparse.Namespace) -> str:
-    return "".join(f"{key.created_at:%Y-%m-%d %H:%M} {key.name}\n" for key in keys.list_keys(database))
+    return "".join(f"{key.created_at:%Y-%m-%d %H:%M} {key.name}\n" for key in api_keys.list_keys(database))
 
 
 def _revoke(_settings: Settings, database: Database, arguments: argparse.Namespace) -> str:
-    keys.revoke_key(database, arguments.name)
+    api_keys.revoke_key(database, arguments.name)
     return f"The key {arguments.name} opens nothing any more.\n"
 
 
@@ -38,7 +38,7 @@ def _show_secret(settings: Settings, database: Database, arguments: argparse.Nam
 
 
 def _load_secret(settings: Settings, database: Database, name: str | None) -> str:
-    return load_signing_secret(settings, NOBODY if name is None else keys.find_key(database, name).id)
+    return load_signing_secret(settings, NOBODY if name is None else api_keys.find_key(database, name).id)
 
 
 def _read_name(text: str) -> str:

@@ -5,7 +5,7 @@ from typing import cast
 from flask import current_app
 
 from shared.services import Services
-from web.waiting import WaitingRoom
+from web.long_poll import WaitingRoom
 
 
 def get_waiting_room() -> WaitingRoom:

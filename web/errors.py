@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException, SecurityError
 
 from shared.errors import DiskFullError, KeyRequiredError, MindjobsError, Problem, RequestInvalidError, is_disk_full
-from shared.schemas import answers
+from shared.schemas import responses
 from web.context import get_services
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def _is_for_people() -> bool:
 
 def _answer(status: int, error_type: str, title: str, detail: str, problems: Sequence[Problem] = ()) -> Response:
     if request.path.startswith("/api/") or not _is_for_people():
-        body = answers.Problem(type=error_type, title=title, status=int(status), detail=detail)
+        body = responses.Problem(type=error_type, title=title, status=int(status), detail=detail)
         if problems:
             body["errors"] = [{"pointer": problem.pointer, "detail": problem.detail} for problem in problems]
         return Response(json.dumps(body), int(status), content_type="application/problem+json")

@@ -8,7 +8,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.schemas import answers
+from shared.schemas import responses
 from web.context import get_services
 
 blueprint = Blueprint("health", __name__)
@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 
 
 @blueprint.get("/healthz")
-def alive() -> answers.Liveness:
+def alive() -> responses.Liveness:
     """Answer as long as this process does."""
     return {"status": "alive"}
 
 
 @blueprint.get("/readyz")
-def ready() -> tuple[answers.Readiness, int]:
+def ready() -> tuple[responses.Readiness, int]:
     """Answer 200 when database and broker are reachable, or 503 naming what is not."""
     services = get_services()
     missing: list[Literal["database", "broker"]] = []

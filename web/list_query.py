@@ -7,13 +7,13 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from shared.database.queries import JobFilter
 from shared.errors import RequestInvalidError
 from shared.ids import is_id
 from shared.jobs import DeviceClass, Kind, State
-from shared.queries import JobFilter
 from shared.schemas.problems import list_problems, list_unstorable
 from shared.schemas.submission import LABELS_MOST
-from web.access import get_visible_owner
+from web.auth import get_visible_owner
 
 LABEL: Final = "label."
 """How the parameters begin that filter by a label."""

@@ -5,7 +5,7 @@ from typing import Final
 
 import soundfile
 
-from shared.schemas.musicgen import MEDIA_TYPES
+from shared.kinds.musicgen.parameters import MEDIA_TYPES
 
 TEXT_BYTES: Final = 2**16
 """So much of a file is looked at to tell whether it is text."""

@@ -8,8 +8,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from shared import queries
-from shared.database import Database
+from shared.database import queries
+from shared.database.connection import Database
 from shared.jobs import DeviceClass, Kind, State
 
 blueprint = Blueprint("metrics", __name__)

@@ -6,15 +6,15 @@ from typing import IO, Final
 
 from sqlalchemy import insert
 
-from shared import queries
-from shared.database import now
+from shared.database import queries
+from shared.database.connection import now
+from shared.database.tables import NAME_LENGTH, Upload
 from shared.errors import LimitError, RequestInvalidError
+from shared.files.local import place_upload
 from shared.ids import make_id
 from shared.jobs import NOBODY
 from shared.services import Services
 from shared.settings import Settings
-from shared.storage import place_upload
-from shared.tables import NAME_LENGTH, Upload
 from web.media_types import tell_media_type
 
 CHUNK_BYTES: Final = 2**18

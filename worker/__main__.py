@@ -14,12 +14,12 @@ from celery.platforms import SecurityWarning
 from shared.errors import MindjobsError
 from shared.jobs import Kind, name_queue
 from shared.logs import set_up_logging
-from shared.presence import Presence
 from shared.services import Services
 from shared.settings import load_settings
 from worker import devices, registry
+from worker.celery_app import make_app
 from worker.devices import Device
-from worker.tasks import make_app
+from worker.registration import Presence
 from worker.watchdog import Pulse, Watchdog
 
 logger = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 import logging
 from typing import Final
 
+from shared.files.local import Storage, place_checkpoint
 from shared.jobs import Lease
-from shared.storage import Storage, place_checkpoint
 
 FIRST_ATTEMPT: Final = 1
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 class StoredCheckpoint:
     """Keeps an attempt's checkpoint, and finds those of the attempts before.
 
-    See ``worker.engines.contract.Checkpoint``.
+    See ``worker.engines.interface.Checkpoint``.
 
     A checkpoint saves time and nothing else, so none that cannot be kept or
     read fails a job. Those of ended jobs are the sweeper's to remove.

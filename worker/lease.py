@@ -11,9 +11,9 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import transitions
 from shared.background import Background
-from shared.database import Database
+from shared.database import transitions
+from shared.database.connection import Database
 from shared.errors import JobStoppedError
 from shared.jobs import CANCELLED, TIMED_OUT, Ending, Lease, Progress
 from shared.settings import Settings
@@ -80,7 +80,7 @@ class LeaseKeeper(Background):
         self._stopped_at = 0.0
 
     def report(self, *, stage: str, done: int, total: int, unit: str) -> None:
-        """Take the engine's progress; see ``worker.engines.contract.Report``."""
+        """Take the engine's progress; see ``worker.engines.interface.Report``."""
         self._progress = Progress(stage, done, total, unit)
         self._moved_at = time.monotonic()
         if self._stop is not None:

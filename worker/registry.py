@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from shared.csv_files import Limits
 from shared.jobs import DeviceClass, Kind
+from shared.kinds.knn.csv_files import Limits
 from shared.settings import Settings
 from worker.devices import Device
-from worker.engines.contract import Engine
-from worker.engines.musicgen.offers import Engine as MusicEngine
-from worker.engines.musicgen.offers import choose_engine
+from worker.engines.interface import Engine
+from worker.engines.musicgen.backends.registry import Engine as MusicEngine
+from worker.engines.musicgen.backends.registry import choose_engine
 
 
 def name_engine(kind: Kind, device: DeviceClass, settings: Settings) -> str:

@@ -10,20 +10,20 @@ from typing import Final
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from shared import queries, transitions
+from shared.database import queries, transitions
+from shared.database.tables import Job
 from shared.errors import DiskFullError, JobFailedError, JobStoppedError, MindjobsError, is_disk_full
+from shared.files.local import place_artifact
 from shared.jobs import Claimant, Ending, Kind, Lease, State, StoredFile, make_error
 from shared.logs import log_about
 from shared.schemas.submission import PARAMS, name_uploads
 from shared.services import Services
 from shared.settings import SHIFT_S
-from shared.storage import place_artifact
-from shared.tables import Job
 from worker import registry
 from worker.checkpoint import StoredCheckpoint
-from worker.crew import Crew
 from worker.devices import Device
-from worker.engines.contract import Assignment, Engine, SharingEngine
+from worker.engines.interface import Assignment, Engine, SharingEngine
+from worker.job_threads import Crew
 from worker.lease import Keeping, LeaseKeeper
 from worker.watchdog import Pulse
 

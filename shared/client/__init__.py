@@ -9,9 +9,9 @@ Examples
 ...     client.download(job.id, "out")
 """
 
-from shared.client.answers import Artifact, Job, Progress, StateChange, Upload
 from shared.client.api import Client
 from shared.client.errors import ClientError
 from shared.client.events import Event
+from shared.client.responses import Artifact, Job, Progress, StateChange, Upload
 
 __all__ = ["Artifact", "Client", "ClientError", "Event", "Job", "Progress", "StateChange", "Upload"]

@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack
 
 from shared.client import downloads
-from shared.client.answers import Job, Page, Upload
 from shared.client.connection import PAUSES, Connection, read
 from shared.client.errors import ClientError
+from shared.client.event_follower import Follower
 from shared.client.events import Event
-from shared.client.following import Follower
+from shared.client.responses import Job, Page, Upload
 from shared.jobs import RetryDelay
 
 SERVER: Final = "http://127.0.0.1:8000"

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Final
 
-from shared.client.answers import Job
 from shared.client.api import Client, Envelope, Wanted
-from shared.client.orders import Order, split_pair
+from shared.client.arguments import Order, split_pair
 from shared.client.progress import open_display
+from shared.client.responses import Job
 from shared.jobs import State
 
 Command = Callable[[Client, Namespace], "Exit"]

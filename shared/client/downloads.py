@@ -6,9 +6,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from shared.client.answers import Artifact
 from shared.client.connection import Connection
 from shared.client.errors import NO_ANSWER, ClientError
+from shared.client.responses import Artifact
 
 # The service decides what names there are, and none of them may lead out of the folder.
 _PATHLIKE: Final = re.compile(r"[/\\\x00-\x1f\x7f]")

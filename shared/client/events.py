@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from shared.client.answers import Artifact, Progress, StateChange
+from shared.client.responses import Artifact, Progress, StateChange
 from shared.jobs import EventKind
 
 LINE_LENGTH_MOST: Final = 2**20

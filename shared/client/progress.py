@@ -4,8 +4,8 @@ from typing import Final, NoReturn, Protocol, TextIO
 
 from tqdm import tqdm
 
-from shared.client.answers import Progress, StateChange
 from shared.client.events import Event
+from shared.client.responses import Progress, StateChange
 from shared.jobs import State
 
 _WORDS_ONLY: Final = "{desc}"

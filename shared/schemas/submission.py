@@ -8,8 +8,8 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from shared.errors import Problem, RequestInvalidError
 from shared.jobs import AUTO, ENDED, PRIORITY_MOST, Kind, State
-from shared.schemas.knn import KnnParams, UploadedDataset
-from shared.schemas.musicgen import MusicgenParams
+from shared.kinds.knn.parameters import KnnParams, UploadedDataset
+from shared.kinds.musicgen.parameters import MusicgenParams
 from shared.schemas.problems import list_problems
 from shared.schemas.strict import Strict
 

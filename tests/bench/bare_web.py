@@ -4,8 +4,8 @@ from flask import Flask, Response, jsonify
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+from shared.database.tables import Job
 from shared.settings import load_settings
-from shared.tables import Job
 
 
 def create_app() -> Flask:

@@ -7,7 +7,7 @@ from typing import Any
 
 from worker import __main__ as command
 from worker import registry
-from worker.engines.contract import Assignment
+from worker.engines.interface import Assignment
 
 
 class EmptyEngine:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.bench.contender import Contender
 from tests.bench.logits import Distance
-from worker.engines.musicgen.configuration import ModelConfig
+from tests.bench.timing import Contender
+from worker.engines.musicgen.model.configuration import ModelConfig
 
 Figures = Mapping[str, Any]
 

@@ -15,19 +15,19 @@ from celery import Celery
 from redis import Redis
 from sqlalchemy import func, select
 
-from shared import submission
 from shared.broker import make_celery
-from shared.database import Database
+from shared.database.connection import Database
+from shared.database.migrate import migrate
+from shared.database.tables import Job
 from shared.jobs import ENDED, Kind, State
-from shared.migrate import migrate
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import Job
+from shared.submission import submit
 from tests.bench.section import Ratio, Section, count_repeats, write_table
-from tests.bench.steps import measure_steps, write_steps
-from tests.processes import ServiceProcess
-from tests.servers import PostgresServer, RedisServer
-from tests.waiting import wait_until
+from tests.bench.transition_costs import measure_steps, write_steps
+from tests.support.processes import ServiceProcess
+from tests.support.servers import PostgresServer, RedisServer
+from tests.support.waiting import wait_until
 from web import create_app
 
 JOBS = 1_000
@@ -171,7 +171,7 @@ class ServiceJobs:
 
     def _submit(self, count: int) -> list[str]:
         body = {"kind": Kind.KNN, "device": "cpu"}
-        return [submission.submit(self._services, body)[0].id for _ in range(count)]
+        return [submit.submit_job(self._services, body)[0].id for _ in range(count)]
 
 
 def run() -> Section:

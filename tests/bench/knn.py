@@ -17,8 +17,8 @@ from typing import Final
 
 import numpy as np
 
-from tests.bench.companion import Companion, find_peer_python, keep_errors
 from tests.bench.knn_search import COLUMNS, LOOP_SHARE, QUERIES, ROWS, Floats, K, Rows, make_tables
+from tests.bench.peer_process import Companion, find_peer_python, keep_errors
 from tests.bench.section import Ratio, Section, count_repeats, write_table
 
 REPEATS: Final = 7

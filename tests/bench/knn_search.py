@@ -41,7 +41,7 @@ def prepare_ours(training: Floats, queries: Floats) -> Search:
     """Search as a job does, from the float64 tables on. Libraries are imported in their contender's process alone."""
     import mindspore
 
-    from shared.schemas.knn import KnnParams
+    from shared.kinds.knn.parameters import KnnParams
     from worker.engines.knn.cells import Cells
     from worker.engines.knn.metrics import build_space
     from worker.engines.knn.search import Finder

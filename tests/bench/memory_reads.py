@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from worker.engines.musicgen.configuration import DecoderConfig
-from worker.engines.musicgen.paged.compiled import CACHES_IN
-from worker.engines.musicgen.paged.constants import INT4_GROUP
+from worker.engines.musicgen.backends.openvino.graph_cache import CACHES_IN
+from worker.engines.musicgen.backends.openvino.weight_formats import INT4_GROUP
+from worker.engines.musicgen.model.configuration import DecoderConfig
 
 READ_BYTES: Final = 1 << 30
 REPEATS: Final = 9

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.bench.course import PROMPT
-from tests.bench.native_model import SAMPLING
+from tests.bench.own_model import SAMPLING
+from tests.bench.positions import PROMPT
 from tests.bench.serving import write
-from worker.engines.musicgen.composer import Order, Sample, Tokens
-from worker.engines.musicgen.repaired_mindnlp import import_mindnlp
-from worker.engines.musicgen.through_mindnlp import MindnlpComposer
+from worker.engines.musicgen.backends.mindnlp.backend import MindnlpComposer
+from worker.engines.musicgen.backends.mindnlp.patches import import_mindnlp
+from worker.engines.musicgen.request import Order, Sample, Tokens
 
 LEFT_OUT: Final = 2
 

@@ -19,12 +19,10 @@ from typing import Any, Final
 import numpy as np
 
 from tests.bench import musicgen_jobs
-from tests.bench.companion import Companion, Figures, find_peer_python, keep_errors, run_apart, run_lines
-from tests.bench.contender import Contender
 from tests.bench.findings import Findings, Race
 from tests.bench.logits import Distance
 from tests.bench.memory_reads import measure_bytes_per_s
-from tests.bench.musicgen_race import MINDSPORE, PRECISIONS, Field, Stable
+from tests.bench.musicgen_comparison import MINDSPORE, PRECISIONS, Field, Stable
 from tests.bench.musicgen_ratios import FASTEST, SIDES
 from tests.bench.musicgen_report import (
     EARLY,
@@ -36,10 +34,12 @@ from tests.bench.musicgen_report import (
     SHORT_S,
     write_section,
 )
+from tests.bench.peer_process import Companion, Figures, find_peer_python, keep_errors, run_apart, run_lines
 from tests.bench.progress import tell
 from tests.bench.section import Section, count_repeats
-from worker.engines.musicgen.configuration import ModelConfig
-from worker.engines.musicgen.random_model import SMALL, write_random_model
+from tests.bench.timing import Contender
+from worker.engines.musicgen.model.configuration import ModelConfig
+from worker.engines.musicgen.model.random_model import SMALL, write_random_model
 
 REPEATS: Final = 5
 EXACT: Final = "float32"

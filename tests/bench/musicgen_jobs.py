@@ -11,20 +11,20 @@ from typing import Final
 
 from sqlalchemy import select
 
-from shared import submission
-from shared.database import Database
+from shared.database.connection import Database
+from shared.database.migrate import migrate
+from shared.database.tables import Job
 from shared.jobs import Kind
-from shared.migrate import migrate
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import Job
-from tests.bench.course import PROMPT
+from shared.submission import submit
 from tests.bench.jobs import run_worker, wait_for_end
 from tests.bench.musicgen_ratios import FASTEST
-from tests.bench.native_model import NAME
+from tests.bench.own_model import NAME
+from tests.bench.positions import PROMPT
 from tests.bench.progress import tell
 from tests.bench.section import Ratio, Section, count_repeats, write_table
-from tests.servers import RedisServer
+from tests.support.servers import RedisServer
 
 CROWDS: Final = (1, 2, 4, 8, 16)
 """How many jobs are queued at once."""
@@ -149,7 +149,7 @@ def _submit_and_wait(services: Services, jobs: int, duration_s: float) -> list[f
 
 def _submit(services: Services, seed: int, duration_s: float) -> str:
     params = {"model": NAME, "prompts": [PROMPT], "duration_s": duration_s, "seed": seed, "precision": FASTEST}
-    job, _ = submission.submit(services, {"kind": Kind.MUSICGEN, "device": "cpu", "params": params})
+    job, _ = submit.submit_job(services, {"kind": Kind.MUSICGEN, "device": "cpu", "params": params})
     return job.id
 
 

@@ -3,11 +3,11 @@
 import statistics
 from typing import Final
 
-from tests.bench.contender import Contender
-from tests.bench.course import PLACES
 from tests.bench.findings import Findings
 from tests.bench.memory_reads import count_step_bytes
+from tests.bench.positions import PLACES
 from tests.bench.section import Ratio
+from tests.bench.timing import Contender
 
 SIDES: Final = (4, 8)
 """How many jobs run side by side."""

@@ -4,13 +4,13 @@ import statistics
 from collections.abc import Mapping
 from typing import Final
 
-from tests.bench.contender import Contender
-from tests.bench.course import PLACES, SIDE_STEPS, STEPS
 from tests.bench.findings import Figures, Findings
 from tests.bench.logits import Distance
 from tests.bench.memory_reads import FLOAT_BYTES, count_read_weights
 from tests.bench.musicgen_ratios import FASTEST, SIDES, find_memory_share, list_ratios
+from tests.bench.positions import PLACES, SIDE_STEPS, STEPS
 from tests.bench.section import Section, write_table
+from tests.bench.timing import Contender
 
 EARLY: Final = 64
 LATE: Final = 1_400

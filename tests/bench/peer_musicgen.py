@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import transformers
 
-from tests.bench.course import (
+from tests.bench.positions import (
     CODEC_FRAMES,
     GUIDANCE_SCALE,
     PLACES,

@@ -12,21 +12,23 @@ from typing import Final
 
 from sqlalchemy import insert
 
-from shared import keys, queries, submission, transitions
-from shared.database import now
+from shared import api_keys
+from shared.database import queries, transitions
+from shared.database.connection import now
+from shared.database.migrate import migrate
+from shared.database.tables import Key
 from shared.ids import make_id
 from shared.jobs import Claimant, DeviceClass, Ending, Kind, Lease, Progress, State, StoredFile
-from shared.migrate import migrate
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import Key
-from tests.bench.companion import run_apart
+from shared.submission import submit
+from tests.bench.peer_process import run_apart
 from tests.bench.section import Ratio, Section, count_repeats, write_table
 from tests.bench.web_load import count_answers, poll_beside_streams, time_answers
 from tests.bench.web_rows import fill
-from tests.instances import WEB, find_port, wait_for_web
-from tests.processes import ServiceProcess
-from tests.servers import PostgresServer, RedisServer
+from tests.support.instances import WEB, find_port, wait_for_web
+from tests.support.processes import ServiceProcess
+from tests.support.servers import PostgresServer, RedisServer
 
 REPEATS: Final = 5
 STREAMS: Final = 64
@@ -92,7 +94,7 @@ def serve(settings: Settings, log: Path, *application: str) -> Iterator[int]:
 
 
 def _start_job(services: Services) -> Lease:
-    submission.submit(services, {"kind": Kind.KNN, "device": "cpu"})
+    submit.submit_job(services, {"kind": Kind.KNN, "device": "cpu"})
     job = transitions.claim(services.database, CLAIMANT)
     if job is None:
         raise RuntimeError("there is no job to start")
@@ -204,7 +206,8 @@ def _measure_pages(settings: Settings, folder: Path) -> Section:
             timed = {path: _view(port, path) for path in _list_paths(newest, middle, jobs)}
         with services.database.writing() as session:
             rows = [
-                {"id": key, "name": key, "sha256": keys.hash_key(key), "created_at": now()} for key in holders.values()
+                {"id": key, "name": key, "sha256": api_keys.hash_key(key), "created_at": now()}
+                for key in holders.values()
             ]
             session.execute(insert(Key).values(rows))
         with serve(settings, folder / "keyed.log") as port:

@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import text
 
-from shared.database import Database
+from shared.database.connection import Database
 
 # Identifiers rise with time, as real ones do: 30 s from one job to the next.
 _ID: Final = """

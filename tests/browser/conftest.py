@@ -11,8 +11,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, 
 from shared.settings import Settings
 from tests.browser.chromium import find_chromium, launch_chromium
 from tests.conftest import QUICK
-from tests.instances import make_settings, wait_for_ready
-from tests.processes import ServiceProcess
+from tests.support.instances import make_settings, wait_for_ready
+from tests.support.processes import ServiceProcess
 
 PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
@@ -41,7 +41,7 @@ def instance(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A complete instance; not started where there is no browser for it."""
     assert browser
     with make_settings(**QUICK) as settings:
-        process = ServiceProcess("shared.launch", settings=settings, log=tmp_path_factory.mktemp("up") / "up.log")
+        process = ServiceProcess("shared.instance.up", settings=settings, log=tmp_path_factory.mktemp("up") / "up.log")
         try:
             wait_for_ready(process, settings)
             yield settings, process

@@ -16,11 +16,11 @@ from typing import Any, Final, Literal
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from shared.migrate import ROOT
+from shared.database.migrate import ROOT
 from shared.settings import Settings
 from tests.browser.chromium import find_chromium, launch_chromium
-from tests.instances import call, make_settings, wait_for_ready
-from tests.processes import ServiceProcess
+from tests.support.instances import call, make_settings, wait_for_ready
+from tests.support.processes import ServiceProcess
 
 FOLDER: Final = ROOT / "docs" / "screenshots"
 WIDTHS: Final = {"desktop": (1280, 800), "phone": (390, 844)}
@@ -53,7 +53,7 @@ def make_jobs(settings: Settings) -> dict[str, str]:
 def run_instance() -> Iterator[Settings]:
     """Run an instance for as long as the block does."""
     with tempfile.TemporaryDirectory(prefix="mj-shots-") as folder, make_settings() as settings:
-        process = ServiceProcess("shared.launch", settings=settings, log=Path(folder) / "up.log")
+        process = ServiceProcess("shared.instance.up", settings=settings, log=Path(folder) / "up.log")
         try:
             wait_for_ready(process, settings)
             yield settings

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from shared.database import Database
-from shared.keys import create_key
-from shared.migrate import migrate
+from shared.api_keys import create_key
+from shared.database.connection import Database
+from shared.database.migrate import migrate
 from shared.settings import Settings
 from tests.browser.conftest import Visit
-from tests.instances import WEB, call, make_settings, wait_for_web
-from tests.processes import ServiceProcess
-from tests.servers import RedisServer
+from tests.support.instances import WEB, call, make_settings, wait_for_web
+from tests.support.processes import ServiceProcess
+from tests.support.servers import RedisServer
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from shared.settings import Settings
 from tests.browser.conftest import Visit
-from tests.instances import call
-from tests.processes import ServiceProcess
+from tests.support.instances import call
+from tests.support.processes import ServiceProcess
 
 SERIOUS = {"serious", "critical"}
 TINY = {"model": "mindjobs/tiny", "duration_s": 1}

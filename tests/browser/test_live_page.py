@@ -4,8 +4,8 @@ from playwright.sync_api import Page, expect
 
 from shared.settings import Settings
 from tests.browser.conftest import PATIENCE_MS
-from tests.instances import call
-from tests.processes import ServiceProcess
+from tests.support.instances import call
+from tests.support.processes import ServiceProcess
 
 COUNT_ANNOUNCEMENTS = """() => {
     window.announcements = 0;

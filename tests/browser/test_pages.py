@@ -9,9 +9,9 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from shared.settings import Settings
 from tests.browser.conftest import Visit
-from tests.instances import call
-from tests.processes import ServiceProcess
-from tests.waiting import wait_until
+from tests.support.instances import call
+from tests.support.processes import ServiceProcess
+from tests.support.waiting import wait_until
 
 Instance = tuple[Settings, ServiceProcess]
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from shared import queries, submission
+from shared.database import queries
+from shared.database.tables import Job
 from shared.jobs import Kind
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import Job
-from tests.instances import WEB, find_port, wait_for_web
-from tests.processes import ServiceProcess
-from tests.receiver import Receiver
-from tests.waiting import wait_until
+from shared.submission import submit
+from tests.support.instances import WEB, find_port, wait_for_web
+from tests.support.processes import ServiceProcess
+from tests.support.waiting import wait_until
+from tests.support.webhook_receiver import Receiver
 
 StartProcess = Callable[..., ServiceProcess]
 ServeWeb = Callable[..., tuple[ServiceProcess, Settings]]
@@ -79,7 +80,7 @@ class Gate:
         """Submit the job."""
         prompt = json.dumps({"gate": str(self._file), "deaf": deaf, "shares": shares, "then": then})
         body = {"kind": Kind.MUSICGEN, "device": "cpu", "params": {"prompts": [prompt]}} | others
-        self.job_id = submission.submit(self._services, body)[0].id
+        self.job_id = submit.submit_job(self._services, body)[0].id
         return self.job_id
 
     def open(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from shared.errors import JobFailedError
 from worker import __main__ as command
 from worker import devices, registry
-from worker.engines.contract import Assignment
+from worker.engines.interface import Assignment
 
 
 class GatedEngine:

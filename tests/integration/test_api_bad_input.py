@@ -10,12 +10,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 from werkzeug.test import TestResponse
 
+from shared.database.tables import Upload
 from shared.ids import make_id
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import Upload
-from tests.disks import fill_disk
-from tests.pages import send_form
+from tests.support.disks import fill_disk
+from tests.support.html_pages import send_form
 from web import create_app
 
 GOOD = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"

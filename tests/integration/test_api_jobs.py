@@ -12,15 +12,16 @@ from flask.testing import FlaskClient
 from sqlalchemy import delete, update
 from werkzeug.test import TestResponse
 
-from shared import keys, queries, transitions
-from shared.database import now
+from shared import api_keys
+from shared.database import queries, transitions
+from shared.database.connection import now
+from shared.database.tables import Job, Upload
 from shared.ids import make_id
 from shared.jobs import Ending, Progress, State, StoredFile
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import Job, Upload
-from tests.endings import begin
-from tests.waiting import wait_until
+from tests.support.job_outcomes import begin
+from tests.support.waiting import wait_until
 from web import create_app
 
 WINE = {"kind": "knn", "params": {"dataset": {"name": "wine"}}, "device": "cpu"}
@@ -220,7 +221,7 @@ def test_when_to_ask_again_is_the_job_s_to_say_and_the_limiter_s_once_it_refuses
     app = create_app(settings.model_copy(update={"requests_per_minute": 2}))
     services: Services = app.extensions["mindjobs"]
     client = app.test_client()
-    headers = {"Authorization": f"Bearer {keys.create_key(services.database, 'eager')}"}
+    headers = {"Authorization": f"Bearer {api_keys.create_key(services.database, 'eager')}"}
     answers = [client.post("/api/v1/jobs", json=WINE, headers=headers) for _ in range(3)]
     services.close()
     assert [answer.status_code for answer in answers] == [202, 202, 429]

@@ -8,15 +8,16 @@ import pytest
 from flask.testing import FlaskClient
 from redis.exceptions import RedisError
 
-from shared import submission, sweeper
 from shared.broker import ANSWER_TIMEOUT_S, BELLS_MOST, CONNECT_TIMEOUT_S
 from shared.jobs import DeviceClass, Kind, State
+from shared.maintenance import __main__
 from shared.services import Services
 from shared.settings import Settings
+from shared.submission import submit
 from tests.integration.conftest import Gate, StartProcess
-from tests.processes import ServiceProcess
-from tests.servers import RedisServer
-from tests.waiting import wait_until
+from tests.support.processes import ServiceProcess
+from tests.support.servers import RedisServer
+from tests.support.waiting import wait_until
 from web import create_app
 
 QUEUE = (Kind.MUSICGEN, DeviceClass.CPU)
@@ -56,7 +57,7 @@ def test_every_job_runs_after_redis_lost_everything(
     own_redis.stop()
     own_redis.start()
     assert services.broker.count_bells(*QUEUE) == 0
-    start_process("shared.sweeper")
+    start_process("shared.maintenance")
     start_worker()
     for gate in gates:
         assert gate.wait_for(State.SUCCEEDED).attempt == 1
@@ -69,7 +70,7 @@ def test_a_worker_outlives_a_restart_of_redis(
     make_gate: Callable[[], Gate],
 ) -> None:
     worker = start_worker()
-    start_process("shared.sweeper")
+    start_process("shared.maintenance")
     (running,) = [make_gate()]
     running.submit()
     running.wait_for_child()
@@ -111,27 +112,27 @@ def test_a_job_is_taken_without_redis_and_rung_later(own_redis: RedisServer, set
 
 def test_no_more_bells_wait_than_there_are_workers_to_wake(services: Services) -> None:
     for _ in range(BELLS_MOST + 3):
-        submission.submit(services, {"kind": "knn", "device": "cpu"})
+        submit.submit_job(services, {"kind": "knn", "device": "cpu"})
     assert services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == BELLS_MOST
     services.broker._redis.flushall()
     ring_when_due(services, BELLS_MOST)
-    sweeper.sweep(services)
+    __main__.sweep(services)
     assert services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == BELLS_MOST
 
 
 def test_the_sweeper_rings_once_per_waiting_job_and_no_more(services: Services) -> None:
     for _ in range(5):
-        submission.submit(services, {"kind": "knn", "device": "cpu"})
+        submit.submit_job(services, {"kind": "knn", "device": "cpu"})
     services.broker._redis.flushall()
     ring_when_due(services, 5)
     for _ in range(3):
-        sweeper.sweep(services)
+        __main__.sweep(services)
     assert services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == 5
 
 
 def ring_when_due(services: Services, bells: int) -> None:
     def look() -> bool:
-        sweeper.sweep(services)
+        __main__.sweep(services)
         return services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == bells
 
     wait_until(look, f"{bells} bells")

@@ -12,19 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from shared import keys, queries, transitions
+from shared import api_keys
 from shared.client import Artifact, Client, ClientError, Progress, StateChange, api
 from shared.client.__main__ import main
+from shared.database import queries, transitions
+from shared.database.migrate import ROOT
 from shared.jobs import CANCELLED, Ending, Lease, State
 from shared.jobs import Progress as Reported
-from shared.migrate import ROOT
 from shared.services import Services
 from shared.settings import Settings
-from tests.endings import begin, end
-from tests.instances import find_port
 from tests.integration.conftest import ServeWeb, StartProcess
-from tests.processes import ServiceProcess
-from tests.waiting import wait_until
+from tests.support.instances import find_port
+from tests.support.job_outcomes import begin, end
+from tests.support.processes import ServiceProcess
+from tests.support.waiting import wait_until
 
 Say = Callable[..., tuple[int, str, str]]
 REPORT = b'{"accuracy": 1.0}'
@@ -216,7 +217,7 @@ def test_files_are_fetched_by_name_or_all(say: Say, services: Services, tmp_path
 def test_with_keys_a_client_needs_its_own(
     say: Say, services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    mine, other = (keys.create_key(services.database, name) for name in ("mine", "other"))
+    mine, other = (api_keys.create_key(services.database, name) for name in ("mine", "other"))
     wait_until(lambda: say("list")[0] == 2, "the web to know of the keys")
     assert "A key is needed here" in say("submit", "knn")[2]
     monkeypatch.setenv("MINDJOBS_KEY", mine)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from shared.database.migrate import ROOT
+from shared.instance.up import Process, list_processes
 from shared.jobs import DeviceClass, Kind, name_queue
-from shared.launch import Process, list_processes
-from shared.migrate import ROOT
 from shared.settings import Settings
 from worker.__main__ import list_queues, make_parser
 
@@ -92,7 +92,7 @@ def test_every_queue_has_a_worker(services: dict[str, Service]) -> None:
 
 
 def test_migrations_come_first(services: dict[str, Service]) -> None:
-    assert services["migrate"]["command"] == ["python", "-m", "shared.migrate"]
+    assert services["migrate"]["command"] == ["python", "-m", "shared.database.migrate"]
     for name in set(list_ours(services)) - {"migrate"}:
         assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 

@@ -16,16 +16,18 @@ from flask.testing import FlaskClient
 from sqlalchemy import select, text
 from werkzeug.test import TestResponse
 
-from shared import keys, submission, transitions
+from shared import api_keys
+from shared.database import transitions
+from shared.database.tables import JobEvent
 from shared.ids import make_id
 from shared.jobs import Ending, Lease, Origin, Progress, RetryDelay, State, StoredFile
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import JobEvent
-from tests.endings import begin
-from tests.instances import ask
+from shared.submission.submit import submit_job
 from tests.integration.conftest import ServeWeb
-from tests.waiting import wait_until
+from tests.support.instances import ask
+from tests.support.job_outcomes import begin
+from tests.support.waiting import wait_until
 from web import create_app
 
 WINE = {"kind": "knn", "params": {"dataset": {"name": "wine"}}, "device": "cpu"}
@@ -44,7 +46,7 @@ class Told:
 
 
 def submit(services: Services, owner: str = "") -> str:
-    return submission.submit(services, WINE, origin=Origin(owner))[0].id
+    return submit_job(services, WINE, origin=Origin(owner))[0].id
 
 
 def beat(services: Services, lease: Lease, done: int) -> None:
@@ -135,7 +137,7 @@ def test_each_event_is_a_place_to_resume_from(client: FlaskClient, services: Ser
 
 def test_a_long_history_comes_whole(client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = run_whole(services)
-    monkeypatch.setattr("shared.queries.EVENTS_MOST", 3)
+    monkeypatch.setattr("shared.database.queries.EVENTS_MOST", 3)
     assert drop_moments(parse(open_stream(client, job_id).text)) == find_events(services, job_id)
 
 
@@ -220,8 +222,8 @@ def test_what_cannot_be_streamed_is_said(client: FlaskClient, services: Services
 
 
 def test_other_keys_jobs_are_not_there(app: Flask, services: Services) -> None:
-    own, other = (keys.create_key(services.database, name) for name in ("own", "other"))
-    owners = {key.name: key.id for key in keys.list_keys(services.database)}
+    own, other = (api_keys.create_key(services.database, name) for name in ("own", "other"))
+    owners = {key.name: key.id for key in api_keys.list_keys(services.database)}
     client, job_id = app.test_client(), submit(services, owners["own"])
     transitions.cancel(services.database, job_id)
     answers = [open_stream(client, job_id, Authorization=f"Bearer {key}").status_code for key in (own, other, "none")]
@@ -229,13 +231,13 @@ def test_other_keys_jobs_are_not_there(app: Flask, services: Services) -> None:
 
 
 def test_a_stream_ends_with_its_key(app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.access.FRESH_S", 0.0)
-    key = keys.create_key(services.database, "own")
-    (owner,) = (key.id for key in keys.list_keys(services.database))
+    monkeypatch.setattr("web.auth.FRESH_S", 0.0)
+    key = api_keys.create_key(services.database, "own")
+    (owner,) = (key.id for key in api_keys.list_keys(services.database))
     job_id = submit(services, owner)
     stream = open_stream(app.test_client(), job_id, Authorization=f"Bearer {key}").iter_encoded()
     read_until(stream, 1)
-    keys.revoke_key(services.database, "own")
+    api_keys.revoke_key(services.database, "own")
     assert list(stream) == []
 
 

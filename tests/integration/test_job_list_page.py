@@ -7,14 +7,15 @@ from urllib.parse import quote
 import pytest
 from flask.testing import FlaskClient
 
-from shared import queries, submission, transitions
+from shared.database import queries, transitions
 from shared.services import Services
-from tests.endings import begin
-from tests.pages import Page, send_form
+from shared.submission.submit import submit_job
+from tests.support.html_pages import Page, send_form
+from tests.support.job_outcomes import begin
 
 
 def submit(services: Services, **body: Any) -> str:
-    return submission.submit(services, {"kind": "knn", **body})[0].id
+    return submit_job(services, {"kind": "knn", **body})[0].id
 
 
 def list_ids(page: str) -> list[str]:

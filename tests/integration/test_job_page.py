@@ -7,13 +7,14 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import update
 
-from shared import submission, transitions
+from shared.database import transitions
+from shared.database.tables import Worker
 from shared.jobs import CANCELLED, DeviceClass, Ending, Progress, RetryDelay, State, make_error
 from shared.services import Services
-from shared.tables import Worker
-from tests.endings import begin, register_worker, succeed
-from tests.pages import Page, send_form
-from web.pages import predictions
+from shared.submission.submit import submit_job
+from tests.support.html_pages import Page, send_form
+from tests.support.job_outcomes import begin, register_worker, succeed
+from web.kinds.knn import predictions
 
 COUNTS = {"best_k": 5, "n_train": 2, "n_test": 3, "device": "cpu", "compute_s": 0.01}
 CLASSIFIED = COUNTS | {
@@ -26,7 +27,7 @@ TABLE = b"index,label,prediction,neighbours,distances\n7,b,b,1 2,0 1\n8,<a>,b,1 
 
 
 def submit(services: Services, **body: Any) -> str:
-    return submission.submit(services, {"kind": "knn", **body})[0].id
+    return submit_job(services, {"kind": "knn", **body})[0].id
 
 
 def read(client: FlaskClient, job_id: str) -> str:

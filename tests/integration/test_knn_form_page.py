@@ -7,9 +7,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from shared.files.local import place_upload
 from shared.services import Services
-from shared.storage import place_upload
-from tests.pages import Page, find_message, send_form
+from tests.support.html_pages import Page, find_message, send_form
 
 TABLE = b"kind,a,a,2020,,<b>\n" + b"x,1,2,3,4,5\ny,2,3,4,5,6\n" * 5
 

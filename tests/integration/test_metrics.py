@@ -6,12 +6,14 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, update
 
-from shared import keys, queries, submission, transitions
-from shared.database import Database, now
+from shared import api_keys
+from shared.database import queries, transitions
+from shared.database.connection import Database, now
+from shared.database.tables import Job, Worker
 from shared.jobs import CANCELLED, DeviceClass
 from shared.services import Services
-from shared.tables import Job, Worker
-from tests.endings import begin, register_worker
+from shared.submission.submit import submit_job
+from tests.support.job_outcomes import begin, register_worker
 from web import create_app
 
 Labels = frozenset[tuple[str, str]]
@@ -33,7 +35,7 @@ def look(figures: dict[tuple[str, Labels], float], name: str, **labels: str) -> 
 
 
 def submit(services: Services, device: str, count: int = 1) -> list[str]:
-    return [submission.submit(services, {"kind": "knn", "device": device})[0].id for _ in range(count)]
+    return [submit_job(services, {"kind": "knn", "device": device})[0].id for _ in range(count)]
 
 
 def test_what_waits_and_runs_is_counted_and_what_has_ended_is_not(client: FlaskClient, services: Services) -> None:
@@ -99,7 +101,7 @@ def explain(database: Database, text: str, bound: Any) -> str:
 
 
 def test_figures_need_a_key_where_there_are_keys(client: FlaskClient, services: Services) -> None:
-    key = keys.create_key(services.database, "prometheus")
+    key = api_keys.create_key(services.database, "prometheus")
     assert client.get("/metrics").status_code == 401
     read(client, Authorization=f"Bearer {key}")
 

@@ -10,10 +10,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select
 
-from shared.database import Database
-from shared.migrate import configure, migrate
-from shared.queries import JobFilter, list_jobs
-from shared.tables import Job, Table
+from shared.database.connection import Database
+from shared.database.migrate import configure, migrate
+from shared.database.queries import JobFilter, list_jobs
+from shared.database.tables import Job, Table
 
 # As the first revision knew it: its own words, for the tables of today may have more.
 _RUNNING_JOB = """

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from shared import queries
-from shared.models import Availability, GenerationDefaults, ModelCard
+from shared.database import queries
+from shared.kinds.musicgen.catalogue import Availability, GenerationDefaults, ModelCard
 from shared.services import Services
-from tests.endings import MUSIC, begin, make_sample, succeed
-from tests.pages import Page, find_message, send_form
-from web.pages import musicgen_form, samples
+from tests.support.html_pages import Page, find_message, send_form
+from tests.support.job_outcomes import MUSIC, begin, make_sample, succeed
+from web.kinds.musicgen import form, samples
 
 FORM = {"model": "mindjobs/tiny", "duration_s": "1"}
 TINY = ModelCard(
@@ -43,7 +43,7 @@ SMALL = ModelCard(
 
 @pytest.fixture
 def cards(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (musicgen_form, samples):
+    for module in (form, samples):
         monkeypatch.setattr(module, "list_models", lambda _: [SMALL, TINY])
 
 

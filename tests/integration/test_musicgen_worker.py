@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 from scipy.io import wavfile
 from sqlalchemy import select
 
-from shared import queries, submission, transitions
+from shared.database import queries, transitions
+from shared.database.tables import Artifact, Job
+from shared.files.local import place_checkpoint
 from shared.jobs import State
-from shared.models import TINY, place_builtin
+from shared.kinds.musicgen.catalogue import TINY, place_builtin
 from shared.services import Services
 from shared.settings import Settings
-from shared.storage import place_checkpoint
-from shared.tables import Artifact, Job
+from shared.submission.submit import submit_job
 from tests.integration.conftest import StartProcess
-from tests.processes import ServiceProcess
-from tests.waiting import wait_until
-from worker.engines.musicgen.memo import Memo
+from tests.support.processes import ServiceProcess
+from tests.support.waiting import wait_until
+from worker.engines.musicgen.resume_state import Memo
 
 DEADLINE_S = 200.0
 # As many steps as fit, of rows enough: seconds of work, so that it can be disturbed.
@@ -48,7 +49,7 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 def start(start_process: StartProcess) -> Iterator[Callable[[str], ServiceProcess]]:
     """Start a worker beside a sweeper, which rings for what was submitted before the worker was there."""
-    sweeper = start_process("shared.sweeper")
+    sweeper = start_process("shared.maintenance")
 
     def start_worker(kinds: str) -> ServiceProcess:
         return start_process("worker", "--device", "cpu:0", "--kinds", kinds)
@@ -59,7 +60,7 @@ def start(start_process: StartProcess) -> Iterator[Callable[[str], ServiceProces
 
 def submit(services: Services, **params: Any) -> str:
     complete = {"model": TINY, "prompts": ["rock"], "max_new_tokens": 13, "seed": 7} | params
-    return submission.submit(services, {"kind": "musicgen", "device": "cpu", "params": complete})[0].id
+    return submit_job(services, {"kind": "musicgen", "device": "cpu", "params": complete})[0].id
 
 
 def read(services: Services, job_id: str) -> Job:
@@ -126,7 +127,7 @@ def test_one_worker_makes_music_and_evaluates_neighbours_by_turns(
         assert (rate_hz, audio.shape, audio.dtype) == (32_000, (6_400,), np.float32)
         assert files.keys() == {"audio-0.wav", "codes-0.npy", "waveform-0.svg", "spectrogram-0.png"}
         codes.append(files["codes-0.npy"])
-        neighbours, _ = submission.submit(services, {"kind": "knn", "device": "cpu", "params": {}})
+        neighbours, _ = submit_job(services, {"kind": "knn", "device": "cpu", "params": {}})
         wait_for(services, neighbours.id, State.SUCCEEDED, worker)
     assert codes[0] == codes[1]
 

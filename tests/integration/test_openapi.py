@@ -15,12 +15,13 @@ from flask import Flask
 from flask.testing import FlaskClient
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from shared import keys, submission
+from shared import api_keys
 from shared.jobs import DeviceClass
 from shared.schemas.results import KnnResult
 from shared.services import Services
-from tests.endings import succeed
+from shared.submission import submit
 from tests.integration.conftest import ServeWeb
+from tests.support.job_outcomes import succeed
 from web.openapi.document import list_methods
 from web.openapi.operations import OPERATIONS
 
@@ -127,7 +128,7 @@ def test_a_submission_is_described_as_it_is_checked(
 
 
 def test_what_needs_a_key_says_so(client: FlaskClient, services: Services) -> None:
-    key = keys.create_key(services.database, "some")
+    key = api_keys.create_key(services.database, "some")
     document = client.get(DOCUMENT, headers={"Authorization": f"Bearer {key}"}).json
     for method, path, operation in list_operations(document):
         answer = client.open(re.sub(r"{\w+}", "0" * 8 + "-0000" * 3 + "-" + "0" * 12, path), method=method.upper())
@@ -179,7 +180,7 @@ def test_the_page_shows_every_operation_and_schema(client: FlaskClient, document
 
 def finish_a_job(services: Services) -> tuple[str, str]:
     """Return a job with an artifact, and the artifact's name."""
-    job_id = submission.submit(services, KNN)[0].id
+    job_id = submit.submit_job(services, KNN)[0].id
     succeed(services, job_id, RESULT, {"scores.csv": ("text/csv", b"0123456789")})
     return job_id, "scores.csv"
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from shared.database import Database
-from shared.keys import create_key
+from shared.api_keys import create_key
+from shared.database.connection import Database
 from shared.settings import Settings
-from tests.instances import ask
 from tests.integration.conftest import ServeWeb
-from tests.processes import ServiceProcess
-from tests.waiting import wait_until
+from tests.support.instances import ask
+from tests.support.processes import ServiceProcess
+from tests.support.waiting import wait_until
 from web import uploads
 from web.uploads import MULTIPART_BYTES
 

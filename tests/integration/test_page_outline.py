@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from shared import submission, transitions
-from shared.database import now
+from shared.database import transitions
+from shared.database.connection import now
+from shared.database.tables import Worker
 from shared.jobs import CANCELLED
 from shared.services import Services
-from shared.tables import Worker
-from tests.endings import begin
-from tests.pages import Page, send_form
+from shared.submission import submit
+from tests.support.html_pages import Page, send_form
+from tests.support.job_outcomes import begin
 
 ADDRESSES = ("/", "/knn", "/musicgen", "/jobs", "/jobs?label=oops", "/sign-in", "/nothing", "/api/v1/docs")
 
@@ -52,7 +53,7 @@ def test_each_page_has_an_outline(client: FlaskClient, address: str) -> None:
 
 @pytest.mark.parametrize("kind", ["knn", "musicgen"])
 def test_a_job_has_an_outline_in_each_state(client: FlaskClient, services: Services, kind: str) -> None:
-    job_id = submission.submit(services, {"kind": kind})[0].id
+    job_id = submit.submit_job(services, {"kind": kind})[0].id
     check_outline(client.get(f"/jobs/{job_id}").text)
     lease = begin(services, job_id)
     check_outline(client.get(f"/jobs/{job_id}").text)
@@ -83,7 +84,7 @@ def test_home_shows_how_busy_the_devices_are(client: FlaskClient, services: Serv
     )
     with services.database.writing() as session:
         session.add(worker)
-    first, *_ = [submission.submit(services, {"kind": "knn", "device": "cpu"})[0].id for _ in range(3)]
+    first, *_ = [submit.submit_job(services, {"kind": "knn", "device": "cpu"})[0].id for _ in range(3)]
     begin(services, first)
     page = " ".join(client.get("/").text.split())
     assert page.count("<td>none</td>") == 2

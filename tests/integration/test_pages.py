@@ -7,8 +7,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from shared.services import Services
-from tests.endings import succeed
-from tests.pages import Page, find_message, send_form
+from tests.support.html_pages import Page, find_message, send_form
+from tests.support.job_outcomes import succeed
 
 
 def submit(client: FlaskClient, **fields: Any) -> str:

@@ -13,15 +13,15 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from shared import queries
+from shared.database import queries
+from shared.database.tables import Job
 from shared.ids import is_id
 from shared.logs import make_formatter
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import Job
 from tests.integration.conftest import ServeWeb
-from tests.processes import ServiceProcess
-from tests.waiting import wait_until
+from tests.support.processes import ServiceProcess
+from tests.support.waiting import wait_until
 
 # Nothing here depends on the database.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from shared import queries, submission, transitions
+from shared.database import queries, transitions
+from shared.database.tables import Job
 from shared.jobs import DeviceClass, Kind, State
 from shared.services import Services
-from shared.tables import Job
-from tests.disks import fill_disk, note_syncs
+from shared.submission import submit
+from tests.support.disks import fill_disk, note_syncs
 from worker import registry
 from worker.devices import Device
-from worker.engines.contract import Assignment
+from worker.engines.interface import Assignment
 from worker.runner import Runner
 from worker.watchdog import Pulse
 
@@ -34,7 +35,7 @@ class FakeEngine:
 
 @pytest.fixture
 def job_id(services: Services) -> str:
-    return submission.submit(services, {"kind": "knn", "device": "cpu"})[0].id
+    return submit.submit_job(services, {"kind": "knn", "device": "cpu"})[0].id
 
 
 @pytest.fixture

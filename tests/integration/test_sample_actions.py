@@ -10,15 +10,16 @@ import pytest
 import soundfile
 from flask.testing import FlaskClient
 
-from shared import queries, submission
-from shared.audio_files import encode
+from shared.database import queries
+from shared.database.tables import Job
 from shared.ids import make_id
-from shared.schemas.musicgen import Format
+from shared.kinds.musicgen.audio_encoding import encode
+from shared.kinds.musicgen.parameters import Format
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import Job
-from tests.endings import MUSIC, make_sample, succeed
-from tests.pages import Page, send_form
+from shared.submission import submit
+from tests.support.html_pages import Page, send_form
+from tests.support.job_outcomes import MUSIC, make_sample, succeed
 
 FRAMES = 40_000
 FRAME_OF_MP3 = 1_152
@@ -41,7 +42,7 @@ def play(services: Services) -> Play:
     ) -> str:
         prompts = [prompt] if prompt else []
         params = {"model": "mindjobs/tiny", "duration_s": 1, "prompts": prompts} | body.pop("params", {})
-        job_id = submission.submit(services, {"kind": "musicgen", "params": params, **body})[0].id
+        job_id = submit.submit_job(services, {"kind": "musicgen", "params": params, **body})[0].id
         audio = np.stack([np.sin(np.arange(FRAMES) / (20 + channel)) / 2 for channel in range(channels)])
         content, media_type = encode(audio.astype(np.float32), rate_hz, stored_as)
         name = f"audio-0.{stored_as}"
@@ -86,7 +87,7 @@ def test_a_format_without_the_rate_says_what_to_do(client: FlaskClient, play: Pl
 
 def test_what_is_not_there_leads_on(client: FlaskClient, services: Services, play: Play) -> None:
     job_id = play()
-    knn_id = submission.submit(services, {"kind": "knn"})[0].id
+    knn_id = submit.submit_job(services, {"kind": "knn"})[0].id
     for address in (
         f"/jobs/{job_id}/samples/1.wav",
         f"/jobs/{job_id}/samples/0.aiff",

@@ -7,12 +7,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from shared.database.migrate import ROOT
 from shared.jobs import Ending, State
-from shared.migrate import ROOT
 from shared.services import Services
-from tests.bearers import make_bearer
-from tests.endings import begin, end
-from web.requests import HEADERS
+from tests.support.auth_headers import make_bearer
+from tests.support.job_outcomes import begin, end
+from web.request_hooks import HEADERS
 
 # Nothing here depends on the database.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select, update
 
-from shared import queries, statements, transitions
-from shared.database import now
+from shared.database import queries, statements, transitions
+from shared.database.connection import now
+from shared.database.tables import Artifact, Job, JobEvent
 from shared.errors import ConflictError, IdempotencyError, NotFoundError
 from shared.ids import make_id
 from shared.jobs import (
@@ -31,7 +32,6 @@ from shared.jobs import (
     StoredFile,
 )
 from shared.services import Services
-from shared.tables import Artifact, Job, JobEvent
 
 NO_DELAY = RetryDelay(0.0, 0.0)
 DONE = Ending(State.SUCCEEDED, result={"answer": 42})

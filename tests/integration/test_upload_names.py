@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from shared.errors import RequestInvalidError
 from shared.services import Services
-from tests.pages import send_form
+from tests.support.html_pages import send_form
 
 # Nothing here depends on the database.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

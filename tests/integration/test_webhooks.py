@@ -12,18 +12,21 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select, update
 
-from shared import deliveries, submission, sweeper, tidying, transitions, webhooks
-from shared.database import now
-from shared.deliveries import ATTEMPTS_MOST, Deliverer
+from shared.database import transitions
+from shared.database.connection import now
+from shared.database.tables import Delivery, Job
 from shared.errors import RequestInvalidError
 from shared.jobs import NOBODY, Ending, Origin, RetryDelay, State, make_error
+from shared.maintenance import __main__, cleanup
 from shared.services import Services
 from shared.settings import Settings
-from shared.tables import Delivery, Job
-from tests.endings import begin
+from shared.submission.submit import submit_job
+from shared.webhooks import deliverer, messages
+from shared.webhooks.deliverer import ATTEMPTS_MOST, Deliverer
 from tests.integration.conftest import StartProcess
-from tests.receiver import Received, Receiver
-from tests.waiting import wait_until
+from tests.support.job_outcomes import begin
+from tests.support.waiting import wait_until
+from tests.support.webhook_receiver import Received, Receiver
 
 DONE = Ending(State.SUCCEEDED, {"best_k": 5})
 FAILED = Ending(State.FAILED, error=make_error("broken", "It broke", "Mend it."))
@@ -38,7 +41,7 @@ def settings(settings: Settings) -> Settings:
 def submit(services: Services, url: str, events: list[str] | None = None, **others: object) -> Job:
     webhook = {"url": url} | ({} if events is None else {"events": events})
     body = {"kind": "knn", "device": "cpu", "webhook": webhook} | others
-    return submission.submit(services, body, origin=Origin("an owner"))[0]
+    return submit_job(services, body, origin=Origin("an owner"))[0]
 
 
 def finish(services: Services, ending: Ending = DONE) -> None:
@@ -76,10 +79,10 @@ def read_wait_s(services: Services) -> float:
 
 def verify(services: Services, request: Received, owner: str) -> None:
     """Check a signature as a receiver would."""
-    secret = webhooks.load_signing_secret(services.settings, owner)
+    secret = messages.load_signing_secret(services.settings, owner)
     assert len(b64decode(secret.removeprefix("whsec_"))) == 32
     message_id, timestamp = request.headers["webhook-id"], int(request.headers["webhook-timestamp"])
-    assert request.headers["webhook-signature"] == webhooks.sign(secret, message_id, timestamp, request.body)
+    assert request.headers["webhook-signature"] == messages.sign(secret, message_id, timestamp, request.body)
 
 
 def test_each_event_is_told_once_and_signed(services: Services, receiver: Receiver) -> None:
@@ -131,7 +134,7 @@ def test_asking_a_running_job_to_stop_is_no_event(services: Services, receiver: 
 
 
 def test_jobs_without_a_webhook_tell_nobody(services: Services) -> None:
-    submission.submit(services, {"kind": "knn", "device": "cpu"})
+    submit_job(services, {"kind": "knn", "device": "cpu"})
     finish(services)
     assert list_deliveries(services) == []
     assert Deliverer(services).deliver_due() == []
@@ -223,7 +226,7 @@ def test_a_message_whose_deliverer_died_is_delivered_by_another(services: Servic
     submit(services, receiver.locate())
     finish(services)
     assert Deliverer(services)._take(receiver.locate()) is not None
-    assert read_wait_s(services) == pytest.approx(deliveries.LEASE_S, abs=5)
+    assert read_wait_s(services) == pytest.approx(deliverer.LEASE_S, abs=5)
     deliver(services)
     assert receiver.received == []
     make_due(services)
@@ -335,11 +338,11 @@ def test_the_message_about_a_job_that_was_deleted_still_arrives(services: Servic
 def test_a_message_that_is_too_old_is_forgotten(services: Services, caplog: pytest.LogCaptureFixture) -> None:
     submit(services, "http://127.0.0.1:9/")
     finish(services)
-    tidying.tidy(services)
+    cleanup.tidy(services)
     assert len(list_deliveries(services)) == 1
     with services.database.writing() as session:
         session.execute(update(Delivery).values(created_at=now(-31 * 86_400.0)))
-    tidying.tidy(services)
+    cleanup.tidy(services)
     assert list_deliveries(services) == []
     assert "1 messages to webhooks are given up after 30 days" in caplog.text
 
@@ -351,7 +354,7 @@ def test_a_dead_endpoint_holds_up_no_sweeping(services: Services, receiver: Rece
     lease = begin(services)
     with services.database.writing() as session:
         session.execute(update(Job).values(lease_until=now(-1)))
-    sweeper.sweep(services)
+    __main__.sweep(services)
     with services.database.reading() as session:
         assert session.scalars(select(Job.state)).one() == State.QUEUED
     assert not transitions.finish(services.database, lease, DONE)
@@ -361,7 +364,7 @@ def test_a_dead_endpoint_holds_up_no_sweeping(services: Services, receiver: Rece
 
 
 def test_a_sweeper_delivers(services: Services, receiver: Receiver, start_process: StartProcess) -> None:
-    start_process("shared.sweeper")
+    start_process("shared.maintenance")
     submit(services, receiver.locate("/hang"), ["queued"])
     receiver.wait_for("/hang")
     submit(services, receiver.locate())

@@ -11,17 +11,18 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
-from shared import queries, submission, transitions
 from shared.broker import Broker
+from shared.database import queries, transitions
+from shared.database.migrate import ROOT
+from shared.database.tables import Job, JobEvent, Worker
+from shared.files.local import CHECKPOINTS, place_checkpoint
 from shared.jobs import Kind, State
-from shared.migrate import ROOT
 from shared.services import Services
 from shared.settings import Settings
-from shared.storage import CHECKPOINTS, place_checkpoint
-from shared.tables import Job, JobEvent, Worker
+from shared.submission import submit
 from tests.integration.conftest import Gate, StartProcess
-from tests.processes import ServiceProcess, write_environment
-from tests.waiting import wait_until
+from tests.support.processes import ServiceProcess, write_environment
+from tests.support.waiting import wait_until
 
 StartWorker = Callable[[], ServiceProcess]
 MakeGate = Callable[[], Gate]
@@ -29,7 +30,7 @@ MakeGate = Callable[[], Gate]
 
 @pytest.fixture
 def sweeper(start_process: StartProcess) -> ServiceProcess:
-    return start_process("shared.sweeper")
+    return start_process("shared.maintenance")
 
 
 def test_a_job_runs_and_its_files_are_there(services: Services, start_worker: StartWorker, make_gate: MakeGate) -> None:
@@ -331,7 +332,14 @@ def test_a_device_that_is_not_there_stops_the_start(settings: Settings) -> None:
 
 
 def test_neither_web_nor_a_workers_parent_loads_mindspore() -> None:
-    for module in ("web", "web.server", "worker.__main__", "worker.tasks", "shared.sweeper", "shared.launch"):
+    for module in (
+        "web",
+        "web.server",
+        "worker.__main__",
+        "worker.celery_app",
+        "shared.maintenance",
+        "shared.instance.up",
+    ):
         look = f"import sys, {module}; sys.exit(' '.join(m for m in ('mindspore', 'mindnlp') if m in sys.modules) or 0)"
         looked = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=False)
         assert (looked.returncode, looked.stderr) == (0, ""), module
@@ -341,7 +349,7 @@ def test_submission_survives_a_broker_that_is_not_there(settings: Settings, serv
     nowhere = settings.model_copy(update={"redis_url": "unix:///nowhere/redis.sock?db=0"})
     broker = Broker(nowhere)
     cut_off = Services(nowhere, services.database, services.storage, broker)
-    job, created = submission.submit(cut_off, {"kind": "knn", "device": "cpu"})
+    job, created = submit.submit_job(cut_off, {"kind": "knn", "device": "cpu"})
     broker.close()
     assert created
     assert job.state == State.QUEUED

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.references.musicgen_cases import Case
-from worker.engines.musicgen.draws import draw_uniforms
+from worker.engines.musicgen.decoding.random_numbers import draw_uniforms
 
 LEAST_GAP: Final = 2e-3
 """Between the best two logits, or the logarithms of what they draw."""

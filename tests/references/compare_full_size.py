@@ -20,9 +20,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.models import CONFIGURATION
+from shared.kinds.musicgen.catalogue import CONFIGURATION
 from tests.references.musicgen_cases import hash_weights
-from worker.engines.musicgen.random_model import SMALL, write_random_model
+from worker.engines.musicgen.model.random_model import SMALL, write_random_model
 
 SEED: Final = 0
 PROMPT: Final = "80s pop, synths, bass"

@@ -39,7 +39,7 @@ For a ``CodecCase``: ``embeddings_N`` (codec_hidden, frames) and ``codes_N``
 
 When tokens are sampled, the one whose probability is largest in comparison to
 an exponential variate is taken. That is sampling from the distribution, and
-here the variates come from ``worker.engines.musicgen.draws``, so that both
+here the variates come from ``worker.engines.musicgen.decoding.random_numbers``, so that both
 sides can be given the same.
 """
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from worker.engines.musicgen.composer import Audio, Order, Sample, Sampling
-from worker.engines.musicgen.random_model import Size, Spelling, write_random_model
+from worker.engines.musicgen.model.random_model import Size, Spelling, write_random_model
+from worker.engines.musicgen.request import Audio, Order, Sample, Sampling
 
 FOLDER: Final = Path(__file__).parent / "musicgen"
 LOUDEST: Final = 0.9

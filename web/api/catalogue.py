@@ -1,34 +1,34 @@
 """What can be asked for: data sets, models and devices."""
 
-from shared import models
-from shared.datasets import BUILTINS, Builtin
-from shared.models import ModelCard
-from shared.schemas import answers
+from shared.kinds.knn.datasets import BUILTINS, Builtin
+from shared.kinds.musicgen import catalogue
+from shared.kinds.musicgen.catalogue import ModelCard
+from shared.schemas import responses
 from web.api import blueprint
 from web.context import get_services
-from web.documents import write_devices
+from web.serializers import write_devices
 
 
 @blueprint.get("/datasets")
-def list_datasets() -> answers.DatasetList:
+def list_datasets() -> responses.DatasetList:
     """List the data sets that come with the service."""
     return {"datasets": [_write_dataset(dataset) for dataset in BUILTINS.values()]}
 
 
 @blueprint.get("/models")
-def list_models() -> answers.ModelList:
+def list_models() -> responses.ModelList:
     """List the music models, with how they generate where a job does not say."""
-    return {"models": [_write_model(card) for card in models.list_models(get_services().settings)]}
+    return {"models": [_write_model(card) for card in catalogue.list_models(get_services().settings)]}
 
 
 @blueprint.get("/devices")
-def list_devices() -> answers.DeviceList:
+def list_devices() -> responses.DeviceList:
     """List the classes of device with their workers and their load."""
     with get_services().database.reading() as session:
         return {"devices": write_devices(session)}
 
 
-def _write_dataset(dataset: Builtin) -> answers.Dataset:
+def _write_dataset(dataset: Builtin) -> responses.Dataset:
     return {
         "name": dataset.name,
         "title": dataset.title,
@@ -41,7 +41,7 @@ def _write_dataset(dataset: Builtin) -> answers.Dataset:
     }
 
 
-def _write_model(card: ModelCard) -> answers.Model:
+def _write_model(card: ModelCard) -> responses.Model:
     defaults = card.defaults
     return {
         "name": card.name,

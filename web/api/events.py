@@ -11,16 +11,16 @@ from uuid import UUID
 from flask import Response, json, request
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import queries
-from shared.database import Database
+from shared.database import queries
+from shared.database.connection import Database
+from shared.database.queries import News
+from shared.database.tables import JobEvent
 from shared.errors import BusyError, KeyRequiredError, MindjobsError, RequestMalformedError
-from shared.queries import News
-from shared.tables import JobEvent
-from web.access import KeyRing, get_key_ring, get_owner
 from web.api import blueprint
+from web.auth import KeyRing, get_key_ring, get_owner
 from web.context import get_services, get_waiting_room
-from web.documents import write_event
-from web.waiting import WaitingRoom, pace
+from web.long_poll import WaitingRoom, pace
+from web.serializers import write_event
 
 HEARTBEAT_S: Final = 15.0
 """How long a stream says nothing; writing is how a client that has gone is noticed."""

@@ -4,15 +4,17 @@ from uuid import UUID
 
 from flask import Response, jsonify, make_response, request, send_file, url_for
 
-from shared import queries, submission, tidying, transitions
+from shared.database import queries, transitions
 from shared.errors import NotFoundError
-from shared.schemas import answers
-from web.access import get_origin
+from shared.maintenance import cleanup
+from shared.schemas import responses
+from shared.submission import submit
 from web.api import blueprint
+from web.auth import get_origin
 from web.context import get_services, get_waiting_room
-from web.documents import JobView, view_job, write_page
 from web.list_query import read_list_query
-from web.requests import read_idempotency_key, read_json, read_wait_s
+from web.request_hooks import read_idempotency_key, read_json, read_wait_s
+from web.serializers import JobView, view_job, write_page
 
 POLL_AFTER_S = "1"
 
@@ -21,7 +23,7 @@ POLL_AFTER_S = "1"
 def submit_job() -> Response:
     """Queue a job, and wait for its end if the client prefers."""
     services = get_services()
-    job, created = submission.submit(services, read_json(), read_idempotency_key(), get_origin())
+    job, created = submit.submit_job(services, read_json(), read_idempotency_key(), get_origin())
     view, waited_s = get_waiting_room().wait_for(services, job.id, read_wait_s(), lambda view: view.ended)
     return _answer(view, 202 if created else 200, waited_s)
 
@@ -43,7 +45,7 @@ def get_job(job_id: UUID) -> Response:
 
 
 @blueprint.get("/jobs")
-def list_jobs() -> answers.JobList:
+def list_jobs() -> responses.JobList:
     """List jobs, newest first."""
     with get_services().database.reading() as session:
         documents, next_cursor = write_page(session, *read_list_query(request.args))
@@ -61,14 +63,14 @@ def cancel_job(job_id: UUID) -> Response:
 @blueprint.post("/jobs/<uuid:job_id>/retry")
 def retry_job(job_id: UUID) -> Response:
     """Queue a new job with an ended one's parameters."""
-    job = submission.retry(get_services(), str(job_id), get_origin())
+    job = submit.retry_job(get_services(), str(job_id), get_origin())
     return _show(job.id, 202)
 
 
 @blueprint.delete("/jobs/<uuid:job_id>")
 def delete_job(job_id: UUID) -> tuple[str, int]:
     """Forget an ended job and its files."""
-    tidying.delete_job(get_services(), str(job_id))
+    cleanup.delete_job(get_services(), str(job_id))
     return "", 204
 
 

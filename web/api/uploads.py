@@ -3,16 +3,16 @@
 from flask import request
 
 from shared.errors import RequestInvalidError
-from shared.schemas import answers
-from web.access import get_owner
+from shared.schemas import responses
 from web.api import blueprint
+from web.auth import get_owner
 from web.context import get_services
-from web.documents import write_upload
+from web.serializers import write_upload
 from web.uploads import MULTIPART_BYTES, demand_room, store
 
 
 @blueprint.post("/uploads")
-def store_upload() -> tuple[answers.Upload, int]:
+def store_upload() -> tuple[responses.Upload, int]:
     """Store one file: the multipart field ``file``, or the body itself."""
     services = get_services()
     request.max_content_length = demand_room(services, get_owner()) + MULTIPART_BYTES

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from web.openapi.operation import Node
-from web.requests import IDEMPOTENCY_KEY_LENGTH_MOST, WAIT_MOST_S
+from web.request_hooks import IDEMPOTENCY_KEY_LENGTH_MOST, WAIT_MOST_S
 
 _TEXT: Final[Node] = {"type": "string"}
 

@@ -6,7 +6,7 @@ from typing import Final
 from flask import Flask
 from werkzeug.routing import Rule
 
-from web.access import OPEN_ENDPOINTS
+from web.auth import OPEN_ENDPOINTS
 from web.openapi.components import HEADERS, PARAMETERS, PROBLEMS
 from web.openapi.operation import Answer, Node, Operation, describe_content, refer
 from web.openapi.operations import OPERATIONS

@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from shared.schemas import answers
+from shared.schemas import responses
 from shared.schemas.results import RESULTS
 from shared.schemas.submission import PARAMS, Submission
 from web.list_query import ListQuery
@@ -18,15 +18,15 @@ _SHAPES: Final = (
     *PARAMS.values(),
     *RESULTS.values(),
     ListQuery,
-    answers.Job,
-    answers.JobList,
-    answers.Upload,
-    answers.ModelList,
-    answers.DatasetList,
-    answers.DeviceList,
-    answers.Problem,
-    answers.Liveness,
-    answers.Readiness,
+    responses.Job,
+    responses.JobList,
+    responses.Upload,
+    responses.ModelList,
+    responses.DatasetList,
+    responses.DeviceList,
+    responses.Problem,
+    responses.Liveness,
+    responses.Readiness,
 )
 
 

@@ -1,7 +1,8 @@
-"""The pages: home, a form per kind of job, the list of jobs, a job, and the sign-in."""
+"""The pages for people: forms, a job's page, the list of jobs."""
 
 from flask import Blueprint
 
 blueprint = Blueprint("pages", __name__)
 
-from web.pages import home, job, job_list, new_job, sample_actions, sign_in  # noqa: E402, F401 - they add their views to the blueprint
+from web.kinds.musicgen import sample_actions  # noqa: E402, F401 - it adds its views to the blueprint
+from web.pages import home, job, job_list, new_job, sign_in  # noqa: E402, F401 - they add their views to the blueprint

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Final, Self
 from flask_wtf import FlaskForm
 from wtforms import Field, SelectField
 
+from shared.database.tables import Upload
 from shared.errors import Problem
 from shared.jobs import AUTO, DeviceClass
 from shared.settings import Settings
-from shared.tables import Upload
 
 DEVICES: Final = [AUTO, *DeviceClass]
 FILE: Final = "file"

@@ -2,11 +2,11 @@
 
 from flask import render_template
 
-from shared.queries import JobFilter
-from web.access import get_visible_owner
+from shared.database.queries import JobFilter
+from web.auth import get_visible_owner
 from web.context import get_services
-from web.documents import write_devices, write_page
 from web.pages import blueprint
+from web.serializers import write_devices, write_page
 
 NEWEST = 10
 

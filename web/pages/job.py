@@ -7,17 +7,19 @@ from uuid import UUID
 from flask import redirect, render_template, request, url_for
 from werkzeug import Response
 
-from shared import queries, submission, tidying, transitions
+from shared.database import queries, transitions
 from shared.jobs import ENDED, Kind, State
-from shared.schemas import answers
-from shared.schemas.musicgen import Format
-from web.access import get_origin
+from shared.kinds.musicgen.parameters import Format
+from shared.maintenance import cleanup
+from shared.schemas import responses
+from shared.submission import submit
+from web.auth import get_origin
 from web.context import get_services
-from web.documents import view_job
+from web.kinds.knn.predictions import read_predictions
+from web.kinds.musicgen.samples import describe_music
 from web.pages import blueprint
-from web.pages.predictions import read_predictions
-from web.pages.redirection import choose_next
-from web.pages.samples import describe_music
+from web.pages.safe_redirect import choose_next
+from web.serializers import view_job
 
 SVG: Final = "image/svg+xml"
 _JOB: Final = "/jobs/<uuid:job_id>"
@@ -56,14 +58,14 @@ def cancel_job(job_id: UUID) -> Response:
 def retry_job(job_id: UUID) -> Response:
     """Queue a job again and go on as after cancelling; music with another seed, if that is asked for."""
     changes: dict[str, Any] = {"seed": None} if "new_seed" in request.form else {}
-    job = submission.retry(get_services(), str(job_id), get_origin(), changes)
+    job = submit.retry_job(get_services(), str(job_id), get_origin(), changes)
     return _go_on(job.id)
 
 
 @blueprint.post(f"{_JOB}/delete")
 def delete_job(job_id: UUID) -> Response:
     """Forget an ended job and its files, and show the list."""
-    tidying.delete_job(get_services(), str(job_id))
+    cleanup.delete_job(get_services(), str(job_id))
     return redirect(url_for("pages.show_jobs"), HTTPStatus.SEE_OTHER)
 
 
@@ -72,7 +74,7 @@ def _go_on(job_id: UUID | str) -> Response:
     return redirect(choose_next(request.form.get("next"), shown), HTTPStatus.SEE_OTHER)
 
 
-def _find_pace(job: answers.Job) -> float | None:
+def _find_pace(job: responses.Job) -> float | None:
     """Return how much of the stage is done per second; ``None`` where nobody can tell."""
     eta_s, progress = job["eta_s"], job["progress"]
     return (progress["total"] - progress["done"]) / eta_s if eta_s else None

@@ -6,11 +6,11 @@ from flask import render_template, request, url_for
 
 from shared.errors import RequestInvalidError
 from shared.jobs import DeviceClass, Kind, State
-from shared.schemas import answers
+from shared.schemas import responses
 from web.context import get_services
-from web.documents import write_page
 from web.list_query import LABEL, read_list_query
 from web.pages import blueprint
+from web.serializers import write_page
 
 CHOICES: Final = {"state": [*State], "kind": [*Kind], "device": [*DeviceClass]}
 
@@ -35,7 +35,7 @@ def show_jobs() -> str | tuple[str, int]:
 
 
 def _render(
-    jobs: list[answers.Job], next_cursor: str | None, filled: dict[str, str], error: RequestInvalidError | None
+    jobs: list[responses.Job], next_cursor: str | None, filled: dict[str, str], error: RequestInvalidError | None
 ) -> str:
     problems = {problem.pointer.strip("/"): problem.detail for problem in error.problems} if error else {}
     # What is no filter of ours is no part of an address of ours.

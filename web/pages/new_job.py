@@ -7,18 +7,19 @@ from uuid import UUID
 from flask import redirect, render_template, request, send_file, url_for
 from werkzeug import Response
 
-from shared import queries, submission
+from shared.database import queries
+from shared.database.tables import Upload
 from shared.errors import LimitError, NotFoundError, Problem, RequestInvalidError
 from shared.ids import is_id
 from shared.schemas.problems import list_unstorable
 from shared.services import Services
-from shared.tables import Upload
-from web.access import get_origin, get_owner
+from shared.submission import submit
+from web.auth import get_origin, get_owner
 from web.context import get_services
+from web.kinds.knn.form import KnnForm
+from web.kinds.musicgen.form import MusicgenForm
 from web.pages import blueprint
 from web.pages.forms import FILE, KEPT, JobForm
-from web.pages.knn_form import KnnForm
-from web.pages.musicgen_form import MusicgenForm
 from web.uploads import MULTIPART_BYTES, count_room, store
 
 FORMS: Final[Mapping[str, type[JobForm]]] = {form.KIND: form for form in (KnnForm, MusicgenForm)}
@@ -49,7 +50,7 @@ def submit_form(kind: str) -> Response | str | tuple[str, int]:
     problems = problems or list_unstorable(body)
     if not problems:
         try:
-            job, _ = submission.submit(services, body, origin=get_origin())
+            job, _ = submit.submit_job(services, body, origin=get_origin())
         except RequestInvalidError as error:
             problems = error.problems
         except LimitError as error:
@@ -122,4 +123,4 @@ def _store_files(services: Services) -> tuple[list[Upload], list[Problem]]:
 def render_form(form: JobForm) -> str:
     """Show a form as it stands."""
     notes = form.list_notes(get_services().settings)
-    return render_template(f"pages/{form.KIND}.html", form=form, **notes)
+    return render_template(f"{form.KIND}/form.html", form=form, **notes)

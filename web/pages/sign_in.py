@@ -8,9 +8,9 @@ from werkzeug import Response
 from wtforms import PasswordField
 from wtforms.validators import DataRequired
 
-from web.access import SESSION_KEY, get_key_ring
+from web.auth import SESSION_KEY, get_key_ring
 from web.pages import blueprint
-from web.pages.redirection import choose_next
+from web.pages.safe_redirect import choose_next
 
 
 class SignInForm(FlaskForm):

@@ -4,19 +4,19 @@ import json
 import time
 from typing import Any
 
-from shared import datasets
-from shared.csv_files import Limits
-from shared.datasets import Dataset
 from shared.errors import JobFailedError, RequestInvalidError
-from shared.schemas.knn import KnnParams
-from worker.engines.contract import Assignment, Report
+from shared.kinds.knn import datasets
+from shared.kinds.knn.csv_files import Limits
+from shared.kinds.knn.datasets import Dataset
+from shared.kinds.knn.parameters import KnnParams
+from worker.engines.interface import Assignment, Report
 from worker.engines.knn import pictures
 from worker.engines.knn.cells import Cells
 from worker.engines.knn.evaluation import Predictions, evaluate
+from worker.engines.knn.predictions_csv import write_table
 from worker.engines.knn.scatter import Album
 from worker.engines.knn.scores import summarise
 from worker.engines.knn.search import Finder
-from worker.engines.knn.table import write_table
 
 Artifact = tuple[str, str, bytes]
 

@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from shared.datasets import Dataset
 from shared.errors import JobFailedError
-from shared.schemas.knn import KnnParams, LeaveOneOut, Metric, Normalisation, Task
+from shared.kinds.knn.datasets import Dataset
+from shared.kinds.knn.parameters import KnnParams, LeaveOneOut, Metric, Normalisation, Task
 from worker.engines.knn import scaling
 from worker.engines.knn.folds import Fold, count_predictions, split
 from worker.engines.knn.metrics import build_space

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.schemas.knn import Holdout, KFold, LeaveOneOut
+from shared.kinds.knn.parameters import Holdout, KFold, LeaveOneOut
 from worker.engines.knn.space import Indices
 
 

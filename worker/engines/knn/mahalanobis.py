@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from worker.engines.knn import inner
+from worker.engines.knn import inner_product
 from worker.engines.knn.space import UNIT_64, Floats, Indices, Space, bound_roundings, find_scale
 
 
@@ -21,17 +21,17 @@ def build(training: Floats, queries: Floats) -> Space:
     white_queries, query_drift = _whiten(queries - centre, whitening)
     scale = find_scale(white_rows, white_queries)
     origin = np.zeros(whitening.shape[1])
-    query_operand, row_operand, error = inner.lay_out(white_rows, white_queries, origin, scale)
+    query_operand, row_operand, error = inner_product.lay_out(white_rows, white_queries, origin, scale)
     reach = scale * (np.linalg.norm(white_queries, axis=1) + np.linalg.norm(white_rows, axis=1).max())
     drift = 2 * scale * (query_drift + row_drift.max())
-    error = error + inner.ALLOWANCE * (2 * reach * drift + np.square(drift))
+    error = error + inner_product.ALLOWANCE * (2 * reach * drift + np.square(drift))
 
     def measure(of: Indices, to: Indices) -> Floats:
         # Not by matmul: BLAS may round equal rows differently, which would part ties.
         white = np.einsum("pi,ij->pj", queries[of] - training[to], whitening)
         return np.asarray(np.sqrt(np.einsum("ij,ij->i", white, white)))
 
-    return Space(None, query_operand, row_operand, inner.make_pad(row_operand.shape[1]), error, measure)
+    return Space(None, query_operand, row_operand, inner_product.make_pad(row_operand.shape[1]), error, measure)
 
 
 def find_whitening(training: Floats) -> Floats:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from shared.schemas.knn import KnnParams, Metric
+from shared.kinds.knn.parameters import KnnParams, Metric
 from worker.engines.knn import bhattacharyya, euclidean, hamming, mahalanobis, minkowski
 from worker.engines.knn.space import Floats, Space
 

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from shared.datasets import Dataset
-from shared.schemas.knn import KnnParams, Task
-from worker.engines.canvas import (
+from shared.kinds.knn.datasets import Dataset
+from shared.kinds.knn.parameters import KnnParams, Task
+from worker.engines.chart_style import (
     CLASS_NAME_MOST,
     LETTER_INCHES,
     PALETTE,

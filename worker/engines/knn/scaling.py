@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.schemas.knn import Normalisation
+from shared.kinds.knn.parameters import Normalisation
 from worker.engines.knn.space import Floats
 
 

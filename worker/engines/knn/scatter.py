@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from shared.datasets import Dataset
-from shared.schemas.knn import Task
-from worker.engines.canvas import (
+from shared.kinds.knn.datasets import Dataset
+from shared.kinds.knn.parameters import Task
+from worker.engines.chart_style import (
     CLASS_NAME_MOST,
     COLOUR_MAP,
     LETTER_INCHES,

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.schemas.knn import Weights
+from shared.kinds.knn.parameters import Weights
 from worker.engines.knn.space import Floats, Indices
 
 TOUCHING: Final = 1e-300

@@ -12,25 +12,25 @@ from typing import Any, Final
 
 import numpy as np
 
-from shared.audio_files import encode
 from shared.errors import JobFailedError
 from shared.jobs import DeviceClass
-from shared.schemas.musicgen import DURATION_S, SEED_MOST, MusicgenParams, Precision
+from shared.kinds.musicgen.audio_encoding import encode
+from shared.kinds.musicgen.parameters import DURATION_S, SEED_MOST, MusicgenParams, Precision
 from shared.settings import Settings
-from worker.engines.contract import Assignment
-from worker.engines.musicgen import delay
-from worker.engines.musicgen.batch import Limits
-from worker.engines.musicgen.clips import ClipForm, read_clip
-from worker.engines.musicgen.composer import Audio, Composer, Order, Piece, Sample, Sampling
-from worker.engines.musicgen.configuration import ModelConfig
-from worker.engines.musicgen.download import fetch
-from worker.engines.musicgen.loudness import level, measure
-from worker.engines.musicgen.memo import Memo, Recorder
-from worker.engines.musicgen.native import NativeComposer
-from worker.engines.musicgen.offers import Engine, choose_engine, list_precisions
-from worker.engines.musicgen.pictures import draw_spectrogram, draw_waveform
-from worker.engines.musicgen.review import review
-from worker.engines.musicgen.shelf import Shelf, Title
+from worker.engines.interface import Assignment
+from worker.engines.musicgen.audio.clips import ClipForm, read_clip
+from worker.engines.musicgen.audio.loudness import level, measure
+from worker.engines.musicgen.audio.pictures import draw_spectrogram, draw_waveform
+from worker.engines.musicgen.audio.quality import review
+from worker.engines.musicgen.backends.registry import Engine, choose_engine, list_precisions
+from worker.engines.musicgen.decoding import delay
+from worker.engines.musicgen.decoding.scheduler import Limits
+from worker.engines.musicgen.model.configuration import ModelConfig
+from worker.engines.musicgen.model.download import fetch
+from worker.engines.musicgen.model_cache import Shelf, Title
+from worker.engines.musicgen.pipeline import NativeComposer
+from worker.engines.musicgen.request import Audio, Composer, Order, Piece, Sample, Sampling
+from worker.engines.musicgen.resume_state import Memo, Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -180,11 +180,11 @@ def import_loader(engine: Engine) -> Callable[[Title, str, Limits, Path], Compos
     pays for it who did not ask; nor for the others.
     """
     if engine is Engine.MINDNLP:
-        from worker.engines.musicgen.through_mindnlp import MindnlpComposer  # noqa: PLC0415
+        from worker.engines.musicgen.backends.mindnlp.backend import MindnlpComposer  # noqa: PLC0415
 
         return lambda title, *_: MindnlpComposer(title.folder)
     if engine is Engine.OPENVINO:
-        from worker.engines.musicgen.paged import model as paged  # noqa: PLC0415 - loads OpenVINO
+        from worker.engines.musicgen.backends.openvino import model as paged  # noqa: PLC0415 - loads OpenVINO
 
         return lambda title, _, limits, kept: NativeComposer(
             title.folder,
@@ -193,8 +193,8 @@ def import_loader(engine: Engine) -> Callable[[Title, str, Limits, Path], Compos
             lambda config: paged.load(title.folder, config, title.precision, limits.cache_bytes_most, kept),
             limits,
         )
-    from worker.engines.musicgen.network import model as network  # noqa: PLC0415 - loads MindSpore
-    from worker.engines.musicgen.network.layers import Target  # noqa: PLC0415 - the same
+    from worker.engines.musicgen.backends.mindspore import model as network  # noqa: PLC0415 - loads MindSpore
+    from worker.engines.musicgen.backends.mindspore.layers import Target  # noqa: PLC0415 - the same
 
     return lambda title, target, limits, _: NativeComposer(
         title.folder,
@@ -270,7 +270,7 @@ def make_sampling(params: MusicgenParams) -> Sampling:
 
 
 def check_audio(audio: Audio, index: int) -> None:
-    """Refuse audio that no player could play; see `worker.engines.musicgen.track.Track.extend` for the codes.
+    """Refuse audio that no player could play; see `decoding.sequence.Track.extend` for the codes.
 
     Raises
     ------

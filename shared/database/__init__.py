@@ -1,0 +1,1 @@
+"""Tables, queries and transitions of the job database, and what differs between PostgreSQL and SQLite."""

@@ -1,0 +1,1 @@
+"""Files: uploads, artifacts and checkpoints."""

@@ -1,0 +1,1 @@
+"""A complete instance on one machine."""

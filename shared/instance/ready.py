@@ -1,0 +1,50 @@
+"""Print ``READY http://HOST:PORT`` once jobs can be taken: ``python -m shared.instance.ready``."""
+
+import sys
+import time
+from typing import Final
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from shared.database import queries
+from shared.database.connection import Database
+from shared.jobs import Kind
+from shared.settings import Settings, load_settings
+
+LOOK_EVERY_S: Final = 0.2
+ANSWER_TIMEOUT_S: Final = 5.0
+
+
+def write_address(settings: Settings) -> str:
+    """Write where a browser finds this instance."""
+    # A wildcard is no address to call.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
+    return f"http://{settings.model_copy(update={'host': host}).authority}"
+
+
+def is_ready(settings: Settings, database: Database) -> bool:
+    """Whether the web answers that it is ready, and a worker for every kind is alive."""
+    try:
+        with urlopen(f"{write_address(settings)}/readyz", timeout=ANSWER_TIMEOUT_S) as answer:  # noqa: S310 - our own address
+            if answer.status != 200:  # noqa: PLR2004 - HTTP's OK
+                return False
+    except (URLError, OSError):
+        return False
+    with database.reading() as session:
+        alive = {kind for worker in queries.list_live_workers(session) for kind in worker.kinds}
+    return alive >= set(Kind)
+
+
+def main() -> None:
+    """Wait, and say so."""
+    settings = load_settings()
+    database = Database(settings.database)
+    while not is_ready(settings, database):
+        time.sleep(LOOK_EVERY_S)
+    sys.stdout.write(f"READY {write_address(settings)}\n")
+    sys.stdout.flush()
+    database.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The kinds of job: parameters, results and data of each."""

@@ -1,0 +1,1 @@
+"""Evaluation of k nearest neighbours: parameters, results and data sets."""

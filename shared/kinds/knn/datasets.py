@@ -1,0 +1,276 @@
+"""Tables of numbers with a label each: the built-in ones, and those that users upload."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import Problem, RequestInvalidError
+from shared.kinds.knn.csv_files import UPLOAD, Limits, name_columns, read_bytes, split_rows
+from shared.kinds.knn.parameters import (
+    BuiltinDataset,
+    Holdout,
+    KFold,
+    KnnParams,
+    Metric,
+    Normalisation,
+    Task,
+    UploadedDataset,
+)
+
+DATA_FOLDER: Final = Path(__file__).parent / "data"
+LABEL: Final = "/params/dataset/label"
+ROWS_AT_ONCE: Final = 4_096
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A table, read and checked.
+
+    Parameters
+    ----------
+    name
+        What to call it in a title.
+    columns
+        Names of the attributes, d of them.
+    attributes
+        Shape (n, d), float64, finite.
+    labels
+        Shape (n,): for classification the index into ``classes``, int64; for
+        regression the value, float64.
+    classes
+        Names of the classes in ascending order; empty for regression.
+    """
+
+    name: str
+    columns: list[str]
+    attributes: NDArray[np.float64]
+    labels: NDArray[np.int64] | NDArray[np.float64]
+    classes: list[str]
+
+
+@dataclass(frozen=True)
+class Builtin:
+    """A data set that comes with the service, as ``GET /datasets`` describes it."""
+
+    name: str
+    title: str
+    file: str
+    label: str
+    columns: tuple[str, ...]
+    rows: int
+    classes: tuple[str, ...]
+    source: str
+    licence: str
+
+
+WINE: Final = Builtin(
+    name="wine",
+    title="Wine: 178 wines of three cultivars",
+    file="wine.data",
+    label="Cultivar",
+    columns=(
+        "Alcohol",
+        "Malic acid",
+        "Ash",
+        "Alcalinity of ash",
+        "Magnesium",
+        "Total phenols",
+        "Flavanoids",
+        "Nonflavanoid phenols",
+        "Proanthocyanins",
+        "Color intensity",
+        "Hue",
+        "OD280/OD315 of diluted wines",
+        "Proline",
+    ),
+    rows=178,
+    classes=("1", "2", "3"),
+    source="https://doi.org/10.24432/C5PC7J",
+    licence="CC BY 4.0",
+)
+BUILTINS: Final = {WINE.name: WINE}
+
+
+def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset:
+    """Read the data set of a knn job.
+
+    Parameters
+    ----------
+    params
+        The job's parameters.
+    uploads
+        Upload id to file, for the upload that ``params`` may name.
+    limits
+        How large the table may be.
+
+    Raises
+    ------
+    RequestInvalidError
+        Naming the field and, where it helps, the line of the file.
+    """
+    if isinstance(params.dataset, BuiltinDataset):
+        return _load_builtin(params.dataset.name, params.task, limits)
+    lines = split_rows(read_bytes(uploads[params.dataset.upload]), limits)
+    first = next(lines)
+    names = name_columns(first, header=params.dataset.header)
+    if not params.dataset.header:
+        lines = itertools.chain([first], lines)
+    label = _find_label(names, params.dataset)
+    columns = [name for index, name in enumerate(names) if index != label]
+    first_line = 2 if params.dataset.header else 1
+    return _build(_Table("Uploaded table", columns, label=label, task=params.task, first_line=first_line), lines)
+
+
+@cache
+def _load_builtin(name: str, task: Task, limits: Limits) -> Dataset:
+    """Read a table that comes with the service; once, since a submission would wait for it."""
+    builtin = BUILTINS[name]
+    table = _Table(builtin.title, list(builtin.columns), label=0, task=task, first_line=1)
+    dataset = _build(table, split_rows((DATA_FOLDER / builtin.file).read_bytes(), limits))
+    for array in (dataset.attributes, dataset.labels):
+        array.flags.writeable = False  # it is everybody's
+    return dataset
+
+
+def check(params: KnnParams, dataset: Dataset) -> None:
+    """Raise where the parameters ask what the data set cannot give.
+
+    Raises
+    ------
+    RequestInvalidError
+        With every problem found.
+    """
+    n = len(dataset.labels)
+    problems: list[Problem] = []
+    evaluation = params.evaluation
+    if isinstance(evaluation, Holdout):
+        n_train = evaluation.train_size
+        if n_train >= n:
+            problems.append(
+                Problem(
+                    "/params/evaluation/train_size",
+                    f"leaves nothing to predict: the data set has {n} rows; give 1 to {n - 1}",
+                )
+            )
+    elif isinstance(evaluation, KFold):
+        n_train = n - -(-n // evaluation.folds)
+        if evaluation.folds > n:
+            problems.append(Problem("/params/evaluation/folds", f"is more than the data set's {n} rows; give 2 to {n}"))
+    else:
+        n_train = n - 1
+    if not problems and max(params.ks) > n_train:
+        problems.append(
+            Problem("/params/k", f"is more than the {n_train} rows of the training part; give 1 to {n_train}")
+        )
+    if params.metric is Metric.BHATTACHARYYA and params.normalise is Normalisation.NONE:
+        problems += _find_non_distributions(dataset)
+    if problems:
+        raise RequestInvalidError(problems)
+
+
+def _find_non_distributions(dataset: Dataset) -> list[Problem]:
+    rows, columns = np.nonzero(dataset.attributes < 0)
+    if len(rows):
+        where = f"row {rows[0]} has a negative {dataset.columns[columns[0]]!r}"
+    else:
+        (empty,) = np.nonzero(dataset.attributes.sum(axis=1) == 0)
+        if not len(empty):
+            return []
+        where = f"row {empty[0]} has only zeros"
+    return [Problem("/params/metric", f"bhattacharyya reads rows as distributions, and {where}; take another metric")]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """What is known of a table before its numbers are read."""
+
+    name: str
+    columns: list[str]
+    label: int
+    task: Task
+    first_line: int
+    """Of the numbers, counted from 1."""
+
+
+def _find_label(names: list[str], dataset: UploadedDataset) -> int:
+    width = len(names)
+    if isinstance(dataset.label, int):
+        if not -width <= dataset.label < width:
+            raise RequestInvalidError.at(LABEL, f"there is no column {dataset.label}; the columns are 0 to {width - 1}")
+        return dataset.label % width
+    if not dataset.header:
+        raise RequestInvalidError.at(LABEL, f"the file has no header, so give the column's index, 0 to {width - 1}")
+    found = [index for index, name in enumerate(names) if name == dataset.label]
+    if not found:
+        known = ", ".join(repr(name) for name in names[:20])
+        raise RequestInvalidError.at(LABEL, f"there is no column {dataset.label!r}; the columns are {known}")
+    if len(found) > 1:
+        raise RequestInvalidError.at(
+            LABEL, f"{len(found)} columns are called {dataset.label!r}; give the index instead"
+        )
+    return found[0]
+
+
+def _build(table: _Table, lines: Iterator[list[str]]) -> Dataset:
+    """Read the numbers, some rows at a time, since text takes ten times their memory."""
+    cells: list[str] = []
+    parts: list[NDArray[np.float64]] = []
+    while rows := list(itertools.islice(lines, ROWS_AT_ONCE)):
+        first_line = table.first_line + len(cells)
+        cells += [row.pop(table.label).strip() for row in rows]
+        columns = zip(table.columns, zip(*rows, strict=True), strict=True)
+        parts.append(np.column_stack([_read_numbers(column, name, first_line, UPLOAD) for name, column in columns]))
+    if not parts:
+        raise RequestInvalidError.at(UPLOAD, "the file has a header and no rows; add rows")
+    attributes = np.concatenate(parts)
+    if table.task is Task.REGRESSION:
+        values = _read_numbers(cells, "label", table.first_line, LABEL)
+        return Dataset(table.name, table.columns, attributes, values, [])
+    if "" in cells:
+        line = cells.index("") + table.first_line
+        raise RequestInvalidError.at(LABEL, f"line {line} has no label; fill it in")
+    classes = _order_classes(set(cells))
+    if len(classes) == 1:
+        raise RequestInvalidError.at(
+            LABEL, f"every row has the label {classes[0]!r}; classification needs two classes or more"
+        )
+    index = {name: position for position, name in enumerate(classes)}
+    labels = np.array([index[cell] for cell in cells], np.int64)
+    return Dataset(table.name, table.columns, attributes, labels, classes)
+
+
+def _order_classes(names: set[str]) -> list[str]:
+    """Sort by number where all are numbers, so that class 10 comes after class 9."""
+    try:
+        return sorted(names, key=lambda name: (float(name), name))
+    except ValueError:
+        return sorted(names)
+
+
+def _read_numbers(cells: Sequence[str], column: str, first_line: int, pointer: str) -> NDArray[np.float64]:
+    """Convert one column; blame the first cell that is not a finite number."""
+    try:
+        numbers = np.array(cells, dtype=np.str_).astype(np.float64)
+    except ValueError:
+        numbers = np.array([_read_number(cell) for cell in cells])
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if len(bad):
+        line = int(bad[0]) + first_line
+        raise RequestInvalidError.at(
+            pointer,
+            f"line {line}, column {column!r}: {cells[bad[0]]!r} is not a finite number; mend the file",
+        )
+    return numbers
+
+
+def _read_number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return np.nan

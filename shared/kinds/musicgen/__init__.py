@@ -1,0 +1,1 @@
+"""Music generation: parameters, results, the catalogue of models, and audio formats."""

@@ -1,0 +1,93 @@
+"""Audio as the content of a file."""
+
+import io
+from typing import IO, Any, Final
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from scipy.io import wavfile
+
+from shared.errors import JobFailedError
+from shared.kinds.musicgen.parameters import MEDIA_TYPES, Format
+
+BLOCK: Final = 1 << 14
+"""Samples written at a time: libvorbis puts what it is given at once on the stack, and long audio overruns it."""
+MP3_RATES_HZ: Final = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+OGG_RATE_MOST_HZ: Final = 200_000
+"""Above, libvorbis ends the process."""
+FLAC_RATE_FINE_HZ: Final = 65_535
+FLAC_RATE_MOST_HZ: Final = 655_350
+"""A frame's header gives the rate in Hz up to the finer limit, then in tens of Hz."""
+
+
+# How libsndfile writes each format. A compression level, 0 to 1, is for a lossy one the quality given up: 0.2 is LAME's
+# V2, 0.4 is Vorbis's q6, both about 190 kbit/s for stereo at 44.1 kHz.
+_OPTIONS: Final[dict[Format, dict[str, str | float]]] = {
+    Format.FLAC: {"format": "FLAC", "subtype": "PCM_24"},
+    Format.OGG: {"format": "OGG", "subtype": "VORBIS", "compression_level": 0.4},
+    Format.MP3: {"format": "MP3", "subtype": "MPEG_LAYER_III", "compression_level": 0.2, "bitrate_mode": "VARIABLE"},
+}
+
+
+def encode(audio: NDArray[np.float32], sample_rate_hz: int, audio_format: Format) -> tuple[bytes, str]:
+    """Encode audio: WAV holds it as it is, float32; the other formats clip it at ±1.
+
+    Parameters
+    ----------
+    audio
+        Shape (channels, samples), one or two channels, nominally -1 to 1.
+    sample_rate_hz
+        Its sampling rate; the file has the same.
+    audio_format
+        Of the file: float32 WAV, 24-bit FLAC, Ogg Vorbis or MP3.
+
+    Returns
+    -------
+    tuple[bytes, str]
+        The file's content and its media type.
+
+    Raises
+    ------
+    JobFailedError
+        ``format-unfit``: the format does not have this rate.
+    """
+    if audio_format is Format.WAV:
+        content = io.BytesIO()
+        wavfile.write(content, sample_rate_hz, audio.T.astype(np.float32, copy=False))
+        return content.getvalue(), MEDIA_TYPES[audio_format]
+    if not _has_rate(audio_format, sample_rate_hz):
+        raise JobFailedError(
+            "format-unfit",
+            "The format does not fit the audio",
+            f"The audio has {sample_rate_hz} Hz, which {audio_format} files cannot have; take wav instead "
+            "(params.format).",
+        )
+    return _write(np.clip(audio, -1.0, 1.0), sample_rate_hz, _OPTIONS[audio_format]), MEDIA_TYPES[audio_format]
+
+
+def convert(file: IO[bytes], audio_format: Format) -> tuple[bytes, str]:
+    """Encode what a file holds in another format; see ``encode``."""
+    audio, sample_rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
+    return encode(audio.T, sample_rate_hz, audio_format)
+
+
+def _has_rate(audio_format: Format, sample_rate_hz: int) -> bool:
+    """Tell whether a format has a rate, as far as its encoder in libsndfile goes."""
+    match audio_format:
+        case Format.MP3:
+            return sample_rate_hz in MP3_RATES_HZ
+        case Format.OGG:
+            return sample_rate_hz <= OGG_RATE_MOST_HZ
+        case _:
+            return sample_rate_hz <= FLAC_RATE_FINE_HZ or (
+                sample_rate_hz <= FLAC_RATE_MOST_HZ and sample_rate_hz % 10 == 0
+            )
+
+
+def _write(audio: NDArray[np.float32], sample_rate_hz: int, options: dict[str, Any]) -> bytes:
+    content = io.BytesIO()
+    with soundfile.SoundFile(content, "w", sample_rate_hz, len(audio), **options) as file:
+        for first in range(0, audio.shape[1], BLOCK):
+            file.write(audio[:, first : first + BLOCK].T)
+    return content.getvalue()

@@ -1,0 +1,294 @@
+"""The MusicGen models: which are known, where they lie on this machine, and what their folders say of themselves.
+
+A model is a folder in the Hugging Face layout. Nothing here uses the network,
+and nothing reads weights: a form asks for the list each time that it is shown.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from huggingface_hub import constants
+from pydantic import ValidationError
+
+from shared.kinds.musicgen.parameters import MusicgenParams
+from shared.settings import Settings
+
+CONFIGURATION: Final = "config.json"
+GENERATION: Final = "generation_config.json"
+TOKENIZER: Final = "tokenizer.json"
+WEIGHTS: Final = "model.safetensors"
+WEIGHTS_INDEX: Final = f"{WEIGHTS}.index.json"
+README: Final = "README.md"
+TINY: Final = "mindjobs/tiny"
+
+# What the published models say: 1,500 positions, of which the start token takes one.
+_NEW_TOKENS: Final = 1_499
+_FRONT_MATTER: Final = re.compile(r"\A---\r?\n(.*?)^---", re.DOTALL | re.MULTILINE)
+_LICENCE: Final = re.compile(r"""^license:[ \t]*["']?([\w.+-]+)""", re.MULTILINE)
+_LICENCE_URL: Final = re.compile(r"""^license_link:[ \t]*["']?(https?://[^\s"']+)""", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """What a form proposes for a model."""
+
+    do_sample: bool
+    guidance_scale: float
+    temperature: float
+    top_k: int
+    top_p: float
+    max_new_tokens: int
+
+
+class Availability(StrEnum):
+    """Whether a job can use a model."""
+
+    READY = "ready"
+    DOWNLOADABLE = "downloadable"  # the first job that asks for it downloads it
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A model, described.
+
+    Parameters
+    ----------
+    channels
+        1 for mono, 2 for stereo.
+    parameters
+        Of the language model alone, by which models of this kind are told apart; ``None`` where nobody counted.
+    note
+        What a user should know before choosing it.
+    """
+
+    name: str
+    title: str
+    state: Availability
+    channels: int
+    parameters: int | None
+    defaults: GenerationDefaults
+    licence: str
+    licence_url: str | None
+    note: str | None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a model before its folder is on this machine."""
+
+    title: str
+    channels: int
+    parameters: int
+    licence: str = "CC-BY-NC-4.0"
+    licence_url: str = "https://creativecommons.org/licenses/by-nc/4.0/"
+    note: str | None = None
+
+
+_KNOWN: Final = {
+    "facebook/musicgen-small": _Known("MusicGen small", 1, 419_584_000),
+    "facebook/musicgen-medium": _Known("MusicGen medium", 1, 1_837_556_736),
+    "facebook/musicgen-large": _Known("MusicGen large", 1, 3_255_382_016),
+    "facebook/musicgen-stereo-small": _Known("MusicGen stereo small", 2, 436_365_312),
+    "facebook/musicgen-stereo-medium": _Known("MusicGen stereo medium", 2, 1_862_728_704),
+    "facebook/musicgen-stereo-large": _Known("MusicGen stereo large", 2, 3_288_944_640),
+    TINY: _Known(
+        "Tiny",
+        1,
+        1_180_800,
+        licence="Apache-2.0",
+        licence_url="https://www.apache.org/licenses/LICENSE-2.0",
+        note="Random weights: what it makes is noise, for trying the pipeline out.",
+    ),
+}
+
+
+def list_models(settings: Settings) -> list[ModelCard]:
+    """List the known models, and after them whatever else lies in ``MINDJOBS_MODELS_DIR``.
+
+    A folder that cannot be used is listed as missing, and its note says why.
+    """
+    known = [_describe_known(settings, name, known) for name, known in _KNOWN.items()]
+    return known + list(_list_own(settings))
+
+
+def find_model(settings: Settings, name: str) -> Path | None:
+    """Find the folder of a model.
+
+    A folder in ``MINDJOBS_MODELS_DIR`` comes first, then the built-in model,
+    then what Hugging Face's libraries have downloaded. Only a complete folder
+    is found, so that a download which was cut short is taken up again.
+
+    Returns
+    -------
+    ``None`` where the model has to be made or downloaded first.
+    """
+    if not _is_name(name):
+        return None
+    own = place_own(settings, name)
+    if own is not None:
+        folders = [own]
+    elif name == TINY:
+        folders = [place_builtin(settings)]
+    else:
+        folders = _list_snapshots(name)
+    return next((folder for folder in folders if find_lack(folder) is None), None)
+
+
+def place_builtin(settings: Settings) -> Path:
+    """Return where the built-in model lies once it has been made."""
+    return settings.home / "models" / TINY
+
+
+def place_own(settings: Settings, name: str) -> Path | None:
+    """Return a model's folder in ``MINDJOBS_MODELS_DIR`` if there is one, usable or not.
+
+    Where there is one, no other is looked for: whoever put it there means it to be used.
+    """
+    folder = settings.models_dir / name if settings.models_dir is not None else None
+    return folder.absolute() if folder is not None and os.access(folder, os.F_OK) else None
+
+
+def find_lack(folder: Path) -> str | None:
+    """Say which file a model's folder lacks; ``None`` where it is complete."""
+    needed = [CONFIGURATION, TOKENIZER]
+    if not _is_readable(folder / WEIGHTS):
+        needed += _list_shards(folder) or [WEIGHTS]
+    return next(
+        (f"{folder} has no {name} that can be read" for name in needed if not _is_readable(folder / name)), None
+    )
+
+
+def _describe_known(settings: Settings, name: str, known: _Known) -> ModelCard:
+    folder = find_model(settings, name)
+    own = place_own(settings, name)
+    lack = find_lack(own) if own is not None else None
+    if folder is not None or (name == TINY and lack is None):
+        state = Availability.READY
+    elif lack is not None or constants.HF_HUB_OFFLINE:
+        state = Availability.MISSING
+    else:
+        state = Availability.DOWNLOADABLE
+    return ModelCard(
+        name=name,
+        title=known.title,
+        state=state,
+        channels=known.channels,
+        parameters=known.parameters,
+        defaults=_read_defaults(folder),
+        licence=known.licence,
+        licence_url=known.licence_url,
+        note=f"{lack}." if lack is not None else known.note,
+    )
+
+
+def _list_own(settings: Settings) -> Iterator[ModelCard]:
+    """Describe the models in ``MINDJOBS_MODELS_DIR`` that are not known."""
+    if settings.models_dir is None:
+        return
+    for path in sorted(settings.models_dir.glob(f"*/*/{CONFIGURATION}")):
+        folder = path.parent.absolute()
+        name = f"{folder.parent.name}/{folder.name}"
+        config = _read_json(path)
+        if name in _KNOWN or not _is_name(name) or (config is not None and config.get("model_type") != "musicgen"):
+            continue
+        lack = f"{path} cannot be read" if config is None else find_lack(folder)
+        licence, licence_url = _read_licence(folder)
+        yield ModelCard(
+            name=name,
+            title=name,
+            state=Availability.READY if lack is None else Availability.MISSING,
+            channels=_read_channels(config or {}),
+            parameters=None,
+            defaults=_read_defaults(folder),
+            licence=licence,
+            licence_url=licence_url,
+            note=None if lack is None else f"{lack}.",
+        )
+
+
+def _list_snapshots(name: str) -> list[Path]:
+    """List what Hugging Face's cache holds of a model: the current revision first, then the newest."""
+    repository = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    try:
+        current = (repository / "refs" / constants.DEFAULT_REVISION).read_text().strip()
+    except (OSError, ValueError):
+        current = ""
+    try:
+        dated = [(path.name == current, path.stat().st_mtime, path) for path in (repository / "snapshots").iterdir()]
+    except OSError:
+        return []
+    return [path for _, _, path in sorted(dated, reverse=True)]
+
+
+def _list_shards(folder: Path) -> list[str]:
+    """List the files among which a folder's weights are divided; none where no index says so."""
+    shards = (_read_json(folder / WEIGHTS_INDEX) or {}).get("weight_map")
+    return sorted({str(shard) for shard in shards.values()}) if isinstance(shards, dict) else []
+
+
+def _read_defaults(folder: Path | None) -> GenerationDefaults:
+    """Read a model's own defaults; what it does not say, or says wrongly, is what the schema says."""
+    stored = (_read_json(folder / GENERATION) if folder is not None else None) or {}
+    if "max_new_tokens" not in stored and isinstance(stored.get("max_length"), int):
+        stored["max_new_tokens"] = stored["max_length"] - 1  # the start token counts as length
+    accepted = MusicgenParams.model_validate(_select_valid(stored))
+    return GenerationDefaults(
+        do_sample=accepted.do_sample,
+        guidance_scale=accepted.guidance_scale,
+        temperature=accepted.temperature,
+        top_k=accepted.top_k,
+        top_p=accepted.top_p,
+        max_new_tokens=accepted.max_new_tokens or _NEW_TOKENS,
+    )
+
+
+def _select_valid(stored: dict[str, Any]) -> dict[str, Any]:
+    names = GenerationDefaults.__dataclass_fields__.keys() & stored.keys()
+    return {name: stored[name] for name in names if _is_valid(name, stored[name])}
+
+
+def _is_name(name: str) -> bool:
+    return _is_valid("model", name)
+
+
+def _is_valid(field: str, value: object) -> bool:
+    """Whether a job may say so."""
+    try:
+        MusicgenParams.model_validate({field: value})
+    except ValidationError:
+        return False
+    return True
+
+
+def _read_channels(config: dict[str, Any]) -> int:
+    decoder = config.get("decoder")
+    return 2 if isinstance(decoder, dict) and decoder.get("audio_channels") == 2 else 1  # noqa: PLR2004 - stereo
+
+
+def _read_licence(folder: Path) -> tuple[str, str | None]:
+    """Read the licence and its address from the head of a model's README, as the hub writes them."""
+    try:
+        head = _FRONT_MATTER.search((folder / README).read_text(errors="replace"))
+    except OSError:
+        head = None
+    licence, url = (pattern.search(head[1]) if head else None for pattern in (_LICENCE, _LICENCE_URL))
+    return licence[1] if licence else "unknown", url[1] if url else None
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _is_readable(path: Path) -> bool:
+    return os.access(path, os.R_OK)

@@ -1,0 +1,1 @@
+"""The sweeper: recovers lost jobs, delivers webhook messages, deletes what is old."""

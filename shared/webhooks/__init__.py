@@ -1,0 +1,1 @@
+"""Webhooks: their messages, their targets, and the delivery."""

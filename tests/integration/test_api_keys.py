@@ -1,0 +1,168 @@
+"""``python -m web keys``, on both databases."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import select
+
+from shared import api_keys
+from shared.database.migrate import ROOT
+from shared.database.tables import Job, Key, Upload
+from shared.jobs import NOBODY
+from shared.services import Services
+from shared.settings import Settings
+from shared.webhooks.messages import load_signing_secret
+from tests.support.processes import write_environment
+from web import create_app
+from web.__main__ import main
+
+WINE = {"kind": "knn", "device": "cpu"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command came to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Do what ``python -m web keys`` does with some words, in this process: there are many."""
+
+    def run(*words: str, settings: Settings = settings) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["web", "keys", *words])
+        for name, value in write_environment(settings).items():
+            monkeypatch.setenv(name, value)
+        said: int | str | None = 0
+        try:
+            main()
+        except SystemExit as end:
+            said = end.code
+        printed = capsys.readouterr()
+        if isinstance(said, str):  # Python prints it
+            return Outcome(1, printed.out, printed.err + said)
+        return Outcome(said or 0, printed.out, printed.err)
+
+    return run
+
+
+def make_key(run_keys: Run, name: str, *options: str) -> str:
+    """Make a key and return it."""
+    made = run_keys("create", name, *options)
+    assert made.returncode == 0, made.stderr
+    return made.stdout.splitlines()[0]
+
+
+def ask(client: FlaskClient, key: str) -> int:
+    return client.get("/api/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code
+
+
+def test_a_key_is_printed_once_and_opens(run_keys: Run, services: Services, client: FlaskClient) -> None:
+    made = run_keys("create", "laptop")
+    key = made.stdout.splitlines()[0]
+    assert re.fullmatch(r"mj_[\w-]{43}", key)
+    assert ask(client, key) == HTTPStatus.OK
+    assert ask(client, key[:-1]) == HTTPStatus.UNAUTHORIZED
+    with services.database.reading() as session:
+        row = session.scalars(select(Key)).one()
+    assert row.sha256 == api_keys.hash_key(key)
+    assert key not in {row.id, row.name, row.sha256}
+    assert made.stdout.splitlines()[-1].endswith(load_signing_secret(services.settings, row.id))
+
+
+def test_keys_are_listed_by_name_and_revoked(run_keys: Run, app: Flask, settings: Settings) -> None:
+    assert run_keys("list").stdout == ""
+    first, second = make_key(run_keys, "first"), make_key(run_keys, "second")
+    listed = run_keys("list").stdout
+    assert [line.split()[-1] for line in listed.splitlines()] == ["first", "second"]
+    assert "mj_" not in listed
+    assert [ask(app.test_client(), key) for key in (first, second)] == [HTTPStatus.OK, HTTPStatus.OK]
+    assert run_keys("revoke", "first").stdout == "The key first opens nothing any more.\n"
+    assert run_keys("list").stdout.split()[-1] == "second"
+    later = create_app(settings)  # which has not read the key before it was revoked
+    assert [ask(later.test_client(), key) for key in (first, second)] == [HTTPStatus.UNAUTHORIZED, HTTPStatus.OK]
+    later.extensions["mindjobs"].close()
+
+
+def test_a_name_is_taken_once(run_keys: Run) -> None:
+    make_key(run_keys, "laptop")
+    again = run_keys("create", "laptop")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "There is a key 'laptop' already; choose another name, or revoke that one." in again.stderr
+    assert len(run_keys("list").stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["", "x" * 256, "two\nlines"])
+def test_a_name_that_cannot_be_listed_is_refused(run_keys: Run, name: str) -> None:
+    refused = run_keys("create", name)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "a name is one line of 1 to 255 characters" in refused.stderr
+
+
+@pytest.mark.parametrize("action", ["revoke", "secret"])
+def test_a_key_that_is_not_there_is_named(run_keys: Run, action: str) -> None:
+    missing = run_keys(action, "laptop")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert "There is no key 'laptop'" in missing.stderr
+
+
+def test_a_key_may_adopt_what_was_submitted_before_it(run_keys: Run, client: FlaskClient, services: Services) -> None:
+    job: Any = client.post("/api/v1/jobs", json=WINE).json
+    client.post("/api/v1/uploads", data={"file": (BytesIO(b"k,a\nx,1\ny,2\n"), "table.csv")})
+    make_key(run_keys, "stranger")
+    adopting = make_key(run_keys, "owner", "--adopt")
+    owner = api_keys.find_key(services.database, "owner").id
+    with services.database.reading() as session:
+        assert session.scalars(select(Job.owner)).all() == [owner]
+        assert session.scalars(select(Upload.owner)).all() == [owner]
+    make_key(run_keys, "late", "--adopt")  # there is nothing left to adopt
+    with services.database.reading() as session:
+        assert session.scalars(select(Job.owner)).all() == [owner]
+    found: Any = client.get("/api/v1/jobs", headers={"Authorization": f"Bearer {adopting}"}).json
+    assert [one["id"] for one in found["jobs"]] == [job["id"]]
+
+
+def test_the_secret_of_webhooks_can_be_read_again(run_keys: Run, services: Services) -> None:
+    printed = run_keys("create", "laptop").stdout.split()[-1]
+    assert run_keys("secret", "laptop").stdout == f"{printed}\n"
+    without = run_keys("secret").stdout
+    assert without == f"{load_signing_secret(services.settings, NOBODY)}\n"
+    assert without.startswith("whsec_")
+    assert without != f"{printed}\n"
+
+
+def test_the_first_key_may_come_before_the_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+    fresh = Settings(home=tmp_path / "home")
+
+    def run(*words: str) -> str:
+        command = [sys.executable, "-m", "web", "keys", *words]
+        return subprocess.check_output(command, cwd=ROOT, env=write_environment(fresh), text=True)
+
+    assert run("list") == ""
+    key, *_, secret = run("create", "laptop").split()
+    assert key.startswith("mj_")
+    assert run("secret", "laptop").split() == [secret]
+
+
+def test_a_database_that_does_not_answer_is_named(run_keys: Run, settings: Settings) -> None:
+    away = settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/nowhere"})
+    failed = run_keys("list", settings=away)
+    assert failed.returncode == 1
+    assert "MINDJOBS_DATABASE_URL: the database does not answer" in failed.stderr

@@ -1,0 +1,136 @@
+"""A complete instance, as `make up` runs it, from nothing to a result and back to nothing."""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from shared.database.migrate import ROOT
+from shared.instance.up import list_processes
+from shared.settings import Settings
+from tests.conftest import QUICK
+from tests.support.instances import START_DEADLINE_S, call, make_settings, wait_for_ready
+from tests.support.processes import ServiceProcess, write_environment
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.timeout(400)  # a whole instance starts, twice
+
+STOP_DEADLINE_S = 15.0
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    with make_settings(**QUICK) as settings:
+        yield settings
+
+
+@pytest.fixture
+def instance(settings: Settings, tmp_path: Path) -> Iterator[ServiceProcess]:
+    process = ServiceProcess("shared.instance.up", settings=settings, log=tmp_path / "up.log")
+    yield process
+    process.close()
+
+
+def loads_mindspore(process: psutil.Process) -> bool:
+    return any("mindspore" in mapped.path for mapped in process.memory_maps())
+
+
+def read_command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has just ended
+        return []
+
+
+def find_worker(instance: ServiceProcess, kind: str) -> psutil.Process | None:
+    workers = [child for child in instance.list_children() if read_command(child)[-1:] == [kind]]
+    return next((worker for worker in workers if worker.parent() not in workers), None)
+
+
+def test_from_nothing_to_a_result_and_back(instance: ServiceProcess, settings: Settings) -> None:
+    wait_for_ready(instance, settings)
+    params = {"k": 5, "normalise": "zscore", "weights": "distance", "evaluation": {"method": "loo"}}
+    job = call(settings, "/api/v1/jobs", {"kind": "knn", "params": params}, Prefer="wait=60")
+    assert job["state"] == "succeeded", job
+    assert job["result"]["scores"][0]["accuracy"] == pytest.approx(173 / 178)
+    assert call(settings, f"/api/v1/jobs/{job['id']}") == job
+    assert {artifact["name"] for artifact in job["artifacts"]} >= {"predictions.csv", "scatter.svg", "report.json"}
+
+    parent = find_worker(instance, "knn")
+    assert parent is not None
+    (child,) = parent.children()
+    assert loads_mindspore(child)
+    assert not loads_mindspore(parent)
+    for process in instance.list_children():
+        if "gunicorn" in " ".join(read_command(process)):
+            assert not loads_mindspore(process)
+
+    # What dies comes back, and jobs are taken again.
+    parent.kill()
+    wait_until(lambda: find_worker(instance, "knn") not in {None, parent}, "the worker's return", START_DEADLINE_S)
+    again = call(settings, "/api/v1/jobs", {"kind": "knn", "params": params}, Prefer="wait=60")
+    assert again["result"]["scores"] == job["result"]["scores"]
+
+    assert instance.list_children()
+    instance.signal(signal.SIGTERM)
+    instance.wait(STOP_DEADLINE_S)
+    assert instance.list_survivors() == []
+    assert list(settings.home.rglob(".part-*")) == []
+
+
+def test_it_speaks_into_a_socket(settings: Settings) -> None:
+    """Some programs give their children a socket to speak into, which cannot be opened by its name."""
+    ours, theirs = socket.socketpair()
+    with (
+        ours,
+        theirs,
+        subprocess.Popen(
+            [sys.executable, "-m", "shared.instance.up"],
+            cwd=ROOT,
+            env=write_environment(settings),
+            stdout=theirs.fileno(),
+            stderr=theirs.fileno(),
+            start_new_session=True,
+        ) as instance,
+    ):
+        heard = b""
+        ours.settimeout(START_DEADLINE_S)
+        while f"\nREADY http://127.0.0.1:{settings.port}\n".encode() not in heard:
+            part = ours.recv(4096)
+            assert part, heard
+            heard += part
+        instance.send_signal(signal.SIGTERM)
+        assert instance.wait(STOP_DEADLINE_S) == 0
+
+
+def test_it_stops_in_the_middle_of_its_start_too(instance: ServiceProcess, settings: Settings) -> None:
+    wait_until(
+        lambda: len(instance.list_children()) >= len(list_processes(settings)), "its processes", START_DEADLINE_S
+    )
+    instance.signal(signal.SIGINT)
+    instance.wait(STOP_DEADLINE_S)
+    assert instance.list_survivors() == []
+
+
+def test_what_cannot_start_says_why(instance: ServiceProcess, settings: Settings, tmp_path: Path) -> None:
+    wait_for_ready(instance, settings)
+    elsewhere = settings.model_copy(update={"home": settings.home.parent / "other"})
+    for wrong, words in ((settings, "is in use by another instance"), (elsewhere, "choose another port")):
+        second = ServiceProcess("shared.instance.up", settings=wrong, log=tmp_path / "second.log")
+        assert second.wait(START_DEADLINE_S) == 1
+        second.close()
+        assert words in second.read_log()
+        assert "Traceback" not in second.read_log()
+    assert call(settings, "/readyz") == {"status": "ready"}
+
+
+def test_the_time_to_stop_adds_up(settings: Settings) -> None:
+    longest: dict[int, int] = {}
+    for process in list_processes(settings):  # those of one priority stop together
+        longest[process.priority] = max(longest.get(process.priority, 0), process.stop_s)
+    assert sum(longest.values()) < STOP_DEADLINE_S

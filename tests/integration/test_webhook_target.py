@@ -1,0 +1,100 @@
+"""The way to a webhook's endpoint, on loopback."""
+
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from contextlib import suppress
+from http.client import BadStatusLine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from urllib3.exceptions import NewConnectionError
+from urllib3.util.ssl_match_hostname import CertificateError
+
+from shared.webhooks import target
+from tests.support.webhook_receiver import Receiver
+
+
+def post(url: str) -> int:
+    return target.find_endpoint(url, private=True).post(b"{}", {"webhook-id": "1"}, 1)
+
+
+def test_the_address_that_was_looked_at_is_the_one_that_is_called(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = socket.getaddrinfo, []
+
+    def look_up(host: str, port: int, *others: int, **named: int) -> list[Any]:
+        asked.append(host)
+        return list(real("127.0.0.1" if host == "hooks.example" else host, port, *others, **named))
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert post(f"http://hooks.example:{receiver.port}/204?q=1") == 204
+    assert asked.count("hooks.example") == 1
+    (request,) = receiver.received
+    assert (request.path, request.body, request.headers["webhook-id"]) == ("/204?q=1", b"{}", "1")
+    assert request.headers["Host"] == f"hooks.example:{receiver.port}"
+
+
+def test_each_attempt_takes_the_next_address(receiver: Receiver) -> None:
+    endpoint = target.Endpoint("http", "here", "here", receiver.port, "/", ("127.0.0.1", "127.0.0.9"))
+    assert endpoint.post(b"", {}, 1) == 200
+    with pytest.raises(NewConnectionError, match="refused"):
+        endpoint.post(b"", {}, 2)
+    assert endpoint.post(b"", {}, 3) == 200
+
+
+def test_an_endpoint_that_never_ends_its_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target, "TIMEOUT_S", 0.5)
+    left = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):  # nobody is there any more
+            connection.sendall(b"HTTP/1.")
+            for _ in range(200):
+                connection.sendall(b"1")  # each read gets something in time
+                left.wait(0.05)
+            connection.sendall(b" 200 OK\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        try:
+            with pytest.raises(BadStatusLine):
+                post(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        finally:
+            left.set()
+            thread.join()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, receiver: Receiver) -> Path:
+    """Let the endpoint speak TLS, with a certificate of localhost that nobody trusts yet."""
+    openssl = shutil.which("openssl")
+    assert openssl, "the openssl program makes this test's certificate; install it"
+    file = tmp_path / "localhost.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    key = tmp_path / "localhost.key"
+    subprocess.run([*command, "-keyout", str(key), "-out", str(file)], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file, key)
+    receiver.server.socket = context.wrap_socket(receiver.server.socket, server_side=True)
+    return file
+
+
+def test_a_certificate_must_be_trusted_and_of_the_name(
+    receiver: Receiver, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError, match="self-signed"):
+        post(f"https://localhost:{receiver.port}/200")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with pytest.raises(CertificateError, match="doesn't match"):
+        post(f"https://127.0.0.1:{receiver.port}/200")
+    assert receiver.received == []
+    assert post(f"https://localhost:{receiver.port}/200") == 200
+    assert [request.headers["Host"] for request in receiver.received] == [f"localhost:{receiver.port}"]

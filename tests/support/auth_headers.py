@@ -1,0 +1,28 @@
+"""Whoever has a key, and how they send it."""
+
+from flask import Flask
+
+from shared.api_keys import create_key, revoke_key
+from shared.services import Services
+
+Headers = dict[str, str]
+
+
+def make_bearer(app: Flask, name: str) -> Headers:
+    """Make a key that the application knows at once, and return the headers that bring it."""
+    services: Services = app.extensions["mindjobs"]
+    key = create_key(services.database, name)
+    let_keys_be_read(app)
+    return {"Authorization": f"Bearer {key}"}
+
+
+def revoke(app: Flask, name: str) -> None:
+    """Revoke a key, of which the application knows at once."""
+    services: Services = app.extensions["mindjobs"]
+    revoke_key(services.database, name)
+    let_keys_be_read(app)
+
+
+def let_keys_be_read(app: Flask) -> None:
+    """Make as much time pass as an application goes by the keys that it has read."""
+    app.extensions["mindjobs.keys"]._read_at = float("-inf")

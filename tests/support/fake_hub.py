@@ -1,0 +1,162 @@
+"""A hub of Hugging Face's kind on loopback: what its library asks of one, and the ways in which one fails."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.support.loopback import LoopbackServer
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Refusal:
+    """What every request is answered with."""
+
+    status: HTTPStatus
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Asked:
+    """A request."""
+
+    method: str
+    path: str
+    range: str | None
+    sent: int = 0
+    """Bytes of the file."""
+
+    @property
+    def file(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+class FakeHub(LoopbackServer):
+    """Serves models from memory.
+
+    ``refusal``, ``token`` (the one that is demanded), ``cut_at`` (each answer ends there, its connection closed, as
+    often as ``cuts`` says), ``hold_at`` (each answer waits there until ``release``) and ``claimed_bytes`` (the size
+    that every file is said to have) make it fail.
+    """
+
+    def __init__(self) -> None:
+        self.models: dict[str, dict[str, bytes]] = {}
+        self.asked: list[Asked] = []
+        self.refusal: Refusal | None = None
+        self.token: str | None = None
+        self.cut_at: int | None = None
+        self.cuts = 0
+        self.hold_at: int | None = None
+        self.released = threading.Event()
+        self.claimed_bytes: int | None = None
+        super().__init__(partial(_Handler, self), "hub")
+
+    def release(self) -> None:
+        """Let the answers go on that are held."""
+        self.released.set()
+
+    def list_gets(self, file: str) -> list[Asked]:
+        """List the times that the file's content was asked for."""
+        return [asked for asked in self.asked if asked.method == "GET" and asked.file == file]
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Describe a model as the hub's API does: weights are large files, the others are not."""
+        siblings = []
+        for file, content in self.models[name].items():
+            size = self.claimed_bytes or len(content)
+            tag = make_tag(content)
+            large = {"lfs": {"size": size, "sha256": tag, "pointerSize": 135}} if file.endswith(".safetensors") else {}
+            siblings.append({"rfilename": file, "size": size, "blobId": tag} | large)
+        return {"id": name, "sha": COMMIT, "siblings": siblings}
+
+
+def make_tag(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, hub: FakeHub, *args: Any) -> None:
+        self._hub = hub
+        super().__init__(*args)  # answers
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output to itself."""
+
+    def _answer(self) -> None:
+        asked = Asked(self.command, self.path.partition("?")[0], self.headers.get("Range"))
+        self._hub.asked.append(asked)
+        if self._hub.refusal is not None:
+            self._send(self._hub.refusal.status, b"", self._hub.refusal.headers)
+        elif self._hub.token is not None and self.headers.get("Authorization") != f"Bearer {self._hub.token}":
+            self._send(HTTPStatus.UNAUTHORIZED, b"", {"X-Error-Code": "RepoNotFound"})
+        else:
+            self._serve(asked)
+
+    def _serve(self, asked: Asked) -> None:
+        parts = asked.path.strip("/").split("/")
+        match parts:
+            case ["api", "models", owner, model, *_] if f"{owner}/{model}" in self._hub.models:
+                content = json.dumps(self._hub.describe(f"{owner}/{model}")).encode()
+                self._send(HTTPStatus.OK, content, {"Content-Type": "application/json"})
+            case [owner, model, "resolve", _, file] if file in self._hub.models.get(f"{owner}/{model}", {}):
+                self._send_file(asked, self._hub.models[f"{owner}/{model}"][file])
+            case ["api", *_]:
+                self._send(HTTPStatus.NOT_FOUND, b"", {"X-Error-Code": "RepoNotFound"})
+            case _:
+                self._send(HTTPStatus.NOT_FOUND, b"", {"X-Error-Code": "EntryNotFound"})
+
+    def _send(self, status: HTTPStatus, content: bytes, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def _send_file(self, asked: Asked, content: bytes) -> None:
+        start = int(asked.range.removeprefix("bytes=").removesuffix("-")) if asked.range else 0
+        self.send_response(HTTPStatus.PARTIAL_CONTENT if asked.range else HTTPStatus.OK)
+        self.send_header("ETag", f'"{make_tag(content)}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Linked-Size", str(len(content)))
+        # The real hub offers its newer way to download like this.
+        self.send_header("X-Xet-Hash", make_tag(content))
+        self.send_header("X-Xet-Refresh-Route", f"{self._hub.url}/xet")
+        self.send_header("Content-Length", str(len(content) - start))
+        if asked.range:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        if self.command == "GET":
+            self._send_content(asked, content, start)
+
+    def _send_content(self, asked: Asked, content: bytes, start: int) -> None:
+        end = len(content)
+        if self._hub.cuts and self._hub.cut_at is not None and start <= self._hub.cut_at < end:
+            self._hub.cuts -= 1
+            end = self._hub.cut_at
+            self.close_connection = True
+        for stop in sorted({self._hub.hold_at or end, end}):
+            if start < stop <= end:
+                try:
+                    self.wfile.write(content[start:stop])
+                except OSError:  # nobody reads any more
+                    return
+                asked.sent += stop - start
+                start = stop
+            if start == self._hub.hold_at:
+                self._hub.released.wait()

@@ -1,0 +1,113 @@
+"""Files hold the audio, whole and in its rate, and what clips in them clips as it should."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+from scipy.io import wavfile
+
+from shared.errors import JobFailedError
+from shared.kinds.musicgen.audio_encoding import encode
+from shared.kinds.musicgen.parameters import Format
+
+MEDIA_TYPES = {
+    Format.WAV: "audio/wav",
+    Format.FLAC: "audio/flac",
+    Format.OGG: "audio/ogg",
+    Format.MP3: "audio/mpeg",
+}
+TOLERANCES = {Format.WAV: 0.0, Format.FLAC: 2.0**-23, Format.OGG: 0.05, Format.MP3: 0.05}
+
+
+def sing(amplitude: float, channels: int = 2, duration_s: float = 1.5, rate_hz: int = 32_000) -> NDArray[np.float32]:
+    moments_s = np.arange(round(duration_s * rate_hz)) / rate_hz
+    voices = [amplitude * np.sin(2 * np.pi * 440 * (channel + 1) * moments_s) for channel in range(channels)]
+    return np.asarray(np.stack(voices), dtype=np.float32)
+
+
+def decode(content: bytes) -> tuple[NDArray[np.float32], int]:
+    samples, rate_hz = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
+    return samples.T, rate_hz
+
+
+@pytest.mark.parametrize("audio_format", Format)
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate_hz", [16_000, 24_000, 32_000, 44_100, 48_000])
+def test_what_is_encoded_is_decoded(audio_format: Format, channels: int, rate_hz: int) -> None:
+    audio = sing(0.5, channels, rate_hz=rate_hz)
+    content, media_type = encode(audio, rate_hz, audio_format)
+    assert media_type == MEDIA_TYPES[audio_format]
+    decoded, decoded_hz = decode(content)
+    assert decoded_hz == rate_hz
+    assert decoded.shape == audio.shape
+    assert np.abs(decoded - audio).max() <= TOLERANCES[audio_format]
+
+
+def test_wav_is_float_and_not_clipped() -> None:
+    audio = sing(3.0)
+    rate_hz, samples = wavfile.read(io.BytesIO(encode(audio, 32_000, Format.WAV)[0]))
+    assert rate_hz == 32_000
+    assert samples.dtype == np.float32
+    np.testing.assert_array_equal(samples.T, audio)
+
+
+@pytest.mark.parametrize("audio_format", [Format.FLAC, Format.OGG, Format.MP3])
+def test_other_formats_are_clipped_and_never_wrap(audio_format: Format) -> None:
+    audio = sing(3.0)
+    before = audio.copy()
+    decoded, _ = decode(encode(audio, 32_000, audio_format)[0])
+    np.testing.assert_array_equal(audio, before)
+    loud = np.abs(audio) > 1.5
+    np.testing.assert_array_equal(np.sign(decoded[loud]), np.sign(audio[loud]))
+    assert np.abs(decoded[loud]).min() > 0.7
+    assert np.abs(decoded).max() < 1.5  # a lossy format swings beyond full scale at a corner, but not to 3
+    if audio_format is Format.FLAC:
+        assert np.abs(decoded - np.clip(audio, -1, 1)).max() <= 2.0**-22
+
+
+def test_flac_has_24_bits() -> None:
+    content, _ = encode(sing(0.5), 32_000, Format.FLAC)
+    assert soundfile.info(io.BytesIO(content)).subtype == "PCM_24"
+
+
+def test_long_vorbis_does_not_overrun_the_stack() -> None:
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 32_000 * 100)).astype(np.float32)
+    decoded, _ = decode(encode(noise, 32_000, Format.OGG)[0])
+    assert decoded.shape == noise.shape
+
+
+@pytest.mark.parametrize(
+    ("audio_format", "rate_hz"),
+    [
+        (Format.MP3, 7_999),
+        (Format.MP3, 32_001),
+        (Format.MP3, 96_000),
+        (Format.OGG, 200_001),
+        (Format.FLAC, 65_537),
+        (Format.FLAC, 655_360),
+    ],
+)
+def test_a_rate_that_the_format_does_not_have(audio_format: Format, rate_hz: int) -> None:
+    with pytest.raises(JobFailedError) as caught:
+        encode(sing(0.5), rate_hz, audio_format)
+    assert caught.value.type == "format-unfit"
+    assert f"{rate_hz} Hz" in caught.value.detail
+    assert "take wav instead (params.format)" in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("audio_format", "rate_hz"),
+    [
+        (Format.MP3, 8_000),
+        (Format.OGG, 1_000),
+        (Format.OGG, 200_000),
+        (Format.FLAC, 65_535),
+        (Format.FLAC, 96_000),
+        (Format.FLAC, 655_350),
+        (Format.WAV, 1_000_000),
+    ],
+)
+def test_an_unusual_rate_that_the_format_has(audio_format: Format, rate_hz: int) -> None:
+    assert decode(encode(sing(0.5), rate_hz, audio_format)[0])[1] == rate_hz

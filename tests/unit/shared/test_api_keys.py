@@ -1,0 +1,81 @@
+"""The secret of an instance: one, whoever asks first, and nobody else's to read."""
+
+import stat
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from shared.api_keys import derive_secret, load_secret
+from shared.database.migrate import ROOT
+from shared.errors import SettingsError
+from shared.settings import Settings
+from tests.support.processes import write_environment
+
+ASK = "from shared.api_keys import load_secret; from shared.settings import load_settings; "
+ASK += "settings = load_settings(); print('ready', flush=True); input(); print(load_secret(settings).decode())"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+    return Settings(home=tmp_path / "home")
+
+
+def test_threads_that_ask_at_once_get_the_same_secret(settings: Settings) -> None:
+    start = threading.Barrier(8)
+
+    def ask(_: int) -> bytes:
+        start.wait()
+        return load_secret(settings)
+
+    with ThreadPoolExecutor(8) as pool:
+        secrets = set(pool.map(ask, range(8)))
+    assert len(secrets) == 1
+    assert len(secrets.pop()) == 64
+    assert [path.name for path in settings.home.iterdir()] == ["secret"]
+
+
+def test_processes_that_ask_at_once_get_the_same_secret(settings: Settings) -> None:
+    command = [sys.executable, "-c", ASK]
+    environment = write_environment(settings)
+    asking = [
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    for process in asking:  # all are as far before the first may ask
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in asking:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    answers = {process.communicate()[0] for process in asking}
+    assert [process.returncode for process in asking] == [0, 0, 0]
+    assert answers == {f"{load_secret(settings).decode()}\n"}
+
+
+def test_only_the_instances_own_user_may_read_the_secret(settings: Settings) -> None:
+    load_secret(settings)
+    assert stat.S_IMODE((settings.home / "secret").stat().st_mode) == 0o600
+
+
+def test_a_secret_that_is_set_is_the_one(settings: Settings) -> None:
+    assert load_secret(settings.model_copy(update={"secret": "mine"})) == b"mine"
+    assert not settings.home.exists()
+
+
+def test_purposes_have_secrets_of_their_own() -> None:
+    assert len({derive_secret(b"one", "a"), derive_secret(b"one", "b"), derive_secret(b"other", "a")}) == 3
+    assert derive_secret(b"one", "a") == derive_secret(b"one", "a")
+
+
+def test_a_secret_that_was_cut_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(home=tmp_path)
+    (tmp_path / "secret").touch()
+    with pytest.raises(SettingsError, match="secret is damaged; remove it"):
+        load_secret(settings)

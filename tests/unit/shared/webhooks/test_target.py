@@ -1,0 +1,160 @@
+"""Which URLs webhooks may have: names and numbers in every writing that leads somewhere private."""
+
+import socket
+
+import pytest
+
+from shared.errors import RequestInvalidError
+from shared.webhooks import target
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0",  # noqa: S104 - nothing is bound to it
+        "0.1.2.3",
+        "10.0.0.1",
+        "100.64.0.1",
+        "100.100.100.200",
+        "127.0.0.1",
+        "127.255.255.254",
+        "169.254.169.254",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.0.0.1",
+        "192.0.2.1",
+        "192.168.1.1",
+        "198.18.0.1",
+        "198.51.100.1",
+        "203.0.113.1",
+        "224.0.0.1",
+        "239.255.255.250",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::127.0.0.1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "::ffff:169.254.169.254",
+        "64:ff9b::127.0.0.1",
+        "64:ff9b::10.0.0.1",
+        "64:ff9b:1::1",
+        "100::1",
+        "2001::1",
+        "2001:db8::1",
+        "2002:7f00:1::",
+        "2002:a00:1::1",
+        "5f00::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fec0::1",
+        "ff02::1",
+        "ff0e::1",
+    ],
+)
+def test_an_address_that_is_not_of_the_public_internet_is_told(address: str) -> None:
+    assert not target.is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["1.1.1.1", "8.8.8.8", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"],
+)
+def test_a_public_address_is_told(address: str) -> None:
+    assert target.is_public(address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.0.0.1.",
+        "%31%32%37.0.0.1",
+        "0",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[fe80::1%251]",
+        "10.0.0.1:8443",
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_private_host_is_refused_however_it_is_written(scheme: str, host: str) -> None:
+    with pytest.raises(RequestInvalidError) as caught:
+        target.find_endpoint(f"{scheme}://{host}/hook", private=False)
+    (problem,) = caught.value.problems
+    assert problem.pointer == "/webhook/url"
+    assert "not public" in problem.detail or "is not found" in problem.detail
+
+
+def test_what_leads_to_the_private_is_told_apart_from_what_leads_nowhere() -> None:
+    for host in ("127.1", "0x7f000001", "localhost", "[::ffff:7f00:1]", "2130706433"):
+        with pytest.raises(RequestInvalidError, match=r"not public.*MINDJOBS_WEBHOOKS_PRIVATE=true"):
+            target.find_endpoint(f"http://{host}/hook", private=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://", "is not a URL"),
+        ("http:///path", "is not a URL"),
+        ("http://:80/", "is not a URL"),
+        ("https://8.8.8.8:0/", "is not a URL"),
+        ("https://8.8.8.8:65536/", "is not a URL"),
+        ("https://8.8.8.8:-1/", "is not a URL"),
+        ("https://8.8.8.8:port/", "is not a URL"),
+        ("https://[8.8.8.8/", "is not a URL"),
+        ("https://8.8.8.8\r\nHost: there/", "is not a URL"),
+        ("https://１２７.0.0.1/", "is not a URL"),  # noqa: RUF001 - such digits are the point
+        ("ftp://8.8.8.8/", "is not a URL"),
+        ("https://me@8.8.8.8/", "leave them out"),
+        ("https://me:secret@8.8.8.8/", "leave them out"),
+        ("https://8.8.8.8:80@127.0.0.1/", "leave them out"),
+        ("https://nowhere.invalid/", "'nowhere.invalid', which is not found"),
+        ("https://a..b/", "is not found"),
+        (f"https://{'a' * 64}.example/", "is not found"),
+        ("https://256.256.256.256/", "is not found"),
+    ],
+)
+@pytest.mark.parametrize("private", [False, True])
+def test_a_url_that_cannot_be_called_is_refused_with_the_remedy(url: str, words: str, *, private: bool) -> None:
+    with pytest.raises(RequestInvalidError, match=words) as caught:
+        target.find_endpoint(url, private=private)
+    assert [problem.pointer for problem in caught.value.problems] == ["/webhook/url"]
+    assert "secret" not in caught.value.detail
+
+
+def test_a_public_url_is_taken_apart() -> None:
+    found = target.find_endpoint("HTTPS://8.8.8.8:8443/a b/../hook?q=ü&x=1#part", private=False)
+    assert found == target.Endpoint("https", "8.8.8.8:8443", "8.8.8.8", 8443, "/hook?q=%C3%BC&x=1", ("8.8.8.8",))
+    six = target.find_endpoint("http://[2606:4700::1111]", private=False)
+    assert (six.authority, six.host, six.port, six.target) == ("[2606:4700::1111]", "2606:4700::1111", 80, "/")
+
+
+def test_a_private_host_is_taken_where_that_is_allowed() -> None:
+    found = target.find_endpoint("http://localhost:8080/hook", private=True)
+    assert set(found.addresses) <= {"127.0.0.1", "::1"}
+    assert (found.authority, found.port) == ("localhost:8080", 8080)
+
+
+def test_one_private_address_among_public_ones_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = ["8.8.8.8", "10.0.0.1"]
+
+    def look_up(_host: str, port: int, **_: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(RequestInvalidError, match="not public"):
+        target.find_endpoint("https://hooks.example/", private=False)
+    addresses.pop()
+    assert target.find_endpoint("https://hooks.example/", private=False).addresses == ("8.8.8.8",)

@@ -1,0 +1,70 @@
+"""Brute force in float64, written as plainly as can be."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from shared.kinds.knn.parameters import KnnParams, Metric, Task, Weights
+
+METRICS: list[dict[str, Any]] = [
+    {"metric": "euclidean"},
+    {"metric": "manhattan"},
+    {"metric": "minkowski", "p": 2},
+    {"metric": "minkowski", "p": 3},
+    {"metric": "minkowski", "p": 1.5},
+    {"metric": "minkowski", "p": 32},
+    {"metric": "hamming"},
+    {"metric": "mahalanobis"},
+    {"metric": "bhattacharyya"},
+]
+
+Floats = NDArray[np.float64]
+
+
+def name_metric(metric: dict[str, Any]) -> str:
+    return "-".join(map(str, metric.values()))
+
+
+def bhattacharyya(left: Floats, right: Floats) -> Floats:
+    """Measure two rows, or all pairs of rows (q, 1, d) and (n, d)."""
+    shares = left / left.sum(axis=-1, keepdims=True) * (right / right.sum(axis=-1, keepdims=True))
+    with np.errstate(divide="ignore"):
+        return np.asarray(-np.log(np.minimum(np.sqrt(shares).sum(axis=-1), 1)))
+
+
+def find_distances(params: KnnParams, training: Floats, queries: Floats) -> Floats:
+    match params.metric:
+        case Metric.EUCLIDEAN:
+            return np.asarray(cdist(queries, training, "euclidean"))
+        case Metric.MANHATTAN:
+            return np.asarray(cdist(queries, training, "cityblock"))
+        case Metric.MINKOWSKI:
+            return np.asarray(cdist(queries, training, "minkowski", p=params.p))
+        case Metric.HAMMING:
+            return np.asarray(cdist(queries, training, "hamming"))
+        case Metric.MAHALANOBIS:
+            inverse = np.linalg.inv(np.cov(training, rowvar=False))
+            return np.asarray(cdist(queries, training, "mahalanobis", VI=inverse))
+        case Metric.BHATTACHARYYA:
+            return bhattacharyya(queries[:, None], training)
+
+
+def find_neighbours(distances: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:
+    """Order by distance, then by index."""
+    rows = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return rows, np.take_along_axis(distances, rows, axis=1)
+
+
+def predict(params: KnnParams, labels: NDArray[Any], distances: Floats) -> float:
+    """Predict one query from its neighbours' labels and distances, both of shape (k,)."""
+    weights = [1.0] * len(labels)
+    if params.weights is Weights.DISTANCE:
+        weights = [float(d == 0) for d in distances] if 0 in distances else [1 / d for d in distances]
+    if params.task is Task.REGRESSION:
+        return float(sum(w * y for w, y in zip(weights, labels, strict=True)) / sum(weights))
+    votes = {int(c): 0.0 for c in sorted(labels)}
+    for weight, label in zip(weights, labels, strict=True):
+        votes[int(label)] += weight
+    return float(max(votes, key=lambda c: votes[c]))

@@ -1,0 +1,203 @@
+"""A job as the worker sees it: parameters in; result, artifacts and progress out."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import mindspore
+import numpy as np
+import pytest
+
+from shared.errors import JobFailedError, JobStoppedError
+from shared.jobs import Kind
+from shared.kinds.knn.datasets import Dataset
+from tests.unit.worker.engines.knn.conftest import LIMITS
+from tests.unit.worker.engines.result_check import check_result
+from worker.engines.interface import Assignment, Engine
+from worker.engines.knn.engine import KnnEngine
+
+KFOLD = {"method": "kfold", "folds": 5, "repeats": 2, "seed": 1}
+
+
+class Job:
+    """Runs an assignment and keeps what comes of it."""
+
+    def __init__(
+        self, engine: Engine, *, stop_at: int | None = None, table: str | None = None, folder: Path | None = None
+    ) -> None:
+        self._engine = engine
+        self._stop_at = stop_at
+        self._uploads = {}
+        if table is not None and folder is not None:
+            self._uploads["one"] = folder / "table.csv"
+            self._uploads["one"].write_text(table)
+        self.progress: list[tuple[str, int, int, str]] = []
+        self.artifacts: dict[str, tuple[str, bytes]] = {}
+
+    def report(self, *, stage: str, done: int, total: int, unit: str) -> None:
+        self.progress.append((stage, done, total, unit))
+        if len(self.progress) == self._stop_at:
+            raise JobStoppedError("stopped")
+
+    def save(self, name: str, media_type: str, content: bytes) -> None:
+        assert name not in self.artifacts
+        self.artifacts[name] = (media_type, content)
+
+    def run(self, **params: Any) -> dict[str, Any]:
+        result = self._engine.run(Assignment(params, self._uploads, self.report, self.save))
+        check_result(Kind.KNN, result)
+        return result
+
+
+@pytest.fixture(scope="module")
+def engine() -> KnnEngine:
+    return KnnEngine(device="cpu:0", memory_budget_bytes=64 << 20, limits=LIMITS)
+
+
+def test_the_default_job(engine: KnnEngine) -> None:
+    job = Job(engine)
+    result = job.run()
+    assert set(result) == {
+        "scores", "best_k", "classes", "confusion", "per_class", "n_train", "n_test", "device", "compute_s"
+    }  # fmt: skip
+    assert (result["n_train"], result["n_test"], result["device"], result["best_k"]) == (128, 50, "cpu", 5)
+    assert result["classes"] == ["1", "2", "3"]
+    assert result["compute_s"] > 0
+    (score,) = result["scores"]
+    assert set(score) == {"k", "accuracy", "accuracy_std", "macro_f1"}
+    assert score["accuracy_std"] is None
+    assert 0.65 < score["accuracy"] < 0.85
+    assert score["accuracy"] == np.trace(result["confusion"]) / 50
+    assert {name: media for name, (media, _) in job.artifacts.items()} == {
+        "predictions.csv": "text/csv",
+        "scatter.svg": "image/svg+xml",
+        "confusion.svg": "image/svg+xml",
+        "report.json": "application/json",
+    }
+
+
+def test_a_job_of_several_k_over_folds(engine: KnnEngine, wine: Dataset) -> None:
+    job = Job(engine)
+    result = job.run(k=[3, 1, 3], normalise="zscore", evaluation=KFOLD)
+    assert [score["k"] for score in result["scores"]] == [1, 3]
+    assert (result["n_train"], result["n_test"]) == (142, 356)
+    assert all(score["accuracy_std"] > 0 for score in result["scores"])
+    assert "scores.svg" in job.artifacts
+    lines = list(csv.DictReader(io.StringIO(job.artifacts["predictions.csv"][1].decode())))
+    assert list(lines[0]) == ["index", "label", "prediction", "neighbours", "distances", "fold"]
+    assert [line["fold"] for line in lines] == sorted((line["fold"] for line in lines), key=int)
+    assert {line["fold"] for line in lines} == set(map(str, range(10)))
+    best = result["scores"][[1, 3].index(result["best_k"])]
+    assert sum(line["label"] == line["prediction"] for line in lines) / 356 == best["accuracy"]
+    for line in lines:
+        assert line["label"] == wine.classes[wine.labels[int(line["index"])]]
+        neighbours, distances = line["neighbours"].split(), list(map(float, line["distances"].split()))
+        assert len(neighbours) == len(distances) == result["best_k"]
+        assert line["index"] not in neighbours
+        assert distances == sorted(distances)
+    assert sorted(int(line["index"]) for line in lines) == sorted([*range(178), *range(178)])
+
+
+def test_regression(engine: KnnEngine, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    table = "y,x1,x2,x3\n" + "\n".join(",".join(map(repr, row)) for row in rng.random((40, 4)).tolist())
+    job = Job(engine, table=table, folder=tmp_path)
+    result = job.run(dataset={"upload": "one", "label": "y"}, task="regression", k=[2, 5], evaluation={"method": "loo"})
+    assert set(result["scores"][0]) == {"k", "rmse", "mae", "r2"}
+    assert (result["classes"], result["confusion"], result["per_class"]) == (None, None, None)
+    assert (result["n_train"], result["n_test"]) == (39, 40)
+    assert set(job.artifacts) == {"predictions.csv", "scatter.svg", "scores.svg", "report.json"}
+    lines = list(csv.DictReader(io.StringIO(job.artifacts["predictions.csv"][1].decode())))
+    errors = [float(line["prediction"]) - float(line["label"]) for line in lines]
+    assert min(score["rmse"] for score in result["scores"]) == pytest.approx(np.sqrt(np.square(errors).mean()))
+    labels = np.array([float(line["label"]) for line in lines])
+    first = labels[list(map(int, lines[0]["neighbours"].split()))]
+    assert float(lines[0]["prediction"]) == pytest.approx(first.mean())
+    assert [line["fold"] for line in lines] == list(map(str, range(40)))
+
+
+def test_artifacts_parse(engine: KnnEngine) -> None:
+    job = Job(engine)
+    result = job.run(k=[1, 5], weights="distance", evaluation={"method": "loo"})
+    for name in ("scatter.svg", "confusion.svg", "scores.svg"):
+        ET.fromstring(job.artifacts[name][1])  # noqa: S314 - our own picture
+    report = json.loads(job.artifacts["report.json"][1])
+    assert report["result"] == result
+    assert report["params"]["weights"] == "distance"
+    assert report["params"]["evaluation"] == {"method": "loo"}
+
+
+def test_the_same_job_gives_the_same_bytes(engine: KnnEngine) -> None:
+    jobs = [Job(engine), Job(KnnEngine(device="cpu:0", memory_budget_bytes=64 << 10, limits=LIMITS))]
+    for job in jobs:
+        job.run(k=[1, 3], evaluation=KFOLD)
+    first, second = (job.artifacts for job in jobs)
+    del first["report.json"], second["report.json"]
+    assert first == second
+
+
+def test_stages_are_reported_in_order(engine: KnnEngine) -> None:
+    job = Job(engine)
+    job.run()
+    assert list(dict.fromkeys((stage, unit) for stage, _, _, unit in job.progress)) == [
+        ("evaluating", "rows"),
+        ("writing", "rows"),
+        ("drawing", "pictures"),
+    ]
+    assert ("evaluating", 50, 50, "rows") in job.progress
+    assert job.progress[-1] == ("drawing", 2, 2, "pictures")
+
+
+@pytest.mark.parametrize("evaluation", [{}, {"method": "loo"}, KFOLD])
+@pytest.mark.parametrize("normalise", ["none", "zscore"])
+def test_a_stopped_job_saves_nothing(normalise: str, evaluation: dict[str, Any], engine: KnnEngine) -> None:
+    whole = Job(engine)
+    whole.run(normalise=normalise, evaluation=evaluation)
+    for stop_at in (1, 2, len(whole.progress)):
+        job = Job(engine, stop_at=stop_at)
+        with pytest.raises(JobStoppedError):
+            job.run(normalise=normalise, evaluation=evaluation)
+        assert len(job.progress) == stop_at
+        assert job.artifacts == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "params", "words"),
+    [
+        ("y,x\n1,2\n2,oops\n", {}, "oops"),
+        ("y,x\n1,2\n2,3\n1,4\n", {"evaluation": {"train_size": 3}}, "leaves nothing"),
+        ("y,x\n1,2\n2,3\n1,4\n", {"k": 3, "evaluation": {"method": "loo"}}, "training part"),
+        ("y,x\n1,-2\n2,3\n", {"k": 1, "metric": "bhattacharyya", "evaluation": {"method": "loo"}}, "negative"),
+    ],
+    ids=["no number", "too few rows", "too large a k", "negative values"],
+)
+def test_what_does_not_fit_the_data_set_fails_the_job(
+    table: str, params: dict[str, Any], words: str, engine: KnnEngine, tmp_path: Path
+) -> None:
+    job = Job(engine, table=table, folder=tmp_path)
+    with pytest.raises(JobFailedError, match=words) as failure:
+        job.run(dataset={"upload": "one", "label": "y"}, **params)
+    assert failure.value.type == "dataset-invalid"
+    assert job.artifacts == {}
+
+
+def test_negative_values_after_scaling_fail_the_job(engine: KnnEngine) -> None:
+    with pytest.raises(JobFailedError) as failure:
+        Job(engine).run(metric="bhattacharyya", normalise="minmax", evaluation={"method": "loo"})
+    assert failure.value.type == "negative-values"
+
+
+def test_prepare_leaves_the_mode_of_the_process_alone() -> None:
+    """Another engine of the process may need the other mode."""
+    before = mindspore.get_context("mode")
+    KnnEngine(device="gpu:1", memory_budget_bytes=64 << 20, limits=LIMITS).prepare()
+    assert mindspore.get_context("mode") == before
+
+
+def test_device_is_told_as_its_class() -> None:
+    engine = KnnEngine(device="ascend:3", memory_budget_bytes=64 << 20, limits=LIMITS)
+    assert Job(engine).run()["device"] == "ascend"
+    assert engine.name == "mindspore"

@@ -1,0 +1,223 @@
+"""Predictions equal scikit-learn's and SciPy's, row by row."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
+
+from shared.errors import JobFailedError, JobStoppedError
+from shared.kinds.knn.datasets import Dataset
+from shared.kinds.knn.parameters import KnnParams
+from tests.unit.worker.engines.knn.reference import (
+    METRICS,
+    bhattacharyya,
+    find_distances,
+    find_neighbours,
+    name_metric,
+    predict,
+)
+from worker.engines.knn.cells import Cells
+from worker.engines.knn.evaluation import Predictions, evaluate
+from worker.engines.knn.folds import split
+from worker.engines.knn.search import Finder
+
+LOO = {"method": "loo"}
+FIGURES: list[tuple[dict[str, Any], int]] = [
+    ({"k": 1, "metric": "euclidean", "normalise": "zscore"}, 170),
+    ({"k": 5, "metric": "euclidean", "normalise": "none"}, 124),
+    ({"k": 5, "metric": "euclidean", "normalise": "zscore", "weights": "distance"}, 173),
+    ({"k": 7, "metric": "manhattan", "normalise": "minmax", "weights": "distance"}, 172),
+    ({"k": 5, "metric": "minkowski", "p": 3, "normalise": "zscore", "weights": "distance"}, 171),
+]
+UNTIED = [metric for metric in METRICS if metric["metric"] != "hamming"]
+"""Of equal distances scikit-learn takes any."""
+SCALERS = {"none": FunctionTransformer(), "zscore": StandardScaler(), "minmax": MinMaxScaler()}
+
+
+def ignore_progress(_done: int, _total: int) -> None:
+    pass
+
+
+def run(finder: Finder, dataset: Dataset, **params: Any) -> tuple[KnnParams, Predictions]:
+    validated = KnnParams.model_validate(params)
+    return validated, evaluate(validated, dataset, finder, ignore_progress)
+
+
+def make_dataset(task: str, *, count: int = 130, width: int = 5, seed: int = 1) -> Dataset:
+    rng = np.random.default_rng(seed)
+    attributes = rng.random((count, width))
+    if task == "classification":
+        labels = (attributes[:, 0] * 3 + rng.random(count)).astype(np.int64)
+        return Dataset("random", [f"x{i}" for i in range(width)], attributes, labels, ["a", "b", "c", "d"])
+    return Dataset("random", [f"x{i}" for i in range(width)], attributes, attributes.sum(axis=1), [])
+
+
+@pytest.mark.parametrize(("params", "right"), FIGURES, ids=str)
+def test_wine_leave_one_out_equals_scikit_learn(
+    params: dict[str, Any], right: int, wine: Dataset, finder: Finder
+) -> None:
+    _, found = run(finder, wine, evaluation=LOO, **params)
+    np.testing.assert_array_equal(found.index, np.arange(178))
+    predicted = found.labels[params["k"]]
+    assert (predicted == wine.labels).sum() == right
+    neighbours = KNeighborsClassifier(
+        params["k"],
+        weights=params.get("weights", "uniform"),
+        metric=params["metric"],
+        p=params.get("p", 2),
+        algorithm="brute",
+    )
+    peer = make_pipeline(SCALERS[params["normalise"]], neighbours)
+    np.testing.assert_array_equal(predicted, cross_val_predict(peer, wine.attributes, wine.labels, cv=LeaveOneOut()))
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("metric", METRICS, ids=name_metric)
+def test_equals_scipy_row_by_row(metric: dict[str, Any], weights: str, task: str, finder: Finder) -> None:
+    dataset = make_dataset(task)
+    if metric["metric"] == "hamming":
+        dataset.attributes[:] = np.round(dataset.attributes * 3)
+    params, found = run(
+        finder, dataset, **metric, weights=weights, task=task, k=[1, 4, 9], evaluation={"method": "kfold", "folds": 3}
+    )
+    done = 0
+    for fold in split(params.evaluation, 130):
+        distances = find_distances(params, dataset.attributes[fold.training], dataset.attributes[fold.queries])
+        rows, nearest = find_neighbours(distances, 9)
+        part = slice(done, done + len(fold.queries))
+        np.testing.assert_array_equal(found.index[part], fold.queries)
+        np.testing.assert_array_equal(found.fold[part], fold.number)
+        np.testing.assert_array_equal(found.neighbours[part], fold.training[rows])
+        np.testing.assert_allclose(found.distances[part], nearest, rtol=1e-9)
+        labels = dataset.labels[fold.training[rows]]
+        for k in (1, 4, 9):
+            expected = [predict(params, *pair) for pair in zip(labels[:, :k], nearest[:, :k], strict=True)]
+            np.testing.assert_allclose(found.labels[k][part], expected, rtol=1e-9)
+        done = part.stop
+    assert done == 130
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+@pytest.mark.parametrize("normalise", ["none", "zscore", "minmax"])
+@pytest.mark.parametrize("metric", UNTIED, ids=name_metric)
+def test_equals_scikit_learn_row_by_row(
+    metric: dict[str, Any], normalise: str, weights: str, task: str, finder: Finder
+) -> None:
+    if metric["metric"] == "bhattacharyya":
+        normalise = "none"  # scaled rows are no distributions
+    dataset = make_dataset(task)
+    _, found = run(
+        finder,
+        dataset,
+        **metric,
+        normalise=normalise,
+        weights=weights,
+        task=task,
+        k=6,
+        evaluation={"train_size": 100, "seed": 5},
+    )
+    (fold,) = split(KnnParams.model_validate({"evaluation": {"train_size": 100, "seed": 5}}).evaluation, 130)
+    scaler = SCALERS[normalise].fit(dataset.attributes[fold.training])
+    training = scaler.transform(dataset.attributes[fold.training])
+    options: dict[str, Any] = {"metric": metric["metric"], "p": metric.get("p", 2)}
+    if metric["metric"] == "mahalanobis":
+        options = {"metric": "mahalanobis", "metric_params": {"VI": np.linalg.inv(np.cov(training, rowvar=False))}}
+    elif metric["metric"] == "bhattacharyya":
+        options = {"metric": bhattacharyya}
+    kind = KNeighborsClassifier if task == "classification" else KNeighborsRegressor
+    peer = kind(6, weights=weights, algorithm="brute", **options).fit(training, dataset.labels[fold.training])
+    queries = scaler.transform(dataset.attributes[fold.queries])
+    np.testing.assert_array_equal(found.neighbours, fold.training[peer.kneighbors(queries)[1]])
+    np.testing.assert_allclose(found.labels[6], peer.predict(queries), rtol=1e-9)
+
+
+@pytest.mark.parametrize("metric", [metric for metric in METRICS if metric["metric"] != "mahalanobis"], ids=name_metric)
+def test_leave_one_out_in_one_pass_equals_fold_by_fold(metric: dict[str, Any], finder: Finder) -> None:
+    """The single pass, which leaves each row out of its own search, against folds of one row."""
+    dataset = make_dataset("classification", count=60)
+    dataset.attributes[30:] = dataset.attributes[:30]
+    params, found = run(finder, dataset, **metric, k=4, evaluation=LOO)
+    for fold in split(params.evaluation, 60):
+        (row,) = fold.queries
+        distances = find_distances(params, dataset.attributes[fold.training], dataset.attributes[fold.queries])
+        rows, nearest = find_neighbours(distances, 4)
+        np.testing.assert_array_equal(np.sort(found.neighbours[row]), np.sort(fold.training[rows[0]]))
+        np.testing.assert_allclose(found.distances[row], nearest[0], atol=1e-7)
+        assert found.fold[row] == row
+
+
+def test_one_pass_of_a_constant_table_takes_the_lowest_other_rows(finder: Finder) -> None:
+    dataset = Dataset("constant", ["x"], np.ones((6, 1)), np.array([0, 1, 0, 1, 0, 1]), ["a", "b"])
+    _, found = run(finder, dataset, k=2, evaluation=LOO)
+    expected = [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1], [0, 1]]
+    np.testing.assert_array_equal(found.neighbours, expected)
+
+
+def test_scaling_is_fitted_on_the_training_part_alone(finder: Finder) -> None:
+    """The lone far query would shrink the first attribute to nothing, were the scaling to see it."""
+    attributes = np.array([[0.0, 0.0], [1.0, 0.3], [0.1, 1.0], [1e6, 0.4]])
+    dataset = Dataset("far", ["x", "y"], attributes, np.array([0, 1, 0, 1]), ["a", "b"])
+    for normalise in ("zscore", "minmax"):
+        _, found = run(finder, dataset, k=1, normalise=normalise, evaluation=LOO)
+        assert found.neighbours[3, 0] == 1
+
+
+def test_bhattacharyya_fails_where_a_scaled_query_is_negative(wine: Dataset, finder: Finder) -> None:
+    with pytest.raises(JobFailedError) as failure:
+        run(finder, wine, metric="bhattacharyya", normalise="minmax", evaluation=LOO)
+    assert failure.value.type == "negative-values"
+
+
+def test_too_many_classes_fail(finder: Finder) -> None:
+    names = [str(number) for number in range(1_001)]
+    dataset = Dataset("names", ["x"], np.ones((1_001, 1)), np.arange(1_001), names)
+    with pytest.raises(JobFailedError, match="regression"):
+        run(finder, dataset)
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1e200, 1.0], [0.0, 1.0, 2.0]])
+def test_values_beyond_squaring_fail(labels: list[float], finder: Finder) -> None:
+    attributes = np.array([[1.0], [2.0], [1e150 if labels[1] == 1 else 3.0]])
+    dataset = Dataset("huge", ["x"], attributes, np.array(labels), [])
+    with pytest.raises(JobFailedError, match="rescale"):
+        run(finder, dataset, task="regression", k=1, evaluation=LOO)
+
+
+def make_stopping_progress(calls: int) -> tuple[Callable[[int, int], None], list[int]]:
+    told: list[int] = []
+
+    def advance(done: int, _total: int) -> None:
+        told.append(done)
+        if len(told) == calls:
+            raise JobStoppedError("stopped")
+
+    return advance, told
+
+
+@pytest.mark.parametrize("params", [{}, {"normalise": "zscore"}], ids=["one pass", "folds"])
+def test_progress_stops_between_blocks(params: dict[str, Any], wine: Dataset, cells: Cells) -> None:
+    validated = KnnParams.model_validate({"evaluation": LOO, **params})
+    advance, told = make_stopping_progress(3)
+    with pytest.raises(JobStoppedError):
+        evaluate(validated, wine, Finder(cells, 32 << 10), advance)
+    assert len(told) == 3
+    assert max(told) < 178
+
+
+@pytest.mark.parametrize("normalise", ["none", "zscore"])
+@pytest.mark.parametrize("evaluation", [LOO, {"method": "kfold", "repeats": 2}, {"train_size": 99}])
+def test_progress_rises_to_the_number_of_predictions(
+    normalise: str, evaluation: dict[str, Any], wine: Dataset, finder: Finder
+) -> None:
+    params = KnnParams.model_validate({"normalise": normalise, "evaluation": evaluation})
+    told: list[tuple[int, int]] = []
+    found = evaluate(params, wine, finder, lambda *progress: told.append(progress))
+    assert told == sorted(told)
+    assert told[-1] == (len(found.index), len(found.index))

@@ -1,0 +1,87 @@
+"""Faults are found and named; sound music gives no warnings."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from worker.engines.musicgen.audio.quality import review
+
+RATE_HZ = 32_000
+Audio = NDArray[np.float32]
+
+
+def hiss(level_dbfs: float, duration_s: float = 4.0, channels: int = 2) -> Audio:
+    """Make noise of an exact level, none of it near full scale below -12 dBFS."""
+    noise = np.random.default_rng(1).uniform(-1, 1, (channels, round(duration_s * RATE_HZ)))
+    return np.asarray(10 ** (level_dbfs / 20) * noise / np.sqrt(np.square(noise).mean()), dtype=np.float32)
+
+
+@pytest.mark.parametrize("clip", [None, hiss(-20)], ids=["text", "clip"])
+def test_sound_music_gives_no_warning(clip: Audio | None) -> None:
+    prompt = 0 if clip is None else clip.shape[1]
+    assert review(hiss(-20, 10), clip, RATE_HZ, prompt) == []
+
+
+def test_nothing_is_said_of_nothing() -> None:
+    assert review(hiss(-20), hiss(-20), RATE_HZ, prompt_samples=4 * RATE_HZ) == []
+
+
+def test_clipping_is_told_with_its_share_and_its_height() -> None:
+    audio = hiss(-20)
+    audio[0, :2_560] = 2.0
+    [warning] = review(audio, None, RATE_HZ)
+    assert warning.startswith("Clipping: 1.00% of the model's samples lie beyond full scale, by up to 6.0 dB")
+
+
+def test_a_few_clipped_samples_are_nothing() -> None:
+    audio = hiss(-20)
+    audio[1, 100:110] = -1.1
+    assert review(audio, None, RATE_HZ) == []
+    audio[1, 100:111] = -1.1
+    assert len(review(audio, None, RATE_HZ)) == 1
+
+
+@pytest.mark.parametrize("level_dbfs", [-61, -200])
+def test_silence(level_dbfs: float) -> None:
+    [warning] = review(hiss(level_dbfs), None, RATE_HZ)
+    assert warning.startswith("Silence: the music is below -60 dBFS")
+    assert review(hiss(-59), None, RATE_HZ) == []
+
+
+def test_digital_silence() -> None:
+    [warning] = review(np.zeros((1, 5_000), np.float32), None, RATE_HZ)
+    assert warning.startswith("Silence: the music")
+
+
+def test_music_that_is_mostly_silent() -> None:
+    audio = hiss(-20, 10)
+    audio[:, 2 * RATE_HZ :] = 0
+    [warning] = review(audio, None, RATE_HZ)
+    assert warning.startswith("Silence: 80% of the music")
+    audio = hiss(-20, 10)
+    audio[:, 6 * RATE_HZ :] = 0
+    assert review(audio, None, RATE_HZ) == []
+
+
+def test_the_prompt_does_not_count_as_music() -> None:
+    clip = hiss(-20, 8)
+    audio = np.concatenate([clip, np.zeros((2, 2 * RATE_HZ), np.float32)], axis=1)
+    silence, drop = review(audio, clip, RATE_HZ, clip.shape[1])
+    assert silence.startswith("Silence: the music")
+    assert "2.0 s of new music are silent after the clip" in drop
+
+
+@pytest.mark.parametrize(("drop_db", "count"), [(11, 0), (13, 1)])
+def test_a_start_much_quieter_than_the_prompt(drop_db: float, count: int) -> None:
+    clip = hiss(-20, 3)
+    # It grows loud again after two seconds, which is too late.
+    audio = np.concatenate([clip, hiss(-20 - drop_db, 2), hiss(-10, 5)], axis=1)
+    warnings = review(audio, clip, RATE_HZ, clip.shape[1])
+    assert len(warnings) == count
+    for warning in warnings:
+        assert "the first 2.0 s of new music are 13 dB quieter than the clip" in warning
+
+
+def test_a_silent_prompt_asks_for_nothing() -> None:
+    clip = np.zeros((2, RATE_HZ), np.float32)
+    assert review(np.concatenate([clip, hiss(-50)], axis=1), clip, RATE_HZ, RATE_HZ) == []

@@ -1,0 +1,114 @@
+"""The delay pattern is transformers', and no token is lost in it."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from tests.references.musicgen_cases import CASES, TINY, Case
+from tests.unit.worker.engines.musicgen.model_shapes import shape_decoder
+from worker.engines.musicgen.decoding.delay import TO_GENERATE, count_new_tokens, get_delays, lay_out, take_out
+from worker.engines.musicgen.model.configuration import DecoderConfig
+from worker.engines.musicgen.request import Codes, Tokens
+
+MONO = shape_decoder()
+SHAPES = {
+    "mono": MONO,
+    "stereo": shape_decoder(replace(TINY, channels=2)),
+    "single": shape_decoder(replace(TINY, codebooks=1)),
+    "single stereo": shape_decoder(replace(TINY, codebooks=1, channels=2)),
+    "double": shape_decoder(replace(TINY, codebooks=2)),
+    "eight": shape_decoder(replace(TINY, codebooks=8)),
+}
+EVERY_SHAPE = pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
+
+
+def make_codes(config: DecoderConfig, frames: int) -> Codes:
+    return np.random.default_rng(frames).integers(config.vocabulary, size=(config.codebooks, frames), dtype=np.int16)
+
+
+def fill(pattern: Tokens, config: DecoderConfig) -> Tokens:
+    """Generate every token that is to be generated, each another one than its neighbours."""
+    numbers = np.arange(pattern.size, dtype=np.int32).reshape(pattern.shape) % config.vocabulary
+    return np.where(pattern == TO_GENERATE, numbers, pattern)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_patterns_are_those_of_transformers(case: Case) -> None:
+    config = shape_decoder(case.model.size)
+    arrays = case.read()
+    for index, tokens in enumerate(arrays["tokens"].astype(np.int32)):
+        prompt = arrays["prompt_codes"][index] if case.clips else None
+        pattern = lay_out(prompt, case.new_tokens, config)
+        assert pattern.dtype == np.int32
+        given = pattern != TO_GENERATE
+        np.testing.assert_array_equal(tokens[given], pattern[given])
+        np.testing.assert_array_equal(tokens == config.start, pattern == config.start)
+        np.testing.assert_array_equal(take_out(tokens, config), arrays["codes"][index])
+        frames = 0 if prompt is None else prompt.shape[1]
+        assert (take_out(pattern, config)[:, frames:] == TO_GENERATE).all()
+
+
+def test_the_published_mono_pattern() -> None:
+    start, new = MONO.start, TO_GENERATE
+    prompt = np.array([[1, 2], [3, 4], [5, 6], [7, 8]], dtype=np.int16)
+    np.testing.assert_array_equal(
+        lay_out(prompt, 5, MONO),
+        [
+            [start, 1, 2, new, new, start, start, start],
+            [start, start, 3, 4, new, new, start, start],
+            [start, start, start, 5, 6, new, new, start],
+            [start, start, start, start, 7, 8, new, new],
+        ],
+    )
+
+
+def test_left_and_right_go_side_by_side() -> None:
+    assert get_delays(100, SHAPES["stereo"]) == (0, 0, 1, 1, 2, 2, 3, 3)
+
+
+@pytest.mark.parametrize(("length", "delays"), [(6, (0, 0, 0, 0)), (7, (0, 1, 2, 3))])
+def test_a_short_sequence_has_no_delays(length: int, delays: tuple[int, ...]) -> None:
+    assert get_delays(length, MONO) == delays
+
+
+@EVERY_SHAPE
+def test_as_many_tokens_as_counted_make_the_frames_that_were_wanted(config: DecoderConfig) -> None:
+    for prompt_frames, frames in product(range(9), range(1, 21)):
+        prompt = make_codes(config, prompt_frames) if prompt_frames else None
+        new_tokens = count_new_tokens(frames, prompt_frames, config)
+        codes = take_out(fill(lay_out(prompt, new_tokens, config), config), config)
+        assert codes.shape == (config.codebooks, prompt_frames + frames)
+        assert codes.dtype == np.int16
+        assert ((codes >= 0) & (codes < config.vocabulary)).all()
+        if prompt is not None:
+            np.testing.assert_array_equal(codes[:, :prompt_frames], prompt)
+
+
+@EVERY_SHAPE
+def test_however_few_tokens_there_are_codes_are_codes(config: DecoderConfig) -> None:
+    """Where not even the delays fit, the prompt loses its end; transformers raises there."""
+    for prompt_frames, new_tokens in product(range(9), range(1, 15)):
+        prompt = make_codes(config, prompt_frames)
+        pattern = lay_out(prompt, new_tokens, config)
+        assert pattern.shape == (config.codebooks, 1 + prompt_frames + new_tokens)
+        tokens = fill(pattern, config)
+        codes = take_out(tokens, config)
+        assert ((codes >= 0) & (codes < config.vocabulary)).all()
+        kept = min(prompt_frames, codes.shape[1])
+        assert kept >= prompt_frames - max(config.delays)
+        np.testing.assert_array_equal(codes[:, :kept], prompt[:, :kept])
+        # Nothing but what is taken out was generated, and what stands outside of it is the start token.
+        assert np.count_nonzero(tokens != config.start) == codes.size
+
+
+@EVERY_SHAPE
+def test_what_is_generated_begins_where_the_first_codebook_ends(config: DecoderConfig) -> None:
+    """The decode loop reads all that lies before, in every codebook."""
+    for prompt_frames, new_tokens in product(range(9), range(1, 15)):
+        pattern = lay_out(make_codes(config, prompt_frames), new_tokens, config)
+        waiting = np.flatnonzero((pattern == TO_GENERATE).any(axis=0))
+        np.testing.assert_array_equal(waiting[:1], np.flatnonzero(pattern[0] == TO_GENERATE)[:1])
+        np.testing.assert_array_equal(waiting, np.arange(1 + prompt_frames, pattern.shape[1])[: len(waiting)])
+        assert len(waiting) in {0, new_tokens}

@@ -1,0 +1,56 @@
+"""Random numbers belong to a seed and a position, and to nothing else."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chisquare
+
+from shared.kinds.musicgen.parameters import SEED_MOST
+from worker.engines.musicgen.decoding.random_numbers import draw_uniforms
+
+
+def draw_many(seeds: list[int], positions: range) -> NDArray[np.float64]:
+    return np.stack([draw_uniforms(seed, position, 4, 2_048) for seed in seeds for position in positions])
+
+
+def test_a_later_change_of_generator_is_noticed() -> None:
+    np.testing.assert_array_equal(
+        draw_uniforms(0, 1, 1, 4), [[0.34218278474233466, 0.5765144536585864, 0.08665198221933101, 0.635531779794157]]
+    )
+    np.testing.assert_array_equal(
+        draw_uniforms(SEED_MOST, 1_503, 2, 2),
+        [[0.22503650668399577, 0.9658520665857804], [0.9577316396488911, 0.2850492233300016]],
+    )
+
+
+def test_neither_what_was_drawn_before_nor_how_much_counts() -> None:
+    first = draw_uniforms(7, 5, 4, 64)
+    draw_uniforms(7, 4, 4, 64)
+    draw_uniforms(8, 5, 4, 64)
+    np.testing.assert_array_equal(draw_uniforms(7, 5, 4, 64), first)
+    np.testing.assert_array_equal(draw_uniforms(7, 5, 8, 64)[:4], first)
+
+
+def test_every_seed_and_position_has_numbers_of_its_own() -> None:
+    drawn = draw_many([0, 1, 2, 2**32, 2**62, SEED_MOST - 1, SEED_MOST], range(1, 4))
+    assert len(np.unique(drawn)) == drawn.size
+
+
+def test_numbers_are_uniform() -> None:
+    drawn = draw_many([11], range(1, 51))
+    assert drawn.dtype == np.float64
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    assert chisquare(np.bincount((drawn * 256).astype(int).ravel(), minlength=256)).pvalue > 0.001
+
+
+def test_neighbours_are_independent() -> None:
+    drawn = draw_many([0, 1], range(1, 26)).reshape(2, 25, 4, 2_048)
+    pairs = {
+        "tokens": (drawn[..., :-1], drawn[..., 1:]),
+        "codebooks": (drawn[:, :, :-1], drawn[:, :, 1:]),
+        "positions": (drawn[:, :-1], drawn[:, 1:]),
+        "seeds": (drawn[:1], drawn[1:]),
+    }
+    for name, (first, second) in pairs.items():
+        cells = (first * 16).astype(int) * 16 + (second * 16).astype(int)
+        assert chisquare(np.bincount(cells.ravel(), minlength=256)).pvalue > 0.001, name

@@ -1,0 +1,170 @@
+"""Tokens are chosen as transformers chooses them, and drawn with the probabilities that they have."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import chisquare
+
+from worker.engines.musicgen.decoding.random_numbers import draw_uniforms
+from worker.engines.musicgen.decoding.sampling import choose_tokens, guide, weigh
+from worker.engines.musicgen.request import Sampling
+
+ALL = Sampling(do_sample=True, guidance_scale=1.0, temperature=1.0, top_k=0, top_p=1.0)
+ROUNDING = 1e-6
+
+
+def make_logits(seed: int = 0, codebooks: int = 4, vocabulary: int = 200) -> NDArray[np.float32]:
+    return (3 * np.random.default_rng(seed).standard_normal((codebooks, vocabulary))).astype(np.float32)
+
+
+def weigh_plainly(logits: list[float], sampling: Sampling) -> list[float]:
+    """Return each token's probability, one after the other in float64."""
+    scores = [logit / sampling.temperature for logit in logits]
+    kept = set(range(len(scores)))
+    if 0 < sampling.top_k < len(scores):
+        border = sorted(scores, reverse=True)[sampling.top_k - 1]
+        kept = {token for token in kept if scores[token] >= border}
+    shares = {token: np.exp(scores[token] - max(scores)) for token in kept}
+    total = sum(shares.values())
+    if sampling.top_p < 1:
+        above = 0.0
+        for token in sorted(kept, key=lambda token: scores[token], reverse=True):
+            if above >= sampling.top_p:
+                kept.remove(token)
+            above += shares[token] / total
+    total = sum(shares[token] for token in kept)
+    return [float(shares[token] / total) if token in kept else 0.0 for token in range(len(scores))]
+
+
+def share(logits: NDArray[np.float32], sampling: Sampling) -> NDArray[np.float64]:
+    weights = weigh(logits, sampling)
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True), dtype=np.float64)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("top_k", [0, 1, 7, 199, 200, 201, 2_048])
+@pytest.mark.parametrize("top_p", [1e-9, 0.3, 0.8, 0.999, 1.0])
+def test_probabilities_are_those_of_a_plain_reference(temperature: float, top_k: int, top_p: float) -> None:
+    sampling = replace(ALL, temperature=temperature, top_k=top_k, top_p=top_p)
+    logits = make_logits()
+    expected = np.array([weigh_plainly(row, sampling) for row in logits.tolist()])
+    shares = share(logits, sampling)
+    np.testing.assert_array_equal(shares > 0, expected > 0)
+    np.testing.assert_allclose(shares, expected, atol=ROUNDING)
+
+
+def count_kept(probabilities: list[float], sampling: Sampling) -> int:
+    return np.count_nonzero(weigh(np.log([probabilities]).astype(np.float32), sampling))
+
+
+def test_temperature_comes_before_top_p() -> None:
+    probabilities = [0.5, 0.25, 0.15, 0.1]
+    assert count_kept(probabilities, replace(ALL, top_p=0.7)) == 2
+    assert count_kept(probabilities, replace(ALL, top_p=0.7, temperature=0.5)) == 1  # 0.25 of 0.345
+    assert count_kept(probabilities, replace(ALL, top_p=0.7, temperature=2.0)) == 3
+
+
+def test_top_k_comes_before_top_p() -> None:
+    probabilities = [0.5, 0.3, 0.15, 0.05]
+    assert count_kept(probabilities, replace(ALL, top_p=0.6)) == 2
+    assert count_kept(probabilities, replace(ALL, top_k=2, top_p=0.6)) == 1  # 0.5 of 0.8
+
+
+def test_tokens_that_tie_with_the_kth_are_kept() -> None:
+    logits = np.array([[1, 3, 2, 2, 0, 2], [5, 4, 3, 2, 1, 0]], dtype=np.float32)
+    np.testing.assert_array_equal(
+        weigh(logits, replace(ALL, top_k=2)) > 0,
+        [[False, True, True, True, False, True], [True, True, False, False, False, False]],
+    )
+
+
+def test_the_likeliest_stays_however_small_top_p_is() -> None:
+    logits = make_logits()
+    kept = weigh(logits, replace(ALL, top_p=5e-324)) > 0
+    np.testing.assert_array_equal(kept.sum(axis=-1), 1)
+    np.testing.assert_array_equal(kept.argmax(axis=-1), logits.argmax(axis=-1))
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-50, 1e-38, 1e-3])
+@pytest.mark.parametrize("top_p", [0.5, 1.0])
+def test_at_the_smallest_temperatures_the_likeliest_is_drawn(temperature: float, top_p: float) -> None:
+    logits = make_logits() * np.float32(100)
+    sampling = replace(ALL, temperature=temperature, top_k=50, top_p=top_p)
+    for position in range(20):
+        chosen = choose_tokens(logits, sampling, draw_uniforms(1, position, *logits.shape))
+        np.testing.assert_array_equal(chosen, logits.argmax(axis=-1))
+
+
+def test_large_logits_are_weighed_like_small_ones() -> None:
+    logits = np.round(make_logits())
+    np.testing.assert_array_equal(weigh(logits + np.float32(2.0**20), ALL), weigh(logits, ALL))
+
+
+def test_without_sampling_the_likeliest_is_taken() -> None:
+    logits = make_logits()
+    sampling = replace(ALL, do_sample=False)
+    chosen = choose_tokens(logits, sampling, None)
+    assert chosen.dtype == np.int32
+    np.testing.assert_array_equal(chosen, logits.argmax(axis=-1))
+    np.testing.assert_array_equal(choose_tokens(logits, sampling, np.full(logits.shape, 0.5)), chosen)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [ALL, replace(ALL, temperature=2.0), replace(ALL, top_k=4), replace(ALL, top_p=0.7), replace(ALL, temperature=0.5)],
+    ids=str,
+)
+def test_tokens_come_as_often_as_they_are_likely(sampling: Sampling) -> None:
+    logits = np.array([1.0, -1.0, 0.5, 2.0, 0.0, 1.5], dtype=np.float32)
+    draws = 20_000
+    expected = draws * np.array(weigh_plainly(logits.tolist(), sampling))
+    for seed in (1, 2):
+        rows = np.tile(logits, (draws, 1))
+        chosen = choose_tokens(rows, sampling, draw_uniforms(seed, 9, *rows.shape))
+        counts = np.bincount(chosen, minlength=len(logits))
+        np.testing.assert_array_equal(counts[expected == 0], 0)
+        assert chisquare(counts[expected > 0], expected[expected > 0]).pvalue > 0.001
+
+
+def test_tokens_of_one_seed_follow_the_probabilities_from_position_to_position() -> None:
+    logits = np.array([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0]], dtype=np.float32)
+    chosen = np.array([choose_tokens(logits, ALL, draw_uniforms(5, position, 2, 3)) for position in range(4_000)])
+    for codebook, row in enumerate(logits.tolist()):
+        counts = np.bincount(chosen[:, codebook], minlength=3)
+        assert chisquare(counts, 4_000 * np.array(weigh_plainly(row, ALL))).pvalue > 0.001
+    pairs = np.bincount(chosen[:, 0] * 3 + chosen[:, 1], minlength=9)
+    first, second = (weigh_plainly(row, ALL) for row in logits.tolist())
+    together = np.outer(first, second).ravel()
+    assert chisquare(pairs, 4_000 * together).pvalue > 0.001
+
+
+def test_a_draw_of_zero_wins_and_brings_nothing_back_that_was_left_out() -> None:
+    logits = np.array([[0.0, 1.0, 2.0, 3.0]], dtype=np.float32)
+    uniforms = np.array([[0.0, 0.5, 0.5, 0.5]])
+    assert choose_tokens(logits, ALL, uniforms) == 0
+    assert choose_tokens(logits, replace(ALL, top_k=2), uniforms) == 3
+    assert choose_tokens(logits, replace(ALL, top_k=2), np.zeros((1, 4))) == 3
+
+
+def test_a_hopeless_token_may_be_drawn_without_a_warning() -> None:
+    logits = np.array([[0.0, -744.0, -2_000.0]], dtype=np.float32)
+    assert weigh(logits, ALL)[0, 1] > 0
+    assert choose_tokens(logits, ALL, np.array([[1 - 2.0**-53] * 3])) == 0
+
+
+def test_guidance_moves_away_from_the_unconditional() -> None:
+    conditional, unconditional = make_logits(1), make_logits(2)
+    expected = unconditional.astype(np.float64) + 3.5 * (conditional.astype(np.float64) - unconditional)
+    guided = guide(conditional, unconditional, 3.5)
+    assert guided.dtype == np.float32
+    np.testing.assert_allclose(guided, expected, atol=1e-4)
+    np.testing.assert_allclose(guide(conditional, unconditional, 1.0), conditional, atol=1e-5)
+    np.testing.assert_array_equal(guide(conditional, conditional, 100.0), conditional)
+
+
+def test_guidance_leaves_what_is_not_finite_to_be_found() -> None:
+    infinite = np.full((1, 2), np.inf, dtype=np.float32)
+    assert not np.isfinite(guide(infinite, infinite, 3.0)).any()
+    assert not np.isfinite(guide(np.full((1, 2), 3e38, dtype=np.float32), np.zeros((1, 2), np.float32), 3.0)).any()

@@ -1,0 +1,322 @@
+"""A model is downloaded whole, by parts, or not at all, from a hub that behaves and from one that does not."""
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from shared.errors import JobFailedError, JobStoppedError
+from shared.kinds.musicgen.catalogue import find_model, place_builtin
+from shared.settings import Settings
+from tests.support.fake_hub import FakeHub, Refusal
+from worker.engines.musicgen.model.builtin_model import build_tiny
+from worker.engines.musicgen.model.configuration import ModelConfig
+from worker.engines.musicgen.model.download import PLAIN, ROOT, fetch
+from worker.engines.musicgen.model.hub_process import CHUNK_BYTES, Download, explain
+from worker.engines.musicgen.model.weights import Weights
+
+NAME = "someone/music"
+WEIGHTS = "model.safetensors"
+CUT = 4 * CHUNK_BYTES
+
+
+class Reports:
+    """Keeps what is reported, and stops the job once that many bytes are there."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.done: list[tuple[int, int]] = []
+        self._stop_at = stop_at
+
+    def __call__(self, *, stage: str, done: int, total: int, unit: str) -> None:
+        assert (stage, unit) == ("downloading", "bytes")
+        self.done.append((done, total))
+        if self._stop_at is not None and done >= self._stop_at:
+            raise JobStoppedError("cancelled")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    build_tiny(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()} | {"README.md": b"---\nlicense: mit\n---\n"}
+
+
+@pytest.fixture
+def hub(files: dict[str, bytes]) -> Iterator[FakeHub]:
+    with FakeHub() as hub:
+        hub.models[NAME] = dict(files)
+        yield hub
+
+
+@pytest.fixture
+def settings(tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of an instance that knows no hub but this one."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("HF_", "HUGGINGFACE_", "TRANSFORMERS_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    return Settings(home=tmp_path / "home", models_dir=tmp_path / "models")
+
+
+def ignore(*, stage: str, done: int, total: int, unit: str) -> None:
+    """Report to nobody."""
+
+
+def fail(settings: Settings, name: str = NAME) -> JobFailedError:
+    with pytest.raises(JobFailedError) as caught:
+        fetch(settings, name, ignore)
+    assert find_model(settings, name) is None
+    return caught.value
+
+
+def fail_here(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFailedError:
+    """Fail in this process, which is quicker than one of its own."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    with pytest.raises(JobFailedError) as caught:
+        Download(NAME, tmp_path / "cache").run()
+    assert len(hub.asked) == 1
+    assert not (tmp_path / "cache").exists()
+    return caught.value
+
+
+def count_small(files: dict[str, bytes]) -> int:
+    return sum(len(content) for name, content in files.items() if name != WEIGHTS)
+
+
+def test_downloads_what_is_needed_and_nothing_else(settings: Settings, hub: FakeHub, files: dict[str, bytes]) -> None:
+    hub.models[NAME] |= {"pytorch_model.bin": b"pickle", "state_dict.bin": b"pickle", "sub/model.safetensors": b"other"}
+    reports = Reports()
+    folder = fetch(settings, NAME, reports)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    Weights.open(folder, ModelConfig.read(folder)).read("enc_to_dec_proj.weight")
+    total = sum(map(len, files.values()))
+    assert reports.done[-1] == (total, total)
+    assert all(before[0] <= after[0] for before, after in pairwise(reports.done))
+
+
+def test_asks_no_hub_for_what_is_there(settings: Settings, hub: FakeHub) -> None:
+    folder = fetch(settings, NAME, ignore)
+    asked = len(hub.asked)
+    assert fetch(settings, NAME, ignore) == folder
+    assert len(hub.asked) == asked
+
+
+def test_downloads_shards_with_their_index(settings: Settings, hub: FakeHub) -> None:
+    del hub.models[NAME][WEIGHTS]
+    shards = {f"model-0000{index}-of-00002.safetensors": bytes([index]) * 1000 for index in (1, 2)}
+    index = {"weight_map": {str(number): name for number, name in enumerate(shards)}}
+    hub.models[NAME] |= shards | {f"{WEIGHTS}.index.json": str(index).replace("'", '"').encode()}
+    folder = fetch(settings, NAME, ignore)
+    assert {path.name for path in folder.iterdir()} == hub.models[NAME].keys()
+
+
+def test_goes_on_where_a_connection_broke(settings: Settings, hub: FakeHub, files: dict[str, bytes]) -> None:
+    hub.cut_at, hub.cuts = CUT, 1
+    folder = fetch(settings, NAME, ignore)
+    assert (folder / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert [asked.range for asked in hub.list_gets(WEIGHTS)] == [None, f"bytes={CUT}-"]
+    assert sum(asked.sent for asked in hub.list_gets(WEIGHTS)) == len(files[WEIGHTS])
+
+
+def test_gives_up_on_a_connection_that_brings_nothing_and_goes_on_later(
+    settings: Settings, hub: FakeHub, files: dict[str, bytes]
+) -> None:
+    hub.cut_at, hub.cuts = CUT, 100
+    error = fail(settings)
+    assert error.type == "model-unavailable"
+    assert "try again later" in error.detail
+    hub.cuts = 0
+    folder = fetch(settings, NAME, ignore)
+    assert (folder / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert sum(asked.sent for asked in hub.list_gets(WEIGHTS)) == len(files[WEIGHTS])
+
+
+def test_stops_while_the_hub_is_silent_and_goes_on_later(
+    settings: Settings, hub: FakeHub, files: dict[str, bytes]
+) -> None:
+    hub.hold_at = CUT
+    # What is held back never comes while the job runs: only what is reported meanwhile can end it.
+    with pytest.raises(JobStoppedError):
+        fetch(settings, NAME, Reports(stop_at=count_small(files) + CUT))
+    assert find_model(settings, NAME) is None
+    hub.released.set()
+    reports = Reports()
+    folder = fetch(settings, NAME, reports)
+    assert (folder / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert [asked.range for asked in hub.list_gets(WEIGHTS)] == [None, f"bytes={CUT}-"]
+    assert min(done for done, total in reports.done if total) >= count_small(files) + CUT
+
+
+@pytest.mark.usefixtures("settings")
+def test_the_process_ends_when_nobody_listens(hub: FakeHub, tmp_path: Path) -> None:
+    hub.hold_at = CUT
+    command = [sys.executable, "-P", "-m", "worker.engines.musicgen.model.hub_process", NAME, str(tmp_path / "cache")]
+    environment = os.environ | PLAIN | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(60) == 1
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (Refusal(HTTPStatus.NOT_FOUND, {"X-Error-Code": "RepoNotFound"}), "There is no model someone/music"),
+        (Refusal(HTTPStatus.NOT_FOUND), "There is no model someone/music"),
+        (Refusal(HTTPStatus.UNAUTHORIZED, {"X-Error-Code": "RepoNotFound"}), "set HF_TOKEN"),
+        (Refusal(HTTPStatus.FORBIDDEN), "set HF_TOKEN"),
+        (Refusal(HTTPStatus.FORBIDDEN, {"X-Error-Code": "GatedRepo"}), "accepted its conditions"),
+        (Refusal(HTTPStatus.INTERNAL_SERVER_ERROR), "answered 500"),
+        (Refusal(HTTPStatus.OK), "does not answer as a hub does"),
+    ],
+)
+@pytest.mark.usefixtures("settings")
+def test_says_what_the_hub_said(
+    hub: FakeHub, refusal: Refusal, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.refusal = refusal
+    error = fail_here(hub, tmp_path, monkeypatch)
+    assert error.type == "model-unavailable"
+    assert words in error.detail
+
+
+def test_shows_the_token(settings: Settings, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.token = "open"  # noqa: S105 - of this test's hub alone
+    assert "HF_TOKEN" in fail(settings).detail
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    assert fetch(settings, NAME, ignore).is_dir()
+
+
+def test_says_when_nobody_answers(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as bound:  # and not listening, so that the port is refused
+        bound.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{bound.getsockname()[1]}")
+        error = fail(settings)
+    assert error.type == "model-unavailable"
+    assert "cannot be reached" in error.detail
+    for remedy in ("MINDJOBS_MODELS_DIR", "HF_ENDPOINT", "mindjobs/tiny"):
+        assert remedy in error.detail
+
+
+def test_asks_nobody_when_offline(settings: Settings, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    error = fail(settings)
+    assert error.type == "model-unavailable"
+    assert "HF_HUB_OFFLINE" in error.detail
+    assert hub.asked == []
+
+
+def test_refuses_a_name_that_no_hub_knows(settings: Settings, hub: FakeHub) -> None:
+    assert "no name that a hub knows" in fail(settings, "some--one/music").detail
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("without", "words"),
+    [
+        ({WEIGHTS}, "safe_serialization=True"),
+        ({WEIGHTS, "pytorch_model.bin"}, "has no model.safetensors"),
+        ({"config.json"}, "has no config.json"),
+        ({"tokenizer.json"}, "has no tokenizer.json"),
+    ],
+)
+@pytest.mark.usefixtures("settings")
+def test_downloads_nothing_of_what_cannot_be_used(
+    hub: FakeHub, without: set[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = hub.models[NAME] | {"pytorch_model.bin": b"pickle"}
+    hub.models[NAME] = {name: content for name, content in every.items() if name not in without}
+    error = fail_here(hub, tmp_path, monkeypatch)
+    assert error.type == "model-invalid"
+    assert words in error.detail
+
+
+@pytest.mark.usefixtures("settings")
+def test_downloads_nothing_that_finds_no_room(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.claimed_bytes = 10**18
+    error = fail_here(hub, tmp_path, monkeypatch)
+    assert error.type == "disk-full"
+    assert "HF_HOME" in error.detail
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_says_when_the_disk_filled_up(number: int, tmp_path: Path) -> None:
+    error = explain(OSError(number, os.strerror(number)), NAME, tmp_path)
+    assert error.type == "disk-full"
+    assert str(tmp_path) in error.detail
+
+
+def test_says_where_it_cannot_write(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    assert "cannot be stored in" in fail(settings).detail
+
+
+def test_starts_a_file_anew_that_is_longer_than_it_may_be(
+    settings: Settings, hub: FakeHub, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    tag = hub.describe(NAME)["siblings"][[*files].index(WEIGHTS)]["lfs"]["sha256"]
+    blobs = tmp_path / "hf" / "hub" / "models--someone--music" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{tag}.incomplete").write_bytes(files[WEIGHTS] + b"more")
+    folder = fetch(settings, NAME, ignore)
+    assert (folder / WEIGHTS).read_bytes() == files[WEIGHTS]
+
+
+def test_a_folder_of_the_users_own_is_never_replaced(settings: Settings, hub: FakeHub, tmp_path: Path) -> None:
+    own = tmp_path / "models" / NAME
+    own.mkdir(parents=True)
+    (own / "pytorch_model.bin").write_bytes(b"pickle")
+    assert "safe_serialization=True" in fail(settings).detail
+    (own / WEIGHTS).write_bytes(b"")
+    error = fail(settings)
+    assert error.type == "model-invalid"
+    assert "has no config.json" in error.detail
+    assert hub.asked == []
+
+
+def run_together(call: Callable[[], object], times: int) -> None:
+    barrier = threading.Barrier(times)
+
+    def wait_and_call() -> None:
+        barrier.wait()
+        call()
+
+    threads = [threading.Thread(target=wait_and_call) for _ in range(times)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_builds_the_tiny_model_once_for_all(settings: Settings, hub: FakeHub) -> None:
+    found: list[Path] = []
+    run_together(lambda: found.append(fetch(settings, "mindjobs/tiny", ignore)), 3)
+    folder = place_builtin(settings)
+    assert found == [folder] * 3
+    assert list(folder.parent.iterdir()) == [folder]
+    Weights.open(folder, ModelConfig.read(folder))
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 7e6
+    assert hub.asked == []
+
+
+def test_says_what_stands_where_the_tiny_model_belongs(settings: Settings) -> None:
+    folder = place_builtin(settings)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    assert "remove that folder" in fail(settings, "mindjobs/tiny").detail
+    assert [path.name for path in folder.parent.iterdir()] == ["tiny"]

@@ -1,0 +1,68 @@
+"""The table of predictions, as CSV."""
+
+import csv
+import io
+from collections.abc import Callable
+from typing import Final
+
+from shared.kinds.knn.datasets import Dataset
+from shared.kinds.knn.parameters import Task
+from worker.engines.knn.evaluation import Predictions
+from worker.engines.knn.space import Labels
+
+COLUMNS: Final = ("index", "label", "prediction", "neighbours", "distances", "fold")
+NEIGHBOURS_AT_ONCE: Final = 2**16
+"""Neighbours written between two reports of progress: a tenth of a second."""
+
+
+def write_table(
+    dataset: Dataset, predictions: Predictions, task: Task, k: int, advance: Callable[[int, int], None]
+) -> bytes:
+    """Write one line for each prediction: its true label, and the k neighbours that it came from.
+
+    Neighbours are rows of the data set, counted from 0, nearest first, and
+    separated by spaces like their distances; numbers are written with as many
+    digits as it takes to read the same float64 back.
+
+    Parameters
+    ----------
+    dataset
+        Table and labels.
+    predictions
+        What was predicted.
+    task
+        Whether labels are classes or values.
+    k
+        Whose predictions to write.
+    advance
+        Called with the lines written and their total.
+    """
+    content = io.BytesIO()
+    text = io.TextIOWrapper(content, encoding="utf-8", newline="", write_through=True)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    total = len(predictions.index)
+    step = -(-NEIGHBOURS_AT_ONCE // k)
+    for start in range(0, total, step):
+        part = slice(start, min(start + step, total))
+        index = predictions.index[part]
+        writer.writerows(
+            zip(
+                index.tolist(),
+                _name(dataset.labels[index], dataset, task),
+                _name(predictions.labels[k][part], dataset, task),
+                (" ".join(map(repr, row)) for row in predictions.neighbours[part, :k].tolist()),
+                (" ".join(map(repr, row)) for row in predictions.distances[part, :k].tolist()),
+                predictions.fold[part].tolist(),
+                strict=True,
+            )
+        )
+        advance(part.stop, total)
+    return content.getvalue()
+
+
+def _name(labels: Labels, dataset: Dataset, task: Task) -> list[str]:
+    """Write labels out: the class's name, or the value."""
+    if task is Task.CLASSIFICATION:
+        return [dataset.classes[label] for label in labels.tolist()]
+    return [repr(value) for value in labels.tolist()]

@@ -1,0 +1,1 @@
+"""Audio before and after the model: clips, loudness, quality, pictures."""

@@ -1,0 +1,201 @@
+"""How loud the audio is, and making it as loud as was asked."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyloudnorm
+from numpy.typing import NDArray
+from scipy.ndimage import minimum_filter1d, uniform_filter1d
+from scipy.signal import resample_poly
+
+from shared.kinds.musicgen.parameters import Loudness
+
+PEAK_DBTP: Final = -1.0
+"""Room for what lossy formats and converters add; as EBU R 128 and audiocraft have it."""
+RMS_DBFS: Final = -18.0
+LUFS: Final = -14.0
+"""The two levels that audiocraft writes, so that its output and this can be compared."""
+SILENCE_DBFS: Final = -60.0
+"""Audio whose every sample is below this is silence: it is not amplified, since only noise would be."""
+OVERSAMPLING: Final = 4
+"""Points per sample at which a true peak is looked for, as in ITU-R BS.1770-4, annex 2."""
+BLOCK: Final = 1 << 18
+MARGIN: Final = 16
+"""Samples around a block that the interpolation filter, 10 on each side, may look at."""
+LOOK_AHEAD_S: Final = 0.0125
+"""Half the limiter's window: any tone above 40 Hz has a peak in each window, so its gain is steady and
+adds no distortion."""
+CORRECTIONS_MOST: Final = 4
+TOLERANCE_DB: Final = 0.1
+SLOPE_LEAST: Final = 0.2
+"""Decibels of level for one of gain; where there is less the peaks rule, and more gain would only flatten them."""
+GATING_BLOCK_S: Final = 0.4
+RATE_LEAST_HZ: Final = 8_000
+"""Below this the weighting filter of BS.1770, with its shelf at 1.5 kHz, is not defined well."""
+
+Meter = Callable[[NDArray[np.float32]], float | None]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How loud audio is; both figures fit JSON.
+
+    Parameters
+    ----------
+    peak_dbfs
+        The largest sample; above 0 where a player would clip. ``None`` for digital silence.
+    lufs
+        Integrated loudness (ITU-R BS.1770-4). ``None`` where everything is below its gate of -70 LUFS, and below
+        8 kHz, where it is not defined. Audio shorter than a gating block is measured as if it were repeated.
+    """
+
+    peak_dbfs: float | None
+    lufs: float | None
+
+
+def measure(audio: NDArray[np.float32], sample_rate_hz: int) -> Levels:
+    """Measure audio, shape (channels, samples).
+
+    References
+    ----------
+    ITU-R BS.1770-4, annex 1.
+    """
+    return Levels(peak_dbfs=_to_db(_find_largest(audio)), lufs=_measure_lufs(audio, sample_rate_hz))
+
+
+def level(audio: NDArray[np.float32], sample_rate_hz: int, how: Loudness) -> NDArray[np.float32]:
+    """Make audio as loud as asked; silence stays as it is.
+
+    Parameters
+    ----------
+    audio
+        Shape (channels, samples), nominally -1 to 1. It is not changed.
+    sample_rate_hz
+        Its sampling rate.
+    how
+        ``none`` returns it as it is, beyond -1 to 1 too; ``peak`` scales it to a true peak of -1 dBTP; ``rms`` and
+        ``lufs`` scale it to -18 dBFS and -14 LUFS and hold its true peak at -1 dBTP by a limiter. Where peaks rule,
+        as with single clicks, the level stays below these figures.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        Shape (channels, samples).
+
+    References
+    ----------
+    ITU-R BS.1770-4; audiocraft's ``normalize_audio``.
+    """
+    if how is Loudness.NONE or _find_largest(audio) < _from_db(SILENCE_DBFS):
+        return audio
+    peaks = trace_peaks(audio)
+    match how:
+        case Loudness.PEAK:
+            return audio * np.float32(_from_db(PEAK_DBTP) / peaks.max())
+        case Loudness.RMS:
+            return _reach(RMS_DBFS, _measure_rms, audio, peaks, sample_rate_hz)
+        case Loudness.LUFS:
+            return _reach(LUFS, lambda given: _measure_lufs(given, sample_rate_hz), audio, peaks, sample_rate_hz)
+
+
+def trace_peaks(audio: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Trace the true peak over time.
+
+    Parameters
+    ----------
+    audio
+        Shape (channels, samples).
+
+    Returns
+    -------
+    NDArray[np.float32]
+        Shape (samples,): the largest of all channels between each sample, included, and the next.
+
+    References
+    ----------
+    ITU-R BS.1770-4, annex 2.
+    """
+    count = audio.shape[1]
+    peaks = np.empty(count, np.float32)
+    for first in range(0, count, BLOCK):
+        last = min(first + BLOCK, count)
+        begin = max(first - MARGIN, 0)
+        dense = resample_poly(audio[:, begin : last + MARGIN], OVERSAMPLING, 1, axis=1)
+        dense = np.abs(dense[:, (first - begin) * OVERSAMPLING : (last - begin) * OVERSAMPLING])
+        between = dense.reshape(len(audio), -1, OVERSAMPLING).max(axis=(0, 2))
+        # The filter passes the samples themselves with a rounding error; they count as they are.
+        peaks[first:last] = np.maximum(between, np.abs(audio[:, first:last]).max(axis=0))
+    return peaks
+
+
+def _reach(
+    target_db: float, meter: Meter, audio: NDArray[np.float32], peaks: NDArray[np.float32], sample_rate_hz: int
+) -> NDArray[np.float32]:
+    """Scale and limit, with more gain where the limiter took some of the level, by the secant method."""
+    measured = meter(audio)
+    gain_db = 0.0 if measured is None else target_db - measured
+    slope = 1.0
+    limited = _amplify(audio, peaks, gain_db, sample_rate_hz)
+    measured = meter(limited)
+    for _ in range(CORRECTIONS_MOST):
+        if measured is None or abs(target_db - measured) < TOLERANCE_DB or slope < SLOPE_LEAST:
+            break
+        step_db, before = (target_db - measured) / slope, measured
+        gain_db += step_db
+        limited = _amplify(audio, peaks, gain_db, sample_rate_hz)
+        measured = meter(limited)
+        slope = (measured - before) / step_db if measured is not None else 0.0
+    return limited
+
+
+def _amplify(
+    audio: NDArray[np.float32], peaks: NDArray[np.float32], gain_db: float, sample_rate_hz: int
+) -> NDArray[np.float32]:
+    gain = _from_db(gain_db)
+    return audio * (gain * _plan_gain(peaks * gain, sample_rate_hz)).astype(np.float32)
+
+
+def _plan_gain(peaks: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float64]:
+    """Plan the gain, at most 1 and smooth, that holds the true peak at -1 dBTP; shape (samples,).
+
+    The gain that each sample needs is held to its minimum over a window, then
+    averaged over windows as long together: an average of values none of which
+    is above what the middle needs. It turns so slowly that the wave between
+    two samples, which the gain is never applied to, follows to 0.001 dB.
+    """
+    ceiling = _from_db(PEAK_DBTP)
+    needed = ceiling / np.maximum(peaks, ceiling, dtype=np.float64)
+    half = max(round(LOOK_AHEAD_S * sample_rate_hz / 2), 1)
+    # One sample more than the averages reach: a peak lies between two samples, and both must give way.
+    held = minimum_filter1d(needed, size=4 * half + 3, mode="nearest")
+    average = uniform_filter1d(held, size=2 * half + 1, mode="nearest")
+    return np.asarray(uniform_filter1d(average, size=2 * half + 1, mode="nearest"))
+
+
+def _measure_rms(audio: NDArray[np.float32]) -> float | None:
+    """Measure the root mean square over all channels, in dBFS; ``None`` for digital silence."""
+    return _to_db(math.sqrt(np.square(audio, dtype=np.float64).mean()))
+
+
+def _measure_lufs(audio: NDArray[np.float32], sample_rate_hz: int) -> float | None:
+    if sample_rate_hz < RATE_LEAST_HZ or not audio.any():
+        return None
+    shortfall = GATING_BLOCK_S * sample_rate_hz / audio.shape[1]
+    samples = np.tile(audio.T, (math.ceil(shortfall), 1)) if shortfall > 1 else audio.T
+    lufs = float(pyloudnorm.Meter(sample_rate_hz).integrated_loudness(samples))
+    return lufs if math.isfinite(lufs) else None
+
+
+def _find_largest(audio: NDArray[np.float32]) -> float:
+    return float(np.abs(audio).max(initial=0.0))
+
+
+def _to_db(ratio: float) -> float | None:
+    return 20 * math.log10(ratio) if ratio > 0 else None
+
+
+def _from_db(decibels: float) -> float:
+    return float(10 ** (decibels / 20))

@@ -1,0 +1,1 @@
+"""What computes the model: one folder per backend."""

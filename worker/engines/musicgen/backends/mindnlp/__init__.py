@@ -1,0 +1,1 @@
+"""MindNLP's own MusicGen as a backend, to compare with."""

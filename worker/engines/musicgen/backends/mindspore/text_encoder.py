@@ -1,0 +1,134 @@
+"""The T5 encoder: what a prompt sounds like to the decoder.
+
+References
+----------
+Raffel et al. 2020, "Exploring the limits of transfer learning with a unified text-to-text transformer";
+``modeling_t5.py`` of transformers.
+"""
+
+from typing import Any
+
+import mindspore
+import numpy as np
+from mindspore import Tensor, mutable, nn, ops
+from numpy.typing import NDArray
+
+from worker.engines.musicgen.backends.mindspore.buckets import TEXT_TOKENS, round_up
+from worker.engines.musicgen.backends.mindspore.layers import MASKED, Linear, Target, take
+from worker.engines.musicgen.backends.mindspore.lock import take_turns
+from worker.engines.musicgen.decoding.decoder import TextStates
+from worker.engines.musicgen.model.configuration import ModelConfig
+from worker.engines.musicgen.model.relative_positions import sort_distances
+from worker.engines.musicgen.model.tensors import PROJECTION, TEXT
+from worker.engines.musicgen.model.weights import Weights
+
+
+class TextEncoder:
+    """Encodes prompts one by one, so that none depends on the others.
+
+    In float32 wherever it runs: T5's sums are known to leave half precision.
+    """
+
+    def __init__(self, config: ModelConfig, weights: Weights, target: Target) -> None:
+        self._config = config.text
+        self._target = Target(target.device)
+        self._cell = TextCell(config, self._target)
+        self._table = weights.read(f"{TEXT}.shared.weight")
+        self._distances = weights.read(f"{TEXT}.encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
+        blocks = (f"{TEXT}.encoder.block.{block}.layer" for block in range(config.text.layers))
+        self._blocks = mutable(tuple(self._hold_block(weights, prefix) for prefix in blocks))
+        last = [f"{TEXT}.encoder.final_layer_norm.weight"]
+        if config.projected:
+            last += [f"{PROJECTION}.weight", f"{PROJECTION}.bias"]
+        self._last = mutable(tuple(self._target.hold(weights.read(name)) for name in last))
+
+    @take_turns
+    def encode(self, ids: NDArray[np.int32]) -> TextStates:
+        """Encode one prompt.
+
+        Parameters
+        ----------
+        ids
+            Its tokens, shape (tokens,), the end token included.
+        """
+        length = round_up(len(ids), TEXT_TOKENS)
+        embedded = np.zeros((length, self._config.hidden), dtype=np.float32)
+        embedded[: len(ids)] = self._table[ids]
+        positions = np.arange(length)
+        distances = positions[None, :] - positions[:, None]
+        buckets = sort_distances(distances, self._config.distance_buckets, self._config.distance_most)
+        bias = self._distances[buckets].transpose(2, 0, 1)
+        bias[:, :, len(ids) :] += np.float32(MASKED)
+        inputs = self._target.send(embedded), self._target.send(np.ascontiguousarray(bias))
+        states = self._cell(*inputs, self._blocks, self._last)
+        return TextStates(take(states)[: len(ids)].copy())
+
+    def _hold_block(self, weights: Weights, prefix: str) -> tuple[Tensor, ...]:
+        def read(name: str) -> NDArray[np.float32]:
+            return weights.read(f"{prefix}.{name}.weight")
+
+        values = (
+            read("0.layer_norm"),
+            np.concatenate([read(f"0.SelfAttention.{part}") for part in "qkv"]),
+            read("0.SelfAttention.o"),
+            read("1.layer_norm"),
+            read("1.DenseReluDense.wi"),
+            read("1.DenseReluDense.wo"),
+        )
+        return tuple(self._target.hold(array) for array in values)
+
+
+class TextCell(nn.Cell):
+    """The encoder's blocks, and the projection to the decoder's size."""
+
+    def __init__(self, config: ModelConfig, target: Target) -> None:
+        super().__init__()
+        text = config.text
+        self.layers, self.heads, self.head = text.layers, text.heads, text.head
+        self.epsilon = text.epsilon
+        self.projected = config.projected
+        self.linear = Linear(target, TEXT_TOKENS[0])
+        self.score = ops.BatchMatMul(transpose_b=True)
+        self.blend = ops.BatchMatMul()
+        self.softmax = ops.Softmax(-1)
+        self.split = ops.Split(1, 3)
+
+    def norm(self, x: Any, scale: Any) -> Any:
+        """Scale to a root mean square of 1."""
+        return x * ops.rsqrt(ops.square(x).mean(-1, keep_dims=True) + self.epsilon) * scale
+
+    def part(self, x: Any) -> Any:
+        """Take the heads apart: (tokens, heads * head) to (heads, tokens, head)."""
+        return x.reshape(-1, self.heads, self.head).transpose(1, 0, 2)
+
+    @mindspore.jit
+    def construct(self, x: Any, bias: Any, blocks: Any, last: Any) -> Any:
+        """Encode.
+
+        Parameters
+        ----------
+        x
+            The tokens' embeddings, shape (tokens, hidden).
+        bias
+            Added to the scores, shape (heads, tokens, tokens): what distance says, and what is padding.
+        blocks
+            Of each: norm, qkv, out; norm, and the feed-forward part's two matrices.
+        last
+            The last norm, and the projection's matrix and shift where there is one.
+
+        Returns
+        -------
+        Shape (tokens, the decoder's hidden).
+        """
+        for layer in range(self.layers):
+            weights = blocks[layer]
+            query, key, value = self.split(self.linear(self.norm(x, weights[0]), weights[1]))
+            share = self.softmax(self.score(self.part(query), self.part(key)) + bias)
+            blended = self.blend(share, self.part(value)).transpose(1, 0, 2).reshape(-1, self.heads * self.head)
+            x = x + self.linear(blended, weights[2])
+            wide = ops.relu(self.linear(self.norm(x, weights[3]), weights[4]))
+            x = x + self.linear(wide, weights[5])
+        x = self.norm(x, last[0])
+        if self.projected:
+            x = self.linear(x, last[1]) + last[2]
+        return x

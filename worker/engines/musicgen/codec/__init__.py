@@ -1,0 +1,1 @@
+"""EnCodec's parts that are the same for every backend."""

@@ -1,0 +1,1 @@
+"""The decode loop, in NumPy, independent of what computes."""

@@ -1,0 +1,70 @@
+"""The delay pattern: codebook i is written i steps late, so that each step predicts every codebook.
+
+References
+----------
+Copet et al. 2023, "Simple and controllable music generation", section 2.2;
+``build_delay_pattern_mask`` of transformers.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from worker.engines.musicgen.model.configuration import DecoderConfig
+from worker.engines.musicgen.request import Codes, Tokens
+
+TO_GENERATE: Final = -1
+
+
+def lay_out(prompt: Codes | None, new_tokens: int, config: DecoderConfig) -> Tokens:
+    """Lay the sequence out: what is given, and ``TO_GENERATE`` where a token is to be generated.
+
+    Parameters
+    ----------
+    prompt
+        The clip's codes; ``None`` without one.
+    new_tokens
+        How many positions to generate after the start token and the prompt.
+
+    Returns
+    -------
+    Shape (codebooks, positions).
+    """
+    frames = 0 if prompt is None else prompt.shape[1]
+    length = 1 + frames + new_tokens
+    pattern = np.full((config.codebooks, length), TO_GENERATE, dtype=np.int32)
+    delays = get_delays(length, config)
+    for codebook, delay in enumerate(delays):
+        pattern[codebook, : 1 + delay] = config.start
+        if prompt is not None:
+            given = prompt[codebook, : length - 1 - delay]
+            pattern[codebook, 1 + delay : 1 + delay + len(given)] = given
+        pattern[codebook, length - max(delays) + delay :] = config.start
+    return pattern
+
+
+def get_delays(length: int, config: DecoderConfig) -> tuple[int, ...]:
+    """Return each codebook's delay; a sequence too short for the pattern has none, as in transformers."""
+    if length < 2 * (config.codebooks // config.channels) - 1:
+        return (0,) * config.codebooks
+    return config.delays
+
+
+def take_out(tokens: Tokens, config: DecoderConfig) -> Codes:
+    """Take the delays, the start tokens and the padding out of a whole sequence.
+
+    Returns
+    -------
+    Shape (codebooks, frames), the prompt's frames included.
+    """
+    length = tokens.shape[1]
+    delays = get_delays(length, config)
+    frames = length - 1 - max(delays)
+    rows = [row[1 + delay : 1 + delay + frames] for row, delay in zip(tokens, delays, strict=True)]
+    return np.stack(rows, dtype=np.int16)
+
+
+def count_new_tokens(frames: int, prompt_frames: int, config: DecoderConfig) -> int:
+    """Count the positions to generate for so many new frames: the last codebook ends late by its delay."""
+    delayed = frames + max(config.delays)
+    return delayed if any(get_delays(1 + prompt_frames + delayed, config)) else frames

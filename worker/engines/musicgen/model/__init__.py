@@ -1,0 +1,1 @@
+"""A MusicGen model's files: configuration, tensors, weights, download."""

@@ -1,0 +1,265 @@
+"""A model's shape, read from the configuration files of its folder in the Hugging Face layout."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from shared.errors import JobFailedError
+from shared.kinds.musicgen.catalogue import CONFIGURATION
+
+MOST: Final = 1e12
+"""No number of a model is as large; JSON knows numbers that are not even finite."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The T5 encoder's shape."""
+
+    vocabulary: int
+    hidden: int
+    head: int
+    heads: int
+    feed_forward: int
+    layers: int
+    distance_buckets: int
+    distance_most: int
+    epsilon: float
+
+    @classmethod
+    def read(cls, part: "_Part") -> Self:
+        """Read it; only T5 with ReLU is known, which every published MusicGen has."""
+        part.demand("feed_forward_proj", "relu", default="relu")
+        return cls(
+            vocabulary=part.count("vocab_size"),
+            hidden=part.count("d_model"),
+            head=part.count("d_kv"),
+            heads=part.count("num_heads"),
+            feed_forward=part.count("d_ff"),
+            layers=part.count("num_layers"),
+            distance_buckets=part.count("relative_attention_num_buckets", default=32),
+            distance_most=part.count("relative_attention_max_distance", default=128),
+            epsilon=part.number("layer_norm_epsilon", default=1e-6),
+        )
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The language model's shape.
+
+    ``vocabulary`` counts the codes that a codebook has; the token of that number
+    starts and pads every sequence, and is never sampled.
+    """
+
+    vocabulary: int
+    positions: int
+    hidden: int
+    heads: int
+    feed_forward: int
+    layers: int
+    codebooks: int
+    channels: int
+
+    @classmethod
+    def read(cls, part: "_Part") -> Self:
+        """Read it."""
+        part.demand("activation_function", "gelu", default="gelu")
+        vocabulary = part.count("vocab_size", default=2048)
+        for name in ("pad_token_id", "bos_token_id"):
+            part.demand(name, vocabulary, default=2048)
+        config = cls(
+            vocabulary=vocabulary,
+            positions=part.count("max_position_embeddings", default=2048),
+            hidden=part.count("hidden_size"),
+            heads=part.count("num_attention_heads"),
+            feed_forward=part.count("ffn_dim"),
+            layers=part.count("num_hidden_layers"),
+            codebooks=part.count("num_codebooks", default=4),
+            channels=part.count("audio_channels", default=1),
+        )
+        if config.hidden % config.heads or config.hidden % 2:
+            raise part.misfit("hidden_size", f"{config.hidden} cannot be divided by 2 and by {config.heads} heads")
+        if config.channels not in {1, 2} or config.codebooks % config.channels:
+            raise part.misfit("audio_channels", f"{config.channels} does not fit {config.codebooks} codebooks")
+        return config
+
+    @property
+    def start(self) -> int:
+        """The token that starts and pads every sequence."""
+        return self.vocabulary
+
+    @property
+    def delays(self) -> tuple[int, ...]:
+        """How many steps late each codebook starts; a stereo model's come in pairs, left and right."""
+        return tuple(codebook // self.channels for codebook in range(self.codebooks))
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """EnCodec's shape. It is mono; a stereo model runs it once per channel."""
+
+    sample_rate_hz: int
+    hidden: int
+    filters: int
+    ratios: tuple[int, ...]
+    kernel: int
+    last_kernel: int
+    residual_kernel: int
+    residual_layers: int
+    dilation_growth: int
+    compress: int
+    lstm_layers: int
+    shortcut: bool
+    codebook_size: int
+    codebooks: int
+
+    @classmethod
+    def read(cls, part: "_Part") -> Self:
+        """Read it; what no published MusicGen has (causal, chunked, normalised) is refused."""
+        part.demand("norm_type", "weight_norm", default="weight_norm")
+        part.demand("pad_mode", "reflect", default="reflect")
+        part.demand("use_causal_conv", False, default=True)  # noqa: FBT003 - the value that is demanded
+        part.demand("normalize", False, default=False)  # noqa: FBT003 - the same
+        part.demand("chunk_length_s", None, default=None)
+        part.demand("audio_channels", 1, default=1)
+        ratios = part.counts("upsampling_ratios")
+        sample_rate_hz = part.count("sampling_rate")
+        codebook_size = part.count("codebook_size", default=1024)
+        if codebook_size == 1:
+            raise part.misfit("codebook_size", "a codebook of 1 has nothing to choose from")
+        hidden = part.count("hidden_size", default=128)
+        part.demand("codebook_dim", hidden, default=hidden)
+        frame_rate = math.ceil(sample_rate_hz / math.prod(ratios))
+        bits = math.ceil(math.log2(codebook_size))
+        return cls(
+            sample_rate_hz=sample_rate_hz,
+            hidden=hidden,
+            filters=part.count("num_filters", default=32),
+            ratios=ratios,
+            kernel=part.count("kernel_size", default=7),
+            last_kernel=part.count("last_kernel_size", default=7),
+            residual_kernel=part.count("residual_kernel_size", default=3),
+            residual_layers=part.count("num_residual_layers", default=1),
+            dilation_growth=part.count("dilation_growth_rate", default=2),
+            compress=part.count("compress", default=2),
+            lstm_layers=part.count("num_lstm_layers", default=2),
+            shortcut=part.flag("use_conv_shortcut", default=True),
+            codebook_size=codebook_size,
+            codebooks=int(1000 * part.numbers("target_bandwidths")[-1] // (frame_rate * bits)),
+        )
+
+    @property
+    def hop(self) -> int:
+        """Samples per frame."""
+        return math.prod(self.ratios)
+
+    @property
+    def frame_rate(self) -> int:
+        """Frames per second, rounded up where it is no whole number."""
+        return math.ceil(self.sample_rate_hz / self.hop)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model's shape."""
+
+    text: TextConfig
+    decoder: DecoderConfig
+    codec: CodecConfig
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read ``config.json`` of a model's folder.
+
+        Raises
+        ------
+        JobFailedError
+            It is missing, unreadable, or describes what is not MusicGen; the key is named.
+        """
+        path = folder / CONFIGURATION
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise refuse(f"{path} cannot be read ({error}); download the model again.") from error
+        if not isinstance(content, dict):
+            raise refuse(f"{path} is not an object; download the model again.")
+        _Part(path, "", content).demand("model_type", "musicgen", default=None)
+        config = cls(
+            TextConfig.read(_Part.open(path, content, "text_encoder")),
+            DecoderConfig.read(_Part.open(path, content, "decoder")),
+            CodecConfig.read(_Part.open(path, content, "audio_encoder")),
+        )
+        codes = (config.codec.codebooks * config.decoder.channels, config.codec.codebook_size)
+        if codes != (config.decoder.codebooks, config.decoder.vocabulary):
+            raise refuse(
+                f"{path}: the decoder has {config.decoder.codebooks} codebooks of {config.decoder.vocabulary}, "
+                f"its audio encoder {codes[0]} of {codes[1]}."
+            )
+        return config
+
+    @property
+    def projected(self) -> bool:
+        """Whether the text states are projected to the decoder's size."""
+        return self.text.hidden != self.decoder.hidden
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One object of the configuration, and how to name it in an error."""
+
+    path: Path
+    name: str
+    values: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path, content: Mapping[str, Any], name: str) -> Self:
+        values = content.get(name)
+        if not isinstance(values, dict):
+            raise refuse(f"{path} has no {name!r}; this is not a MusicGen model in the Hugging Face layout.")
+        return cls(path, name, values)
+
+    def misfit(self, key: str, what: str) -> JobFailedError:
+        where = f"{self.name}.{key}" if self.name else key
+        return refuse(f"{self.path}: {where}: {what}.")
+
+    def demand(self, key: str, wanted: object, *, default: object) -> None:
+        value = self.values.get(key, default)
+        if value != wanted:
+            raise self.misfit(key, f"{value!r} is not supported, only {wanted!r} is")
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self.values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MOST:
+            raise self.misfit(key, f"{value!r} is not a positive number below {MOST:g}")
+        return float(value)
+
+    def count(self, key: str, default: int | None = None) -> int:
+        value = self.number(key, default)
+        if value != int(value):
+            raise self.misfit(key, f"{value!r} is not a whole number")
+        return int(value)
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        value = self.values.get(key, default)
+        if not isinstance(value, bool):
+            raise self.misfit(key, f"{value!r} is neither true nor false")
+        return value
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        values = self.values.get(key)
+        if not isinstance(values, list) or not values:
+            raise self.misfit(key, f"{values!r} is not a list of numbers")
+        return tuple(_Part(self.path, self.name, {key: value}).number(key) for value in values)
+
+    def counts(self, key: str) -> tuple[int, ...]:
+        values = self.numbers(key)
+        if not all(value.is_integer() for value in values):
+            raise self.misfit(key, f"{self.values[key]!r} are not whole numbers")
+        return tuple(int(value) for value in values)
+
+
+def refuse(detail: str) -> JobFailedError:
+    """Make the error of a model whose files cannot be used."""
+    return JobFailedError("model-invalid", "The model's files cannot be used", detail)

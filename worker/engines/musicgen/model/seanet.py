@@ -1,0 +1,127 @@
+"""The layers of EnCodec's two halves, in order, with the names that their tensors have.
+
+References
+----------
+Défossez et al. 2022, "High Fidelity Neural Audio Compression", section 3.1.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from worker.engines.musicgen.model.configuration import CodecConfig
+
+ENCODER = "audio_encoder.encoder.layers"
+DECODER = "audio_encoder.decoder.layers"
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution along time; ``activated`` where an ELU comes before it.
+
+    Its padding is reflected, ``dilation * (kernel - 1) + 1 - stride`` in all, the odd one left.
+    """
+
+    name: str
+    inputs: int
+    outputs: int
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    activated: bool = True
+
+    def list_tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield names and shapes."""
+        yield f"{self.name}.conv.weight", (self.outputs, self.inputs, self.kernel)
+        yield f"{self.name}.conv.bias", (self.outputs,)
+
+
+@dataclass(frozen=True)
+class Transposed:
+    """An ELU and a transposed convolution of kernel ``2 * stride``, trimmed to ``stride`` times the length."""
+
+    name: str
+    inputs: int
+    outputs: int
+    stride: int
+
+    def list_tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield names and shapes."""
+        yield f"{self.name}.conv.weight", (self.inputs, self.outputs, 2 * self.stride)
+        yield f"{self.name}.conv.bias", (self.outputs,)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """Two convolutions beside a shortcut: a convolution, or nothing at all."""
+
+    wide: Convolution
+    narrow: Convolution
+    shortcut: Convolution | None
+
+    def list_tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield names and shapes."""
+        for part in (self.wide, self.narrow, self.shortcut):
+            if part is not None:
+                yield from part.list_tensors()
+
+
+@dataclass(frozen=True)
+class Lstm:
+    """Stacked LSTM layers along time, with what goes in added to what comes out."""
+
+    name: str
+    size: int
+    layers: int
+
+    def list_tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield names and shapes; the gates stand in PyTorch's order: input, forget, cell, output."""
+        for layer in range(self.layers):
+            for kind in ("weight_ih", "weight_hh"):
+                yield f"{self.name}.lstm.{kind}_l{layer}", (4 * self.size, self.size)
+            for kind in ("bias_ih", "bias_hh"):
+                yield f"{self.name}.lstm.{kind}_l{layer}", (4 * self.size,)
+
+
+Layer = Convolution | Transposed | Residual | Lstm
+
+
+def list_encoder_layers(config: CodecConfig) -> list[Layer]:
+    """List the encoder's layers: audio (1, samples) to states (``config.hidden``, frames)."""
+    # Numbered as the file numbers them, where each ELU is a layer of its own.
+    layers: list[Layer] = [Convolution(f"{ENCODER}.0", 1, config.filters, config.kernel, activated=False)]
+    number, size = 1, config.filters
+    for ratio in reversed(config.ratios):
+        for index in range(config.residual_layers):
+            layers.append(_make_residual(config, f"{ENCODER}.{number}", size, index))
+            number += 1
+        layers.append(Convolution(f"{ENCODER}.{number + 1}", size, 2 * size, 2 * ratio, stride=ratio))
+        number, size = number + 2, 2 * size
+    layers.append(Lstm(f"{ENCODER}.{number}", size, config.lstm_layers))
+    layers.append(Convolution(f"{ENCODER}.{number + 2}", size, config.hidden, config.last_kernel))
+    return layers
+
+
+def list_decoder_layers(config: CodecConfig) -> list[Layer]:
+    """List the decoder's layers: states (``config.hidden``, frames) to audio (1, samples)."""
+    size = config.filters * 2 ** len(config.ratios)
+    layers: list[Layer] = [Convolution(f"{DECODER}.0", config.hidden, size, config.kernel, activated=False)]
+    layers.append(Lstm(f"{DECODER}.1", size, config.lstm_layers))
+    number = 2
+    for ratio in config.ratios:
+        layers.append(Transposed(f"{DECODER}.{number + 1}", size, size // 2, ratio))
+        number, size = number + 2, size // 2
+        for index in range(config.residual_layers):
+            layers.append(_make_residual(config, f"{DECODER}.{number}", size, index))
+            number += 1
+    layers.append(Convolution(f"{DECODER}.{number + 1}", config.filters, 1, config.last_kernel))
+    return layers
+
+
+def _make_residual(config: CodecConfig, name: str, size: int, index: int) -> Residual:
+    inner = size // config.compress
+    dilation = config.dilation_growth**index
+    return Residual(
+        Convolution(f"{name}.block.1", size, inner, config.residual_kernel, dilation=dilation),
+        Convolution(f"{name}.block.3", inner, size, 1),
+        Convolution(f"{name}.shortcut", size, size, 1, activated=False) if config.shortcut else None,
+    )
