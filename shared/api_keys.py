@@ -18,8 +18,8 @@ from shared.database.connection import Database, now
 from shared.database.tables import Job, JobLabel, Key, Upload
 from shared.errors import NameTakenError, NotFoundError, SettingsError
 from shared.ids import make_id
-from shared.jobs import NOBODY
-from shared.settings import SECRET_LENGTH_LEAST, Settings
+from shared.jobs import ANONYMOUS
+from shared.settings import MIN_SECRET_LENGTH, Settings
 
 PREFIX: Final = "mj_"
 """Lets people, and programs that look for leaked secrets, tell what it is."""
@@ -59,8 +59,8 @@ def _adopt_some(
     database: Database, table: type[Job | JobLabel | Upload], key: InstrumentedAttribute[str], owner: str
 ) -> bool:
     """Give some of what is nobody's to an owner, not all at once, since others wait; tell whether there was any."""
-    some = select(key).where(table.owner == NOBODY).limit(_ADOPTED_AT_ONCE)
-    adopted = update(table).where(key.in_(some.scalar_subquery()), table.owner == NOBODY).values(owner=owner)
+    some = select(key).where(table.owner == ANONYMOUS).limit(_ADOPTED_AT_ONCE)
+    adopted = update(table).where(key.in_(some.scalar_subquery()), table.owner == ANONYMOUS).values(owner=owner)
     with database.writing() as session:
         return bool(session.execute(adopted.returning(key), execution_options={"synchronize_session": False}).all())
 
@@ -126,7 +126,7 @@ def load_secret(settings: Settings) -> bytes:
 
 def _read_secret(path: Path) -> bytes:
     secret = path.read_bytes()
-    if len(secret) < SECRET_LENGTH_LEAST:
+    if len(secret) < MIN_SECRET_LENGTH:
         raise SettingsError(f"{path} is damaged; remove it, and another is drawn: sessions and webhooks begin anew.")
     return secret
 

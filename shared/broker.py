@@ -16,7 +16,7 @@ from shared.jobs import DeviceClass, Kind, name_queue
 from shared.settings import Settings
 
 TASK: Final = "mindjobs.work"
-BELLS_MOST: Final = 64
+MAX_PENDING_WAKEUPS: Final = 64
 """As many workers as a class of devices may have that all are woken at once; any more wait for the sweeper's round."""
 
 # A dead or hanging Redis costs a request this long, once.
@@ -41,7 +41,7 @@ def make_celery(settings: Settings) -> Celery:
         "retry_on_timeout": False,
     }
     app.conf.update(
-        broker_url=_write_for_kombu(settings.redis),
+        broker_url=_format_kombu_url(settings.redis),
         broker_transport_options=transport,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -94,7 +94,7 @@ class Broker:
         Whether Redis took it. If not, the sweeper rings later; the job is safe in its row.
         """
         try:
-            if self.count_bells(kind, device) >= BELLS_MOST:
+            if self.count_pending_wakeups(kind, device) >= MAX_PENDING_WAKEUPS:
                 return True
             self._celery.send_task(TASK, args=[job_id], queue=name_queue(kind, device))
         except (OperationalError, RedisError, OSError) as error:
@@ -102,7 +102,7 @@ class Broker:
             return False
         return True
 
-    def count_bells(self, kind: Kind, device: DeviceClass) -> int:
+    def count_pending_wakeups(self, kind: Kind, device: DeviceClass) -> int:
         """Count the bells that wait for a worker.
 
         Raises
@@ -122,7 +122,7 @@ class Broker:
         self._redis.close()
 
 
-def _write_for_kombu(url: str) -> str:
+def _format_kombu_url(url: str) -> str:
     """Write an address as kombu does, which spells Unix sockets differently from redis-py."""
     if not url.startswith("unix://"):
         return url

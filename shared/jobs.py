@@ -20,7 +20,7 @@ ENDED: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
 # running → queued happens when a worker is lost or hands its job back;
 # queued → failed when the deadline passes before a worker is free.
-EDGES: Final = {
+TRANSITIONS: Final = {
     State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.FAILED}),
     State.RUNNING: frozenset({State.QUEUED, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
     State.SUCCEEDED: frozenset[State](),
@@ -45,9 +45,9 @@ class DeviceClass(StrEnum):
 
 
 AUTO: Final = "auto"
-NOBODY: Final = ""
+ANONYMOUS: Final = ""
 """The owner of what was submitted without a key."""
-PRIORITY_MOST: Final = 9
+MAX_PRIORITY: Final = 9
 
 
 class EventKind(StrEnum):
@@ -75,7 +75,7 @@ class Origin:
         Names the request in every log.
     """
 
-    owner: str = NOBODY
+    owner: str = ANONYMOUS
     request_id: str | None = None
 
 
@@ -88,7 +88,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Claimant:
+class WorkerIdentity:
     """Who claims jobs.
 
     Parameters
@@ -108,7 +108,7 @@ class Claimant:
 
 
 @dataclass(frozen=True)
-class Moved:
+class TransitionedJob:
     """A job that has taken a step: what events, webhooks and logs tell of it."""
 
     id: str
@@ -134,7 +134,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Beat:
+class HeartbeatReply:
     """What a worker learns when it says that it is alive."""
 
     cancel_requested: bool
@@ -153,7 +153,7 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
-class Ending:
+class Outcome:
     """How an attempt ended: ``state`` with its result and files, or with its error."""
 
     state: State
@@ -169,33 +169,33 @@ class RetryDelay:
     """How long a lost job waits before its next attempt."""
 
     first_s: float
-    most_s: float
+    max_s: float
 
     def after(self, attempt: int) -> float:
-        """Return the pause after a lost attempt, in seconds: doubled each time, up to ``most_s``."""
+        """Return the pause after a lost attempt, in seconds: doubled each time, up to ``max_s``."""
         doublings = min(attempt - 1, 60)  # more would only overflow
-        return min(self.first_s * 2.0**doublings, self.most_s)
+        return min(self.first_s * 2.0**doublings, self.max_s)
 
 
-def make_error(error_type: str, title: str, detail: str) -> dict[str, str]:
+def build_error(error_type: str, title: str, detail: str) -> dict[str, str]:
     """Make a job's ``error``."""
     return {"type": error_type, "title": title, "detail": detail}
 
 
-CANCELLED: Final = Ending(
-    State.CANCELLED, error=make_error("cancelled", "The job was cancelled", "Somebody asked for it.")
+CANCELLED: Final = Outcome(
+    State.CANCELLED, error=build_error("cancelled", "The job was cancelled", "Somebody asked for it.")
 )
-TIMED_OUT: Final = Ending(
+TIMED_OUT: Final = Outcome(
     State.FAILED,
-    error=make_error(
+    error=build_error(
         "timeout",
         "The job took too long",
         "It had not ended when its timeout_s had passed since its submission; give it more time or make it smaller.",
     ),
 )
-WORKER_LOST: Final = Ending(
+WORKER_LOST: Final = Outcome(
     State.FAILED,
-    error=make_error(
+    error=build_error(
         "worker-lost",
         "The job's workers were lost",
         "Every attempt ended with its worker gone, which often means too little memory; make the job smaller, "

@@ -18,7 +18,7 @@ _facts: ContextVar[dict[str, str]] = ContextVar("facts")
 
 
 @contextmanager
-def log_about(**facts: str | None) -> Iterator[None]:
+def log_context(**facts: str | None) -> Iterator[None]:
     """Add facts to every line that this thread logs within the block: the request and the job that it is about."""
     token = _facts.set(_facts.get({}) | {name: value for name, value in facts.items() if value is not None})
     try:
@@ -27,7 +27,7 @@ def log_about(**facts: str | None) -> Iterator[None]:
         _facts.reset(token)
 
 
-def log_from_now_about(**facts: str) -> None:
+def set_log_context(**facts: str) -> None:
     """Add facts to every line that this thread logs until it is told of others: of a request, all that follows it."""
     _facts.set(facts)
 

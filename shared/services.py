@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from shared.broker import Broker
 from shared.database.connection import Database
-from shared.files.local import Storage
+from shared.files.local import LocalFileStore
 from shared.settings import Settings
 
 
@@ -14,13 +14,13 @@ class Services:
 
     settings: Settings
     database: Database
-    storage: Storage
+    storage: LocalFileStore
     broker: Broker
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
         """Open everything that the settings name; nothing connects before it is used."""
-        return cls(settings, Database(settings.database), Storage(settings.storage), Broker(settings))
+        return cls(settings, Database(settings.database), LocalFileStore(settings.storage), Broker(settings))
 
     def close(self) -> None:
         """Close every connection."""

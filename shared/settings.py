@@ -10,11 +10,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.errors import SettingsError
 from shared.jobs import RetryDelay
 
-SECRET_LENGTH_LEAST: Final = 32
-SHIFT_S: Final = 600.0
+MIN_SECRET_LENGTH: Final = 32
+MAX_CLAIM_LOOP_S: Final = 600.0
 """How long a worker answers a bell by beginning job after job; the last one may take its time."""
 # A Unix socket's path must fit into sockaddr_un.
-SOCKET_PATH_BYTES_MOST = 107
+MAX_SOCKET_PATH_BYTES = 107
 _LOOPBACK = {"127.0.0.1": "127.0.0.1", "::1": "[::1]", "localhost": "localhost"}
 _AWKWARD = re.compile(r'[%?#;\\"\n\t]')
 
@@ -37,7 +37,7 @@ class Settings(BaseSettings):
 
     lease_s: PositiveFloat = 15.0
     """How long a job stays with a worker that is not heard of."""
-    beat_s: PositiveFloat = 1.0
+    heartbeat_s: PositiveFloat = 1.0
     """How often a running job's worker is heard of, progress and the cancel flag included."""
     grace_s: PositiveFloat = 2.5
     """How long an engine may take to stop before its process is killed."""
@@ -47,29 +47,29 @@ class Settings(BaseSettings):
     """How often the sweeper looks for lost, late and forgotten jobs."""
     retry_delay_s: PositiveFloat = 1.0
     """Pause before the second attempt; doubled for each further one."""
-    retry_delay_most_s: PositiveFloat = 300.0
-    worker_beat_s: PositiveFloat = 5.0
+    max_retry_delay_s: PositiveFloat = 300.0
+    worker_heartbeat_s: PositiveFloat = 5.0
     """How often a worker says that it is there; it counts as gone after three missed beats."""
     timeout_s: PositiveFloat = 86_400.0
     """A job's time from submission to its end, where the job does not say."""
-    timeout_most_s: PositiveFloat = 604_800.0
-    keep_days: PositiveFloat = 30.0
+    max_timeout_s: PositiveFloat = 604_800.0
+    retention_days: PositiveFloat = 30.0
     """How long ended jobs, their files and unused uploads are kept."""
 
-    upload_bytes_most: PositiveInt = 64 * 2**20
-    body_bytes_most: PositiveInt = 2**20
-    dataset_rows_most: PositiveInt = 200_000
-    dataset_columns_most: PositiveInt = 2_000
+    max_upload_bytes: PositiveInt = 64 * 2**20
+    max_body_bytes: PositiveInt = 2**20
+    max_dataset_rows: PositiveInt = 200_000
+    max_dataset_columns: PositiveInt = 2_000
     knn_memory_mb: PositiveInt = 512
     """Working memory of one KNN search."""
-    musicgen_engine: Literal["auto", "openvino", "mindspore", "mindnlp"] = "auto"
+    musicgen_backend: Literal["auto", "openvino", "mindspore", "mindnlp"] = "auto"
     """What computes music; ``auto`` is the fastest that is installed for the device: OpenVINO on CPUs, MindSpore
     elsewhere. MindNLP's model is far slower, and there to compare with."""
     musicgen_memory_mb: PositiveInt = 8_192
     """How much memory the weights of loaded models may take; the least recently used leave."""
     musicgen_cache_mb: PositiveInt = 4_096
     """How much memory the samples that are generated side by side may take besides."""
-    musicgen_rows_most: PositiveInt | None = None
+    musicgen_max_slots: PositiveInt | None = None
     """How many rows are generated side by side, of all jobs together; a sample that is guided has two. Where it is not
     set, as many as make more tokens per second, which is measured when a model is first loaded."""
     cpu_shares: PositiveInt = 1
@@ -82,11 +82,11 @@ class Settings(BaseSettings):
     set, one is drawn and kept in the state folder."""
     requests_per_minute: PositiveInt = 600
     """Of each key."""
-    queued_jobs_most: PositiveInt = 1_000
+    max_queued_jobs: PositiveInt = 1_000
     """Of each key, at a time."""
-    uploaded_bytes_most: PositiveInt = 10 * 2**30
+    max_uploaded_bytes: PositiveInt = 10 * 2**30
     """Of each key, all uploads that are still kept together."""
-    webhooks_private: bool = False
+    allow_private_webhooks: bool = False
     """Whether webhooks may lead to addresses that are not public; anyone who may submit a job can then make this
     machine call its neighbours."""
     trusted_hosts: str = ""
@@ -102,20 +102,20 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.lease_s < 3 * self.beat_s:
-            raise ValueError("MINDJOBS_LEASE_S must be at least three times MINDJOBS_BEAT_S")
-        if self.timeout_s > self.timeout_most_s:
-            raise ValueError("MINDJOBS_TIMEOUT_S must not be above MINDJOBS_TIMEOUT_MOST_S")
-        if self.secret and len(self.secret) < SECRET_LENGTH_LEAST:
-            raise ValueError(f"MINDJOBS_SECRET must have at least {SECRET_LENGTH_LEAST} characters, drawn at random")
+        if self.lease_s < 3 * self.heartbeat_s:
+            raise ValueError("MINDJOBS_LEASE_S must be at least three times MINDJOBS_HEARTBEAT_S")
+        if self.timeout_s > self.max_timeout_s:
+            raise ValueError("MINDJOBS_TIMEOUT_S must not be above MINDJOBS_MAX_TIMEOUT_S")
+        if self.secret and len(self.secret) < MIN_SECRET_LENGTH:
+            raise ValueError(f"MINDJOBS_SECRET must have at least {MIN_SECRET_LENGTH} characters, drawn at random")
         if _AWKWARD.search(str(self.home)):
             raise ValueError(
                 f"MINDJOBS_HOME: {self.home} holds a character that addresses cannot hold; "
                 "choose a path without quotes and without % ? # ; and backslash"
             )
-        if self.owns_redis and len(bytes(self.redis_socket)) > SOCKET_PATH_BYTES_MOST:
+        if self.owns_redis and len(bytes(self.redis_socket)) > MAX_SOCKET_PATH_BYTES:
             raise ValueError(
-                f"MINDJOBS_HOME is too deep: {self.redis_socket} is over {SOCKET_PATH_BYTES_MOST} bytes, "
+                f"MINDJOBS_HOME is too deep: {self.redis_socket} is over {MAX_SOCKET_PATH_BYTES} bytes, "
                 "too long for a socket; choose a shorter path, or set MINDJOBS_REDIS_URL"
             )
         return self
@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     @property
     def retry_delay(self) -> RetryDelay:
         """How long a lost job waits before its next attempt."""
-        return RetryDelay(self.retry_delay_s, self.retry_delay_most_s)
+        return RetryDelay(self.retry_delay_s, self.max_retry_delay_s)
 
     @property
     def owns_redis(self) -> bool:
@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     @property
     def hard_limit_s(self) -> float:
         """When Celery's parent kills a task's process, should everything within it have failed."""
-        return SHIFT_S + self.timeout_most_s + 60
+        return MAX_CLAIM_LOOP_S + self.max_timeout_s + 60
 
 
 def load_settings() -> Settings:

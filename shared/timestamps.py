@@ -3,6 +3,6 @@
 from datetime import datetime
 
 
-def write_moment(moment: datetime) -> str:
+def format_timestamp(moment: datetime) -> str:
     """Write a moment in UTC (RFC 3339)."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -20,12 +20,12 @@ from web import create_app
 # Fast enough to watch, slow enough for a busy machine.
 QUICK: dict[str, Any] = {
     "lease_s": 3.0,
-    "beat_s": 0.2,
+    "heartbeat_s": 0.2,
     "grace_s": 1.0,
     "stall_s": 60.0,
     "sweep_s": 0.2,
     "retry_delay_s": 0.1,
-    "worker_beat_s": 1.0,
+    "worker_heartbeat_s": 1.0,
 }
 
 

@@ -45,7 +45,7 @@ KILL_EVERY: Final = 15
 """How many jobs end between two kills."""
 WHOLE_EVERY: Final = 4
 """Every so many kills are the whole worker's."""
-GROWTH_MOST: Final = 0.05
+MAX_GROWTH: Final = 0.05
 """What the child's memory may grow by from the middle of the first half to its end."""
 STALL_S: Final = 120.0
 ABSENT: Final = "nobody/nothing"
@@ -84,7 +84,7 @@ class Soak:
         self._jobs = jobs
         self._redis = RedisServer(folder / "redis")
         self._redis.start()
-        self._settings = Settings(home=folder, redis_url=self._redis.url, lease_s=4.0, beat_s=0.5, sweep_s=0.5)
+        self._settings = Settings(home=folder, redis_url=self._redis.url, lease_s=4.0, heartbeat_s=0.5, sweep_s=0.5)
         self._services = Services.open(self._settings)
         migrate(self._services.database)
         self._processes: list[ServiceProcess] = []
@@ -186,7 +186,7 @@ class Soak:
                 for found, times in loads.items()
                 if times > 1
             ),
-            *([f"memory grew by {growth:.1%}"] if growth > GROWTH_MOST else []),
+            *([f"memory grew by {growth:.1%}"] if growth > MAX_GROWTH else []),
             *([] if len(jobs) == self._jobs else [f"{len(jobs)} rows for {self._jobs} jobs"]),
         ]
         return {

@@ -13,7 +13,7 @@ from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
 from web import api, auth, errors, health, metrics, pages, rate_limits, request_hooks
-from web.long_poll import WaitingRoom
+from web.long_poll import LongPollSlots
 from web.pages import new_job
 
 _KINDS: Final = Path(__file__).parent / "kinds"
@@ -36,21 +36,21 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the contract's order reads better
     app.extensions["mindjobs"] = Services.open(settings)
     # Half of the threads may sleep in long polls; the other half answers.
-    app.extensions["mindjobs.waiting"] = WaitingRoom(max(1, settings.web_threads // 2))
+    app.extensions["mindjobs.waiting"] = LongPollSlots(max(1, settings.web_threads // 2))
     app.config["TRUSTED_HOSTS"] = settings.host_names
-    app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes_most
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["BOOTSTRAP_SERVE_LOCAL"] = True  # nothing comes from another host
     app.config["WTF_CSRF_TIME_LIMIT"] = None  # a form may lie open for as long as its session
     Bootstrap5(app)
-    request_hooks.add_to(app)
-    auth.add_to(app)
+    request_hooks.init_app(app)
+    auth.init_app(app)
     app.before_request(new_job.let_files_in)  # before the tokens of forms are looked for in them
-    errors.add_to(app)
+    errors.init_app(app)
     app.register_blueprint(api.blueprint)
     app.register_blueprint(health.blueprint)
-    metrics.add_to(app)
+    metrics.init_app(app)
     app.register_blueprint(pages.blueprint)
-    rate_limits.add_to(app)
+    rate_limits.init_app(app)
     forgery = CSRFProtect(app)
     forgery.exempt(api.blueprint)  # programs send keys, and cookies may only look there
     return app

@@ -11,7 +11,7 @@ from shared.database.connection import Database
 from shared.database.migrate import migrate
 from shared.database.tables import NAME_LENGTH
 from shared.errors import MindjobsError
-from shared.jobs import NOBODY
+from shared.jobs import ANONYMOUS
 from shared.settings import Settings, load_settings
 from shared.webhooks.messages import load_signing_secret
 
@@ -38,7 +38,7 @@ def _show_secret(settings: Settings, database: Database, arguments: argparse.Nam
 
 
 def _load_secret(settings: Settings, database: Database, name: str | None) -> str:
-    return load_signing_secret(settings, NOBODY if name is None else api_keys.find_key(database, name).id)
+    return load_signing_secret(settings, ANONYMOUS if name is None else api_keys.find_key(database, name).id)
 
 
 def _read_name(text: str) -> str:

@@ -19,7 +19,7 @@ from shared import api_keys
 from shared.database import queries
 from shared.database.connection import Database
 from shared.errors import KeyRequiredError, NotFoundError
-from shared.jobs import NOBODY, Origin
+from shared.jobs import ANONYMOUS, Origin
 from web.context import get_services
 
 FRESH_S: Final = 2.0
@@ -29,7 +29,7 @@ SESSION_KEY: Final = "key"
 _LOOKS: Final = frozenset({"GET", "HEAD"})
 
 
-class KeyRing:
+class KeyCache:
     """The keys, as they were a moment ago."""
 
     def __init__(self, database: Database) -> None:
@@ -69,7 +69,7 @@ class KeyRing:
     def knows(self, owner: str) -> bool:
         """Whether an owner's key is there; nobody's is as long as no other is."""
         owners = self.read()
-        return owner in owners.values() if owner != NOBODY else not owners
+        return owner in owners.values() if owner != ANONYMOUS else not owners
 
 
 class _Sessions(SecureCookieSessionInterface):
@@ -84,10 +84,10 @@ class _Sessions(SecureCookieSessionInterface):
         return request.is_secure
 
 
-def add_to(app: Flask) -> None:
+def init_app(app: Flask) -> None:
     """Ask every request for its key, and keep it from what belongs to others."""
     services = app.extensions["mindjobs"]
-    app.extensions["mindjobs.keys"] = KeyRing(services.database)
+    app.extensions["mindjobs.keys"] = KeyCache(services.database)
     app.secret_key = api_keys.derive_secret(api_keys.load_secret(services.settings), "sessions")
     app.session_interface = _Sessions()
     # Browsers send cookies to every port of a host, and each may have an instance of its own.
@@ -95,12 +95,12 @@ def add_to(app: Flask) -> None:
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
     app.before_request(_admit)
     app.before_request(_hide_what_is_not_theirs)
-    app.context_processor(lambda: {"signed_in": get_owner() != NOBODY})
+    app.context_processor(lambda: {"signed_in": get_owner() != ANONYMOUS})
 
 
 def get_owner() -> str:
     """Return whose this request is."""
-    return str(g.get("owner", NOBODY))
+    return str(g.get("owner", ANONYMOUS))
 
 
 def get_visible_owner() -> str | None:
@@ -113,21 +113,21 @@ def get_origin() -> Origin:
     return Origin(get_owner(), g.request_id)
 
 
-def get_key_ring() -> KeyRing:
+def get_key_cache() -> KeyCache:
     """Return the application's keys."""
-    ring: KeyRing = current_app.extensions["mindjobs.keys"]
+    ring: KeyCache = current_app.extensions["mindjobs.keys"]
     return ring
 
 
 def _admit() -> Response | None:
     if request.endpoint in OPEN_ENDPOINTS:
         return None
-    owners = get_key_ring().read()
+    owners = get_key_cache().read()
     if not owners and get_services().settings.on_loopback:
         return None
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        owner = get_key_ring().find_owner(key)
+        owner = get_key_cache().find_owner(key)
     else:
         # What a program does with a cookie could be another site's doing, so it may only look.
         may_look = request.method in _LOOKS or request.blueprint != "api"
@@ -146,7 +146,7 @@ def _admit() -> Response | None:
 def _hide_what_is_not_theirs() -> None:
     """Treat other owners' jobs, wherever an address names one, as not there."""
     owner, job_id = get_owner(), (request.view_args or {}).get("job_id")
-    if owner == NOBODY or job_id is None:
+    if owner == ANONYMOUS or job_id is None:
         return
     with get_services().database.reading() as reading:
         if queries.find_owner(reading, str(job_id)) != owner:

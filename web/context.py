@@ -5,12 +5,12 @@ from typing import cast
 from flask import current_app
 
 from shared.services import Services
-from web.long_poll import WaitingRoom
+from web.long_poll import LongPollSlots
 
 
-def get_waiting_room() -> WaitingRoom:
+def get_long_poll_slots() -> LongPollSlots:
     """Return where requests wait for jobs."""
-    return cast("WaitingRoom", current_app.extensions["mindjobs.waiting"])
+    return cast("LongPollSlots", current_app.extensions["mindjobs.waiting"])
 
 
 def get_services() -> Services:

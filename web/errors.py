@@ -17,7 +17,7 @@ from web.context import get_services
 logger = logging.getLogger(__name__)
 
 
-def add_to(app: Flask) -> None:
+def init_app(app: Flask) -> None:
     """Answer the errors of HTTP, of our own tree, of the database, of the system, and those that nobody foresaw."""
     app.register_error_handler(HTTPException, _answer_http)
     app.register_error_handler(MindjobsError, _answer_own)

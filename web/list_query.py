@@ -12,7 +12,7 @@ from shared.errors import RequestInvalidError
 from shared.ids import is_id
 from shared.jobs import DeviceClass, Kind, State
 from shared.schemas.problems import list_problems, list_unstorable
-from shared.schemas.submission import LABELS_MOST
+from shared.schemas.submission import MAX_LABELS
 from web.auth import get_visible_owner
 
 LABEL: Final = "label."
@@ -70,8 +70,8 @@ def read_list_query(given: Mapping[str, str]) -> tuple[JobFilter, int, str | Non
         query = ListQuery.model_validate(others)
     except ValidationError as error:
         raise RequestInvalidError(list_problems(error, others)) from error
-    if len(labels) > LABELS_MOST:
-        raise RequestInvalidError.at("/label", f"no job has more than {LABELS_MOST} labels; give fewer")
+    if len(labels) > MAX_LABELS:
+        raise RequestInvalidError.at("/label", f"no job has more than {MAX_LABELS} labels; give fewer")
     problems = list_unstorable(labels)
     if problems:
         raise RequestInvalidError(problems)

@@ -10,19 +10,19 @@ from shared.services import Services
 from web.serializers import JobView, view_job
 
 FIRST_PAUSE_S: Final = 0.02
-PAUSE_MOST_S: Final = 0.5
+MAX_PAUSE_S: Final = 0.5
 GROWTH: Final = 1.3
 
 
-def pace() -> Iterator[float]:
+def poll_intervals() -> Iterator[float]:
     """Tell how long to pause before each look: a short job is noticed at once, a long one costs two looks a second."""
     pause_s = FIRST_PAUSE_S
     while True:
         yield pause_s
-        pause_s = min(pause_s * GROWTH, PAUSE_MOST_S)
+        pause_s = min(pause_s * GROWTH, MAX_PAUSE_S)
 
 
-class WaitingRoom:
+class LongPollSlots:
     """Lets some requests stay; the others are answered at once, so that waiting never takes the last thread.
 
     Parameters
@@ -73,7 +73,7 @@ class WaitingRoom:
 
 def _look_until(services: Services, job_id: str, wait_s: float, enough: Callable[[JobView], bool]) -> JobView:
     give_up_at = time.monotonic() + wait_s
-    pauses_s = pace()
+    pauses_s = poll_intervals()
     while True:
         with services.database.reading() as session:
             view = view_job(session, job_id)

@@ -12,7 +12,7 @@ TEXT_BYTES: Final = 2**16
 _AUDIO: Final = {str(name).upper(): media_type for name, media_type in MEDIA_TYPES.items()}
 
 
-def tell_media_type(path: Path) -> str:
+def detect_media_type(path: Path) -> str:
     """Tell what the jobs can read: tables, as text, and whatever libsndfile opens; all else is just bytes."""
     if _is_text(path):
         return "text/csv"

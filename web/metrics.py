@@ -1,4 +1,4 @@
-"""Figures for Prometheus, read from the database when they are asked for: so any process answers for all."""
+"""JobMetrics for Prometheus, read from the database when they are asked for: so any process answers for all."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -15,7 +15,7 @@ from shared.jobs import DeviceClass, Kind, State
 blueprint = Blueprint("metrics", __name__)
 
 
-class Figures(Collector):
+class JobMetrics(Collector):
     """What an autoscaler goes by; nothing that has ended is looked at."""
 
     def __init__(self, database: Database) -> None:
@@ -28,10 +28,10 @@ class Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """Read the figures."""
         with self._database.reading() as session:
-            loads = queries.measure_load(session)
+            loads = queries.measure_queue_load(session)
             workers = queries.list_live_workers(session)
             busy = queries.list_busy_workers(session)
-        yield from _write_loads(loads)
+        yield from _build_load_metrics(loads)
         alive = GaugeMetricFamily("mindjobs_workers_alive", "Workers that are there.", labels=["device"])
         at_work = GaugeMetricFamily("mindjobs_workers_busy", "Of these, those that hold a job.", labels=["device"])
         for device in DeviceClass:
@@ -41,10 +41,10 @@ class Figures(Collector):
         yield from (alive, at_work)
 
 
-def add_to(app: Flask) -> None:
+def init_app(app: Flask) -> None:
     """Answer at ``/metrics``."""
     registry = CollectorRegistry()
-    registry.register(Figures(app.extensions["mindjobs"].database))
+    registry.register(JobMetrics(app.extensions["mindjobs"].database))
     app.extensions["mindjobs.metrics"] = registry
     app.register_blueprint(blueprint)
 
@@ -55,7 +55,7 @@ def show_metrics() -> Response:
     return Response(generate_latest(current_app.extensions["mindjobs.metrics"]), content_type=CONTENT_TYPE_LATEST)
 
 
-def _write_loads(loads: list[queries.Load]) -> Iterator[Metric]:
+def _build_load_metrics(loads: list[queries.QueueLoad]) -> Iterator[Metric]:
     jobs = GaugeMetricFamily("mindjobs_jobs", "Jobs that have not ended.", labels=["kind", "device", "state"])
     oldest = GaugeMetricFamily(
         "mindjobs_oldest_queued_seconds", "Time since the oldest queued job was submitted.", labels=["kind", "device"]

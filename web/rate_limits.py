@@ -9,7 +9,7 @@ from flask_limiter.util import get_remote_address
 from typing_extensions import override
 
 from shared.broker import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S
-from shared.jobs import NOBODY
+from shared.jobs import ANONYMOUS
 from web.auth import get_owner
 
 SIGN_INS: Final = "10 per minute"
@@ -27,7 +27,7 @@ class _Limiter(Limiter):
             super()._check_request_limit(callable_name, in_middleware)
 
 
-def add_to(app: Flask) -> None:
+def init_app(app: Flask) -> None:
     """Count requests in Redis, for all processes together; in this one alone while Redis does not answer."""
     settings = app.extensions["mindjobs"].settings
     app.after_request(_say_when_to_retry)  # which runs after the limiter's own
@@ -48,7 +48,7 @@ def add_to(app: Flask) -> None:
 
 
 def _is_nobodys() -> bool:
-    return get_owner() == NOBODY
+    return get_owner() == ANONYMOUS
 
 
 def _say_when_to_retry(response: Response) -> Response:

@@ -11,14 +11,14 @@ from werkzeug.wsgi import LimitedStream
 
 from shared.errors import CrossSiteError, RequestInvalidError, RequestMalformedError
 from shared.ids import make_id
-from shared.logs import log_from_now_about
+from shared.logs import set_log_context
 from shared.schemas.problems import list_unstorable
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-WAIT_MOST_S: Final = 60
-IDEMPOTENCY_KEY_LENGTH_MOST: Final = 255
+MAX_WAIT_S: Final = 60
+MAX_IDEMPOTENCY_KEY_LENGTH: Final = 255
 _REQUEST_ID: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
 _WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
 HEADERS: Final = {
@@ -53,7 +53,7 @@ class _Request(Request):
         return super().stream
 
 
-def add_to(app: Flask) -> None:
+def init_app(app: Flask) -> None:
     """Name every request, refuse what other sites' pages send, and add what every answer tells a browser."""
     app.request_class = _Request
 
@@ -61,7 +61,7 @@ def add_to(app: Flask) -> None:
     def name_request() -> None:
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else make_id()
-        log_from_now_about(request=g.request_id)
+        set_log_context(request=g.request_id)
 
     @app.before_request
     def refuse_other_sites() -> None:
@@ -123,9 +123,9 @@ def read_idempotency_key() -> str | None:
         It is empty or too long.
     """
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not 0 < len(key) <= IDEMPOTENCY_KEY_LENGTH_MOST:
+    if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH:
         raise RequestMalformedError(
-            f"The header Idempotency-Key has {len(key)} characters; give 1 to {IDEMPOTENCY_KEY_LENGTH_MOST}."
+            f"The header Idempotency-Key has {len(key)} characters; give 1 to {MAX_IDEMPOTENCY_KEY_LENGTH}."
         )
     return key
 
@@ -133,4 +133,4 @@ def read_idempotency_key() -> str | None:
 def read_wait_s() -> int:
     """Return how long the client would wait, by ``Prefer: wait=N`` (RFC 7240); 0 without it."""
     found = _WAIT.search(",".join(request.headers.getlist("Prefer")))
-    return min(int(found[1]), WAIT_MOST_S) if found else 0
+    return min(int(found[1]), MAX_WAIT_S) if found else 0

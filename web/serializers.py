@@ -15,7 +15,7 @@ from shared.database.queries import JobFilter
 from shared.database.tables import Artifact, Job, JobEvent, Upload
 from shared.jobs import ENDED, DeviceClass, Kind, State
 from shared.schemas import responses
-from shared.timestamps import write_moment
+from shared.timestamps import format_timestamp
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ def view_job(session: Session, job_id: str) -> JobView:
     """
     job = queries.get_job(session, job_id)
     # What a job has made comes with its end, and a place in the queue is lost with its start.
-    document = write_job(job, queries.list_artifacts_of(session, job_id) if job.state in ENDED else ())
+    document = serialize_job(job, queries.list_artifacts_of(session, job_id) if job.state in ENDED else ())
     if job.state == State.QUEUED:
-        document["queue_position"] = queries.count_before(session, job)
+        document["queue_position"] = queries.count_jobs_ahead(session, job)
     lasting = document | {"eta_s": None}
     return JobView(document, sha256(repr(lasting).encode()).hexdigest()[:32])
 
 
-def write_page(
+def serialize_page(
     session: Session, wanted: JobFilter, limit: int, cursor: str | None = None
 ) -> tuple[list[responses.Job], str | None]:
     """Write a page of the list, newest first.
@@ -74,14 +74,14 @@ def write_page(
     found = queries.list_jobs(session, wanted, limit + 1, cursor)
     jobs = found[:limit]
     artifacts = queries.list_artifacts(session, [job.id for job in jobs])
-    documents = [write_job(job, artifacts[job.id]) for job in jobs]
+    documents = [serialize_job(job, artifacts[job.id]) for job in jobs]
     positions = queries.find_queue_positions(session, [job.id for job in jobs if job.state == State.QUEUED])
     for document in documents:
         document["queue_position"] = positions.get(document["id"])
     return documents, jobs[-1].id if len(found) > limit else None
 
 
-def write_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
+def serialize_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
     """Write one job; its place in the queue is the caller's to add, since only a database knows it."""
     # Flask takes as long to write an address as it takes to read a job, so one has to do for all files.
     files = f"{url_for('api.get_job', job_id=job.id)}/artifacts" if artifacts else ""
@@ -106,13 +106,13 @@ def write_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
         "max_attempts": job.max_attempts,
         "cancel_requested": job.cancel_requested,
         "worker": job.worker,
-        "created_at": write_moment(job.created_at),
-        "started_at": _write_moment_if_any(job.started_at),
-        "finished_at": _write_moment_if_any(job.finished_at),
+        "created_at": format_timestamp(job.created_at),
+        "started_at": _format_optional_timestamp(job.started_at),
+        "finished_at": _format_optional_timestamp(job.finished_at),
         "result": job.result,
-        "error": _write_error(job.error),
+        "error": _serialize_error(job.error),
         "retry_of": job.retry_of,
-        "webhook": _write_webhook(job.webhook),
+        "webhook": _serialize_webhook(job.webhook),
         "artifacts": [
             {
                 "name": artifact.name,
@@ -126,12 +126,12 @@ def write_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
     }
 
 
-def write_event(event: JobEvent) -> dict[str, Any]:
+def serialize_event(event: JobEvent) -> dict[str, Any]:
     """Write what an event tells, and when it happened."""
-    return event.data | {"at": write_moment(event.at)}
+    return event.data | {"at": format_timestamp(event.at)}
 
 
-def write_upload(upload: Upload) -> responses.Upload:
+def serialize_upload(upload: Upload) -> responses.Upload:
     """Write an upload."""
     return {
         "id": upload.id,
@@ -142,7 +142,7 @@ def write_upload(upload: Upload) -> responses.Upload:
     }
 
 
-def write_devices(session: Session) -> list[responses.Device]:
+def serialize_devices(session: Session) -> list[responses.Device]:
     """Write the classes of device with their workers and their load."""
     workers = queries.list_live_workers(session)
     load = queries.count_by_device(session)
@@ -176,13 +176,13 @@ def _estimate_s(job: Job) -> float | None:
     return round(max(0.0, elapsed_s * remaining / done), 1)
 
 
-def _write_error(error: Mapping[str, str] | None) -> responses.JobError | None:
+def _serialize_error(error: Mapping[str, str] | None) -> responses.JobError | None:
     return None if error is None else {"type": error["type"], "title": error["title"], "detail": error["detail"]}
 
 
-def _write_webhook(webhook: Mapping[str, Any] | None) -> responses.Webhook | None:
+def _serialize_webhook(webhook: Mapping[str, Any] | None) -> responses.Webhook | None:
     return None if webhook is None else {"url": webhook["url"], "events": webhook["events"]}
 
 
-def _write_moment_if_any(moment: datetime | None) -> str | None:
-    return None if moment is None else write_moment(moment)
+def _format_optional_timestamp(moment: datetime | None) -> str | None:
+    return None if moment is None else format_timestamp(moment)

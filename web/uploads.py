@@ -10,12 +10,12 @@ from shared.database import queries
 from shared.database.connection import now
 from shared.database.tables import NAME_LENGTH, Upload
 from shared.errors import LimitError, RequestInvalidError
-from shared.files.local import place_upload
+from shared.files.local import upload_key
 from shared.ids import make_id
-from shared.jobs import NOBODY
+from shared.jobs import ANONYMOUS
 from shared.services import Services
 from shared.settings import Settings
-from web.media_types import tell_media_type
+from web.media_types import detect_media_type
 
 CHUNK_BYTES: Final = 2**18
 MULTIPART_BYTES: Final = 2**16
@@ -32,7 +32,7 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
     """
     name, settings = _check_filename(filename), services.settings
     upload_id = make_id()
-    written = services.storage.write(place_upload(upload_id), _read(stream), demand_room(services, owner))
+    written = services.storage.write(upload_key(upload_id), _read(stream), require_room(services, owner))
     if not written.bytes:
         services.storage.remove(written.path)
         raise RequestInvalidError.at("/file", "is empty; send a file with something in it")
@@ -41,7 +41,7 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
         owner=owner,
         path=written.path,
         filename=name,
-        media_type=tell_media_type(services.storage.locate(written.path)),
+        media_type=detect_media_type(services.storage.locate(written.path)),
         bytes=written.bytes,
         sha256=written.sha256,
         created_at=now(),
@@ -49,8 +49,8 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
     with services.database.writing() as session:
         # Others may have come meanwhile, and taken the room.
         if (
-            owner == NOBODY
-            or queries.count_uploaded_bytes(session, owner) + written.bytes <= settings.uploaded_bytes_most
+            owner == ANONYMOUS
+            or queries.count_uploaded_bytes(session, owner) + written.bytes <= settings.max_uploaded_bytes
         ):
             return session.scalars(row.returning(Upload)).one()
     services.storage.remove(written.path)
@@ -60,14 +60,14 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
 def count_room(services: Services, owner: str) -> int:
     """Count how many bytes an upload may have; 0 where its owner's take all that they may."""
     settings = services.settings
-    if owner == NOBODY:
-        return settings.upload_bytes_most
+    if owner == ANONYMOUS:
+        return settings.max_upload_bytes
     with services.database.reading() as session:
-        room = settings.uploaded_bytes_most - queries.count_uploaded_bytes(session, owner)
-    return max(0, min(room, settings.upload_bytes_most))
+        room = settings.max_uploaded_bytes - queries.count_uploaded_bytes(session, owner)
+    return max(0, min(room, settings.max_upload_bytes))
 
 
-def demand_room(services: Services, owner: str) -> int:
+def require_room(services: Services, owner: str) -> int:
     """Count the same, where there must be room.
 
     Raises
@@ -83,8 +83,8 @@ def demand_room(services: Services, owner: str) -> int:
 
 def _refuse(settings: Settings) -> LimitError:
     return LimitError(
-        f"The uploads of this key take the {settings.uploaded_bytes_most} bytes that they may; name one that came "
-        f"before, or wait: they are forgotten {settings.keep_days:g} days after they came."
+        f"The uploads of this key take the {settings.max_uploaded_bytes} bytes that they may; name one that came "
+        f"before, or wait: they are forgotten {settings.retention_days:g} days after they came."
     )
 
 

@@ -19,8 +19,8 @@ from shared.settings import load_settings
 from worker import devices, registry
 from worker.celery_app import make_app
 from worker.devices import Device
-from worker.registration import Presence
-from worker.watchdog import Pulse, Watchdog
+from worker.registration import WorkerRegistration
+from worker.watchdog import ChildStatus, Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -77,19 +77,19 @@ def run(device: Device, kinds: list[Kind]) -> int:
     services = Services.open(settings)
     # Celery warns root of pickled messages; ours are JSON with an identifier in them.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    pulse = Pulse()
+    pulse = ChildStatus()
     app = make_app(settings, device, kinds, name, pulse)
-    presence = Presence(
+    presence = WorkerRegistration(
         services.database,
         name=name,
         device=device.device_class,
         device_index=device.index,
         kinds=kinds,
         engines={kind: registry.name_engine(kind, device.device_class, settings) for kind in kinds},
-        beat_interval_s=settings.worker_beat_s,
+        beat_interval_s=settings.worker_heartbeat_s,
         wait_until_ready=pulse.wait_until_ready,
     )
-    watchdog = Watchdog(pulse, settings.lease_s + settings.grace_s, settings.beat_s)
+    watchdog = Watchdog(pulse, settings.lease_s + settings.grace_s, settings.heartbeat_s)
     with presence, watchdog:
         worker = app.Worker(
             hostname=name,

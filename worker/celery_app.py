@@ -14,7 +14,7 @@ from shared.settings import Settings
 from worker import devices, registry
 from worker.devices import Device
 from worker.runner import Runner
-from worker.watchdog import Pulse
+from worker.watchdog import ChildStatus
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Child:
 
     runner: Runner
 
-    def __init__(self, settings: Settings, device: Device, kinds: list[Kind], name: str, pulse: Pulse) -> None:
+    def __init__(self, settings: Settings, device: Device, kinds: list[Kind], name: str, pulse: ChildStatus) -> None:
         self._settings = settings
         self._device = device
         self._kinds = kinds
@@ -52,7 +52,7 @@ class Child:
         logger.info("ready on %s for %s", self._device, ", ".join(self._kinds))
 
 
-def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str, pulse: Pulse) -> Celery:
+def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str, pulse: ChildStatus) -> Celery:
     """Make the worker's Celery application."""
     app = make_celery(settings)
     child = Child(settings, device, kinds, name, pulse)
@@ -65,6 +65,6 @@ def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str, p
     def work(job_id: str) -> None:
         """Answer a bell: run the jobs that wait, best first, which need not begin with the one that rang."""
         logger.debug("rung by job %s", job_id)
-        child.runner.run_waiting()
+        child.runner.run_queued_jobs()
 
     return app

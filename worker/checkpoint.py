@@ -3,7 +3,7 @@
 import logging
 from typing import Final
 
-from shared.files.local import Storage, place_checkpoint
+from shared.files.local import LocalFileStore, checkpoint_key
 from shared.jobs import Lease
 
 FIRST_ATTEMPT: Final = 1
@@ -20,7 +20,7 @@ class StoredCheckpoint:
     read fails a job. Those of ended jobs are the sweeper's to remove.
     """
 
-    def __init__(self, storage: Storage, lease: Lease) -> None:
+    def __init__(self, storage: LocalFileStore, lease: Lease) -> None:
         self._storage = storage
         self._lease = lease
 
@@ -28,7 +28,7 @@ class StoredCheckpoint:
         """Return what the latest attempt before this one that left something readable stored last."""
         for attempt in range(self._lease.attempt - 1, FIRST_ATTEMPT - 1, -1):
             try:
-                content = self._storage.locate(place_checkpoint(self._lease.job_id, attempt)).read_bytes()
+                content = self._storage.locate(checkpoint_key(self._lease.job_id, attempt)).read_bytes()
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -41,6 +41,6 @@ class StoredCheckpoint:
     def store(self, content: bytes) -> None:
         """Keep this in place of what this attempt stored before."""
         try:
-            self._storage.write(place_checkpoint(self._lease.job_id, self._lease.attempt), [content])
+            self._storage.write(checkpoint_key(self._lease.job_id, self._lease.attempt), [content])
         except OSError as error:
             logger.warning("job %s goes on without a new checkpoint: %s", self._lease.job_id, error)

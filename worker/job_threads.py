@@ -10,7 +10,7 @@ from shared.database.tables import Job
 logger = logging.getLogger(__name__)
 
 
-class Crew:
+class JobThreads:
     """Jobs, each in a thread of its own.
 
     The threads are daemons, unlike an executor's: a process that is told to end

@@ -15,14 +15,14 @@ from shared.background import Background
 from shared.database import transitions
 from shared.database.connection import Database
 from shared.errors import JobStoppedError
-from shared.jobs import CANCELLED, TIMED_OUT, Ending, Lease, Progress
+from shared.jobs import CANCELLED, TIMED_OUT, Lease, Outcome, Progress
 from shared.settings import Settings
-from worker.watchdog import Pulse
+from worker.watchdog import ChildStatus
 
 logger = logging.getLogger(__name__)
 
 
-class Stop(Enum):
+class StopReason(Enum):
     """Why an engine must stop."""
 
     CANCELLED = auto()
@@ -30,11 +30,11 @@ class Stop(Enum):
     LOST = auto()  # the lease is another attempt's, or nobody's; what this one makes is discarded
 
 
-ENDINGS: Final = {Stop.CANCELLED: CANCELLED, Stop.TIMED_OUT: TIMED_OUT}
+OUTCOMES: Final = {StopReason.CANCELLED: CANCELLED, StopReason.TIMED_OUT: TIMED_OUT}
 
 
 @dataclass(frozen=True)
-class Keeping:
+class HeartbeatContext:
     """What all leases of a worker have in common.
 
     Parameters
@@ -47,12 +47,12 @@ class Keeping:
 
     database: Database
     settings: Settings
-    pulse: Pulse
+    pulse: ChildStatus
     worker: str
     threads: Executor
 
 
-class LeaseKeeper(Background):
+class LeaseHeartbeat(Background):
     """Beats in a thread while the block runs, so that the lease holds while native code computes.
 
     The thread also ends what cannot end itself: an engine that does not stop
@@ -65,7 +65,7 @@ class LeaseKeeper(Background):
         What it has in common with the worker's other leases.
     """
 
-    def __init__(self, keeping: Keeping, lease: Lease) -> None:
+    def __init__(self, keeping: HeartbeatContext, lease: Lease) -> None:
         super().__init__("lease", keeping.threads)
         self._database = keeping.database
         self._settings = keeping.settings
@@ -76,7 +76,7 @@ class LeaseKeeper(Background):
         self._written: Progress | None = None
         self._moved_at = time.monotonic()
         self._held_until = self._moved_at + self._settings.lease_s
-        self._stop: Stop | None = None
+        self._stop: StopReason | None = None
         self._stopped_at = 0.0
 
     def report(self, *, stage: str, done: int, total: int, unit: str) -> None:
@@ -92,13 +92,13 @@ class LeaseKeeper(Background):
         return self._progress
 
     @property
-    def ending(self) -> Ending | None:
+    def ending(self) -> Outcome | None:
         """How a stopped job ends; ``None`` where it is no longer ours to end."""
-        return ENDINGS.get(self._stop) if self._stop is not None else None
+        return OUTCOMES.get(self._stop) if self._stop is not None else None
 
     def _run(self) -> None:
         self._pulse.beat()
-        while not self._left.wait(self._settings.beat_s):
+        while not self._left.wait(self._settings.heartbeat_s):
             self._pulse.beat()
             if self._stop is None:
                 self._beat()
@@ -110,23 +110,23 @@ class LeaseKeeper(Background):
         progress = self._progress
         try:
             news = progress if progress != self._written else None
-            answer = transitions.beat(self._database, self._lease, news, self._settings.lease_s)
+            answer = transitions.heartbeat(self._database, self._lease, news, self._settings.lease_s)
         except SQLAlchemyError as error:
             logger.warning("job %s: no beat, the database does not answer: %s", self._lease.job_id, error)
             if time.monotonic() > self._held_until:
-                self._tell(Stop.LOST)
+                self._tell(StopReason.LOST)
             return
         if answer is None:
-            self._tell(Stop.LOST)
+            self._tell(StopReason.LOST)
             return
         self._written = progress
         self._held_until = time.monotonic() + self._settings.lease_s
         if answer.cancel_requested:
-            self._tell(Stop.CANCELLED)
+            self._tell(StopReason.CANCELLED)
         elif answer.timed_out:
-            self._tell(Stop.TIMED_OUT)
+            self._tell(StopReason.TIMED_OUT)
 
-    def _tell(self, stop: Stop) -> None:
+    def _tell(self, stop: StopReason) -> None:
         self._stopped_at = time.monotonic()
         self._stop = stop
 
@@ -134,13 +134,13 @@ class LeaseKeeper(Background):
         if time.monotonic() - self._moved_at > self._settings.stall_s:
             logger.error("job %s makes no progress any more; its process is killed", self._lease.job_id)
             try:
-                transitions.lose(self._database, self._lease, self._settings.retry_delay)
+                transitions.recover_lost(self._database, self._lease, self._settings.retry_delay)
             finally:  # without the database the lease runs out by itself
                 self._die()
 
-    def _end_by_force(self, stop: Stop) -> None:
+    def _end_by_force(self, stop: StopReason) -> None:
         logger.error("job %s did not stop in time; its process is killed", self._lease.job_id)
-        ending = ENDINGS.get(stop)
+        ending = OUTCOMES.get(stop)
         try:
             if ending is not None:
                 transitions.finish(self._database, self._lease, ending)
@@ -150,6 +150,6 @@ class LeaseKeeper(Background):
     def _die(self) -> None:
         """Kill this process; the jobs that run in it beside this one are queued again at once."""
         try:
-            transitions.release(self._database, self._worker)
+            transitions.requeue_jobs_of(self._database, self._worker)
         finally:
             os.kill(os.getpid(), signal.SIGKILL)

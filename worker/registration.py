@@ -21,7 +21,7 @@ LOOK_EVERY_S: Final = 0.2
 logger = logging.getLogger(__name__)
 
 
-class Presence(Background):
+class WorkerRegistration(Background):
     """Registers a worker for as long as the block runs; hands its job back at the end.
 
     Parameters
@@ -75,7 +75,7 @@ class Presence(Background):
     ) -> None:
         """Leave; what was running here goes back to the queue."""
         super().__exit__(kind, error, trace)
-        for job in transitions.release(self._database, self._name):
+        for job in transitions.requeue_jobs_of(self._database, self._name):
             logger.info("job %s is handed back and %s", job.id, job.state)
         with self._database.writing() as session:
             session.execute(delete(Worker).where(Worker.name == self._name))

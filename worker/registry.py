@@ -13,7 +13,7 @@ from worker.engines.musicgen.backends.registry import choose_engine
 
 def name_engine(kind: Kind, device: DeviceClass, settings: Settings) -> str:
     """Name the engine that runs a kind on a class of device, as jobs and devices show it."""
-    return "mindspore" if kind is Kind.KNN else choose_engine(settings.musicgen_engine, device)
+    return "mindspore" if kind is Kind.KNN else choose_engine(settings.musicgen_backend, device)
 
 
 def needs_mindspore(kinds: Sequence[Kind], device: DeviceClass, settings: Settings) -> bool:
@@ -29,7 +29,7 @@ def make_engine(kind: Kind, device: Device, settings: Settings) -> Engine:
         return KnnEngine(
             device=str(device),
             memory_budget_bytes=settings.knn_memory_mb * 2**20,
-            limits=Limits(settings.dataset_rows_most, settings.dataset_columns_most),
+            limits=Limits(settings.max_dataset_rows, settings.max_dataset_columns),
         )
     from worker.engines.musicgen.engine import MusicgenEngine  # noqa: PLC0415 - loads NumPy, which must find the cores pinned
 

@@ -13,23 +13,23 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from shared.database import queries, transitions
 from shared.database.tables import Job
 from shared.errors import DiskFullError, JobFailedError, JobStoppedError, MindjobsError, is_disk_full
-from shared.files.local import place_artifact
-from shared.jobs import Claimant, Ending, Kind, Lease, State, StoredFile, make_error
-from shared.logs import log_about
+from shared.files.local import artifact_key
+from shared.jobs import Kind, Lease, Outcome, State, StoredFile, WorkerIdentity, build_error
+from shared.logs import log_context
 from shared.schemas.submission import PARAMS, name_uploads
 from shared.services import Services
-from shared.settings import SHIFT_S
+from shared.settings import MAX_CLAIM_LOOP_S
 from worker import registry
 from worker.checkpoint import StoredCheckpoint
 from worker.devices import Device
-from worker.engines.interface import Assignment, Engine, SharingEngine
-from worker.job_threads import Crew
-from worker.lease import Keeping, LeaseKeeper
-from worker.watchdog import Pulse
+from worker.engines.interface import BatchingEngine, Engine, JobContext
+from worker.job_threads import JobThreads
+from worker.lease import HeartbeatContext, LeaseHeartbeat
+from worker.watchdog import ChildStatus
 
 LOOK_EVERY_S: Final = 0.2
 """How often to look for a job that can join those that run."""
-CREW_MOST: Final = 64
+MAX_CONCURRENT_JOBS: Final = 64
 """How many jobs run side by side at most, whatever their engine thinks."""
 
 logger = logging.getLogger(__name__)
@@ -48,31 +48,33 @@ class Runner:
         Tells the parent that this process lives.
     """
 
-    def __init__(self, services: Services, device: Device, kinds: Sequence[Kind], name: str, pulse: Pulse) -> None:
+    def __init__(
+        self, services: Services, device: Device, kinds: Sequence[Kind], name: str, pulse: ChildStatus
+    ) -> None:
         self._services = services
         self._device = device
         self._kinds = kinds
         self._pulse = pulse
         names = {kind: registry.name_engine(kind, device.device_class, services.settings) for kind in kinds}
-        self._claimant = Claimant(names, device.device_class, name, services.settings.lease_s)
+        self._claimant = WorkerIdentity(names, device.device_class, name, services.settings.lease_s)
         self._engines: dict[Kind, Engine] = {}
-        threads = ThreadPoolExecutor(CREW_MOST, "lease")
-        self._keeping = Keeping(services.database, services.settings, pulse, name, threads)
+        threads = ThreadPoolExecutor(MAX_CONCURRENT_JOBS, "lease")
+        self._keeping = HeartbeatContext(services.database, services.settings, pulse, name, threads)
 
     def prepare(self, kind: Kind) -> None:
         """Load an engine before its first job."""
         self._get_engine(kind).prepare()
 
-    def run_waiting(self) -> None:
+    def run_queued_jobs(self) -> None:
         """Claim the best queued job and bring it to its end, with those that join it meanwhile, until none waits.
 
         Or until the shift is over; then somebody else is rung for what is left.
         """
-        over_at = time.monotonic() + SHIFT_S
+        over_at = time.monotonic() + MAX_CLAIM_LOOP_S
         job = self._claim()
         while job is not None:
             try:
-                following = self._run_crew(job, over_at)
+                following = self._run_group(job, over_at)
             finally:
                 self._pulse.rest()
             if following is None and self._is_over(over_at):
@@ -83,16 +85,16 @@ class Runner:
     def _is_over(self, over_at: float) -> bool:
         return self._pulse.closing or time.monotonic() > over_at
 
-    def _run_crew(self, job: Job, over_at: float) -> Job | None:
+    def _run_group(self, job: Job, over_at: float) -> Job | None:
         """Run a job and those that join it; return the one that was claimed as it ended, where none could join."""
         engine = self._engines.get(Kind(job.kind))
-        if engine is not None and not isinstance(engine, SharingEngine):
-            return Crew(partial(self._bring_to_end, over_at=over_at)).run(job)
-        crew = Crew(self._bring_to_end)
+        if engine is not None and not isinstance(engine, BatchingEngine):
+            return JobThreads(partial(self._bring_to_end, over_at=over_at)).run(job)
+        crew = JobThreads(self._bring_to_end)
         crew.add(job)
         while crew.jobs:
-            room = len(crew.jobs) < CREW_MOST and time.monotonic() < over_at
-            newcomer = self._claim_company(crew.jobs) if room else None
+            room = len(crew.jobs) < MAX_CONCURRENT_JOBS and time.monotonic() < over_at
+            newcomer = self._claim_joinable(crew.jobs) if room else None
             if newcomer is None:
                 crew.wait(LOOK_EVERY_S)
             else:
@@ -102,7 +104,7 @@ class Runner:
     def _claim(self, job_id: str | None = None) -> Job | None:
         return transitions.claim(self._services.database, self._claimant, job_id)
 
-    def _claim_company(self, crew: Sequence[Job]) -> Job | None:
+    def _claim_joinable(self, crew: Sequence[Job]) -> Job | None:
         """Claim the job whose turn it is, if it can run beside those that do.
 
         Nobody is overtaken: while another job's turn has come, of another kind or
@@ -112,14 +114,14 @@ class Runner:
         """
         kind = Kind(crew[0].kind)
         engine = self._engines.get(kind)
-        if not isinstance(engine, SharingEngine) or self._pulse.closing or any(map(is_last_attempt, crew)):
+        if not isinstance(engine, BatchingEngine) or self._pulse.closing or any(map(is_last_attempt, crew)):
             return None
         try:
             with self._services.database.reading() as session:
-                head = queries.find_head(session, self._kinds, self._device.device_class)
+                head = queries.find_next_job(session, self._kinds, self._device.device_class)
             if head is None or head.kind != kind or is_last_attempt(head, claimed=False):
                 return None
-            if not engine.can_join(head.params, [job.params for job in crew]):
+            if not engine.can_batch(head.params, [job.params for job in crew]):
                 return None
             return self._claim(head.id)
         except SQLAlchemyError as error:
@@ -128,7 +130,7 @@ class Runner:
 
     def _bring_to_end(self, job: Job, over_at: float = 0.0) -> Job | None:
         """Attempt a job, and return the one that was claimed as it ended; none is once the shift is over."""
-        with log_about(job=job.id, request=job.request_id):
+        with log_context(job=job.id, request=job.request_id):
             return self._attempt(job, over_at)
 
     def _attempt(self, job: Job, over_at: float) -> Job | None:
@@ -142,31 +144,31 @@ class Runner:
             logger.warning("job %s, attempt %d: discarded, the lease was lost", job.id, job.attempt)
         return following
 
-    def _run(self, job: Job, lease: Lease) -> Ending | None:
+    def _run(self, job: Job, lease: Lease) -> Outcome | None:
         """Run the engine under the lease; every way in which it can end becomes an ending."""
         files: list[StoredFile] = []
 
         def save(name: str, media_type: str, content: bytes) -> None:
             if any(file.name == name for file in files):
                 raise ValueError(f"the engine saved {name!r} twice")
-            written = self._services.storage.place(place_artifact(job.id, job.attempt, name), [content])
+            written = self._services.storage.place(artifact_key(job.id, job.attempt, name), [content])
             files.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
 
-        with LeaseKeeper(self._keeping, lease) as keeper:
+        with LeaseHeartbeat(self._keeping, lease) as keeper:
             try:
                 engine = self._get_engine(Kind(job.kind))
                 checkpoint = StoredCheckpoint(self._services.storage, lease)
-                assignment = Assignment(job.params, self._locate_uploads(job), keeper.report, save, checkpoint)
+                assignment = JobContext(job.params, self._locate_uploads(job), keeper.report, save, checkpoint)
                 result = engine.run(assignment)
                 self._services.storage.settle(file.path for file in files)
-                return Ending(State.SUCCEEDED, result=result, files=tuple(files), progress=keeper.progress)
+                return Outcome(State.SUCCEEDED, result=result, files=tuple(files), progress=keeper.progress)
             except JobStoppedError:
                 return keeper.ending
             except SQLAlchemyError:
                 logger.exception("job %s: the database does not answer; its lease runs out, and it runs again", job.id)
                 return None
             except Exception as error:  # noqa: BLE001 - the worker must live on, whatever an engine does
-                return Ending(State.FAILED, error=self._explain(job, error))
+                return Outcome(State.FAILED, error=self._explain(job, error))
 
     def _explain(self, job: Job, error: Exception) -> dict[str, str]:
         """Return what the user reads about an error; the log has the rest."""
@@ -181,7 +183,7 @@ class Runner:
         logger.error("job %s failed in a way that nobody foresaw", job.id, exc_info=error)
         return _UNFORESEEN
 
-    def _finish(self, lease: Lease, ending: Ending, over_at: float) -> tuple[bool, Job | None]:
+    def _finish(self, lease: Lease, ending: Outcome, over_at: float) -> tuple[bool, Job | None]:
         """Write the ending, for as long as the lease may still be ours while the database does not answer.
 
         Returns
@@ -199,10 +201,10 @@ class Runner:
                 if time.monotonic() > give_up_at:
                     raise
                 logger.warning("job %s: not finished, the database does not answer: %s", lease.job_id, error)
-                time.sleep(self._services.settings.beat_s)
+                time.sleep(self._services.settings.heartbeat_s)
             except SQLAlchemyError:  # a result that the database cannot hold: the same again each time
                 logger.exception("job %s: its ending cannot be written", lease.job_id)
-                failed = Ending(State.FAILED, error=_UNFORESEEN)
+                failed = Outcome(State.FAILED, error=_UNFORESEEN)
                 return transitions.finish(self._services.database, lease, failed), None
 
     def _get_engine(self, kind: Kind) -> Engine:
@@ -233,13 +235,13 @@ def is_last_attempt(job: Job, *, claimed: bool = True) -> bool:
 
 
 def _write_error(error: MindjobsError) -> dict[str, str]:
-    return make_error(error.type, error.title, error.detail)
+    return build_error(error.type, error.title, error.detail)
 
 
-_OUT_OF_MEMORY = make_error(
+_OUT_OF_MEMORY = build_error(
     "out-of-memory", "The job needs more memory than there is", "Make the data or the request smaller and try again."
 )
-_UNFORESEEN = make_error(
+_UNFORESEEN = build_error(
     "internal-error",
     "The engine failed",
     "Something went wrong that is not the job's fault; the log of the worker says what. Retrying may help.",

@@ -17,7 +17,7 @@ IDLE: Final = 0.0
 logger = logging.getLogger(__name__)
 
 
-class Pulse:
+class ChildStatus:
     """What a worker's parent and its one child tell each other, in memory that is shared through the fork."""
 
     def __init__(self) -> None:
@@ -71,23 +71,23 @@ class Watchdog(Background):
 
     Parameters
     ----------
-    silence_most_s
+    max_silence_s
         Longer than a lease, so that a child that is killed had lost its job before.
     look_every_s
         How often to look. A child is killed when it was silent at two looks, so that one
         that slept as long as the parent did has time to say so.
     """
 
-    def __init__(self, pulse: Pulse, silence_most_s: float, look_every_s: float) -> None:
+    def __init__(self, pulse: ChildStatus, max_silence_s: float, look_every_s: float) -> None:
         super().__init__("watchdog")
         self._pulse = pulse
-        self._silence_most_s = silence_most_s
+        self._max_silence_s = max_silence_s
         self._look_every_s = look_every_s
 
     def _run(self) -> None:
         suspect = 0
         while not self._left.wait(self._look_every_s):
-            child = self._pulse.process_id if self._pulse.silent_s > self._silence_most_s else 0
+            child = self._pulse.process_id if self._pulse.silent_s > self._max_silence_s else 0
             if child and child == suspect:
                 logger.error("process %d runs a job and gives no sign of life; it is killed", child)
                 self._pulse.rest()

@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypedDict, Unpack
 from shared.client import downloads
 from shared.client.connection import PAUSES, Connection, read
 from shared.client.errors import ClientError
-from shared.client.event_follower import Follower
+from shared.client.event_follower import EventFollower
 from shared.client.events import Event
 from shared.client.responses import Job, Page, Upload
 from shared.jobs import RetryDelay
@@ -33,7 +33,7 @@ class Envelope(TypedDict, total=False):
     labels: Mapping[str, str]
 
 
-class Wanted(TypedDict, total=False):
+class JobFilter(TypedDict, total=False):
     """Which jobs to list."""
 
     state: str
@@ -123,14 +123,14 @@ class Client:
         return read(self._connection.ask("GET", "jobs", job_id), Job)
 
     def list(
-        self, labels: Mapping[str, str] | None = None, *, limit: int | None = None, **wanted: Unpack[Wanted]
+        self, labels: Mapping[str, str] | None = None, *, limit: int | None = None, **wanted: Unpack[JobFilter]
     ) -> Iterator[Job]:
         """Yield jobs, newest first, all of them or the first ``limit``; pages are asked for as they are needed."""
         return islice(self._list(labels or {}, min(limit or _PAGE_LENGTH, _PAGE_LENGTH), wanted), limit)
 
     def follow(self, job_id: str) -> Iterator[Event]:
         """Yield what happens to a job, from its submission to its end, each event once, across cuts and restarts."""
-        return Follower(self._connection, job_id).follow()
+        return EventFollower(self._connection, job_id).follow()
 
     def wait(self, job_id: str, watch: Callable[[Event], object] | None = None) -> Job:
         """Return the job when it has ended; until then, ``watch`` is called with what happens to it."""
@@ -169,7 +169,7 @@ class Client:
                 )
         return tuple(downloads.download(self._connection, job_id, found[name], Path(folder)) for name in names or found)
 
-    def _list(self, labels: Mapping[str, str], page_length: int, wanted: Wanted) -> Iterator[Job]:
+    def _list(self, labels: Mapping[str, str], page_length: int, wanted: JobFilter) -> Iterator[Job]:
         query = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in wanted.items()}
         query |= {f"label.{name}": value for name, value in labels.items()} | {"limit": page_length}
         while True:

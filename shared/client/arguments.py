@@ -10,12 +10,12 @@ Params = dict[str, Any]
 StoreFile = Callable[[str], str]
 
 
-class OrderError(ValueError):
+class ArgumentsError(ValueError):
     """A word on the command line cannot be followed."""
 
 
 @dataclass(frozen=True)
-class Order:
+class JobArguments:
     """The parameters of a job, as somebody types them.
 
     Parameters
@@ -51,7 +51,7 @@ class Order:
 
         Raises
         ------
-        OrderError
+        ArgumentsError
             Something in them is no JSON object or no ``NAME=VALUE``.
         """
         params = _read_object(self.params) if self.params is not None else {}
@@ -74,12 +74,12 @@ def split_pair(text: str) -> tuple[str, str]:
 
     Raises
     ------
-    OrderError
+    ArgumentsError
         It is none.
     """
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise OrderError(f"{text!r} is not of the form NAME=VALUE, k=5 for example")
+        raise ArgumentsError(f"{text!r} is not of the form NAME=VALUE, k=5 for example")
     return name, value
 
 
@@ -99,7 +99,7 @@ def _read_object(text: str) -> Params:
     content = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
     params = read_value(content)
     if not isinstance(params, dict):
-        raise OrderError(f'--params {text}: is no JSON object, such as {{"k": 5}}')
+        raise ArgumentsError(f'--params {text}: is no JSON object, such as {{"k": 5}}')
     return params
 
 
@@ -112,4 +112,4 @@ def _put(params: Params, name: str, value: object) -> None:
             place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
         place[int(last) if isinstance(place, list) else last] = value
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise OrderError(f"-p {name}: there is no such place in the parameters {json.dumps(params)}") from error
+        raise ArgumentsError(f"-p {name}: there is no such place in the parameters {json.dumps(params)}") from error

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Final
 
-from shared.client.api import Client, Envelope, Wanted
-from shared.client.arguments import Order, split_pair
+from shared.client.api import Client, Envelope, JobFilter
+from shared.client.arguments import JobArguments, split_pair
 from shared.client.progress import open_display
 from shared.client.responses import Job
 from shared.jobs import State
@@ -29,7 +29,9 @@ class Exit(IntEnum):
 
 def submit(client: Client, given: Namespace) -> Exit:
     """Queue a job; print its id, or wait and print its result."""
-    order = Order(**{name: value for name, value in vars(given).items() if name in Order.__dataclass_fields__})
+    order = JobArguments(
+        **{name: value for name, value in vars(given).items() if name in JobArguments.__dataclass_fields__}
+    )
     envelope: Envelope = {"labels": dict(map(split_pair, given.label))}
     if given.device is not None:
         envelope["device"] = given.device
@@ -60,7 +62,7 @@ def wait(client: Client, given: Namespace) -> Exit:
 
 def list_jobs(client: Client, given: Namespace) -> Exit:
     """Print jobs as a table."""
-    wanted: Wanted = {}
+    wanted: JobFilter = {}
     for name in ("state", "kind", "device"):
         if (value := getattr(given, name)) is not None:
             wanted[name] = value

@@ -14,12 +14,12 @@ from shared.client.errors import ClientError
 from shared.client.events import Event, GarbledStreamError, read_events
 from shared.client.responses import Artifact, Job, Progress, StateChange
 
-SILENCE_MOST_S: Final = 45.0
+MAX_SILENCE_S: Final = 45.0
 """The stream has a comment in between where nothing happens: after this long something holds it back."""
 POLL_WAIT_S: Final = 20
 POLL_PAUSE_S: Final = 1.0
 """Between polls that the service answers at once, because too many wait there."""
-FRUITLESS_MOST: Final = 3
+MAX_FAILED_STREAMS: Final = 3
 """As often in succession may a stream end without an event."""
 
 
@@ -27,7 +27,7 @@ class _NoStreamError(Exception):
     """There is no stream here, or none that gets through."""
 
 
-class Follower:
+class EventFollower:
     """Tells each event of a job once, in order, across cuts and restarts of the service.
 
     Parameters
@@ -68,7 +68,7 @@ class Follower:
                 yield from self._read(response)
             if self._fruitless and self._told.ended:
                 return
-            if self._fruitless == FRUITLESS_MOST:
+            if self._fruitless == MAX_FAILED_STREAMS:
                 raise _NoStreamError
             if self._fruitless:
                 time.sleep(self._connection.pauses.after(self._fruitless))
@@ -79,7 +79,7 @@ class Follower:
             headers["Last-Event-ID"] = self._told.last_id
         try:
             return self._connection.ask(
-                "GET", "jobs", self._job_id, "events", read_timeout_s=SILENCE_MOST_S, headers=headers, stream=True
+                "GET", "jobs", self._job_id, "events", read_timeout_s=MAX_SILENCE_S, headers=headers, stream=True
             )
         except ClientError as error:
             if error.unreachable:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from shared.client.responses import Artifact, Progress, StateChange
 from shared.jobs import EventKind
 
-LINE_LENGTH_MOST: Final = 2**20
+MAX_LINE_LENGTH: Final = 2**20
 _SHAPES: Final[dict[str, type[StateChange | Progress | Artifact]]] = {
     EventKind.STATE: StateChange,
     EventKind.PROGRESS: Progress,
@@ -75,8 +75,8 @@ def _split(chunks: Iterable[bytes]) -> Iterator[str]:
     for chunk in chunks:
         *lines, rest = (rest + decoder.decode(chunk)).split("\n")
         yield from lines
-        if len(rest) > LINE_LENGTH_MOST:
-            raise GarbledStreamError(f"a line has more than {LINE_LENGTH_MOST} characters")
+        if len(rest) > MAX_LINE_LENGTH:
+            raise GarbledStreamError(f"a line has more than {MAX_LINE_LENGTH} characters")
 
 
 def _parse(kind: str, text: str) -> StateChange | Progress | Artifact:

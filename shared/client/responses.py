@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, StringConstraints
 from shared.jobs import ENDED, State
 
 
-class Answer(BaseModel):
+class Response(BaseModel):
     """A part of an answer."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
-class Upload(Answer):
+class Upload(Response):
     """A file that jobs can name by its ``id``."""
 
     id: str
@@ -25,7 +25,7 @@ class Upload(Answer):
     filename: str | None
 
 
-class Progress(Answer):
+class Progress(Response):
     """How far a job is; without stage and unit before it has begun."""
 
     stage: str | None
@@ -34,7 +34,7 @@ class Progress(Answer):
     unit: str | None
 
 
-class Failure(Answer):
+class Failure(Response):
     """Why a job failed or was cancelled."""
 
     type: str
@@ -42,7 +42,7 @@ class Failure(Answer):
     detail: str
 
 
-class StateChange(Answer):
+class StateChange(Response):
     """The state that a job came into; once more where somebody asked a running one to stop."""
 
     state: State
@@ -57,7 +57,7 @@ class StateChange(Answer):
         return self.state in ENDED
 
 
-class Artifact(Answer):
+class Artifact(Response):
     """A file that a job made."""
 
     name: str
@@ -66,7 +66,7 @@ class Artifact(Answer):
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
-class Job(Answer):
+class Job(Response):
     """A job as it was when the service was asked."""
 
     id: str
@@ -98,7 +98,7 @@ class Job(Answer):
         return self.state in ENDED
 
 
-class Page(Answer):
+class Page(Response):
     """A part of the list of jobs."""
 
     jobs: tuple[Job, ...]

@@ -15,8 +15,8 @@ from shared.database.tables import Artifact, Job, JobEvent, JobLabel, Upload, Wo
 from shared.errors import NotFoundError
 from shared.jobs import AUTO, ENDED, DeviceClass, Kind, State
 
-BEATS_MISSED_MOST = 3
-EVENTS_MOST: Final = 500
+MAX_MISSED_HEARTBEATS = 3
+MAX_EVENTS_PER_READ: Final = 500
 """How many events are read at once."""
 # Written once, since polls ask for little else, and writing one takes longer than running it.
 _JOB: Final = select(Job).where(Job.id == bindparam("of"))
@@ -76,7 +76,7 @@ class JobFilter:
 
 
 @dataclass(frozen=True)
-class News:
+class EventBatch:
     """What has happened to a job since some event, all at one moment.
 
     Parameters
@@ -93,7 +93,7 @@ class News:
 
 
 @dataclass(frozen=True)
-class Load:
+class QueueLoad:
     """The jobs of one kind, class of device and state.
 
     Parameters
@@ -166,7 +166,7 @@ def get_artifact(session: Session, job_id: str, name: str) -> Artifact:
     return artifact
 
 
-def read_news(session: Session, job_id: str, after: int) -> News:
+def read_events(session: Session, job_id: str, after: int) -> EventBatch:
     """Read the events of a job that come after one of them.
 
     One statement sees the state and the events of each step, or neither.
@@ -176,15 +176,15 @@ def read_news(session: Session, job_id: str, after: int) -> News:
     NotFoundError
         There is no such job.
     """
-    rows = session.execute(_NEXT_EVENTS, {"of": job_id, "after": after, "most": EVENTS_MOST}).all()
+    rows = session.execute(_NEXT_EVENTS, {"of": job_id, "after": after, "most": MAX_EVENTS_PER_READ}).all()
     if not rows:
         raise NotFoundError(f"There is no job {job_id}.")
-    more = len(rows) == EVENTS_MOST
+    more = len(rows) == MAX_EVENTS_PER_READ
     events = [event for _, event in rows if event is not None]
-    return News(events, last=rows[0].state in ENDED and not more, more=more)
+    return EventBatch(events, last=rows[0].state in ENDED and not more, more=more)
 
 
-def count_before(session: Session, job: Job) -> int:
+def count_jobs_ahead(session: Session, job: Job) -> int:
     """Count the queued jobs that go before a queued one: of its kind, for its class of device."""
     first = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
     same_queue = Job.device.is_not_distinct_from(job.device)
@@ -203,7 +203,7 @@ def find_queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, 
 
 
 @cache
-def select_head(what: Any, kinds: tuple[Kind, ...], device: DeviceClass, *, locked: bool = False) -> Select[Any]:  # noqa: ANN401 - a column or the row
+def next_job_statement(what: Any, kinds: tuple[Kind, ...], device: DeviceClass, *, locked: bool = False) -> Select[Any]:  # noqa: ANN401 - a column or the row
     """Select from the best queued job of some kinds that a device may run: highest priority first, then the oldest.
 
     Kind by kind, as the index is, and then of these the best.
@@ -214,7 +214,7 @@ def select_head(what: Any, kinds: tuple[Kind, ...], device: DeviceClass, *, lock
         Whether those that others are about to claim are passed over.
     """
     if len(kinds) == 1:
-        best = _order_by_turn(
+        best = _order_by_priority(
             select(what).where(
                 Job.state == State.QUEUED,
                 Job.kind == kinds[0],
@@ -224,17 +224,17 @@ def select_head(what: Any, kinds: tuple[Kind, ...], device: DeviceClass, *, lock
             )
         )
         return best.with_for_update(skip_locked=True) if locked else best
-    heads = [select_head(Job.id, (kind,), device, locked=locked).scalar_subquery() for kind in kinds]
-    return _order_by_turn(select(what).where(Job.id.in_(heads)))
+    heads = [next_job_statement(Job.id, (kind,), device, locked=locked).scalar_subquery() for kind in kinds]
+    return _order_by_priority(select(what).where(Job.id.in_(heads)))
 
 
-def _order_by_turn(jobs: Select[Any]) -> Select[Any]:
+def _order_by_priority(jobs: Select[Any]) -> Select[Any]:
     return jobs.order_by(Job.priority.desc(), Job.id).limit(1)
 
 
-def find_head(session: Session, kinds: Sequence[Kind], device: DeviceClass) -> Job | None:
+def find_next_job(session: Session, kinds: Sequence[Kind], device: DeviceClass) -> Job | None:
     """Find the job whose turn it is among all kinds that a worker runs."""
-    head: Job | None = session.scalars(select_head(Job, tuple(kinds), device)).one_or_none()
+    head: Job | None = session.scalars(next_job_statement(Job, tuple(kinds), device)).one_or_none()
     return head
 
 
@@ -269,7 +269,7 @@ def count_uploaded_bytes(session: Session, owner: str) -> int:
 
 def list_live_workers(session: Session) -> Sequence[Worker]:
     """List the workers whose last beat is young."""
-    young = Worker.beat_at > now(Worker.beat_interval_s * -BEATS_MISSED_MOST)
+    young = Worker.beat_at > now(Worker.beat_interval_s * -MAX_MISSED_HEARTBEATS)
     return session.scalars(select(Worker).where(young).order_by(Worker.name)).all()
 
 
@@ -287,12 +287,12 @@ def has_worker(session: Session, kind: str, device: str) -> bool:
 def count_by_device(session: Session) -> dict[tuple[str, str], int]:
     """Count the jobs that have not ended by class of device and state."""
     counts: Counter[tuple[str, str]] = Counter()
-    for load in measure_load(session):
+    for load in measure_queue_load(session):
         counts[load.device, load.state] += load.jobs
     return counts
 
 
-def measure_load(session: Session) -> list[Load]:
+def measure_queue_load(session: Session) -> list[QueueLoad]:
     """Count the jobs that have not ended by kind, class of device and state; those that have are not looked at."""
     device = func.coalesce(Job.device, Job.wanted_device)
     statement = (
@@ -301,7 +301,7 @@ def measure_load(session: Session) -> list[Load]:
         .group_by(Job.kind, device, Job.state)
     )
     return [
-        Load(kind, device, state, jobs, max(0.0, (read_at - oldest_at).total_seconds()))
+        QueueLoad(kind, device, state, jobs, max(0.0, (read_at - oldest_at).total_seconds()))
         for kind, device, state, jobs, oldest_at, read_at in session.execute(statement)
     ]
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.jobs import NOBODY, EventKind, Kind, State
+from shared.jobs import ANONYMOUS, EventKind, Kind, State
 
 ID_LENGTH: Final = 36  # a UUID in hexadecimal with its dashes
 NAME_LENGTH: Final = 255
@@ -52,7 +52,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class Table(DeclarativeBase):
+class Base(DeclarativeBase):
     """The parent of every table; names every constraint, so that migrations can name them too."""
 
     metadata = MetaData(
@@ -76,13 +76,13 @@ def _where(condition: str) -> dict[str, Any]:
     return {f"{dialect}_where": text(condition) for dialect in ("sqlite", "postgresql")}
 
 
-class Job(Table):
+class Job(Base):
     """A job. ``attempt`` is its fence: what an earlier attempt says no longer counts."""
 
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(ID_LENGTH), default=NOBODY, server_default=NOBODY)
+    owner: Mapped[str] = mapped_column(String(ID_LENGTH), default=ANONYMOUS, server_default=ANONYMOUS)
     """The key that submitted it; nobody's where the instance had no keys."""
     kind: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(16), default=State.QUEUED)
@@ -157,7 +157,7 @@ class Job(Table):
     )
 
 
-class JobLabel(Table):
+class JobLabel(Base):
     """A label of a job, once more beside the job's own: to find jobs by it, newest first."""
 
     __tablename__ = "job_labels"
@@ -174,7 +174,7 @@ class JobLabel(Table):
     )
 
 
-class JobEvent(Table):
+class JobEvent(Base):
     """One step in a job's life, written in the transaction that took it."""
 
     __tablename__ = "job_events"
@@ -188,7 +188,7 @@ class JobEvent(Table):
     __table_args__ = (_one_of("kind", EventKind), Index("ix_job_events_job_id_id", "job_id", "id"))
 
 
-class Artifact(Table):
+class Artifact(Base):
     """A file that a job made, recorded after it lay whole on the disk."""
 
     __tablename__ = "artifacts"
@@ -202,13 +202,13 @@ class Artifact(Table):
     sha256: Mapped[str] = mapped_column(String(64))
 
 
-class Upload(Table):
+class Upload(Base):
     """A file that a client sent."""
 
     __tablename__ = "uploads"
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
-    owner: Mapped[str] = mapped_column(String(ID_LENGTH), default=NOBODY, server_default=NOBODY)
+    owner: Mapped[str] = mapped_column(String(ID_LENGTH), default=ANONYMOUS, server_default=ANONYMOUS)
     path: Mapped[str] = mapped_column(Text)
     filename: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
     """What the client called it; shown to people, never used as a path."""
@@ -220,7 +220,7 @@ class Upload(Table):
     __table_args__ = (Index("ix_uploads_created_at", "created_at"), Index("ix_uploads_owner", "owner"))
 
 
-class Key(Table):
+class Key(Base):
     """A key to this instance. What opens it is known to its holder alone; its hash stands here."""
 
     __tablename__ = "keys"
@@ -232,7 +232,7 @@ class Key(Table):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
-class Delivery(Table):
+class Delivery(Base):
     """A message to a job's webhook that is still to be delivered; written in the transaction that it tells of."""
 
     __tablename__ = "deliveries"
@@ -252,7 +252,7 @@ class Delivery(Table):
     )
 
 
-class Worker(Table):
+class Worker(Base):
     """A worker that said it is there; alive while its beat is young."""
 
     __tablename__ = "workers"

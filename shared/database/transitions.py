@@ -22,16 +22,16 @@ from shared.jobs import (
     ENDED,
     TIMED_OUT,
     WORKER_LOST,
-    Beat,
-    Claimant,
-    Ending,
     EventKind,
+    HeartbeatReply,
     Lease,
-    Moved,
+    Outcome,
     Progress,
     RetryDelay,
     State,
     StoredFile,
+    TransitionedJob,
+    WorkerIdentity,
 )
 from shared.webhooks import messages
 
@@ -56,21 +56,21 @@ def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
     }
     try:
         with database.writing() as session:
-            written = session.scalars(statements.SUBMIT, columns | {"timeout_s": timeout_s}).one()
+            written = session.scalars(statements.INSERT_JOB, columns | {"timeout_s": timeout_s}).one()
             if written.labels:
                 whose = {"job_id": written.id, "owner": written.owner}
                 labels = [whose | {"name": name, "value": value} for name, value in written.labels.items()]
                 session.execute(insert(JobLabel), labels)
-            _tell(session, [written])
+            _publish(session, [written])
             return written, True
     except IntegrityError:
-        earlier = find_earlier(database, job.idempotency_key, job.request_sha256)
+        earlier = find_by_idempotency_key(database, job.idempotency_key, job.request_sha256)
         if earlier is None:
             raise
         return earlier, False
 
 
-def find_earlier(database: Database, idempotency_key: str | None, request_sha256: str) -> Job | None:
+def find_by_idempotency_key(database: Database, idempotency_key: str | None, request_sha256: str) -> Job | None:
     """Return the job that an idempotency key made before.
 
     Raises
@@ -89,7 +89,7 @@ def find_earlier(database: Database, idempotency_key: str | None, request_sha256
     return earlier
 
 
-def claim(database: Database, claimant: Claimant, job_id: str | None = None) -> Job | None:
+def claim(database: Database, claimant: WorkerIdentity, job_id: str | None = None) -> Job | None:
     """Take the best queued job of some kinds: highest priority first, then the oldest; or the one that is named.
 
     Returns
@@ -100,7 +100,7 @@ def claim(database: Database, claimant: Claimant, job_id: str | None = None) -> 
         return _claim(session, claimant, job_id)
 
 
-def beat(database: Database, lease: Lease, progress: Progress | None, lease_s: float) -> Beat | None:
+def heartbeat(database: Database, lease: Lease, progress: Progress | None, lease_s: float) -> HeartbeatReply | None:
     """Prolong a lease, write the progress, and learn whether to stop, in one statement.
 
     Parameters
@@ -112,17 +112,19 @@ def beat(database: Database, lease: Lease, progress: Progress | None, lease_s: f
     -------
     What the worker must know; ``None`` where the lease is no longer its own.
     """
-    statement = statements.write_beat(moved=progress is not None)
+    statement = statements.heartbeat_statement(moved=progress is not None)
     with database.writing() as session:
-        row = session.execute(statement, _hold(lease) | _bind(progress) | {"lease_s": lease_s}).one_or_none()
+        row = session.execute(
+            statement, _lease_parameters(lease) | _progress_parameters(progress) | {"lease_s": lease_s}
+        ).one_or_none()
         if row is None:
             return None
         if progress is not None:
-            _record(session, EventKind.PROGRESS, [(lease.job_id, asdict(progress))])
-        return Beat(cancel_requested=row.cancel_requested, timed_out=bool(row.timed_out))
+            _insert_events(session, EventKind.PROGRESS, [(lease.job_id, asdict(progress))])
+        return HeartbeatReply(cancel_requested=row.cancel_requested, timed_out=bool(row.timed_out))
 
 
-def finish(database: Database, lease: Lease, ending: Ending) -> bool:
+def finish(database: Database, lease: Lease, ending: Outcome) -> bool:
     """End an attempt, unless the job is another attempt's by now.
 
     Returns
@@ -130,10 +132,12 @@ def finish(database: Database, lease: Lease, ending: Ending) -> bool:
     Whether the ending counted.
     """
     with database.writing() as session:
-        return bool(_end(session, ending, statements.HELD, _hold(lease)))
+        return bool(_finish(session, ending, statements.HELD_LEASE, _lease_parameters(lease)))
 
 
-def finish_and_claim(database: Database, lease: Lease, ending: Ending, claimant: Claimant) -> tuple[bool, Job | None]:
+def finish_and_claim(
+    database: Database, lease: Lease, ending: Outcome, claimant: WorkerIdentity
+) -> tuple[bool, Job | None]:
     """Do both in one transaction, which a database has to sync but once.
 
     Returns
@@ -142,10 +146,12 @@ def finish_and_claim(database: Database, lease: Lease, ending: Ending, claimant:
         As `finish` and `claim` return them.
     """
     with database.writing() as session:
-        return bool(_end(session, ending, statements.HELD, _hold(lease))), _claim(session, claimant)
+        return bool(_finish(session, ending, statements.HELD_LEASE, _lease_parameters(lease))), _claim(
+            session, claimant
+        )
 
 
-def cancel(database: Database, job_id: str) -> Moved:
+def cancel(database: Database, job_id: str) -> TransitionedJob:
     """Cancel a queued job at once; ask a running one to stop.
 
     Raises
@@ -154,31 +160,37 @@ def cancel(database: Database, job_id: str) -> Moved:
         There is no such job; it has ended.
     """
     with database.writing() as session:
-        cancelled = _end(session, CANCELLED, statements.WAITING, {"waiting": job_id})
+        cancelled = _finish(session, CANCELLED, statements.QUEUED_JOB, {"waiting": job_id})
         if cancelled:
             return cancelled[0]
-        asked = _move(session, statements.ASK_TO_STOP, running=job_id)
+        asked = _execute(session, statements.REQUEST_CANCEL, running=job_id)
         if asked:
-            _record_states(session, asked)
+            _insert_state_events(session, asked)
             return asked[0]
         ended = queries.get_job(session, job_id)
         raise ConflictError(f"Job {job_id} has {ended.state} and can no longer be cancelled.")
 
 
-def release(database: Database, worker: str) -> list[Moved]:
+def requeue_jobs_of(database: Database, worker: str) -> list[TransitionedJob]:
     """Queue again what a worker was running when it was told to go; the attempt counts, but never fails the job."""
     with database.writing() as session:
-        cancelled = _end(session, CANCELLED, statements.TO_CANCEL, {"by": worker})
-        return cancelled + _return(session, statements.RUNNING, by=worker, pause_s=0.0)
+        cancelled = _finish(session, CANCELLED, statements.TO_CANCEL_ON_WORKER, {"by": worker})
+        return cancelled + _requeue(session, statements.RUNNING_ON_WORKER, by=worker, pause_s=0.0)
 
 
-def lose(database: Database, lease: Lease, delay: RetryDelay) -> bool:
+def recover_lost(database: Database, lease: Lease, delay: RetryDelay) -> bool:
     """Give up an attempt that its worker knows to be dead."""
     with database.writing() as session:
-        return bool(_lose(session, list(session.scalars(select(Job).where(*statements.HELD), _hold(lease))), delay))
+        return bool(
+            _recover(
+                session,
+                list(session.scalars(select(Job).where(*statements.HELD_LEASE), _lease_parameters(lease))),
+                delay,
+            )
+        )
 
 
-def lose_expired(database: Database, delay: RetryDelay) -> list[Moved]:
+def recover_expired(database: Database, delay: RetryDelay) -> list[TransitionedJob]:
     """Take the jobs whose lease has run out away from their workers: queued again, or failed after the last attempt."""
     with database.writing() as session:
         expired = session.scalars(
@@ -187,16 +199,16 @@ def lose_expired(database: Database, delay: RetryDelay) -> list[Moved]:
             .limit(statements.SWEEP_BATCH)
             .with_for_update(skip_locked=True)
         ).all()
-        return _lose(session, expired, delay)
+        return _recover(session, expired, delay)
 
 
-def time_out(database: Database) -> list[Moved]:
+def expire_queued(database: Database) -> list[TransitionedJob]:
     """Fail the queued jobs whose deadline has passed; a running one is stopped by its worker's beat."""
     with database.writing() as session:
-        return _end(session, TIMED_OUT, statements.LATE, {})
+        return _finish(session, TIMED_OUT, statements.PAST_DEADLINE, {})
 
 
-def remove(database: Database, job_id: str) -> None:
+def delete_job(database: Database, job_id: str) -> None:
     """Forget an ended job; its files are the caller's to remove.
 
     Raises
@@ -211,74 +223,76 @@ def remove(database: Database, job_id: str) -> None:
             raise ConflictError(f"Job {job_id} is {job.state}; cancel it before you delete it.")
 
 
-def _claim(session: Session, claimant: Claimant, job_id: str | None = None) -> Job | None:
+def _claim(session: Session, claimant: WorkerIdentity, job_id: str | None = None) -> Job | None:
     named = {} if job_id is None else {"named": job_id}
-    step = statements.write_claim(tuple(claimant.engines.items()), claimant.device, named=bool(named))
+    step = statements.claim_statement(tuple(claimant.engines.items()), claimant.device, named=bool(named))
     job = session.scalars(step, {"by": claimant.worker, "lease_s": claimant.lease_s} | named).one_or_none()
     if job is not None:
-        _tell(session, [job])
+        _publish(session, [job])
     return job
 
 
-def _hold(lease: Lease) -> dict[str, Any]:
+def _lease_parameters(lease: Lease) -> dict[str, Any]:
     return {"held": lease.job_id, "held_attempt": lease.attempt}
 
 
-def _bind(progress: Progress | None) -> dict[str, Any]:
+def _progress_parameters(progress: Progress | None) -> dict[str, Any]:
     """Return the parameters of a progress; none where there is none."""
     return {f"new_{name}": value for name, value in asdict(progress).items()} if progress else {}
 
 
-def _move(session: Session, step: ReturningUpdate[Any], **bound: Any) -> list[Moved]:  # noqa: ANN401 - columns of any type
+def _execute(session: Session, step: ReturningUpdate[Any], **bound: Any) -> list[TransitionedJob]:  # noqa: ANN401 - columns of any type
     """Take a step, of which is still to be told."""
-    return [Moved(*row) for row in session.execute(step, bound)]
+    return [TransitionedJob(*row) for row in session.execute(step, bound)]
 
 
-def _return(session: Session, condition: statements.Condition, **bound: Any) -> list[Moved]:  # noqa: ANN401 - as above
+def _requeue(session: Session, condition: statements.Condition, **bound: Any) -> list[TransitionedJob]:  # noqa: ANN401 - as above
     """Move back to the queue."""
-    returned = _move(session, statements.write_return(condition), **bound)
-    _tell(session, returned)
+    returned = _execute(session, statements.requeue_statement(condition), **bound)
+    _publish(session, returned)
     return returned
 
 
-def _end(session: Session, ending: Ending, condition: statements.Condition, bound: dict[str, Any]) -> list[Moved]:
+def _finish(
+    session: Session, ending: Outcome, condition: statements.Condition, bound: dict[str, Any]
+) -> list[TransitionedJob]:
     """Move to an end state with everything that belongs to it."""
-    step = statements.write_ending(ending.state, condition, moved=ending.progress is not None)
-    values = {"new_result": ending.result, "new_error": ending.error} | _bind(ending.progress)
-    ended = _move(session, step, **bound, **values)
+    step = statements.finish_statement(ending.state, condition, moved=ending.progress is not None)
+    values = {"new_result": ending.result, "new_error": ending.error} | _progress_parameters(ending.progress)
+    ended = _execute(session, step, **bound, **values)
     for job in ended:
         if ending.files:
             session.execute(insert(Artifact), [{"job_id": job.id} | asdict(file) for file in ending.files])
-            _record(session, EventKind.ARTIFACT, [(job.id, _describe(file)) for file in ending.files])
-    _tell(session, ended)  # last, since whoever follows the job goes when it has ended
+            _insert_events(session, EventKind.ARTIFACT, [(job.id, _serialize_file(file)) for file in ending.files])
+    _publish(session, ended)  # last, since whoever follows the job goes when it has ended
     return ended
 
 
-def _lose(session: Session, jobs: Iterable[Job], delay: RetryDelay) -> list[Moved]:
-    lost: list[Moved] = []
+def _recover(session: Session, jobs: Iterable[Job], delay: RetryDelay) -> list[TransitionedJob]:
+    lost: list[TransitionedJob] = []
     for job in jobs:
-        hold = _hold(Lease(job.id, job.attempt))
+        hold = _lease_parameters(Lease(job.id, job.attempt))
         if job.cancel_requested:
-            lost += _end(session, CANCELLED, statements.HELD, hold)
+            lost += _finish(session, CANCELLED, statements.HELD_LEASE, hold)
         elif job.attempt >= job.max_attempts:
-            lost += _end(session, WORKER_LOST, statements.HELD, hold)
+            lost += _finish(session, WORKER_LOST, statements.HELD_LEASE, hold)
         else:
-            lost += _return(session, statements.HELD, **hold, pause_s=delay.after(job.attempt))
+            lost += _requeue(session, statements.HELD_LEASE, **hold, pause_s=delay.after(job.attempt))
     return lost
 
 
-def _describe(file: StoredFile) -> dict[str, Any]:
+def _serialize_file(file: StoredFile) -> dict[str, Any]:
     return {"name": file.name, "media_type": file.media_type, "bytes": file.bytes, "sha256": file.sha256}
 
 
-def _tell(session: Session, moved: Iterable[Job | Moved]) -> None:
+def _publish(session: Session, moved: Iterable[Job | TransitionedJob]) -> None:
     """Tell that jobs have come to another state: their events, and their webhooks."""
-    _record_states(session, moved)
+    _insert_state_events(session, moved)
     messages.queue_messages(session, moved)
 
 
-def _record_states(session: Session, jobs: Iterable[Job | Moved]) -> None:
-    _record(
+def _insert_state_events(session: Session, jobs: Iterable[Job | TransitionedJob]) -> None:
+    _insert_events(
         session,
         EventKind.STATE,
         [
@@ -297,6 +311,8 @@ def _record_states(session: Session, jobs: Iterable[Job | Moved]) -> None:
     )
 
 
-def _record(session: Session, kind: EventKind, events: list[tuple[str, dict[str, Any]]]) -> None:
+def _insert_events(session: Session, kind: EventKind, events: list[tuple[str, dict[str, Any]]]) -> None:
     if events:
-        session.execute(statements.RECORD, [{"job_id": job_id, "kind": kind, "data": data} for job_id, data in events])
+        session.execute(
+            statements.INSERT_EVENTS, [{"job_id": job_id, "kind": kind, "data": data} for job_id, data in events]
+        )

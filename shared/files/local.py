@@ -25,7 +25,7 @@ CHECKPOINTS: Final = "checkpoints"
 
 
 @dataclass(frozen=True)
-class Written:
+class StoredBytes:
     """What was written."""
 
     path: str
@@ -33,7 +33,7 @@ class Written:
     sha256: str
 
 
-class Storage:
+class LocalFileStore:
     """A folder of files, shared by every process of this instance.
 
     Parameters
@@ -48,7 +48,7 @@ class Storage:
             raise SettingsError(f"MINDJOBS_STORAGE_URL: {url!r} is not known; give file:///an/absolute/folder")
         self.root = Path(unquote(parts.path))
 
-    def write(self, path: str, chunks: Iterable[bytes], bytes_most: int | None = None) -> Written:
+    def write(self, path: str, chunks: Iterable[bytes], max_bytes: int | None = None) -> StoredBytes:
         """Write a file that outlasts a crash when this returns; until then what was in its place does.
 
         Parameters
@@ -57,7 +57,7 @@ class Storage:
             Where, relative to the root; made of our own words and identifiers only.
         chunks
             The content.
-        bytes_most
+        max_bytes
             Stop and leave nothing when the content turns out longer.
 
         Raises
@@ -65,9 +65,9 @@ class Storage:
         TooLargeError
             It was longer.
         """
-        return self._write(path, chunks, bytes_most, synced=True)
+        return self._write(path, chunks, max_bytes, synced=True)
 
-    def place(self, path: str, chunks: Iterable[bytes]) -> Written:
+    def place(self, path: str, chunks: Iterable[bytes]) -> StoredBytes:
         """Write a new file, which outlasts a crash once it is settled.
 
         A job's files are settled together: the disk then writes its journal once, and not
@@ -82,7 +82,7 @@ class Storage:
         for entry in [*files, *sorted(folders, reverse=True)]:
             _sync(entry)
 
-    def _write(self, path: str, chunks: Iterable[bytes], bytes_most: int | None, *, synced: bool) -> Written:
+    def _write(self, path: str, chunks: Iterable[bytes], max_bytes: int | None, *, synced: bool) -> StoredBytes:
         target = self.root / path
         _make_folder(target.parent, synced=synced)
         temporary = target.with_name(f"{TEMPORARY}{make_id()}")
@@ -90,7 +90,7 @@ class Storage:
         size = 0
         try:
             with temporary.open("wb") as file:
-                for chunk in _limit(chunks, bytes_most):
+                for chunk in _limit(chunks, max_bytes):
                     size += len(chunk)
                     digest.update(chunk)
                     file.write(chunk)
@@ -103,7 +103,7 @@ class Storage:
             raise
         if synced:
             _sync(target.parent)
-        return Written(path, size, digest.hexdigest())
+        return StoredBytes(path, size, digest.hexdigest())
 
     def locate(self, path: str) -> Path:
         """Return where a file lies on this machine."""
@@ -128,29 +128,29 @@ class Storage:
         return [file for file in sorted((self.root / path).rglob("*")) if _was_written_before(file, latest)]
 
 
-def place_upload(upload_id: str) -> str:
+def upload_key(upload_id: str) -> str:
     """Return where an upload lies."""
     return f"uploads/{upload_id}"
 
 
-def place_job(job_id: str) -> str:
+def job_prefix(job_id: str) -> str:
     """Return the folder of a job's files, of all its attempts."""
     return f"jobs/{job_id}"
 
 
-def place_artifact(job_id: str, attempt: int, name: str) -> str:
+def artifact_key(job_id: str, attempt: int, name: str) -> str:
     """Return where an artifact lies: in a folder of its attempt, so that a late worker overwrites nothing."""
-    return f"{place_job(job_id)}/{attempt}/{name}"
+    return f"{job_prefix(job_id)}/{attempt}/{name}"
 
 
-def place_checkpoints(job_id: str) -> str:
+def checkpoint_prefix(job_id: str) -> str:
     """Return the folder of a job's checkpoints, of all its attempts."""
     return f"{CHECKPOINTS}/{job_id}"
 
 
-def place_checkpoint(job_id: str, attempt: int) -> str:
+def checkpoint_key(job_id: str, attempt: int) -> str:
     """Return where an attempt keeps its checkpoint: one place each, so that a late worker overwrites nothing."""
-    return f"{place_checkpoints(job_id)}/{attempt}"
+    return f"{checkpoint_prefix(job_id)}/{attempt}"
 
 
 def _was_written_before(file: Path, moment: float) -> bool:
@@ -160,12 +160,12 @@ def _was_written_before(file: Path, moment: float) -> bool:
         return False
 
 
-def _limit(chunks: Iterable[bytes], bytes_most: int | None) -> Iterator[bytes]:
+def _limit(chunks: Iterable[bytes], max_bytes: int | None) -> Iterator[bytes]:
     size = 0
     for chunk in chunks:
         size += len(chunk)
-        if bytes_most is not None and size > bytes_most:
-            raise TooLargeError(f"The file is larger than the {bytes_most} bytes allowed; send a smaller one.")
+        if max_bytes is not None and size > max_bytes:
+            raise TooLargeError(f"The file is larger than the {max_bytes} bytes allowed; send a smaller one.")
         yield chunk
 
 

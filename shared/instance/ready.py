@@ -15,7 +15,7 @@ LOOK_EVERY_S: Final = 0.2
 ANSWER_TIMEOUT_S: Final = 5.0
 
 
-def write_address(settings: Settings) -> str:
+def format_address(settings: Settings) -> str:
     """Write where a browser finds this instance."""
     # A wildcard is no address to call.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
@@ -25,7 +25,7 @@ def write_address(settings: Settings) -> str:
 def is_ready(settings: Settings, database: Database) -> bool:
     """Whether the web answers that it is ready, and a worker for every kind is alive."""
     try:
-        with urlopen(f"{write_address(settings)}/readyz", timeout=ANSWER_TIMEOUT_S) as answer:  # noqa: S310 - our own address
+        with urlopen(f"{format_address(settings)}/readyz", timeout=ANSWER_TIMEOUT_S) as answer:  # noqa: S310 - our own address
             if answer.status != 200:  # noqa: PLR2004 - HTTP's OK
                 return False
     except (URLError, OSError):
@@ -41,7 +41,7 @@ def main() -> None:
     database = Database(settings.database)
     while not is_ready(settings, database):
         time.sleep(LOOK_EVERY_S)
-    sys.stdout.write(f"READY {write_address(settings)}\n")
+    sys.stdout.write(f"READY {format_address(settings)}\n")
     sys.stdout.flush()
     database.close()
 

@@ -78,7 +78,7 @@ def list_processes(settings: Settings) -> list[Process]:
     return processes
 
 
-def write_configuration(settings: Settings, processes: list[Process]) -> Path:
+def write_supervisor_configuration(settings: Settings, processes: list[Process]) -> Path:
     """Write Supervisor's configuration into the state folder."""
     parser = RawConfigParser()
     parser["supervisord"] = {
@@ -226,7 +226,7 @@ def main() -> None:
         database = Database(settings.database)
         migrate(database)
         database.close()
-        path = write_configuration(settings, list_processes(settings))
+        path = write_supervisor_configuration(settings, list_processes(settings))
     except MindjobsError as error:
         sys.exit(f"mindjobs: {error.title}: {error.detail}")
     except SQLAlchemyError as error:

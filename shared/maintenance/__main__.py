@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.broker import BELLS_MOST
+from shared.broker import MAX_PENDING_WAKEUPS
 from shared.database import queries, transitions
 from shared.database.connection import now
 from shared.database.tables import Job, Worker
@@ -34,9 +34,9 @@ logger = logging.getLogger(__name__)
 def sweep(services: Services) -> None:
     """Look once for late, lost and forgotten jobs."""
     settings, database = services.settings, services.database
-    for job in transitions.time_out(database):
+    for job in transitions.expire_queued(database):
         logger.info("job %s timed out in the queue", job.id)
-    for job in transitions.lose_expired(database, settings.retry_delay):
+    for job in transitions.recover_expired(database, settings.retry_delay):
         logger.warning("job %s lost its worker in attempt %d and is %s", job.id, job.attempt, job.state)
     with database.writing() as session:
         session.execute(delete(Worker).where(Worker.beat_at < now(-FORGET_WORKERS_AFTER_S)))
@@ -81,7 +81,7 @@ def _ring(services: Services) -> None:
         rows = session.execute(waiting).all()
     for kind, device, jobs, oldest in rows:
         queue = (Kind(kind), DeviceClass(device or ""))
-        missing = min(jobs, BELLS_MOST) - services.broker.count_bells(*queue)
+        missing = min(jobs, MAX_PENDING_WAKEUPS) - services.broker.count_pending_wakeups(*queue)
         if missing > 0:
             logger.info("ringing %d times for %s on %s", missing, *queue)
         for _ in range(missing):
@@ -112,7 +112,7 @@ def main() -> None:
 def _tidy_for_ever(services: Services) -> None:
     while True:
         try:
-            cleanup.tidy(services)
+            cleanup.clean_up(services)
         except Exception:  # one bad file or row must not end the sweeping beside it
             logger.exception("tidying failed, the next round tries again")
         time.sleep(TIDY_EVERY_S)

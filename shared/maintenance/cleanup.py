@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from shared.database import transitions
 from shared.database.connection import now
 from shared.database.tables import Artifact, Delivery, Job, Upload
-from shared.files.local import CHECKPOINTS, place_checkpoints, place_job, place_upload
+from shared.files.local import CHECKPOINTS, checkpoint_prefix, job_prefix, upload_key
 from shared.jobs import ENDED, Kind, State
 from shared.schemas.submission import PARAMS, name_uploads
 from shared.services import Services
@@ -21,7 +21,7 @@ DAY_S: Final = 86_400.0
 logger = logging.getLogger(__name__)
 
 
-def tidy(services: Services) -> None:
+def clean_up(services: Services) -> None:
     """Do everything once."""
     _forget_jobs(services)
     _forget_uploads(services)
@@ -37,13 +37,13 @@ def delete_job(services: Services, job_id: str) -> None:
     NotFoundError, ConflictError
         There is no such job; it has not ended.
     """
-    transitions.remove(services.database, job_id)
+    transitions.delete_job(services.database, job_id)
     remove_files(services, job_id)
 
 
 def remove_files(services: Services, job_id: str) -> None:
     """Remove every file of a job that is no longer recorded."""
-    services.storage.remove(place_job(job_id))
+    services.storage.remove(job_prefix(job_id))
 
 
 def remove_checkpoints(services: Services) -> None:
@@ -59,14 +59,14 @@ def remove_checkpoints(services: Services) -> None:
         with services.database.reading() as session:
             unended = set(session.scalars(select(Job.id).where(Job.id.in_(batch), Job.state.not_in(ENDED))))
         for job_id in set(batch) - unended:  # a job that has ended stays so
-            services.storage.remove(place_checkpoints(job_id))
+            services.storage.remove(checkpoint_prefix(job_id))
 
 
 def _forget_jobs(services: Services) -> None:
     """Delete the jobs that ended long ago, rows first: a file without a row is found again, not so the other way."""
     old = (
         select(Job.id)
-        .where(Job.finished_at < now(-services.settings.keep_days * DAY_S), Job.state.in_(ENDED))
+        .where(Job.finished_at < now(-services.settings.retention_days * DAY_S), Job.state.in_(ENDED))
         .limit(BATCH)
     )
     while True:
@@ -84,21 +84,23 @@ def _forget_uploads(services: Services) -> None:
     with services.database.reading() as session:
         wanted = _list_wanted_uploads(session)
         old = session.scalars(
-            select(Upload.id).where(Upload.created_at < now(-services.settings.keep_days * DAY_S))
+            select(Upload.id).where(Upload.created_at < now(-services.settings.retention_days * DAY_S))
         ).all()
     for upload_id in set(old) - wanted:
         with services.database.writing() as session:
             session.execute(delete(Upload).where(Upload.id == upload_id))
-        services.storage.remove(place_upload(upload_id))
+        services.storage.remove(upload_key(upload_id))
 
 
 def _forget_messages(services: Services) -> None:
     """Delete the messages of so long ago: their endpoint takes them slower than they come."""
     with services.database.writing() as session:
-        old = delete(Delivery).where(Delivery.created_at < now(-services.settings.keep_days * DAY_S))
+        old = delete(Delivery).where(Delivery.created_at < now(-services.settings.retention_days * DAY_S))
         gone = session.scalars(old.returning(Delivery.id)).all()
     if gone:
-        logger.warning("%d messages to webhooks are given up after %g days", len(gone), services.settings.keep_days)
+        logger.warning(
+            "%d messages to webhooks are given up after %g days", len(gone), services.settings.retention_days
+        )
 
 
 def _list_wanted_uploads(session: Session) -> set[str]:

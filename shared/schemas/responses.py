@@ -12,7 +12,7 @@ from shared.kinds.musicgen.catalogue import Availability
 _documented = with_config(ConfigDict(use_attribute_docstrings=True))
 
 Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
-Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Bytes = Annotated[int, Field(ge=0)]
 
@@ -82,9 +82,9 @@ class Job(TypedDict):
     max_attempts: int
     cancel_requested: bool
     worker: str | None
-    created_at: Moment
-    started_at: Moment | None
-    finished_at: Moment | None
+    created_at: Timestamp
+    started_at: Timestamp | None
+    finished_at: Timestamp | None
     result: dict[str, Any] | None
     """Of a job that succeeded only."""
     error: JobError | None

@@ -14,7 +14,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def misfit(field: str, detail: str) -> PydanticCustomError:
+def inconsistency(field: str, detail: str) -> PydanticCustomError:
     """Make the error of a validator that looks at several fields and blames one.
 
     Parameters

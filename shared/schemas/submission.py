@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field, StringConstraints, ValidationError
 
 from shared.errors import Problem, RequestInvalidError
-from shared.jobs import AUTO, ENDED, PRIORITY_MOST, Kind, State
+from shared.jobs import AUTO, ENDED, MAX_PRIORITY, Kind, State
 from shared.kinds.knn.parameters import KnnParams, UploadedDataset
 from shared.kinds.musicgen.parameters import MusicgenParams
 from shared.schemas.problems import list_problems
@@ -16,7 +16,7 @@ from shared.schemas.strict import Strict
 Params = KnnParams | MusicgenParams
 PARAMS: Final[Mapping[Kind, type[Params]]] = {Kind.KNN: KnnParams, Kind.MUSICGEN: MusicgenParams}
 
-LABELS_MOST: Final = 32
+MAX_LABELS: Final = 32
 Label = Annotated[str, StringConstraints(max_length=200)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
@@ -37,11 +37,11 @@ class Submission(Strict):
     kind: Annotated[Kind, Field(strict=False)]
     params: dict[str, Any] = Field(default_factory=dict)
     device: Annotated[str, StringConstraints(pattern=f"^({AUTO}|ascend|gpu|cpu)$")] = AUTO
-    priority: Annotated[int, Field(ge=0, le=PRIORITY_MOST)] = 5
+    priority: Annotated[int, Field(ge=0, le=MAX_PRIORITY)] = 5
     timeout_s: Annotated[float, Field(gt=0)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
     webhook: Webhook | None = None
-    labels: Annotated[dict[LabelName, Label], Field(max_length=LABELS_MOST)] = Field(default_factory=dict)
+    labels: Annotated[dict[LabelName, Label], Field(max_length=MAX_LABELS)] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ def name_uploads(params: Params) -> dict[str, str]:
     return {}
 
 
-def parse_submission(body: object, timeout_most_s: float) -> ParsedSubmission:
+def parse_submission(body: object, max_timeout_s: float) -> ParsedSubmission:
     """Check a submission as far as that goes without its files.
 
     Parameters
     ----------
     body
         What the JSON text or the form said.
-    timeout_most_s
+    max_timeout_s
         The longest timeout that this instance allows.
 
     Raises
@@ -82,8 +82,8 @@ def parse_submission(body: object, timeout_most_s: float) -> ParsedSubmission:
         submission = Submission.model_validate(body)
     except ValidationError as error:
         problems += list_problems(error, body)
-    if submission is not None and (submission.timeout_s or 0) > timeout_most_s:
-        problems.append(Problem("/timeout_s", f"is more than the {timeout_most_s:g} s allowed here"))
+    if submission is not None and (submission.timeout_s or 0) > max_timeout_s:
+        problems.append(Problem("/timeout_s", f"is more than the {max_timeout_s:g} s allowed here"))
     params: Params | None = None
     kind = body.get("kind") if isinstance(body, dict) else None
     given = body.get("params", {}) if isinstance(body, dict) else None

@@ -11,7 +11,7 @@ from shared.database.connection import Database
 from shared.database.tables import Job
 from shared.errors import ConflictError, LimitError, Problem, RequestInvalidError
 from shared.ids import is_id, make_id
-from shared.jobs import AUTO, ENDED, NOBODY, DeviceClass, Kind, Origin
+from shared.jobs import ANONYMOUS, AUTO, ENDED, DeviceClass, Kind, Origin
 from shared.kinds.knn import csv_files, datasets
 from shared.kinds.knn.parameters import KnnParams
 from shared.schemas.submission import ParsedSubmission, name_uploads, parse_submission
@@ -49,9 +49,9 @@ def submit_job(
     RequestInvalidError, IdempotencyError, LimitError
         Nothing was queued.
     """
-    parsed = parse_submission(body, services.settings.timeout_most_s)
+    parsed = parse_submission(body, services.settings.max_timeout_s)
     idempotency_key = _scope(idempotency_key, origin.owner)
-    earlier = transitions.find_earlier(services.database, idempotency_key, _hash(body))
+    earlier = transitions.find_by_idempotency_key(services.database, idempotency_key, _hash(body))
     if earlier is not None:
         return earlier, False
     _check_inputs(services, parsed, origin.owner)
@@ -87,7 +87,7 @@ def retry_job(
         "labels": earlier.labels,
         "webhook": earlier.webhook,
     }
-    parsed = parse_submission(body, services.settings.timeout_most_s)
+    parsed = parse_submission(body, services.settings.max_timeout_s)
     _check_inputs(services, parsed, origin.owner)
     job, _ = _queue(services, parsed, body, origin, retry_of=job_id)
     return job
@@ -98,9 +98,9 @@ def _check_inputs(services: Services, parsed: ParsedSubmission, owner: str) -> N
     named = name_uploads(parsed.params)
     with services.database.reading() as session:
         uploads = queries.find_uploads(session, [upload_id for upload_id in named.values() if is_id(upload_id)], owner)
-        if owner and queries.count_queued(session, owner) >= services.settings.queued_jobs_most:
+        if owner and queries.count_queued(session, owner) >= services.settings.max_queued_jobs:
             raise LimitError(
-                f"As many jobs of this key wait as may, {services.settings.queued_jobs_most}; submit more when some "
+                f"As many jobs of this key wait as may, {services.settings.max_queued_jobs}; submit more when some "
                 "have begun, or cancel some."
             )
     missing = [
@@ -112,10 +112,10 @@ def _check_inputs(services: Services, parsed: ParsedSubmission, owner: str) -> N
         raise RequestInvalidError(missing)
     webhook = parsed.submission.webhook
     if webhook is not None:
-        target.find_endpoint(webhook.url, private=services.settings.webhooks_private)
+        target.resolve_target(webhook.url, private=services.settings.allow_private_webhooks)
     if isinstance(parsed.params, KnnParams):
         settings = services.settings
-        limits = csv_files.Limits(settings.dataset_rows_most, settings.dataset_columns_most)
+        limits = csv_files.Limits(settings.max_dataset_rows, settings.max_dataset_columns)
         files = {upload.id: services.storage.locate(upload.path) for upload in uploads.values()}
         with _LOADING:
             datasets.check(parsed.params, datasets.load(parsed.params, files, limits))
@@ -157,7 +157,7 @@ def _queue(  # noqa: PLR0913 - what is queued, and all that is known of where it
 
 def _scope(idempotency_key: str | None, owner: str) -> str | None:
     """Make one owner's idempotency key unlike all others'."""
-    if idempotency_key is None or owner == NOBODY:
+    if idempotency_key is None or owner == ANONYMOUS:
         return idempotency_key
     return hashlib.sha256(f"{owner} {idempotency_key}".encode()).hexdigest()
 

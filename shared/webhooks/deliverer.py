@@ -19,14 +19,14 @@ from shared.jobs import RetryDelay
 from shared.services import Services
 from shared.webhooks import messages, target
 
-DELAY: Final = RetryDelay(first_s=10.0, most_s=3_600.0)
-ATTEMPTS_MOST: Final = 20
+DELAY: Final = RetryDelay(first_s=10.0, max_s=3_600.0)
+MAX_ATTEMPTS: Final = 20
 """The last of them comes some eleven hours after the first."""
 LEASE_S: Final = 60.0
 """Longer than an attempt takes: to look up, to connect, to be answered."""
-URLS_MOST: Final = 16
+MAX_CONCURRENT_URLS: Final = 16
 """To how many URLs a process delivers at once, one message at a time to each."""
-TURN_S: Final = 10.0
+MAX_TURN_S: Final = 10.0
 """How long messages to one URL follow each other before others may take its place."""
 
 _DELIVERIES: Final = Delivery.metadata.tables[Delivery.__tablename__]
@@ -77,14 +77,14 @@ class Deliverer:
             .where(_DUE, Delivery.url.not_in(self._threads))
             .group_by(Delivery.url)
             .order_by(func.random())
-            .limit(URLS_MOST - len(self._threads))
+            .limit(MAX_CONCURRENT_URLS - len(self._threads))
         )
         with self._services.database.reading() as session:
             return list(session.scalars(waiting))
 
     def _serve(self, url: str) -> None:
         """Deliver to one URL, as long as that goes well."""
-        turn_ends_at = time.monotonic() + TURN_S
+        turn_ends_at = time.monotonic() + MAX_TURN_S
         try:
             while time.monotonic() < turn_ends_at and (delivery := self._take(url)) and self._deliver(delivery):
                 pass
@@ -103,7 +103,7 @@ class Deliverer:
         with self._services.database.writing() as session:
             if failure is None:
                 session.execute(delete(Delivery).where(*held))
-            elif delivery.attempt >= ATTEMPTS_MOST:
+            elif delivery.attempt >= MAX_ATTEMPTS:
                 logger.warning("%s is given up after %d attempts: %s", about, delivery.attempt, failure)
                 session.execute(delete(Delivery).where(*held))
             else:
@@ -116,9 +116,9 @@ class Deliverer:
         settings = self._services.settings
         try:
             # Looked up anew: what was public when the job was submitted may have become something else.
-            endpoint = target.find_endpoint(delivery.url, private=settings.webhooks_private)
+            endpoint = target.resolve_target(delivery.url, private=settings.allow_private_webhooks)
             secret = messages.load_signing_secret(settings, delivery.owner)
-            status = endpoint.post(*messages.write_message(delivery, secret), delivery.attempt)
+            status = endpoint.post(*messages.build_message(delivery, secret), delivery.attempt)
         except Exception as error:  # noqa: BLE001 - whatever it is, the message must be due again or be given up
             return f"{type(error).__name__}: {error}"
         return None if status // 100 == 2 else f"the answer was {status}"  # noqa: PLR2004 - HTTP's own number

@@ -14,16 +14,16 @@ from shared import api_keys
 from shared.database.connection import now
 from shared.database.tables import Delivery, Job
 from shared.ids import make_id
-from shared.jobs import Moved
+from shared.jobs import TransitionedJob
 from shared.settings import Settings
-from shared.timestamps import write_moment
+from shared.timestamps import format_timestamp
 
 PREFIX: Final = "whsec_"
 """Tells people, and the scheme's libraries, what it is."""
 _QUEUE: Final = insert(Delivery.metadata.tables[Delivery.__tablename__]).values(created_at=now(), due_at=now())
 
 
-def queue_messages(session: Session, jobs: Iterable[Job | Moved]) -> None:
+def queue_messages(session: Session, jobs: Iterable[Job | TransitionedJob]) -> None:
     """Queue a message about each job whose webhook wants to be told of the state that it has just come to."""
     messages = [
         {"id": make_id(), "owner": job.owner, "url": job.webhook["url"], "data": _describe(job)}
@@ -34,7 +34,7 @@ def queue_messages(session: Session, jobs: Iterable[Job | Moved]) -> None:
         session.execute(_QUEUE, messages)
 
 
-def write_message(delivery: Delivery, secret: str) -> tuple[bytes, dict[str, str]]:
+def build_message(delivery: Delivery, secret: str) -> tuple[bytes, dict[str, str]]:
     """Write a message as it is sent now.
 
     Parameters
@@ -49,7 +49,7 @@ def write_message(delivery: Delivery, secret: str) -> tuple[bytes, dict[str, str
     """
     message = {
         "type": f"job.{delivery.data['state']}",
-        "timestamp": write_moment(delivery.created_at),
+        "timestamp": format_timestamp(delivery.created_at),
         "data": delivery.data,
     }
     body = json.dumps(message).encode()
@@ -74,7 +74,7 @@ def load_signing_secret(settings: Settings, owner: str) -> str:
     return PREFIX + api_keys.derive_secret(api_keys.load_secret(settings), f"webhooks {owner}")
 
 
-def _describe(job: Job | Moved) -> dict[str, Any]:
+def _describe(job: Job | TransitionedJob) -> dict[str, Any]:
     return {
         "id": job.id,
         "kind": job.kind,

@@ -21,7 +21,7 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class WebhookTarget:
     """A URL, and the addresses that its host had when they were looked at.
 
     Parameters
@@ -72,7 +72,7 @@ class Endpoint:
         )
 
 
-def find_endpoint(url: str, *, private: bool) -> Endpoint:
+def resolve_target(url: str, *, private: bool) -> WebhookTarget:
     """Find where a webhook leads.
 
     Parameters
@@ -99,9 +99,9 @@ def find_endpoint(url: str, *, private: bool) -> Endpoint:
     if not private and not all(is_public(address) for address in addresses):
         raise _refuse(
             "leads to an address that is not public; give one that is, or let whoever runs this instance set "
-            "MINDJOBS_WEBHOOKS_PRIVATE=true"
+            "MINDJOBS_ALLOW_PRIVATE_WEBHOOKS=true"
         )
-    return Endpoint(parts.scheme, parts.netloc or host, host, port, parts.request_uri, addresses)
+    return WebhookTarget(parts.scheme, parts.netloc or host, host, port, parts.request_uri, addresses)
 
 
 def is_public(address: str) -> bool:

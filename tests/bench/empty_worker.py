@@ -7,7 +7,7 @@ from typing import Any
 
 from worker import __main__ as command
 from worker import registry
-from worker.engines.interface import Assignment
+from worker.engines.interface import JobContext
 
 
 class EmptyEngine:
@@ -18,7 +18,7 @@ class EmptyEngine:
     def prepare(self) -> None:
         """Nothing to load."""
 
-    def run(self, assignment: Assignment) -> dict[str, Any]:
+    def run(self, assignment: JobContext) -> dict[str, Any]:
         """Do nothing."""
         del assignment
         return {}

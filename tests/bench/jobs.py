@@ -34,8 +34,8 @@ JOBS = 1_000
 IDLE_JOBS = 100
 REPEATS = 5
 DRAIN_DEADLINE_S = 300.0
-EMPTY_LEAST = 0.7
-IDLE_MS_MOST = 20.0
+MIN_EMPTY_PER_S = 0.7
+MAX_IDLE_MS = 20.0
 NOOP_QUEUE = "bench.noop"
 STARTS = "bench.starts"
 
@@ -79,7 +79,7 @@ class Work:
 
 WORKS = (
     Work("Wine jobs", "worker", 250),
-    Work("jobs without compute", "tests.bench.empty_worker", JOBS, EMPTY_LEAST),
+    Work("jobs without compute", "tests.bench.empty_worker", JOBS, MIN_EMPTY_PER_S),
 )
 
 
@@ -222,8 +222,8 @@ def run() -> Section:
         Ratio(
             f"ms from submission to running, idle, p50: {jobs.figures.title}",
             1_000 * statistics.median(jobs.figures.idle_s),
-            IDLE_MS_MOST,
-            at_most=True,
+            MAX_IDLE_MS,
+            is_upper_bound=True,
         )
         for jobs in own
     ]

@@ -19,14 +19,14 @@ from typing import Final
 from tests.bench.own_model import SAMPLING
 from tests.bench.positions import PROMPT
 from tests.bench.serving import write
-from worker.engines.musicgen.backends.mindnlp.backend import MindnlpComposer
+from worker.engines.musicgen.backends.mindnlp.backend import MindnlpGenerator
 from worker.engines.musicgen.backends.mindnlp.patches import import_mindnlp
-from worker.engines.musicgen.request import Order, Sample, Tokens
+from worker.engines.musicgen.request import GenerationRequest, SampleRequest, Tokens
 
 LEFT_OUT: Final = 2
 
 
-def time_steps(composer: MindnlpComposer, jobs: int, steps: int) -> list[float]:
+def time_steps(composer: MindnlpGenerator, jobs: int, steps: int) -> list[float]:
     """Generate for so many jobs at once; return the duration of each step, in seconds."""
     times_s: list[float] = []
 
@@ -36,7 +36,7 @@ def time_steps(composer: MindnlpComposer, jobs: int, steps: int) -> list[float]:
     def note_time(_: Sequence[Tokens]) -> None:
         times_s.append(time.perf_counter())
 
-    order = Order([Sample(PROMPT, None, seed) for seed in range(jobs)], steps, SAMPLING)
+    order = GenerationRequest([SampleRequest(PROMPT, None, seed) for seed in range(jobs)], steps, SAMPLING)
     composer.compose(order, ignore_progress, note_time, None)
     return [after - before for before, after in itertools.pairwise(times_s)]
 
@@ -51,7 +51,7 @@ def main() -> None:
     started_s = time.perf_counter()
     import_mindnlp()
     imported_s = time.perf_counter()
-    composer = MindnlpComposer(arguments.folder)
+    composer = MindnlpGenerator(arguments.folder)
     loaded_s = time.perf_counter()
     # The first duration lies between the first two choices: the text and the first step are left out already.
     durations_s = time_steps(composer, arguments.jobs, arguments.steps)[LEFT_OUT - 1 :]

@@ -12,9 +12,9 @@ from tests.bench.timing import Contender
 SIDES: Final = (4, 8)
 """How many jobs run side by side."""
 FASTEST: Final = "int8"
-OTHERS_MOST: Final = 0.1
+MAX_OTHERS_RATIO: Final = 0.1
 """What all but decoding may take of a job."""
-MEMORY_GIB_MOST: Final = 6.0
+MAX_MEMORY_GIB: Final = 6.0
 
 
 def list_ratios(findings: Findings) -> list[Ratio]:
@@ -58,10 +58,10 @@ def list_ratios(findings: Findings) -> list[Ratio]:
         Ratio(
             f"all but decoding / a job of {findings.job['duration_s']:.0f} s, {FASTEST}",
             1 - parts["decoding"] / sum(parts.values()),
-            OTHERS_MOST,
-            at_most=True,
+            MAX_OTHERS_RATIO,
+            is_upper_bound=True,
         ),
-        Ratio("a job of 30 s: peak memory, GiB", _find_peak_gib(findings), MEMORY_GIB_MOST, at_most=True),
+        Ratio("a job of 30 s: peak memory, GiB", _find_peak_gib(findings), MAX_MEMORY_GIB, is_upper_bound=True),
     ]
 
 

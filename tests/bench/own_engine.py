@@ -24,12 +24,12 @@ def open_engine(folder: Path, kept: Path, name: str = "auto") -> Iterator[tuple[
     kept
         Where compiled graphs are kept.
     name
-        As the setting ``musicgen_engine`` has it.
+        As the setting ``musicgen_backend`` has it.
     """
     device = Device(DeviceClass.CPU, 0)
     pin_process(device, 1)
     with tempfile.TemporaryDirectory(prefix="mj-bench-") as home:
-        settings = Settings.model_validate({"home": home, "models_dir": home, "musicgen_engine": name})
+        settings = Settings.model_validate({"home": home, "models_dir": home, "musicgen_backend": name})
         if registry.needs_mindspore([Kind.MUSICGEN], device.device_class, settings):
             select_in_mindspore(device)
         link = Path(home, NAME)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from unittest import mock
 
-from shared.files.local import Storage, place_artifact
+from shared.files.local import LocalFileStore, artifact_key
 from shared.ids import make_id
 from shared.jobs import Lease
 from shared.kinds.musicgen.parameters import MusicgenParams
@@ -23,10 +23,10 @@ from tests.bench.own_model import NAME
 from tests.bench.positions import PROMPT
 from tests.bench.serving import write
 from worker.checkpoint import StoredCheckpoint
-from worker.engines.interface import Assignment
+from worker.engines.interface import JobContext
 from worker.engines.musicgen import engine as engine_module
 from worker.engines.musicgen.engine import MusicgenEngine
-from worker.engines.musicgen.pipeline import NativeComposer
+from worker.engines.musicgen.pipeline import MusicgenPipeline
 
 BEFORE: Final = "before: finding the model, the first checkpoint"
 TEXT: Final = "text"
@@ -83,7 +83,7 @@ class Stopwatch:
         return call
 
 
-def run_job(engine: MusicgenEngine, storage: Storage, duration_s: float) -> dict[str, Any]:
+def run_job(engine: MusicgenEngine, storage: LocalFileStore, duration_s: float) -> dict[str, Any]:
     """Run a job; return what its parts took, and its result."""
     lease = Lease(make_id(), 1)
     params = MusicgenParams.model_validate(
@@ -100,16 +100,16 @@ def run_job(engine: MusicgenEngine, storage: Storage, duration_s: float) -> dict
 
     def save(name: str, media_type: str, content: bytes) -> None:
         del media_type
-        storage.write(place_artifact(lease.job_id, lease.attempt, name), [content])
+        storage.write(artifact_key(lease.job_id, lease.attempt, name), [content])
 
     with ExitStack() as stack:
         for name, part in WRITING.items():
             replaced = stopwatch.wrap(part, getattr(engine_module, name))
             stack.enter_context(mock.patch.object(engine_module, name, replaced))
-        encode_text = stopwatch.wrap(TEXT, NativeComposer._encode_text)
-        stack.enter_context(mock.patch.object(NativeComposer, "_encode_text", encode_text))
+        encode_text = stopwatch.wrap(TEXT, MusicgenPipeline._encode_text)
+        stack.enter_context(mock.patch.object(MusicgenPipeline, "_encode_text", encode_text))
         checkpoint = StoredCheckpoint(storage, lease)
-        assignment = Assignment(params.model_dump(mode="json"), {}, report, stopwatch.wrap(FILES, save), checkpoint)
+        assignment = JobContext(params.model_dump(mode="json"), {}, report, stopwatch.wrap(FILES, save), checkpoint)
         result = engine.run(assignment)
     stopwatch.turn("")
     return {"parts": dict(stopwatch.taken_s), "engine": result["engine"], "precision": result["precision"]}
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--duration-s", type=float, default=10.0)
     arguments = parser.parse_args()
     with open_engine(arguments.folder, arguments.kept) as (engine, settings):
-        storage = Storage(settings.storage)
+        storage = LocalFileStore(settings.storage)
         run_job(engine, storage, WARM_UP_S)
         write(duration_s=arguments.duration_s, **run_job(engine, storage, arguments.duration_s))
 

@@ -19,10 +19,10 @@ from tests.bench.own_engine import open_engine
 from tests.bench.own_model import NAME, draw_known
 from tests.bench.positions import PROMPT
 from tests.bench.serving import write
-from worker.engines.interface import Assignment
+from worker.engines.interface import JobContext
 from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.model.configuration import ModelConfig
-from worker.engines.musicgen.resume_state import Memo
+from worker.engines.musicgen.resume_state import ResumeState
 
 GENERATED: Final = 16
 
@@ -30,7 +30,7 @@ GENERATED: Final = 16
 class LostAttempt:
     """A checkpoint of an attempt that was lost shortly before its end; see `worker.engines.interface.Checkpoint`."""
 
-    def __init__(self, memo: Memo) -> None:
+    def __init__(self, memo: ResumeState) -> None:
         self._content = memo.write()
 
     def load(self) -> bytes:
@@ -48,10 +48,10 @@ def run_jobs(folder: Path, kept: Path, duration_s: float, jobs: int) -> None:
     known = 1 + delay.count_new_tokens(frames, 0, config.decoder) - GENERATED
     with open_engine(folder, kept) as (engine, _):
         for job in range(jobs):
-            memo = Memo(job, (draw_known(known, config.decoder, job),))
+            memo = ResumeState(job, (draw_known(known, config.decoder, job),))
             params = {"model": NAME, "prompts": [PROMPT], "duration_s": duration_s}
             start_s = time.perf_counter()
-            result = engine.run(Assignment(params, {}, lambda **_: None, lambda *_: None, LostAttempt(memo)))
+            result = engine.run(JobContext(params, {}, lambda **_: None, lambda *_: None, LostAttempt(memo)))
             write(
                 job=job,
                 engine=f"{result['engine']}, {result['precision']}",

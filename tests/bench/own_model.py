@@ -11,21 +11,21 @@ from tests.bench.positions import GUIDANCE_SCALE, TEMPERATURE, TOP_K
 from worker.devices import Device, pin_process, select_in_mindspore
 from worker.engines.musicgen.backends.registry import Engine
 from worker.engines.musicgen.decoding import delay
-from worker.engines.musicgen.decoding.scheduler import Limits
+from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.engine import import_loader
 from worker.engines.musicgen.model.configuration import DecoderConfig
-from worker.engines.musicgen.model_cache import Title
-from worker.engines.musicgen.pipeline import NativeComposer
+from worker.engines.musicgen.model_cache import ModelKey
+from worker.engines.musicgen.pipeline import MusicgenPipeline
 from worker.engines.musicgen.request import Sampling, Tokens
 
 NAME: Final = "bench/model"
-ROWS_MOST: Final = 16
+MAX_SLOTS: Final = 16
 SAMPLING: Final = Sampling(
     do_sample=True, guidance_scale=GUIDANCE_SCALE, temperature=TEMPERATURE, top_k=TOP_K, top_p=1.0
 )
 
 
-def load_composer(folder: Path, engine: str, precision: str, kept: Path) -> NativeComposer:
+def load_composer(folder: Path, engine: str, precision: str, kept: Path) -> MusicgenPipeline:
     """Pin this process and load a model.
 
     Parameters
@@ -37,16 +37,16 @@ def load_composer(folder: Path, engine: str, precision: str, kept: Path) -> Nati
     pin_process(device, 1)
     if engine != Engine.OPENVINO:
         select_in_mindspore(device)
-    limits = Limits(ROWS_MOST, Settings(home=kept).musicgen_cache_mb * 2**20)
-    composer = import_loader(Engine(engine))(Title(NAME, folder, precision), "CPU", limits, kept)
-    if not isinstance(composer, NativeComposer):
+    limits = BatchLimits(MAX_SLOTS, Settings(home=kept).musicgen_cache_mb * 2**20)
+    composer = import_loader(Engine(engine))(ModelKey(NAME, folder, precision), "CPU", limits, kept)
+    if not isinstance(composer, MusicgenPipeline):
         raise TypeError(f"{engine} is not the service's own")
     return composer
 
 
 def draw_known(known: int, config: DecoderConfig, seed: int) -> Tokens:
     """Draw the tokens of so many positions, the start token's included; a beginning of a longer sequence."""
-    pattern = delay.lay_out(None, known - 1 + max(config.delays), config)[:, :known]
+    pattern = delay.build_pattern(None, known - 1 + max(config.delays), config)[:, :known]
     drawn = np.random.default_rng(seed).integers(config.vocabulary, size=pattern.shape, dtype=np.int32)
     tokens: Tokens = np.where(pattern == delay.TO_GENERATE, drawn, pattern)
     return tokens

@@ -21,13 +21,13 @@ from unittest import mock
 import openvino as ov
 
 from tests.bench.own_model import load_composer
-from tests.bench.own_steps import NativeBench
+from tests.bench.own_steps import OwnBench
 from tests.bench.positions import PLACES, find_start
 from tests.bench.serving import write
 from worker.engines.musicgen.backends.registry import Engine
-from worker.engines.musicgen.decoding.scheduler import Batch
-from worker.engines.musicgen.decoding.sequence import Track
-from worker.engines.musicgen.pipeline import NativeComposer
+from worker.engines.musicgen.decoding.scheduler import BatchScheduler
+from worker.engines.musicgen.decoding.sequence import TokenSequence
+from worker.engines.musicgen.pipeline import MusicgenPipeline
 
 STEPS: Final = 48
 LISTED: Final = 12
@@ -77,11 +77,15 @@ class WatchedRequest:
         return getattr(self._request, name)
 
 
-def split_step(composer: NativeComposer) -> dict[str, float]:
+def split_step(composer: MusicgenPipeline) -> dict[str, float]:
     """Take the time of the parts of a guided job's steps, in seconds."""
-    watch, bench = Watch(), NativeBench(composer)
+    watch, bench = Watch(), OwnBench(composer)
     with _replace_infer(composer, lambda request: watch.wrap("infer", request.infer)), ExitStack() as stack:
-        for owner, name in ((type(composer._parts.decoder), "step"), (Track, "extend"), (Batch, "_turn")):
+        for owner, name in (
+            (type(composer._parts.decoder), "step"),
+            (TokenSequence, "extend"),
+            (BatchScheduler, "_turn"),
+        ):
             stack.enter_context(mock.patch.object(owner, name, watch.wrap(name, getattr(owner, name))))
         # From the start, so that nothing is read beforehand and each call is a step's.
         steps_s = bench.time_steps(composer._batch, [bench.lay_track(1, STEPS, 0)])
@@ -141,7 +145,7 @@ def count_nodes(folder: Path, kept: Path, precision: str) -> dict[str, Any]:
     with mock.patch.object(ov, "Core", CountingCore):
         composer = load_composer(folder, Engine.OPENVINO, precision, kept)
     count, read = NodeCount(), NodeCount()
-    bench, decoder = NativeBench(composer), composer._parts.decoder
+    bench, decoder = OwnBench(composer), composer._parts.decoder
     feed = decoder.feed
 
     def feed_and_note(*arguments: Any) -> None:
@@ -155,7 +159,7 @@ def count_nodes(folder: Path, kept: Path, precision: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _replace_infer(composer: NativeComposer, make: Callable[[Any], Callable[[], object]]) -> Iterator[None]:
+def _replace_infer(composer: MusicgenPipeline, make: Callable[[Any], Callable[[], object]]) -> Iterator[None]:
     decoder: Any = composer._parts.decoder
     with mock.patch.object(decoder, "_step", WatchedRequest(decoder._step, make(decoder._step))):
         yield

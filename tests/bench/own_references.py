@@ -20,12 +20,12 @@ from tests.bench.own_model import load_composer
 from tests.bench.serving import write
 from tests.references.musicgen_cases import CASES, Case, Model
 from worker.engines.musicgen.decoding.sampling import guide
-from worker.engines.musicgen.pipeline import NativeComposer
+from worker.engines.musicgen.pipeline import MusicgenPipeline
 
 EXACT: Final = "float32"
 
 
-def compute_logits(composer: NativeComposer, case: Case) -> Floats:
+def compute_logits(composer: MusicgenPipeline, case: Case) -> Floats:
     """Let each sample of a case read the reference's tokens.
 
     Returns
@@ -61,7 +61,7 @@ def compare(model: Model, precisions: Sequence[str]) -> dict[str, list[Distance]
     return distances
 
 
-def _load(folder: Path, precision: str) -> NativeComposer:
+def _load(folder: Path, precision: str) -> MusicgenPipeline:
     return load_composer(folder, "openvino", precision, folder / "kept")
 
 

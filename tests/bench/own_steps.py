@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 
 from tests.bench.memory_reads import count_cache_bytes
-from tests.bench.own_model import ROWS_MOST, SAMPLING, draw_known, load_composer
+from tests.bench.own_model import MAX_SLOTS, SAMPLING, draw_known, load_composer
 from tests.bench.positions import CODEC_FRAMES, PLACES, PROMPT, SIDE_STEPS, STEPS, find_start
 from tests.bench.reserved_slots import LastingRows
 from tests.bench.serving import serve, write
@@ -25,9 +25,9 @@ from worker.engines.musicgen.backends.registry import Engine
 from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.decoding.decoder import Decoder
 from worker.engines.musicgen.decoding.sampling import guide
-from worker.engines.musicgen.decoding.scheduler import Batch, Limits
-from worker.engines.musicgen.decoding.sequence import Track
-from worker.engines.musicgen.pipeline import NativeComposer
+from worker.engines.musicgen.decoding.scheduler import BatchLimits, BatchScheduler
+from worker.engines.musicgen.decoding.sequence import TokenSequence
+from worker.engines.musicgen.pipeline import MusicgenPipeline
 from worker.engines.musicgen.request import Codes
 
 Measurement = dict[str, Any]
@@ -35,16 +35,16 @@ Measurement = dict[str, Any]
 REPEATS: Final = 3
 
 
-class NativeBench:
+class OwnBench:
     """A loaded model, and what can be measured of it."""
 
-    def __init__(self, composer: NativeComposer) -> None:
+    def __init__(self, composer: MusicgenPipeline) -> None:
         self._composer = composer
         self._config = composer.config.decoder
         self._decoder = composer._parts.decoder
         self._text = composer._encode_text(PROMPT)
         self._random = np.random.default_rng(0)
-        self._batches: dict[int, Batch] = {}
+        self._batches: dict[int, BatchScheduler] = {}
 
     @property
     def text_tokens(self) -> int:
@@ -63,7 +63,7 @@ class NativeBench:
         step_s = {}
         for place in PLACES:
             if place not in self._batches:
-                self._batches[place] = Batch(LastingRows(self._find_decoder()), Limits(ROWS_MOST, 2**40))
+                self._batches[place] = BatchScheduler(LastingRows(self._find_decoder()), BatchLimits(MAX_SLOTS, 2**40))
             track = self.lay_track(find_start(place) + 1, 1 + STEPS, 0)
             step_s[place] = statistics.median(self.time_steps(self._batches[place], [track]))
         return {"step_s": step_s}
@@ -73,7 +73,7 @@ class NativeBench:
         tracks = [self.lay_track(1, 1 + SIDE_STEPS, seed) for seed in range(jobs)]
         return {"step_s": statistics.median(self.time_steps(self._composer._batch, tracks))}
 
-    def time_steps(self, batch: Batch, tracks: Sequence[Track]) -> list[float]:
+    def time_steps(self, batch: BatchScheduler, tracks: Sequence[TokenSequence]) -> list[float]:
         """Generate tracks that begin at one position; return the duration of each step but the first, in seconds.
 
         With the first, the batch reads what is known.
@@ -147,10 +147,10 @@ class NativeBench:
         np.save(path, np.stack(guided))
         return {"positions": positions}
 
-    def lay_track(self, known: int, generated: int, seed: int) -> Track:
+    def lay_track(self, known: int, generated: int, seed: int) -> TokenSequence:
         """Lay out a sample that is known up to some position, the start token's included."""
-        pattern = delay.lay_out(None, known + generated - 1, self._config)
-        return Track(pattern, self._text, SAMPLING, seed, draw_known(known, self._config, seed))
+        pattern = delay.build_pattern(None, known + generated - 1, self._config)
+        return TokenSequence(pattern, self._text, SAMPLING, seed, draw_known(known, self._config, seed))
 
     def _find_decoder(self) -> Decoder:
         """Return a decoder for rows that stay: MindSpore computes all of a decoder's rows in each step."""
@@ -160,10 +160,10 @@ class NativeBench:
         return decoder
 
     def _make_network_decoder(self) -> Any:
-        from worker.engines.musicgen.backends.mindspore.decoder import NetworkDecoder  # loads MindSpore
+        from worker.engines.musicgen.backends.mindspore.decoder import MindSporeDecoder  # loads MindSpore
 
         decoder: Any = self._decoder
-        return NetworkDecoder(decoder._compiled)
+        return MindSporeDecoder(decoder._compiled)
 
     def _make_full_decoder(self, jobs: int, position: int) -> tuple[Any, list[int]]:
         from mindspore import Tensor
@@ -197,7 +197,7 @@ def main() -> None:
     arguments = parser.parse_args()
     composer = load_composer(arguments.folder, arguments.engine, arguments.precision, arguments.kept)
     load_s = time.time() - psutil.Process().create_time()
-    bench = NativeBench(composer)
+    bench = OwnBench(composer)
     write(load_s=load_s, text_tokens=bench.text_tokens)
     serve(bench)
 

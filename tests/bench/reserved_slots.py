@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engines.musicgen.decoding.decoder import Announce, Decoder, TextStates, ignore_compiling
+from worker.engines.musicgen.decoding.decoder import Decoder, OnCompile, TextStates, ignore_compiling
 from worker.engines.musicgen.request import Tokens
 
 
@@ -19,7 +19,7 @@ class LastingRows:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
         self.chunk = decoder.chunk
-        self.announce: Announce = ignore_compiling
+        self.announce: OnCompile = ignore_compiling
         self._resting: dict[bool, list[int]] = defaultdict(list)
         self._guided: dict[int, bool] = {}
         self._read: dict[int, int] = {}

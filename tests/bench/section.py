@@ -22,21 +22,21 @@ class Ratio:
         What is divided by what.
     aim
         ``None`` where it is told for its own sake.
-    at_most
+    is_upper_bound
         Whether the aim is a limit from above.
     """
 
     name: str
     value: float
     aim: float | None = None
-    at_most: bool = False
+    is_upper_bound: bool = False
 
     @property
     def met(self) -> bool | None:
         """Whether the value is where it should be; ``None`` without an aim."""
         if self.aim is None:
             return None
-        return self.value <= self.aim if self.at_most else self.value >= self.aim
+        return self.value <= self.aim if self.is_upper_bound else self.value >= self.aim
 
 
 @dataclass(frozen=True)
@@ -92,5 +92,5 @@ def _write_ratio(ratio: Ratio) -> list[str]:
     value = f"{ratio.value:.2f}" if ratio.value >= SMALL else f"{ratio.value:.2g}"
     if ratio.aim is None:
         return [ratio.name, value, "-", "-"]
-    side = "at most" if ratio.at_most else "at least"
+    side = "at most" if ratio.is_upper_bound else "at least"
     return [ratio.name, value, f"{side} {ratio.aim:g}", "yes" if ratio.met else "**no**"]

@@ -8,7 +8,7 @@ from typing import Final
 
 from shared.database import queries, transitions
 from shared.database.migrate import migrate
-from shared.jobs import Claimant, DeviceClass, Ending, Kind, Lease, Progress, State
+from shared.jobs import DeviceClass, Kind, Lease, Outcome, Progress, State, WorkerIdentity
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission.submit import submit_job
@@ -17,11 +17,11 @@ from web import create_app
 from worker.runner import LOOK_EVERY_S
 
 CALLS: Final = 300
-KEEPING_MOST: Final = 0.01
+MAX_HEARTBEAT_SHARE: Final = 0.01
 """What keeping leases may take of a core's time."""
 SIDES: Final = (1, 8)
 LEASE_S: Final = 600.0
-CLAIMANT: Final = Claimant(dict.fromkeys(Kind, "any"), DeviceClass.CPU, "bench", LEASE_S)
+CLAIMANT: Final = WorkerIdentity(dict.fromkeys(Kind, "any"), DeviceClass.CPU, "bench", LEASE_S)
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Steps:
     ----------
     costs
         Step to its cost.
-    beat_s
+    heartbeat_s
         How often a running job's lease is prolonged.
     """
 
     database: str
     costs: dict[str, Cost]
-    beat_s: float
+    heartbeat_s: float
 
     def list_ratios(self) -> list[Ratio]:
         """Compare what is done while jobs run with the time in which it is done."""
@@ -66,9 +66,9 @@ class Steps:
         return [
             Ratio(
                 f"beats, cancel checks, looks for company with {jobs} running, {self.database} / a core's time",
-                jobs * beat / self.beat_s + look / LOOK_EVERY_S,
-                KEEPING_MOST,
-                at_most=True,
+                jobs * beat / self.heartbeat_s + look / LOOK_EVERY_S,
+                MAX_HEARTBEAT_SHARE,
+                is_upper_bound=True,
             )
             for jobs in SIDES
         ]
@@ -93,22 +93,22 @@ def measure_steps(name: str, settings: Settings) -> Steps:
 
     def look(_: int) -> None:
         with database.reading() as session:
-            queries.find_head(session, [*Kind], DeviceClass.CPU)
+            queries.find_next_job(session, [*Kind], DeviceClass.CPU)
 
     acts: dict[str, Callable[[int], object]] = {
         "submit, publish included": submit,
         "publish": lambda number: services.broker.ring(Kind.MUSICGEN, DeviceClass.GPU, ids[number]),
         "look for company": look,
         "claim": claim,
-        "beat": lambda number: transitions.beat(
+        "beat": lambda number: transitions.heartbeat(
             database, leases[0], Progress("generating", number, CALLS, "steps"), LEASE_S
         ),
         "poll, by the API": lambda number: client.get(f"/api/v1/jobs/{ids[number]}").get_data(),
-        "finish": lambda number: transitions.finish(database, leases[number], Ending(State.SUCCEEDED, result={})),
+        "finish": lambda number: transitions.finish(database, leases[number], Outcome(State.SUCCEEDED, result={})),
     }
     costs = {step: Cost.measure(act) for step, act in acts.items()}
     services.close()
-    return Steps(name, costs, settings.beat_s)
+    return Steps(name, costs, settings.heartbeat_s)
 
 
 def write_steps(measured: Sequence[Steps]) -> str:

@@ -18,7 +18,7 @@ from shared.database.connection import now
 from shared.database.migrate import migrate
 from shared.database.tables import Key
 from shared.ids import make_id
-from shared.jobs import Claimant, DeviceClass, Ending, Kind, Lease, Progress, State, StoredFile
+from shared.jobs import DeviceClass, Kind, Lease, Outcome, Progress, State, StoredFile, WorkerIdentity
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import submit
@@ -34,16 +34,16 @@ REPEATS: Final = 5
 STREAMS: Final = 64
 POLLS_PER_S: Final = 50
 POLLING_S: Final = 20.0
-POLL_MS_MOST: Final = 500.0
+MAX_POLL_MS: Final = 500.0
 BEAT_EVERY_S: Final = 1.0
 LOADED_S: Final = 3.0
-BARE_LEAST: Final = 0.8
+MIN_BARE_SHARE: Final = 0.8
 ENDED_JOBS: Final = 1_000_000
 ENDED_JOBS_VARIABLE: Final = "MINDJOBS_BENCH_ENDED_JOBS"
 """Names how many ended jobs to fill the table with; for trying the bench itself out."""
 VIEWS: Final = 50
-PAGE_MS_MOST: Final = 100.0
-CLAIMANT: Final = Claimant({Kind.KNN: "mindspore"}, DeviceClass.CPU, "bench", lease_s=3_600)
+MAX_PAGE_MS: Final = 100.0
+CLAIMANT: Final = WorkerIdentity({Kind.KNN: "mindspore"}, DeviceClass.CPU, "bench", lease_s=3_600)
 BARE_APP: Final = ("tests.bench.bare_web:create_app()",)
 
 
@@ -104,7 +104,7 @@ def _start_job(services: Services) -> Lease:
 def _end_job(services: Services) -> str:
     lease = _start_job(services)
     files = tuple(StoredFile(f"{name}.svg", name, "image/svg+xml", 9, "0" * 64) for name in "abcde")
-    transitions.finish(services.database, lease, Ending(State.SUCCEEDED, {"best_k": 5}, files=files))
+    transitions.finish(services.database, lease, Outcome(State.SUCCEEDED, {"best_k": 5}, files=files))
     return lease.job_id
 
 
@@ -120,7 +120,7 @@ def _measure_polls(name: str, settings: Settings, folder: Path, repeats: int) ->
             webs = {"ours": own, "bare": bare}
             # Files are rows of their own, which the bare one does not read; what is polled has none yet.
             races = [
-                _race(f"a running job, {name}", webs, leases[0].job_id, repeats, BARE_LEAST),
+                _race(f"a running job, {name}", webs, leases[0].job_id, repeats, MIN_BARE_SHARE),
                 _race(f"an ended job with its five files, {name}", webs, ended, repeats, None),
             ]
     return [streams, *races]
@@ -128,7 +128,7 @@ def _measure_polls(name: str, settings: Settings, folder: Path, repeats: int) ->
 
 def _beat(services: Services, leases: Sequence[Lease], done: int) -> None:
     for lease in leases:
-        transitions.beat(services.database, lease, Progress("searching", done, 1_000, "rows"), 3_600)
+        transitions.heartbeat(services.database, lease, Progress("searching", done, 1_000, "rows"), 3_600)
 
 
 def _measure_streams(name: str, port: int, services: Services, leases: Sequence[Lease]) -> Section:
@@ -155,7 +155,9 @@ def _measure_streams(name: str, port: int, services: Services, leases: Sequence[
         f"streams, through which {events} events came: p50 {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms, "
         f"at most {most_ms:.1f} ms."
     )
-    ratio = Ratio(f"ms of a status poll beside {STREAMS} streams, p99: {name}", p99_ms, POLL_MS_MOST, at_most=True)
+    ratio = Ratio(
+        f"ms of a status poll beside {STREAMS} streams, p99: {name}", p99_ms, MAX_POLL_MS, is_upper_bound=True
+    )
     return Section([ratio], text)
 
 
@@ -241,7 +243,7 @@ def _write_pages(jobs: int, timed: dict[str, list[float]]) -> Section:
     figures = {path: _find_percentiles_ms(taken_s) for path, taken_s in timed.items()}
     rows = [[path, *(f"{value:.1f}" for value in values)] for path, values in figures.items()]
     slowest = max(figures, key=lambda path: figures[path][1])
-    ratio = Ratio(f"ms of the slowest page, p99: {slowest}", figures[slowest][1], PAGE_MS_MOST, at_most=True)
+    ratio = Ratio(f"ms of the slowest page, p99: {slowest}", figures[slowest][1], MAX_PAGE_MS, is_upper_bound=True)
     text = f"Pages over {jobs} ended jobs in PostgreSQL, {VIEWS} views each, not their first:"
     return Section([ratio], f"{text}\n\n{write_table(['', 'p50 ms', 'p99 ms', 'most ms'], rows)}")
 

@@ -13,7 +13,7 @@ from typing import Any
 from shared.errors import JobFailedError
 from worker import __main__ as command
 from worker import devices, registry
-from worker.engines.interface import Assignment
+from worker.engines.interface import JobContext
 
 
 class GatedEngine:
@@ -24,11 +24,11 @@ class GatedEngine:
     def prepare(self) -> None:
         """Nothing to load."""
 
-    def can_join(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
+    def can_batch(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
         """Join jobs that say so."""
         return all(json.loads(job["prompts"][0]).get("shares") for job in (params, *beside))
 
-    def run(self, assignment: Assignment) -> dict[str, Any]:
+    def run(self, assignment: JobContext) -> dict[str, Any]:
         """Do what the first prompt says, a JSON object."""
         orders = json.loads(assignment.params["prompts"][0])
         pause = threading.Event()

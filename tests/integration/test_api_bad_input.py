@@ -73,7 +73,7 @@ def nothing_is_queued(client: FlaskClient) -> Any:
 def test_a_table_that_cannot_be_used(
     settings: Settings, content: bytes, dataset: dict[str, object], pointer: str, words: str
 ) -> None:
-    small = settings.model_copy(update={"dataset_rows_most": 20, "dataset_columns_most": 10})
+    small = settings.model_copy(update={"max_dataset_rows": 20, "max_dataset_columns": 10})
     app = create_app(small)
     client = app.test_client()
     answer = submit(client, {"dataset": {"upload": upload(client, content)} | dataset, "k": 1})
@@ -179,13 +179,13 @@ def test_negative_values_are_no_distribution(client: FlaskClient) -> None:
 
 
 def test_a_body_that_is_too_large(client: FlaskClient, settings: Settings) -> None:
-    answer = client.post("/api/v1/jobs", data=b" " * (settings.body_bytes_most + 1))
+    answer = client.post("/api/v1/jobs", data=b" " * (settings.max_body_bytes + 1))
     problems(answer, 413)
 
 
 @pytest.mark.parametrize("length", [1, 2**17])
 def test_an_upload_that_is_too_large_leaves_nothing(settings: Settings, length: int) -> None:
-    small = settings.model_copy(update={"upload_bytes_most": 1000})
+    small = settings.model_copy(update={"max_upload_bytes": 1000})
     app: Flask = create_app(small)
     services: Services = app.extensions["mindjobs"]
     client = app.test_client()

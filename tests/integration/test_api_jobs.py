@@ -17,10 +17,10 @@ from shared.database import queries, transitions
 from shared.database.connection import now
 from shared.database.tables import Job, Upload
 from shared.ids import make_id
-from shared.jobs import Ending, Progress, State, StoredFile
+from shared.jobs import Outcome, Progress, State, StoredFile
 from shared.services import Services
 from shared.settings import Settings
-from tests.support.job_outcomes import begin
+from tests.support.job_outcomes import start_job
 from tests.support.waiting import wait_until
 from web import create_app
 
@@ -39,7 +39,7 @@ def read(answer: TestResponse) -> dict[str, Any]:
 
 
 def end(services: Services, *files: StoredFile) -> None:
-    transitions.finish(services.database, begin(services), Ending(State.SUCCEEDED, {"best_k": 5}, files=files))
+    transitions.finish(services.database, start_job(services), Outcome(State.SUCCEEDED, {"best_k": 5}, files=files))
 
 
 def test_a_submission_answers_with_the_whole_job(client: FlaskClient) -> None:
@@ -66,11 +66,11 @@ def test_a_submission_answers_with_the_whole_job(client: FlaskClient) -> None:
 def test_the_time_left_is_that_of_the_stage_at_its_own_pace(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     assert read(client.get(url))["eta_s"] is None
-    lease = begin(services)
+    lease = start_job(services)
     assert read(client.get(url))["eta_s"] is None
 
     def beat(stage: str, done: int) -> float | None:
-        transitions.beat(services.database, lease, Progress(stage, done, 1_000, "steps"), 60.0)
+        transitions.heartbeat(services.database, lease, Progress(stage, done, 1_000, "steps"), 60.0)
         with services.database.writing() as session:  # as though ten hours had passed since
             session.execute(update(Job).values(started_at=now(-72_000), stage_started_at=now(-36_000)))
         eta_s: float | None = read(client.get(url))["eta_s"]
@@ -82,7 +82,7 @@ def test_the_time_left_is_that_of_the_stage_at_its_own_pace(client: FlaskClient,
     assert beat("generating", 800) == pytest.approx(18_000, rel=0.01)
     assert beat("generating", 1_000) == 0
     assert beat("generating", 1_001) is None  # more than there was to do: anybody's guess
-    transitions.finish(services.database, lease, Ending(State.SUCCEEDED, {}))
+    transitions.finish(services.database, lease, Outcome(State.SUCCEEDED, {}))
     assert read(client.get(url))["eta_s"] is None
 
 
@@ -126,7 +126,7 @@ def test_an_unchanged_job_is_not_sent_again(client: FlaskClient, services: Servi
 def test_waiting_ends_when_something_changes(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     etag = client.get(url).headers["ETag"]
-    change = threading.Timer(0.1, begin, [services])
+    change = threading.Timer(0.1, start_job, [services])
     change.start()
     # Were the first change missed, the answer would come with the second.
     second_change = threading.Timer(10, client.post, [f"{url}/cancel"])
@@ -143,7 +143,7 @@ def test_waiting_ends_when_something_changes(client: FlaskClient, services: Serv
 def test_waiting_for_a_change_that_has_happened_already_does_not_wait(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     etag = client.get(url).headers["ETag"]
-    begin(services)
+    start_job(services)
     assert read(client.get(url, headers={"Prefer": "wait=60", "If-None-Match": etag}))["state"] == "running"
 
 
@@ -195,7 +195,7 @@ def test_a_repeated_request_is_known_though_its_upload_is_gone(client: FlaskClie
 
 
 def test_the_longest_timeout_can_be_retried(client: FlaskClient, services: Services, settings: Settings) -> None:
-    job = submit(client, WINE | {"timeout_s": settings.timeout_most_s})
+    job = submit(client, WINE | {"timeout_s": settings.max_timeout_s})
     end(services)
     assert client.post(f"/api/v1/jobs/{job['id']}/retry").status_code == 202
 
@@ -301,7 +301,7 @@ def test_cancelling(client: FlaskClient, services: Services) -> None:
     assert (cancelled.status_code, read(cancelled)["state"]) == (202, "cancelled")
     assert client.post(f"{url}/cancel").status_code == 409
     running = submit(client)
-    begin(services)
+    start_job(services)
     asked = client.post(f"/api/v1/jobs/{running['id']}/cancel")
     assert asked.status_code == 202
     assert read(asked) | {"state": "running", "cancel_requested": True} == read(asked)

@@ -18,7 +18,7 @@ from sqlalchemy import select
 from shared import api_keys
 from shared.database.migrate import ROOT
 from shared.database.tables import Job, Key, Upload
-from shared.jobs import NOBODY
+from shared.jobs import ANONYMOUS
 from shared.services import Services
 from shared.settings import Settings
 from shared.webhooks.messages import load_signing_secret
@@ -142,7 +142,7 @@ def test_the_secret_of_webhooks_can_be_read_again(run_keys: Run, services: Servi
     printed = run_keys("create", "laptop").stdout.split()[-1]
     assert run_keys("secret", "laptop").stdout == f"{printed}\n"
     without = run_keys("secret").stdout
-    assert without == f"{load_signing_secret(services.settings, NOBODY)}\n"
+    assert without == f"{load_signing_secret(services.settings, ANONYMOUS)}\n"
     assert without.startswith("whsec_")
     assert without != f"{printed}\n"
 

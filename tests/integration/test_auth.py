@@ -16,11 +16,11 @@ from shared.database.connection import Database
 from shared.ids import make_id
 from shared.services import Services
 from shared.settings import Settings
-from tests.support.auth_headers import Headers, let_keys_be_read, make_bearer, revoke
+from tests.support.auth_headers import Headers, expire_key_cache, make_auth_headers, revoke
 from tests.support.html_pages import Page, send_form
 from tests.support.job_outcomes import MUSIC, make_sample, succeed
 from web import create_app
-from web.auth import KeyRing
+from web.auth import KeyCache
 
 # Nothing here depends on the database.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -129,7 +129,7 @@ def check_that_keys_are_asked_for(app: Flask) -> None:
 def test_with_the_first_key_everything_needs_one(app: Flask, client: FlaskClient, services: Services) -> None:
     assert client.get("/api/v1/jobs").status_code == HTTPStatus.OK
     create_key(services.database, "ada")
-    let_keys_be_read(app)
+    expire_key_cache(app)
     check_that_keys_are_asked_for(app)
 
 
@@ -151,26 +151,26 @@ def test_where_others_may_reach_it_a_key_is_needed_before_there_is_one(settings:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_a_key_opens_in_any_spelling_of_the_scheme(app: Flask, client: FlaskClient, scheme: str) -> None:
-    key = make_bearer(app, "ada")["Authorization"].removeprefix("Bearer ")
+    key = make_auth_headers(app, "ada")["Authorization"].removeprefix("Bearer ")
     assert client.get("/api/v1/jobs", headers={"Authorization": f"{scheme} {key}"}).status_code == HTTPStatus.OK
 
 
 @pytest.mark.parametrize("given", ["Bearer mj_wrong", "Bearer", "Bearer ", "Basic {key}", "{key}", "Bearer {key}x"])
 def test_what_is_no_key_opens_nothing(app: Flask, client: FlaskClient, given: str) -> None:
-    key = make_bearer(app, "ada")["Authorization"].removeprefix("Bearer ")
+    key = make_auth_headers(app, "ada")["Authorization"].removeprefix("Bearer ")
     answer = client.get("/api/v1/jobs", headers={"Authorization": given.format(key=key)})
     assert answer.status_code == HTTPStatus.UNAUTHORIZED
 
 
 def test_a_revoked_key_opens_nothing(app: Flask, client: FlaskClient) -> None:
-    ada, bob = (make_bearer(app, name) for name in ("ada", "bob"))
+    ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     revoke(app, "ada")
     statuses = [client.get("/api/v1/jobs", headers=bearer).status_code for bearer in (ada, bob)]
     assert statuses == [HTTPStatus.UNAUTHORIZED, HTTPStatus.OK]
 
 
 def test_a_session_opens_pages_and_may_only_look_at_the_api(app: Flask) -> None:
-    ada = make_bearer(app, "ada")
+    ada = make_auth_headers(app, "ada")
     job_id = submit(app.test_client(), ada)
     browser = sign_in(app, ada)
     for address in ("/", "/jobs", "/knn", f"/jobs/{job_id}", "/api/v1/jobs", f"/api/v1/jobs/{job_id}", "/metrics"):
@@ -183,7 +183,7 @@ def test_a_session_opens_pages_and_may_only_look_at_the_api(app: Flask) -> None:
 
 
 def test_a_session_ends_with_its_key(app: Flask) -> None:
-    ada, _ = (make_bearer(app, name) for name in ("ada", "bob"))
+    ada, _ = (make_auth_headers(app, name) for name in ("ada", "bob"))
     browser = sign_in(app, ada)
     assert browser.get("/jobs").status_code == HTTPStatus.OK
     revoke(app, "ada")
@@ -192,14 +192,14 @@ def test_a_session_ends_with_its_key(app: Flask) -> None:
 
 
 def test_a_session_ends_with_the_sign_out(app: Flask) -> None:
-    browser = sign_in(app, make_bearer(app, "ada"))
+    browser = sign_in(app, make_auth_headers(app, "ada"))
     assert send_form(browser, "/jobs", "/sign-out").headers["Location"] == "/sign-in"
     assert not is_let_in(browser.get("/jobs"))
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_sessions_cookie_is_for_this_service_alone(app: Flask, scheme: str) -> None:
-    ada = make_bearer(app, "ada")
+    ada = make_auth_headers(app, "ada")
     origin = f"{scheme}://localhost"
     answer = send_key(app.test_client(), ada, base_url=origin, headers={"Referer": f"{origin}/sign-in"})
     flags = {part.strip() for part in answer.headers["Set-Cookie"].split(";")[1:]}
@@ -209,24 +209,24 @@ def test_a_sessions_cookie_is_for_this_service_alone(app: Flask, scheme: str) ->
 
 
 def test_programs_get_no_cookie(app: Flask, client: FlaskClient) -> None:
-    assert "Set-Cookie" not in client.get("/api/v1/jobs", headers=make_bearer(app, "ada")).headers
+    assert "Set-Cookie" not in client.get("/api/v1/jobs", headers=make_auth_headers(app, "ada")).headers
 
 
 @pytest.mark.parametrize("wanted", ["/jobs?state=queued", "//evil.example", "https://evil.example", "/\\evil.example"])
 def test_the_sign_in_leads_on_to_pages_of_this_service_only(app: Flask, wanted: str) -> None:
-    answer = send_key(app.test_client(), make_bearer(app, "ada"), f"/sign-in?{urlencode({'next': wanted})}")
+    answer = send_key(app.test_client(), make_auth_headers(app, "ada"), f"/sign-in?{urlencode({'next': wanted})}")
     assert answer.headers["Location"] == (wanted if wanted.startswith("/jobs") else "/")
 
 
 def test_a_page_that_needs_a_key_is_shown_after_the_sign_in(app: Flask) -> None:
-    ada, client = make_bearer(app, "ada"), app.test_client()
+    ada, client = make_auth_headers(app, "ada"), app.test_client()
     led_to = client.get("/jobs?state=queued").headers["Location"]
     assert send_key(client, ada, led_to).headers["Location"] == "/jobs?state=queued"
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_form_without_its_sessions_token_is_refused(app: Flask, elsewhere: bool) -> None:
-    ada, bob = (make_bearer(app, name) for name in ("ada", "bob"))
+    ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     job_id = submit(app.test_client(), ada)
     browser, other = sign_in(app, ada), sign_in(app, bob)
     own, others = (
@@ -244,7 +244,7 @@ def test_a_form_without_its_sessions_token_is_refused(app: Flask, elsewhere: boo
 
 
 def test_another_sites_page_is_refused_whatever_it_brings(app: Flask) -> None:
-    ada = make_bearer(app, "ada")
+    ada = make_auth_headers(app, "ada")
     browser = sign_in(app, ada)
     for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         for address in ("/knn", "/sign-in", "/api/v1/jobs", "/api/v1/uploads"):
@@ -254,7 +254,7 @@ def test_another_sites_page_is_refused_whatever_it_brings(app: Flask) -> None:
 @pytest.fixture
 def finished(app: Flask, client: FlaskClient, services: Services) -> tuple[Headers, Headers, str]:
     """Two keys, and an ended job with a sample, the first one's."""
-    ada, bob = (make_bearer(app, name) for name in ("ada", "bob"))
+    ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     job_id = submit(client, ada, "musicgen")
     succeed(services, job_id, MUSIC | {"samples": [make_sample(0)]}, FILES)
     return ada, bob, job_id
@@ -299,7 +299,7 @@ def test_another_keys_jobs_are_not_listed(
 
 
 def test_another_keys_upload_is_not_there(app: Flask, client: FlaskClient) -> None:
-    ada, bob = (make_bearer(app, name) for name in ("ada", "bob"))
+    ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     upload_id = read(client.post("/api/v1/uploads", data=TABLE, headers=ada))["id"]
     for bearer, there in ((bob, False), (ada, True)):
         browser = sign_in(app, bearer)
@@ -319,7 +319,7 @@ def test_another_keys_upload_is_not_there(app: Flask, client: FlaskClient) -> No
 
 
 def test_an_idempotency_key_is_its_owners(app: Flask, client: FlaskClient) -> None:
-    ada, bob = (make_bearer(app, name) for name in ("ada", "bob"))
+    ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     once = {"Idempotency-Key": "once"}
     first, again, others = (submit(client, bearer, **once) for bearer in (ada, ada, bob))
     assert first == again
@@ -328,7 +328,7 @@ def test_an_idempotency_key_is_its_owners(app: Flask, client: FlaskClient) -> No
 
 def test_what_came_before_the_first_key_is_nobodys(app: Flask, client: FlaskClient) -> None:
     job_id = submit(client, {})
-    ada = make_bearer(app, "ada")
+    ada = make_auth_headers(app, "ada")
     assert client.get(f"/api/v1/jobs/{job_id}", headers=ada).status_code == HTTPStatus.NOT_FOUND
     assert read(client.get("/api/v1/jobs", headers=ada))["jobs"] == []
 
@@ -345,7 +345,7 @@ def test_who_waited_for_a_database_that_does_not_answer_does_not_ask_it_again(ap
         asked += 1
         raise OperationalError("SELECT", None, Exception("gone"))
 
-    ring: KeyRing = app.extensions["mindjobs.keys"]
+    ring: KeyCache = app.extensions["mindjobs.keys"]
     ring._read_at = float("-inf")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shared.api_keys.list_keys", fail)

@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 from redis.exceptions import RedisError
 
-from shared.broker import ANSWER_TIMEOUT_S, BELLS_MOST, CONNECT_TIMEOUT_S
+from shared.broker import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, MAX_PENDING_WAKEUPS
 from shared.jobs import DeviceClass, Kind, State
 from shared.maintenance import __main__
 from shared.services import Services
@@ -56,7 +56,7 @@ def test_every_job_runs_after_redis_lost_everything(
     own_redis.flush()
     own_redis.stop()
     own_redis.start()
-    assert services.broker.count_bells(*QUEUE) == 0
+    assert services.broker.count_pending_wakeups(*QUEUE) == 0
     start_process("shared.maintenance")
     start_worker()
     for gate in gates:
@@ -106,18 +106,18 @@ def test_a_job_is_taken_without_redis_and_rung_later(own_redis: RedisServer, set
     services.broker.ping()
     own_redis.flush()  # the hanging one may have read the bell that nobody waited for
     ring_when_due(services, 1)
-    assert services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == 1
+    assert services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == 1
     services.close()
 
 
 def test_no_more_bells_wait_than_there_are_workers_to_wake(services: Services) -> None:
-    for _ in range(BELLS_MOST + 3):
+    for _ in range(MAX_PENDING_WAKEUPS + 3):
         submit.submit_job(services, {"kind": "knn", "device": "cpu"})
-    assert services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == BELLS_MOST
+    assert services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == MAX_PENDING_WAKEUPS
     services.broker._redis.flushall()
-    ring_when_due(services, BELLS_MOST)
+    ring_when_due(services, MAX_PENDING_WAKEUPS)
     __main__.sweep(services)
-    assert services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == BELLS_MOST
+    assert services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == MAX_PENDING_WAKEUPS
 
 
 def test_the_sweeper_rings_once_per_waiting_job_and_no_more(services: Services) -> None:
@@ -127,13 +127,13 @@ def test_the_sweeper_rings_once_per_waiting_job_and_no_more(services: Services) 
     ring_when_due(services, 5)
     for _ in range(3):
         __main__.sweep(services)
-    assert services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == 5
+    assert services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == 5
 
 
 def ring_when_due(services: Services, bells: int) -> None:
     def look() -> bool:
         __main__.sweep(services)
-        return services.broker.count_bells(Kind.KNN, DeviceClass.CPU) == bells
+        return services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == bells
 
     wait_until(look, f"{bells} bells")
 

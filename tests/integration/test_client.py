@@ -17,13 +17,13 @@ from shared.client import Artifact, Client, ClientError, Progress, StateChange, 
 from shared.client.__main__ import main
 from shared.database import queries, transitions
 from shared.database.migrate import ROOT
-from shared.jobs import CANCELLED, Ending, Lease, State
+from shared.jobs import CANCELLED, Lease, Outcome, State
 from shared.jobs import Progress as Reported
 from shared.services import Services
 from shared.settings import Settings
 from tests.integration.conftest import ServeWeb, StartProcess
 from tests.support.instances import find_port
-from tests.support.job_outcomes import begin, end
+from tests.support.job_outcomes import end, start_job
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
 
@@ -33,7 +33,7 @@ REPORT = b'{"accuracy": 1.0}'
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"port": find_port(), "web_processes": 1, "upload_bytes_most": 2**20})
+    return settings.model_copy(update={"port": find_port(), "web_processes": 1, "max_upload_bytes": 2**20})
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def say(server: ServiceProcess, capsys: pytest.CaptureFixture[str]) -> Say:
 
 
 def finish(services: Services, lease: Lease) -> None:
-    end(services, lease, Ending(State.SUCCEEDED, {"best_k": 5}), {"report.json": ("application/json", REPORT)})
+    end(services, lease, Outcome(State.SUCCEEDED, {"best_k": 5}), {"report.json": ("application/json", REPORT)})
 
 
 def test_a_job_is_followed_from_its_queue_to_its_files(client: Client, services: Services, tmp_path: Path) -> None:
@@ -72,9 +72,9 @@ def test_a_job_is_followed_from_its_queue_to_its_files(client: Client, services:
     assert (job.params["k"], job.labels, job.priority, job.state) == (3, {"team": "a"}, 7, State.QUEUED)
     events = client.follow(job.id)
     told = [next(events).data]
-    lease = begin(services)
+    lease = start_job(services)
     told.append(next(events).data)
-    transitions.beat(services.database, lease, Reported("search", 1, 9, "tiles"), 60.0)
+    transitions.heartbeat(services.database, lease, Reported("search", 1, 9, "tiles"), 60.0)
     told.append(next(events).data)
     finish(services, lease)
     told += [event.data for event in events]
@@ -99,7 +99,7 @@ def test_waiting_outlives_the_service(
     with ThreadPoolExecutor(1) as pool:
         rest = pool.submit(list, events)
         server.kill_group()
-        finish(services, begin(services))
+        finish(services, start_job(services))
         serve_web(port=settings.port)
         states = [event.data.state for event in rest.result(60) if isinstance(event.data, StateChange)]
     assert states[-1] is State.SUCCEEDED
@@ -195,7 +195,7 @@ def test_a_job_is_cancelled_tried_again_and_deleted(say: Say, services: Services
     assert say("cancel", job_id)[0] == 2
     again = say("retry", job_id)[1].strip()
     assert json.loads(say("show", again)[1])["retry_of"] == job_id
-    lease = begin(services)
+    lease = start_job(services)
     assert say("cancel", again) == (0, "", f"job {again} will stop within seconds\n")
     transitions.finish(services.database, lease, CANCELLED)
     assert say("delete", job_id) == (0, "", f"job {job_id} is deleted\n")
@@ -204,7 +204,7 @@ def test_a_job_is_cancelled_tried_again_and_deleted(say: Say, services: Services
 
 def test_files_are_fetched_by_name_or_all(say: Say, services: Services, tmp_path: Path) -> None:
     job_id = say("submit", "knn", "--device", "cpu")[1].strip()
-    finish(services, begin(services))
+    finish(services, start_job(services))
     status, _, besides = say("download", job_id, "--to", str(tmp_path / "all"))
     assert (status, besides) == (0, f"{tmp_path}/all/report.json\n")
     assert (tmp_path / "all" / "report.json").read_bytes() == REPORT
@@ -222,7 +222,7 @@ def test_with_keys_a_client_needs_its_own(
     assert "A key is needed here" in say("submit", "knn")[2]
     monkeypatch.setenv("MINDJOBS_KEY", mine)
     job_id = say("submit", "knn", "--device", "cpu")[1].strip()
-    finish(services, begin(services))
+    finish(services, start_job(services))
     assert say("wait", job_id)[0] == 0
     file = tmp_path / "key"
     file.write_text(f"{other}\n")

@@ -179,8 +179,8 @@ def test_garbage_is_skipped_by_asking_again(serve: Serve, follow: Follow) -> Non
         (Answer(500), 1),
         (Answer(503), 1),
         (answer_json({"no": "stream"}), 1),
-        (stream(), event_follower.FRUITLESS_MOST),
-        (stream(b"event: state\ndata: \xff\n\n"), event_follower.FRUITLESS_MOST),
+        (stream(), event_follower.MAX_FAILED_STREAMS),
+        (stream(b"event: state\ndata: \xff\n\n"), event_follower.MAX_FAILED_STREAMS),
     ],
     ids=["204", "404", "405", "406", "500", "503", "json", "empty", "garbage"],
 )
@@ -210,7 +210,7 @@ def test_without_a_stream_the_job_is_polled(serve: Serve, follow: Follow, answer
 def test_polls_go_on_where_the_stream_fell_silent(
     serve: Serve, follow: Follow, monkeypatch: pytest.MonkeyPatch, streamed: int
 ) -> None:
-    monkeypatch.setattr(event_follower, "SILENCE_MOST_S", 0.2)
+    monkeypatch.setattr(event_follower, "MAX_SILENCE_S", 0.2)
     enough = threading.Event()
 
     def script(asked: Asked) -> Answer:

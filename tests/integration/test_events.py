@@ -20,19 +20,19 @@ from shared import api_keys
 from shared.database import transitions
 from shared.database.tables import JobEvent
 from shared.ids import make_id
-from shared.jobs import Ending, Lease, Origin, Progress, RetryDelay, State, StoredFile
+from shared.jobs import Lease, Origin, Outcome, Progress, RetryDelay, State, StoredFile
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission.submit import submit_job
 from tests.integration.conftest import ServeWeb
 from tests.support.instances import ask
-from tests.support.job_outcomes import begin
+from tests.support.job_outcomes import start_job
 from tests.support.waiting import wait_until
 from web import create_app
 
 WINE = {"kind": "knn", "params": {"dataset": {"name": "wine"}}, "device": "cpu"}
 FILES = tuple(StoredFile(f"{name}.csv", f"jobs/{name}", "text/csv", 3, "0" * 64) for name in ("a", "b"))
-DONE = Ending(State.SUCCEEDED, {"best_k": 5}, files=FILES)
+DONE = Outcome(State.SUCCEEDED, {"best_k": 5}, files=FILES)
 _BLOCK = re.compile(r"id: (\d+)\nevent: (\w+)\ndata: (.*)")
 
 
@@ -50,16 +50,16 @@ def submit(services: Services, owner: str = "") -> str:
 
 
 def beat(services: Services, lease: Lease, done: int) -> None:
-    assert transitions.beat(services.database, lease, Progress("searching", done, 9, "rows"), 60) is not None
+    assert transitions.heartbeat(services.database, lease, Progress("searching", done, 9, "rows"), 60) is not None
 
 
 def run_whole(services: Services) -> str:
     """Let a job be lost once, and succeed."""
     job_id = submit(services)
-    lost = begin(services)
+    lost = start_job(services)
     beat(services, lost, 1)
-    assert transitions.lose(services.database, lost, RetryDelay(0, 0))
-    lease = begin(services)
+    assert transitions.recover_lost(services.database, lost, RetryDelay(0, 0))
+    lease = start_job(services)
     beat(services, lease, 9)
     assert transitions.finish(services.database, lease, DONE)
     return job_id
@@ -137,7 +137,7 @@ def test_each_event_is_a_place_to_resume_from(client: FlaskClient, services: Ser
 
 def test_a_long_history_comes_whole(client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = run_whole(services)
-    monkeypatch.setattr("shared.database.queries.EVENTS_MOST", 3)
+    monkeypatch.setattr("shared.database.queries.MAX_EVENTS_PER_READ", 3)
     assert drop_moments(parse(open_stream(client, job_id).text)) == find_events(services, job_id)
 
 
@@ -145,7 +145,7 @@ def test_what_happens_is_told_until_the_end(client: FlaskClient, services: Servi
     job_id = submit(services)
     stream = open_stream(client, job_id).iter_encoded()
     told = read_until(stream, 1)
-    lease = begin(services)
+    lease = start_job(services)
     told += read_until(stream, 1)
     beat(services, lease, 1)
     beat(services, lease, 2)
@@ -164,7 +164,7 @@ def test_a_deleted_job_ends_its_stream(client: FlaskClient, services: Services) 
     stream = open_stream(client, job_id).iter_encoded()
     read_until(stream, 1)
     transitions.cancel(services.database, job_id)
-    transitions.remove(services.database, job_id)
+    transitions.delete_job(services.database, job_id)
     assert list(stream) == []
     assert open_stream(client, job_id).status_code == 404
 
@@ -241,7 +241,7 @@ def test_a_stream_ends_with_its_key(app: Flask, services: Services, monkeypatch:
     assert list(stream) == []
 
 
-def read_some(port: int, job_id: str, last_id: int | None, bytes_most: int) -> tuple[str, str]:
+def read_some(port: int, job_id: str, last_id: int | None, max_bytes: int) -> tuple[str, str]:
     """Read the beginning of a stream and cut it there.
 
     Returns
@@ -255,7 +255,7 @@ def read_some(port: int, job_id: str, last_id: int | None, bytes_most: int) -> t
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         head, body = b"", b""
-        while len(body) < bytes_most and (some := connection.recv(bytes_most - len(body))):
+        while len(body) < max_bytes and (some := connection.recv(max_bytes - len(body))):
             heard += some
             head, _, body = heard.partition(b"\r\n\r\n")
     return head.decode(), body.decode()
@@ -264,12 +264,12 @@ def read_some(port: int, job_id: str, last_id: int | None, bytes_most: int) -> t
 def live(services: Services, steps: threading.Semaphore) -> None:
     """Let the job be claimed, lost, claimed again and finished, a step whenever there is leave for one."""
     for attempt in (1, 2):
-        lease = begin(services)
+        lease = start_job(services)
         for done in range(60):
             steps.acquire()
             beat(services, lease, done)
         if attempt == 1:
-            transitions.lose(services.database, lease, RetryDelay(0, 0))
+            transitions.recover_lost(services.database, lease, RetryDelay(0, 0))
     transitions.finish(services.database, lease, DONE)
 
 
@@ -302,7 +302,7 @@ def test_a_stream_cut_anywhere_and_resumed_tells_each_event_once(
 def test_a_client_that_has_gone_gives_its_seat_back(services: Services, serve_web: ServeWeb) -> None:
     port = serve_web(web_processes=1, web_threads=2)[1].port  # one seat
     job_id = submit(services)
-    lease = begin(services)
+    lease = start_job(services)
     path = f"/api/v1/jobs/{job_id}/events"
     assert ask(port, path) == 200
 

@@ -11,7 +11,7 @@ from shared.database import queries, transitions
 from shared.services import Services
 from shared.submission.submit import submit_job
 from tests.support.html_pages import Page, send_form
-from tests.support.job_outcomes import begin
+from tests.support.job_outcomes import start_job
 
 
 def submit(services: Services, **body: Any) -> str:
@@ -38,7 +38,7 @@ def jobs(services: Services) -> dict[str, str]:
         "music": submit(services, kind="musicgen", labels=labels | {"a&b": "c=d e"}),
         "cancelled": submit(services, device="cpu"),
     }
-    begin(services, jobs["running"])
+    start_job(services, jobs["running"])
     transitions.cancel(services.database, jobs["cancelled"])
     return jobs
 

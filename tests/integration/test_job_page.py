@@ -9,11 +9,11 @@ from sqlalchemy import update
 
 from shared.database import transitions
 from shared.database.tables import Worker
-from shared.jobs import CANCELLED, DeviceClass, Ending, Progress, RetryDelay, State, make_error
+from shared.jobs import CANCELLED, DeviceClass, Outcome, Progress, RetryDelay, State, build_error
 from shared.services import Services
 from shared.submission.submit import submit_job
 from tests.support.html_pages import Page, send_form
-from tests.support.job_outcomes import begin, register_worker, succeed
+from tests.support.job_outcomes import register_worker, start_job, succeed
 from web.kinds.knn import predictions
 
 COUNTS = {"best_k": 5, "n_train": 2, "n_test": 3, "device": "cpu", "compute_s": 0.01}
@@ -67,12 +67,12 @@ def test_a_regression_has_errors_and_nothing_wrong(client: FlaskClient, services
 
 @pytest.mark.parametrize(("more", "says"), [(0, "With neighbours and distances in"), (1, "The first 500; all are in")])
 def test_only_the_first_predictions_are_shown(client: FlaskClient, services: Services, more: int, says: str) -> None:
-    rows = b"index,label,prediction\n" + b"0,a,b\n" * (predictions.ROWS_MOST + more)
+    rows = b"index,label,prediction\n" + b"0,a,b\n" * (predictions.MAX_ROWS + more)
     job_id = submit(services)
     succeed(services, job_id, CLASSIFIED, {"predictions.csv": ("text/csv", rows)})
     page = read(client, job_id)
     assert says in page
-    assert page.count("<td>wrong</td>") == predictions.ROWS_MOST == 500
+    assert page.count("<td>wrong</td>") == predictions.MAX_ROWS == 500
 
 
 def test_without_its_file_a_result_is_shown_without_predictions(client: FlaskClient, services: Services) -> None:
@@ -97,8 +97,8 @@ def test_without_artifacts_a_result_is_shown_alone(client: FlaskClient, services
 
 def test_a_failure_says_what_happened(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
-    error = make_error("bad", "It went <wrong>", "Do & see.")
-    assert transitions.finish(services.database, begin(services, job_id), Ending(State.FAILED, error=error))
+    error = build_error("bad", "It went <wrong>", "Do & see.")
+    assert transitions.finish(services.database, start_job(services, job_id), Outcome(State.FAILED, error=error))
     page = read(client, job_id)
     assert '<span class="badge text-bg-danger">failed</span>' in page
     assert "It went &lt;wrong&gt;" in page
@@ -131,10 +131,10 @@ def test_a_queued_job_that_no_worker_takes_says_so(
 
 def test_a_running_job_shows_how_far_it_is(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
-    lease = begin(services, job_id)
+    lease = start_job(services, job_id)
     assert "Starting" in read(client, job_id)
     for done in (0, 10):
-        transitions.beat(services.database, lease, Progress("searching", done, 1_000_000, "rows"), 60)
+        transitions.heartbeat(services.database, lease, Progress("searching", done, 1_000_000, "rows"), 60)
     page = read(client, job_id)
     assert "Searching: 10 of 1000000 rows, " in page
     assert " rows/s, about " in page
@@ -147,7 +147,7 @@ def test_a_running_job_shows_how_far_it_is(client: FlaskClient, services: Servic
 
 def test_a_job_whose_worker_was_lost_waits_for_its_next_attempt(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
-    assert transitions.lose(services.database, begin(services, job_id), RetryDelay(60, 60))
+    assert transitions.recover_lost(services.database, start_job(services, job_id), RetryDelay(60, 60))
     page = read(client, job_id)
     assert '<span class="badge text-bg-secondary">queued</span>' in page
     assert "Attempt 1 was lost; the next one begins soon." in page
@@ -155,7 +155,7 @@ def test_a_job_whose_worker_was_lost_waits_for_its_next_attempt(client: FlaskCli
 
 def test_a_running_job_is_asked_to_stop_once(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
-    lease = begin(services, job_id)
+    lease = start_job(services, job_id)
     assert send_form(client, f"/jobs/{job_id}", f"/jobs/{job_id}/cancel").status_code == 303
     page = read(client, job_id)
     assert "being cancelled" in page

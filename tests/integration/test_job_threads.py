@@ -19,12 +19,12 @@ from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
 from worker import registry, runner
 from worker.devices import Device
-from worker.engines.interface import Assignment
+from worker.engines.interface import JobContext
 from worker.runner import Runner
-from worker.watchdog import Pulse
+from worker.watchdog import ChildStatus
 
 BOTH = (Kind.KNN, Kind.MUSICGEN)
-Work = Callable[[Assignment], None]
+Work = Callable[[JobContext], None]
 
 
 @dataclass
@@ -40,11 +40,11 @@ class FakeEngine:
     def prepare(self) -> None:
         raise NotImplementedError
 
-    def can_join(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
+    def can_batch(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
         self.asked.append(params["prompts"][0])
         return len({job["model"] for job in (params, *beside)}) == 1
 
-    def run(self, assignment: Assignment) -> dict[str, Any]:
+    def run(self, assignment: JobContext) -> dict[str, Any]:
         name = assignment.params.get("prompts", ["knn"])[0]
         self.began.append(name)
         if name in self.work:
@@ -56,7 +56,7 @@ class FakeEngine:
 class Stage:
     services: Services
     engine: FakeEngine
-    pulse: Pulse = field(default_factory=Pulse)
+    pulse: ChildStatus = field(default_factory=ChildStatus)
     ids: dict[str, str] = field(default_factory=dict)
     looks: int = 0
 
@@ -65,14 +65,14 @@ class Stage:
         self.ids[name] = submit.submit_job(self.services, body)[0].id
 
     def run(self) -> None:
-        Runner(self.services, Device(DeviceClass.CPU, 0), BOTH, "w1", self.pulse).run_waiting()
+        Runner(self.services, Device(DeviceClass.CPU, 0), BOTH, "w1", self.pulse).run_queued_jobs()
 
     def check_only_first_runs(self) -> None:
-        bells = self.services.broker.count_bells(Kind.MUSICGEN, DeviceClass.CPU)
+        bells = self.services.broker.count_pending_wakeups(Kind.MUSICGEN, DeviceClass.CPU)
         self.run()
         assert self.engine.began == ["first"]
         assert self.read("second").state == State.QUEUED
-        assert self.services.broker.count_bells(Kind.MUSICGEN, DeviceClass.CPU) == bells + 1
+        assert self.services.broker.count_pending_wakeups(Kind.MUSICGEN, DeviceClass.CPU) == bells + 1
 
     def read(self, name: str) -> Job:
         with self.services.database.reading() as session:
@@ -82,7 +82,7 @@ class Stage:
         """Wait within a job, so that nothing of the test is left waiting behind it."""
         wait_until(lambda: bool(look()), what, 20)
 
-    def wait_for_looks(self, _: Assignment) -> None:
+    def wait_for_looks(self, _: JobContext) -> None:
         """Work until the runner has twice looked whether somebody can join."""
         before = self.looks
         self.wait_for(lambda: self.looks >= before + 2, "the runner's looks")
@@ -97,13 +97,13 @@ def stage(services: Services, monkeypatch: pytest.MonkeyPatch) -> Stage:
     engine = FakeEngine()
     monkeypatch.setattr(registry, "make_engine", lambda *_: engine)
     stage = Stage(services, engine)
-    claim_company = Runner._claim_company
+    claim_company = Runner._claim_joinable
 
     def count(*arguments: Any) -> Job | None:
         stage.looks += 1
         return claim_company(*arguments)
 
-    monkeypatch.setattr(Runner, "_claim_company", count)
+    monkeypatch.setattr(Runner, "_claim_joinable", count)
     return stage
 
 
@@ -121,7 +121,7 @@ def test_jobs_that_suit_each_other_run_at_the_same_time(stage: Stage) -> None:
 
 
 def test_a_newcomer_joins_jobs_that_run(stage: Stage) -> None:
-    def wait_for_newcomer(_: Assignment) -> None:
+    def wait_for_newcomer(_: JobContext) -> None:
         stage.submit("new")
         stage.wait_for(lambda: "new" in stage.engine.began, "the newcomer")
 
@@ -154,16 +154,16 @@ def test_a_job_of_another_kind_waits_for_those_that_run_and_for_no_newcomer(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[str] = []
-    find_head = queries.find_head
+    find_head = queries.find_next_job
 
     def note_turn(*arguments: Any) -> Job | None:
         head = find_head(*arguments)
         turns.append("" if head is None else head.kind)
         return head
 
-    monkeypatch.setattr(queries, "find_head", note_turn)
+    monkeypatch.setattr(queries, "find_next_job", note_turn)
 
-    def submit_both(_: Assignment) -> None:
+    def submit_both(_: JobContext) -> None:
         stage.submit("neighbours", kind="knn", params={})
         stage.submit("late")
         stage.wait_for(lambda: turns.count("knn") >= 2, "a look at the queues")
@@ -177,21 +177,21 @@ def test_a_job_of_another_kind_waits_for_those_that_run_and_for_no_newcomer(
 def test_what_becomes_of_one_is_its_own(stage: Stage) -> None:
     together = threading.Barrier(4)
 
-    def stop(assignment: Assignment) -> None:
+    def stop(assignment: JobContext) -> None:
         together.wait(20)
         transitions.cancel(stage.services.database, stage.ids["cancelled"])
         while True:
             assignment.report(stage="waiting", done=0, total=1, unit="looks")
 
-    def refuse(_: Assignment) -> None:
+    def refuse(_: JobContext) -> None:
         together.wait(20)
         raise JobFailedError("no-such-thing", "There is none", "There is none.")
 
-    def break_down(_: Assignment) -> None:
+    def break_down(_: JobContext) -> None:
         together.wait(20)
         raise ZeroDivisionError
 
-    def outlast(_: Assignment) -> None:
+    def outlast(_: JobContext) -> None:
         together.wait(20)
         stage.wait_for(lambda: all(stage.read(name).finished_at for name in stage.ids if name != "good"), "the others")
 
@@ -232,7 +232,7 @@ def test_nobody_joins_a_worker_that_is_told_to_go(stage: Stage) -> None:
 def test_a_shift_ends_and_somebody_else_is_rung(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.submit("first")
     stage.submit("second")
-    monkeypatch.setattr(runner, "SHIFT_S", 0)
+    monkeypatch.setattr(runner, "MAX_CLAIM_LOOP_S", 0)
     stage.check_only_first_runs()
 
 

@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from shared.files.local import place_upload
+from shared.files.local import upload_key
 from shared.services import Services
 from tests.support.html_pages import Page, find_message, send_form
 
@@ -92,7 +92,7 @@ def test_what_is_wrong_with_a_file_stands_at_it(client: FlaskClient, table: byte
 
 def test_a_file_that_is_gone_is_missed(client: FlaskClient, services: Services) -> None:
     sent = Page(look(client, TABLE).text).find_form("/knn").fields
-    services.storage.remove(place_upload(sent["upload"]))
+    services.storage.remove(upload_key(sent["upload"]))
     for button, status in (({"look": "1"}, 200), ({}, 422)):
         answer = client.post("/knn", data=sent | button)
         assert answer.status_code == status

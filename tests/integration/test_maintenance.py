@@ -11,17 +11,17 @@ from sqlalchemy import select, update
 from shared.database import transitions
 from shared.database.connection import now
 from shared.database.tables import Artifact, Job, Upload, Worker
-from shared.files.local import CHECKPOINTS, place_checkpoint
-from shared.jobs import CANCELLED, NOBODY, TIMED_OUT, DeviceClass, Ending, Kind, RetryDelay, State
+from shared.files.local import CHECKPOINTS, checkpoint_key
+from shared.jobs import ANONYMOUS, CANCELLED, TIMED_OUT, DeviceClass, Kind, Outcome, RetryDelay, State
 from shared.maintenance import __main__, cleanup
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import submit
-from tests.support.job_outcomes import begin, succeed
+from tests.support.job_outcomes import start_job, succeed
 from tests.support.waiting import wait_until
 from web.uploads import store
 from worker.checkpoint import StoredCheckpoint
-from worker.registration import Presence
+from worker.registration import WorkerRegistration
 
 MONTHS_S = 60 * 86_400.0
 
@@ -41,7 +41,7 @@ def test_jobs_that_ended_long_ago_are_forgotten_with_their_files(services: Servi
     old, young = finish_one(services, "old.txt"), finish_one(services, "young.txt")
     with services.database.writing() as session:
         session.execute(update(Job).where(Job.id == old).values(finished_at=now(-MONTHS_S)))
-    cleanup.tidy(services)
+    cleanup.clean_up(services)
     with services.database.reading() as session:
         assert session.scalars(select(Job.id)).all() == [young]
         assert session.scalars(select(Artifact.name)).all() == ["young.txt"]
@@ -57,28 +57,28 @@ def test_files_without_a_row_go_and_the_others_stay(services: Services) -> None:
     fresh = services.storage.locate(services.storage.write(f"jobs/{job_id}/2/fresh.txt", [b"x"]).path)
     for path in (kept, lost_attempt, half):
         make_old(path)
-    cleanup.tidy(services)
+    cleanup.clean_up(services)
     assert [path.exists() for path in (kept, lost_attempt, half, fresh)] == [True, False, False, True]
 
 
-@pytest.mark.parametrize("ending", [Ending(State.SUCCEEDED, {}), TIMED_OUT, CANCELLED])
-def test_a_checkpoint_lives_as_long_as_its_job_may_run(services: Services, ending: Ending) -> None:
+@pytest.mark.parametrize("ending", [Outcome(State.SUCCEEDED, {}), TIMED_OUT, CANCELLED])
+def test_a_checkpoint_lives_as_long_as_its_job_may_run(services: Services, ending: Outcome) -> None:
     submit.submit_job(services, {"kind": "knn", "device": "cpu"})
-    lease = begin(services)
+    lease = start_job(services)
     StoredCheckpoint(services.storage, lease).store(b"half")
-    checkpoint = services.storage.locate(place_checkpoint(lease.job_id, 1))
+    checkpoint = services.storage.locate(checkpoint_key(lease.job_id, 1))
     make_old(checkpoint)
 
     def sweep() -> None:
         __main__.sweep(services)
-        cleanup.tidy(services)
+        cleanup.clean_up(services)
 
     sweep()
     assert checkpoint.exists()
-    transitions.lose(services.database, lease, RetryDelay(0.0, 0.0))
+    transitions.recover_lost(services.database, lease, RetryDelay(0.0, 0.0))
     sweep()
     assert checkpoint.exists()
-    lease = begin(services)
+    lease = start_job(services)
     assert (lease.attempt, StoredCheckpoint(services.storage, lease).load()) == (2, b"half")
     transitions.finish(services.database, lease, ending)
     __main__.sweep(services)
@@ -87,17 +87,17 @@ def test_a_checkpoint_lives_as_long_as_its_job_may_run(services: Services, endin
 
 def test_the_checkpoints_of_other_ends_go_too(services: Services) -> None:
     jobs = [submit.submit_job(services, {"kind": "knn", "device": "cpu"})[0].id for _ in range(4)]
-    leases = {lease.job_id: lease for lease in (begin(services) for _ in jobs)}
+    leases = {lease.job_id: lease for lease in (start_job(services) for _ in jobs)}
     cancelled, late, deleted, running = jobs
     for lease in leases.values():
         StoredCheckpoint(services.storage, lease).store(b"half")
     for job_id in (cancelled, late):
-        transitions.lose(services.database, leases[job_id], RetryDelay(60.0, 60.0))
+        transitions.recover_lost(services.database, leases[job_id], RetryDelay(60.0, 60.0))
     transitions.cancel(services.database, cancelled)
     with services.database.writing() as session:
         session.execute(update(Job).where(Job.id == late).values(deadline_at=now(-1)))
     transitions.finish(services.database, leases[deleted], CANCELLED)
-    transitions.remove(services.database, deleted)
+    transitions.delete_job(services.database, deleted)
     __main__.sweep(services)
     assert services.storage.list_names(CHECKPOINTS) == [running]
 
@@ -108,7 +108,7 @@ def test_an_upload_lives_as_long_as_a_job_may_need_it(services: Services, tmp_pa
     uploads = []
     for _ in range(2):
         with table.open("rb") as file:
-            uploads.append(store(services, file, "table.csv", NOBODY))
+            uploads.append(store(services, file, "table.csv", ANONYMOUS))
     wanted, unwanted = uploads
     params = {"dataset": {"upload": wanted.id, "label": "k"}, "k": 1, "evaluation": {"method": "loo"}}
     submit.submit_job(services, {"kind": "knn", "device": "cpu", "params": params})
@@ -116,7 +116,7 @@ def test_an_upload_lives_as_long_as_a_job_may_need_it(services: Services, tmp_pa
         session.execute(update(Upload).values(created_at=now(-MONTHS_S)))
     for upload in uploads:
         make_old(services.storage.locate(upload.path))
-    cleanup.tidy(services)
+    cleanup.clean_up(services)
     with services.database.reading() as session:
         assert session.scalars(select(Upload.id)).all() == [wanted.id]
     assert services.storage.locate(wanted.path).exists()
@@ -124,8 +124,8 @@ def test_an_upload_lives_as_long_as_a_job_may_need_it(services: Services, tmp_pa
 
 
 @pytest.fixture
-def presence(settings: Settings, open_services: Callable[[Settings], Services]) -> Presence:
-    return Presence(
+def presence(settings: Settings, open_services: Callable[[Settings], Services]) -> WorkerRegistration:
+    return WorkerRegistration(
         open_services(settings).database,  # its own, since it closes it between beats
         name="w1",
         device=DeviceClass.CPU,
@@ -137,7 +137,7 @@ def presence(settings: Settings, open_services: Callable[[Settings], Services]) 
     )
 
 
-def test_a_worker_that_is_silent_for_long_is_forgotten(services: Services, presence: Presence) -> None:
+def test_a_worker_that_is_silent_for_long_is_forgotten(services: Services, presence: WorkerRegistration) -> None:
     def list_workers() -> list[str]:
         with services.database.reading() as session:
             return list(session.scalars(select(Worker.name)))

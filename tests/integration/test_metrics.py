@@ -13,7 +13,7 @@ from shared.database.tables import Job, Worker
 from shared.jobs import CANCELLED, DeviceClass
 from shared.services import Services
 from shared.submission.submit import submit_job
-from tests.support.job_outcomes import begin, register_worker
+from tests.support.job_outcomes import register_worker, start_job
 from web import create_app
 
 Labels = frozenset[tuple[str, str]]
@@ -45,8 +45,8 @@ def test_what_waits_and_runs_is_counted_and_what_has_ended_is_not(client: FlaskC
     with services.database.writing() as session:
         session.execute(update(Worker).where(Worker.name == "gone").values(beat_at=now(-3_600)))
     submit(services, "cpu", 4)
-    transitions.finish(services.database, begin(services, worker="idle"), CANCELLED)
-    begin(services, worker="busy")
+    transitions.finish(services.database, start_job(services, worker="idle"), CANCELLED)
+    start_job(services, worker="busy")
     figures = read(client)
     assert look(figures, "jobs", kind="knn", device="cpu", state="queued") == 2
     assert look(figures, "jobs", kind="knn", device="cpu", state="running") == 1
@@ -80,7 +80,7 @@ def test_no_figure_costs_a_look_at_every_job(services: Services) -> None:
     engine = services.database.engine
     event.listen(engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
     with services.database.reading() as session:
-        queries.measure_load(session)
+        queries.measure_queue_load(session)
         queries.list_busy_workers(session)
     statements = [(text, bound) for text, bound in asked if "FROM jobs" in text]
     assert len(statements) == 2

@@ -13,7 +13,7 @@ from sqlalchemy import inspect, select
 from shared.database.connection import Database
 from shared.database.migrate import configure, migrate
 from shared.database.queries import JobFilter, list_jobs
-from shared.database.tables import Job, Table
+from shared.database.tables import Base, Job
 
 # As the first revision knew it: its own words, for the tables of today may have more.
 _RUNNING_JOB = """
@@ -53,7 +53,7 @@ def test_the_migrated_database_is_what_the_tables_say(database: Database) -> Non
         cannot_tell = {"ix_jobs_queue"} if connection.dialect.name == "sqlite" else set()
         options = {"compare_type": True, "include_name": lambda name, *_: name not in cannot_tell}
         context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, Table.metadata) == []
+        assert compare_metadata(context, Base.metadata) == []
         indexes = {index["name"] for index in inspect(connection).get_indexes("jobs")}
     assert {"ix_jobs_lease", "ix_jobs_deadline", "ix_jobs_finished"} <= indexes
 

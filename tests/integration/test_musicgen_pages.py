@@ -13,7 +13,7 @@ from shared.database import queries
 from shared.kinds.musicgen.catalogue import Availability, GenerationDefaults, ModelCard
 from shared.services import Services
 from tests.support.html_pages import Page, find_message, send_form
-from tests.support.job_outcomes import MUSIC, begin, make_sample, succeed
+from tests.support.job_outcomes import MUSIC, make_sample, start_job, succeed
 from web.kinds.musicgen import form, samples
 
 FORM = {"model": "mindjobs/tiny", "duration_s": "1"}
@@ -208,7 +208,7 @@ def test_a_player_finds_its_audio_whole_and_in_ranges(client: FlaskClient, servi
 
 def test_a_job_that_runs_shows_its_stage_and_no_music(client: FlaskClient, services: Services) -> None:
     job = submit(client)
-    begin(services, job["id"])
+    start_job(services, job["id"])
     page = client.get(f"/jobs/{job['id']}").text
     assert "<progress" in page
     assert "<h2>Music</h2>" not in page

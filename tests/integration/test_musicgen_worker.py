@@ -16,22 +16,22 @@ from sqlalchemy import select
 
 from shared.database import queries, transitions
 from shared.database.tables import Artifact, Job
-from shared.files.local import place_checkpoint
+from shared.files.local import checkpoint_key
 from shared.jobs import State
-from shared.kinds.musicgen.catalogue import TINY, place_builtin
+from shared.kinds.musicgen.catalogue import TINY, builtin_folder
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission.submit import submit_job
 from tests.integration.conftest import StartProcess
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
-from worker.engines.musicgen.resume_state import Memo
+from worker.engines.musicgen.resume_state import ResumeState
 
 DEADLINE_S = 200.0
 # As many steps as fit, of rows enough: seconds of work, so that it can be disturbed.
 LONG = {"max_new_tokens": 1_400, "num_samples": 6}
 # More than an attempt that began anew could have made by its first beat.
-KNOWN_LEAST = 200
+MIN_KNOWN = 200
 
 pytestmark = [
     # What differs between databases has tests without a model.
@@ -43,7 +43,7 @@ pytestmark = [
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Give the lease more time, since nothing beats while a model is compiled; and room for the jobs of one test."""
-    return settings.model_copy(update={"lease_s": 6.0, "musicgen_rows_most": 16})
+    return settings.model_copy(update={"lease_s": 6.0, "musicgen_max_slots": 16})
 
 
 @pytest.fixture
@@ -80,16 +80,16 @@ def wait_for(services: Services, job_id: str, state: State, worker: ServiceProce
 
 def wait_for_tokens(services: Services, job_id: str) -> int:
     """Wait until the checkpoint has some of what is generated, and return how many positions of each sample."""
-    file = services.storage.locate(place_checkpoint(job_id, 1))
+    file = services.storage.locate(checkpoint_key(job_id, 1))
 
     def look() -> int:
         job = read(services, job_id)
         assert job.state in {State.QUEUED, State.RUNNING}, "the job has ended too early to be disturbed"
         if job.progress_stage != "generating" or not file.exists():
             return 0
-        tokens = Memo.read(file.read_bytes()).tokens
+        tokens = ResumeState.read(file.read_bytes()).tokens
         known = min((row.shape[1] for row in tokens), default=0)
-        return known if known > KNOWN_LEAST else 0
+        return known if known > MIN_KNOWN else 0
 
     return wait_until(look, "a checkpoint with tokens", DEADLINE_S)
 
@@ -202,7 +202,7 @@ def test_a_cancelled_job_leaves_the_model_loaded(services: Services, start: Call
     assert cancelled.error is not None
     assert cancelled.error["type"] == "cancelled"
     # Whoever read the weights again would fail.
-    weights = place_builtin(services.settings) / "model.safetensors"
+    weights = builtin_folder(services.settings) / "model.safetensors"
     weights.write_bytes(b"damaged")
     following = wait_for(services, submit(services), State.SUCCEEDED, worker)
     assert (following.attempt, "its process is killed" in worker.read_log()) == (1, False)

@@ -68,7 +68,7 @@ def web(serve_web: ServeWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    limits = {"upload_bytes_most": UPLOAD_BYTES, "body_bytes_most": TEXT_BYTES, "uploaded_bytes_most": UPLOAD_BYTES}
+    limits = {"max_upload_bytes": UPLOAD_BYTES, "max_body_bytes": TEXT_BYTES, "max_uploaded_bytes": UPLOAD_BYTES}
     process, settings = serve_web(web_processes=1, web_threads=4, **limits)
     return Web(process, settings, temporary)
 
@@ -105,7 +105,7 @@ def test_what_says_that_it_is_too_large_need_not_be_sent(web: Web, content_type:
 
 
 @pytest.mark.parametrize(
-    ("address", "content_type", "begin", "bytes_most"),
+    ("address", "content_type", "begin", "max_bytes"),
     [
         ("/api/v1/uploads", CSV, b"", UPLOAD_BYTES + MULTIPART_BYTES),
         ("/api/v1/uploads", FORM, b"", UPLOAD_BYTES + MULTIPART_BYTES),
@@ -121,9 +121,9 @@ def test_what_says_that_it_is_too_large_need_not_be_sent(web: Web, content_type:
     ],
 )
 def test_what_turns_out_too_large_is_answered_before_its_end(
-    web: Web, address: str, content_type: str, begin: bytes, bytes_most: int
+    web: Web, address: str, content_type: str, begin: bytes, max_bytes: int
 ) -> None:
-    with send(web, address, bytes_most + MARGIN_BYTES, begin, Content_Type=content_type) as answer:
+    with send(web, address, max_bytes + MARGIN_BYTES, begin, Content_Type=content_type) as answer:
         assert read_status(answer) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     wait_until(lambda: not web.list_kept(), "the last of it to be gone")
 
@@ -149,8 +149,8 @@ def test_a_key_has_the_room_that_its_uploads_leave(web: Web, content_type: str, 
         connection.request("POST", "/api/v1/uploads", b"x" * (UPLOAD_BYTES // 2), bearer)
         assert connection.getresponse().status == HTTPStatus.CREATED
     (kept,) = web.list_kept()
-    bytes_most = UPLOAD_BYTES // 2 + MULTIPART_BYTES
-    with send(web, "/api/v1/uploads", bytes_most + MARGIN_BYTES, begin, Content_Type=content_type, **bearer) as answer:
+    max_bytes = UPLOAD_BYTES // 2 + MULTIPART_BYTES
+    with send(web, "/api/v1/uploads", max_bytes + MARGIN_BYTES, begin, Content_Type=content_type, **bearer) as answer:
         assert read_status(answer) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     wait_until(lambda: web.list_kept() == [kept], "the last of it to be gone")
 

@@ -12,7 +12,7 @@ from shared.jobs import CANCELLED
 from shared.services import Services
 from shared.submission import submit
 from tests.support.html_pages import Page, send_form
-from tests.support.job_outcomes import begin
+from tests.support.job_outcomes import start_job
 
 ADDRESSES = ("/", "/knn", "/musicgen", "/jobs", "/jobs?label=oops", "/sign-in", "/nothing", "/api/v1/docs")
 
@@ -55,7 +55,7 @@ def test_each_page_has_an_outline(client: FlaskClient, address: str) -> None:
 def test_a_job_has_an_outline_in_each_state(client: FlaskClient, services: Services, kind: str) -> None:
     job_id = submit.submit_job(services, {"kind": kind})[0].id
     check_outline(client.get(f"/jobs/{job_id}").text)
-    lease = begin(services, job_id)
+    lease = start_job(services, job_id)
     check_outline(client.get(f"/jobs/{job_id}").text)
     assert transitions.finish(services.database, lease, CANCELLED)
     check_outline(client.get(f"/jobs/{job_id}").text)
@@ -85,7 +85,7 @@ def test_home_shows_how_busy_the_devices_are(client: FlaskClient, services: Serv
     with services.database.writing() as session:
         session.add(worker)
     first, *_ = [submit.submit_job(services, {"kind": "knn", "device": "cpu"})[0].id for _ in range(3)]
-    begin(services, first)
+    start_job(services, first)
     page = " ".join(client.get("/").text.split())
     assert page.count("<td>none</td>") == 2
     row = (

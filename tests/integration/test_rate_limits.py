@@ -12,9 +12,9 @@ from werkzeug.test import TestResponse
 
 from shared.services import Services
 from shared.settings import Settings
-from tests.support.auth_headers import Headers, make_bearer
+from tests.support.auth_headers import Headers, make_auth_headers
 from tests.support.html_pages import Page, send_form
-from tests.support.job_outcomes import begin
+from tests.support.job_outcomes import start_job
 from tests.support.openapi_watch import watch_answers
 from tests.support.servers import RedisServer
 from web import create_app
@@ -57,7 +57,7 @@ def check_refusal(answer: TestResponse, words: str) -> None:
 
 def test_a_key_has_so_many_requests_a_minute(serve: Serve) -> None:
     app = serve(requests_per_minute=3)
-    client, ada, bob = app.test_client(), make_bearer(app, "ada"), make_bearer(app, "bob")
+    client, ada, bob = app.test_client(), make_auth_headers(app, "ada"), make_auth_headers(app, "bob")
     assert list_statuses(client, "/api/v1/devices", 3, **ada) == [HTTPStatus.OK] * 3
     for address in ("/api/v1/devices", "/api/v1/jobs", "/metrics", "/jobs"):
         refused = client.get(address, headers=ada)
@@ -69,14 +69,14 @@ def test_a_key_has_so_many_requests_a_minute(serve: Serve) -> None:
 
 def test_requests_are_counted_for_all_processes_together(serve: Serve) -> None:
     first, second = serve(requests_per_minute=2), serve(requests_per_minute=2)
-    ada = make_bearer(first, "ada")
+    ada = make_auth_headers(first, "ada")
     statuses = [app.test_client().get("/api/v1/devices", headers=ada).status_code for app in (first, second, first)]
     assert statuses == [HTTPStatus.OK, HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS]
 
 
 def test_health_is_not_counted(serve: Serve) -> None:
     app = serve(requests_per_minute=2)
-    client, ada = app.test_client(), make_bearer(app, "ada")
+    client, ada = app.test_client(), make_auth_headers(app, "ada")
     for address in ("/healthz", "/readyz", "/static/style.css"):
         assert list_statuses(client, address, 4, **ada) == [HTTPStatus.OK] * 4, address
     assert list_statuses(client, "/api/v1/devices", 3, **ada) == [200, 200, 429]
@@ -94,7 +94,7 @@ def try_key(client: FlaskClient, key: str, address: str) -> TestResponse:
 
 def test_an_address_may_try_so_many_keys(serve: Serve) -> None:
     app = serve()
-    key = make_bearer(app, "ada")["Authorization"].removeprefix("Bearer ")
+    key = make_auth_headers(app, "ada")["Authorization"].removeprefix("Bearer ")
     tries = [try_key(app.test_client(), f"mj_{number}", "192.0.2.1").status_code for number in range(10)]
     assert tries == [HTTPStatus.UNAUTHORIZED] * 10
     refused = try_key(app.test_client(), key, "192.0.2.1")
@@ -104,9 +104,9 @@ def test_an_address_may_try_so_many_keys(serve: Serve) -> None:
 
 
 def test_so_many_jobs_of_a_key_may_wait(serve: Serve) -> None:
-    app = serve(queued_jobs_most=2)
+    app = serve(max_queued_jobs=2)
     services: Services = app.extensions["mindjobs"]
-    client, ada, bob = app.test_client(), make_bearer(app, "ada"), make_bearer(app, "bob")
+    client, ada, bob = app.test_client(), make_auth_headers(app, "ada"), make_auth_headers(app, "bob")
 
     def submit(bearer: Headers) -> TestResponse:
         return client.post("/api/v1/jobs", json=JOB, headers=bearer)
@@ -117,7 +117,7 @@ def test_so_many_jobs_of_a_key_may_wait(serve: Serve) -> None:
     assert submit(bob).status_code == HTTPStatus.ACCEPTED
 
     assert first.json is not None
-    assert begin(services).job_id == first.json["id"]
+    assert start_job(services).job_id == first.json["id"]
     assert submit(ada).status_code == HTTPStatus.ACCEPTED
     check_refusal(submit(ada), "As many jobs")
 
@@ -129,8 +129,8 @@ def test_so_many_jobs_of_a_key_may_wait(serve: Serve) -> None:
 
 
 def test_the_form_says_that_too_many_jobs_wait(serve: Serve) -> None:
-    app = serve(queued_jobs_most=1)
-    client, ada = app.test_client(), make_bearer(app, "ada")
+    app = serve(max_queued_jobs=1)
+    client, ada = app.test_client(), make_auth_headers(app, "ada")
     form = Page(client.get("/sign-in").text).find_form(None)
     client.post("/sign-in", data=form.fields | {"key": ada["Authorization"].removeprefix("Bearer ")})
     assert send_form(client, "/knn").status_code == HTTPStatus.SEE_OTHER
@@ -141,16 +141,16 @@ def test_the_form_says_that_too_many_jobs_wait(serve: Serve) -> None:
 
 
 def test_a_repeated_request_is_known_however_many_wait(serve: Serve) -> None:
-    app = serve(queued_jobs_most=1)
-    client, headers = app.test_client(), make_bearer(app, "ada") | {"Idempotency-Key": "once"}
+    app = serve(max_queued_jobs=1)
+    client, headers = app.test_client(), make_auth_headers(app, "ada") | {"Idempotency-Key": "once"}
     statuses = [client.post("/api/v1/jobs", json=JOB, headers=headers).status_code for _ in range(2)]
     assert statuses == [HTTPStatus.ACCEPTED, HTTPStatus.OK]
 
 
 def test_the_uploads_of_a_key_take_so_many_bytes(serve: Serve) -> None:
-    app = serve(uploaded_bytes_most=len(TABLE) + 10)
+    app = serve(max_uploaded_bytes=len(TABLE) + 10)
     services: Services = app.extensions["mindjobs"]
-    client, ada, bob = app.test_client(), make_bearer(app, "ada"), make_bearer(app, "bob")
+    client, ada, bob = app.test_client(), make_auth_headers(app, "ada"), make_auth_headers(app, "bob")
 
     def upload(content: bytes, bearer: Headers) -> TestResponse:
         return client.post("/api/v1/uploads", data=content, headers=bearer)
@@ -167,20 +167,23 @@ def test_the_uploads_of_a_key_take_so_many_bytes(serve: Serve) -> None:
 
 def test_requests_are_answered_while_redis_is_away(serve: Serve, redis_server: RedisServer) -> None:
     app = serve(requests_per_minute=3)
-    client, ada = app.test_client(), make_bearer(app, "ada")
+    client, ada = app.test_client(), make_auth_headers(app, "ada")
     assert client.get("/api/v1/devices", headers=ada).status_code == HTTPStatus.OK
     redis_server.stop()
     try:
         # Counted in this process alone, and limited all the same.
         assert list_statuses(client, "/api/v1/devices", 5, **ada)[:2] == [HTTPStatus.OK] * 2
         assert client.get("/api/v1/devices", headers=ada).status_code == HTTPStatus.TOO_MANY_REQUESTS
-        assert client.post("/api/v1/jobs", json=JOB, headers=make_bearer(app, "bob")).status_code == HTTPStatus.ACCEPTED
+        assert (
+            client.post("/api/v1/jobs", json=JOB, headers=make_auth_headers(app, "bob")).status_code
+            == HTTPStatus.ACCEPTED
+        )
     finally:
         redis_server.start()
 
 
 def test_a_form_with_a_file_may_be_as_large_as_an_upload(serve: Serve) -> None:
-    client = serve(body_bytes_most=2**17).test_client()
+    client = serve(max_body_bytes=2**17).test_client()
     table = TABLE + b"x,1,2\n" * 2**15
     answer = send_form(client, "/knn", file=(io.BytesIO(table), "a.csv"), look="look")
     assert answer.status_code == HTTPStatus.OK, answer.text

@@ -14,21 +14,21 @@ from shared.submission import submit
 from tests.support.disks import fill_disk, note_syncs
 from worker import registry
 from worker.devices import Device
-from worker.engines.interface import Assignment
+from worker.engines.interface import JobContext
 from worker.runner import Runner
-from worker.watchdog import Pulse
+from worker.watchdog import ChildStatus
 
 
 class FakeEngine:
     name = "fake"
 
-    def __init__(self, work: Callable[[Assignment], object]) -> None:
+    def __init__(self, work: Callable[[JobContext], object]) -> None:
         self._work = work
 
     def prepare(self) -> None:
         raise NotImplementedError
 
-    def run(self, assignment: Assignment) -> dict[str, Any]:
+    def run(self, assignment: JobContext) -> dict[str, Any]:
         self._work(assignment)
         return {}
 
@@ -41,10 +41,10 @@ def job_id(services: Services) -> str:
 @pytest.fixture
 def run_job(
     services: Services, job_id: str, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Callable[[Assignment], object]], Job]:
-    def run(work: Callable[[Assignment], object]) -> Job:
+) -> Callable[[Callable[[JobContext], object]], Job]:
+    def run(work: Callable[[JobContext], object]) -> Job:
         monkeypatch.setattr(registry, "make_engine", lambda *_: FakeEngine(work))
-        Runner(services, Device(DeviceClass.CPU, 0), [Kind.KNN], "w1", Pulse()).run_waiting()
+        Runner(services, Device(DeviceClass.CPU, 0), [Kind.KNN], "w1", ChildStatus()).run_queued_jobs()
         with services.database.reading() as session:
             return queries.get_job(session, job_id)
 

@@ -30,7 +30,7 @@ Play = Callable[..., str]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"webhooks_private": True})
+    return settings.model_copy(update={"allow_private_webhooks": True})
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from shared.database.migrate import ROOT
-from shared.jobs import Ending, State
+from shared.jobs import Outcome, State
 from shared.services import Services
-from tests.support.auth_headers import make_bearer
-from tests.support.job_outcomes import begin, end
+from tests.support.auth_headers import make_auth_headers
+from tests.support.job_outcomes import end, start_job
 from web.request_hooks import HEADERS
 
 # Nothing here depends on the database.
@@ -38,7 +38,7 @@ def job(client: FlaskClient, services: Services) -> str:
     assert answer.json is not None
     job_id = answer.json["id"]
     error = {"type": "t", "title": "<script>alert(1)</script>", "detail": "<img src=x onerror=alert(1)>"}
-    end(services, begin(services, job_id), Ending(State.FAILED, error=error), FILES)
+    end(services, start_job(services, job_id), Outcome(State.FAILED, error=error), FILES)
     return f"/jobs/{job_id}"
 
 
@@ -58,7 +58,7 @@ def test_every_answer_has_them(client: FlaskClient, job: str) -> None:
 @on_sqlite
 def test_so_do_the_answers_to_strangers(app: Flask, client: FlaskClient) -> None:
     renamed = client.get("/", headers=PEOPLE | {"Host": "evil.example"})
-    make_bearer(app, "ada")
+    make_auth_headers(app, "ada")
     answers = [renamed, client.get("/jobs", headers=PEOPLE), client.get("/api/v1/jobs")]
     assert [answer.status_code for answer in answers] == [
         HTTPStatus.BAD_REQUEST,

@@ -17,24 +17,24 @@ from shared.errors import ConflictError, IdempotencyError, NotFoundError
 from shared.ids import make_id
 from shared.jobs import (
     CANCELLED,
-    EDGES,
     ENDED,
-    Beat,
-    Claimant,
+    TRANSITIONS,
     DeviceClass,
-    Ending,
     EventKind,
+    HeartbeatReply,
     Kind,
     Lease,
+    Outcome,
     Progress,
     RetryDelay,
     State,
     StoredFile,
+    WorkerIdentity,
 )
 from shared.services import Services
 
 NO_DELAY = RetryDelay(0.0, 0.0)
-DONE = Ending(State.SUCCEEDED, result={"answer": 42})
+DONE = Outcome(State.SUCCEEDED, result={"answer": 42})
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def submit(services: Services) -> Callable[..., Job]:
     return submit_one
 
 
-CLAIMANT = Claimant({Kind.KNN: "mindspore"}, DeviceClass.CPU, "w1", lease_s=60.0)
+CLAIMANT = WorkerIdentity({Kind.KNN: "mindspore"}, DeviceClass.CPU, "w1", lease_s=60.0)
 
 
 def claim(services: Services, job_id: str | None = None, **others: Any) -> Job | None:
@@ -142,9 +142,9 @@ def test_a_beat_prolongs_the_lease_and_writes_progress(services: Services, submi
     job = submit()
     lease = claim_one(services, lease_s=10.0)
     before = read(services, job.id).lease_until
-    answer = transitions.beat(services.database, lease, Progress("evaluating", 3, 9, "rows"), 100.0)
+    answer = transitions.heartbeat(services.database, lease, Progress("evaluating", 3, 9, "rows"), 100.0)
     after = read(services, job.id)
-    assert answer == Beat(cancel_requested=False, timed_out=False)
+    assert answer == HeartbeatReply(cancel_requested=False, timed_out=False)
     assert before is not None
     assert after.lease_until is not None
     assert (after.lease_until - before).total_seconds() == pytest.approx(90, abs=5)
@@ -165,7 +165,7 @@ def test_a_beat_keeps_when_the_stage_started_and_with_how_much_done(
     job = submit()
     lease = claim_one(services)
     assert read_stage_start(services, job.id) == (None, None)
-    transitions.beat(services.database, lease, None, 60.0)
+    transitions.heartbeat(services.database, lease, None, 60.0)
     assert read_stage_start(services, job.id) == (None, None)
     steps = [
         # progress, whether the stage starts with it
@@ -182,7 +182,7 @@ def test_a_beat_keeps_when_the_stage_started_and_with_how_much_done(
     for progress, starts in steps:
         with services.database.writing() as session:
             session.execute(update(Job).values(stage_started_at=now(-1_000)))
-        transitions.beat(services.database, lease, progress, 60.0)
+        transitions.heartbeat(services.database, lease, progress, 60.0)
         if starts:
             assert progress is not None
             started_done = progress.done
@@ -190,7 +190,7 @@ def test_a_beat_keeps_when_the_stage_started_and_with_how_much_done(
         assert done == started_done, progress
         assert age_s is not None
         assert (age_s < 500) == starts, progress
-    transitions.lose(services.database, lease, NO_DELAY)
+    transitions.recover_lost(services.database, lease, NO_DELAY)
     claim_one(services)
     assert read_stage_start(services, job.id) == (None, None)
 
@@ -211,8 +211,8 @@ def test_a_beat_is_one_statement_and_its_event(services: Services, submit: Calla
         statements.append(arguments[2].split()[0])
 
     event.listen(services.database.engine, "before_cursor_execute", note)
-    transitions.beat(services.database, lease, Progress("loading", 3, 9, "weights"), 60.0)
-    transitions.beat(services.database, lease, None, 60.0)
+    transitions.heartbeat(services.database, lease, Progress("loading", 3, 9, "weights"), 60.0)
+    transitions.heartbeat(services.database, lease, None, 60.0)
     event.remove(services.database.engine, "before_cursor_execute", note)
     assert [word for word in statements if word != "BEGIN"] == ["UPDATE", "INSERT", "UPDATE"]
 
@@ -223,14 +223,16 @@ def test_a_beat_tells_of_cancel_and_deadline(services: Services, submit: Callabl
     assert transitions.cancel(services.database, job.id).cancel_requested
     with services.database.writing() as session:
         session.execute(update(Job).values(deadline_at=now(-1)))
-    assert transitions.beat(services.database, lease, None, 60.0) == Beat(cancel_requested=True, timed_out=True)
+    assert transitions.heartbeat(services.database, lease, None, 60.0) == HeartbeatReply(
+        cancel_requested=True, timed_out=True
+    )
 
 
 def test_finishing_stores_the_result_and_the_files(services: Services, submit: Callable[..., Job]) -> None:
     job = submit()
     lease = claim_one(services)
     file = StoredFile("a.csv", f"jobs/{job.id}/1/a.csv", "text/csv", 3, "f" * 64)
-    assert transitions.finish(services.database, lease, Ending(State.SUCCEEDED, {"answer": 42}, files=(file,)))
+    assert transitions.finish(services.database, lease, Outcome(State.SUCCEEDED, {"answer": 42}, files=(file,)))
     ended = read(services, job.id)
     assert (ended.state, ended.result, ended.lease_until) == (State.SUCCEEDED, {"answer": 42}, None)
     assert ended.finished_at is not None
@@ -245,12 +247,12 @@ def test_finishing_stores_the_result_and_the_files(services: Services, submit: C
 def test_the_fence_keeps_an_earlier_attempt_out(services: Services, submit: Callable[..., Job]) -> None:
     job = submit()
     stale = claim_one(services, lease_s=-1.0)
-    assert [lost.id for lost in transitions.lose_expired(services.database, NO_DELAY)] == [job.id]
+    assert [lost.id for lost in transitions.recover_expired(services.database, NO_DELAY)] == [job.id]
     fresh = claim_one(services, worker="w2")
     assert fresh.attempt == 2
-    assert transitions.beat(services.database, stale, Progress("x", 1, 1, "x"), 60.0) is None
+    assert transitions.heartbeat(services.database, stale, Progress("x", 1, 1, "x"), 60.0) is None
     assert not transitions.finish(services.database, stale, DONE)
-    assert not transitions.lose(services.database, stale, NO_DELAY)
+    assert not transitions.recover_lost(services.database, stale, NO_DELAY)
     assert read(services, job.id).state == State.RUNNING
     assert transitions.finish(services.database, fresh, DONE)
     assert not transitions.finish(services.database, fresh, DONE)
@@ -259,16 +261,16 @@ def test_the_fence_keeps_an_earlier_attempt_out(services: Services, submit: Call
 def test_a_lease_that_holds_is_left_alone(services: Services, submit: Callable[..., Job]) -> None:
     submit()
     lease = claim_one(services, lease_s=60.0)
-    assert transitions.lose_expired(services.database, NO_DELAY) == []
+    assert transitions.recover_expired(services.database, NO_DELAY) == []
     assert transitions.finish(services.database, lease, DONE)
 
 
 def test_a_lost_job_waits_longer_each_time_and_fails_at_last(services: Services, submit: Callable[..., Job]) -> None:
     job = submit(max_attempts=3)
-    delay = RetryDelay(first_s=10.0, most_s=15.0)
+    delay = RetryDelay(first_s=10.0, max_s=15.0)
     for pause_s in (10, 15):
         claim_one(services, lease_s=-1.0)
-        (lost,) = transitions.lose_expired(services.database, delay)
+        (lost,) = transitions.recover_expired(services.database, delay)
         assert (lost.state, lost.worker) == (State.QUEUED, None)
         assert (read(services, lost.id).available_at - datetime.now(UTC)).total_seconds() == pytest.approx(
             pause_s, abs=3
@@ -276,7 +278,7 @@ def test_a_lost_job_waits_longer_each_time_and_fails_at_last(services: Services,
         with services.database.writing() as session:
             session.execute(update(Job).values(available_at=now()))
     claim_one(services, lease_s=-1.0)
-    (failed,) = transitions.lose_expired(services.database, delay)
+    (failed,) = transitions.recover_expired(services.database, delay)
     assert failed.state == State.FAILED
     assert failed.error is not None
     assert failed.error["type"] == "worker-lost"
@@ -287,7 +289,7 @@ def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(services: Services, su
     job = submit()
     claim_one(services, lease_s=-1.0)
     transitions.cancel(services.database, job.id)
-    (cancelled,) = transitions.lose_expired(services.database, NO_DELAY)
+    (cancelled,) = transitions.recover_expired(services.database, NO_DELAY)
     assert cancelled.state == State.CANCELLED
 
 
@@ -298,7 +300,7 @@ def test_two_sweepers_take_a_lost_job_once(services: Services, submit: Callable[
     with ThreadPoolExecutor(4) as pool:
         swept = [
             job.id
-            for part in pool.map(lambda _: transitions.lose_expired(services.database, NO_DELAY), range(4))
+            for part in pool.map(lambda _: transitions.recover_expired(services.database, NO_DELAY), range(4))
             for job in part
         ]
     assert sorted(swept) == sorted(jobs)
@@ -308,7 +310,7 @@ def test_releasing_hands_a_workers_jobs_back(services: Services, submit: Callabl
     mine, other = submit(max_attempts=1), submit()
     stale = claim_one(services, worker="w1")
     claim_one(services, worker="w2")
-    assert [job.id for job in transitions.release(services.database, "w1")] == [mine.id]
+    assert [job.id for job in transitions.requeue_jobs_of(services.database, "w1")] == [mine.id]
     assert read(services, mine.id).state == State.QUEUED
     assert read(services, other.id).state == State.RUNNING
     assert not transitions.finish(services.database, stale, DONE)
@@ -331,7 +333,7 @@ def test_cancelling_queued_running_and_ended_jobs(services: Services, submit: Ca
 def test_a_queued_job_times_out(services: Services, submit: Callable[..., Job]) -> None:
     late, early = submit(timeout_s=-1.0), submit(timeout_s=60.0)
     assert claim_one(services).job_id == early.id
-    (failed,) = transitions.time_out(services.database)
+    (failed,) = transitions.expire_queued(services.database)
     assert failed.id == late.id
     assert failed.error is not None
     assert failed.error["type"] == "timeout"
@@ -340,15 +342,15 @@ def test_a_queued_job_times_out(services: Services, submit: Callable[..., Job]) 
 def test_only_ended_jobs_are_removed(services: Services, submit: Callable[..., Job]) -> None:
     job = submit()
     with pytest.raises(ConflictError, match="queued"):
-        transitions.remove(services.database, job.id)
+        transitions.delete_job(services.database, job.id)
     file = StoredFile("a.csv", "jobs/x/1/a.csv", "text/csv", 3, "f" * 64)
-    transitions.finish(services.database, claim_one(services), Ending(State.SUCCEEDED, {}, files=(file,)))
-    transitions.remove(services.database, job.id)
+    transitions.finish(services.database, claim_one(services), Outcome(State.SUCCEEDED, {}, files=(file,)))
+    transitions.delete_job(services.database, job.id)
     with services.database.reading() as session:
         assert session.scalars(select(JobEvent)).all() == []
         assert session.scalars(select(Artifact)).all() == []
     with pytest.raises(NotFoundError):
-        transitions.remove(services.database, job.id)
+        transitions.delete_job(services.database, job.id)
 
 
 def test_one_idempotency_key_makes_one_job_however_many_ask_at_once(
@@ -377,7 +379,7 @@ def test_the_next_job_is_claimed_with_the_end_of_one_in_one_transaction(
     jobs = [submit(), submit()]
     lease = claim_one(services)
     if not held:
-        transitions.lose(services.database, lease, RetryDelay(60.0, 60.0))
+        transitions.recover_lost(services.database, lease, RetryDelay(60.0, 60.0))
     commits: list[object] = []
     event.listen(services.database.engine, "commit", commits.append)
     counted, following = transitions.finish_and_claim(services.database, lease, DONE, CLAIMANT)
@@ -404,12 +406,14 @@ def test_no_step_leaves_the_table_of_edges(
     with services.database.writing() as session:
         session.execute(update(Job).values(state=source))
     with services.database.writing() as session:
-        moved = session.connection().execute(statements.write_step(to, statements.COLUMNS.id == job.id)).rowcount
-    assert moved == (to in EDGES[source])
+        moved = (
+            session.connection().execute(statements.transition_statement(to, statements.COLUMNS.id == job.id)).rowcount
+        )
+    assert moved == (to in TRANSITIONS[source])
 
 
 def test_ended_states_have_no_way_out() -> None:
-    assert {state for state in State if not EDGES[state]} == ENDED
+    assert {state for state in State if not TRANSITIONS[state]} == ENDED
 
 
 def test_a_step_and_its_event_are_written_together_or_not_at_all(
@@ -420,7 +424,7 @@ def test_a_step_and_its_event_are_written_together_or_not_at_all(
     def fail(*_: object) -> None:
         raise RuntimeError("the event could not be written")
 
-    monkeypatch.setattr(transitions, "_record", fail)
+    monkeypatch.setattr(transitions, "_insert_events", fail)
     with pytest.raises(RuntimeError):
         claim(services)
     monkeypatch.undo()

@@ -19,7 +19,7 @@ from tests.support.webhook_receiver import Receiver
 
 
 def post(url: str) -> int:
-    return target.find_endpoint(url, private=True).post(b"{}", {"webhook-id": "1"}, 1)
+    return target.resolve_target(url, private=True).post(b"{}", {"webhook-id": "1"}, 1)
 
 
 def test_the_address_that_was_looked_at_is_the_one_that_is_called(
@@ -40,7 +40,7 @@ def test_the_address_that_was_looked_at_is_the_one_that_is_called(
 
 
 def test_each_attempt_takes_the_next_address(receiver: Receiver) -> None:
-    endpoint = target.Endpoint("http", "here", "here", receiver.port, "/", ("127.0.0.1", "127.0.0.9"))
+    endpoint = target.WebhookTarget("http", "here", "here", receiver.port, "/", ("127.0.0.1", "127.0.0.9"))
     assert endpoint.post(b"", {}, 1) == 200
     with pytest.raises(NewConnectionError, match="refused"):
         endpoint.post(b"", {}, 2)

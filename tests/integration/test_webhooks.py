@@ -16,26 +16,26 @@ from shared.database import transitions
 from shared.database.connection import now
 from shared.database.tables import Delivery, Job
 from shared.errors import RequestInvalidError
-from shared.jobs import NOBODY, Ending, Origin, RetryDelay, State, make_error
+from shared.jobs import ANONYMOUS, Origin, Outcome, RetryDelay, State, build_error
 from shared.maintenance import __main__, cleanup
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission.submit import submit_job
 from shared.webhooks import deliverer, messages
-from shared.webhooks.deliverer import ATTEMPTS_MOST, Deliverer
+from shared.webhooks.deliverer import MAX_ATTEMPTS, Deliverer
 from tests.integration.conftest import StartProcess
-from tests.support.job_outcomes import begin
+from tests.support.job_outcomes import start_job
 from tests.support.waiting import wait_until
 from tests.support.webhook_receiver import Received, Receiver
 
-DONE = Ending(State.SUCCEEDED, {"best_k": 5})
-FAILED = Ending(State.FAILED, error=make_error("broken", "It broke", "Mend it."))
+DONE = Outcome(State.SUCCEEDED, {"best_k": 5})
+FAILED = Outcome(State.FAILED, error=build_error("broken", "It broke", "Mend it."))
 OpenServices = Callable[[Settings], Services]
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"webhooks_private": True})
+    return settings.model_copy(update={"allow_private_webhooks": True})
 
 
 def submit(services: Services, url: str, events: list[str] | None = None, **others: object) -> Job:
@@ -44,8 +44,8 @@ def submit(services: Services, url: str, events: list[str] | None = None, **othe
     return submit_job(services, body, origin=Origin("an owner"))[0]
 
 
-def finish(services: Services, ending: Ending = DONE) -> None:
-    assert transitions.finish(services.database, begin(services), ending)
+def finish(services: Services, ending: Outcome = DONE) -> None:
+    assert transitions.finish(services.database, start_job(services), ending)
 
 
 def deliver(services: Services) -> None:
@@ -107,14 +107,14 @@ def test_each_event_is_told_once_and_signed(services: Services, receiver: Receiv
     for request in receiver.received:
         verify(services, request, "an owner")
     with pytest.raises(AssertionError):
-        verify(services, last, NOBODY)
+        verify(services, last, ANONYMOUS)
     assert list_deliveries(services) == []
 
 
 def test_the_end_alone_is_told_where_no_events_are_named(services: Services, receiver: Receiver) -> None:
     submit(services, receiver.locate())
-    lease = begin(services)
-    transitions.lose(services.database, lease, RetryDelay(0.0, 0.0))
+    lease = start_job(services)
+    transitions.recover_lost(services.database, lease, RetryDelay(0.0, 0.0))
     finish(services)
     deliver(services)
     assert [(request.message["type"], request.message["data"]["attempt"]) for request in receiver.received] == [
@@ -124,11 +124,11 @@ def test_the_end_alone_is_told_where_no_events_are_named(services: Services, rec
 
 def test_asking_a_running_job_to_stop_is_no_event(services: Services, receiver: Receiver) -> None:
     job = submit(services, receiver.locate(), ["running", "cancelled"])
-    lease = begin(services)
+    lease = start_job(services)
     transitions.cancel(services.database, job.id)
     deliver(services)
     assert [request.message["type"] for request in receiver.received] == ["job.running"]
-    transitions.lose(services.database, lease, RetryDelay(0.0, 0.0))
+    transitions.recover_lost(services.database, lease, RetryDelay(0.0, 0.0))
     deliver(services)
     assert [request.message["type"] for request in receiver.received] == ["job.running", "job.cancelled"]
 
@@ -142,8 +142,8 @@ def test_jobs_without_a_webhook_tell_nobody(services: Services) -> None:
 
 def test_a_step_that_does_not_count_tells_nothing(services: Services, receiver: Receiver) -> None:
     submit(services, receiver.locate())
-    lease = begin(services)
-    transitions.lose(services.database, lease, RetryDelay(0.0, 0.0))
+    lease = start_job(services)
+    transitions.recover_lost(services.database, lease, RetryDelay(0.0, 0.0))
     assert not transitions.finish(services.database, lease, DONE)
     assert list_deliveries(services) == []
 
@@ -189,15 +189,15 @@ def test_a_message_is_given_up_in_the_end(
 ) -> None:
     job = submit(services, receiver.locate("/503"))
     finish(services)
-    for attempt in range(1, ATTEMPTS_MOST + 1):
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         assert read_delivery(services).attempt == attempt - 1
         deliver(services)
         make_due(services)
     assert list_deliveries(services) == []
-    assert len(receiver.received) == ATTEMPTS_MOST
+    assert len(receiver.received) == MAX_ATTEMPTS
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert job.id in warning
-    assert f"given up after {ATTEMPTS_MOST} attempts: the answer was 503" in warning
+    assert f"given up after {MAX_ATTEMPTS} attempts: the answer was 503" in warning
 
 
 def test_two_deliverers_at_once_deliver_once(
@@ -260,7 +260,7 @@ def test_a_redirect_is_not_followed(services: Services, receiver: Receiver, stat
 def test_a_private_address_is_refused_at_submission(
     settings: Settings, open_services: OpenServices, receiver: Receiver
 ) -> None:
-    strict = open_services(settings.model_copy(update={"webhooks_private": False}))
+    strict = open_services(settings.model_copy(update={"allow_private_webhooks": False}))
     with pytest.raises(RequestInvalidError) as caught:
         submit(strict, receiver.locate())
     assert [problem.pointer for problem in caught.value.problems] == ["/webhook/url"]
@@ -278,7 +278,7 @@ def test_a_private_address_is_refused_at_delivery_too(
 ) -> None:
     submit(services, receiver.locate())
     finish(services)
-    strict = open_services(settings.model_copy(update={"webhooks_private": False}))
+    strict = open_services(settings.model_copy(update={"allow_private_webhooks": False}))
     caplog.set_level("INFO")
     deliver(strict)
     assert receiver.received == []
@@ -289,7 +289,7 @@ def test_a_private_address_is_refused_at_delivery_too(
 def test_a_name_that_has_moved_to_a_private_address_is_not_called(
     settings: Settings, open_services: OpenServices, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strict = open_services(settings.model_copy(update={"webhooks_private": False}))
+    strict = open_services(settings.model_copy(update={"allow_private_webhooks": False}))
     real, addresses = socket.getaddrinfo, ["8.8.8.8"]
 
     def look_up(host: str, port: int, *others: int, **named: int) -> list[Any]:
@@ -330,7 +330,7 @@ def test_an_endpoint_that_hangs_keeps_only_its_own_messages_waiting(services: Se
 def test_the_message_about_a_job_that_was_deleted_still_arrives(services: Services, receiver: Receiver) -> None:
     job = submit(services, receiver.locate())
     finish(services)
-    transitions.remove(services.database, job.id)
+    transitions.delete_job(services.database, job.id)
     deliver(services)
     assert [request.message["data"]["id"] for request in receiver.received] == [job.id]
 
@@ -338,11 +338,11 @@ def test_the_message_about_a_job_that_was_deleted_still_arrives(services: Servic
 def test_a_message_that_is_too_old_is_forgotten(services: Services, caplog: pytest.LogCaptureFixture) -> None:
     submit(services, "http://127.0.0.1:9/")
     finish(services)
-    cleanup.tidy(services)
+    cleanup.clean_up(services)
     assert len(list_deliveries(services)) == 1
     with services.database.writing() as session:
         session.execute(update(Delivery).values(created_at=now(-31 * 86_400.0)))
-    cleanup.tidy(services)
+    cleanup.clean_up(services)
     assert list_deliveries(services) == []
     assert "1 messages to webhooks are given up after 30 days" in caplog.text
 
@@ -351,7 +351,7 @@ def test_a_dead_endpoint_holds_up_no_sweeping(services: Services, receiver: Rece
     submit(services, receiver.locate("/hang"), ["queued"])
     (thread,) = Deliverer(services).deliver_due()
     receiver.wait_for("/hang")
-    lease = begin(services)
+    lease = start_job(services)
     with services.database.writing() as session:
         session.execute(update(Job).values(lease_until=now(-1)))
     __main__.sweep(services)

@@ -15,7 +15,7 @@ from shared.broker import Broker
 from shared.database import queries, transitions
 from shared.database.migrate import ROOT
 from shared.database.tables import Job, JobEvent, Worker
-from shared.files.local import CHECKPOINTS, place_checkpoint
+from shared.files.local import CHECKPOINTS, checkpoint_key
 from shared.jobs import Kind, State
 from shared.services import Services
 from shared.settings import Settings
@@ -73,7 +73,7 @@ def test_a_second_attempt_goes_on_from_the_checkpoint_of_the_first(
     first = gate.wait_for_child()
     os.kill(first, signal.SIGKILL)
     second = gate.wait_for_child(other_than=first)
-    assert services.storage.locate(place_checkpoint(gate.job_id, 2)).read_bytes() == b"%d %d " % (first, second)
+    assert services.storage.locate(checkpoint_key(gate.job_id, 2)).read_bytes() == b"%d %d " % (first, second)
     gate.open()
     gate.wait_for(State.SUCCEEDED, attempt=2)
     with services.database.reading() as session:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from worker.engines.musicgen.model.random_model import Size, Spelling, write_random_model
-from worker.engines.musicgen.request import Audio, Order, Sample, Sampling
+from worker.engines.musicgen.request import Audio, GenerationRequest, SampleRequest, Sampling
 
 FOLDER: Final = Path(__file__).parent / "musicgen"
 LOUDEST: Final = 0.9
@@ -100,12 +100,12 @@ class Case:
         """Make the clips: shape (channels, samples) each."""
         return [clip.make(self.model.size, self.model.size.channels) for clip in self.clips]
 
-    def order(self) -> Order:
+    def order(self) -> GenerationRequest:
         """Say the case in the engine's own terms."""
         clips: Sequence[Audio | None] = self.make_clips() or [None] * len(self.prompts)
         seeds = self.seeds or (0,) * len(self.prompts)
-        return Order(
-            samples=[Sample(*sample) for sample in zip(self.prompts, clips, seeds, strict=True)],
+        return GenerationRequest(
+            samples=[SampleRequest(*sample) for sample in zip(self.prompts, clips, seeds, strict=True)],
             new_tokens=self.new_tokens,
             sampling=Sampling(self.do_sample, self.guidance_scale, self.temperature, self.top_k, self.top_p),
         )
@@ -211,7 +211,7 @@ CASES: Final = (
     Case("clips_two_alone", MONO, (None, None), 20, (Clip(120, 1), Clip(51, 2))),
     Case("clip_sampled", MONO, (ROCK,), 20, (Clip(99, 103),), (107,), do_sample=True, top_k=20),
     Case("clip_long", MONO, ("techno",), 40, (Clip(1_201, 404),)),
-    Case("clip_least", MONO, (ROCK,), 3, (Clip(100, 1),)),
+    Case("clip_shortest", MONO, (ROCK,), 3, (Clip(100, 1),)),
     Case("clip_and_frame", MONO, (ROCK,), 4, (Clip(100, 1),)),
     Case("stereo_text", STEREO, (POP,), 24),
     Case("stereo_sampled", STEREO, (POP, ROCK), 16, seeds=(201, 202), do_sample=True, guidance_scale=1.0),
@@ -229,7 +229,7 @@ CASES: Final = (
     Case("unprojected", UNPROJECTED, ("jazz", PIANO), 16),
     Case("undelayed", MONO, (POP, ROCK), 5),
     Case("undelayed_clip", MONO, (POP,), 3, (Clip(13, 1),)),
-    Case("delayed_least", MONO, (POP,), 6),
+    Case("delayed_shortest", MONO, (POP,), 6),
     Case("sampled", MONO, (POP,), 24, seeds=(11,), do_sample=True),
     Case("sampled_unguided", MONO, (POP,), 24, seeds=(12,), do_sample=True, guidance_scale=1.0),
     Case("sampled_hot", MONO, (POP,), 20, seeds=(13,), do_sample=True, temperature=1.7, top_k=250),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tests.references.compare_full_size import Answer, Question
 from worker.engines.musicgen.backends.mindspore.codec import Codec
-from worker.engines.musicgen.backends.mindspore.decoder import Compiled, NetworkDecoder
+from worker.engines.musicgen.backends.mindspore.decoder import Compiled, MindSporeDecoder
 from worker.engines.musicgen.backends.mindspore.layers import Target
 from worker.engines.musicgen.backends.mindspore.text_encoder import TextEncoder
 from worker.engines.musicgen.backends.mindspore.weights import DecoderWeights
@@ -52,7 +52,7 @@ def _decode(
     """
     compiled = Compiled(DecoderWeights(config.decoder, weights, target))
     length = tokens.shape[1]
-    decoder = NetworkDecoder(compiled)
+    decoder = MindSporeDecoder(compiled)
     rows = [decoder.admit(row, length) for row in (text, None)]
     steps = [
         decoder.step(rows, np.tile(column.astype(np.int32), (ROWS, 1)), np.full(ROWS, position, dtype=np.int32)).copy()

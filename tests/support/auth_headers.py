@@ -8,11 +8,11 @@ from shared.services import Services
 Headers = dict[str, str]
 
 
-def make_bearer(app: Flask, name: str) -> Headers:
+def make_auth_headers(app: Flask, name: str) -> Headers:
     """Make a key that the application knows at once, and return the headers that bring it."""
     services: Services = app.extensions["mindjobs"]
     key = create_key(services.database, name)
-    let_keys_be_read(app)
+    expire_key_cache(app)
     return {"Authorization": f"Bearer {key}"}
 
 
@@ -20,9 +20,9 @@ def revoke(app: Flask, name: str) -> None:
     """Revoke a key, of which the application knows at once."""
     services: Services = app.extensions["mindjobs"]
     revoke_key(services.database, name)
-    let_keys_be_read(app)
+    expire_key_cache(app)
 
 
-def let_keys_be_read(app: Flask) -> None:
+def expire_key_cache(app: Flask) -> None:
     """Make as much time pass as an application goes by the keys that it has read."""
     app.extensions["mindjobs.keys"]._read_at = float("-inf")

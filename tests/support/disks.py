@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.files.local import TEMPORARY, Storage
+from shared.files.local import TEMPORARY, LocalFileStore
 
 
-def fill_disk(storage: Storage, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def fill_disk(storage: LocalFileStore, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the next write into a folder of the storage meet a full disk.
 
     The kernel itself refuses: the temporary file, whose name is made known

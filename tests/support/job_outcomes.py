@@ -9,8 +9,8 @@ from sqlalchemy import insert
 from shared.database import transitions
 from shared.database.connection import now
 from shared.database.tables import Worker
-from shared.files.local import place_artifact
-from shared.jobs import Claimant, DeviceClass, Ending, Kind, Lease, State, StoredFile
+from shared.files.local import artifact_key
+from shared.jobs import DeviceClass, Kind, Lease, Outcome, State, StoredFile, WorkerIdentity
 from shared.services import Services
 
 Files = Mapping[str, tuple[str, bytes]]
@@ -27,26 +27,26 @@ MUSIC = {
 """A result, but for its samples."""
 
 
-def begin(services: Services, job_id: str | None = None, *, worker: str = "box:1") -> Lease:
+def start_job(services: Services, job_id: str | None = None, *, worker: str = "box:1") -> Lease:
     """Claim a job as a worker would: the next one, where none is named."""
-    claimant = Claimant(dict.fromkeys(Kind, "mindspore"), DeviceClass.CPU, worker, lease_s=60)
+    claimant = WorkerIdentity(dict.fromkeys(Kind, "mindspore"), DeviceClass.CPU, worker, lease_s=60)
     job = transitions.claim(services.database, claimant, job_id)
     assert job is not None
     return Lease(job.id, job.attempt)
 
 
-def end(services: Services, lease: Lease, ending: Ending, files: Files) -> None:
+def end(services: Services, lease: Lease, ending: Outcome, files: Files) -> None:
     """End an attempt that leaves files."""
     stored = []
     for name, (media_type, content) in files.items():
-        written = services.storage.write(place_artifact(lease.job_id, lease.attempt, name), [content])
+        written = services.storage.write(artifact_key(lease.job_id, lease.attempt, name), [content])
         stored.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
     assert transitions.finish(services.database, lease, replace(ending, files=tuple(stored)))
 
 
 def succeed(services: Services, job_id: str, result: Mapping[str, Any], files: Files) -> None:
     """Run a job to its end."""
-    end(services, begin(services, job_id), Ending(State.SUCCEEDED, result), files)
+    end(services, start_job(services, job_id), Outcome(State.SUCCEEDED, result), files)
 
 
 def register_worker(services: Services, name: str, device: DeviceClass) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Flask, Response, request
 
-from web.openapi.document import write_document
+from web.openapi.document import build_document
 
 _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 _OPERATIONS: dict[str, Any] = {}
@@ -35,6 +35,6 @@ def watch_answers(app: Flask) -> list[str]:
 def _find_operations(app: Flask) -> dict[str, Any]:
     """Find every operation by its identifier; every application has the same."""
     if not _OPERATIONS:
-        for methods in write_document(app)["paths"].values():
+        for methods in build_document(app)["paths"].values():
             _OPERATIONS.update({operation["operationId"]: operation for operation in methods.values()})
     return _OPERATIONS

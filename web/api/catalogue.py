@@ -6,29 +6,29 @@ from shared.kinds.musicgen.catalogue import ModelCard
 from shared.schemas import responses
 from web.api import blueprint
 from web.context import get_services
-from web.serializers import write_devices
+from web.serializers import serialize_devices
 
 
 @blueprint.get("/datasets")
 def list_datasets() -> responses.DatasetList:
     """List the data sets that come with the service."""
-    return {"datasets": [_write_dataset(dataset) for dataset in BUILTINS.values()]}
+    return {"datasets": [_serialize_dataset(dataset) for dataset in BUILTINS.values()]}
 
 
 @blueprint.get("/models")
 def list_models() -> responses.ModelList:
     """List the music models, with how they generate where a job does not say."""
-    return {"models": [_write_model(card) for card in catalogue.list_models(get_services().settings)]}
+    return {"models": [_serialize_model(card) for card in catalogue.list_models(get_services().settings)]}
 
 
 @blueprint.get("/devices")
 def list_devices() -> responses.DeviceList:
     """List the classes of device with their workers and their load."""
     with get_services().database.reading() as session:
-        return {"devices": write_devices(session)}
+        return {"devices": serialize_devices(session)}
 
 
-def _write_dataset(dataset: Builtin) -> responses.Dataset:
+def _serialize_dataset(dataset: Builtin) -> responses.Dataset:
     return {
         "name": dataset.name,
         "title": dataset.title,
@@ -41,7 +41,7 @@ def _write_dataset(dataset: Builtin) -> responses.Dataset:
     }
 
 
-def _write_model(card: ModelCard) -> responses.Model:
+def _serialize_model(card: ModelCard) -> responses.Model:
     defaults = card.defaults
     return {
         "name": card.name,

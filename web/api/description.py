@@ -3,7 +3,7 @@
 from flask import current_app, render_template
 
 from web.api import blueprint
-from web.openapi.document import write_document
+from web.openapi.document import build_document
 from web.openapi.operation import Node
 
 
@@ -22,6 +22,6 @@ def show_docs() -> str:
 def _get_document() -> Node:
     """Return the document; it is written once, when it is first asked for and all routes are known."""
     if "mindjobs.openapi" not in current_app.extensions:
-        current_app.extensions["mindjobs.openapi"] = write_document(current_app)
+        current_app.extensions["mindjobs.openapi"] = build_document(current_app)
     document: Node = current_app.extensions["mindjobs.openapi"]
     return document

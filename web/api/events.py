@@ -13,14 +13,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.database import queries
 from shared.database.connection import Database
-from shared.database.queries import News
+from shared.database.queries import EventBatch
 from shared.database.tables import JobEvent
 from shared.errors import BusyError, KeyRequiredError, MindjobsError, RequestMalformedError
 from web.api import blueprint
-from web.auth import KeyRing, get_key_ring, get_owner
-from web.context import get_services, get_waiting_room
-from web.long_poll import WaitingRoom, pace
-from web.serializers import write_event
+from web.auth import KeyCache, get_key_cache, get_owner
+from web.context import get_long_poll_slots, get_services
+from web.long_poll import LongPollSlots, poll_intervals
+from web.serializers import serialize_event
 
 HEARTBEAT_S: Final = 15.0
 """How long a stream says nothing; writing is how a client that has gone is noticed."""
@@ -36,27 +36,27 @@ class _History:
     """A job's events, for as long as whoever asked may read them."""
 
     database: Database
-    ring: KeyRing
+    ring: KeyCache
     owner: str
     job_id: str
 
-    def read(self, after: int) -> News:
+    def read(self, after: int) -> EventBatch:
         """Read those after one of them; nothing is held between two readings."""
         if not self.ring.knows(self.owner):
             raise KeyRequiredError("The key with which this began is no longer known here.")
         with self.database.reading() as session:
-            return queries.read_news(session, self.job_id, after)
+            return queries.read_events(session, self.job_id, after)
 
 
 @blueprint.get("/jobs/<uuid:job_id>/events")
 def stream_events(job_id: UUID) -> Response:
     """Send a job's events, those to come as they happen, until it has ended; after ``Last-Event-ID`` where given."""
     after = _read_last_event_id()
-    history = _History(get_services().database, get_key_ring(), get_owner(), str(job_id))
+    history = _History(get_services().database, get_key_cache(), get_owner(), str(job_id))
     news = history.read(after)
     if news.last and not news.events:
         return Response(status=204)  # tells a browser not to come back
-    stream = _follow(get_waiting_room(), history, after)
+    stream = _follow(get_long_poll_slots(), history, after)
     next(stream)  # has a seat from here on, and gives it back when it is closed or forgotten
     # A proxy that buffers or keeps would turn news into history.
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -73,7 +73,7 @@ def _read_last_event_id() -> int:
     return int(given)
 
 
-def _follow(room: WaitingRoom, history: _History, after: int) -> Iterator[bytes]:
+def _follow(room: LongPollSlots, history: _History, after: int) -> Iterator[bytes]:
     """Write what comes after an event; the first item is empty, and says that there was a seat.
 
     Raises
@@ -87,10 +87,10 @@ def _follow(room: WaitingRoom, history: _History, after: int) -> Iterator[bytes]
         yield b""
         yield _RETRY
         spoke_at = time.monotonic()
-        pauses_s = pace()
+        pauses_s = poll_intervals()
         while (news := _look(history, after)) is not None:
             if news.events:
-                yield b"".join(_write(event) for event in news.events)
+                yield b"".join(_format_event(event) for event in news.events)
                 after = news.events[-1].id
                 spoke_at = time.monotonic()
             elif time.monotonic() - spoke_at >= HEARTBEAT_S:
@@ -102,7 +102,7 @@ def _follow(room: WaitingRoom, history: _History, after: int) -> Iterator[bytes]
                 time.sleep(next(pauses_s))
 
 
-def _look(history: _History, after: int) -> News | None:
+def _look(history: _History, after: int) -> EventBatch | None:
     """Return the news; ``None`` where the stream ends without its last event: the client comes back and is told why."""
     try:
         return history.read(after)
@@ -113,6 +113,6 @@ def _look(history: _History, after: int) -> News | None:
         return None
 
 
-def _write(event: JobEvent) -> bytes:
+def _format_event(event: JobEvent) -> bytes:
     # JSON escapes the ends of lines, so this is one.
-    return f"id: {event.id}\nevent: {event.kind}\ndata: {json.dumps(write_event(event))}\n\n".encode()
+    return f"id: {event.id}\nevent: {event.kind}\ndata: {json.dumps(serialize_event(event))}\n\n".encode()

@@ -11,10 +11,10 @@ from shared.schemas import responses
 from shared.submission import submit
 from web.api import blueprint
 from web.auth import get_origin
-from web.context import get_services, get_waiting_room
+from web.context import get_long_poll_slots, get_services
 from web.list_query import read_list_query
 from web.request_hooks import read_idempotency_key, read_json, read_wait_s
-from web.serializers import JobView, view_job, write_page
+from web.serializers import JobView, serialize_page, view_job
 
 POLL_AFTER_S = "1"
 
@@ -24,7 +24,7 @@ def submit_job() -> Response:
     """Queue a job, and wait for its end if the client prefers."""
     services = get_services()
     job, created = submit.submit_job(services, read_json(), read_idempotency_key(), get_origin())
-    view, waited_s = get_waiting_room().wait_for(services, job.id, read_wait_s(), lambda view: view.ended)
+    view, waited_s = get_long_poll_slots().wait_for(services, job.id, read_wait_s(), lambda view: view.ended)
     return _answer(view, 202 if created else 200, waited_s)
 
 
@@ -37,7 +37,9 @@ def get_job(job_id: UUID) -> Response:
     known = request.if_none_match
     view, waited_s = before, 0
     if (wait_s := read_wait_s()) and (not known or known.contains(before.etag)):
-        view, waited_s = get_waiting_room().wait_for(services, before.id, wait_s, lambda now: now.etag != before.etag)
+        view, waited_s = get_long_poll_slots().wait_for(
+            services, before.id, wait_s, lambda now: now.etag != before.etag
+        )
     response = _answer(view, 200, waited_s)
     if known or request.if_match:  # the check costs as much as the answer
         response.make_conditional(request)
@@ -48,7 +50,7 @@ def get_job(job_id: UUID) -> Response:
 def list_jobs() -> responses.JobList:
     """List jobs, newest first."""
     with get_services().database.reading() as session:
-        documents, next_cursor = write_page(session, *read_list_query(request.args))
+        documents, next_cursor = serialize_page(session, *read_list_query(request.args))
     return {"jobs": documents, "next_cursor": next_cursor}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from web.openapi.operation import Node
-from web.request_hooks import IDEMPOTENCY_KEY_LENGTH_MOST, WAIT_MOST_S
+from web.request_hooks import MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_S
 
 _TEXT: Final[Node] = {"type": "string"}
 
@@ -32,9 +32,9 @@ PARAMETERS: Final[Mapping[str, Node]] = {
     "Idempotency-Key": _parameter(
         "Idempotency-Key",
         "Makes it safe to repeat: the same key and body again give the same job.",
-        {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_LENGTH_MOST},
+        {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY_LENGTH},
     ),
-    "Prefer": _parameter("Prefer", f"`wait=N` (RFC 7240): wait up to N seconds, {WAIT_MOST_S} at most, for more."),
+    "Prefer": _parameter("Prefer", f"`wait=N` (RFC 7240): wait up to N seconds, {MAX_WAIT_S} at most, for more."),
     "If-None-Match": _parameter("If-None-Match", "The ETag of the copy at hand: 304 while it is still right."),
     "Last-Event-ID": _parameter("Last-Event-ID", "Id of the last event that came: the stream goes on after it."),
     "Range": _parameter("Range", "Which bytes to send, `bytes=0-1023` for example."),

@@ -8,9 +8,9 @@ from werkzeug.routing import Rule
 
 from web.auth import OPEN_ENDPOINTS
 from web.openapi.components import HEADERS, PARAMETERS, PROBLEMS
-from web.openapi.operation import Answer, Node, Operation, describe_content, refer
+from web.openapi.operation import Node, Operation, Response, describe_content, refer
 from web.openapi.operations import OPERATIONS
-from web.openapi.schemas import mend, write_query_parameters, write_schemas
+from web.openapi.schemas import build_query_parameters, build_schemas, mend
 
 _PLACE: Final = re.compile(r"<(?:(\w+):)?(\w+)>")
 _ANYWHERE: Final = (400, 500)
@@ -21,16 +21,16 @@ _ABOUT: Final = (
 )
 
 
-def write_document(app: Flask) -> Node:
+def build_document(app: Flask) -> Node:
     """Describe every route in ``OPERATIONS``."""
-    schemas = write_schemas()
-    queries = {"ListQuery": write_query_parameters(schemas.pop("ListQuery"))}
+    schemas = build_schemas()
+    queries = {"ListQuery": build_query_parameters(schemas.pop("ListQuery"))}
     rules = {rule.endpoint: rule for rule in app.url_map.iter_rules()}
     paths: dict[str, Node] = {}
     for endpoint, operation in OPERATIONS.items():
         rule = rules[endpoint]
         summary = mend((app.view_functions[endpoint].__doc__ or "").partition("\n")[0]).rstrip(".")
-        written = _write_operation(rule, operation, summary, queries)
+        written = _build_operation(rule, operation, summary, queries)
         paths.setdefault(_PLACE.sub(r"{\2}", rule.rule), {})[list_methods(rule)[0].lower()] = written
     return {
         "openapi": "3.1.0",
@@ -59,16 +59,16 @@ def list_methods(rule: Rule) -> list[str]:
     return sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
 
 
-def _write_operation(rule: Rule, operation: Operation, summary: str, queries: dict[str, list[Node]]) -> Node:
+def _build_operation(rule: Rule, operation: Operation, summary: str, queries: dict[str, list[Node]]) -> Node:
     places = _PLACE.findall(rule.rule)
-    parameters = [_write_place(name, converter) for converter, name in places]
+    parameters = [_build_path_parameter(name, converter) for converter, name in places]
     parameters += queries[operation.query] if operation.query else []
     parameters += [{"$ref": f"#/components/parameters/{name}"} for name in operation.parameters]
     is_open = rule.endpoint in OPEN_ENDPOINTS
     problems = {*_ANYWHERE, *operation.problems, *(() if is_open else _BEHIND_A_KEY)}
     problems |= ({404} if places else set()) | (set() if list_methods(rule) == ["GET"] else {403})
-    answers = {status: _write_problem(status) for status in problems - set(operation.answers)}
-    answers |= {status: _write_answer(answer) for status, answer in operation.answers.items()}
+    answers = {status: _build_problem(status) for status in problems - set(operation.answers)}
+    answers |= {status: _build_response(answer) for status, answer in operation.answers.items()}
     return {
         "operationId": rule.endpoint.rpartition(".")[2],
         "tags": [operation.tag],
@@ -80,18 +80,18 @@ def _write_operation(rule: Rule, operation: Operation, summary: str, queries: di
     }
 
 
-def _write_place(name: str, converter: str) -> Node:
+def _build_path_parameter(name: str, converter: str) -> Node:
     schema = {"type": "string"} | ({"format": "uuid"} if converter == "uuid" else {})
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _write_answer(answer: Answer) -> Node:
+def _build_response(answer: Response) -> Node:
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *answer.headers)}
     content = {"content": answer.content} if answer.content else {}
     return {"description": answer.description, "headers": headers, **content}
 
 
-def _write_problem(status: int) -> Node:
+def _build_problem(status: int) -> Node:
     headers = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}.get(status, ())
     problem = describe_content("application/problem+json", refer("Problem"))
-    return _write_answer(Answer(PROBLEMS[status], problem, headers))
+    return _build_response(Response(PROBLEMS[status], problem, headers))

@@ -22,7 +22,7 @@ def describe_content(media_type: str, schema: Node) -> Node:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """One answer of an operation.
 
     Parameters
@@ -61,7 +61,7 @@ class Operation:
     """
 
     tag: str
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, Response]
     problems: tuple[int, ...] = ()
     parameters: tuple[str, ...] = ()
     query: str | None = None

@@ -5,7 +5,7 @@ from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from web.openapi.operation import JSON, Answer, Node, Operation, describe_content, refer
+from web.openapi.operation import JSON, Node, Operation, Response, describe_content, refer
 
 _BINARY: Final[Node] = {"type": "string", "format": "binary"}
 _JOB: Final = describe_content(JSON, refer("Job"))
@@ -18,8 +18,8 @@ _EXAMPLES: Final[Node] = {
 }
 
 
-def _json(description: str, schema: str) -> Answer:
-    return Answer(description, describe_content(JSON, refer(schema)))
+def _json(description: str, schema: str) -> Response:
+    return Response(description, describe_content(JSON, refer(schema)))
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -37,8 +37,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "api.submit_job": Operation(
         "Jobs",
         {
-            200: Answer("The job that the same Idempotency-Key and body had made before.", _JOB, _LOCATED),
-            202: Answer("The job is queued; with Prefer, it may have ended since.", _JOB, _LOCATED),
+            200: Response("The job that the same Idempotency-Key and body had made before.", _JOB, _LOCATED),
+            202: Response("The job is queued; with Prefer, it may have ended since.", _JOB, _LOCATED),
         },
         problems=(413, 422),
         parameters=("Idempotency-Key", "Prefer"),
@@ -54,36 +54,36 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "api.get_job": Operation(
         "Jobs",
         {
-            200: Answer("The job.", _JOB, _OF_A_JOB),
-            304: Answer("Nothing has changed since the client's copy.", headers=("ETag",)),
-            412: Answer("If-Match names another version than this.", _JOB, _OF_A_JOB),
+            200: Response("The job.", _JOB, _OF_A_JOB),
+            304: Response("Nothing has changed since the client's copy.", headers=("ETag",)),
+            412: Response("If-Match names another version than this.", _JOB, _OF_A_JOB),
         },
         parameters=("Prefer", "If-None-Match"),
     ),
     "api.cancel_job": Operation(
-        "Jobs", {202: Answer("It is cancelled, or asked to stop.", _JOB, _LOCATED)}, problems=(409,)
+        "Jobs", {202: Response("It is cancelled, or asked to stop.", _JOB, _LOCATED)}, problems=(409,)
     ),
-    "api.retry_job": Operation("Jobs", {202: Answer("The new job is queued.", _JOB, _LOCATED)}, problems=(409, 422)),
-    "api.delete_job": Operation("Jobs", {204: Answer("It is gone.")}, problems=(409,)),
+    "api.retry_job": Operation("Jobs", {202: Response("The new job is queued.", _JOB, _LOCATED)}, problems=(409, 422)),
+    "api.delete_job": Operation("Jobs", {204: Response("It is gone.")}, problems=(409,)),
     "api.stream_events": Operation(
         "Jobs",
         {
-            200: Answer(
+            200: Response(
                 "Events `state`, `progress` and `artifact`, each with an `id` and JSON as its `data`; the stream ends "
                 "after the final state.",
                 describe_content("text/event-stream", {"type": "string"}),
             ),
-            204: Answer("Last-Event-ID is the last event of a job that has ended: nothing more will come."),
+            204: Response("Last-Event-ID is the last event of a job that has ended: nothing more will come."),
         },
         parameters=("Last-Event-ID",),
     ),
     "api.get_artifact": Operation(
         "Jobs",
         {
-            200: Answer("The file.", _ANY_FILE, ("ETag", "Accept-Ranges")),
-            206: Answer("The bytes asked for.", _ANY_FILE, ("ETag", "Accept-Ranges", "Content-Range")),
-            304: Answer("The client's copy is still right.", headers=("ETag",)),
-            412: Answer("If-Match names another version than this.", _ANY_FILE, ("ETag",)),
+            200: Response("The file.", _ANY_FILE, ("ETag", "Accept-Ranges")),
+            206: Response("The bytes asked for.", _ANY_FILE, ("ETag", "Accept-Ranges", "Content-Range")),
+            304: Response("The client's copy is still right.", headers=("ETag",)),
+            412: Response("If-Match names another version than this.", _ANY_FILE, ("ETag",)),
         },
         problems=(416,),
         parameters=("Range", "If-None-Match", "download"),
@@ -92,10 +92,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "api.list_datasets": Operation("Catalogue", {200: _json("The data sets.", "DatasetList")}),
     "api.list_devices": Operation("Catalogue", {200: _json("The classes of device, best first.", "DeviceList")}),
     "api.show_description": Operation(
-        "Description", {200: Answer("This document.", describe_content(JSON, {"type": "object"}))}
+        "Description", {200: Response("This document.", describe_content(JSON, {"type": "object"}))}
     ),
     "api.show_docs": Operation(
-        "Description", {200: Answer("A page.", describe_content("text/html", {"type": "string"}))}
+        "Description", {200: Response("A page.", describe_content("text/html", {"type": "string"}))}
     ),
     "health.alive": Operation("Operation", {200: _json("The process answers.", "Liveness")}),
     "health.ready": Operation(
@@ -103,6 +103,6 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         {200: _json("Jobs can be taken.", "Readiness"), 503: _json("What is named does not answer.", "Readiness")},
     ),
     "metrics.show_metrics": Operation(
-        "Operation", {200: Answer("The figures.", describe_content(CONTENT_TYPE_LATEST, {"type": "string"}))}
+        "Operation", {200: Response("The figures.", describe_content(CONTENT_TYPE_LATEST, {"type": "string"}))}
     ),
 }

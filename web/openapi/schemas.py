@@ -37,7 +37,7 @@ class _Plain(GenerateJsonSchema):
         return False
 
 
-def write_schemas() -> dict[str, Node]:
+def build_schemas() -> dict[str, Node]:
     """Write every schema, by name."""
     shapes = [(shape.__name__, "validation", TypeAdapter[Any](shape)) for shape in _SHAPES]
     _, written = TypeAdapter.json_schemas(
@@ -52,7 +52,7 @@ def write_schemas() -> dict[str, Node]:
     return schemas
 
 
-def write_query_parameters(schema: Node) -> list[Node]:
+def build_query_parameters(schema: Node) -> list[Node]:
     """Write the fields of a query's schema as parameters; a query has no null, its fields are left out."""
     return [
         {

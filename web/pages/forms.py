@@ -40,7 +40,7 @@ class JobForm(FlaskForm):
         return {name: field.data or "" for name, field in self._fields.items() if isinstance(field.data, str | None)}
 
     @classmethod
-    def make_untouched(cls, settings: Settings) -> Self:  # noqa: ARG003 - some forms look at what this instance has
+    def make_blank(cls, settings: Settings) -> Self:  # noqa: ARG003 - some forms look at what this instance has
         """Make the form that nobody has filled in yet."""
         return cls(formdata=None)
 
@@ -49,7 +49,7 @@ class JobForm(FlaskForm):
         """Return what the form's template shows beside the fields, by name."""
 
     @abstractmethod
-    def write_body(self) -> dict[str, Any]:
+    def build_body(self) -> dict[str, Any]:
         """Write the body that the API would have got; what is not a number stays text, for the schema to refuse."""
 
     @abstractmethod

@@ -6,7 +6,7 @@ from shared.database.queries import JobFilter
 from web.auth import get_visible_owner
 from web.context import get_services
 from web.pages import blueprint
-from web.serializers import write_devices, write_page
+from web.serializers import serialize_devices, serialize_page
 
 NEWEST = 10
 
@@ -15,6 +15,6 @@ NEWEST = 10
 def show_home() -> str:
     """Show the way to each form, how busy the devices are, and the newest jobs."""
     with get_services().database.reading() as session:
-        jobs, _ = write_page(session, JobFilter(get_visible_owner()), limit=NEWEST)
-        devices = write_devices(session)
+        jobs, _ = serialize_page(session, JobFilter(get_visible_owner()), limit=NEWEST)
+        devices = serialize_devices(session)
     return render_template("pages/home.html", jobs=jobs, devices=devices)

@@ -10,7 +10,7 @@ from shared.schemas import responses
 from web.context import get_services
 from web.list_query import LABEL, read_list_query
 from web.pages import blueprint
-from web.serializers import write_page
+from web.serializers import serialize_page
 
 CHOICES: Final = {"state": [*State], "kind": [*Kind], "device": [*DeviceClass]}
 
@@ -30,7 +30,7 @@ def show_jobs() -> str | tuple[str, int]:
     except RequestInvalidError as error:
         return _render([], None, filled, error), error.status
     with get_services().database.reading() as session:
-        documents, next_cursor = write_page(session, *wanted)
+        documents, next_cursor = serialize_page(session, *wanted)
     return _render(documents, next_cursor, filled, None)
 
 

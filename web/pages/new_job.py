@@ -31,7 +31,7 @@ _ANY_KIND: Final = f"/<any({', '.join(FORMS)}):kind>"
 @blueprint.get(_ANY_KIND)
 def show_form(kind: str) -> str:
     """Show the form of a kind of job."""
-    return render_form(FORMS[kind].make_untouched(get_services().settings))
+    return render_form(FORMS[kind].make_blank(get_services().settings))
 
 
 @blueprint.post(_ANY_KIND)
@@ -46,7 +46,7 @@ def submit_form(kind: str) -> Response | str | tuple[str, int]:
         problems.append(Problem(f"/{FILE}", "a file that came before is no longer here; choose it again"))
     if LOOK in request.form and not problems:
         return render_form(form)
-    body, status = form.write_body(), RequestInvalidError.status
+    body, status = form.build_body(), RequestInvalidError.status
     problems = problems or list_unstorable(body)
     if not problems:
         try:
@@ -84,9 +84,9 @@ def let_files_in() -> None:
     # A form of another type has no files, and is read into memory whole.
     if request.endpoint == "pages.submit_form" and request.mimetype == "multipart/form-data":
         services = get_services()
-        text_bytes_most = services.settings.body_bytes_most
-        request.max_form_memory_size = text_bytes_most
-        request.max_content_length = count_room(services, get_owner()) + text_bytes_most + MULTIPART_BYTES
+        max_text_bytes = services.settings.max_body_bytes
+        request.max_form_memory_size = max_text_bytes
+        request.max_content_length = count_room(services, get_owner()) + max_text_bytes + MULTIPART_BYTES
 
 
 def find_kept(services: Services, upload_ids: list[str]) -> list[Upload]:

@@ -26,8 +26,8 @@ Okabe and Ito, Color Universal Design, 2008; its yellow, pale on white, is repla
 MARKERS: Final = ("o", "^", "s", "D", "v", "P", "X", "*")
 COLOUR_MAP: Final = colormaps["viridis"].resampled(32)
 """In few enough colours for Matplotlib to draw a colour bar of shapes, not of pixels."""
-NAME_MOST: Final = 36
-CLASS_NAME_MOST: Final = 14
+MAX_NAME_LENGTH: Final = 36
+MAX_CLASS_NAME_LENGTH: Final = 14
 LETTER_INCHES: Final = 0.085
 """A letter's width, about: enough to leave room for names without laying them out."""
 STYLE: Final[dict[Any, Any]] = {
@@ -76,14 +76,14 @@ def add_axes(figure: Figure, *, left: float, bottom: float, right: float, top: f
     return figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
 
 
-def print_svg(figure: Figure) -> bytes:
+def render_svg(figure: Figure) -> bytes:
     """Write a figure; the same figure gives the same bytes."""
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     return content.getvalue()
 
 
-def shorten(name: str, most: int = NAME_MOST) -> str:
+def shorten(name: str, most: int = MAX_NAME_LENGTH) -> str:
     """Make a user's name fit a picture, and XML: no control characters, the middle left out of a long one."""
     printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
     if len(printable) <= most:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 
-class Report(Protocol):
+class ReportProgress(Protocol):
     """Tell how far the job is; returns at once, or raises when the job must stop."""
 
     def __call__(self, *, stage: str, done: int, total: int, unit: str) -> None:
-        """Report progress.
+        """ReportProgress progress.
 
         Parameters
         ----------
@@ -29,7 +29,7 @@ class Report(Protocol):
         """
 
 
-Save = Callable[[str, str, bytes], None]
+SaveArtifact = Callable[[str, str, bytes], None]
 """Store an artifact: name, media type, content. Later artifacts of one name are an error."""
 
 
@@ -62,7 +62,7 @@ class NullCheckpoint:
 
 
 @dataclass(frozen=True)
-class Assignment:
+class JobContext:
     """One job as its engine sees it.
 
     Parameters
@@ -81,8 +81,8 @@ class Assignment:
 
     params: Mapping[str, Any]
     uploads: Mapping[str, Path]
-    report: Report
-    save: Save
+    report: ReportProgress
+    save: SaveArtifact
     checkpoint: Checkpoint = field(default_factory=NullCheckpoint)
 
 
@@ -94,7 +94,7 @@ class Engine(Protocol):
     def prepare(self) -> None:
         """Import and compile what the first job would otherwise wait for."""
 
-    def run(self, assignment: Assignment) -> dict[str, Any]:
+    def run(self, assignment: JobContext) -> dict[str, Any]:
         """Run one job and return its result.
 
         Raises
@@ -107,10 +107,10 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class SharingEngine(Engine, Protocol):
+class BatchingEngine(Engine, Protocol):
     """An engine that runs several jobs at the same time, each in a thread of its own."""
 
-    def can_join(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
+    def can_batch(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
         """Tell whether a job runs well beside others.
 
         Parameters

@@ -13,7 +13,7 @@ from shared.errors import RequestInvalidError
 
 UPLOAD: Final = "/params/dataset/upload"
 PREVIEW_BYTES: Final = 2**18
-_CELL_CHARS_MOST: Final = 2**17
+_MAX_CELL_CHARS: Final = 2**17
 _EMPTY: Final = "the file is empty; upload a table with a row per sample"
 
 
@@ -100,7 +100,7 @@ def split_rows(content: bytes, limits: Limits) -> Iterator[list[str]]:
         raise RequestInvalidError.at(UPLOAD, _EMPTY)
 
 
-def read_bytes(path: Path, bytes_most: int = -1) -> bytes:
+def read_bytes(path: Path, max_bytes: int = -1) -> bytes:
     """Read a file, or its beginning.
 
     Raises
@@ -110,7 +110,7 @@ def read_bytes(path: Path, bytes_most: int = -1) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            return file.read(bytes_most)
+            return file.read(max_bytes)
     except FileNotFoundError as error:
         raise RequestInvalidError.at(UPLOAD, "the file is no longer here; upload it again") from error
 
@@ -122,7 +122,7 @@ def name_columns(first: Sequence[str], *, header: bool) -> list[str]:
 
 def _parse(content: bytes, *, whole: bool = True) -> Iterator[list[str]]:
     # The limit is the whole process's, and libraries set their own: what is a table must not depend on them.
-    csv.field_size_limit(_CELL_CHARS_MOST)
+    csv.field_size_limit(_MAX_CELL_CHARS)
     reader = csv.reader(io.StringIO(_decode(content, whole=whole), newline=""))
     try:
         yield from reader

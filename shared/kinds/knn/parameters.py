@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from shared.schemas.strict import Strict, misfit
+from shared.schemas.strict import Strict, inconsistency
 
-K_MOST = 1_000
-KS_MOST = 100
-SEED_MOST = 2**32 - 1
+MAX_K = 1_000
+MAX_KS = 100
+MAX_SEED = 2**32 - 1
 # Tags of unions stand in pydantic's locations among the fields, so none may be called like a field.
 _BUILTIN, _UPLOADED, _ONE_K, _MANY_KS = "(builtin)", "(uploaded)", "(one k)", "(many ks)"
 
@@ -71,7 +71,7 @@ class Holdout(Strict):
 
     method: Literal["holdout"] = "holdout"
     train_size: Annotated[int, Field(ge=1)] = 128
-    seed: Annotated[int, Field(ge=0, le=SEED_MOST)] = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
 
 class KFold(Strict):
@@ -80,7 +80,7 @@ class KFold(Strict):
     method: Literal["kfold"]
     folds: Annotated[int, Field(ge=2, le=1_000)] = 10
     repeats: Annotated[int, Field(ge=1, le=100)] = 1
-    seed: Annotated[int, Field(ge=0, le=SEED_MOST)] = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
 
 
 class LeaveOneOut(Strict):
@@ -102,7 +102,7 @@ def _k_kind(value: object) -> str:
     return _MANY_KS if isinstance(value, list | tuple) else _ONE_K
 
 
-K = Annotated[int, Field(ge=1, le=K_MOST)]
+K = Annotated[int, Field(ge=1, le=MAX_K)]
 Dataset = Annotated[
     Annotated[BuiltinDataset, Tag(_BUILTIN)] | Annotated[UploadedDataset, Tag(_UPLOADED)],
     Discriminator(
@@ -120,7 +120,7 @@ class KnnParams(Strict):
     dataset: Dataset = BuiltinDataset(name="wine")
     task: Annotated[Task, Field(strict=False)] = Task.CLASSIFICATION
     k: Annotated[
-        Annotated[K, Tag(_ONE_K)] | Annotated[list[K], Field(min_length=1, max_length=KS_MOST), Tag(_MANY_KS)],
+        Annotated[K, Tag(_ONE_K)] | Annotated[list[K], Field(min_length=1, max_length=MAX_KS), Tag(_MANY_KS)],
         Discriminator(_k_kind),
     ] = 5
     metric: Annotated[Metric, Field(strict=False)] = Metric.EUCLIDEAN
@@ -146,9 +146,9 @@ class KnnParams(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.metric is not Metric.MINKOWSKI and "p" in self.model_fields_set and self.p != 2.0:  # noqa: PLR2004 - p's default
-            raise misfit("p", 'belongs to metric "minkowski" only; leave it out')
+            raise inconsistency("p", 'belongs to metric "minkowski" only; leave it out')
         if self.metric is Metric.BHATTACHARYYA and self.normalise is Normalisation.ZSCORE:
-            raise misfit(
+            raise inconsistency(
                 "normalise",
                 'z-scores are negative, and bhattacharyya reads rows as distributions; take "none" or "minmax"',
             )

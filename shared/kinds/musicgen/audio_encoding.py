@@ -11,13 +11,13 @@ from scipy.io import wavfile
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.parameters import MEDIA_TYPES, Format
 
-BLOCK: Final = 1 << 14
+BLOCK_SAMPLES: Final = 1 << 14
 """Samples written at a time: libvorbis puts what it is given at once on the stack, and long audio overruns it."""
 MP3_RATES_HZ: Final = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
-OGG_RATE_MOST_HZ: Final = 200_000
+MAX_OGG_RATE_HZ: Final = 200_000
 """Above, libvorbis ends the process."""
-FLAC_RATE_FINE_HZ: Final = 65_535
-FLAC_RATE_MOST_HZ: Final = 655_350
+MAX_FLAC_FINE_RATE_HZ: Final = 65_535
+MAX_FLAC_RATE_HZ: Final = 655_350
 """A frame's header gives the rate in Hz up to the finer limit, then in tens of Hz."""
 
 
@@ -78,16 +78,16 @@ def _has_rate(audio_format: Format, sample_rate_hz: int) -> bool:
         case Format.MP3:
             return sample_rate_hz in MP3_RATES_HZ
         case Format.OGG:
-            return sample_rate_hz <= OGG_RATE_MOST_HZ
+            return sample_rate_hz <= MAX_OGG_RATE_HZ
         case _:
-            return sample_rate_hz <= FLAC_RATE_FINE_HZ or (
-                sample_rate_hz <= FLAC_RATE_MOST_HZ and sample_rate_hz % 10 == 0
+            return sample_rate_hz <= MAX_FLAC_FINE_RATE_HZ or (
+                sample_rate_hz <= MAX_FLAC_RATE_HZ and sample_rate_hz % 10 == 0
             )
 
 
 def _write(audio: NDArray[np.float32], sample_rate_hz: int, options: dict[str, Any]) -> bytes:
     content = io.BytesIO()
     with soundfile.SoundFile(content, "w", sample_rate_hz, len(audio), **options) as file:
-        for first in range(0, audio.shape[1], BLOCK):
-            file.write(audio[:, first : first + BLOCK].T)
+        for first in range(0, audio.shape[1], BLOCK_SAMPLES):
+            file.write(audio[:, first : first + BLOCK_SAMPLES].T)
     return content.getvalue()

@@ -131,22 +131,22 @@ def find_model(settings: Settings, name: str) -> Path | None:
     """
     if not _is_name(name):
         return None
-    own = place_own(settings, name)
+    own = own_folder(settings, name)
     if own is not None:
         folders = [own]
     elif name == TINY:
-        folders = [place_builtin(settings)]
+        folders = [builtin_folder(settings)]
     else:
         folders = _list_snapshots(name)
-    return next((folder for folder in folders if find_lack(folder) is None), None)
+    return next((folder for folder in folders if find_missing_file(folder) is None), None)
 
 
-def place_builtin(settings: Settings) -> Path:
+def builtin_folder(settings: Settings) -> Path:
     """Return where the built-in model lies once it has been made."""
     return settings.home / "models" / TINY
 
 
-def place_own(settings: Settings, name: str) -> Path | None:
+def own_folder(settings: Settings, name: str) -> Path | None:
     """Return a model's folder in ``MINDJOBS_MODELS_DIR`` if there is one, usable or not.
 
     Where there is one, no other is looked for: whoever put it there means it to be used.
@@ -155,7 +155,7 @@ def place_own(settings: Settings, name: str) -> Path | None:
     return folder.absolute() if folder is not None and os.access(folder, os.F_OK) else None
 
 
-def find_lack(folder: Path) -> str | None:
+def find_missing_file(folder: Path) -> str | None:
     """Say which file a model's folder lacks; ``None`` where it is complete."""
     needed = [CONFIGURATION, TOKENIZER]
     if not _is_readable(folder / WEIGHTS):
@@ -167,8 +167,8 @@ def find_lack(folder: Path) -> str | None:
 
 def _describe_known(settings: Settings, name: str, known: _Known) -> ModelCard:
     folder = find_model(settings, name)
-    own = place_own(settings, name)
-    lack = find_lack(own) if own is not None else None
+    own = own_folder(settings, name)
+    lack = find_missing_file(own) if own is not None else None
     if folder is not None or (name == TINY and lack is None):
         state = Availability.READY
     elif lack is not None or constants.HF_HUB_OFFLINE:
@@ -198,7 +198,7 @@ def _list_own(settings: Settings) -> Iterator[ModelCard]:
         config = _read_json(path)
         if name in _KNOWN or not _is_name(name) or (config is not None and config.get("model_type") != "musicgen"):
             continue
-        lack = f"{path} cannot be read" if config is None else find_lack(folder)
+        lack = f"{path} cannot be read" if config is None else find_missing_file(folder)
         licence, licence_url = _read_licence(folder)
         yield ModelCard(
             name=name,

@@ -5,11 +5,11 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from shared.schemas.strict import Strict, misfit
+from shared.schemas.strict import Strict, inconsistency
 
-DURATION_S = 10.0
-PROMPTS_MOST = 64
-SEED_MOST = 2**63 - 1
+DEFAULT_DURATION_S = 10.0
+MAX_PROMPTS = 64
+MAX_SEED = 2**63 - 1
 
 
 class Format(StrEnum):
@@ -59,7 +59,7 @@ class AudioPrompt(Strict):
     @model_validator(mode="after")
     def _forwards(self) -> Self:
         if self.end_s is not None and self.end_s <= self.start_s:
-            raise misfit("end_s", f"must come after start_s, {self.start_s:g} s")
+            raise inconsistency("end_s", f"must come after start_s, {self.start_s:g} s")
         return self
 
 
@@ -72,9 +72,9 @@ class MusicgenParams(Strict):
     model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")] = (
         "facebook/musicgen-small"
     )
-    prompts: Annotated[list[Prompt], Field(max_length=PROMPTS_MOST)] = Field(default_factory=list)
+    prompts: Annotated[list[Prompt], Field(max_length=MAX_PROMPTS)] = Field(default_factory=list)
     num_samples: Annotated[int, Field(ge=1, le=64)] = 1
-    audio_prompts: Annotated[list[AudioPrompt], Field(max_length=PROMPTS_MOST)] = Field(default_factory=list)
+    audio_prompts: Annotated[list[AudioPrompt], Field(max_length=MAX_PROMPTS)] = Field(default_factory=list)
     duration_s: Annotated[float, Field(gt=0, le=600)] | None = None
     max_new_tokens: Annotated[int, Field(ge=1, le=30_000)] | None = None
     do_sample: bool = True
@@ -82,7 +82,7 @@ class MusicgenParams(Strict):
     temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
     top_k: Annotated[int, Field(ge=0, le=2_048)] = 250
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    seed: Annotated[int, Field(ge=0, le=SEED_MOST)] | None = None
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     precision: Annotated[Precision, Field(strict=False)] = Precision.AUTO
     format: Annotated[Format, Field(strict=False)] = Format.WAV
     loudness: Annotated[Loudness, Field(strict=False)] = Loudness.NONE
@@ -90,13 +90,13 @@ class MusicgenParams(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.duration_s is not None and self.max_new_tokens is not None:
-            raise misfit("max_new_tokens", "says the length a second time; give it or duration_s, not both")
+            raise inconsistency("max_new_tokens", "says the length a second time; give it or duration_s, not both")
         if self.duration_s is None and self.max_new_tokens is None:
             # The model is frozen for everyone but its own validator.
-            object.__setattr__(self, "duration_s", DURATION_S)
+            object.__setattr__(self, "duration_s", DEFAULT_DURATION_S)
         rows = len(self.prompts)
         if rows and self.audio_prompts and len(self.audio_prompts) != rows:
-            raise misfit(
+            raise inconsistency(
                 "audio_prompts",
                 f"has {len(self.audio_prompts)} clips for {rows} prompts; give one per prompt",
             )

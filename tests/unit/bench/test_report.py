@@ -16,13 +16,15 @@ ORDER: Final = ("first", "second", "third")
 def test_a_ratio_is_held_against_its_aim() -> None:
     assert Ratio("a / b", 2.0, 2.0).met is True
     assert Ratio("a / b", 1.9, 2.0).met is False
-    assert Ratio("a / b", 2.0, 2.0, at_most=True).met is True
-    assert Ratio("a / b", 2.1, 2.0, at_most=True).met is False
+    assert Ratio("a / b", 2.0, 2.0, is_upper_bound=True).met is True
+    assert Ratio("a / b", 2.1, 2.0, is_upper_bound=True).met is False
     assert Ratio("a / b", 2.1).met is None
 
 
 def test_ratios_come_first() -> None:
-    section = Section([Ratio("a / b", 2.125, 1.8), Ratio("c", 0.2, 0.1, at_most=True), Ratio("d", 0.0123)], "The rest.")
+    section = Section(
+        [Ratio("a / b", 2.125, 1.8), Ratio("c", 0.2, 0.1, is_upper_bound=True), Ratio("d", 0.0123)], "The rest."
+    )
     assert section.write() == (
         "| ratio | value | aim | met |\n"
         "| --- | ---: | ---: | ---: |\n"

@@ -1,11 +1,11 @@
 import pytest
 
 from shared.ids import is_id, make_id
-from shared.jobs import EDGES, DeviceClass, Kind, RetryDelay, State, name_queue
+from shared.jobs import TRANSITIONS, DeviceClass, Kind, RetryDelay, State, name_queue
 
 
 def test_every_state_has_its_edges() -> None:
-    assert set(EDGES) == set(State)
+    assert set(TRANSITIONS) == set(State)
 
 
 def test_queues_are_per_kind_and_class() -> None:

@@ -15,16 +15,16 @@ from tests.support.processes import write_environment
 
 SAY = """
 import logging, threading, warnings
-from shared.logs import log_about, set_up_logging
+from shared.logs import log_context, set_up_logging
 from shared.settings import load_settings
 
 set_up_logging(load_settings())
 logger = logging.getLogger("a.b")
 logger.debug("nobody asked")
 logger.info("begins with %s", "é")
-with log_about(job="j1", request="r1"):
+with log_context(job="j1", request="r1"):
     logger.warning("two\\nlines")
-    with log_about(job="j2", request=None):
+    with log_context(job="j2", request=None):
         logger.error("within")
     other = threading.Thread(target=logger.info, args=("elsewhere",))
     other.start()

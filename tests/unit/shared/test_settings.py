@@ -18,7 +18,7 @@ def test_the_defaults_make_a_complete_instance(tmp_path: Path) -> None:
     assert settings.database == f"sqlite:///{tmp_path}/var/mindjobs.sqlite"
     assert settings.redis == f"unix://{tmp_path}/var/redis/redis.sock?db=0"
     assert settings.storage == f"file://{tmp_path}/var/files"
-    assert settings.visibility_timeout_s > settings.hard_limit_s > settings.timeout_most_s
+    assert settings.visibility_timeout_s > settings.hard_limit_s > settings.max_timeout_s
 
 
 def test_the_environment_and_its_file_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,8 +37,8 @@ def test_the_environment_and_its_file_are_read(tmp_path: Path, monkeypatch: pyte
     [
         ("PORT", "seventy", "MINDJOBS_PORT"),
         ("PORT", "70000", "MINDJOBS_PORT"),
-        ("LEASE_S", "2", "three times MINDJOBS_BEAT_S"),
-        ("TIMEOUT_S", "999999999", "MINDJOBS_TIMEOUT_MOST_S"),
+        ("LEASE_S", "2", "three times MINDJOBS_HEARTBEAT_S"),
+        ("TIMEOUT_S", "999999999", "MINDJOBS_MAX_TIMEOUT_S"),
         ("HOME", "/" + "deep/" * 30, "too deep"),
     ],
 )

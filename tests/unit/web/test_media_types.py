@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from web.media_types import TEXT_BYTES, tell_media_type
+from web.media_types import TEXT_BYTES, detect_media_type
 
 AUDIO = {
     "WAV": "audio/wav",
@@ -34,7 +34,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("audio_format", "media_type"), AUDIO.items())
 def test_audio_is_told_by_its_format(file: Path, audio_format: str, media_type: str) -> None:
     file.write_bytes(sing(audio_format))
-    assert tell_media_type(file) == media_type
+    assert detect_media_type(file) == media_type
 
 
 @pytest.mark.parametrize(
@@ -58,18 +58,18 @@ def test_audio_is_told_by_its_format(file: Path, audio_format: str, media_type: 
 )
 def test_all_else_is_text_or_bytes(file: Path, content: bytes, media_type: str) -> None:
     file.write_bytes(content)
-    assert tell_media_type(file) == media_type
+    assert detect_media_type(file) == media_type
 
 
 @pytest.mark.parametrize("letter", ["é", "€", "😀"])
 def test_a_letter_that_the_look_cuts_is_text_all_the_same(file: Path, letter: str) -> None:
     for before in range(1, len(letter.encode())):
         file.write_bytes(b"a" * (TEXT_BYTES - before) + letter.encode() + b"\n")
-        assert tell_media_type(file) == "text/csv"
+        assert detect_media_type(file) == "text/csv"
 
 
 def test_a_letter_that_the_files_end_cuts_is_none(file: Path) -> None:
     file.write_bytes("kind,é".encode()[:-1])
-    assert tell_media_type(file) == "application/octet-stream"
+    assert detect_media_type(file) == "application/octet-stream"
     file.write_bytes(b"a" * (TEXT_BYTES - 1) + "é".encode()[:1])
-    assert tell_media_type(file) == "application/octet-stream"
+    assert detect_media_type(file) == "application/octet-stream"

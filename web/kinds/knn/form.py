@@ -6,7 +6,7 @@ from typing import Any, Final
 from wtforms import BooleanField, FileField, SelectField, StringField
 
 from shared.errors import RequestInvalidError
-from shared.files.local import Storage, place_upload
+from shared.files.local import LocalFileStore, upload_key
 from shared.jobs import Kind
 from shared.kinds.knn import csv_files, datasets
 from shared.kinds.knn.parameters import Metric, Normalisation, Task, Weights
@@ -63,7 +63,7 @@ class KnnForm(JobForm):
     repeats = StringField("Repeats", default="1")
     seed = StringField("Seed of the split", default="0")
 
-    def write_body(self) -> dict[str, Any]:
+    def build_body(self) -> dict[str, Any]:
         """See ``JobForm``."""
         texts = self.texts
         dataset: dict[str, Any] = {"name": datasets.WINE.name}
@@ -89,7 +89,7 @@ class KnnForm(JobForm):
             wine = datasets.WINE
             path, columns = datasets.DATA_FOLDER / wine.file, (wine.label, *wine.columns)
         else:
-            path, columns = Storage(settings.storage).locate(place_upload(self.kept[-1].id)), None
+            path, columns = LocalFileStore(settings.storage).locate(upload_key(self.kept[-1].id)), None
         preview = csv_files.Preview((), ())
         try:
             preview = csv_files.preview(path, PREVIEW_ROWS, columns, header=bool(self.header.data))

@@ -14,7 +14,7 @@ from shared.schemas import responses
 from shared.services import Services
 
 FILE: Final = "predictions.csv"
-ROWS_MOST: Final = 500
+MAX_ROWS: Final = 500
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,14 @@ def read_predictions(services: Services, session: Session, job: responses.Job) -
     try:
         path = services.storage.locate(queries.get_artifact(session, job["id"], FILE).path)
         with path.open(encoding="utf-8", newline="") as file:
-            lines = list(itertools.islice(csv.DictReader(file), ROWS_MOST + 1))
+            lines = list(itertools.islice(csv.DictReader(file), MAX_ROWS + 1))
     except FileNotFoundError:
         return None
     rows = [
         Prediction(
             line["index"], line["label"], line["prediction"], line["label"] != line["prediction"] if classes else None
         )
-        for line in lines[:ROWS_MOST]
+        for line in lines[:MAX_ROWS]
     ]
     rows.sort(key=lambda row: not row.wrong)  # what went wrong is looked for first
-    return Predictions(rows, len(lines) > ROWS_MOST, url)
+    return Predictions(rows, len(lines) > MAX_ROWS, url)

@@ -9,7 +9,7 @@ from wtforms import BooleanField, MultipleFileField, SelectField, StringField, T
 
 from shared.jobs import Kind
 from shared.kinds.musicgen.catalogue import Availability, ModelCard, list_models
-from shared.kinds.musicgen.parameters import DURATION_S, Format, Loudness, MusicgenParams, Precision
+from shared.kinds.musicgen.parameters import DEFAULT_DURATION_S, Format, Loudness, MusicgenParams, Precision
 from shared.settings import Settings
 from web.pages.forms import FILE, JobForm, read_number
 
@@ -31,7 +31,7 @@ EMPTY: Final[Mapping[str, str]] = {
         name: f"{MusicgenParams.model_fields[name].default:g}"
         for name in ("num_samples", "guidance_scale", "temperature", "top_k", "top_p")
     },
-    "duration_s": f"{DURATION_S:g}",
+    "duration_s": f"{DEFAULT_DURATION_S:g}",
     "seed": "drawn",
     "start_s": "its start",
     "end_s": "its end",
@@ -78,7 +78,7 @@ class MusicgenForm(JobForm):
         description="auto takes the best of the engine.",
     )
 
-    def write_body(self) -> dict[str, Any]:
+    def build_body(self) -> dict[str, Any]:
         """See ``JobForm``."""
         texts = self.texts
         prompts = list(self._number_lines().values())
@@ -92,7 +92,7 @@ class MusicgenForm(JobForm):
         return {"kind": self.KIND, "params": params, "device": texts["device"]}
 
     @classmethod
-    def make_untouched(cls, settings: Settings) -> Self:
+    def make_blank(cls, settings: Settings) -> Self:
         """See ``JobForm``: with a model that can run, where the API's default cannot."""
         form = cls(formdata=None)
         usable = [card.name for card in list_models(settings) if card.state is not Availability.MISSING]

@@ -57,7 +57,7 @@ def show_continuation(job_id: UUID, number: int) -> str:
     """Show the form with the prompt and the model of a sample, to continue what was kept of it."""
     services = get_services()  # which know the prompt: the longest would not fit into an address
     job, sample, _ = _find(services, job_id, number)
-    form = MusicgenForm.make_untouched(services.settings)
+    form = MusicgenForm.make_blank(services.settings)
     form.kept = find_kept(services, request.args.getlist(KEPT))
     form.prompts.data = sample.prompt or ""
     form.model.data = job["params"]["model"]

@@ -21,7 +21,7 @@ from mindspore.ops.operations.math_ops import Cdist
 from worker.engines.knn.space import Operand
 from worker.engines.knn.tiles import BLOCK_ROWS
 
-GRAPHS_MOST: Final = 256
+MAX_GRAPHS: Final = 256
 """A compiled graph holds about a third of a megabyte and takes 20 ms to make."""
 
 
@@ -50,7 +50,7 @@ class Cells:
             consecutive rows, shape (F, Q, T / block); float32.
         """
         graph = (order, queries.shape, rows.shape)
-        if graph not in self._graphs and len(self._graphs) >= GRAPHS_MOST:
+        if graph not in self._graphs and len(self._graphs) >= MAX_GRAPHS:
             self.clear()
         if order not in self._functions:
             self._functions[order] = _make_product() if order is None else _make_difference(order)

@@ -9,12 +9,12 @@ from shared.kinds.knn import datasets
 from shared.kinds.knn.csv_files import Limits
 from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams
-from worker.engines.interface import Assignment, Report
+from worker.engines.interface import JobContext, ReportProgress
 from worker.engines.knn import pictures
 from worker.engines.knn.cells import Cells
 from worker.engines.knn.evaluation import Predictions, evaluate
-from worker.engines.knn.predictions_csv import write_table
-from worker.engines.knn.scatter import Album
+from worker.engines.knn.predictions_csv import format_predictions
+from worker.engines.knn.scatter import ScatterCache
 from worker.engines.knn.scores import summarise
 from worker.engines.knn.search import Finder
 
@@ -40,13 +40,13 @@ class KnnEngine:
         self._device_class = device.partition(":")[0]
         self._finder = Finder(Cells(), memory_budget_bytes)
         self._limits = limits
-        self._album = Album()
+        self._album = ScatterCache()
 
     def prepare(self) -> None:
         """Run the default job for nobody: it compiles its tiles and loads its fonts."""
-        self.run(Assignment(params={}, uploads={}, report=_ignore_progress, save=_ignore_artifact))
+        self.run(JobContext(params={}, uploads={}, report=_ignore_progress, save=_ignore_artifact))
 
-    def run(self, assignment: Assignment) -> dict[str, Any]:
+    def run(self, assignment: JobContext) -> dict[str, Any]:
         """Run one job; nothing is saved before all of it is done.
 
         Raises
@@ -68,7 +68,7 @@ class KnnEngine:
             assignment.save(*artifact)
         return result
 
-    def _load(self, params: KnnParams, assignment: Assignment) -> Dataset:
+    def _load(self, params: KnnParams, assignment: JobContext) -> Dataset:
         try:
             dataset = datasets.load(params, dict(assignment.uploads), self._limits)
             datasets.check(params, dataset)
@@ -82,11 +82,11 @@ class KnnEngine:
         dataset: Dataset,
         predictions: Predictions,
         result: dict[str, Any],
-        report: Report,
+        report: ReportProgress,
     ) -> list[Artifact]:
         """Make every file of a job, all before the first is saved."""
         write = _Stage(report, "writing", "rows")
-        table = write_table(dataset, predictions, params.task, result["best_k"], write)
+        table = format_predictions(dataset, predictions, params.task, result["best_k"], write)
         artifacts = [("predictions.csv", "text/csv", table)]
         draw = _Stage(report, "drawing", "pictures")
         drawings = pictures.list_pictures(params, dataset, result, self._album)
@@ -101,7 +101,7 @@ class KnnEngine:
 class _Stage:
     """Reports the progress of one stage of a job."""
 
-    def __init__(self, report: Report, stage: str, unit: str) -> None:
+    def __init__(self, report: ReportProgress, stage: str, unit: str) -> None:
         self._report = report
         self._stage = stage
         self._unit = unit
@@ -111,7 +111,7 @@ class _Stage:
 
 
 def _ignore_progress(*, stage: str, done: int, total: int, unit: str) -> None:
-    """Report to nobody."""
+    """ReportProgress to nobody."""
 
 
 def _ignore_artifact(name: str, media_type: str, content: bytes) -> None:

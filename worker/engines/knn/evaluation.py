@@ -17,8 +17,8 @@ from worker.engines.knn.search import Finder, Neighbours
 from worker.engines.knn.space import Floats, Indices, Labels, Space
 from worker.engines.knn.votes import average, elect, weigh
 
-VALUE_MOST: Final = 1e140
-CLASSES_MOST: Final = 1_000
+MAX_ABSOLUTE_VALUE: Final = 1e140
+MAX_CLASSES: Final = 1_000
 QUERIES_AT_ONCE: Final = 512
 """Queries whose votes are counted together: a count for each class of each."""
 
@@ -95,19 +95,19 @@ class _Progress:
 
 def _check_range(dataset: Dataset) -> None:
     """Refuse what float64, or a vote, cannot hold."""
-    if len(dataset.classes) > CLASSES_MOST:
+    if len(dataset.classes) > MAX_CLASSES:
         raise JobFailedError(
             "too-many-classes",
             "The label has too many values",
-            f"The label column has {len(dataset.classes)} different values, more than {CLASSES_MOST}; "
+            f"The label column has {len(dataset.classes)} different values, more than {MAX_CLASSES}; "
             'take another label column, or task "regression".',
         )
     for values in (dataset.attributes, dataset.labels):
-        if np.abs(values).max() > VALUE_MOST:
+        if np.abs(values).max() > MAX_ABSOLUTE_VALUE:
             raise JobFailedError(
                 "values-too-large",
                 "The values are too large",
-                f"The table has values beyond {VALUE_MOST:g}, whose squares are beyond float64; rescale them.",
+                f"The table has values beyond {MAX_ABSOLUTE_VALUE:g}, whose squares are beyond float64; rescale them.",
             )
 
 

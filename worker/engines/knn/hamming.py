@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from worker.engines.knn.space import Floats, Indices, Operand, Space
 
-INDICATORS_MOST: Final = 16
+MAX_INDICATORS: Final = 16
 """Indicators a column, on average, up to which their product beats counting unequal codes."""
 
 Codes = NDArray[np.int32]
@@ -27,7 +27,7 @@ def build(training: Floats, queries: Floats) -> Space:
         return np.asarray(np.count_nonzero(query_codes[of] != row_codes[to], axis=1) / width)
 
     exact = np.zeros(len(queries))
-    if counts.sum() <= INDICATORS_MOST * width:  # closeness: equal columns
+    if counts.sum() <= MAX_INDICATORS * width:  # closeness: equal columns
         rows, asked = _indicate(row_codes, counts), _indicate(query_codes, counts)
         return Space(None, asked, rows, np.zeros(rows.shape[1], np.float32), exact, measure)
     rows, asked = row_codes.astype(np.float32), query_codes.astype(np.float32)  # closeness: -unequal columns

@@ -31,7 +31,7 @@ from worker.engines.knn.space import (
 )
 
 OVERHEAD: Final = 128
-EXPONENT_MOST: Final = 30
+MAX_EXPONENT: Final = 30
 FARTHEST: Final = np.float32(2.0**127)
 
 
@@ -91,7 +91,7 @@ def _find_scale(largest: float, width: int, p: float) -> float:
     """Find the power of two that uses the most of float32's range, and overflows nowhere."""
     if largest == 0:
         return 1.0
-    exponent = min(EXPONENT_MOST, int((126 - np.log2(width)) / p) - 1)
+    exponent = min(MAX_EXPONENT, int((126 - np.log2(width)) / p) - 1)
     return float(2.0 ** np.clip(exponent - np.frexp(largest)[1], -1000, 1000))
 
 

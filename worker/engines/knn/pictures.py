@@ -12,26 +12,26 @@ from numpy.typing import NDArray
 from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams, Task
 from worker.engines.chart_style import (
-    CLASS_NAME_MOST,
     LETTER_INCHES,
+    MAX_CLASS_NAME_LENGTH,
     PALETTE,
     add_axes,
     make_figure,
-    print_svg,
+    render_svg,
     shorten,
     style,
 )
-from worker.engines.knn.scatter import Album
+from worker.engines.knn.scatter import ScatterCache
 
-NUMBERS_MOST: Final = 20
+MAX_NUMBERED_CLASSES: Final = 20
 """Classes up to which every cell of the confusion matrix carries its count."""
-CLASSES_MOST: Final = 40
+MAX_SHOWN_CLASSES: Final = 40
 DARK: Final = 0.55
 """Share of a row from which its cell needs white letters."""
 
 
 def list_pictures(
-    params: KnnParams, dataset: Dataset, result: dict[str, Any], album: Album
+    params: KnnParams, dataset: Dataset, result: dict[str, Any], album: ScatterCache
 ) -> list[tuple[str, Callable[[], bytes]]]:
     """List a job's pictures: artifact name, and what draws it."""
     pictures: list[tuple[str, Callable[[], bytes]]] = [("scatter.svg", partial(album.draw, dataset, params.task))]
@@ -48,7 +48,7 @@ def draw_confusion(result: dict[str, Any]) -> bytes:
     shown = _choose_classes(confusion)
     counts = confusion[np.ix_(shown, shown)]
     shares = counts / np.maximum(confusion[shown].sum(axis=1, keepdims=True), 1)
-    names = [shorten(result["classes"][index], CLASS_NAME_MOST) for index in shown]
+    names = [shorten(result["classes"][index], MAX_CLASS_NAME_LENGTH) for index in shown]
     room = max(map(len, names)) * LETTER_INCHES
     side = min(9.0, max(2.6, 0.55 * len(names)))
     upright = room > side / len(names)
@@ -66,15 +66,15 @@ def draw_confusion(result: dict[str, Any]) -> bytes:
         axes.set_xlabel("Predicted class")
         axes.set_ylabel("True class")
         axes.set_title(_title_confusion(result, confusion, shown), pad=10)
-        if len(names) <= NUMBERS_MOST:
+        if len(names) <= MAX_NUMBERED_CLASSES:
             _write_counts(axes, counts, shares)
-        return print_svg(figure)
+        return render_svg(figure)
 
 
 def _choose_classes(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
     """Choose the classes to show, ascending: all, or those with the most rows."""
     supports = confusion.sum(axis=1)
-    return np.sort(np.argsort(-supports, kind="stable")[:CLASSES_MOST])
+    return np.sort(np.argsort(-supports, kind="stable")[:MAX_SHOWN_CLASSES])
 
 
 def _title_confusion(result: dict[str, Any], confusion: NDArray[np.int64], shown: NDArray[np.int64]) -> str:
@@ -108,7 +108,7 @@ def draw_scores(result: dict[str, Any], task: Task) -> bytes:
         axes.set_title(f"{result['n_test']} predictions for each k", pad=26)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, columnspacing=1.4)
-        return print_svg(figure)
+        return render_svg(figure)
 
 
 def _draw_accuracies(axes: Axes, ks: list[int], scores: list[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ NEIGHBOURS_AT_ONCE: Final = 2**16
 """Neighbours written between two reports of progress: a tenth of a second."""
 
 
-def write_table(
+def format_predictions(
     dataset: Dataset, predictions: Predictions, task: Task, k: int, advance: Callable[[int, int], None]
 ) -> bytes:
     """Write one line for each prediction: its true label, and the k neighbours that it came from.

@@ -16,31 +16,31 @@ from matplotlib.ticker import MaxNLocator
 from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import Task
 from worker.engines.chart_style import (
-    CLASS_NAME_MOST,
     COLOUR_MAP,
     LETTER_INCHES,
     MARKERS,
+    MAX_CLASS_NAME_LENGTH,
     PALETTE,
     add_axes,
     make_figure,
-    print_svg,
+    render_svg,
     shorten,
     style,
 )
 from worker.engines.knn.space import Floats, Indices, Labels
 
-PANELS_MOST: Final = 4
-POINTS_MOST: Final = 2_000
+MAX_PANELS: Final = 4
+MAX_POINTS: Final = 2_000
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.7  # inches
 LEFT, RIGHT, BOTTOM, TOP = 0.75, 0.2, 0.6, 0.15  # a panel's own edges, inches
 TITLE, LEGEND_ROW, LEGEND_KEY, COLOUR_BAR = 0.5, 0.25, 0.6, 1.0  # inches
-LEGEND_MOST: Final = len(PALETTE)
-TICKS_MOST: Final = 5
+MAX_LEGEND_ENTRIES: Final = len(PALETTE)
+MAX_TICKS: Final = 5
 """Intervals of an axis; every tick costs a millisecond."""
-ALBUM_MOST: Final = 16
+MAX_CACHED_PICTURES: Final = 16
 
 
-class Album:
+class ScatterCache:
     """Keeps the last pictures: they show the data set alone, and many jobs share one."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Album:
         key = _digest(dataset, task)
         picture = self._pictures.pop(key, None) or draw_scatter(dataset, task)
         self._pictures[key] = picture  # the last one used stands last
-        if len(self._pictures) > ALBUM_MOST:
+        if len(self._pictures) > MAX_CACHED_PICTURES:
             del self._pictures[next(iter(self._pictures))]
         return picture
 
@@ -65,11 +65,11 @@ def draw_scatter(dataset: Dataset, task: Task) -> bytes:
     """
     pairs = _pair_attributes(len(dataset.columns))
     shown = _sample(len(dataset.labels))
-    discrete = task is Task.CLASSIFICATION and len(dataset.classes) <= LEGEND_MOST
+    discrete = task is Task.CLASSIFICATION and len(dataset.classes) <= MAX_LEGEND_ENTRIES
     columns = min(2, len(pairs))
     rows = -(-len(pairs) // columns)
     width = columns * PANEL_WIDTH + (0 if discrete else COLOUR_BAR)
-    names = [shorten(name, CLASS_NAME_MOST) for name in dataset.classes] if discrete else []
+    names = [shorten(name, MAX_CLASS_NAME_LENGTH) for name in dataset.classes] if discrete else []
     across = max(1, min(len(names), int(width / (LEGEND_KEY + max(map(len, names), default=0) * LETTER_INCHES))))
     heading = TITLE + LEGEND_ROW * -(-len(names) // across)
     with style():
@@ -85,7 +85,7 @@ def draw_scatter(dataset: Dataset, task: Task) -> bytes:
             _add_legend(figure, names, across)
         else:
             _add_colour_bar(figure, dataset, task, heading)
-        return print_svg(figure)
+        return render_svg(figure)
 
 
 def _digest(dataset: Dataset, task: Task) -> bytes:
@@ -100,15 +100,15 @@ def _pair_attributes(count: int) -> list[tuple[int, int | None]]:
     """Pair the attributes up; None stands for the label."""
     if count == 1:
         return [(0, None)]
-    starts = range(0, min(count, 2 * PANELS_MOST), 2)
+    starts = range(0, min(count, 2 * MAX_PANELS), 2)
     return [(start, start + 1) if start + 1 < count else (start, start - 1) for start in starts]
 
 
 def _sample(count: int) -> Indices:
     """Choose the rows to draw, shape (m,): all of them, or the same random ones every time."""
-    if count <= POINTS_MOST:
+    if count <= MAX_POINTS:
         return np.arange(count)
-    return np.sort(np.random.default_rng(0).choice(count, POINTS_MOST, replace=False))
+    return np.sort(np.random.default_rng(0).choice(count, MAX_POINTS, replace=False))
 
 
 def _title(shown: Indices, dataset: Dataset) -> str:
@@ -118,7 +118,7 @@ def _title(shown: Indices, dataset: Dataset) -> str:
 
 
 def _set_ticks(axis: Axis) -> None:
-    axis.set_major_locator(MaxNLocator(TICKS_MOST, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_locator(MaxNLocator(MAX_TICKS, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _add_panel(figure: Figure, number: int, columns: int, heading: float) -> Axes:
@@ -141,7 +141,7 @@ def _label_ordinates(axes: Axes, dataset: Dataset, attribute: int | None) -> Flo
         _set_ticks(axes.yaxis)
         return dataset.attributes[:, attribute]
     axes.set_ylabel("Label")
-    if 0 < len(dataset.classes) <= LEGEND_MOST:
+    if 0 < len(dataset.classes) <= MAX_LEGEND_ENTRIES:
         axes.set_yticks(range(len(dataset.classes)), [shorten(name, 5) for name in dataset.classes])
     return dataset.labels
 

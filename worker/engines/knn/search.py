@@ -135,23 +135,23 @@ class _Block:
     k-th nearest row is at least as close as the least of them, up to the error.
     """
 
-    def __init__(self, space: Space, queries: slice, k: int, pairs_most: int, *, leave_one_out: bool) -> None:
+    def __init__(self, space: Space, queries: slice, k: int, max_pairs: int, *, leave_one_out: bool) -> None:
         self._first = queries.start
         self._count = queries.stop - queries.start
         self._rows = len(space.rows)
         self._leave_one_out = leave_one_out
-        self._pairs_most = pairs_most
+        self._max_pairs = max_pairs
         # A query that is a row leads itself, and must not stand for a neighbour.
         self._leading = np.full((self._count, k + leave_one_out), -np.inf, np.float32)
         self._margin = 2 * space.error[queries]
         self._bound: Operand = self._leading[:, 0]
-        self._shortlist = Shortlist(space, first=self._first, count=self._count, k=k, pairs_most=pairs_most)
+        self._shortlist = Shortlist(space, first=self._first, count=self._count, k=k, max_pairs=max_pairs)
 
     def take(self, closeness: Operand, peaks: Operand, start: int) -> None:
         """Take in a tile whose first row has the index ``start``."""
         closeness, peaks = closeness[: self._count], peaks[: self._count]
         self._raise_bound(closeness, peaks)
-        for queries, columns in _select(closeness, peaks, self._bound, self._pairs_most):
+        for queries, columns in _select(closeness, peaks, self._bound, self._max_pairs):
             rows = columns + start
             wanted = rows < self._rows
             if self._leave_one_out:
@@ -185,11 +185,11 @@ def _fit(part: Operand, count: int, pad: Operand | float) -> Operand:
     return fitted
 
 
-def _select(closeness: Operand, peaks: Operand, bound: Operand, pairs_most: int) -> Iterator[tuple[Indices, Indices]]:
+def _select(closeness: Operand, peaks: Operand, bound: Operand, max_pairs: int) -> Iterator[tuple[Indices, Indices]]:
     """Yield the places (query, column) where a tile reaches the bound, some at a time."""
     blocks = closeness.reshape(len(peaks), -1, BLOCK_ROWS)
     of, hits = np.nonzero(peaks >= bound[:, None])
-    step = max(1, pairs_most // BLOCK_ROWS)
+    step = max(1, max_pairs // BLOCK_ROWS)
     for start in range(0, len(of), step):
         queries, places = of[start : start + step], hits[start : start + step]
         which, lanes = np.nonzero(blocks[queries, places] >= bound[queries, None])

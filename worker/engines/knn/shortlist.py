@@ -19,16 +19,16 @@ class Shortlist:
         How many queries the block has.
     k
         Neighbours to keep for each.
-    pairs_most
+    max_pairs
         Pairs to hold unsettled.
     """
 
-    def __init__(self, space: Space, *, first: int, count: int, k: int, pairs_most: int) -> None:
+    def __init__(self, space: Space, *, first: int, count: int, k: int, max_pairs: int) -> None:
         self._space = space
         self._first = first
         self._count = count
         self._k = k
-        self._pairs_most = pairs_most
+        self._max_pairs = max_pairs
         self._waiting: list[tuple[Indices, Indices, Operand]] = []
         self._kept_queries: Indices = np.empty(0, np.int64)
         self._kept_rows: Indices = np.empty(0, np.int64)
@@ -41,7 +41,7 @@ class Shortlist:
         by now to be no neighbour.
         """
         self._waiting.append((queries, rows, closeness))
-        if sum(len(waiting) for waiting, _, _ in self._waiting) >= self._pairs_most:
+        if sum(len(waiting) for waiting, _, _ in self._waiting) >= self._max_pairs:
             self._settle(bound)
 
     def finish(self, bound: Operand) -> tuple[Indices, Floats]:

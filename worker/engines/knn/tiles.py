@@ -5,14 +5,14 @@ from typing import Final
 
 BLOCK_ROWS: Final = 64
 """Training rows whose best closeness the device finds; tiles hold whole blocks."""
-QUERIES_MOST: Final = 1_024
-ROWS_MOST: Final = 16_384
-PAIRS_LEAST: Final = BLOCK_ROWS
-PAIRS_MOST: Final = 2**17
-PRODUCT_WORK_MOST: Final = 2**33
-DIFFERENCE_WORK_MOST: Final = 2**26
+MAX_TILE_QUERIES: Final = 1_024
+MAX_TILE_ROWS: Final = 16_384
+MIN_TILE_PAIRS: Final = BLOCK_ROWS
+MAX_TILE_PAIRS: Final = 2**17
+MAX_PRODUCT_WORK: Final = 2**33
+MAX_DIFFERENCE_WORK: Final = 2**26
 """Multiplications, or terms of a norm, in a tile: about half a second on two cores."""
-STACK_WORK_MOST: Final = 2**22
+MAX_STACK_WORK: Final = 2**22
 """The same for spaces that share a tile; beyond it, calling the device costs little beside the work."""
 FLOAT32_BYTES: Final = 4
 HIT_BYTES: Final = 24
@@ -33,7 +33,7 @@ class Plan:
         Candidate pairs settled at a time.
     stacked
         How many such spaces may share a tile.
-    bytes_most
+    max_bytes
         The working memory that this comes to: the tile, its operands, the
         selection from it, the candidates, and the neighbours kept.
     """
@@ -42,7 +42,7 @@ class Plan:
     training_rows: int
     pairs: int
     stacked: int
-    bytes_most: int
+    max_bytes: int
 
 
 def plan_tiles(  # noqa: PLR0913 - the sizes of a search
@@ -67,13 +67,13 @@ def plan_tiles(  # noqa: PLR0913 - the sizes of a search
     budget_bytes
         The working memory allowed.
     """
-    work_most = PRODUCT_WORK_MOST if order is None else DIFFERENCE_WORK_MOST
+    max_work = MAX_PRODUCT_WORK if order is None else MAX_DIFFERENCE_WORK
     # Neighbours kept are sorted again with every batch of candidates: no more of them than of those.
-    query_rows = min(QUERIES_MOST, round_queries(queries), round_queries(PAIRS_MOST // k))
-    training_rows = min(ROWS_MOST, BLOCK_ROWS * _round_up(-(-rows // BLOCK_ROWS)))
+    query_rows = min(MAX_TILE_QUERIES, round_queries(queries), round_queries(MAX_TILE_PAIRS // k))
+    training_rows = min(MAX_TILE_ROWS, BLOCK_ROWS * _round_up(-(-rows // BLOCK_ROWS)))
     while query_rows * training_rows > BLOCK_ROWS and (
         _count_tile_bytes(query_rows, training_rows, width, k) > budget_bytes // 2
-        or query_rows * training_rows * width > work_most
+        or query_rows * training_rows * width > max_work
     ):
         if query_rows * BLOCK_ROWS >= training_rows:
             query_rows //= 2
@@ -85,10 +85,10 @@ def plan_tiles(  # noqa: PLR0913 - the sizes of a search
     if queries <= query_rows and rows <= training_rows:
         most = round_rows(rows + 1)  # the training parts of an evaluation differ by a row
         each_bytes = _count_tile_bytes(query_rows, most, width, k)
-        stacked = max(1, min(STACK_WORK_MOST // (query_rows * most * width), budget_bytes // 2 // each_bytes))
+        stacked = max(1, min(MAX_STACK_WORK // (query_rows * most * width), budget_bytes // 2 // each_bytes))
         tile_bytes = max(tile_bytes, stacked * each_bytes if stacked > 1 else 0)
     pair_bytes = PAIR_BYTES + 24 * width  # a query, a row and their difference, float64
-    pairs = max(PAIRS_LEAST, min(PAIRS_MOST, (budget_bytes - tile_bytes) // pair_bytes))
+    pairs = max(MIN_TILE_PAIRS, min(MAX_TILE_PAIRS, (budget_bytes - tile_bytes) // pair_bytes))
     return Plan(query_rows, training_rows, pairs, stacked, tile_bytes + pairs * pair_bytes)
 
 

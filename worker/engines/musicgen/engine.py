@@ -15,22 +15,29 @@ import numpy as np
 from shared.errors import JobFailedError
 from shared.jobs import DeviceClass
 from shared.kinds.musicgen.audio_encoding import encode
-from shared.kinds.musicgen.parameters import DURATION_S, SEED_MOST, MusicgenParams, Precision
+from shared.kinds.musicgen.parameters import DEFAULT_DURATION_S, MAX_SEED, MusicgenParams, Precision
 from shared.settings import Settings
-from worker.engines.interface import Assignment
+from worker.engines.interface import JobContext
 from worker.engines.musicgen.audio.clips import ClipForm, read_clip
 from worker.engines.musicgen.audio.loudness import level, measure
 from worker.engines.musicgen.audio.pictures import draw_spectrogram, draw_waveform
-from worker.engines.musicgen.audio.quality import review
+from worker.engines.musicgen.audio.quality import find_warnings
 from worker.engines.musicgen.backends.registry import Engine, choose_engine, list_precisions
 from worker.engines.musicgen.decoding import delay
-from worker.engines.musicgen.decoding.scheduler import Limits
+from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.download import fetch
-from worker.engines.musicgen.model_cache import Shelf, Title
-from worker.engines.musicgen.pipeline import NativeComposer
-from worker.engines.musicgen.request import Audio, Composer, Order, Piece, Sample, Sampling
-from worker.engines.musicgen.resume_state import Memo, Recorder
+from worker.engines.musicgen.model_cache import ModelCache, ModelKey
+from worker.engines.musicgen.pipeline import MusicgenPipeline
+from worker.engines.musicgen.request import (
+    Audio,
+    GeneratedSample,
+    GenerationRequest,
+    MusicGenerator,
+    SampleRequest,
+    Sampling,
+)
+from worker.engines.musicgen.resume_state import CheckpointWriter, ResumeState
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +49,9 @@ class _Work:
     """A job, its model loaded."""
 
     params: MusicgenParams
-    assignment: Assignment
-    composer: Composer
-    order: Order
+    assignment: JobContext
+    composer: MusicGenerator
+    order: GenerationRequest
 
 
 class MusicgenEngine:
@@ -59,25 +66,25 @@ class MusicgenEngine:
     """
 
     def __init__(self, device_class: DeviceClass, settings: Settings) -> None:
-        self._engine = choose_engine(settings.musicgen_engine, device_class)
+        self._engine = choose_engine(settings.musicgen_backend, device_class)
         self.name: str = self._engine
         self._device_class = device_class
         self._settings = settings
-        self._shelf = Shelf(self._load, settings.musicgen_memory_mb * 2**20)
+        self._shelf = ModelCache(self._load, settings.musicgen_memory_mb * 2**20)
 
     def prepare(self) -> None:
         """Import what the first job would otherwise wait for."""
         import_loader(self._engine)
 
-    def can_join(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
+    def can_batch(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
         """Tell whether a job runs well beside others: with the same model, loaded, and while there are rows for it."""
         jobs = [MusicgenParams.model_validate(job) for job in (params, *beside)]
         if len({(job.model, job.precision) for job in jobs}) > 1:
             return False
         composer = self._shelf.find(jobs[0].model, self._choose_precision(jobs[0].precision))
-        return composer is not None and sum(map(count_rows, jobs)) <= composer.rows_most
+        return composer is not None and sum(map(count_rows, jobs)) <= composer.max_slots
 
-    def run(self, assignment: Assignment) -> dict[str, Any]:
+    def run(self, assignment: JobContext) -> dict[str, Any]:
         """Run one job.
 
         Raises
@@ -91,13 +98,13 @@ class MusicgenEngine:
         precision = self._choose_precision(params.precision)
         memo = self._read_memo(assignment, params)
         folder = fetch(self._settings, params.model, assignment.report)
-        title = Title(params.model, folder, str(precision))
+        title = ModelKey(params.model, folder, str(precision))
         if not self._shelf.holds(title):
             assignment.report(stage="loading", done=0, total=1, unit="models")
         composer = self._shelf.take(title)
         order = make_order(params, assignment, composer.config, memo.seed)
         work = _Work(params, assignment, composer, order)
-        recorder = Recorder(assignment.checkpoint, memo.seed)
+        recorder = CheckpointWriter(assignment.checkpoint, memo.seed)
         started_s = time.perf_counter()
         pieces = composer.compose(order, assignment.report, recorder.keep, memo.tokens or None)
         compute_s = time.perf_counter() - started_s
@@ -113,15 +120,15 @@ class MusicgenEngine:
             "precision": composer.precision,
         }
 
-    def _read_memo(self, assignment: Assignment, params: MusicgenParams) -> Memo:
+    def _read_memo(self, assignment: JobContext, params: MusicgenParams) -> ResumeState:
         """Read what an earlier attempt left, or begin: a seed that is drawn stays the job's from now on."""
         content = assignment.checkpoint.load()
         if content is not None:
             try:
-                return Memo.read(content)
+                return ResumeState.read(content)
             except Exception:  # an older version's, or damaged: the job begins anew
                 logger.exception("a checkpoint cannot be read; the job begins anew")
-        memo = Memo(secrets.randbelow(SEED_MOST + 1) if params.seed is None else params.seed, ())
+        memo = ResumeState(secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed, ())
         assignment.checkpoint.store(memo.write())
         return memo
 
@@ -138,12 +145,12 @@ class MusicgenEngine:
             )
         return wanted
 
-    def _load(self, title: Title) -> Composer:
+    def _load(self, title: ModelKey) -> MusicGenerator:
         settings = self._settings
-        limits = Limits(settings.musicgen_rows_most, settings.musicgen_cache_mb * 2**20)
+        limits = BatchLimits(settings.musicgen_max_slots, settings.musicgen_cache_mb * 2**20)
         return import_loader(self._engine)(title, _TARGETS[self._device_class], limits, settings.compiled)
 
-    def _write(self, work: _Work, index: int, piece: Piece) -> dict[str, Any]:
+    def _write(self, work: _Work, index: int, piece: GeneratedSample) -> dict[str, Any]:
         """Write one sample's files; return its part of the result."""
         total = len(work.order.samples)
         work.assignment.report(stage="writing", done=index, total=total, unit="samples")
@@ -151,7 +158,7 @@ class MusicgenEngine:
         sample = work.order.samples[index]
         check_audio(piece.audio, index)
         prompt_samples = 0 if sample.clip is None else sample.clip.shape[1]
-        warnings = review(piece.audio, sample.clip, rate_hz, prompt_samples)
+        warnings = find_warnings(piece.audio, sample.clip, rate_hz, prompt_samples)
         audio = level(piece.audio, rate_hz, work.params.loudness)
         content, media_type = encode(audio, rate_hz, work.params.format)
         names = {"audio": f"audio-{index}.{work.params.format}", "codes": f"codes-{index}.npy"}
@@ -173,30 +180,30 @@ class MusicgenEngine:
         }
 
 
-def import_loader(engine: Engine) -> Callable[[Title, str, Limits, Path], Composer]:
+def import_loader(engine: Engine) -> Callable[[ModelKey, str, BatchLimits, Path], MusicGenerator]:
     """Import an engine, and return what loads a model into it.
 
     MindNLP takes ten seconds to import and changes its process for good, so nobody
     pays for it who did not ask; nor for the others.
     """
     if engine is Engine.MINDNLP:
-        from worker.engines.musicgen.backends.mindnlp.backend import MindnlpComposer  # noqa: PLC0415
+        from worker.engines.musicgen.backends.mindnlp.backend import MindnlpGenerator  # noqa: PLC0415
 
-        return lambda title, *_: MindnlpComposer(title.folder)
+        return lambda title, *_: MindnlpGenerator(title.folder)
     if engine is Engine.OPENVINO:
         from worker.engines.musicgen.backends.openvino import model as paged  # noqa: PLC0415 - loads OpenVINO
 
-        return lambda title, _, limits, kept: NativeComposer(
+        return lambda title, _, limits, kept: MusicgenPipeline(
             title.folder,
             engine,
             title.precision,
-            lambda config: paged.load(title.folder, config, title.precision, limits.cache_bytes_most, kept),
+            lambda config: paged.load(title.folder, config, title.precision, limits.max_cache_bytes, kept),
             limits,
         )
     from worker.engines.musicgen.backends.mindspore import model as network  # noqa: PLC0415 - loads MindSpore
     from worker.engines.musicgen.backends.mindspore.layers import Target  # noqa: PLC0415 - the same
 
-    return lambda title, target, limits, _: NativeComposer(
+    return lambda title, target, limits, _: MusicgenPipeline(
         title.folder,
         engine,
         title.precision,
@@ -205,10 +212,10 @@ def import_loader(engine: Engine) -> Callable[[Title, str, Limits, Path], Compos
     )
 
 
-def make_order(params: MusicgenParams, assignment: Assignment, config: ModelConfig, seed: int) -> Order:
+def make_order(params: MusicgenParams, assignment: JobContext, config: ModelConfig, seed: int) -> GenerationRequest:
     """Say what is to be made: each prompt as often as asked for, each sample with a seed of its own.
 
-    Sample n has the job's seed plus n, so that it can be asked for again alone.
+    SampleRequest n has the job's seed plus n, so that it can be asked for again alone.
 
     Raises
     ------
@@ -225,11 +232,11 @@ def make_order(params: MusicgenParams, assignment: Assignment, config: ModelConf
     prompts: list[str | None] = [*params.prompts] or [None] * max(len(clips), 1)
     pairs = zip(prompts, clips or [None] * len(prompts), strict=True)
     repeated = [pair for pair in pairs for _ in range(params.num_samples)]
-    samples = [Sample(*pair, (seed + index) % (SEED_MOST + 1)) for index, pair in enumerate(repeated)]
+    samples = [SampleRequest(*pair, (seed + index) % (MAX_SEED + 1)) for index, pair in enumerate(repeated)]
     longest = max((clip.shape[1] for clip in clips if clip is not None), default=0)
     prompt_frames = math.ceil(longest / config.codec.hop)
     check_news(params, prompt_frames, config)
-    return Order(samples, count_new_tokens(params, prompt_frames, config), make_sampling(params))
+    return GenerationRequest(samples, count_new_tokens(params, prompt_frames, config), make_sampling(params))
 
 
 def check_news(params: MusicgenParams, prompt_frames: int, config: ModelConfig) -> None:
@@ -254,7 +261,7 @@ def count_new_tokens(params: MusicgenParams, prompt_frames: int, config: ModelCo
     """Count the positions to generate; ``duration_s`` is that of the new music, without the audio prompt's."""
     if params.max_new_tokens is not None:
         return params.max_new_tokens
-    frames = max(1, round((params.duration_s or DURATION_S) * config.codec.frame_rate))
+    frames = max(1, round((params.duration_s or DEFAULT_DURATION_S) * config.codec.frame_rate))
     return delay.count_new_tokens(frames, prompt_frames, config.decoder)
 
 
@@ -286,7 +293,7 @@ def check_audio(audio: Audio, index: int) -> None:
         )
 
 
-def write_codes(piece: Piece, config: ModelConfig) -> bytes:
+def write_codes(piece: GeneratedSample, config: ModelConfig) -> bytes:
     """Write codes as ``.npy``: int16, (codebooks, frames), the left channel's codebooks before the right's."""
     channels = config.decoder.channels
     buffer = io.BytesIO()

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.tensors import count_bytes
-from worker.engines.musicgen.request import Composer
+from worker.engines.musicgen.request import MusicGenerator
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Title:
+class ModelKey:
     """Which model, from which folder, in which numbers."""
 
     name: str
@@ -24,23 +24,23 @@ class Title:
     precision: str
 
 
-class Shelf:
+class ModelCache:
     """Loaded models, the least recently used of which leave when a new one needs their room.
 
     Parameters
     ----------
     load
         Loads a model.
-    bytes_most
+    max_bytes
         How much memory the weights may take together; one model is always let in.
     """
 
-    def __init__(self, load: Callable[[Title], Composer], bytes_most: int) -> None:
+    def __init__(self, load: Callable[[ModelKey], MusicGenerator], max_bytes: int) -> None:
         self._load = load
-        self._bytes_most = bytes_most
-        self._composers: OrderedDict[Title, Composer] = OrderedDict()
+        self._max_bytes = max_bytes
+        self._composers: OrderedDict[ModelKey, MusicGenerator] = OrderedDict()
 
-    def take(self, title: Title) -> Composer:
+    def take(self, title: ModelKey) -> MusicGenerator:
         """Return a model, loaded.
 
         Raises
@@ -55,11 +55,11 @@ class Shelf:
         self._composers.move_to_end(title)
         return self._composers[title]
 
-    def holds(self, title: Title) -> bool:
+    def holds(self, title: ModelKey) -> bool:
         """Tell whether a model is loaded."""
         return title in self._composers
 
-    def find(self, name: str, precision: str) -> Composer | None:
+    def find(self, name: str, precision: str) -> MusicGenerator | None:
         """Return a model if it is loaded, from whatever folder."""
         wanted = (name, precision)
         composers = [*self._composers.items()]  # another thread may be loading one
@@ -67,7 +67,7 @@ class Shelf:
 
     def _make_room(self, wanted_bytes: int) -> None:
         left = False
-        while self._composers and wanted_bytes + self._bytes_held > self._bytes_most:
+        while self._composers and wanted_bytes + self._bytes_held > self._max_bytes:
             title, composer = self._composers.popitem(last=False)
             composer.close()
             del composer

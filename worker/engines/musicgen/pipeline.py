@@ -14,15 +14,15 @@ from tokenizers import Tokenizer
 
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.catalogue import TOKENIZER
-from worker.engines.interface import Report
+from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.decoding.decoder import Decoder, TextStates
-from worker.engines.musicgen.decoding.scheduler import Batch, Limits
-from worker.engines.musicgen.decoding.sequence import Track
-from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConfig, refuse
-from worker.engines.musicgen.request import Audio, Codes, Keep, Order, Piece, Tokens
+from worker.engines.musicgen.decoding.scheduler import BatchLimits, BatchScheduler
+from worker.engines.musicgen.decoding.sequence import TokenSequence
+from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConfig, unusable_model
+from worker.engines.musicgen.request import Audio, Codes, GeneratedSample, GenerationRequest, OnTokens, Tokens
 
-TURN_S: Final = 0.1
+POLL_INTERVAL_S: Final = 0.1
 """How often a sample that waits to be decoded asks whether its job goes on."""
 
 
@@ -47,19 +47,19 @@ class Codec(Protocol):
 
 
 @dataclass(frozen=True)
-class Parts:
+class BackendModel:
     """What computes, loaded."""
 
     text: TextEncoder
     codec: Codec
     decoder: Decoder
-    rows_most: int
+    max_slots: int
     """How many rows side by side pay."""
     close: Callable[[], None]
     """Gives the memory back."""
 
 
-class NativeComposer:
+class MusicgenPipeline:
     """A loaded model; see `worker.engines.musicgen.request.Composer`.
 
     Parameters
@@ -75,22 +75,29 @@ class NativeComposer:
     """
 
     def __init__(
-        self, folder: Path, engine: str, precision: str, load: Callable[[ModelConfig], Parts], limits: Limits
+        self,
+        folder: Path,
+        engine: str,
+        precision: str,
+        load: Callable[[ModelConfig], BackendModel],
+        limits: BatchLimits,
     ) -> None:
         self.engine = engine
         self.config = ModelConfig.read(folder)
         self.precision = precision
         self._tokenizer = open_tokenizer(folder)
         self._parts = load(self.config)
-        self.rows_most = self._parts.rows_most if limits.rows_most is None else limits.rows_most
-        self._batch = Batch(self._parts.decoder, replace(limits, rows_most=self.rows_most))
+        self.max_slots = self._parts.max_slots if limits.max_slots is None else limits.max_slots
+        self._batch = BatchScheduler(self._parts.decoder, replace(limits, max_slots=self.max_slots))
         self._decoding = threading.Lock()
 
     def close(self) -> None:
         """Give the memory back; see the protocol."""
         self._parts.close()
 
-    def compose(self, order: Order, report: Report, keep: Keep, resumed: Sequence[Tokens] | None) -> list[Piece]:
+    def compose(
+        self, order: GenerationRequest, report: ReportProgress, keep: OnTokens, resumed: Sequence[Tokens] | None
+    ) -> list[GeneratedSample]:
         """Make the music; see the protocol."""
         clips = pad_clips(order)
         tracks = self._lay_tracks(order, clips, report, resumed)
@@ -112,12 +119,16 @@ class NativeComposer:
         return [self._finish(tracks, index, clips, report) for index in range(len(tracks))]
 
     def _lay_tracks(
-        self, order: Order, clips: "PaddedClips | None", report: Report, resumed: Sequence[Tokens] | None
-    ) -> list[Track]:
+        self,
+        order: GenerationRequest,
+        clips: "PaddedClips | None",
+        report: ReportProgress,
+        resumed: Sequence[Tokens] | None,
+    ) -> list[TokenSequence]:
         config = self.config.decoder
         prompts = dict.fromkeys(sample.prompt for sample in order.samples)
         texts = {prompt: self._encode_text(prompt) for prompt in prompts}
-        tracks: list[Track] = []
+        tracks: list[TokenSequence] = []
         for index, sample in enumerate(order.samples):
             tell = partial(report, stage="encoding", done=index, total=len(order.samples), unit="samples")
             tell()
@@ -125,8 +136,8 @@ class NativeComposer:
             if index == 0:
                 check_length(order, 0 if prompt is None else prompt.shape[1], config)
             known = None if resumed is None else resumed[index]
-            pattern = delay.lay_out(prompt, order.new_tokens, config)
-            tracks.append(Track(pattern, texts[sample.prompt], order.sampling, sample.seed, known))
+            pattern = delay.build_pattern(prompt, order.new_tokens, config)
+            tracks.append(TokenSequence(pattern, texts[sample.prompt], order.sampling, sample.seed, known))
         return tracks
 
     def _encode_text(self, prompt: str | None) -> TextStates | None:
@@ -141,20 +152,22 @@ class NativeComposer:
             self.config.decoder.codebooks, -1
         )
 
-    def _finish(self, tracks: Sequence[Track], index: int, clips: "PaddedClips | None", report: Report) -> Piece:
+    def _finish(
+        self, tracks: Sequence[TokenSequence], index: int, clips: "PaddedClips | None", report: ReportProgress
+    ) -> GeneratedSample:
         tell = partial(report, stage="decoding", done=index, total=len(tracks), unit="samples")
         tell()
-        codes = delay.take_out(tracks[index].tokens, self.config.decoder)
+        codes = delay.remove_delays(tracks[index].tokens, self.config.decoder)
         channels = self.config.decoder.channels
         with self._take_turn(tell):
             audio = np.stack([self._parts.codec.decode(codes[channel::channels], tell) for channel in range(channels)])
         padding = 0 if clips is None else clips.padding[index]
-        return Piece(codes[:, padding // self.config.codec.hop :], audio[:, padding:])
+        return GeneratedSample(codes[:, padding // self.config.codec.hop :], audio[:, padding:])
 
     @contextmanager
     def _take_turn(self, tell: Callable[[], None]) -> Iterator[None]:
         """Wait until no other sample is decoded: side by side all would be as late as the last."""
-        while not self._decoding.acquire(timeout=TURN_S):
+        while not self._decoding.acquire(timeout=POLL_INTERVAL_S):
             tell()
         try:
             yield
@@ -178,7 +191,7 @@ class PaddedClips:
     padding: list[int]
 
 
-def pad_clips(order: Order) -> PaddedClips | None:
+def pad_clips(order: GenerationRequest) -> PaddedClips | None:
     """Pad the clips on the left to the longest, as transformers does with a batch."""
     clips = [sample.clip for sample in order.samples if sample.clip is not None]
     if not clips:
@@ -190,7 +203,7 @@ def pad_clips(order: Order) -> PaddedClips | None:
     )
 
 
-def check_length(order: Order, prompt_frames: int, config: DecoderConfig) -> None:
+def check_length(order: GenerationRequest, prompt_frames: int, config: DecoderConfig) -> None:
     """Refuse what is longer than the model's positions.
 
     Raises
@@ -221,7 +234,7 @@ def open_tokenizer(folder: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises no narrower one
-        raise refuse(f"{path} cannot be read ({error}); download the model again.") from error
+        raise unusable_model(f"{path} cannot be read ({error}); download the model again.") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engines.interface import Report
+from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.model.configuration import ModelConfig
 
 Audio = NDArray[np.float32]
@@ -32,7 +32,7 @@ class Sampling:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleRequest:
     """One piece of music to make.
 
     Parameters
@@ -51,7 +51,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Order:
+class GenerationRequest:
     """The samples of a job.
 
     They are one batch to transformers, and so they are here: clips of different
@@ -59,36 +59,38 @@ class Order:
     is taken off what comes out.
     """
 
-    samples: Sequence[Sample]
+    samples: Sequence[SampleRequest]
     new_tokens: int
     sampling: Sampling
 
 
 @dataclass(frozen=True)
-class Piece:
+class GeneratedSample:
     """What became of a sample; clips are part of it, padding is not."""
 
     codes: Codes
     audio: Audio
 
 
-Keep = Callable[[Sequence[Tokens]], None]
+OnTokens = Callable[[Sequence[Tokens]], None]
 """Told now and then, and at least once per second of work, which tokens each sample has so far."""
 
 
-class Composer(Protocol):
+class MusicGenerator(Protocol):
     """A loaded model."""
 
     engine: str
     config: ModelConfig
     precision: str
-    rows_most: int
+    max_slots: int
     """How many of the decoder's rows it runs side by side; 0 where jobs cannot share it."""
 
     def close(self) -> None:
         """Give the memory back; the model must not be used any more."""
 
-    def compose(self, order: Order, report: Report, keep: Keep, resumed: Sequence[Tokens] | None) -> list[Piece]:
+    def compose(
+        self, order: GenerationRequest, report: ReportProgress, keep: OnTokens, resumed: Sequence[Tokens] | None
+    ) -> list[GeneratedSample]:
         """Make the music.
 
         Parameters

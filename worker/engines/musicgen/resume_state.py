@@ -11,11 +11,11 @@ import numpy as np
 from worker.engines.interface import Checkpoint
 from worker.engines.musicgen.request import Tokens
 
-EVERY_S: Final = 3.0
+CHECKPOINT_INTERVAL_S: Final = 3.0
 
 
 @dataclass(frozen=True)
-class Memo:
+class ResumeState:
     """The job's seed, and what each sample has so far."""
 
     seed: int
@@ -37,7 +37,7 @@ class Memo:
         return buffer.getvalue()
 
 
-class Recorder:
+class CheckpointWriter:
     """Keeps a job's memo up to date while it is generated, and its pace.
 
     Parameters
@@ -60,9 +60,9 @@ class Recorder:
         now = time.monotonic()
         self._last = (now, sum(row.shape[1] for row in tokens))
         self._first = self._first or self._last
-        if now - self._stored_at >= EVERY_S:
+        if now - self._stored_at >= CHECKPOINT_INTERVAL_S:
             self._stored_at = now
-            self._checkpoint.store(Memo(self._seed, tuple(tokens)).write())
+            self._checkpoint.store(ResumeState(self._seed, tuple(tokens)).write())
 
     @property
     def tokens_per_s(self) -> float | None:

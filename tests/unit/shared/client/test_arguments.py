@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.client.arguments import Order, OrderError, read_value, split_pair
+from shared.client.arguments import ArgumentsError, JobArguments, read_value, split_pair
 from shared.database.migrate import ROOT
 
 
-def write(order: Order) -> dict[str, object]:
+def write(order: JobArguments) -> dict[str, object]:
     return order.write(lambda path: f"id of {path}")
 
 
@@ -33,12 +33,12 @@ def test_a_value_is_json_where_it_is_some(text: str, value: object) -> None:
 
 
 def test_a_table_and_its_label_make_the_data_set() -> None:
-    order = Order(csv="t.csv", label_column="species", settings=["k=[1, 3]", "dataset.header=false"])
+    order = JobArguments(csv="t.csv", label_column="species", settings=["k=[1, 3]", "dataset.header=false"])
     assert write(order) == {"dataset": {"upload": "id of t.csv", "label": "species", "header": False}, "k": [1, 3]}
 
 
 def test_prompts_and_clips_are_parameters_and_settings_reach_into_them() -> None:
-    order = Order(prompts=["a", "b"], clips=["1.wav", "2.wav"], settings=["audio_prompts.1.end_s=5", "top_k=0"])
+    order = JobArguments(prompts=["a", "b"], clips=["1.wav", "2.wav"], settings=["audio_prompts.1.end_s=5", "top_k=0"])
     assert write(order) == {
         "prompts": ["a", "b"],
         "audio_prompts": [{"upload": "id of 1.wav"}, {"upload": "id of 2.wav", "end_s": 5}],
@@ -49,32 +49,38 @@ def test_prompts_and_clips_are_parameters_and_settings_reach_into_them() -> None
 def test_settings_win_over_the_object(tmp_path: Path) -> None:
     file = tmp_path / "params.json"
     file.write_text('{"k": 3, "evaluation": {"method": "kfold", "folds": 5}}')
-    order = Order(params=f"@{file}", settings=["k=7", "evaluation.folds=9", "metric=hamming"])
+    order = JobArguments(params=f"@{file}", settings=["k=7", "evaluation.folds=9", "metric=hamming"])
     assert write(order) == {"k": 7, "evaluation": {"method": "kfold", "folds": 9}, "metric": "hamming"}
 
 
 @pytest.mark.parametrize(
     ("order", "words"),
     [
-        (Order(settings=["k"]), "'k' is not of the form NAME=VALUE"),
-        (Order(settings=["=5"]), "'=5' is not of the form NAME=VALUE"),
-        (Order(params="[1]"), "is no JSON object"),
-        (Order(params="{"), "is no JSON object"),
-        (Order(settings=["k=5", "k.folds=5"]), "-p k.folds: there is no such place"),
-        (Order(clips=["a"], settings=["audio_prompts.1.end_s=5"]), "-p audio_prompts.1.end_s: there is no such place"),
-        (Order(clips=["a"], settings=["audio_prompts.first=5"]), "-p audio_prompts.first: there is no such place"),
+        (JobArguments(settings=["k"]), "'k' is not of the form NAME=VALUE"),
+        (JobArguments(settings=["=5"]), "'=5' is not of the form NAME=VALUE"),
+        (JobArguments(params="[1]"), "is no JSON object"),
+        (JobArguments(params="{"), "is no JSON object"),
+        (JobArguments(settings=["k=5", "k.folds=5"]), "-p k.folds: there is no such place"),
+        (
+            JobArguments(clips=["a"], settings=["audio_prompts.1.end_s=5"]),
+            "-p audio_prompts.1.end_s: there is no such place",
+        ),
+        (
+            JobArguments(clips=["a"], settings=["audio_prompts.first=5"]),
+            "-p audio_prompts.first: there is no such place",
+        ),
     ],
 )
-def test_what_makes_no_sense_is_named(order: Order, words: str) -> None:
-    with pytest.raises(OrderError) as caught:
+def test_what_makes_no_sense_is_named(order: JobArguments, words: str) -> None:
+    with pytest.raises(ArgumentsError) as caught:
         write(order)
     assert words in str(caught.value)
 
 
 def test_nothing_is_stored_for_a_setting_that_makes_no_sense() -> None:
     stored: list[str] = []
-    with pytest.raises(OrderError):
-        Order(csv="t.csv", settings=["nonsense"]).write(lambda path: stored.append(path) or "id")  # type: ignore[func-returns-value]  # it returns None
+    with pytest.raises(ArgumentsError):
+        JobArguments(csv="t.csv", settings=["nonsense"]).write(lambda path: stored.append(path) or "id")  # type: ignore[func-returns-value]  # it returns None
     assert stored == []
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from shared.client import Artifact, Event, Progress, StateChange
-from shared.client.events import LINE_LENGTH_MOST, GarbledStreamError, read_events
+from shared.client.events import MAX_LINE_LENGTH, GarbledStreamError, read_events
 
 PROGRESS = {"stage": "decode ♫", "done": 1, "total": 9, "unit": "steps"}
 STATE = {"state": "running", "attempt": 1, "worker": "w", "cancel_requested": False, "error": None}
@@ -54,7 +54,7 @@ def test_an_event_without_its_end_is_none() -> None:
         b'event: state\ndata: {"state": "confused"}\n\n',
         b"event: state\ndata: \xff\xfe\n\n",
         b"event: state\ndata: " + b"[" * 100_000 + b"\n\n",
-        b"x" * (LINE_LENGTH_MOST + 1),
+        b"x" * (MAX_LINE_LENGTH + 1),
     ],
 )
 def test_garbage_is_refused(text: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.database.tables import Delivery
-from shared.jobs import NOBODY
+from shared.jobs import ANONYMOUS
 from shared.settings import Settings
 from shared.webhooks import messages
 
@@ -38,7 +38,7 @@ def test_a_message_carries_its_id_its_moment_and_its_signature(tmp_path: Path) -
         data={"id": "a job", "state": "succeeded", "labels": {"name": "Zoë"}},
     )
     before = int(time.time())
-    body, headers = messages.write_message(delivery, secret)
+    body, headers = messages.build_message(delivery, secret)
     assert json.loads(body) == {
         "type": "job.succeeded",
         "timestamp": "2026-01-02T03:04:05.678Z",
@@ -55,7 +55,7 @@ def test_a_message_carries_its_id_its_moment_and_its_signature(tmp_path: Path) -
 def test_each_owner_has_a_secret_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = Settings(home=tmp_path)
-    secrets = {messages.load_signing_secret(settings, owner) for owner in (NOBODY, "one", "other")}
+    secrets = {messages.load_signing_secret(settings, owner) for owner in (ANONYMOUS, "one", "other")}
     assert len(secrets) == 3
     assert messages.load_signing_secret(settings, "one") in secrets
     assert messages.load_signing_secret(settings.model_copy(update={"secret": "another"}), "one") not in secrets

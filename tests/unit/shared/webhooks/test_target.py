@@ -91,7 +91,7 @@ def test_a_public_address_is_told(address: str) -> None:
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_private_host_is_refused_however_it_is_written(scheme: str, host: str) -> None:
     with pytest.raises(RequestInvalidError) as caught:
-        target.find_endpoint(f"{scheme}://{host}/hook", private=False)
+        target.resolve_target(f"{scheme}://{host}/hook", private=False)
     (problem,) = caught.value.problems
     assert problem.pointer == "/webhook/url"
     assert "not public" in problem.detail or "is not found" in problem.detail
@@ -99,8 +99,8 @@ def test_a_private_host_is_refused_however_it_is_written(scheme: str, host: str)
 
 def test_what_leads_to_the_private_is_told_apart_from_what_leads_nowhere() -> None:
     for host in ("127.1", "0x7f000001", "localhost", "[::ffff:7f00:1]", "2130706433"):
-        with pytest.raises(RequestInvalidError, match=r"not public.*MINDJOBS_WEBHOOKS_PRIVATE=true"):
-            target.find_endpoint(f"http://{host}/hook", private=False)
+        with pytest.raises(RequestInvalidError, match=r"not public.*MINDJOBS_ALLOW_PRIVATE_WEBHOOKS=true"):
+            target.resolve_target(f"http://{host}/hook", private=False)
 
 
 @pytest.mark.parametrize(
@@ -129,20 +129,20 @@ def test_what_leads_to_the_private_is_told_apart_from_what_leads_nowhere() -> No
 @pytest.mark.parametrize("private", [False, True])
 def test_a_url_that_cannot_be_called_is_refused_with_the_remedy(url: str, words: str, *, private: bool) -> None:
     with pytest.raises(RequestInvalidError, match=words) as caught:
-        target.find_endpoint(url, private=private)
+        target.resolve_target(url, private=private)
     assert [problem.pointer for problem in caught.value.problems] == ["/webhook/url"]
     assert "secret" not in caught.value.detail
 
 
 def test_a_public_url_is_taken_apart() -> None:
-    found = target.find_endpoint("HTTPS://8.8.8.8:8443/a b/../hook?q=ü&x=1#part", private=False)
-    assert found == target.Endpoint("https", "8.8.8.8:8443", "8.8.8.8", 8443, "/hook?q=%C3%BC&x=1", ("8.8.8.8",))
-    six = target.find_endpoint("http://[2606:4700::1111]", private=False)
+    found = target.resolve_target("HTTPS://8.8.8.8:8443/a b/../hook?q=ü&x=1#part", private=False)
+    assert found == target.WebhookTarget("https", "8.8.8.8:8443", "8.8.8.8", 8443, "/hook?q=%C3%BC&x=1", ("8.8.8.8",))
+    six = target.resolve_target("http://[2606:4700::1111]", private=False)
     assert (six.authority, six.host, six.port, six.target) == ("[2606:4700::1111]", "2606:4700::1111", 80, "/")
 
 
 def test_a_private_host_is_taken_where_that_is_allowed() -> None:
-    found = target.find_endpoint("http://localhost:8080/hook", private=True)
+    found = target.resolve_target("http://localhost:8080/hook", private=True)
     assert set(found.addresses) <= {"127.0.0.1", "::1"}
     assert (found.authority, found.port) == ("localhost:8080", 8080)
 
@@ -155,6 +155,6 @@ def test_one_private_address_among_public_ones_is_enough_to_refuse(monkeypatch: 
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with pytest.raises(RequestInvalidError, match="not public"):
-        target.find_endpoint("https://hooks.example/", private=False)
+        target.resolve_target("https://hooks.example/", private=False)
     addresses.pop()
-    assert target.find_endpoint("https://hooks.example/", private=False).addresses == ("8.8.8.8",)
+    assert target.resolve_target("https://hooks.example/", private=False).addresses == ("8.8.8.8",)

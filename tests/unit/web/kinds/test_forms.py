@@ -61,14 +61,14 @@ def parse(body: object) -> dict[str, Any]:
 
 def refuse(form: JobForm) -> dict[str, str]:
     with pytest.raises(RequestInvalidError) as caught:
-        parse_submission(form.write_body(), 1e6)
+        parse_submission(form.build_body(), 1e6)
     form.place_problems(caught.value.problems)
     return {field.name: "; ".join(field.errors) for field in form if field.errors}
 
 
 @pytest.mark.parametrize("form", [KnnForm, MusicgenForm])
 def test_an_untouched_form_is_an_empty_request(form: type[JobForm]) -> None:
-    assert parse(form(formdata=None).write_body()) == parse({"kind": form.KIND})
+    assert parse(form(formdata=None).build_body()) == parse({"kind": form.KIND})
 
 
 def test_every_field_of_the_musicgen_form_reaches_its_parameter() -> None:
@@ -91,8 +91,8 @@ def test_every_field_of_the_musicgen_form_reaches_its_parameter() -> None:
         loudness="lufs",
         device="cpu",
     )
-    assert form.write_body()["device"] == "cpu"
-    assert parse(form.write_body()) == {
+    assert form.build_body()["device"] == "cpu"
+    assert parse(form.build_body()) == {
         "model": "mindjobs/tiny",
         "prompts": ["one", "two"],
         "num_samples": 3,
@@ -124,7 +124,7 @@ def test_every_field_of_the_musicgen_form_reaches_its_parameter() -> None:
 def test_one_clip_is_every_prompts_and_several_are_one_each(
     uploads: list[str], prompts: str, expected: list[str]
 ) -> None:
-    clips = parse(fill(*uploads, prompts=prompts).write_body())["audio_prompts"]
+    clips = parse(fill(*uploads, prompts=prompts).build_body())["audio_prompts"]
     assert [clip["upload"] for clip in clips] == expected
 
 
@@ -179,7 +179,7 @@ def test_an_untouched_form_has_a_model_that_can_run(
     names = ["facebook/musicgen-small", "mindjobs/tiny"]
     cards = [make_card(name, state) for name, state in zip(names, states, strict=True)]
     monkeypatch.setattr(form_module, "list_models", lambda _: cards)
-    assert MusicgenForm.make_untouched(settings).texts["model"] == chosen
+    assert MusicgenForm.make_blank(settings).texts["model"] == chosen
 
 
 def test_a_default_that_models_do_not_share_names_them(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_a_default_that_models_do_not_share_names_them(settings: Settings, monke
     ready = Availability.READY
     cards = [make_card("c", ready, odd), make_card("a", ready), make_card("b", ready)]
     monkeypatch.setattr(form_module, "list_models", lambda _: cards)
-    form = MusicgenForm.make_untouched(settings)
+    form = MusicgenForm.make_blank(settings)
     form.list_notes(settings)
     assert form.do_sample.description.endswith("The model's default: on, for C off.")
     assert form.top_k.description.endswith("The model's default: 250, for C 50.")

@@ -28,12 +28,12 @@ MARGIN: Final = 16
 LOOK_AHEAD_S: Final = 0.0125
 """Half the limiter's window: any tone above 40 Hz has a peak in each window, so its gain is steady and
 adds no distortion."""
-CORRECTIONS_MOST: Final = 4
+MAX_CORRECTIONS: Final = 4
 TOLERANCE_DB: Final = 0.1
-SLOPE_LEAST: Final = 0.2
+MIN_SLOPE: Final = 0.2
 """Decibels of level for one of gain; where there is less the peaks rule, and more gain would only flatten them."""
 GATING_BLOCK_S: Final = 0.4
-RATE_LEAST_HZ: Final = 8_000
+MIN_RATE_HZ: Final = 8_000
 """Below this the weighting filter of BS.1770, with its shelf at 1.5 kHz, is not defined well."""
 
 Meter = Callable[[NDArray[np.float32]], float | None]
@@ -140,8 +140,8 @@ def _reach(
     slope = 1.0
     limited = _amplify(audio, peaks, gain_db, sample_rate_hz)
     measured = meter(limited)
-    for _ in range(CORRECTIONS_MOST):
-        if measured is None or abs(target_db - measured) < TOLERANCE_DB or slope < SLOPE_LEAST:
+    for _ in range(MAX_CORRECTIONS):
+        if measured is None or abs(target_db - measured) < TOLERANCE_DB or slope < MIN_SLOPE:
             break
         step_db, before = (target_db - measured) / slope, measured
         gain_db += step_db
@@ -181,7 +181,7 @@ def _measure_rms(audio: NDArray[np.float32]) -> float | None:
 
 
 def _measure_lufs(audio: NDArray[np.float32], sample_rate_hz: int) -> float | None:
-    if sample_rate_hz < RATE_LEAST_HZ or not audio.any():
+    if sample_rate_hz < MIN_RATE_HZ or not audio.any():
         return None
     shortfall = GATING_BLOCK_S * sample_rate_hz / audio.shape[1]
     samples = np.tile(audio.T, (math.ceil(shortfall), 1)) if shortfall > 1 else audio.T

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
-from worker.engines.chart_style import PALETTE, add_axes, make_figure, print_svg, style
+from worker.engines.chart_style import PALETTE, add_axes, make_figure, render_svg, style
 
 COLUMNS: Final = 720
 """Of a waveform: one per point of width, so that each is a short number in the file."""
@@ -26,7 +26,7 @@ SIDES: Final = ("Left", "Right")
 
 WINDOW: Final = 2048
 HOP: Final = 512
-COLUMNS_MOST: Final = 900
+MAX_COLUMNS: Final = 900
 FRAMES_AT_ONCE: Final = 2_000
 """About 100 MB of stereo, however long the audio is."""
 RANGE_DB: Final = 80.0
@@ -60,7 +60,7 @@ def draw_waveform(audio: NDArray[np.float32], sample_rate_hz: int) -> bytes:
             axes.set_yticks([-1, 0, 1])
             axes.set_ylabel(SIDES[channel] if channels == len(SIDES) else "Amplitude")
             _mark_seconds(axes, count / sample_rate_hz, labelled=channel == channels - 1)
-        return print_svg(figure)
+        return render_svg(figure)
 
 
 def _outline(samples: NDArray[np.float32], limit: float) -> NDArray[np.float64]:
@@ -128,7 +128,7 @@ def _analyse(audio: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.floa
     transform = ShortTimeFFT(hann(WINDOW, sym=False), HOP, sample_rate_hz, fft_mode="onesided2X", scale_to="magnitude")
     padded = np.pad(audio, ((0, 0), (0, max(WINDOW - count, 0))))  # the transform takes nothing shorter
     frames = math.ceil(count / HOP)
-    together = math.ceil(frames / COLUMNS_MOST)
+    together = math.ceil(frames / MAX_COLUMNS)
     stripe = max(FRAMES_AT_ONCE // together, 1) * together
     powers = [
         _average_power(transform, padded, first, min(first + stripe, frames), together)

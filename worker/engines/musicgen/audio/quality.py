@@ -14,11 +14,11 @@ BLOCK_S: Final = 0.1
 SILENT_SHARE: Final = 0.5
 START_S: Final = 2.0
 QUIETER_DB: Final = 12.0
-POWER_LEAST: Final = 1e-30
+MIN_POWER: Final = 1e-30
 """Keeps the logarithm of silence finite: -300 dB."""
 
 
-def review(
+def find_warnings(
     audio: NDArray[np.float32], clip: NDArray[np.float32] | None, sample_rate_hz: int, prompt_samples: int = 0
 ) -> list[str]:
     """List what is wrong with the model's raw output.
@@ -58,7 +58,7 @@ def _find_silence(music: NDArray[np.float32], sample_rate_hz: int) -> str | None
         return None
     starts = np.arange(0, music.shape[1], max(round(BLOCK_S * sample_rate_hz), 1))
     energies = np.add.reduceat(np.square(music, dtype=np.float64).mean(axis=0), starts)
-    levels_dbfs = 10 * np.log10(np.maximum(energies / np.diff(starts, append=music.shape[1]), POWER_LEAST))
+    levels_dbfs = 10 * np.log10(np.maximum(energies / np.diff(starts, append=music.shape[1]), MIN_POWER))
     share = float(np.mean(levels_dbfs < SILENCE_DBFS))
     if share <= SILENT_SHARE:
         return None
@@ -83,4 +83,4 @@ def _find_drop(music: NDArray[np.float32], clip: NDArray[np.float32], sample_rat
 
 def _measure_level(audio: NDArray[np.float32]) -> float:
     """Measure the root mean square, in dBFS."""
-    return 10 * math.log10(max(float(np.square(audio, dtype=np.float64).mean()), POWER_LEAST))
+    return 10 * math.log10(max(float(np.square(audio, dtype=np.float64).mean()), MIN_POWER))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from worker.engines.musicgen.model.seanet import Convolution, Layer, Lstm, Residual, Transposed
 
-SMALL_MOST: Final = 3
+MAX_SMALL_FACTOR: Final = 3
 """So many small windows take as long as a large one."""
 
 Local = Convolution | Transposed | Residual
@@ -103,7 +103,7 @@ def cut(frames: int, small: int, large: int, reach: int) -> Iterator[Window]:
     done = 0
     while done < frames:
         start = max(done - reach, 0)
-        size = large if frames - start > SMALL_MOST * small else small
+        size = large if frames - start > MAX_SMALL_FACTOR * small else small
         if size == small:
             # What is shorter than its paddings would be padded in another way than the whole signal.
             start = max(min(start, frames - small), 0)

@@ -11,35 +11,35 @@ import numpy as np
 from worker.engines.musicgen.decoding.decoder import Decoder
 from worker.engines.musicgen.model.configuration import DecoderConfig
 
-ENOUGH: Final = 0.9
+SUFFICIENT_SHARE: Final = 0.9
 """Of the most tokens per second; more rows for the rest would make each wait longer for next to nothing."""
-HOPELESS: Final = 0.7
+STOP_SHARE: Final = 0.7
 """Of the most so far; with still more rows it is not going to rise again."""
-ROWS_MOST: Final = 64
+MAX_SLOTS: Final = 64
 STEPS: Final = 4
 
 logger = logging.getLogger(__name__)
 
 
-def measure_rows(decoder: Decoder, config: DecoderConfig) -> int:
+def measure_slots(decoder: Decoder, config: DecoderConfig) -> int:
     """Find how few rows make about as many tokens together as any number does, on a decoder that runs nothing else."""
     paces: dict[int, float] = {}
     rows = 1
-    while rows <= ROWS_MOST and (not paces or paces[rows // 2] > HOPELESS * max(paces.values())):
+    while rows <= MAX_SLOTS and (not paces or paces[rows // 2] > STOP_SHARE * max(paces.values())):
         paces[rows] = rows / _time_step(decoder, config, rows)
         rows *= 2
     best = max(paces.values())
-    chosen = min(rows for rows, pace in paces.items() if pace >= ENOUGH * best)
+    chosen = min(rows for rows, pace in paces.items() if pace >= SUFFICIENT_SHARE * best)
     logger.info("%d rows side by side: %.0f positions per second, of at most %.0f", chosen, paces[chosen], best)
     return chosen
 
 
-def recall_rows(path: Path, decoder: Decoder, config: DecoderConfig) -> int:
+def load_or_measure_slots(path: Path, decoder: Decoder, config: DecoderConfig) -> int:
     """Return what was measured before and kept in a file, or measure it and keep it."""
     try:
         return int(json.loads(path.read_text())["rows"])
     except (OSError, ValueError, KeyError, TypeError):
-        rows = measure_rows(decoder, config)
+        rows = measure_slots(decoder, config)
     try:
         path.write_text(json.dumps({"rows": rows}))
     except OSError as error:

@@ -17,7 +17,7 @@ class TextStates:
     states: NDArray[np.float32]
 
 
-class Announce(Protocol):
+class OnCompile(Protocol):
     """Told when something is compiled first, which takes seconds, and when that is over."""
 
     def __call__(self, *, compiling: bool) -> None:
@@ -36,7 +36,7 @@ class Decoder(Protocol):
 
     chunk: int
     """How many positions ``feed`` takes at most."""
-    announce: Announce
+    announce: OnCompile
 
     def count_bytes(self, length: int) -> int:
         """Count the memory that a row of so many positions takes, until it is dropped."""

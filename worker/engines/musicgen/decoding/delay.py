@@ -16,7 +16,7 @@ from worker.engines.musicgen.request import Codes, Tokens
 TO_GENERATE: Final = -1
 
 
-def lay_out(prompt: Codes | None, new_tokens: int, config: DecoderConfig) -> Tokens:
+def build_pattern(prompt: Codes | None, new_tokens: int, config: DecoderConfig) -> Tokens:
     """Lay the sequence out: what is given, and ``TO_GENERATE`` where a token is to be generated.
 
     Parameters
@@ -50,7 +50,7 @@ def get_delays(length: int, config: DecoderConfig) -> tuple[int, ...]:
     return config.delays
 
 
-def take_out(tokens: Tokens, config: DecoderConfig) -> Codes:
+def remove_delays(tokens: Tokens, config: DecoderConfig) -> Codes:
     """Take the delays, the start tokens and the padding out of a whole sequence.
 
     Returns

@@ -13,39 +13,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.decoding.decoder import Decoder
-from worker.engines.musicgen.decoding.sequence import Track
+from worker.engines.musicgen.decoding.sequence import TokenSequence
 
-KEEP_EVERY_S: Final = 0.25
+ON_TOKENS_INTERVAL_S: Final = 0.25
 """How often a job that waits for its samples looks whether to keep what it has."""
 
-Tell = Callable[[], None]
+Callback = Callable[[], None]
 """Called before each step while a job has samples here; may raise, and ends that job's part alone."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Limits:
+class BatchLimits:
     """How much is decoded side by side.
 
     Parameters
     ----------
-    rows_most
+    max_slots
         Rows of the decoder; a sample that is guided has two. ``None`` for as many as pay.
-    cache_bytes_most
+    max_cache_bytes
         What the rows' keys and values take together.
     """
 
-    rows_most: int | None
-    cache_bytes_most: int
+    max_slots: int | None
+    max_cache_bytes: int
 
 
 @dataclass(eq=False)
-class _Party:
+class _Request:
     """The samples of one job."""
 
-    tracks: Sequence[Track]
-    tell: Tell
+    tracks: Sequence[TokenSequence]
+    tell: Callback
     announce: Callable[[], None]
     done: "Future[None]" = field(default_factory=Future)
     stopped: Exception | None = None
@@ -63,11 +63,11 @@ class _Party:
 
 
 @dataclass(eq=False)
-class _Seat:
+class _ActiveSequence:
     """A sample's rows: one, and another without the text where it is guided."""
 
-    party: _Party
-    track: Track
+    party: _Request
+    track: TokenSequence
     rows: list[int]
     unread: Iterator[None]
 
@@ -77,7 +77,7 @@ class _Seat:
         return next(self.unread, self) is not self
 
 
-class Batch:
+class BatchScheduler:
     """Generates for several jobs at once, each of which waits in a thread of its own.
 
     A thread runs for as long as there is something to generate; it alone uses the
@@ -87,18 +87,18 @@ class Batch:
     One sample is always let in.
     """
 
-    def __init__(self, decoder: Decoder, limits: Limits) -> None:
+    def __init__(self, decoder: Decoder, limits: BatchLimits) -> None:
         self._decoder = decoder
         self._limits = limits
-        self._rows_most = math.inf if limits.rows_most is None else limits.rows_most
+        self._max_slots = math.inf if limits.max_slots is None else limits.max_slots
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._parties: list[_Party] = []
-        self._waiting: deque[tuple[_Party, Track]] = deque()
-        self._seats: list[_Seat] = []
+        self._parties: list[_Request] = []
+        self._waiting: deque[tuple[_Request, TokenSequence]] = deque()
+        self._seats: list[_ActiveSequence] = []
         decoder.announce = self._announce
 
-    def generate(self, tracks: Sequence[Track], tell: Tell, announce: Tell, keep: Tell) -> None:
+    def generate(self, tracks: Sequence[TokenSequence], tell: Callback, announce: Callback, keep: Callback) -> None:
         """Generate every track to its end.
 
         Parameters
@@ -117,14 +117,14 @@ class Batch:
         Exception
             What ``tell`` has raised.
         """
-        party = _Party(tracks, tell, announce)
+        party = _Request(tracks, tell, announce)
         with self._lock:
             self._parties.append(party)
             self._waiting.extend((party, track) for track in tracks if not track.finished)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
                 self._thread.start()
-        while not wait([party.done], KEEP_EVERY_S).done:
+        while not wait([party.done], ON_TOKENS_INTERVAL_S).done:
             keep()
         party.done.result()
 
@@ -164,24 +164,24 @@ class Batch:
             rows += len(track.texts)
             taken += self._count_bytes(track)
             alone = not self._seats and not entering
-            if not alone and (rows > self._rows_most or taken > self._limits.cache_bytes_most):
+            if not alone and (rows > self._max_slots or taken > self._limits.max_cache_bytes):
                 break
             entering += 1
         return entering
 
-    def _count_bytes(self, track: Track) -> int:
+    def _count_bytes(self, track: TokenSequence) -> int:
         return len(track.texts) * self._decoder.count_bytes(track.length)
 
-    def _admit(self, party: _Party, track: Track) -> None:
+    def _admit(self, party: _Request, track: TokenSequence) -> None:
         rows: list[int] = []
-        self._seats.append(_Seat(party, track, rows, self._read_known(rows, track)))
+        self._seats.append(_ActiveSequence(party, track, rows, self._read_known(rows, track)))
         try:
             for text in track.texts:
                 rows.append(self._decoder.admit(text, track.length))  # noqa: PERF401 - those before one that fails are dropped
         except Exception as error:  # noqa: BLE001 - the job's own, which it gets back
             self._leave(party, error)
 
-    def _read_known(self, rows: Sequence[int], track: Track) -> Iterator[None]:
+    def _read_known(self, rows: Sequence[int], track: TokenSequence) -> Iterator[None]:
         """Let rows read all that is known but the last position, whose logits the first step asks for."""
         for row in rows:
             for start in range(0, track.position, self._decoder.chunk):
@@ -204,7 +204,7 @@ class Batch:
             if seat in self._seats:  # one before it may have ended their job
                 self._extend(seat, own)
 
-    def _extend(self, seat: _Seat, logits: NDArray[np.float32]) -> None:
+    def _extend(self, seat: _ActiveSequence, logits: NDArray[np.float32]) -> None:
         try:
             seat.track.extend(*logits)
         except Exception as error:  # noqa: BLE001 - the job's own, which it gets back
@@ -213,7 +213,7 @@ class Batch:
         if seat.track.finished:
             self._free(seat)
 
-    def _leave(self, party: _Party, error: Exception | None) -> None:
+    def _leave(self, party: _Request, error: Exception | None) -> None:
         for seat in [seat for seat in self._seats if seat.party is party]:
             self._free(seat)
         with self._lock:
@@ -226,7 +226,7 @@ class Batch:
         else:
             party.done.set_exception(error)
 
-    def _free(self, seat: _Seat) -> None:
+    def _free(self, seat: _ActiveSequence) -> None:
         self._seats.remove(seat)
         for row in seat.rows:
             try:

@@ -10,13 +10,13 @@ from worker.engines.musicgen.decoding.sampling import Logits, choose_tokens, gui
 from worker.engines.musicgen.request import Sampling, Tokens
 
 
-class Track:
+class TokenSequence:
     """One sample while it is generated.
 
     Parameters
     ----------
     pattern
-        Shape (codebooks, length), as ``delay.lay_out`` makes it.
+        Shape (codebooks, length), as ``delay.build_pattern`` makes it.
     text
         What it is to sound like; ``None`` for unconditional generation.
     resumed

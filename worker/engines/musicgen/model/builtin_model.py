@@ -10,8 +10,8 @@ from typing import Final
 
 from shared.files.local import TEMPORARY
 from shared.ids import make_id
-from shared.kinds.musicgen.catalogue import find_lack
-from worker.engines.musicgen.model.configuration import refuse
+from shared.kinds.musicgen.catalogue import find_missing_file
+from worker.engines.musicgen.model.configuration import unusable_model
 from worker.engines.musicgen.model.random_model import Size, write_random_model
 
 SEED: Final = 0
@@ -44,8 +44,10 @@ def build_tiny(folder: Path) -> None:
         write_random_model(temporary, TINY, SEED)
         temporary.rename(folder)
     except OSError as error:
-        lack = find_lack(folder)
+        lack = find_missing_file(folder)
         if lack is not None:
-            raise refuse(f"{lack}, and it cannot be made anew ({error}); make room or remove that folder.") from error
+            raise unusable_model(
+                f"{lack}, and it cannot be made anew ({error}); make room or remove that folder."
+            ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.catalogue import CONFIGURATION
 
-MOST: Final = 1e12
+MAX_VALUE: Final = 1e12
 """No number of a model is as large; JSON knows numbers that are not even finite."""
 
 
@@ -25,7 +25,7 @@ class TextConfig:
     feed_forward: int
     layers: int
     distance_buckets: int
-    distance_most: int
+    max_distance: int
     epsilon: float
 
     @classmethod
@@ -40,7 +40,7 @@ class TextConfig:
             feed_forward=part.count("d_ff"),
             layers=part.count("num_layers"),
             distance_buckets=part.count("relative_attention_num_buckets", default=32),
-            distance_most=part.count("relative_attention_max_distance", default=128),
+            max_distance=part.count("relative_attention_max_distance", default=128),
             epsilon=part.number("layer_norm_epsilon", default=1e-6),
         )
 
@@ -182,9 +182,9 @@ class ModelConfig:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise refuse(f"{path} cannot be read ({error}); download the model again.") from error
+            raise unusable_model(f"{path} cannot be read ({error}); download the model again.") from error
         if not isinstance(content, dict):
-            raise refuse(f"{path} is not an object; download the model again.")
+            raise unusable_model(f"{path} is not an object; download the model again.")
         _Part(path, "", content).demand("model_type", "musicgen", default=None)
         config = cls(
             TextConfig.read(_Part.open(path, content, "text_encoder")),
@@ -193,7 +193,7 @@ class ModelConfig:
         )
         codes = (config.codec.codebooks * config.decoder.channels, config.codec.codebook_size)
         if codes != (config.decoder.codebooks, config.decoder.vocabulary):
-            raise refuse(
+            raise unusable_model(
                 f"{path}: the decoder has {config.decoder.codebooks} codebooks of {config.decoder.vocabulary}, "
                 f"its audio encoder {codes[0]} of {codes[1]}."
             )
@@ -217,12 +217,12 @@ class _Part:
     def open(cls, path: Path, content: Mapping[str, Any], name: str) -> Self:
         values = content.get(name)
         if not isinstance(values, dict):
-            raise refuse(f"{path} has no {name!r}; this is not a MusicGen model in the Hugging Face layout.")
+            raise unusable_model(f"{path} has no {name!r}; this is not a MusicGen model in the Hugging Face layout.")
         return cls(path, name, values)
 
     def misfit(self, key: str, what: str) -> JobFailedError:
         where = f"{self.name}.{key}" if self.name else key
-        return refuse(f"{self.path}: {where}: {what}.")
+        return unusable_model(f"{self.path}: {where}: {what}.")
 
     def demand(self, key: str, wanted: object, *, default: object) -> None:
         value = self.values.get(key, default)
@@ -231,8 +231,8 @@ class _Part:
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self.values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MOST:
-            raise self.misfit(key, f"{value!r} is not a positive number below {MOST:g}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MAX_VALUE:
+            raise self.misfit(key, f"{value!r} is not a positive number below {MAX_VALUE:g}")
         return float(value)
 
     def count(self, key: str, default: int | None = None) -> int:
@@ -260,6 +260,6 @@ class _Part:
         return tuple(int(value) for value in values)
 
 
-def refuse(detail: str) -> JobFailedError:
+def unusable_model(detail: str) -> JobFailedError:
     """Make the error of a model whose files cannot be used."""
     return JobFailedError("model-invalid", "The model's files cannot be used", detail)

@@ -10,11 +10,11 @@ from typing import Final
 from huggingface_hub import constants
 
 from shared.errors import JobFailedError
-from shared.kinds.musicgen.catalogue import TINY, find_lack, find_model, place_builtin, place_own
+from shared.kinds.musicgen.catalogue import TINY, builtin_folder, find_missing_file, find_model, own_folder
 from shared.settings import Settings
-from worker.engines.interface import Report
+from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.model.builtin_model import build_tiny
-from worker.engines.musicgen.model.configuration import refuse
+from worker.engines.musicgen.model.configuration import unusable_model
 from worker.engines.musicgen.model.weights import list_files
 
 ROOT: Final = Path(__file__).parents[4]
@@ -27,7 +27,7 @@ PLAIN: Final = {
 }
 
 
-def fetch(settings: Settings, name: str, report: Report) -> Path:
+def fetch(settings: Settings, name: str, report: ReportProgress) -> Path:
     """Return a model's folder, once it is there.
 
     Parameters
@@ -50,23 +50,25 @@ def fetch(settings: Settings, name: str, report: Report) -> Path:
     folder = find_model(settings, name)
     if folder is not None:
         return folder
-    own = place_own(settings, name)
+    own = own_folder(settings, name)
     if own is not None:
         list_files(own)  # knows what to say where there are only pickles
-        raise refuse(f"{find_lack(own)}; complete that folder, or remove it and the model is downloaded.")
+        raise unusable_model(
+            f"{find_missing_file(own)}; complete that folder, or remove it and the model is downloaded."
+        )
     if name == TINY:
-        build_tiny(place_builtin(settings))
+        build_tiny(builtin_folder(settings))
     else:
         _download(name, report)
     folder = find_model(settings, name)
     if folder is None:
-        raise refuse(
+        raise unusable_model(
             f"{name} was downloaded, and parts of its weights are missing where it came from; tell its makers."
         )
     return folder
 
 
-def _download(name: str, report: Report) -> None:
+def _download(name: str, report: ReportProgress) -> None:
     """Run ``hub`` and pass on what it tells."""
     report(stage="downloading", done=0, total=0, unit="bytes")
     cache = Path(constants.HF_HUB_CACHE).absolute()
@@ -91,7 +93,7 @@ def _download(name: str, report: Report) -> None:
         )
 
 
-def _pass_on(message: dict[str, dict[str, str]] | dict[str, int], report: Report) -> None:
+def _pass_on(message: dict[str, dict[str, str]] | dict[str, int], report: ReportProgress) -> None:
     match message:
         case {"error": dict(error)}:
             raise JobFailedError(**error)

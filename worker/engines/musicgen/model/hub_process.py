@@ -33,8 +33,8 @@ from huggingface_hub.hf_api import ModelInfo, RepoSibling
 from shared.background import Background
 from shared.errors import JobFailedError, is_disk_full
 from shared.kinds.musicgen.catalogue import CONFIGURATION, GENERATION, README, TINY, TOKENIZER, WEIGHTS, WEIGHTS_INDEX
-from worker.engines.musicgen.model.configuration import refuse
-from worker.engines.musicgen.model.weights import PICKLES, refuse_pickles
+from worker.engines.musicgen.model.configuration import unusable_model
+from worker.engines.musicgen.model.weights import PICKLES, pickles_refused
 
 NEEDED: Final = (CONFIGURATION, TOKENIZER)
 WANTED: Final = (
@@ -47,7 +47,7 @@ WANTED: Final = (
 )
 SHARDS: Final = "model-*-of-*.safetensors"
 
-TELL_EVERY_S: Final = 0.3
+REPORT_INTERVAL_S: Final = 0.3
 TIMEOUT_S: Final = 10.0
 # After a connection that broke before it brought anything.
 TRIES: Final = 3
@@ -154,11 +154,11 @@ def _select(name: str, info: ModelInfo) -> Iterator[File]:
     if not weights or (weights != [WEIGHTS] and WEIGHTS_INDEX not in found):
         pickles = [file for file in found if any(fnmatchcase(file, pattern) for pattern in PICKLES)]
         if pickles:
-            raise refuse_pickles(name, pickles)
-        raise refuse(f"{name} has no {WEIGHTS}; choose a MusicGen model in the Hugging Face layout.")
+            raise pickles_refused(name, pickles)
+        raise unusable_model(f"{name} has no {WEIGHTS}; choose a MusicGen model in the Hugging Face layout.")
     for needed in NEEDED:
         if needed not in found:
-            raise refuse(f"{name} has no {needed}; choose a MusicGen model in the Hugging Face layout.")
+            raise unusable_model(f"{name} has no {needed}; choose a MusicGen model in the Hugging Face layout.")
     wanted = [*NEEDED, *WANTED] if weights == [WEIGHTS] else [*NEEDED, *WANTED, WEIGHTS_INDEX]
     small = [file for file in found if any(fnmatchcase(file, pattern) for pattern in wanted)]
     for file in [*sorted(small), *weights]:
@@ -230,7 +230,7 @@ def _say_full(what: str, cache: Path) -> JobFailedError:
     )
 
 
-class _Teller(Background):
+class _ProgressPrinter(Background):
     """Says how far the download is, and ends the process when nobody listens any more."""
 
     def __init__(self, download: Download) -> None:
@@ -245,7 +245,7 @@ class _Teller(Background):
         _print({"done": self._most, "total": self._download.total})
 
     def _run(self) -> None:
-        while not self._left.wait(TELL_EVERY_S):
+        while not self._left.wait(REPORT_INTERVAL_S):
             try:
                 self.tell()
             except BrokenPipeError:
@@ -257,7 +257,7 @@ def main(name: str, cache: str) -> None:
     constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
     download = Download(name, Path(cache))
     try:
-        with _Teller(download) as teller:
+        with _ProgressPrinter(download) as teller:
             download.run()
         teller.tell()
     except JobFailedError as error:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def sort_distances(distances: NDArray[np.int64], buckets: int, most: int) -> NDArray[np.int64]:
+def bucket_distances(distances: NDArray[np.int64], buckets: int, most: int) -> NDArray[np.int64]:
     """Sort distances between tokens into buckets: near ones have one each, far ones share them by octaves.
 
     Parameters

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def make_places(positions: int, hidden: int) -> NDArray[np.float32]:
+def make_sinusoids(positions: int, hidden: int) -> NDArray[np.float32]:
     """Make the embeddings of positions, cosines first.
 
     Returns

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.catalogue import WEIGHTS, WEIGHTS_INDEX
-from worker.engines.musicgen.model.configuration import ModelConfig, refuse
+from worker.engines.musicgen.model.configuration import ModelConfig, unusable_model
 from worker.engines.musicgen.model.tensors import TEXT, Shape, list_tensors
 
 PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -37,9 +37,9 @@ _STORED_AS: Final[Mapping[str, np.dtype[np.generic]]] = {
 }
 
 
-def refuse_pickles(where: str, names: Iterable[str]) -> JobFailedError:
+def pickles_refused(where: str, names: Iterable[str]) -> JobFailedError:
     """Make the error of a model that has its weights as pickles only."""
-    return refuse(
+    return unusable_model(
         f"{where} has its weights as {' and '.join(sorted(names))} and not as safetensors; pickled weights can run "
         "any code when they are read, so they are not. Convert them where you trust them: load the model with "
         "transformers, and save it with save_pretrained(folder, safe_serialization=True)."
@@ -131,8 +131,8 @@ def list_files(folder: Path) -> list[Path]:
         return _list_shards(folder / WEIGHTS_INDEX)
     pickles = {path.name for pattern in PICKLES for path in folder.glob(pattern)}
     if pickles:
-        raise refuse_pickles(str(folder), pickles)
-    raise refuse(f"{folder} has no {WEIGHTS}; download the model again.")
+        raise pickles_refused(str(folder), pickles)
+    raise unusable_model(f"{folder} has no {WEIGHTS}; download the model again.")
 
 
 def _list_shards(index: Path) -> list[Path]:
@@ -140,10 +140,10 @@ def _list_shards(index: Path) -> list[Path]:
         names = set(json.loads(index.read_text())["weight_map"].values())
         paths = [index.with_name(name) for name in sorted(names)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise refuse(f"{index} cannot be read ({error!r}); download the model again.") from error
+        raise unusable_model(f"{index} cannot be read ({error!r}); download the model again.") from error
     for path in paths:
         if not path.is_file():
-            raise refuse(f"{path}, a part of the model's weights, is missing; download the model again.")
+            raise unusable_model(f"{path}, a part of the model's weights, is missing; download the model again.")
     return paths
 
 
@@ -156,7 +156,7 @@ def _read_header(path: Path) -> Iterator[tuple[str, _Stored]]:
             (size,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(size))
     except (OSError, ValueError, SafetensorError) as error:
-        raise refuse(f"{path} is damaged ({error}); remove it and download the model again.") from error
+        raise unusable_model(f"{path} is damaged ({error}); remove it and download the model again.") from error
     header.pop("__metadata__", None)
     for name, entry in header.items():
         yield name, _Stored(path, 8 + size + entry["data_offsets"][0], entry["dtype"], tuple(entry["shape"]))
@@ -166,7 +166,7 @@ def _find(folder: Path, stored: Mapping[str, _Stored], name: str, shape: Shape) 
     for spelling in _list_spellings(name, shape):
         if spelling.keys() <= stored.keys():
             return tuple(_check(stored[part], part, wanted) for part, wanted in spelling.items())
-    raise refuse(f"The weights in {folder} have no tensor {name!r}; download the model again.")
+    raise unusable_model(f"The weights in {folder} have no tensor {name!r}; download the model again.")
 
 
 def _list_spellings(name: str, shape: Shape) -> Iterator[Mapping[str, Shape]]:
@@ -182,12 +182,12 @@ def _list_spellings(name: str, shape: Shape) -> Iterator[Mapping[str, Shape]]:
 
 def _check(tensor: _Stored, name: str, shape: Shape) -> _Stored:
     if tensor.shape != shape:
-        raise refuse(
+        raise unusable_model(
             f"{tensor.path}: the tensor {name!r} has the shape {list(tensor.shape)}, "
             f"and the model's configuration asks for {list(shape)}; download the model again."
         )
     if tensor.kind not in _STORED_AS:
-        raise refuse(
+        raise unusable_model(
             f"{tensor.path}: the tensor {name!r} is stored as {tensor.kind}, which is not supported; "
             "convert the model to float32, float16 or bfloat16."
         )

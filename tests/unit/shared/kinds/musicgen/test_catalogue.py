@@ -14,9 +14,9 @@ from shared.kinds.musicgen.catalogue import (
     Availability,
     GenerationDefaults,
     ModelCard,
+    builtin_folder,
     find_model,
     list_models,
-    place_builtin,
 )
 from shared.settings import Settings
 from worker.engines.musicgen.model.builtin_model import TINY
@@ -157,16 +157,16 @@ def test_finds_shards_when_all_are_there(settings: Settings, own: Path) -> None:
 def test_the_built_in_model_is_the_built_in_one(settings: Settings, cache: Path) -> None:
     write_snapshot(cache, catalogue.TINY, "a")
     assert find_model(settings, catalogue.TINY) is None
-    write_model(place_builtin(settings))
-    assert find_model(settings, catalogue.TINY) == place_builtin(settings)
+    write_model(builtin_folder(settings))
+    assert find_model(settings, catalogue.TINY) == builtin_folder(settings)
 
 
 @pytest.mark.usefixtures("settings")
 def test_the_built_in_model_may_be_made_where_the_users_models_are(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, models_dir=tmp_path / "models")
     assert find_card(settings, catalogue.TINY).state == Availability.READY
-    write_model(place_builtin(settings))
-    assert find_model(settings, catalogue.TINY) == place_builtin(settings)
+    write_model(builtin_folder(settings))
+    assert find_model(settings, catalogue.TINY) == builtin_folder(settings)
     assert find_card(settings, catalogue.TINY).state == Availability.READY
 
 

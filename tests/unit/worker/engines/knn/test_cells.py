@@ -30,7 +30,7 @@ def test_a_tile_stays_as_it_is_while_others_are_computed() -> None:
 
 
 def test_graphs_are_bounded_and_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GRAPHS_MOST", 3)
+    monkeypatch.setattr(module, "MAX_GRAPHS", 3)
     cells = Cells()
     for width in [2, 3, 4, 5, 2, 3, 6]:
         queries, rows = make_tile(width)

@@ -16,7 +16,7 @@ from shared.jobs import Kind
 from shared.kinds.knn.datasets import Dataset
 from tests.unit.worker.engines.knn.conftest import LIMITS
 from tests.unit.worker.engines.result_check import check_result
-from worker.engines.interface import Assignment, Engine
+from worker.engines.interface import Engine, JobContext
 from worker.engines.knn.engine import KnnEngine
 
 KFOLD = {"method": "kfold", "folds": 5, "repeats": 2, "seed": 1}
@@ -47,7 +47,7 @@ class Job:
         self.artifacts[name] = (media_type, content)
 
     def run(self, **params: Any) -> dict[str, Any]:
-        result = self._engine.run(Assignment(params, self._uploads, self.report, self.save))
+        result = self._engine.run(JobContext(params, self._uploads, self.report, self.save))
         check_result(Kind.KNN, result)
         return result
 

@@ -10,7 +10,7 @@ from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import Task
 from worker.engines.knn import scatter
 from worker.engines.knn.pictures import draw_confusion, draw_scores
-from worker.engines.knn.scatter import Album, draw_scatter
+from worker.engines.knn.scatter import ScatterCache, draw_scatter
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -79,8 +79,8 @@ def test_the_album_draws_each_table_once(monkeypatch: pytest.MonkeyPatch) -> Non
         return f"{dataset.name} {task}".encode()
 
     monkeypatch.setattr(scatter, "draw_scatter", draw)
-    monkeypatch.setattr(scatter, "ALBUM_MOST", 2)
-    album, tables = Album(), [make_dataset(width, 2) for width in (1, 2, 3)]
+    monkeypatch.setattr(scatter, "MAX_CACHED_PICTURES", 2)
+    album, tables = ScatterCache(), [make_dataset(width, 2) for width in (1, 2, 3)]
     for number in (0, 0, 1, 0, 2, 0, 1):  # the second is forgotten when the third comes
         assert album.draw(tables[number], Task.CLASSIFICATION) == b"Table classification"
     assert [len(dataset.columns) for dataset in drawn] == [1, 2, 3, 2]

@@ -22,9 +22,9 @@ def test_a_plan_is_within_its_budget(  # noqa: PLR0913, PLR0917 - every size tha
     order: float | None, budget_bytes: int, queries: int, rows: int, k: int, width: int
 ) -> None:
     plan = plan_tiles(queries=queries, rows=rows, width=width, k=k, order=order, budget_bytes=budget_bytes)
-    assert plan.bytes_most <= budget_bytes
+    assert plan.max_bytes <= budget_bytes
     tile_bytes = 4 * plan.stacked * plan.query_rows * plan.training_rows
-    assert tile_bytes < plan.bytes_most
+    assert tile_bytes < plan.max_bytes
     assert plan.training_rows % BLOCK_ROWS == 0
     assert plan.pairs >= BLOCK_ROWS
 

@@ -6,22 +6,22 @@ from pathlib import Path
 import pytest
 
 from tests.references.musicgen_cases import Model, hash_weights
-from tests.unit.worker.engines.musicgen.engine_harness import STEREO, Studio
+from tests.unit.worker.engines.musicgen.engine_harness import STEREO, EngineHarness
 from worker.engines.musicgen.backends.registry import Engine
-from worker.engines.musicgen.decoding.scheduler import Limits
+from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.engine import import_loader
 from worker.engines.musicgen.model.builtin_model import TINY
 from worker.engines.musicgen.model.random_model import write_random_model
-from worker.engines.musicgen.model_cache import Title
-from worker.engines.musicgen.pipeline import NativeComposer
+from worker.engines.musicgen.model_cache import ModelKey
+from worker.engines.musicgen.pipeline import MusicgenPipeline
 
-LIMITS = Limits(rows_most=16, cache_bytes_most=2**28)
+LIMITS = BatchLimits(max_slots=16, max_cache_bytes=2**28)
 
 TENSORS = "mindspore-tensors"
 
 Write = Callable[[Model], Path]
-Compose = Callable[[Model], NativeComposer]
-ComposeOn = Callable[[Engine, Model], NativeComposer]
+Compose = Callable[[Model], MusicgenPipeline]
+ComposeOn = Callable[[Engine, Model], MusicgenPipeline]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,10 +53,10 @@ def load_on(write_model: Write, tmp_path_factory: pytest.TempPathFactory) -> Com
     kept: Path = tmp_path_factory.mktemp("compiled")
 
     @cache
-    def load(engine: Engine, model: Model) -> NativeComposer:
-        title = Title(f"someone/{model.seed}", write_model(model), "float32")
+    def load(engine: Engine, model: Model) -> MusicgenPipeline:
+        title = ModelKey(f"someone/{model.seed}", write_model(model), "float32")
         composer = import_loader(engine)(title, "CPU", LIMITS, kept)
-        assert isinstance(composer, NativeComposer)
+        assert isinstance(composer, MusicgenPipeline)
         return composer
 
     return load
@@ -75,8 +75,8 @@ def hash_model(write_model: Write) -> Callable[[Model], str]:
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Studio:
+def studio(tmp_path_factory: pytest.TempPathFactory) -> EngineHarness:
     """An engine that keeps its models loaded for all tests; one is stereo, and loud."""
-    studio = Studio(tmp_path_factory.mktemp("studio"))
+    studio = EngineHarness(tmp_path_factory.mktemp("studio"))
     write_random_model(studio.models / STEREO, replace(TINY, channels=2, loudness=1.0), seed=1)
     return studio

@@ -18,7 +18,7 @@ from shared.kinds.musicgen.catalogue import TINY
 from shared.kinds.musicgen.parameters import MusicgenParams
 from shared.settings import Settings
 from tests.unit.worker.engines.result_check import check_result
-from worker.engines.interface import Assignment, Checkpoint, NullCheckpoint
+from worker.engines.interface import Checkpoint, JobContext, NullCheckpoint
 from worker.engines.musicgen.engine import MusicgenEngine
 
 STEREO: Final = "someone/stereo"
@@ -27,14 +27,14 @@ NEW_FRAMES: Final = NEW_TOKENS - 3  # the last codebook is three steps late
 BASE: Final[Mapping[str, Any]] = {"model": TINY, "prompts": ["rock"], "max_new_tokens": NEW_TOKENS, "seed": 5}
 
 
-def require(precision: str) -> None:
+def skip_without(precision: str) -> None:
     """Skip a test of numbers that this processor does not compute in."""
     if precision == "bfloat16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has no bfloat16")
 
 
 @dataclass(frozen=True)
-class Take:
+class JobRun:
     """What a job has made."""
 
     result: dict[str, Any]
@@ -81,7 +81,7 @@ class KeptCheckpoint:
         self.stored.append(content)
 
 
-class Studio:
+class EngineHarness:
     """An engine, with models and clips.
 
     Parameters
@@ -98,7 +98,7 @@ class Studio:
 
     def make_engine(self, name: str, device_class: DeviceClass = DeviceClass.CPU) -> MusicgenEngine:
         """Make another engine, of the same models, by its setting."""
-        return MusicgenEngine(device_class, self.settings.model_copy(update={"musicgen_engine": name}))
+        return MusicgenEngine(device_class, self.settings.model_copy(update={"musicgen_backend": name}))
 
     def run(
         self,
@@ -107,7 +107,7 @@ class Studio:
         checkpoint: Checkpoint | None = None,
         look: Callable[[Progress], None] = lambda _: None,
         **params: Any,
-    ) -> Take:
+    ) -> JobRun:
         """Run a job, the parameters of which are ``BASE`` where not given.
 
         Parameters
@@ -117,7 +117,7 @@ class Studio:
         look
             Told of each report; may raise.
         """
-        take = Take({}, [], {})
+        take = JobRun({}, [], {})
 
         def report(*, stage: str, done: int, total: int, unit: str) -> None:
             take.reports.append(Progress(stage, done, total, unit))
@@ -128,7 +128,7 @@ class Studio:
             take.files[name] = (media_type, content)
 
         complete = MusicgenParams.model_validate({**BASE, **params}).model_dump(mode="json")
-        assignment = Assignment(complete, self.clips, report, save, checkpoint or NullCheckpoint())
+        assignment = JobContext(complete, self.clips, report, save, checkpoint or NullCheckpoint())
         take.result.update((engine or self.engine).run(assignment))
         check_result(Kind.MUSICGEN, take.result)
         return take

@@ -16,27 +16,27 @@ from numpy.typing import NDArray
 from shared.errors import JobStoppedError
 from shared.jobs import DeviceClass, Kind, Progress
 from shared.kinds.musicgen.catalogue import TINY
-from shared.kinds.musicgen.parameters import SEED_MOST, MusicgenParams
+from shared.kinds.musicgen.parameters import MAX_SEED, MusicgenParams
 from tests.support.fake_hub import FakeHub
 from tests.support.waiting import wait_until
 from tests.unit.worker.engines.musicgen.engine_harness import (
     NEW_FRAMES,
     NEW_TOKENS,
     STEREO,
+    EngineHarness,
+    JobRun,
     KeptCheckpoint,
-    Studio,
-    Take,
-    require,
+    skip_without,
 )
 from worker import registry
 from worker.devices import Device
-from worker.engines.interface import Assignment
+from worker.engines.interface import JobContext
 from worker.engines.knn.cells import Cells
 from worker.engines.musicgen import engine as engine_module
 from worker.engines.musicgen import resume_state
-from worker.engines.musicgen.model_cache import Title
-from worker.engines.musicgen.pipeline import NativeComposer
-from worker.engines.musicgen.resume_state import Memo
+from worker.engines.musicgen.model_cache import ModelKey
+from worker.engines.musicgen.pipeline import MusicgenPipeline
+from worker.engines.musicgen.resume_state import ResumeState
 
 RATE_HZ = 32_000
 HOP = 640
@@ -71,7 +71,7 @@ def make_clip(samples: int, rate_hz: int, channels: int = 1) -> NDArray[np.float
 
 
 @pytest.fixture(scope="module", autouse=True)
-def clips(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> dict[str, NDArray[np.float32]]:
+def clips(studio: EngineHarness, tmp_path_factory: pytest.TempPathFactory) -> dict[str, NDArray[np.float32]]:
     """The clips that the jobs may use, as they are stored: shape (samples, channels) each."""
     folder = tmp_path_factory.mktemp("clips")
     stereo = make_clip(CLIP_FRAMES * HOP, RATE_HZ, channels=2)
@@ -92,9 +92,9 @@ def continue_clips(*names: str, **part: float) -> list[dict[str, Any]]:
     return [{"upload": name} | part for name in names]
 
 
-def get_composer(studio: Studio, model: str) -> NativeComposer:
+def get_composer(studio: EngineHarness, model: str) -> MusicgenPipeline:
     composer = studio.engine._shelf.find(model, "int8")
-    assert isinstance(composer, NativeComposer)
+    assert isinstance(composer, MusicgenPipeline)
     return composer
 
 
@@ -102,7 +102,7 @@ def ignore() -> None:
     """For work that nobody follows."""
 
 
-def check_progress(take: Take) -> None:
+def check_progress(take: JobRun) -> None:
     """Each stage goes on and never back, and never beyond its end."""
     for stage in take.stages:
         reports = [report for report in take.reports if report.stage == stage]
@@ -112,7 +112,7 @@ def check_progress(take: Take) -> None:
 
 
 @pytest.mark.parametrize("name", VARIATIONS)
-def test_each_parameter_changes_what_is_made(studio: Studio, name: str) -> None:
+def test_each_parameter_changes_what_is_made(studio: EngineHarness, name: str) -> None:
     base, varied = studio.run(), studio.run(**VARIATIONS[name])
     assert studio.run().files == base.files
     audio = {file: content for file, content in base.files.items() if file.startswith("audio")}
@@ -125,12 +125,12 @@ def test_no_parameter_was_forgotten() -> None:
 
 
 @pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-6}], ids=str)
-def test_the_narrowest_sampling_takes_the_likeliest_token(studio: Studio, narrow: dict[str, Any]) -> None:
+def test_the_narrowest_sampling_takes_the_likeliest_token(studio: EngineHarness, narrow: dict[str, Any]) -> None:
     likeliest = studio.run(do_sample=False)
     assert studio.run(**narrow).files == likeliest.files
 
 
-def test_result_and_files_are_as_the_contract_says(studio: Studio) -> None:
+def test_result_and_files_are_as_the_contract_says(studio: EngineHarness) -> None:
     take = studio.run(prompts=["rock", "jazz"], num_samples=2, duration_s=0.2, max_new_tokens=None)
     check_progress(take)
     result = take.result
@@ -173,7 +173,7 @@ def test_result_and_files_are_as_the_contract_says(studio: Studio) -> None:
     assert len({take.read_codes(index).tobytes() for index in range(4)}) == 4
 
 
-def test_a_stereo_models_left_codebooks_come_first_and_loud_audio_is_not_clipped(studio: Studio) -> None:
+def test_a_stereo_models_left_codebooks_come_first_and_loud_audio_is_not_clipped(studio: EngineHarness) -> None:
     take = studio.run(model=STEREO)
     codes, audio = take.read_codes(), take.read_audio()
     assert codes.shape == (8, NEW_FRAMES)
@@ -185,7 +185,7 @@ def test_a_stereo_models_left_codebooks_come_first_and_loud_audio_is_not_clipped
 
 
 @pytest.mark.parametrize(("name", "media_type"), [("flac", "audio/flac"), ("mp3", "audio/mpeg"), ("ogg", "audio/ogg")])
-def test_other_formats(studio: Studio, name: str, media_type: str) -> None:
+def test_other_formats(studio: EngineHarness, name: str, media_type: str) -> None:
     take = studio.run(format=name)
     assert take.samples[0]["audio"] == f"audio-0.{name}"
     stored, content = take.files[f"audio-0.{name}"]
@@ -194,7 +194,7 @@ def test_other_formats(studio: Studio, name: str, media_type: str) -> None:
 
 
 @pytest.mark.parametrize("loudness", ["peak", "rms", "lufs"])
-def test_levelled_audio_is_measured_as_it_is_stored_and_judged_as_it_was(studio: Studio, loudness: str) -> None:
+def test_levelled_audio_is_measured_as_it_is_stored_and_judged_as_it_was(studio: EngineHarness, loudness: str) -> None:
     raw, take = studio.run(model=STEREO), studio.run(model=STEREO, loudness=loudness)
     np.testing.assert_array_equal(take.read_codes(), raw.read_codes())
     peak = np.abs(take.read_audio()).max()
@@ -203,7 +203,7 @@ def test_levelled_audio_is_measured_as_it_is_stored_and_judged_as_it_was(studio:
     assert take.samples[0]["warnings"] == raw.samples[0]["warnings"] != []
 
 
-def test_without_prompts_and_clips_music_is_unconditional(studio: Studio) -> None:
+def test_without_prompts_and_clips_music_is_unconditional(studio: EngineHarness) -> None:
     take = studio.run(prompts=[], num_samples=2)
     assert [(sample["prompt"], sample["seed"]) for sample in take.samples] == [(None, 5), (None, 6)]
     assert not np.array_equal(take.read_codes(0), take.read_codes(1))
@@ -211,18 +211,18 @@ def test_without_prompts_and_clips_music_is_unconditional(studio: Studio) -> Non
     assert studio.run(prompts=[], num_samples=2, guidance_scale=9.0).files == take.files
 
 
-def test_a_sample_can_be_asked_for_again_alone(studio: Studio) -> None:
+def test_a_sample_can_be_asked_for_again_alone(studio: EngineHarness) -> None:
     together = studio.run(prompts=["rock", "jazz"], num_samples=2)
     alone = studio.run(prompts=["jazz"], seed=together.samples[3]["seed"])
     np.testing.assert_array_equal(alone.read_codes(), together.read_codes(3))
 
 
-def test_the_last_seed_is_followed_by_the_first(studio: Studio) -> None:
-    take = studio.run(num_samples=2, seed=SEED_MOST)
-    assert [sample["seed"] for sample in take.samples] == [SEED_MOST, 0]
+def test_the_last_seed_is_followed_by_the_first(studio: EngineHarness) -> None:
+    take = studio.run(num_samples=2, seed=MAX_SEED)
+    assert [sample["seed"] for sample in take.samples] == [MAX_SEED, 0]
 
 
-def test_a_drawn_seed_is_reported_and_makes_the_same_again(studio: Studio) -> None:
+def test_a_drawn_seed_is_reported_and_makes_the_same_again(studio: EngineHarness) -> None:
     drawn, other = studio.run(seed=None), studio.run(seed=None)
     assert drawn.samples[0]["seed"] != other.samples[0]["seed"]
     assert studio.run(seed=drawn.samples[0]["seed"]).files == drawn.files
@@ -230,7 +230,7 @@ def test_a_drawn_seed_is_reported_and_makes_the_same_again(studio: Studio) -> No
 
 @pytest.mark.parametrize("prompts", [["rock"], []], ids=["text", "clip alone"])
 @pytest.mark.parametrize("upload", ["clip", "cd"])
-def test_a_clip_is_continued_and_its_codes_are_included(studio: Studio, prompts: list[str], upload: str) -> None:
+def test_a_clip_is_continued_and_its_codes_are_included(studio: EngineHarness, prompts: list[str], upload: str) -> None:
     take = studio.run(prompts=prompts, audio_prompts=continue_clips(upload), duration_s=0.2, max_new_tokens=None)
     codes = take.read_codes()
     assert codes.shape == (4, 2 * CLIP_FRAMES)
@@ -242,19 +242,19 @@ def test_a_clip_is_continued_and_its_codes_are_included(studio: Studio, prompts:
     assert take.samples[0]["prompt"] == (prompts[0] if prompts else None)
 
 
-def test_a_prompt_counts_beside_a_clip(studio: Studio) -> None:
+def test_a_prompt_counts_beside_a_clip(studio: EngineHarness) -> None:
     takes = [studio.run(prompts=each, audio_prompts=continue_clips("clip")) for each in (["rock"], ["jazz"], [])]
     assert len({take.read_codes().tobytes() for take in takes}) == 3
 
 
-def test_clips_of_other_lengths_keep_theirs(studio: Studio) -> None:
+def test_clips_of_other_lengths_keep_theirs(studio: EngineHarness) -> None:
     take = studio.run(prompts=[], audio_prompts=continue_clips("clip", "short"), duration_s=0.2, max_new_tokens=None)
     assert [sample["duration_s"] for sample in take.samples] == [0.4, 0.31]
     assert [take.read_codes(index).shape[1] for index in range(2)] == [20, 16]
     assert [take.read_audio(index).shape for index in range(2)] == [(1, 12_800), (1, SHORT_CLIP_SAMPLES + 6_400)]
 
 
-def test_a_part_of_a_clip_is_that_part(studio: Studio, clips: Mapping[str, NDArray[np.float32]]) -> None:
+def test_a_part_of_a_clip_is_that_part(studio: EngineHarness, clips: Mapping[str, NDArray[np.float32]]) -> None:
     part = continue_clips("clip", start_s=0.04, end_s=0.16)
     codes = studio.run(audio_prompts=part).read_codes()
     expected = get_composer(studio, TINY)._encode_clip(clips["clip"].T[:, 2 * HOP : 8 * HOP], ignore)
@@ -263,7 +263,7 @@ def test_a_part_of_a_clip_is_that_part(studio: Studio, clips: Mapping[str, NDArr
 
 
 def test_a_mono_model_hears_the_mean_and_a_stereo_model_both_sides(
-    studio: Studio, clips: Mapping[str, NDArray[np.float32]]
+    studio: EngineHarness, clips: Mapping[str, NDArray[np.float32]]
 ) -> None:
     stereo = studio.run(audio_prompts=continue_clips("stereo"))
     assert stereo.files == studio.run(audio_prompts=continue_clips("mean")).files
@@ -276,7 +276,7 @@ def test_a_mono_model_hears_the_mean_and_a_stereo_model_both_sides(
 
 @pytest.mark.parametrize(("name", "compiling"), [("openvino", []), ("mindspore", ["compiling"])])
 def test_the_stages_come_in_order_and_the_second_job_loads_nothing(
-    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, compiling: list[str]
+    studio: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, compiling: list[str]
 ) -> None:
     studio.run()
     built = studio.settings.home / "models" / TINY
@@ -302,8 +302,8 @@ def test_the_stages_come_in_order_and_the_second_job_loads_nothing(
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8", "int4"])
-def test_the_music_is_computed_in_the_numbers_asked_for(studio: Studio, precision: str) -> None:
-    require(precision)
+def test_the_music_is_computed_in_the_numbers_asked_for(studio: EngineHarness, precision: str) -> None:
+    skip_without(precision)
     take = studio.run(precision=precision)
     assert (take.result["engine"], take.result["precision"]) == ("openvino", precision)
     assert studio.engine._shelf.find(TINY, precision) is not None
@@ -318,11 +318,11 @@ def test_the_music_is_computed_in_the_numbers_asked_for(studio: Studio, precisio
 
 
 def count_kept(memory: bytes) -> int:
-    return sum(tokens.shape[1] for tokens in Memo.read(memory).tokens)
+    return sum(tokens.shape[1] for tokens in ResumeState.read(memory).tokens)
 
 
-def test_a_second_attempt_keeps_the_seed_and_goes_on(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume_state, "EVERY_S", 0.0)
+def test_a_second_attempt_keeps_the_seed_and_goes_on(studio: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume_state, "CHECKPOINT_INTERVAL_S", 0.0)
     checkpoint = KeptCheckpoint()
 
     def stop(report: Progress) -> None:
@@ -334,14 +334,14 @@ def test_a_second_attempt_keeps_the_seed_and_goes_on(studio: Studio, monkeypatch
         studio.run(seed=None, num_samples=2, checkpoint=checkpoint, look=stop)
     checkpoint.earlier = checkpoint.stored[-1]
     resumed = studio.run(seed=None, num_samples=2, checkpoint=checkpoint)
-    seed = Memo.read(checkpoint.stored[0]).seed
+    seed = ResumeState.read(checkpoint.stored[0]).seed
     assert [sample["seed"] for sample in resumed.samples] == [seed, seed + 1]
     assert next(report.done for report in resumed.reports if report.stage == "generating") == 5
     check_progress(resumed)
     assert studio.run(seed=seed, num_samples=2).files == resumed.files
 
 
-def test_music_outlives_that_knn_frees_its_graphs(studio: Studio) -> None:
+def test_music_outlives_that_knn_frees_its_graphs(studio: EngineHarness) -> None:
     before = studio.run()
     Cells().clear()
     after = studio.run()
@@ -349,12 +349,12 @@ def test_music_outlives_that_knn_frees_its_graphs(studio: Studio) -> None:
     assert "loading" not in after.stages
 
 
-def test_the_setting_chooses_the_engine(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = studio.settings.model_copy(update={"musicgen_engine": "mindnlp"})
-    loaded: list[Title] = []
+def test_the_setting_chooses_the_engine(studio: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = studio.settings.model_copy(update={"musicgen_backend": "mindnlp"})
+    loaded: list[ModelKey] = []
 
-    class Stub(NativeComposer):
-        def __init__(self, title: Title) -> None:
+    class Stub(MusicgenPipeline):
+        def __init__(self, title: ModelKey) -> None:
             loaded.append(title)
             self.__dict__.update(get_composer(studio, TINY).__dict__, engine="mindnlp")
 
@@ -370,7 +370,7 @@ def test_the_setting_chooses_the_engine(studio: Studio, monkeypatch: pytest.Monk
     assert engine.name == registry.name_engine(Kind.MUSICGEN, device.device_class, settings) == "mindnlp"
     engine.prepare()
     params = MusicgenParams.model_validate({"model": TINY, "max_new_tokens": NEW_TOKENS}).model_dump(mode="json")
-    result = engine.run(Assignment(params, {}, lambda **_: None, lambda *_: None))
+    result = engine.run(JobContext(params, {}, lambda **_: None, lambda *_: None))
     assert set(imported) == {"mindnlp"}
     assert [(title.name, title.precision) for title in loaded] == [(TINY, "float32")]
     assert result["engine"] == "mindnlp"

@@ -16,7 +16,7 @@ from shared.ids import make_id
 from shared.jobs import DeviceClass
 from shared.kinds.musicgen.catalogue import TINY
 from shared.kinds.musicgen.parameters import Precision
-from tests.unit.worker.engines.musicgen.engine_harness import Studio
+from tests.unit.worker.engines.musicgen.engine_harness import EngineHarness
 from worker.engines.musicgen.backends.registry import Engine
 from worker.engines.musicgen.engine import MusicgenEngine
 
@@ -26,7 +26,7 @@ Tensors = dict[str, NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
-def clip_folder(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip_folder(studio: EngineHarness, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     silence = np.zeros(RATE_HZ // 5, np.float32)
     soundfile.write(folder / "clip.wav", silence, RATE_HZ, subtype="FLOAT")
@@ -45,7 +45,9 @@ def clip_folder(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Pat
     ],
     ids=str,
 )
-def test_what_the_model_cannot_do(studio: Studio, params: dict[str, Any], error_type: str, words: list[str]) -> None:
+def test_what_the_model_cannot_do(
+    studio: EngineHarness, params: dict[str, Any], error_type: str, words: list[str]
+) -> None:
     error = studio.fail(**params)
     assert error.type == error_type
     assert [word for word in words if word not in error.detail] == []
@@ -61,7 +63,7 @@ def test_what_the_model_cannot_do(studio: Studio, params: dict[str, Any], error_
     ],
 )
 def test_numbers_that_the_engine_does_not_compute_in(
-    studio: Studio, name: Engine, precision: str, choices: str
+    studio: EngineHarness, name: Engine, precision: str, choices: str
 ) -> None:
     error = studio.fail(engine=studio.make_engine(name), precision=precision)
     assert error.type == "precision-unavailable"
@@ -82,7 +84,7 @@ def test_numbers_that_the_engine_does_not_compute_in(
 )
 @pytest.mark.usefixtures("clip_folder")
 def test_clips_that_cannot_be_continued(
-    studio: Studio, clip: dict[str, Any], params: dict[str, Any], error_type: str, words: list[str]
+    studio: EngineHarness, clip: dict[str, Any], params: dict[str, Any], error_type: str, words: list[str]
 ) -> None:
     error = studio.fail(audio_prompts=[clip], **params)
     assert error.type == error_type
@@ -90,14 +92,14 @@ def test_clips_that_cannot_be_continued(
 
 
 @pytest.mark.usefixtures("clip_folder")
-def test_one_token_more_than_too_few_continues_a_clip_by_a_frame(studio: Studio) -> None:
+def test_one_token_more_than_too_few_continues_a_clip_by_a_frame(studio: EngineHarness) -> None:
     take = studio.run(audio_prompts=[{"upload": "clip"}], max_new_tokens=4)
     assert take.read_codes().shape == (4, 11)
     assert take.samples[0]["duration_s"] == 0.22
 
 
 @pytest.fixture
-def broken(studio: Studio) -> Path:
+def broken(studio: EngineHarness) -> Path:
     """Copy a model into a folder of its own, for the test to break; one that loads stays loaded."""
     studio.run()
     folder = studio.models / "someone" / make_id()
@@ -149,7 +151,7 @@ def damage_tokenizer(folder: Path) -> None:
     ],
 )
 def test_models_that_cannot_be_used(
-    studio: Studio, broken: Path, damage: Callable[[Path], None], words: list[str]
+    studio: EngineHarness, broken: Path, damage: Callable[[Path], None], words: list[str]
 ) -> None:
     damage(broken)
     error = studio.fail(model=f"someone/{broken.name}")
@@ -168,7 +170,7 @@ def test_models_that_cannot_be_used(
     ],
 )
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # to whole numbers, of what is none
-def test_weights_that_are_no_numbers(studio: Studio, broken: Path, name: str, tensor: str, words: str) -> None:
+def test_weights_that_are_no_numbers(studio: EngineHarness, broken: Path, name: str, tensor: str, words: str) -> None:
     change(broken, lambda tensors: tensors[tensor].fill(np.nan))
     error = studio.fail(engine=studio.make_engine(name), model=f"someone/{broken.name}")
     assert error.type == "not-finite"
@@ -177,7 +179,7 @@ def test_weights_that_are_no_numbers(studio: Studio, broken: Path, name: str, te
 
 
 def test_a_model_that_is_not_there_while_offline(
-    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    studio: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -197,7 +199,7 @@ def test_a_model_that_is_not_there_while_offline(
     ],
 )
 def test_every_device_has_an_engine_that_computes_in_float32_and_in_what_is_fastest(
-    studio: Studio, device_class: DeviceClass, name: str, auto: Precision
+    studio: EngineHarness, device_class: DeviceClass, name: str, auto: Precision
 ) -> None:
     engine = MusicgenEngine(device_class, studio.settings)
     assert engine.name == name

@@ -12,32 +12,32 @@ import pytest
 from shared.errors import JobFailedError
 from tests.unit.worker.engines.musicgen.test_pipeline import ignore_report, ignore_tokens
 from worker.engines.musicgen.backends.registry import Engine
-from worker.engines.musicgen.decoding.scheduler import Limits
+from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.engine import import_loader
 from worker.engines.musicgen.model.builtin_model import TINY
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.random_model import Size, describe, write_random_model
 from worker.engines.musicgen.model.tensors import count_bytes
-from worker.engines.musicgen.model_cache import Shelf, Title
-from worker.engines.musicgen.pipeline import NativeComposer
-from worker.engines.musicgen.request import Composer, Order, Piece, Sample, Sampling
+from worker.engines.musicgen.model_cache import ModelCache, ModelKey
+from worker.engines.musicgen.pipeline import MusicgenPipeline
+from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, MusicGenerator, SampleRequest, Sampling
 
 MB = 2**20
 # 190 MB, nearly all of it in the decoder.
 MIDDLE = replace(TINY, hidden=1_024, heads=16, feed_forward=4_096)
 
-Place = Callable[..., Title]
+Place = Callable[..., ModelKey]
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """Make the folder of a model that nobody loads; models of the same size take the same memory."""
 
-    def make(name: str, size: Size = TINY, precision: str = "float32") -> Title:
+    def make(name: str, size: Size = TINY, precision: str = "float32") -> ModelKey:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text(json.dumps(describe(size)))
-        return Title(name, folder, precision)
+        return ModelKey(name, folder, precision)
 
     return make
 
@@ -47,9 +47,9 @@ class FakeComposer:
 
     engine = "fake"
     precision = "float32"
-    rows_most = 2
+    max_slots = 2
 
-    def __init__(self, title: Title, closed: list[str]) -> None:
+    def __init__(self, title: ModelKey, closed: list[str]) -> None:
         self.config = ModelConfig.read(title.folder)
         self._name = title.name
         self._closed = closed
@@ -57,7 +57,7 @@ class FakeComposer:
     def close(self) -> None:
         self._closed.append(self._name)
 
-    def compose(self, *_: object) -> list[Piece]:
+    def compose(self, *_: object) -> list[GeneratedSample]:
         raise NotImplementedError
 
 
@@ -65,24 +65,24 @@ class Loads:
     """Loads fakes, and keeps account of it."""
 
     def __init__(self) -> None:
-        self.titles: list[Title] = []
+        self.titles: list[ModelKey] = []
         self.closed: list[str] = []
         self.refusal: JobFailedError | None = None
 
-    def __call__(self, title: Title) -> Composer:
+    def __call__(self, title: ModelKey) -> MusicGenerator:
         if self.refusal is not None:
             raise self.refusal
         self.titles.append(title)
         return FakeComposer(title, self.closed)
 
 
-def measure(title: Title) -> int:
+def measure(title: ModelKey) -> int:
     return count_bytes(ModelConfig.read(title.folder))
 
 
 def test_a_model_is_loaded_once(place: Place) -> None:
     loads = Loads()
-    shelf = Shelf(loads, 2**30)
+    shelf = ModelCache(loads, 2**30)
     title = place("a")
     assert not shelf.holds(title)
     assert shelf.take(title) is shelf.take(title)
@@ -91,7 +91,7 @@ def test_a_model_is_loaded_once(place: Place) -> None:
 
 
 def test_a_model_in_other_numbers_is_another(place: Place) -> None:
-    shelf = Shelf(Loads(), 2**30)
+    shelf = ModelCache(Loads(), 2**30)
     shelf.take(place("a"))
     assert not shelf.holds(place("a", precision="float16"))
 
@@ -99,7 +99,7 @@ def test_a_model_in_other_numbers_is_another(place: Place) -> None:
 def test_the_least_recently_used_leaves(place: Place) -> None:
     first, second, third = place("a"), place("b"), place("c")
     loads = Loads()
-    shelf = Shelf(loads, 2 * measure(first))
+    shelf = ModelCache(loads, 2 * measure(first))
     for title in (first, second, first, third):
         shelf.take(title)
     assert [shelf.holds(title) for title in (first, second, third)] == [True, False, True]
@@ -115,7 +115,7 @@ def test_as_many_leave_as_must_and_no_more(place: Place, missing_bytes: int, sta
     large = place("large", replace(TINY, layers=3))
     assert measure(small[0]) < measure(large) < 2 * measure(small[0])
     room = 2 * measure(small[0]) + measure(large) - missing_bytes
-    shelf = Shelf(Loads(), max(room, 3 * measure(small[0])))
+    shelf = ModelCache(Loads(), max(room, 3 * measure(small[0])))
     for title in small:
         shelf.take(title)
     shelf.take(large)
@@ -124,14 +124,14 @@ def test_as_many_leave_as_must_and_no_more(place: Place, missing_bytes: int, sta
 
 
 def test_a_model_larger_than_the_budget_is_let_in_alone(place: Place) -> None:
-    shelf = Shelf(Loads(), 1)
+    shelf = ModelCache(Loads(), 1)
     for title in (place("a"), place("b")):
         shelf.take(title)
     assert [shelf.holds(place(name)) for name in "ab"] == [False, True]
 
 
 def test_a_model_that_cannot_be_read_drives_nothing_out(place: Place) -> None:
-    shelf = Shelf(Loads(), 1)
+    shelf = ModelCache(Loads(), 1)
     good, bad = place("good"), place("bad")
     (bad.folder / "config.json").write_text("{")
     shelf.take(good)
@@ -143,7 +143,7 @@ def test_a_model_that_cannot_be_read_drives_nothing_out(place: Place) -> None:
 
 def test_a_model_that_cannot_be_loaded_is_tried_again(place: Place) -> None:
     loads = Loads()
-    shelf = Shelf(loads, 2**30)
+    shelf = ModelCache(loads, 2**30)
     loads.refusal = JobFailedError("model-invalid", "No", "No.")
     with pytest.raises(JobFailedError, match="No"):
         shelf.take(place("a"))
@@ -155,14 +155,14 @@ def test_a_model_that_cannot_be_loaded_is_tried_again(place: Place) -> None:
 
 @pytest.mark.parametrize("engine", [Engine.MINDSPORE, Engine.OPENVINO])
 def test_memory_is_given_back(tmp_path: Path, engine: Engine) -> None:
-    def load(title: Title) -> Composer:
-        return import_loader(engine)(title, "CPU", Limits(16, 2**30), tmp_path / "compiled")
+    def load(title: ModelKey) -> MusicGenerator:
+        return import_loader(engine)(title, "CPU", BatchLimits(16, 2**30), tmp_path / "compiled")
 
-    def use(name: str) -> NativeComposer:
-        composer = shelf.take(Title(name, tmp_path / name, "float32"))
-        order = Order([Sample("rock", None, 1)], 8, Sampling(True, 3.0, 1.0, 0, 1.0))  # noqa: FBT003 - by position
+    def use(name: str) -> MusicgenPipeline:
+        composer = shelf.take(ModelKey(name, tmp_path / name, "float32"))
+        order = GenerationRequest([SampleRequest("rock", None, 1)], 8, Sampling(True, 3.0, 1.0, 0, 1.0))  # noqa: FBT003 - by position
         composer.compose(order, ignore_report, ignore_tokens, None)
-        assert isinstance(composer, NativeComposer)
+        assert isinstance(composer, MusicgenPipeline)
         return composer
 
     def measure_resident() -> int:
@@ -170,7 +170,7 @@ def test_memory_is_given_back(tmp_path: Path, engine: Engine) -> None:
 
     write_random_model(tmp_path / "small", TINY, seed=1)
     write_random_model(tmp_path / "middle", MIDDLE, seed=1)
-    shelf = Shelf(load, 1)
+    shelf = ModelCache(load, 1)
     use("small")
     before = measure_resident()
     composer = use("middle")

@@ -17,9 +17,9 @@ from tests.support.waiting import DEADLINE_S, wait_until
 from tests.unit.worker.engines.musicgen.conftest import Compose, ComposeOn
 from worker.engines.musicgen.backends.registry import Engine
 from worker.engines.musicgen.decoding.decoder import Decoder, TextStates
-from worker.engines.musicgen.decoding.scheduler import Batch, Limits
-from worker.engines.musicgen.pipeline import NativeComposer
-from worker.engines.musicgen.request import Codes, Order, Sample, Sampling, Tokens
+from worker.engines.musicgen.decoding.scheduler import BatchLimits, BatchScheduler
+from worker.engines.musicgen.pipeline import MusicgenPipeline
+from worker.engines.musicgen.request import Codes, GenerationRequest, SampleRequest, Sampling, Tokens
 
 TOLERANCE = 1e-4
 NAMED = {case.name: case for case in CASES}
@@ -39,7 +39,7 @@ def differ(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-def encode_texts(composer: NativeComposer, case: Case, reference: dict[str, Any]) -> list[TextStates | None]:
+def encode_texts(composer: MusicgenPipeline, case: Case, reference: dict[str, Any]) -> list[TextStates | None]:
     """Encode the conditional rows' texts from the reference's token ids; unconditional rows have none."""
     texts: list[TextStates | None] = [None] * len(reference["logits"])
     if case.prompts[0] is not None:
@@ -148,10 +148,12 @@ def test_an_interrupted_order_goes_on_to_the_same_codes(name: str, load_native: 
 def test_a_sample_is_the_same_alone_and_in_a_batch_of_four(load_native: Compose) -> None:
     composer = load_native(MONO)
     sampling = Sampling(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=50, top_p=0.95)
-    samples = [Sample(prompt, None, seed) for prompt, seed in [("rock", 7), ("a calm waltz", 8), ("rock", 9), ("x", 7)]]
-    together = composer.compose(Order(samples, 150, sampling), ignore_report, ignore_tokens, None)
+    samples = [
+        SampleRequest(prompt, None, seed) for prompt, seed in [("rock", 7), ("a calm waltz", 8), ("rock", 9), ("x", 7)]
+    ]
+    together = composer.compose(GenerationRequest(samples, 150, sampling), ignore_report, ignore_tokens, None)
     for sample, piece in zip(samples, together, strict=True):
-        [alone] = composer.compose(Order([sample], 150, sampling), ignore_report, ignore_tokens, None)
+        [alone] = composer.compose(GenerationRequest([sample], 150, sampling), ignore_report, ignore_tokens, None)
         np.testing.assert_array_equal(alone.codes, piece.codes)
     assert len({piece.codes.tobytes() for piece in together}) == 4
 
@@ -162,7 +164,7 @@ def test_more_samples_than_fit_the_memory_are_made_one_after_the_other(
     composer = load_native(MONO)
     decoder = composer._parts.decoder
     sampling = Sampling(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=0, top_p=1.0)
-    order = Order([Sample("rock", None, seed) for seed in range(3)], 20, sampling)
+    order = GenerationRequest([SampleRequest("rock", None, seed) for seed in range(3)], 20, sampling)
     whole = composer.compose(order, ignore_report, ignore_tokens, None)
     step, counts = decoder.step, set[int]()
 
@@ -172,7 +174,7 @@ def test_more_samples_than_fit_the_memory_are_made_one_after_the_other(
 
     monkeypatch.setattr(decoder, "step", watch)
     monkeypatch.setattr(decoder, "announce", decoder.announce)
-    monkeypatch.setattr(composer, "_batch", Batch(decoder, Limits(rows_most=16, cache_bytes_most=1)))
+    monkeypatch.setattr(composer, "_batch", BatchScheduler(decoder, BatchLimits(max_slots=16, max_cache_bytes=1)))
     seen: list[tuple[int, int]] = []
 
     def follow(*, stage: str, done: int, total: int, unit: str) -> None:
@@ -189,7 +191,7 @@ def test_more_samples_than_fit_the_memory_are_made_one_after_the_other(
 
 def test_music_longer_than_the_models_positions_is_refused(load_native: Compose) -> None:
     case = NAMED["text_guided"]
-    order = Order(case.order().samples, 512, case.order().sampling)
+    order = GenerationRequest(case.order().samples, 512, case.order().sampling)
     with pytest.raises(JobFailedError, match=r"512 positions; 1 go .* leaves 511 .* 512 were asked"):
         load_native(MONO).compose(order, ignore_report, ignore_tokens, None)
 

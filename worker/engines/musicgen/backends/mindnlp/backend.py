@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import JobFailedError
-from worker.engines.interface import Report
+from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.backends.mindnlp.patches import import_mindnlp, repair_model
-from worker.engines.musicgen.decoding.delay import lay_out, take_out
-from worker.engines.musicgen.decoding.sequence import Track
-from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConfig, refuse
+from worker.engines.musicgen.decoding.delay import build_pattern, remove_delays
+from worker.engines.musicgen.decoding.sequence import TokenSequence
+from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConfig, unusable_model
 from worker.engines.musicgen.model.weights import Weights
-from worker.engines.musicgen.request import Keep, Order, Piece, Sample, Tokens
+from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, OnTokens, SampleRequest, Tokens
 
 _UNUSED: Final = ("cluster_size", "embed_avg", "inited")
 """Statistics of EnCodec's training, which a file need not have."""
 
 
-class MindnlpComposer:
+class MindnlpGenerator:
     """A model that MindNLP has loaded.
 
     The first one imports MindNLP, and changes its process for good; see ``import_mindnlp``.
@@ -45,7 +45,7 @@ class MindnlpComposer:
 
     engine = "mindnlp"
     precision = "float32"
-    rows_most = 0
+    max_slots = 0
 
     def __init__(self, folder: Path) -> None:
         self.config = ModelConfig.read(folder)
@@ -58,17 +58,19 @@ class MindnlpComposer:
                 folder, local_files_only=True, torch_dtype=self._torch.float32, output_loading_info=True
             )
         except (OSError, ValueError) as error:
-            raise refuse(f"MindNLP cannot load {folder} ({error}); download the model again.") from error
+            raise unusable_model(f"MindNLP cannot load {folder} ({error}); download the model again.") from error
         missing = [name for name in findings["missing_keys"] if not name.endswith(_UNUSED)]
         if missing:
-            raise refuse(f"MindNLP finds no {missing[0]!r} in {folder}; choose the engine mindspore.")
+            raise unusable_model(f"MindNLP finds no {missing[0]!r} in {folder}; choose the engine mindspore.")
         repair_model(self._model, self._torch)
 
     def close(self) -> None:
         """Let go of the model, whose memory is freed with its last reference."""
         del self._model
 
-    def compose(self, order: Order, report: Report, keep: Keep, resumed: Sequence[Tokens] | None) -> list[Piece]:
+    def compose(
+        self, order: GenerationRequest, report: ReportProgress, keep: OnTokens, resumed: Sequence[Tokens] | None
+    ) -> list[GeneratedSample]:
         """Make the music; see ``Composer``.
 
         Transformers generates a batch as a whole: all its samples have prompts
@@ -98,7 +100,7 @@ class MindnlpComposer:
             for track, samples, length in zip(course.tracks, audio, lengths, strict=True)
         ]
 
-    def _prepare(self, samples: Sequence[Sample]) -> dict[str, Any]:
+    def _prepare(self, samples: Sequence[SampleRequest]) -> dict[str, Any]:
         """Make what the model takes of prompts and clips."""
         given: dict[str, Any] = {}
         prompts = [sample.prompt for sample in samples if sample.prompt is not None]
@@ -116,16 +118,18 @@ class MindnlpComposer:
             inputs |= self._model.get_unconditional_inputs(num_samples=len(samples))
         return inputs
 
-    def _cut(self, tokens: Tokens, audio: NDArray[np.float32], padding: int) -> Piece:
+    def _cut(self, tokens: Tokens, audio: NDArray[np.float32], padding: int) -> GeneratedSample:
         """Take off the silence that the clip was padded with on its left.
 
         The processor's own ``batch_decode`` cannot do this for two channels.
         """
         frames = padding // self.config.codec.hop
-        return Piece(take_out(tokens, self.config.decoder)[:, frames:], np.ascontiguousarray(audio[:, padding:]))
+        return GeneratedSample(
+            remove_delays(tokens, self.config.decoder)[:, frames:], np.ascontiguousarray(audio[:, padding:])
+        )
 
 
-def _list_givens(sample: Sample) -> tuple[bool, bool]:
+def _list_givens(sample: SampleRequest) -> tuple[bool, bool]:
     return sample.prompt is not None, sample.clip is not None
 
 
@@ -133,14 +137,19 @@ class _Course:
     """An order on its way: what is chosen, and what is told of it. NumPy alone."""
 
     def __init__(
-        self, order: Order, config: DecoderConfig, report: Report, keep: Keep, resumed: Sequence[Tokens] | None
+        self,
+        order: GenerationRequest,
+        config: DecoderConfig,
+        report: ReportProgress,
+        keep: OnTokens,
+        resumed: Sequence[Tokens] | None,
     ) -> None:
         self._order = order
         self._config = config
         self._report = report
         self._keep = keep
         self._resumed = resumed
-        self.tracks: list[Track] = []
+        self.tracks: list[TokenSequence] = []
         self._given = 0
 
     @property
@@ -149,7 +158,7 @@ class _Course:
         return self._order.sampling.guidance_scale > 1 and self._order.samples[0].prompt is not None
 
     def tell(self) -> None:
-        """Report how far it is; may raise."""
+        """ReportProgress how far it is; may raise."""
         if self.tracks and not self.tracks[0].finished:
             done = self.tracks[0].known - self._given
             self._report(stage="generating", done=done, total=self._order.new_tokens, unit="steps")
@@ -171,13 +180,13 @@ class _Course:
         (samples * codebooks, positions).
         """
         codes = prompts[:, 1:].reshape(len(self._order.samples), self._config.codebooks, -1).astype(np.int16)
-        patterns = [lay_out(clip, self._order.new_tokens, self._config) for clip in codes]
+        patterns = [build_pattern(clip, self._order.new_tokens, self._config) for clip in codes]
         self._given = prompts.shape[1]
         # The rows of a batch go in step; another engine may have left them at different positions.
         resumed = self._resumed or [pattern[:, : self._given] for pattern in patterns]
         known = min(tokens.shape[1] for tokens in resumed)
         self.tracks = [
-            Track(pattern, None, self._order.sampling, sample.seed, tokens[:, :known])
+            TokenSequence(pattern, None, self._order.sampling, sample.seed, tokens[:, :known])
             for pattern, sample, tokens in zip(patterns, self._order.samples, resumed, strict=True)
         ]
         self.tell()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from worker.engines.musicgen.model.relative_positions import sort_distances
+from worker.engines.musicgen.model.relative_positions import bucket_distances
 
 _LSTM_LISTS: Final = {
     "w_ih_list": "weight_ih_l{}",
@@ -113,7 +113,7 @@ def _repair_distances(attention: Any, torch: Any) -> None:  # noqa: ANN401 - the
         max_distance: int,
         **_: object,
     ) -> Any:  # noqa: ANN401 - the same
-        buckets = sort_distances(distances.numpy(), num_buckets, max_distance)
+        buckets = bucket_distances(distances.numpy(), num_buckets, max_distance)
         return torch.from_numpy(buckets).to(distances.device)
 
     attention._relative_position_bucket = sort_tensor  # noqa: SLF001 - transformers' own name of it

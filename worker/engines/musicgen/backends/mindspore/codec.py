@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.backends.mindspore.layers import Target, take
-from worker.engines.musicgen.backends.mindspore.lock import take_turns
-from worker.engines.musicgen.backends.mindspore.lstm import Recurrence
+from worker.engines.musicgen.backends.mindspore.lock import run_exclusively
+from worker.engines.musicgen.backends.mindspore.lstm import CompiledLstm
 from worker.engines.musicgen.backends.mindspore.seanet_cells import Route, Stack, hold_weights, trace
 from worker.engines.musicgen.codec.rvq import Rows, quantise, read_embeddings, restore
 from worker.engines.musicgen.codec.windows import Local, cut, divide, measure_reach
@@ -92,7 +92,7 @@ class _Half:
 
     def __init__(self, layers: Sequence[Layer], weights: Weights, target: Target, samples: tuple[int, int]) -> None:
         before, lstm, after = divide(layers)
-        self._recurrence = Recurrence(lstm, weights, target)
+        self._recurrence = CompiledLstm(lstm, weights, target)
         self._before = _Convolutions(before, weights, target, (samples[0], 1))
         self._after = _Convolutions(after, weights, target, (1, samples[1]))
 
@@ -125,7 +125,7 @@ class _Convolutions:
     def _trace(self, length: int, size: int) -> Route:
         return trace(self._layers, length, size * self._inputs)
 
-    @take_turns
+    @run_exclusively
     def _compute(self, x: Rows, size: int) -> Rows:
         filled = np.zeros((size * self._inputs, x.shape[1]), dtype=np.float32)
         filled[: len(x)] = x

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from worker.engines.musicgen.backends.mindspore.buckets import CAPACITIES, CHUNK, ROWS, TEXT_TOKENS, round_up
 from worker.engines.musicgen.backends.mindspore.decoder_cells import CrossCell, DecoderCell
-from worker.engines.musicgen.backends.mindspore.kv_cache import Cache
+from worker.engines.musicgen.backends.mindspore.kv_cache import KvCache
 from worker.engines.musicgen.backends.mindspore.layers import MASKED, take
-from worker.engines.musicgen.backends.mindspore.lock import take_turns
+from worker.engines.musicgen.backends.mindspore.lock import run_exclusively
 from worker.engines.musicgen.backends.mindspore.weights import DecoderWeights
-from worker.engines.musicgen.decoding.decoder import Announce, TextStates, ignore_compiling
+from worker.engines.musicgen.decoding.decoder import OnCompile, TextStates, ignore_compiling
 from worker.engines.musicgen.request import Tokens
 
 
@@ -47,7 +47,7 @@ class Compiled:
         return new
 
 
-class NetworkDecoder:
+class MindSporeDecoder:
     """Rows in MindSpore; see `worker.engines.musicgen.decoding.decoder.Decoder`.
 
     The cells have fixed shapes, so rows lie one after the other in slots, as many
@@ -58,7 +58,7 @@ class NetworkDecoder:
 
     def __init__(self, compiled: Compiled) -> None:
         self._compiled = compiled
-        self.announce: Announce = ignore_compiling
+        self.announce: OnCompile = ignore_compiling
         self._numbers = itertools.count()
         self._slots: list[int] = []
 
@@ -68,7 +68,7 @@ class NetworkDecoder:
         itemsize = 4 if target.precision == "float32" else 2
         return 2 * config.layers * round_up(length, CAPACITIES) * config.hidden * itemsize
 
-    @take_turns
+    @run_exclusively
     def admit(self, text: TextStates | None, length: int) -> int:  # noqa: ARG002 - rows grow as they are read
         """Start a row; see the protocol."""
         weights = self._compiled.weights
@@ -94,7 +94,7 @@ class NetworkDecoder:
         self._slots.append(number)
         return number
 
-    @take_turns
+    @run_exclusively
     def drop(self, row: int) -> None:
         """End a row; see the protocol."""
         slot, last = self._slots.index(row), len(self._slots) - 1
@@ -109,7 +109,7 @@ class NetworkDecoder:
         else:
             self._open()
 
-    @take_turns
+    @run_exclusively
     def feed(self, row: int, tokens: Tokens, position: int) -> None:
         """Let a row read what is known; see the protocol."""
         read = tokens.shape[1]
@@ -129,7 +129,7 @@ class NetworkDecoder:
         )
         self._write(outputs, np.full(read, slot, dtype=np.int32), places[:read])
 
-    @take_turns
+    @run_exclusively
     def step(self, rows: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> NDArray[np.float32]:
         """Let rows read one position each; see the protocol."""
         self._make_room(int(positions.max()) + 1)
@@ -164,14 +164,14 @@ class NetworkDecoder:
         self._text_tokens = TEXT_TOKENS[0]
         self._text_mask = np.zeros((ROWS[0], 1, 1, self._text_tokens), dtype=np.float32)
 
-        def make(capacity: int) -> Cache:
-            return Cache.make(target, config.layers, (ROWS[0], config.heads, capacity, config.hidden // config.heads))
+        def make(capacity: int) -> KvCache:
+            return KvCache.make(target, config.layers, (ROWS[0], config.heads, capacity, config.hidden // config.heads))
 
         self._keys, self._values = make(CAPACITIES[0]), make(CAPACITIES[0])
         self._cross_keys, self._cross_values = make(self._text_tokens), make(self._text_tokens)
 
     @property
-    def _caches(self) -> tuple[Cache, Cache, Cache, Cache]:
+    def _caches(self) -> tuple[KvCache, KvCache, KvCache, KvCache]:
         return self._keys, self._values, self._cross_keys, self._cross_values
 
     def _send_masks(self, places: NDArray[np.int32], text_mask: NDArray[np.float32]) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ Block = Any
 """A NumPy array, or MindSpore's parameter."""
 
 
-class Cache:
+class KvCache:
     """Keys or values of every layer: a block per layer, shape (rows, heads, capacity, head).
 
     On the CPU a block is a NumPy array, and the tensor that the cells read is the
@@ -82,7 +82,7 @@ class Cache:
                 self._blocks[index] = _hold_block(self._target, values)
         self._show()
 
-    def resize(self, rows: int, capacity: int) -> "Cache":
+    def resize(self, rows: int, capacity: int) -> "KvCache":
         """Return a cache with so many rows and positions that holds the same, as far as it has room.
 
         Of this one, nothing is left, unless it is of that size itself.
@@ -102,7 +102,7 @@ class Cache:
             kept = old if isinstance(old, np.ndarray) else take(old)
             values[:held_rows, :, :held] = kept[:rows, :, :capacity]
             blocks.append(_hold_block(self._target, values))
-        return Cache(self._target, shape, blocks)
+        return KvCache(self._target, shape, blocks)
 
     def _show(self) -> None:
         """Show the cells the blocks."""

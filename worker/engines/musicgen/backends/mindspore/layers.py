@@ -14,7 +14,7 @@ FLOATS: Final = {"float32": mindspore.float32, "float16": mindspore.float16, "bf
 MASKED: Final = -6e4
 """Added to the score of what is not to be attended to; float16 holds no more than 65504."""
 
-NARROW_ROWS_MOST: Final = 4
+MAX_NARROW_ROWS: Final = 4
 """Up to so many rows the CPU multiplies fastest row by row."""
 
 
@@ -68,7 +68,7 @@ class Linear(nn.Cell):
 
     def __init__(self, target: Target, rows: int) -> None:
         super().__init__()
-        self.turned = target.device == "CPU" and rows > NARROW_ROWS_MOST
+        self.turned = target.device == "CPU" and rows > MAX_NARROW_ROWS
         self.multiply = ops.MatMul(transpose_b=True)
         self.multiply_turned = ops.MatMul()
         self.transpose = ops.Transpose()

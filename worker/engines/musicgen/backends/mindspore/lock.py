@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 _TURN: Final = threading.RLock()
 
 
-def take_turns(function: Callable[Given, Result]) -> Callable[Given, Result]:
+def run_exclusively(function: Callable[Given, Result]) -> Callable[Given, Result]:
     """Let one thread at a time into all that is decorated: MindSpore cannot compile beside anything else."""
 
     @wraps(function)

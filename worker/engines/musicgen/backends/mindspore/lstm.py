@@ -8,7 +8,7 @@ from mindspore import Tensor, ops
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.backends.mindspore.layers import Target, take
-from worker.engines.musicgen.backends.mindspore.lock import take_turns
+from worker.engines.musicgen.backends.mindspore.lock import run_exclusively
 from worker.engines.musicgen.model.seanet import Lstm
 from worker.engines.musicgen.model.weights import Weights
 
@@ -17,7 +17,7 @@ LONG: Final = 512
 """How many frames are read at once: each time takes as long as 40 more, in which the weights are reordered."""
 
 
-class Recurrence:
+class CompiledLstm:
     """Stacked LSTM layers along time, and the skip beside them.
 
     They are called and not compiled: a layer is a single operator, and when it
@@ -73,7 +73,7 @@ class Recurrence:
         y += x
         return y
 
-    @take_turns
+    @run_exclusively
     def _step(
         self, x: Tensor, state: tuple[Tensor, Tensor], weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from worker.engines.musicgen.backends.mindspore.buckets import TEXT_TOKENS, round_up
 from worker.engines.musicgen.backends.mindspore.layers import MASKED, Linear, Target, take
-from worker.engines.musicgen.backends.mindspore.lock import take_turns
+from worker.engines.musicgen.backends.mindspore.lock import run_exclusively
 from worker.engines.musicgen.decoding.decoder import TextStates
 from worker.engines.musicgen.model.configuration import ModelConfig
-from worker.engines.musicgen.model.relative_positions import sort_distances
+from worker.engines.musicgen.model.relative_positions import bucket_distances
 from worker.engines.musicgen.model.tensors import PROJECTION, TEXT
 from worker.engines.musicgen.model.weights import Weights
 
@@ -42,7 +42,7 @@ class TextEncoder:
             last += [f"{PROJECTION}.weight", f"{PROJECTION}.bias"]
         self._last = mutable(tuple(self._target.hold(weights.read(name)) for name in last))
 
-    @take_turns
+    @run_exclusively
     def encode(self, ids: NDArray[np.int32]) -> TextStates:
         """Encode one prompt.
 
@@ -56,7 +56,7 @@ class TextEncoder:
         embedded[: len(ids)] = self._table[ids]
         positions = np.arange(length)
         distances = positions[None, :] - positions[:, None]
-        buckets = sort_distances(distances, self._config.distance_buckets, self._config.distance_most)
+        buckets = bucket_distances(distances, self._config.distance_buckets, self._config.max_distance)
         bias = self._distances[buckets].transpose(2, 0, 1)
         bias[:, :, len(ids) :] += np.float32(MASKED)
         inputs = self._target.send(embedded), self._target.send(np.ascontiguousarray(bias))

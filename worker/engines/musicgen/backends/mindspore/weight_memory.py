@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Pages:
+class WeightMemory:
     """Memory outside of every allocator, freed by name and not by counting references.
 
     MindSpore never lets go of a parameter that a compiled cell has read, so a

@@ -13,9 +13,9 @@ from mindspore import Parameter, ParameterTuple
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.backends.mindspore.layers import Target, fold_gelu
-from worker.engines.musicgen.backends.mindspore.weight_memory import Pages
+from worker.engines.musicgen.backends.mindspore.weight_memory import WeightMemory
 from worker.engines.musicgen.model.configuration import DecoderConfig
-from worker.engines.musicgen.model.sinusoids import make_places
+from worker.engines.musicgen.model.sinusoids import make_sinusoids
 from worker.engines.musicgen.model.tensors import DECODER, HEADS
 from worker.engines.musicgen.model.weights import Weights
 
@@ -46,7 +46,7 @@ class DecoderWeights:
     def __init__(self, config: DecoderConfig, weights: Weights, target: Target) -> None:
         self.config = config
         self.target = target
-        self._pages = Pages()
+        self._pages = WeightMemory()
         prefixes = [f"{DECODER}.layers.{layer}" for layer in range(config.layers)]
         codebooks = range(config.codebooks)
 
@@ -58,7 +58,7 @@ class DecoderWeights:
             "cross_kv", (join(*(f"{prefix}.encoder_attn.{part}_proj.weight" for part in "kv")) for prefix in prefixes)
         )
         embeddings = join(*(f"{DECODER}.embed_tokens.{index}.weight" for index in codebooks))
-        self.embeddings = self._hold("embeddings", (embeddings, make_places(config.positions, config.hidden)))
+        self.embeddings = self._hold("embeddings", (embeddings, make_sinusoids(config.positions, config.hidden)))
         norm = f"{DECODER}.layer_norm"
         heads = join(*(f"{HEADS}.{index}.weight" for index in codebooks))
         self.head = self._hold("head", (weights.read(f"{norm}.weight"), weights.read(f"{norm}.bias"), heads))

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from openvino import opset16 as ops
 
 from worker.engines.musicgen.backends.openvino.decoder_graph import take
-from worker.engines.musicgen.backends.openvino.graph_cache import Compiler, Part
+from worker.engines.musicgen.backends.openvino.graph_cache import GraphCompiler, Part
 from worker.engines.musicgen.codec.rvq import Rows, quantise, read_embeddings, restore
 from worker.engines.musicgen.codec.windows import Local, cut, divide, lay_padding, measure_padding, measure_reach
 from worker.engines.musicgen.model.configuration import CodecConfig
@@ -65,7 +65,7 @@ class Codec:
     The encoder is loaded when audio is first encoded, since most jobs have none.
     """
 
-    def __init__(self, config: CodecConfig, weights: Weights, compiler: Compiler) -> None:
+    def __init__(self, config: CodecConfig, weights: Weights, compiler: GraphCompiler) -> None:
         self._config = config
         self._weights = weights
         self._compiler = compiler

@@ -15,8 +15,8 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.backends.openvino import decoder_graph
-from worker.engines.musicgen.backends.openvino.graph_cache import Compiled
-from worker.engines.musicgen.decoding.decoder import Announce, TextStates, ignore_compiling
+from worker.engines.musicgen.backends.openvino.graph_cache import CompiledModel
+from worker.engines.musicgen.decoding.decoder import OnCompile, TextStates, ignore_compiling
 from worker.engines.musicgen.request import Tokens
 
 BLOCK: Final = 32
@@ -46,25 +46,25 @@ class _Row:
     text_tokens: int
 
 
-class PagedDecoder:
+class OpenVinoDecoder:
     """Rows in OpenVINO; see `worker.engines.musicgen.decoding.decoder.Decoder`.
 
     Parameters
     ----------
-    bytes_most
+    max_bytes
         How much memory the caches may take; it is taken from the system as it is written.
     """
 
     chunk = CHUNK
 
-    def __init__(self, compiled: Compiled, bytes_most: int) -> None:
+    def __init__(self, compiled: CompiledModel, max_bytes: int) -> None:
         self._config = compiled.config
-        self.announce: Announce = ignore_compiling
+        self.announce: OnCompile = ignore_compiling
         self._step = compiled.step.create_infer_request()
         self._texts = compiled.texts.create_infer_request()
         self._kind = compiled.step.input(decoder_graph.name_caches(0)[0]).get_element_type()
         spare = 1
-        self._blocks = spare + max(bytes_most // self._block_bytes, self._count_blocks(self._config.positions) * 2)
+        self._blocks = spare + max(max_bytes // self._block_bytes, self._count_blocks(self._config.positions) * 2)
         self._free: list[int] = []
         self._rows: dict[int, _Row] = {}
         self._caches: list[NDArray[Any]] = []

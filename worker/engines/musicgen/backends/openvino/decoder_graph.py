@@ -16,7 +16,7 @@ from openvino.op import _PagedAttentionExtension as PagedAttention
 
 from worker.engines.musicgen.backends.openvino.weight_formats import HOLDERS
 from worker.engines.musicgen.model.configuration import DecoderConfig
-from worker.engines.musicgen.model.sinusoids import make_places
+from worker.engines.musicgen.model.sinusoids import make_sinusoids
 from worker.engines.musicgen.model.tensors import DECODER, HEADS
 from worker.engines.musicgen.model.weights import Weights
 
@@ -142,7 +142,7 @@ class Builder:
         tables = self._join(*(f"{DECODER}.embed_tokens.{index}.weight" for index in range(config.codebooks)))
         firsts = _ints([[index * (config.vocabulary + 1) for index in range(config.codebooks)]], np.int32)
         embedded = ops.gather(ops.constant(tables), ops.add(tokens, firsts), _ints(0))
-        places = ops.constant(make_places(config.positions, config.hidden))
+        places = ops.constant(make_sinusoids(config.positions, config.hidden))
         return ops.add(ops.reduce_sum(embedded, _ints([1]), False), ops.gather(places, positions, _ints(0)))
 
     def _attend(self, prefix: str, layer: int, hidden: Any, paging: list[Any], longest: Any) -> Any:

@@ -41,7 +41,7 @@ _SOURCES: Final = (
 logger = logging.getLogger(__name__)
 
 
-class Compiler:
+class GraphCompiler:
     """Compiles a model's graphs.
 
     Parameters
@@ -123,7 +123,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Compiled:
+class CompiledModel:
     """The decoder's graphs, the step's and the texts', ready to compute."""
 
     config: DecoderConfig
@@ -143,7 +143,7 @@ class Compiled:
         kept
             Where compiled graphs are kept.
         """
-        compiler = Compiler(folder, precision, kept)
+        compiler = GraphCompiler(folder, precision, kept)
         builder = Builder(config, weights, precision)
         complete = partial(decoder_graph.tell_heads, config=config)
         step = compiler.compile("step", builder.build_step, complete)

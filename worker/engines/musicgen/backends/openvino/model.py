@@ -3,16 +3,16 @@
 from pathlib import Path
 
 from worker.engines.musicgen.backends.openvino.codec import Codec
-from worker.engines.musicgen.backends.openvino.decoder import PagedDecoder
-from worker.engines.musicgen.backends.openvino.graph_cache import Compiled, Compiler
+from worker.engines.musicgen.backends.openvino.decoder import OpenVinoDecoder
+from worker.engines.musicgen.backends.openvino.graph_cache import CompiledModel, GraphCompiler
 from worker.engines.musicgen.backends.openvino.text_encoder import TextEncoder
-from worker.engines.musicgen.decoding.batch_size import recall_rows
+from worker.engines.musicgen.decoding.batch_size import load_or_measure_slots
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.weights import Weights
-from worker.engines.musicgen.pipeline import Parts
+from worker.engines.musicgen.pipeline import BackendModel
 
 
-def load(folder: Path, config: ModelConfig, precision: str, cache_bytes_most: int, kept: Path) -> Parts:
+def load(folder: Path, config: ModelConfig, precision: str, max_cache_bytes: int, kept: Path) -> BackendModel:
     """Load a model.
 
     Parameters
@@ -26,13 +26,13 @@ def load(folder: Path, config: ModelConfig, precision: str, cache_bytes_most: in
         Its files cannot be used.
     """
     weights = Weights.open(folder, config)
-    exact = Compiler(folder, "float32", kept)  # text and codec, whatever the decoder's precision
-    compiled = Compiled.load(folder, config.decoder, weights, precision, kept)
-    decoder = PagedDecoder(compiled, cache_bytes_most)
-    return Parts(
+    exact = GraphCompiler(folder, "float32", kept)  # text and codec, whatever the decoder's precision
+    compiled = CompiledModel.load(folder, config.decoder, weights, precision, kept)
+    decoder = OpenVinoDecoder(compiled, max_cache_bytes)
+    return BackendModel(
         text=TextEncoder(config, weights, exact),
         codec=Codec(config.codec, weights, exact),
         decoder=decoder,
-        rows_most=recall_rows(compiled.path.with_suffix(".rows"), decoder, config.decoder),
+        max_slots=load_or_measure_slots(compiled.path.with_suffix(".rows"), decoder, config.decoder),
         close=decoder.close,
     )

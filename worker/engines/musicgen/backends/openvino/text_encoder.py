@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from openvino import opset16 as ops
 
 from worker.engines.musicgen.backends.openvino.decoder_graph import take
-from worker.engines.musicgen.backends.openvino.graph_cache import Compiler, Part
+from worker.engines.musicgen.backends.openvino.graph_cache import GraphCompiler, Part
 from worker.engines.musicgen.decoding.decoder import TextStates
 from worker.engines.musicgen.model.configuration import ModelConfig
-from worker.engines.musicgen.model.relative_positions import sort_distances
+from worker.engines.musicgen.model.relative_positions import bucket_distances
 from worker.engines.musicgen.model.tensors import PROJECTION, TEXT
 from worker.engines.musicgen.model.weights import Weights
 
@@ -28,7 +28,7 @@ DISTANCES: Final = "distances"
 class TextEncoder:
     """Encodes prompts one by one, so that none depends on the others."""
 
-    def __init__(self, config: ModelConfig, weights: Weights, compiler: Compiler) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, compiler: GraphCompiler) -> None:
         self._config = config.text
         self._part = Part(compiler.compile("text", TextBuilder(config, weights).build))
 
@@ -36,7 +36,7 @@ class TextEncoder:
         """Encode one prompt; see the protocol."""
         positions = np.arange(len(ids))
         distances = positions[None, :] - positions[:, None]
-        buckets = sort_distances(distances, self._config.distance_buckets, self._config.distance_most)
+        buckets = bucket_distances(distances, self._config.distance_buckets, self._config.max_distance)
         (states,) = self._part.compute({TOKENS: ids.astype(np.int32), DISTANCES: buckets.astype(np.int32)})
         return TextStates(states)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from openvino import opset16 as ops
 from openvino.op import Constant
 
-INT8_MOST: Final = 127
+MAX_INT8: Final = 127
 INT4_GROUP: Final = 64
 """How many weights of a row share a scale; fewer where a row cannot be divided by it."""
 
@@ -24,7 +24,7 @@ def hold_whole(matrix: Matrix) -> Any:
 
 def hold_int8(matrix: Matrix) -> Any:
     """Hold a matrix as signed bytes with a scale per output, which the product undoes while it reads them."""
-    scales = np.maximum(np.abs(matrix).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / INT8_MOST
+    scales = np.maximum(np.abs(matrix).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / MAX_INT8
     rounded = np.rint(matrix / scales).astype(np.int8)
     return ops.multiply(ops.convert(ops.constant(rounded), "f32"), ops.constant(scales.astype(np.float32)))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tests.references.musicgen_cases import TINY
 from tests.unit.worker.engines.musicgen.model_shapes import shape_decoder
-from worker.engines.musicgen.decoding.decoder import Announce, TextStates, ignore_compiling
+from worker.engines.musicgen.decoding.decoder import OnCompile, TextStates, ignore_compiling
 from worker.engines.musicgen.request import Tokens
 
 CONFIG = shape_decoder(replace(TINY, codebook_size=40))
@@ -43,11 +43,11 @@ class FakeDecoder:
         hooks: Mapping[str, Hook] | None = None,
     ) -> None:
         self.chunk = chunk
-        self.announce: Announce = ignore_compiling
+        self.announce: OnCompile = ignore_compiling
         self.calls: list[Call] = []
         self.threads: list[threading.Thread] = []
         self.rows: dict[int, TextStates | None] = {}
-        self.rows_most = 0
+        self.max_slots = 0
         self.admitted: list[int] = []
         self._damage = damage
         self._hooks = hooks or {}
@@ -63,7 +63,7 @@ class FakeDecoder:
         self._note("admit", row)
         self.rows[row] = text
         self.admitted.append(length)
-        self.rows_most = max(self.rows_most, len(self.rows))
+        self.max_slots = max(self.max_slots, len(self.rows))
         self._lengths[row] = length
         self._read[row] = np.zeros((CONFIG.codebooks, 0), dtype=np.int32)
         return row

@@ -11,11 +11,11 @@ import numpy as np
 from shared.errors import JobStoppedError
 from tests.unit.worker.engines.musicgen.decoding.fake_decoder import CONFIG, FakeDecoder, compute
 from worker.engines.musicgen.decoding.decoder import TextStates
-from worker.engines.musicgen.decoding.delay import TO_GENERATE, lay_out, take_out
+from worker.engines.musicgen.decoding.delay import TO_GENERATE, build_pattern, remove_delays
 from worker.engines.musicgen.decoding.random_numbers import draw_uniforms
 from worker.engines.musicgen.decoding.sampling import choose_tokens
-from worker.engines.musicgen.decoding.scheduler import Batch, Limits
-from worker.engines.musicgen.decoding.sequence import Track
+from worker.engines.musicgen.decoding.scheduler import BatchLimits, BatchScheduler
+from worker.engines.musicgen.decoding.sequence import TokenSequence
 from worker.engines.musicgen.request import Sampling, Tokens
 
 GREEDY = Sampling(do_sample=False, guidance_scale=1.0, temperature=1.0, top_k=0, top_p=1.0)
@@ -26,7 +26,7 @@ JAZZ = TextStates(np.full((5, 8), 2, dtype=np.float32))
 FUNK = TextStates(np.full((4, 8), 3, dtype=np.float32))
 
 ALL_BYTES = 10**9
-UNLIMITED = Limits(None, ALL_BYTES)
+UNLIMITED = BatchLimits(None, ALL_BYTES)
 
 
 def ignore() -> None:
@@ -47,10 +47,10 @@ class Plan:
     def __post_init__(self) -> None:
         random = np.random.default_rng(self.prompt_frames)
         prompt = random.integers(CONFIG.vocabulary, size=(CONFIG.codebooks, self.prompt_frames), dtype=np.int16)
-        self.pattern = lay_out(prompt, self.new_tokens, CONFIG)
+        self.pattern = build_pattern(prompt, self.new_tokens, CONFIG)
 
-    def make(self, resumed: Tokens | None = None) -> Track:
-        return Track(self.pattern, self.text, self.sampling, self.seed, resumed)
+    def make(self, resumed: Tokens | None = None) -> TokenSequence:
+        return TokenSequence(self.pattern, self.text, self.sampling, self.seed, resumed)
 
     def expect(self) -> Tokens:
         """Generate without the loop: one token after the other, all read anew each time."""
@@ -97,16 +97,16 @@ LATE = [
 """A job that comes when another, which is ``COMPANY``, has already computed: its rows are 6, 7, 8 and 9."""
 
 
-def sample_of(tracks: Sequence[Track], row: int) -> int:
+def sample_of(tracks: Sequence[TokenSequence], row: int) -> int:
     """Find the sample that has a row, of samples that entered one after the other and were the first to."""
     return int(np.searchsorted(np.cumsum([len(track.texts) for track in tracks]), row, side="right"))
 
 
 def generate(
-    decoder: FakeDecoder, tracks: Sequence[Track], tell: Callable[[], None], limits: Limits = UNLIMITED
+    decoder: FakeDecoder, tracks: Sequence[TokenSequence], tell: Callable[[], None], limits: BatchLimits = UNLIMITED
 ) -> None:
     """Generate for one job."""
-    batch = Batch(decoder, limits)
+    batch = BatchScheduler(decoder, limits)
     try:
         batch.generate(tracks, tell, ignore, ignore)
     finally:
@@ -123,7 +123,7 @@ def run(plans: Sequence[Plan], decoder: FakeDecoder | None = None) -> FakeDecode
     for track, plan in zip(tracks, plans, strict=True):
         assert track.finished
         np.testing.assert_array_equal(track.tokens, plan.expect())
-        codes = take_out(track.tokens, CONFIG)
+        codes = remove_delays(track.tokens, CONFIG)
         assert ((codes >= 0) & (codes < CONFIG.vocabulary)).all()
     return decoder
 
@@ -147,10 +147,10 @@ class Jobs:
     alone, no row is left, and nobody decodes.
     """
 
-    def __init__(self, decoder: FakeDecoder, limits: Limits = UNLIMITED) -> None:
-        self.batch = Batch(decoder, limits)
+    def __init__(self, decoder: FakeDecoder, limits: BatchLimits = UNLIMITED) -> None:
+        self.batch = BatchScheduler(decoder, limits)
         self.errors: dict[str, BaseException] = {}
-        self.tracks: dict[str, list[Track]] = {}
+        self.tracks: dict[str, list[TokenSequence]] = {}
         self._decoder = decoder
         self._plans: dict[str, Sequence[Plan]] = {}
         self._parties = Parties()

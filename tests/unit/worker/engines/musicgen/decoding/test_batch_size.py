@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from tests.references.musicgen_cases import TINY
 from tests.unit.worker.engines.musicgen.model_shapes import shape_decoder
 from worker.engines.musicgen.decoding import batch_size
-from worker.engines.musicgen.decoding.batch_size import ROWS_MOST, measure_rows, recall_rows
-from worker.engines.musicgen.decoding.decoder import Announce, TextStates, ignore_compiling
+from worker.engines.musicgen.decoding.batch_size import MAX_SLOTS, load_or_measure_slots, measure_slots
+from worker.engines.musicgen.decoding.decoder import OnCompile, TextStates, ignore_compiling
 from worker.engines.musicgen.request import Tokens
 
 CONFIG = shape_decoder(TINY)
@@ -23,7 +23,7 @@ class EmptyDecoder:
     chunk = 1
 
     def __init__(self) -> None:
-        self.announce: Announce = ignore_compiling
+        self.announce: OnCompile = ignore_compiling
         self.rows: set[int] = set()
 
     def count_bytes(self, length: int) -> int:
@@ -53,7 +53,7 @@ def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], float]],
 
     def measure(time_step: Callable[[int], float]) -> int:
         monkeypatch.setattr(batch_size, "_time_step", lambda _decoder, _config, rows: time_step(rows))
-        return measure_rows(EmptyDecoder(), CONFIG)
+        return measure_slots(EmptyDecoder(), CONFIG)
 
     return measure
 
@@ -62,10 +62,10 @@ def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], float]],
     ("time_step", "rows"),
     [
         pytest.param(lambda rows: 1.0 * rows, 1, id="each row costs as much as the first"),
-        pytest.param(lambda _: 1.0, ROWS_MOST, id="rows cost nothing"),
+        pytest.param(lambda _: 1.0, MAX_SLOTS, id="rows cost nothing"),
         pytest.param(lambda rows: 8.0 if rows <= 8 else 1.0 * rows, 8, id="free up to eight"),
         pytest.param(lambda rows: 8.0 if rows <= 8 else 2.0 * rows, 8, id="dearer beyond eight"),
-        pytest.param(lambda rows: 8.0 + (4.0 if rows == 4 else 0.0), ROWS_MOST, id="a slow measurement on the way"),
+        pytest.param(lambda rows: 8.0 + (4.0 if rows == 4 else 0.0), MAX_SLOTS, id="a slow measurement on the way"),
     ],
 )
 def test_as_many_rows_as_pay(
@@ -76,18 +76,18 @@ def test_as_many_rows_as_pay(
 
 def test_a_real_decoder_is_left_empty() -> None:
     decoder = EmptyDecoder()
-    assert 1 <= measure_rows(decoder, CONFIG) <= ROWS_MOST
+    assert 1 <= measure_slots(decoder, CONFIG) <= MAX_SLOTS
     assert decoder.rows == set()
 
 
 def test_what_was_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([5, 7])
-    monkeypatch.setattr(batch_size, "measure_rows", lambda *_: next(answers))
+    monkeypatch.setattr(batch_size, "measure_slots", lambda *_: next(answers))
     path = tmp_path / "model.rows"
-    assert [recall_rows(path, EmptyDecoder(), CONFIG) for _ in range(3)] == [5, 5, 5]
+    assert [load_or_measure_slots(path, EmptyDecoder(), CONFIG) for _ in range(3)] == [5, 5, 5]
     path.write_text("{")
-    assert recall_rows(path, EmptyDecoder(), CONFIG) == 7
+    assert load_or_measure_slots(path, EmptyDecoder(), CONFIG) == 7
 
 
 def test_a_place_that_cannot_be_written_only_costs_the_measurement(tmp_path: Path) -> None:
-    assert recall_rows(tmp_path / "nowhere" / "model.rows", EmptyDecoder(), CONFIG) >= 1
+    assert load_or_measure_slots(tmp_path / "nowhere" / "model.rows", EmptyDecoder(), CONFIG) >= 1

@@ -8,7 +8,13 @@ import pytest
 
 from tests.references.musicgen_cases import CASES, TINY, Case
 from tests.unit.worker.engines.musicgen.model_shapes import shape_decoder
-from worker.engines.musicgen.decoding.delay import TO_GENERATE, count_new_tokens, get_delays, lay_out, take_out
+from worker.engines.musicgen.decoding.delay import (
+    TO_GENERATE,
+    build_pattern,
+    count_new_tokens,
+    get_delays,
+    remove_delays,
+)
 from worker.engines.musicgen.model.configuration import DecoderConfig
 from worker.engines.musicgen.request import Codes, Tokens
 
@@ -40,21 +46,21 @@ def test_patterns_are_those_of_transformers(case: Case) -> None:
     arrays = case.read()
     for index, tokens in enumerate(arrays["tokens"].astype(np.int32)):
         prompt = arrays["prompt_codes"][index] if case.clips else None
-        pattern = lay_out(prompt, case.new_tokens, config)
+        pattern = build_pattern(prompt, case.new_tokens, config)
         assert pattern.dtype == np.int32
         given = pattern != TO_GENERATE
         np.testing.assert_array_equal(tokens[given], pattern[given])
         np.testing.assert_array_equal(tokens == config.start, pattern == config.start)
-        np.testing.assert_array_equal(take_out(tokens, config), arrays["codes"][index])
+        np.testing.assert_array_equal(remove_delays(tokens, config), arrays["codes"][index])
         frames = 0 if prompt is None else prompt.shape[1]
-        assert (take_out(pattern, config)[:, frames:] == TO_GENERATE).all()
+        assert (remove_delays(pattern, config)[:, frames:] == TO_GENERATE).all()
 
 
 def test_the_published_mono_pattern() -> None:
     start, new = MONO.start, TO_GENERATE
     prompt = np.array([[1, 2], [3, 4], [5, 6], [7, 8]], dtype=np.int16)
     np.testing.assert_array_equal(
-        lay_out(prompt, 5, MONO),
+        build_pattern(prompt, 5, MONO),
         [
             [start, 1, 2, new, new, start, start, start],
             [start, start, 3, 4, new, new, start, start],
@@ -78,7 +84,7 @@ def test_as_many_tokens_as_counted_make_the_frames_that_were_wanted(config: Deco
     for prompt_frames, frames in product(range(9), range(1, 21)):
         prompt = make_codes(config, prompt_frames) if prompt_frames else None
         new_tokens = count_new_tokens(frames, prompt_frames, config)
-        codes = take_out(fill(lay_out(prompt, new_tokens, config), config), config)
+        codes = remove_delays(fill(build_pattern(prompt, new_tokens, config), config), config)
         assert codes.shape == (config.codebooks, prompt_frames + frames)
         assert codes.dtype == np.int16
         assert ((codes >= 0) & (codes < config.vocabulary)).all()
@@ -91,10 +97,10 @@ def test_however_few_tokens_there_are_codes_are_codes(config: DecoderConfig) -> 
     """Where not even the delays fit, the prompt loses its end; transformers raises there."""
     for prompt_frames, new_tokens in product(range(9), range(1, 15)):
         prompt = make_codes(config, prompt_frames)
-        pattern = lay_out(prompt, new_tokens, config)
+        pattern = build_pattern(prompt, new_tokens, config)
         assert pattern.shape == (config.codebooks, 1 + prompt_frames + new_tokens)
         tokens = fill(pattern, config)
-        codes = take_out(tokens, config)
+        codes = remove_delays(tokens, config)
         assert ((codes >= 0) & (codes < config.vocabulary)).all()
         kept = min(prompt_frames, codes.shape[1])
         assert kept >= prompt_frames - max(config.delays)
@@ -107,7 +113,7 @@ def test_however_few_tokens_there_are_codes_are_codes(config: DecoderConfig) -> 
 def test_what_is_generated_begins_where_the_first_codebook_ends(config: DecoderConfig) -> None:
     """The decode loop reads all that lies before, in every codebook."""
     for prompt_frames, new_tokens in product(range(9), range(1, 15)):
-        pattern = lay_out(make_codes(config, prompt_frames), new_tokens, config)
+        pattern = build_pattern(make_codes(config, prompt_frames), new_tokens, config)
         waiting = np.flatnonzero((pattern == TO_GENERATE).any(axis=0))
         np.testing.assert_array_equal(waiting[:1], np.flatnonzero(pattern[0] == TO_GENERATE)[:1])
         np.testing.assert_array_equal(waiting, np.arange(1 + prompt_frames, pattern.shape[1])[: len(waiting)])

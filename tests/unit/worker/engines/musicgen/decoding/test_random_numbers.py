@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chisquare
 
-from shared.kinds.musicgen.parameters import SEED_MOST
+from shared.kinds.musicgen.parameters import MAX_SEED
 from worker.engines.musicgen.decoding.random_numbers import draw_uniforms
 
 
@@ -17,7 +17,7 @@ def test_a_later_change_of_generator_is_noticed() -> None:
         draw_uniforms(0, 1, 1, 4), [[0.34218278474233466, 0.5765144536585864, 0.08665198221933101, 0.635531779794157]]
     )
     np.testing.assert_array_equal(
-        draw_uniforms(SEED_MOST, 1_503, 2, 2),
+        draw_uniforms(MAX_SEED, 1_503, 2, 2),
         [[0.22503650668399577, 0.9658520665857804], [0.9577316396488911, 0.2850492233300016]],
     )
 
@@ -31,7 +31,7 @@ def test_neither_what_was_drawn_before_nor_how_much_counts() -> None:
 
 
 def test_every_seed_and_position_has_numbers_of_its_own() -> None:
-    drawn = draw_many([0, 1, 2, 2**32, 2**62, SEED_MOST - 1, SEED_MOST], range(1, 4))
+    drawn = draw_many([0, 1, 2, 2**32, 2**62, MAX_SEED - 1, MAX_SEED], range(1, 4))
     assert len(np.unique(drawn)) == drawn.size
 
 

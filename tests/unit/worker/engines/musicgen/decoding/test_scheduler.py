@@ -20,8 +20,8 @@ from tests.unit.worker.engines.musicgen.decoding.scheduler_jobs import (
     run,
 )
 from tests.unit.worker.engines.musicgen.model_shapes import shape_decoder
-from worker.engines.musicgen.decoding.delay import lay_out
-from worker.engines.musicgen.decoding.sequence import Track
+from worker.engines.musicgen.decoding.delay import build_pattern
+from worker.engines.musicgen.decoding.sequence import TokenSequence
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -122,13 +122,13 @@ def test_the_logits_of_transformers_give_the_tokens_of_transformers(case: Case) 
     replayed = 0
     for index, (sample, tokens) in enumerate(zip(order.samples, arrays["tokens"].astype(np.int32), strict=True)):
         prompt = arrays["prompt_codes"][index] if case.clips else None
-        pattern = lay_out(prompt, order.new_tokens, shape_decoder(case.model.size))
+        pattern = build_pattern(prompt, order.new_tokens, shape_decoder(case.model.size))
         for place, position in enumerate(arrays["positions"].tolist()):
-            track = Track(pattern, text, order.sampling, sample.seed, tokens[:, : position + 1])
+            track = TokenSequence(pattern, text, order.sampling, sample.seed, tokens[:, : position + 1])
             assert (len(track.texts) == 2) == case.guided
             if track.position == position and not track.finished:
                 logits = arrays["logits"][:, :, place]
                 track.extend(logits[index], logits[samples + index] if case.guided else None)
                 np.testing.assert_array_equal(track.tokens[:, position + 1], tokens[:, position + 1])
                 replayed += 1
-    assert replayed or case.name == "clip_least"  # where nothing is generated
+    assert replayed or case.name == "clip_shortest"  # where nothing is generated

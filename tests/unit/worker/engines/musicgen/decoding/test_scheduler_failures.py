@@ -24,7 +24,7 @@ from tests.unit.worker.engines.musicgen.decoding.scheduler_jobs import (
     ignore,
     reseed,
 )
-from worker.engines.musicgen.decoding.scheduler import Limits
+from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.request import Sampling
 
 
@@ -174,7 +174,7 @@ def test_of_a_job_that_breaks_no_other_sample_enters(way: str) -> None:
     decoder = FakeDecoder(
         damage=damage, hooks={"step": lambda step: jobs.start("second", COMPANY[:2]) if step == 2 else None}
     )
-    with Jobs(decoder, Limits(2, ALL_BYTES)) as jobs:
+    with Jobs(decoder, BatchLimits(2, ALL_BYTES)) as jobs:
         jobs.start("broken", LATE, stop)
     assert jobs.errors.keys() == {"broken"}
     assert len(decoder.recall("admit")) == 2 + 3
@@ -219,7 +219,7 @@ def test_what_breaks_the_decoder_is_told_to_none_who_do_not_compute() -> None:
             raise error
 
     decoder = FakeDecoder(hooks={"step": fall_over})
-    with Jobs(decoder, Limits(6, ALL_BYTES)) as jobs:
+    with Jobs(decoder, BatchLimits(6, ALL_BYTES)) as jobs:
         jobs.start("first", COMPANY)
     assert jobs.errors == {"first": error}
 

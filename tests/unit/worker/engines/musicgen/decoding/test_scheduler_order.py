@@ -21,7 +21,7 @@ from tests.unit.worker.engines.musicgen.decoding.scheduler_jobs import (
     sample_of,
 )
 from worker.engines.musicgen.decoding.decoder import TextStates
-from worker.engines.musicgen.decoding.scheduler import Limits
+from worker.engines.musicgen.decoding.scheduler import BatchLimits
 
 
 def test_a_row_that_is_done_leaves_at_once() -> None:
@@ -58,19 +58,19 @@ def make_queue() -> list[Plan]:
 @pytest.mark.parametrize(
     "limits",
     [
-        Limits(4, ALL_BYTES),
-        Limits(3, ALL_BYTES),
-        Limits(1, ALL_BYTES),
-        Limits(None, 460),
-        Limits(None, 330),
-        Limits(None, 1),
-        Limits(4, 430),
+        BatchLimits(4, ALL_BYTES),
+        BatchLimits(3, ALL_BYTES),
+        BatchLimits(1, ALL_BYTES),
+        BatchLimits(None, 460),
+        BatchLimits(None, 330),
+        BatchLimits(None, 1),
+        BatchLimits(4, 430),
         UNLIMITED,
     ],
     ids=str,
 )
 @pytest.mark.parametrize("joint", [True, False], ids=["one job", "three jobs"])
-def test_samples_wait_for_room_in_their_order_and_no_longer(limits: Limits, joint: bool) -> None:
+def test_samples_wait_for_room_in_their_order_and_no_longer(limits: BatchLimits, joint: bool) -> None:
     plans = make_queue()
     parts = [plans] if joint else [plans[:4], plans[4:7], plans[7:]]
     asked = [0]
@@ -98,7 +98,7 @@ def test_samples_wait_for_room_in_their_order_and_no_longer(limits: Limits, join
     def fit(samples: set[int]) -> bool:
         rows, taken = np.sum([sizes[sample] for sample in samples], axis=0)
         return len(samples) == 1 or (
-            (limits.rows_most is None or rows <= limits.rows_most) and taken <= limits.cache_bytes_most
+            (limits.max_slots is None or rows <= limits.max_slots) and taken <= limits.max_cache_bytes
         )
 
     for known, entered, rows in seen:
@@ -111,10 +111,10 @@ def test_samples_wait_for_room_in_their_order_and_no_longer(limits: Limits, join
 
 def test_one_sample_is_let_in_whatever_the_limits() -> None:
     decoder = FakeDecoder()
-    with Jobs(decoder, Limits(1, 1)) as jobs:
+    with Jobs(decoder, BatchLimits(1, 1)) as jobs:
         jobs.start("first", [PLANS["guided"], PLANS["clip and text"]])
     assert jobs.errors == {}
-    assert decoder.rows_most == 2
+    assert decoder.max_slots == 2
 
 
 def test_a_job_that_is_stopped_while_it_waits_for_room_never_enters_and_holds_up_nobody() -> None:
@@ -131,7 +131,7 @@ def test_a_job_that_is_stopped_while_it_waits_for_room_never_enters_and_holds_up
             assert [entry[0] for entry in jobs.batch._waiting] == []
 
     decoder = FakeDecoder(hooks={"step": let_in})
-    with Jobs(decoder, Limits(3, ALL_BYTES)) as jobs:
+    with Jobs(decoder, BatchLimits(3, ALL_BYTES)) as jobs:
         jobs.start("first", [PLANS["guided"]])
     assert jobs.errors == {"stopped": error}
     assert len(decoder.recall("admit")) == 3

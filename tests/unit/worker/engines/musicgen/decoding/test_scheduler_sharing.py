@@ -20,11 +20,13 @@ from tests.unit.worker.engines.musicgen.decoding.scheduler_jobs import (
     reseed,
 )
 from worker.engines.musicgen.decoding import scheduler as batch_module
-from worker.engines.musicgen.decoding.scheduler import Batch, Limits
+from worker.engines.musicgen.decoding.scheduler import BatchLimits, BatchScheduler
 
 
-@pytest.mark.parametrize("limits", [UNLIMITED, Limits(5, ALL_BYTES), Limits(None, 500), Limits(1, ALL_BYTES)], ids=str)
-def test_jobs_that_come_while_others_are_in_the_middle_get_what_they_get_alone(limits: Limits) -> None:
+@pytest.mark.parametrize(
+    "limits", [UNLIMITED, BatchLimits(5, ALL_BYTES), BatchLimits(None, 500), BatchLimits(1, ALL_BYTES)], ids=str
+)
+def test_jobs_that_come_while_others_are_in_the_middle_get_what_they_get_alone(limits: BatchLimits) -> None:
     coming = {
         2: reseed(COMPANY[::-1], 20),
         3: reseed(COMPANY[:2], 30),
@@ -53,7 +55,7 @@ def test_jobs_that_come_while_others_are_in_the_middle_get_what_they_get_alone(l
 
 def test_jobs_that_come_and_go_all_at_once_get_what_they_get_alone() -> None:
     decoder = FakeDecoder()
-    batch = Batch(decoder, Limits(3, ALL_BYTES))
+    batch = BatchScheduler(decoder, BatchLimits(3, ALL_BYTES))
     together = threading.Barrier(4)
 
     def work(seed: int) -> None:
@@ -109,7 +111,7 @@ def test_a_job_is_through_as_soon_as_its_own_samples_are() -> None:
 
 
 def test_what_is_to_be_kept_is_asked_for_in_the_jobs_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_module, "KEEP_EVERY_S", 0.001)
+    monkeypatch.setattr(batch_module, "ON_TOKENS_INTERVAL_S", 0.001)
     kept = {"first": threading.Event(), "second": threading.Event()}
     keeping: dict[str, set[str]] = {name: set() for name in kept}
 

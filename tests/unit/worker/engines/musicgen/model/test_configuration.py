@@ -54,7 +54,7 @@ def test_reads_every_part_of_a_model(tmp_path: Path) -> None:
         feed_forward=48,
         layers=2,
         distance_buckets=32,
-        distance_most=128,
+        max_distance=128,
         epsilon=1e-6,
     )
     assert config.decoder == DecoderConfig(

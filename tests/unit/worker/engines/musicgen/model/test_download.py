@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import constants
 
 from shared.errors import JobFailedError, JobStoppedError
-from shared.kinds.musicgen.catalogue import find_model, place_builtin
+from shared.kinds.musicgen.catalogue import builtin_folder, find_model
 from shared.settings import Settings
 from tests.support.fake_hub import FakeHub, Refusal
 from worker.engines.musicgen.model.builtin_model import build_tiny
@@ -306,7 +306,7 @@ def run_together(call: Callable[[], object], times: int) -> None:
 def test_builds_the_tiny_model_once_for_all(settings: Settings, hub: FakeHub) -> None:
     found: list[Path] = []
     run_together(lambda: found.append(fetch(settings, "mindjobs/tiny", ignore)), 3)
-    folder = place_builtin(settings)
+    folder = builtin_folder(settings)
     assert found == [folder] * 3
     assert list(folder.parent.iterdir()) == [folder]
     Weights.open(folder, ModelConfig.read(folder))
@@ -315,7 +315,7 @@ def test_builds_the_tiny_model_once_for_all(settings: Settings, hub: FakeHub) ->
 
 
 def test_says_what_stands_where_the_tiny_model_belongs(settings: Settings) -> None:
-    folder = place_builtin(settings)
+    folder = builtin_folder(settings)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     assert "remove that folder" in fail(settings, "mindjobs/tiny").detail

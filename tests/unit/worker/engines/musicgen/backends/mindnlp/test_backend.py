@@ -19,19 +19,19 @@ from safetensors.numpy import load_file, save_file
 
 from shared.errors import JobFailedError, JobStoppedError
 from tests.references.musicgen_cases import CASES, MONO, Case, Model, hash_weights
-from worker.engines.musicgen.backends.mindnlp.backend import MindnlpComposer
-from worker.engines.musicgen.request import Order, Piece, Sample, Tokens
+from worker.engines.musicgen.backends.mindnlp.backend import MindnlpGenerator
+from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, SampleRequest, Tokens
 
 COMPARED = (
     "text_two",
-    "clip_least",  # too short for a new frame
+    "clip_shortest",  # too short for a new frame
     "stereo_clips_two",
 )
 # Their first steps alone, since no later one changes what those choose.
 BEGUN = {"unconditional_two": 8, "clips_two_alone": 8, "sampled_all": 8}
 NAMED = {case.name: case for case in CASES}
 
-Load = Callable[[Model], MindnlpComposer]
+Load = Callable[[Model], MindnlpGenerator]
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +49,11 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Model], Path]:
 
 @pytest.fixture(scope="module")
 def load(write: Callable[[Model], Path]) -> Load:
-    loaded: dict[Model, MindnlpComposer] = {}
+    loaded: dict[Model, MindnlpGenerator] = {}
 
-    def load_once(model: Model) -> MindnlpComposer:
+    def load_once(model: Model) -> MindnlpGenerator:
         if model not in loaded:
-            loaded[model] = MindnlpComposer(write(model))
+            loaded[model] = MindnlpGenerator(write(model))
         return loaded[model]
 
     return load_once
@@ -67,11 +67,11 @@ def ignore_tokens(_: Sequence[Tokens]) -> None:
     pass
 
 
-def compose(composer: MindnlpComposer, order: Order) -> list[Piece]:
+def compose(composer: MindnlpGenerator, order: GenerationRequest) -> list[GeneratedSample]:
     return composer.compose(order, ignore_progress, ignore_tokens, None)
 
 
-def shorten(case: Case, steps: int) -> Order:
+def shorten(case: Case, steps: int) -> GenerationRequest:
     return dataclasses.replace(case.order(), new_tokens=steps)
 
 
@@ -164,7 +164,7 @@ def test_stops_within_a_stage(load: Load) -> None:
 
 def test_refuses_samples_of_different_kinds(load: Load) -> None:
     order = shorten(NAMED["text_guided"], 3)
-    mixed = dataclasses.replace(order, samples=[*order.samples, Sample(None, None, 1)])
+    mixed = dataclasses.replace(order, samples=[*order.samples, SampleRequest(None, None, 1)])
     with pytest.raises(JobFailedError, match="choose the engine mindspore") as caught:
         compose(load(MONO), mixed)
     assert caught.value.type == "unsupported"
@@ -174,7 +174,7 @@ def test_refuses_a_folder_without_a_tokenizer(write: Callable[[Model], Path], tm
     folder = shutil.copytree(write(MONO), tmp_path / "model")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(JobFailedError, match="download the model again") as caught:
-        MindnlpComposer(folder)
+        MindnlpGenerator(folder)
     assert caught.value.type == "model-invalid"
 
 
@@ -187,7 +187,7 @@ def test_refuses_weights_that_transformers_would_make_up(write: Callable[[Model]
     del weights[f"{stem}.parametrizations.weight.original0"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(JobFailedError, match=r"layers\.0\.conv.*choose the engine mindspore") as caught:
-        MindnlpComposer(folder)
+        MindnlpGenerator(folder)
     assert caught.value.type == "model-invalid"
 
 

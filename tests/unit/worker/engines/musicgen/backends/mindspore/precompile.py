@@ -14,7 +14,7 @@ from mindspore import Tensor
 
 from tests.references.musicgen_cases import MONO
 from worker.engines.musicgen.backends.mindspore.decoder_cells import CrossCell, DecoderCell
-from worker.engines.musicgen.backends.mindspore.kv_cache import Cache
+from worker.engines.musicgen.backends.mindspore.kv_cache import KvCache
 from worker.engines.musicgen.backends.mindspore.layers import Target
 from worker.engines.musicgen.backends.mindspore.weights import DecoderWeights
 from worker.engines.musicgen.model.configuration import ModelConfig
@@ -34,7 +34,7 @@ def compile_cells(precision: str) -> None:
     decoder = config.decoder
     shape = (ROWS, decoder.heads, CAPACITY, decoder.hidden // decoder.heads)
     caches = [
-        Cache.make(target, decoder.layers, (*shape[:2], size, shape[3])) for size in (CAPACITY, CAPACITY, TEXT, TEXT)
+        KvCache.make(target, decoder.layers, (*shape[:2], size, shape[3])) for size in (CAPACITY, CAPACITY, TEXT, TEXT)
     ]
     mindspore.set_context(precompile_only=True)
 

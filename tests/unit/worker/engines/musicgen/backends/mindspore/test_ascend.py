@@ -8,7 +8,7 @@ import pytest
 from mindspore import Tensor
 
 from shared.database.migrate import ROOT
-from worker.engines.musicgen.backends.mindspore.kv_cache import Cache
+from worker.engines.musicgen.backends.mindspore.kv_cache import KvCache
 from worker.engines.musicgen.backends.mindspore.layers import Target, take
 
 
@@ -29,7 +29,7 @@ def test_a_devices_cache_is_written_like_the_cpus() -> None:
     """The operator that writes on other devices runs on the CPU as well, only slowly."""
     random = np.random.default_rng(0)
     shape = (3, 2, 8, 4)
-    ours, theirs = (Cache.make(Target(device), 2, shape) for device in ("CPU", "Ascend"))
+    ours, theirs = (KvCache.make(Target(device), 2, shape) for device in ("CPU", "Ascend"))
     for positions in ([0, 0, 0], [1, 5, 7]):
         for layer in range(2):
             values = Tensor.from_numpy(random.standard_normal((3, 8), dtype=np.float32))

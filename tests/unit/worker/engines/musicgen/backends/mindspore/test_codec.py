@@ -26,9 +26,9 @@ from tests.references.musicgen_cases import (
 from worker.engines.musicgen.backends.mindspore import codec as codec_module
 from worker.engines.musicgen.backends.mindspore.codec import Codec
 from worker.engines.musicgen.backends.mindspore.layers import Target
-from worker.engines.musicgen.backends.mindspore.lstm import LONG, SHORT, Recurrence, exchange_gates
+from worker.engines.musicgen.backends.mindspore.lstm import LONG, SHORT, CompiledLstm, exchange_gates
 from worker.engines.musicgen.codec.rvq import quantise
-from worker.engines.musicgen.codec.windows import SMALL_MOST, cut, measure_reach
+from worker.engines.musicgen.codec.windows import MAX_SMALL_FACTOR, cut, measure_reach
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.seanet import Lstm, list_decoder_layers, list_encoder_layers
 from worker.engines.musicgen.model.weights import Weights
@@ -173,7 +173,7 @@ def test_every_frame_is_kept_once_and_away_from_cuts(reach: int) -> None:
             assert window.start == 0 or window.kept_start - window.start >= reach
             assert window.stop == frames or window.stop - window.kept_stop >= reach
         # Small windows take only what no large one is worth while for.
-        assert sum(window.size == small for window in windows) <= 2 * SMALL_MOST
+        assert sum(window.size == small for window in windows) <= 2 * MAX_SMALL_FACTOR
 
 
 def test_cuts_are_felt_as_far_as_the_reach_and_no_further(load_uncut: Load) -> None:
@@ -204,7 +204,7 @@ def test_the_lstm_goes_on_from_stretch_to_stretch(frames: int, stretches: int, o
     (layer,) = (layer for layer in list_decoder_layers(config.codec) if isinstance(layer, Lstm))
     x = np.random.default_rng(frames).standard_normal((frames, layer.size), dtype=np.float32)
     told: list[None] = []
-    y = Recurrence(layer, weights, Target()).compute(x, lambda: told.append(None))
+    y = CompiledLstm(layer, weights, Target()).compute(x, lambda: told.append(None))
     np.testing.assert_allclose(y, x + run_lstm(layer, weights, x), atol=1e-5)
     assert len(told) == stretches
 

@@ -36,7 +36,7 @@ from worker.engines.musicgen.backends.mindspore.codec import Codec as NetworkCod
 from worker.engines.musicgen.backends.mindspore.layers import Target
 from worker.engines.musicgen.backends.openvino import codec as codec_module
 from worker.engines.musicgen.backends.openvino.codec import STRETCH, Codec
-from worker.engines.musicgen.backends.openvino.graph_cache import Compiler, Part
+from worker.engines.musicgen.backends.openvino.graph_cache import GraphCompiler, Part
 from worker.engines.musicgen.model.configuration import CodecConfig, ModelConfig
 from worker.engines.musicgen.model.seanet import list_decoder_layers, list_encoder_layers
 from worker.engines.musicgen.model.weights import Weights
@@ -63,7 +63,7 @@ def open_codec(write_model: Write) -> Open:
     def open_kept(model: Model, kept: Path) -> Codec:
         folder = write_model(model)
         config = ModelConfig.read(folder)
-        return Codec(config.codec, Weights.open(folder, config), Compiler(folder, "float32", kept))
+        return Codec(config.codec, Weights.open(folder, config), GraphCompiler(folder, "float32", kept))
 
     return open_kept
 
@@ -266,13 +266,13 @@ def test_the_encoder_is_loaded_when_there_is_something_to_encode(
     open_codec: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
-    compile_graph = Compiler.compile
+    compile_graph = GraphCompiler.compile
 
-    def watch(compiler: Compiler, name: str, *arguments: Any) -> Any:
+    def watch(compiler: GraphCompiler, name: str, *arguments: Any) -> Any:
         loaded.append(name)
         return compile_graph(compiler, name, *arguments)
 
-    monkeypatch.setattr(Compiler, "compile", watch)
+    monkeypatch.setattr(GraphCompiler, "compile", watch)
     codec = open_codec(MONO, tmp_path)
     parts = ["after", "before", "lstm"]
     assert sorted(loaded) == [f"decoder-{part}" for part in parts]
@@ -319,7 +319,7 @@ class DrawnWeights:
         return values / np.float32(np.sqrt(np.prod(shape[1:]) / 2)) if len(shape) > 1 else values * np.float32(0.1)
 
 
-class ForgetfulCompiler(Compiler):
+class ForgetfulCompiler(GraphCompiler):
     """Keeps nothing."""
 
     def __init__(self) -> None:

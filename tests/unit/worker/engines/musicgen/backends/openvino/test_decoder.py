@@ -16,18 +16,18 @@ from openvino import opset16 as ops
 
 from tests.references.musicgen_cases import MONO, TINY, Model
 from tests.unit.worker.engines.musicgen.conftest import LIMITS, Write
-from tests.unit.worker.engines.musicgen.engine_harness import require
+from tests.unit.worker.engines.musicgen.engine_harness import skip_without
 from tests.unit.worker.engines.musicgen.test_pipeline import NAMED, ignore_report, ignore_tokens
 from worker.engines.musicgen.backends.openvino import weight_formats
-from worker.engines.musicgen.backends.openvino.decoder import BLOCK, CHUNK, PagedDecoder
+from worker.engines.musicgen.backends.openvino.decoder import BLOCK, CHUNK, OpenVinoDecoder
 from worker.engines.musicgen.backends.openvino.decoder_graph import Builder
-from worker.engines.musicgen.backends.openvino.graph_cache import Compiled
+from worker.engines.musicgen.backends.openvino.graph_cache import CompiledModel
 from worker.engines.musicgen.backends.registry import Engine
 from worker.engines.musicgen.decoding.decoder import TextStates
 from worker.engines.musicgen.engine import import_loader
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.weights import Weights
-from worker.engines.musicgen.model_cache import Title
+from worker.engines.musicgen.model_cache import ModelKey
 
 # Heads as the published models have them, and rows of matrices that int4 divides into groups.
 MODEL = Model(replace(TINY, hidden=128, heads=2, feed_forward=256), 8)
@@ -36,7 +36,7 @@ MEMORY = 2**24
 
 Matrix = NDArray[np.float32]
 Logits = dict[int, NDArray[np.float32]]
-Load = Callable[[str], Compiled]
+Load = Callable[[str], CompiledModel]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ COMPANY = (
 )
 
 
-def live(decoder: PagedDecoder, lives: Sequence[Life]) -> tuple[list[Logits], list[int]]:
+def live(decoder: OpenVinoDecoder, lives: Sequence[Life]) -> tuple[list[Logits], list[int]]:
     """Let rows read what they have to, side by side; return each one's logits by position, and each step's rows."""
     found: list[Logits] = [{} for _ in lives]
     rows: dict[int, int] = {}
@@ -117,7 +117,7 @@ def live(decoder: PagedDecoder, lives: Sequence[Life]) -> tuple[list[Logits], li
     return found, counts
 
 
-def live_alone(decoder: PagedDecoder, life: Life) -> Logits:
+def live_alone(decoder: OpenVinoDecoder, life: Life) -> Logits:
     """Let a row read step by step, with nothing beside it."""
     (logits,), _ = live(decoder, [replace(life, begins=0, known=0)])
     return logits
@@ -129,9 +129,9 @@ def assert_same(ours: Logits, theirs: Logits, what: object) -> None:
         np.testing.assert_array_equal(logits, theirs[position], err_msg=f"{what}, position {position}")
 
 
-def load_compiled(folder: Path, precision: str, kept: Path) -> Compiled:
+def load_compiled(folder: Path, precision: str, kept: Path) -> CompiledModel:
     config = ModelConfig.read(folder)
-    return Compiled.load(folder, config.decoder, Weights.open(folder, config), precision, kept)
+    return CompiledModel.load(folder, config.decoder, Weights.open(folder, config), precision, kept)
 
 
 @pytest.fixture(scope="module")
@@ -142,19 +142,19 @@ def load(write_model: Write, tmp_path_factory: pytest.TempPathFactory) -> Load:
 
 
 @pytest.fixture(scope="module", params=PRECISIONS)
-def decoder(request: pytest.FixtureRequest, load: Load) -> PagedDecoder:
-    require(request.param)
-    return PagedDecoder(load(request.param), MEMORY)
+def decoder(request: pytest.FixtureRequest, load: Load) -> OpenVinoDecoder:
+    skip_without(request.param)
+    return OpenVinoDecoder(load(request.param), MEMORY)
 
 
 @pytest.fixture(scope="module")
-def alone(decoder: PagedDecoder) -> Callable[[Life], Logits]:
+def alone(decoder: OpenVinoDecoder) -> Callable[[Life], Logits]:
     """Compute what each of the company is alone; once for all tests."""
     return cache(lambda life: live_alone(decoder, life))
 
 
 def test_a_row_is_the_same_alone_and_beside_its_unconditional_one(
-    decoder: PagedDecoder, alone: Callable[[Life], Logits]
+    decoder: OpenVinoDecoder, alone: Callable[[Life], Logits]
 ) -> None:
     for life in COMPANY:
         together, counts = live(
@@ -165,7 +165,7 @@ def test_a_row_is_the_same_alone_and_beside_its_unconditional_one(
 
 
 def test_a_row_is_the_same_among_others_that_come_and_go(
-    decoder: PagedDecoder, alone: Callable[[Life], Logits]
+    decoder: OpenVinoDecoder, alone: Callable[[Life], Logits]
 ) -> None:
     together, counts = live(decoder, COMPANY)
     assert max(counts) > 12
@@ -176,7 +176,7 @@ def test_a_row_is_the_same_among_others_that_come_and_go(
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 16, 32, CHUNK])
 def test_a_row_is_the_same_however_much_it_has_read_at_once(
-    decoder: PagedDecoder, alone: Callable[[Life], Logits], chunk: int
+    decoder: OpenVinoDecoder, alone: Callable[[Life], Logits], chunk: int
 ) -> None:
     for life in COMPANY:
         ((last, *_), _) = live(decoder, [replace(life, begins=0, known=life.length - 1, chunk=chunk)])
@@ -185,7 +185,7 @@ def test_a_row_is_the_same_however_much_it_has_read_at_once(
 
 
 def test_a_row_that_is_dropped_leaves_its_memory_to_the_next(
-    decoder: PagedDecoder, alone: Callable[[Life], Logits]
+    decoder: OpenVinoDecoder, alone: Callable[[Life], Logits]
 ) -> None:
     first, second, third = (replace(life, begins=0, known=0) for life in (COMPANY[0], COMPANY[4], COMPANY[7]))
     beside = decoder.admit(second.text, second.length)
@@ -207,11 +207,11 @@ def test_a_row_that_is_dropped_leaves_its_memory_to_the_next(
 
 def test_there_is_room_for_all_that_the_limit_counts(load: Load) -> None:
     length = MODEL.size.positions
-    for rows_most in (1, 2, 5):
-        bytes_most = rows_most * PagedDecoder(load("int8"), 1).count_bytes(length)
-        decoder = PagedDecoder(load("int8"), bytes_most)
+    for max_slots in (1, 2, 5):
+        max_bytes = max_slots * OpenVinoDecoder(load("int8"), 1).count_bytes(length)
+        decoder = OpenVinoDecoder(load("int8"), max_bytes)
         # The two rows of one sample are always let in.
-        for row in [decoder.admit(None, length) for _ in range(max(rows_most, 2))]:
+        for row in [decoder.admit(None, length) for _ in range(max(max_slots, 2))]:
             decoder.drop(row)
 
 
@@ -225,7 +225,7 @@ class Home:
 
     def play(self, precision: str = "int8", kept: Path | None = None) -> Matrix:
         """Load the model, and compute a few steps of it."""
-        decoder = PagedDecoder(load_compiled(self.folder, precision, kept or self.kept), 1)
+        decoder = OpenVinoDecoder(load_compiled(self.folder, precision, kept or self.kept), 1)
         return np.stack([*live_alone(decoder, Life(0, 7, 5)).values()])
 
     def forbid_building(self) -> None:
@@ -244,7 +244,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_graph_is_built_once(home: Home, precision: str, caplog: pytest.LogCaptureFixture) -> None:
-    require(precision)
+    skip_without(precision)
     first = home.play(precision)
     home.forbid_building()
     np.testing.assert_array_equal(home.play(precision), first)
@@ -327,7 +327,7 @@ def test_a_model_whose_graphs_cannot_be_kept_makes_music(
 ) -> None:
     case = NAMED["text_guided"]
     (tmp_path / "file").touch()
-    title = Title("someone/music", write_model(MONO), "float32")
+    title = ModelKey("someone/music", write_model(MONO), "float32")
     composer = import_loader(Engine.OPENVINO)(title, "CPU", LIMITS, tmp_path / "file")
     [piece] = composer.compose(case.order(), ignore_report, ignore_tokens, None)
     np.testing.assert_array_equal(piece.codes, case.read()["codes"][0])
@@ -399,12 +399,12 @@ class Nearness:
     ----------
     error
         The root of the mean square, in comparison to that of the logits.
-    equal_least
+    min_equal
         The share of codes that are the likeliest in both.
     """
 
     error: float
-    equal_least: float
+    min_equal: float
 
 
 @pytest.mark.parametrize(
@@ -416,10 +416,10 @@ class Nearness:
     ],
 )
 def test_fewer_bits_stay_near(load: Load, precision: str, nearness: Nearness) -> None:
-    require(precision)
+    skip_without(precision)
     lives = [Life(number, tokens, 100) for number, tokens in enumerate((0, 5, 20, 70))]
-    (whole, _), (short, _) = (live(PagedDecoder(load(each), MEMORY), lives) for each in ("float32", precision))
+    (whole, _), (short, _) = (live(OpenVinoDecoder(load(each), MEMORY), lives) for each in ("float32", precision))
     ours, theirs = (np.stack([row[place] for row in rows for place in sorted(row)]) for rows in (short, whole))
     error = np.sqrt(np.square(ours - theirs).mean() / np.square(theirs).mean())
     assert nearness.error / 2 < error < 2 * nearness.error
-    assert (ours.argmax(axis=-1) == theirs.argmax(axis=-1)).mean() > nearness.equal_least
+    assert (ours.argmax(axis=-1) == theirs.argmax(axis=-1)).mean() > nearness.min_equal
