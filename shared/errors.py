@@ -4,6 +4,8 @@ import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from shared.texts import Text, render, render_title
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -13,37 +15,67 @@ class Problem:
     ----------
     pointer
         JSON pointer (RFC 6901) of the field, ``/params/k`` for example.
-    detail
+    text
         What is wrong and what would be right.
     """
 
     pointer: str
-    detail: str
+    text: Text | str  # a plain sentence until every sentence has its code
+
+    @property
+    def code(self) -> str:
+        """The stable name of what is wrong."""
+        return as_text(self.text).code
+
+    @property
+    def detail(self) -> str:
+        """What is wrong and what would be right, in English."""
+        return render(as_text(self.text))
+
+
+def as_text(text: Text | str) -> Text:
+    """Take a plain sentence for a text."""
+    return text if isinstance(text, Text) else Text("sentence", {"sentence": text})
 
 
 class MindjobsError(Exception):
     """The root: every error raised on purpose descends from it.
 
-    ``type`` names the kind of error for programs and stays the same for ever;
-    ``title`` names it for people; ``status`` is its HTTP status. After
-    ``retry_after_s`` the same request may succeed.
+    ``type`` names the kind of error for programs and never changes; ``status``
+    is its HTTP status. After ``retry_after_s`` the same request may succeed.
+
+    Parameters
+    ----------
+    text
+        What went wrong and what to do.
     """
 
     type = "internal-error"
-    title = "Something went wrong in the service"
     status = 500
     retry_after_s: int | None = None
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
+    def __init__(self, text: Text | str) -> None:
+        self.text = as_text(text)
+        super().__init__(self.text)
+
+    def __str__(self) -> str:
+        return self.detail
+
+    @property
+    def title(self) -> str:
+        """The kind of error, in a few English words."""
+        return render_title(self.type)
+
+    @property
+    def detail(self) -> str:
+        """What went wrong and what to do, in English."""
+        return render(self.text)
 
 
 class RequestInvalidError(MindjobsError):
     """A request names something that cannot be done; nothing was queued."""
 
     type = "invalid-request"
-    title = "The request is not valid"
     status = 422
 
     def __init__(self, problems: Iterable[Problem]) -> None:
@@ -51,16 +83,15 @@ class RequestInvalidError(MindjobsError):
         super().__init__("; ".join(f"{problem.pointer}: {problem.detail}" for problem in self.problems))
 
     @classmethod
-    def at(cls, pointer: str, detail: str) -> "RequestInvalidError":
+    def at(cls, pointer: str, text: Text | str) -> "RequestInvalidError":
         """Make the error of a single field."""
-        return cls([Problem(pointer, detail)])
+        return cls([Problem(pointer, text)])
 
 
 class RequestMalformedError(MindjobsError):
     """A request that cannot be read at all."""
 
     type = "malformed-request"
-    title = "The request cannot be read"
     status = 400
 
 
@@ -68,7 +99,6 @@ class KeyRequiredError(MindjobsError):
     """A request without a key that this instance knows."""
 
     type = "key-required"
-    title = "A key is needed here"
     status = 401
 
 
@@ -76,7 +106,6 @@ class LimitError(MindjobsError):
     """A key has as much of something as it may have."""
 
     type = "limit-reached"
-    title = "This key has reached a limit"
     status = 429
 
 
@@ -84,7 +113,6 @@ class BusyError(MindjobsError):
     """As many requests stay here as there is room for."""
 
     type = "busy"
-    title = "There is no room for another request of this kind"
     status = 503
     retry_after_s = 5
 
@@ -93,7 +121,6 @@ class CrossSiteError(MindjobsError):
     """A page of another site made a browser send the request."""
 
     type = "cross-site"
-    title = "Requests from other sites are refused"
     status = 403
 
 
@@ -101,7 +128,6 @@ class NotFoundError(MindjobsError):
     """There is no such job, artifact, upload or key."""
 
     type = "not-found"
-    title = "There is no such thing here"
     status = 404
 
 
@@ -109,7 +135,6 @@ class ConflictError(MindjobsError):
     """The job's state does not allow what was asked."""
 
     type = "conflict"
-    title = "The job's state does not allow this"
     status = 409
 
 
@@ -117,7 +142,6 @@ class NameTakenError(MindjobsError):
     """A key has this name already."""
 
     type = "name-taken"
-    title = "The name is taken"
     status = 409
 
 
@@ -125,7 +149,6 @@ class IdempotencyError(MindjobsError):
     """An idempotency key came again with another body."""
 
     type = "idempotency-key-reused"
-    title = "This Idempotency-Key was used for another request"
     status = 422
 
 
@@ -133,7 +156,6 @@ class TooLargeError(MindjobsError):
     """An upload or a body is over its limit."""
 
     type = "too-large"
-    title = "This is larger than allowed"
     status = 413
 
 
@@ -147,13 +169,10 @@ class DiskFullError(MindjobsError):
     """
 
     type = "disk-full"
-    title = "The disk is full"
     status = 507
 
     def __init__(self, storage: str) -> None:
-        super().__init__(
-            f"There is no room left on a disk, most likely on the one of {storage}; make room there and try again."
-        )
+        super().__init__(Text("disk-full", {"storage": storage}))
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -165,14 +184,12 @@ class DeviceMissingError(MindjobsError):
     """The device that a worker was told to use is not there."""
 
     type = "device-missing"
-    title = "The device is not there"
 
 
 class SettingsError(MindjobsError):
     """A setting is wrong; the process does not start."""
 
     type = "settings-invalid"
-    title = "A setting is wrong"
 
 
 class JobFailedError(MindjobsError):
@@ -181,23 +198,19 @@ class JobFailedError(MindjobsError):
     Parameters
     ----------
     error_type
-        Goes into the job's ``error.type``, ``negative-values`` for example.
-    title
-        The error in a few words.
-    detail
-        What happened and what the user can do, in a sentence.
+        The job's ``error.type``, ``negative-values`` for example; its title is in the catalogue.
+    text
+        What happened and what the user can do.
     """
 
     status = 422
 
-    def __init__(self, error_type: str, title: str, detail: str) -> None:
-        super().__init__(detail)
+    def __init__(self, error_type: str, text: Text | str) -> None:
+        super().__init__(text)
         self.type = error_type
-        self.title = title
 
 
 class JobStoppedError(MindjobsError):
     """Raised in the engine, by its progress callback, when the job must stop."""
 
     type = "stopped"
-    title = "The job must stop"

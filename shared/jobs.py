@@ -118,7 +118,7 @@ class TransitionedJob:
     attempt: int
     worker: str | None
     cancel_requested: bool
-    error: Mapping[str, str] | None
+    error: Mapping[str, Any] | None
     labels: Mapping[str, str]
     webhook: Mapping[str, Any] | None
 
@@ -158,7 +158,7 @@ class Outcome:
 
     state: State
     result: Mapping[str, Any] | None = None
-    error: Mapping[str, str] | None = None
+    error: Mapping[str, Any] | None = None
     files: tuple[StoredFile, ...] = ()
     progress: Progress | None = None
     """The last that was reported, where there was any."""
@@ -177,28 +177,19 @@ class RetryDelay:
         return min(self.first_s * 2.0**doublings, self.max_s)
 
 
-def build_error(error_type: str, title: str, detail: str) -> dict[str, str]:
-    """Make a job's ``error``."""
-    return {"type": error_type, "title": title, "detail": detail}
+def build_error(error_type: str, code: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Build a job's ``error`` as its row holds it.
+
+    Parameters
+    ----------
+    error_type
+        Names the kind of error for programs.
+    code, values
+        What happened and what the user can do; see `shared.texts`.
+    """
+    return {"type": error_type, "code": code, "values": dict(values or {})}
 
 
-CANCELLED: Final = Outcome(
-    State.CANCELLED, error=build_error("cancelled", "The job was cancelled", "Somebody asked for it.")
-)
-TIMED_OUT: Final = Outcome(
-    State.FAILED,
-    error=build_error(
-        "timeout",
-        "The job took too long",
-        "It had not ended when its timeout_s had passed since its submission; give it more time or make it smaller.",
-    ),
-)
-WORKER_LOST: Final = Outcome(
-    State.FAILED,
-    error=build_error(
-        "worker-lost",
-        "The job's workers were lost",
-        "Every attempt ended with its worker gone, which often means too little memory; make the job smaller, "
-        "or retry it.",
-    ),
-)
+CANCELLED: Final = Outcome(State.CANCELLED, error=build_error("cancelled", "cancelled"))
+TIMED_OUT: Final = Outcome(State.FAILED, error=build_error("timeout", "timeout"))
+WORKER_LOST: Final = Outcome(State.FAILED, error=build_error("worker-lost", "worker-lost"))

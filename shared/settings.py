@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     max_dataset_columns: PositiveInt = 2_000
     knn_memory_mb: PositiveInt = 512
     """Working memory of one KNN search."""
-    musicgen_backend: Literal["auto", "openvino", "mindspore", "mindnlp"] = "auto"
+    musicgen_backend: str = "auto"
     """What computes music; ``auto`` is the fastest that is installed for the device: OpenVINO on CPUs, MindSpore
     elsewhere. MindNLP's model is far slower, and there to compare with."""
     musicgen_memory_mb: PositiveInt = 8_192

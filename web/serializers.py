@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from flask import url_for
@@ -15,6 +15,7 @@ from shared.database.queries import JobFilter
 from shared.database.tables import Artifact, Job, JobEvent, Upload
 from shared.jobs import ENDED, DeviceClass, Kind, State
 from shared.schemas import responses
+from shared.texts import render_error
 from shared.timestamps import format_timestamp
 
 
@@ -128,7 +129,10 @@ def serialize_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
 
 def serialize_event(event: JobEvent) -> dict[str, Any]:
     """Write what an event tells, and when it happened."""
-    return event.data | {"at": format_timestamp(event.at)}
+    shown = event.data | {"at": format_timestamp(event.at)}
+    if shown.get("error") is not None:
+        shown["error"] = render_error(shown["error"])
+    return shown
 
 
 def serialize_upload(upload: Upload) -> responses.Upload:
@@ -176,8 +180,8 @@ def _estimate_s(job: Job) -> float | None:
     return round(max(0.0, elapsed_s * remaining / done), 1)
 
 
-def _serialize_error(error: Mapping[str, str] | None) -> responses.JobError | None:
-    return None if error is None else {"type": error["type"], "title": error["title"], "detail": error["detail"]}
+def _serialize_error(error: Mapping[str, Any] | None) -> responses.JobError | None:
+    return None if error is None else cast("responses.JobError", render_error(error))
 
 
 def _serialize_webhook(webhook: Mapping[str, Any] | None) -> responses.Webhook | None:

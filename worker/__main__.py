@@ -16,9 +16,10 @@ from shared.jobs import Kind, name_queue
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import load_settings
-from worker import devices, registry
+from worker import devices
 from worker.celery_app import make_app
 from worker.devices import Device
+from worker.engines import ENGINES
 from worker.registration import WorkerRegistration
 from worker.watchdog import ChildStatus, Watchdog
 
@@ -71,7 +72,9 @@ def run(device: Device, kinds: list[Kind]) -> int:
     settings = load_settings()
     set_up_logging(settings)
     devices.pin_process(device, settings.cpu_shares)
-    devices.probe(device)
+    backends = {kind: ENGINES[kind].choose_backend(device.device_class, settings) for kind in kinds}
+    for probe in {backend.probe for backend in backends.values()}:
+        probe(device)
     # In a container the host and the process's number are the same after every restart; the token is not.
     name = f"{device}/{'+'.join(kinds)}@{socket.gethostname()}-{secrets.token_hex(3)}:{os.getpid()}"
     services = Services.open(settings)
@@ -85,7 +88,7 @@ def run(device: Device, kinds: list[Kind]) -> int:
         device=device.device_class,
         device_index=device.index,
         kinds=kinds,
-        engines={kind: registry.name_engine(kind, device.device_class, settings) for kind in kinds},
+        engines={kind: backend.name for kind, backend in backends.items()},
         beat_interval_s=settings.worker_heartbeat_s,
         wait_until_ready=pulse.wait_until_ready,
     )

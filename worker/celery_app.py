@@ -11,8 +11,8 @@ from shared.jobs import Kind
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings
-from worker import devices, registry
 from worker.devices import Device
+from worker.engines import ENGINES
 from worker.runner import Runner
 from worker.watchdog import ChildStatus
 
@@ -39,8 +39,10 @@ class Child:
         """
         set_up_logging(self._settings)
         try:
-            if registry.needs_mindspore(self._kinds, self._device.device_class, self._settings):
-                devices.select_in_mindspore(self._device)
+            device_class = self._device.device_class
+            backends = [ENGINES[kind].choose_backend(device_class, self._settings) for kind in self._kinds]
+            for prepare_process in dict.fromkeys(backend.prepare_process for backend in backends):
+                prepare_process(self._device)
             self.runner = Runner(Services.open(self._settings), self._device, self._kinds, self._name, self._pulse)
             for kind in self._kinds:
                 self.runner.prepare(kind)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
@@ -15,13 +15,15 @@ from shared.database.tables import Job
 from shared.errors import DiskFullError, JobFailedError, JobStoppedError, MindjobsError, is_disk_full
 from shared.files.local import artifact_key
 from shared.jobs import Kind, Lease, Outcome, State, StoredFile, WorkerIdentity, build_error
+from shared.kinds import list_uploads, parse_params
 from shared.logs import log_context
-from shared.schemas.submission import PARAMS, name_uploads
+from shared.schemas.strict import Strict
 from shared.services import Services
 from shared.settings import MAX_CLAIM_LOOP_S
-from worker import registry
+from shared.texts import text
 from worker.checkpoint import StoredCheckpoint
 from worker.devices import Device
+from worker.engines import ENGINES
 from worker.engines.interface import BatchingEngine, Engine, JobContext
 from worker.job_threads import JobThreads
 from worker.lease import HeartbeatContext, LeaseHeartbeat
@@ -55,9 +57,9 @@ class Runner:
         self._device = device
         self._kinds = kinds
         self._pulse = pulse
-        names = {kind: registry.name_engine(kind, device.device_class, services.settings) for kind in kinds}
+        names = {kind: ENGINES[kind].choose_backend(device.device_class, services.settings).name for kind in kinds}
         self._claimant = WorkerIdentity(names, device.device_class, name, services.settings.lease_s)
-        self._engines: dict[Kind, Engine] = {}
+        self._engines: dict[Kind, Engine[Any]] = {}
         threads = ThreadPoolExecutor(MAX_CONCURRENT_JOBS, "lease")
         self._keeping = HeartbeatContext(services.database, services.settings, pulse, name, threads)
 
@@ -121,7 +123,7 @@ class Runner:
                 head = queries.find_next_job(session, self._kinds, self._device.device_class)
             if head is None or head.kind != kind or is_last_attempt(head, claimed=False):
                 return None
-            if not engine.can_batch(head.params, [job.params for job in crew]):
+            if not engine.can_batch(parse_params(kind, head.params), [parse_params(kind, job.params) for job in crew]):
                 return None
             return self._claim(head.id)
         except SQLAlchemyError as error:
@@ -157,8 +159,9 @@ class Runner:
         with LeaseHeartbeat(self._keeping, lease) as keeper:
             try:
                 engine = self._get_engine(Kind(job.kind))
+                params = parse_params(job.kind, job.params)
                 checkpoint = StoredCheckpoint(self._services.storage, lease)
-                assignment = JobContext(job.params, self._locate_uploads(job), keeper.report, save, checkpoint)
+                assignment = JobContext(params, self._locate_uploads(job, params), keeper.report, save, checkpoint)
                 result = engine.run(assignment)
                 self._services.storage.settle(file.path for file in files)
                 return Outcome(State.SUCCEEDED, result=result, files=tuple(files), progress=keeper.progress)
@@ -170,18 +173,18 @@ class Runner:
             except Exception as error:  # noqa: BLE001 - the worker must live on, whatever an engine does
                 return Outcome(State.FAILED, error=self._explain(job, error))
 
-    def _explain(self, job: Job, error: Exception) -> dict[str, str]:
+    def _explain(self, job: Job, error: Exception) -> dict[str, Any]:
         """Return what the user reads about an error; the log has the rest."""
         if isinstance(error, JobFailedError):
-            return _write_error(error)
+            return _serialize_error(error)
         if isinstance(error, MemoryError):
             logger.error("job %s ran out of memory", job.id, exc_info=error)
             return _OUT_OF_MEMORY
         if is_disk_full(error):
             logger.error("job %s found the disk full", job.id, exc_info=error)
-            return _write_error(DiskFullError(self._services.settings.storage))
+            return _serialize_error(DiskFullError(self._services.settings.storage))
         logger.error("job %s failed in a way that nobody foresaw", job.id, exc_info=error)
-        return _UNFORESEEN
+        return _UNEXPECTED
 
     def _finish(self, lease: Lease, ending: Outcome, over_at: float) -> tuple[bool, Job | None]:
         """Write the ending, for as long as the lease may still be ours while the database does not answer.
@@ -204,27 +207,23 @@ class Runner:
                 time.sleep(self._services.settings.heartbeat_s)
             except SQLAlchemyError:  # a result that the database cannot hold: the same again each time
                 logger.exception("job %s: its ending cannot be written", lease.job_id)
-                failed = Outcome(State.FAILED, error=_UNFORESEEN)
+                failed = Outcome(State.FAILED, error=_UNEXPECTED)
                 return transitions.finish(self._services.database, lease, failed), None
 
-    def _get_engine(self, kind: Kind) -> Engine:
+    def _get_engine(self, kind: Kind) -> Engine[Any]:
         if kind not in self._engines:
-            self._engines[kind] = registry.make_engine(kind, self._device, self._services.settings)
+            self._engines[kind] = ENGINES[kind].make(self._device, self._services.settings)
         return self._engines[kind]
 
-    def _locate_uploads(self, job: Job) -> Mapping[str, Path]:
-        wanted = set(name_uploads(PARAMS[Kind(job.kind)].model_validate(job.params)).values())
+    def _locate_uploads(self, job: Job, params: Strict) -> Mapping[str, Path]:
+        wanted = set(list_uploads(job.kind, params).values())
         if not wanted:
             return {}
         with self._services.database.reading() as session:
             uploads = queries.find_uploads(session, sorted(wanted))
         missing = wanted - set(uploads)
         if missing:
-            raise JobFailedError(
-                "upload-missing",
-                "An upload is gone",
-                f"The upload {min(missing)} no longer exists; upload the file again and submit a new job.",
-            )
+            raise JobFailedError("upload-missing", text("upload-missing", upload=min(missing)))
         return {upload.id: self._services.storage.locate(upload.path) for upload in uploads.values()}
 
 
@@ -234,15 +233,9 @@ def is_last_attempt(job: Job, *, claimed: bool = True) -> bool:
     return attempt > 1 and attempt >= job.max_attempts
 
 
-def _write_error(error: MindjobsError) -> dict[str, str]:
-    return build_error(error.type, error.title, error.detail)
+def _serialize_error(error: MindjobsError) -> dict[str, Any]:
+    return build_error(error.type, error.text.code, error.text.values)
 
 
-_OUT_OF_MEMORY = build_error(
-    "out-of-memory", "The job needs more memory than there is", "Make the data or the request smaller and try again."
-)
-_UNFORESEEN = build_error(
-    "internal-error",
-    "The engine failed",
-    "Something went wrong that is not the job's fault; the log of the worker says what. Retrying may help.",
-)
+_OUT_OF_MEMORY = build_error("out-of-memory", "out-of-memory")
+_UNEXPECTED = build_error("internal-error", "engine-failed")

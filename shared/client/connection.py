@@ -11,8 +11,7 @@ from requests import PreparedRequest, Response, Session
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
-from shared.client.errors import NO_ANSWER, ClientError
-from shared.errors import Problem
+from shared.client.errors import NO_ANSWER, ClientError, FieldProblem
 from shared.jobs import RetryDelay
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -169,7 +168,10 @@ def _read_refusal(response: Response) -> ClientError:
     """Read problem+json (RFC 9457), or what something between us and the service says instead."""
     try:
         problem = response.json()
-        errors = [Problem(str(each["pointer"]), str(each["detail"])) for each in problem.get("errors", ())]
+        errors = [
+            FieldProblem(str(each["pointer"]), str(each.get("code", "")), str(each["detail"]))
+            for each in problem.get("errors", ())
+        ]
         title, detail, error_type = (str(problem[name]) for name in ("title", "detail", "type"))
         return ClientError(response.status_code, title, detail, errors, error_type)
     except (ValueError, LookupError, TypeError, AttributeError):

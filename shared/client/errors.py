@@ -1,10 +1,9 @@
 """What goes wrong between a client and the service."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
-
-from shared.errors import MindjobsError, Problem
 
 NO_ANSWER: Final = 0
 _PASSING: Final = {
@@ -16,7 +15,26 @@ _PASSING: Final = {
 }
 
 
-class ClientError(MindjobsError):
+@dataclass(frozen=True)
+class FieldProblem:
+    """What is wrong with one field of a request, as the service said it.
+
+    Parameters
+    ----------
+    pointer
+        JSON pointer (RFC 6901) of the field.
+    code
+        The stable name of what is wrong.
+    detail
+        The sentence for people.
+    """
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class ClientError(Exception):
     """The service refused, could not be reached, or gave an answer that cannot be used.
 
     Parameters
@@ -34,9 +52,10 @@ class ClientError(MindjobsError):
     """
 
     def __init__(
-        self, status: int, title: str, detail: str, errors: Sequence[Problem] = (), error_type: str = "about:blank"
+        self, status: int, title: str, detail: str, errors: Sequence[FieldProblem] = (), error_type: str = "about:blank"
     ) -> None:
         super().__init__(detail)
+        self.detail = detail
         self.type = error_type
         self.status = status
         self.title = title

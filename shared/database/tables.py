@@ -124,7 +124,7 @@ class Job(Base):
     """How much was done then; not 0 where an attempt goes on from an earlier one's checkpoint."""
 
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    error: Mapped[dict[str, str] | None] = mapped_column(Json)
+    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
     __table_args__ = (
         _one_of("state", State),

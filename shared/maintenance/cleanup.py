@@ -11,8 +11,8 @@ from shared.database import transitions
 from shared.database.connection import now
 from shared.database.tables import Artifact, Delivery, Job, Upload
 from shared.files.local import CHECKPOINTS, checkpoint_prefix, job_prefix, upload_key
-from shared.jobs import ENDED, Kind, State
-from shared.schemas.submission import PARAMS, name_uploads
+from shared.jobs import ENDED, State
+from shared.kinds import list_uploads, parse_params
 from shared.services import Services
 
 BATCH: Final = 200
@@ -108,7 +108,7 @@ def _list_wanted_uploads(session: Session) -> set[str]:
     return {
         upload_id
         for kind, params in session.execute(unended)
-        for upload_id in name_uploads(PARAMS[Kind(kind)].model_validate(params)).values()
+        for upload_id in list_uploads(kind, parse_params(kind, params)).values()
     }
 
 

@@ -2,14 +2,12 @@
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import Field
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
 from shared.jobs import AUTO, DeviceClass, Kind, State
 from shared.kinds.musicgen.catalogue import Availability
-
-# The text below a field becomes its description.
-_documented = with_config(ConfigDict(use_attribute_docstrings=True))
+from shared.schemas.documented import documented
 
 Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -17,7 +15,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Bytes = Annotated[int, Field(ge=0)]
 
 
-@_documented
+@documented
 class Progress(TypedDict):
     """How far a job is within its stage."""
 
@@ -28,7 +26,7 @@ class Progress(TypedDict):
     stage: str | None
 
 
-@_documented
+@documented
 class JobError(TypedDict):
     """Why a job has no result."""
 
@@ -38,7 +36,7 @@ class JobError(TypedDict):
     detail: str
 
 
-@_documented
+@documented
 class Webhook(TypedDict):
     """Where to tell of what happens to a job."""
 
@@ -47,7 +45,7 @@ class Webhook(TypedDict):
     """The states whose beginning is told."""
 
 
-@_documented
+@documented
 class Artifact(TypedDict):
     """A file that a job made."""
 
@@ -59,7 +57,7 @@ class Artifact(TypedDict):
     """Where it is, on this host."""
 
 
-@_documented
+@documented
 class Job(TypedDict):
     """A job at one moment."""
 
@@ -95,7 +93,7 @@ class Job(TypedDict):
     artifacts: list[Artifact]
 
 
-@_documented
+@documented
 class JobList(TypedDict):
     """A page of the list of jobs, newest first."""
 
@@ -104,7 +102,7 @@ class JobList(TypedDict):
     """Asks for the page after this one; null on the last."""
 
 
-@_documented
+@documented
 class Upload(TypedDict):
     """A file that a client sent; its id stands in a job's parameters."""
 
@@ -115,7 +113,7 @@ class Upload(TypedDict):
     filename: str | None
 
 
-@_documented
+@documented
 class Dataset(TypedDict):
     """A data set that comes with the service."""
 
@@ -130,14 +128,14 @@ class Dataset(TypedDict):
     licence: str
 
 
-@_documented
+@documented
 class DatasetList(TypedDict):
     """The data sets."""
 
     datasets: list[Dataset]
 
 
-@_documented
+@documented
 class GenerationDefaults(TypedDict):
     """How a model generates where a job does not say."""
 
@@ -149,7 +147,7 @@ class GenerationDefaults(TypedDict):
     max_new_tokens: int
 
 
-@_documented
+@documented
 class Model(TypedDict):
     """A music model."""
 
@@ -167,14 +165,14 @@ class Model(TypedDict):
     """What to know before choosing it."""
 
 
-@_documented
+@documented
 class ModelList(TypedDict):
     """The music models."""
 
     models: list[Model]
 
 
-@_documented
+@documented
 class Device(TypedDict):
     """A class of device with its workers and its load."""
 
@@ -186,14 +184,14 @@ class Device(TypedDict):
     running: int
 
 
-@_documented
+@documented
 class DeviceList(TypedDict):
     """The classes of device, best first."""
 
     devices: list[Device]
 
 
-@_documented
+@documented
 class FieldProblem(TypedDict):
     """One thing wrong with a request."""
 
@@ -203,7 +201,7 @@ class FieldProblem(TypedDict):
     """What is wrong and what would be right."""
 
 
-@_documented
+@documented
 class Problem(TypedDict):
     """Why there is no other answer (RFC 9457)."""
 
@@ -216,14 +214,14 @@ class Problem(TypedDict):
     """Of a request that was read and is not valid."""
 
 
-@_documented
+@documented
 class Liveness(TypedDict):
     """The process answers."""
 
     status: Literal["alive"]
 
 
-@_documented
+@documented
 class Readiness(TypedDict):
     """Whether jobs can be taken."""
 

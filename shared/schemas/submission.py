@@ -1,6 +1,5 @@
 """A submitted job: what every kind has in common, and the way from a body to typed parameters."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -8,13 +7,9 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from shared.errors import Problem, RequestInvalidError
 from shared.jobs import AUTO, ENDED, MAX_PRIORITY, Kind, State
-from shared.kinds.knn.parameters import KnnParams, UploadedDataset
-from shared.kinds.musicgen.parameters import MusicgenParams
+from shared.kinds import KINDS
 from shared.schemas.problems import list_problems
 from shared.schemas.strict import Strict
-
-Params = KnnParams | MusicgenParams
-PARAMS: Final[Mapping[Kind, type[Params]]] = {Kind.KNN: KnnParams, Kind.MUSICGEN: MusicgenParams}
 
 MAX_LABELS: Final = 32
 Label = Annotated[str, StringConstraints(max_length=200)]
@@ -49,16 +44,7 @@ class ParsedSubmission:
     """A submission whose every part is typed."""
 
     submission: Submission
-    params: Params
-
-
-def name_uploads(params: Params) -> dict[str, str]:
-    """Return JSON pointer to upload id, of each upload that the parameters name."""
-    if isinstance(params, MusicgenParams):
-        return {f"/params/audio_prompts/{index}/upload": clip.upload for index, clip in enumerate(params.audio_prompts)}
-    if isinstance(params.dataset, UploadedDataset):
-        return {"/params/dataset/upload": params.dataset.upload}
-    return {}
+    params: Strict
 
 
 def parse_submission(body: object, max_timeout_s: float) -> ParsedSubmission:
@@ -84,12 +70,12 @@ def parse_submission(body: object, max_timeout_s: float) -> ParsedSubmission:
         problems += list_problems(error, body)
     if submission is not None and (submission.timeout_s or 0) > max_timeout_s:
         problems.append(Problem("/timeout_s", f"is more than the {max_timeout_s:g} s allowed here"))
-    params: Params | None = None
+    params: Strict | None = None
     kind = body.get("kind") if isinstance(body, dict) else None
     given = body.get("params", {}) if isinstance(body, dict) else None
     if isinstance(kind, str) and kind in set(Kind) and isinstance(given, dict):
         try:
-            params = PARAMS[Kind(kind)].model_validate(given)
+            params = KINDS[Kind(kind)].params.model_validate(given)
         except ValidationError as error:
             problems += list_problems(error, given, "/params")
     if problems or submission is None or params is None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,15 +11,10 @@ from shared.database.tables import Job
 from shared.errors import ConflictError, LimitError, Problem, RequestInvalidError
 from shared.ids import is_id, make_id
 from shared.jobs import ANONYMOUS, AUTO, ENDED, DeviceClass, Kind, Origin
-from shared.kinds.knn import csv_files, datasets
-from shared.kinds.knn.parameters import KnnParams
-from shared.schemas.submission import ParsedSubmission, name_uploads, parse_submission
+from shared.kinds import KINDS
+from shared.schemas.submission import ParsedSubmission, parse_submission
 from shared.services import Services
 from shared.webhooks import target
-
-# One table at a time: many at once would only share the interpreter, and add up in memory.
-_LOADING: Final = threading.Lock()
-
 
 _NOWHERE: Final = Origin()
 
@@ -95,7 +89,8 @@ def retry_job(
 
 def _check_inputs(services: Services, parsed: ParsedSubmission, owner: str) -> None:
     """Refuse now what the engine would refuse later, so that nothing is queued that cannot succeed."""
-    named = name_uploads(parsed.params)
+    spec = KINDS[parsed.submission.kind]
+    named = spec.list_uploads(parsed.params)
     with services.database.reading() as session:
         uploads = queries.find_uploads(session, [upload_id for upload_id in named.values() if is_id(upload_id)], owner)
         if owner and queries.count_queued(session, owner) >= services.settings.max_queued_jobs:
@@ -113,12 +108,9 @@ def _check_inputs(services: Services, parsed: ParsedSubmission, owner: str) -> N
     webhook = parsed.submission.webhook
     if webhook is not None:
         target.resolve_target(webhook.url, private=services.settings.allow_private_webhooks)
-    if isinstance(parsed.params, KnnParams):
-        settings = services.settings
-        limits = csv_files.Limits(settings.max_dataset_rows, settings.max_dataset_columns)
+    if spec.check_inputs is not None:
         files = {upload.id: services.storage.locate(upload.path) for upload in uploads.values()}
-        with _LOADING:
-            datasets.check(parsed.params, datasets.load(parsed.params, files, limits))
+        spec.check_inputs(parsed.params, files, services.settings)
 
 
 def _queue(  # noqa: PLR0913 - what is queued, and all that is known of where it comes from

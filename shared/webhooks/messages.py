@@ -16,6 +16,7 @@ from shared.database.tables import Delivery, Job
 from shared.ids import make_id
 from shared.jobs import TransitionedJob
 from shared.settings import Settings
+from shared.texts import render_error
 from shared.timestamps import format_timestamp
 
 PREFIX: Final = "whsec_"
@@ -50,7 +51,7 @@ def build_message(delivery: Delivery, secret: str) -> tuple[bytes, dict[str, str
     message = {
         "type": f"job.{delivery.data['state']}",
         "timestamp": format_timestamp(delivery.created_at),
-        "data": delivery.data,
+        "data": delivery.data | {"error": render_error(error) if (error := delivery.data["error"]) else None},
     }
     body = json.dumps(message).encode()
     timestamp = int(time.time())

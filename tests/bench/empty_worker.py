@@ -18,9 +18,9 @@ class EmptyEngine:
     def prepare(self) -> None:
         """Nothing to load."""
 
-    def run(self, assignment: JobContext) -> dict[str, Any]:
+    def run(self, context: JobContext[Any]) -> dict[str, Any]:
         """Do nothing."""
-        del assignment
+        del context
         return {}
 
 

@@ -28,30 +28,30 @@ class GatedEngine:
         """Join jobs that say so."""
         return all(json.loads(job["prompts"][0]).get("shares") for job in (params, *beside))
 
-    def run(self, assignment: JobContext) -> dict[str, Any]:
+    def run(self, context: JobContext[Any]) -> dict[str, Any]:
         """Do what the first prompt says, a JSON object."""
-        orders = json.loads(assignment.params["prompts"][0])
+        orders = json.loads(context.params["prompts"][0])
         pause = threading.Event()
         gate = Path(orders["gate"])
-        earlier = assignment.checkpoint.load()
-        assignment.checkpoint.store((earlier or b"") + b"%d " % os.getpid())
+        earlier = context.checkpoint.load()
+        context.checkpoint.store((earlier or b"") + b"%d " % os.getpid())
         Path(f"{gate}.pid").write_text(str(os.getpid()))
         step = 0
         while not gate.exists():
             step += 1
             if not orders.get("deaf"):
-                assignment.report(stage="waiting", done=min(step, 99), total=100, unit="looks")
+                context.report(stage="waiting", done=min(step, 99), total=100, unit="looks")
             pause.wait(0.02)
         match orders.get("then"):
             case "fail":
-                raise JobFailedError("told-to", "The test said so", "It was told to fail.")
+                raise JobFailedError("told-to", "It was told to fail.")
             case "crash":
                 raise ZeroDivisionError("/a/path/that/users/must/not/see")
             case "fill":
                 Path("/dev/full").write_bytes(b"x")
-        assignment.save("out.txt", "text/plain", b"done by %d" % os.getpid())
+        context.save("out.txt", "text/plain", b"done by %d" % os.getpid())
         if earlier is not None:
-            assignment.save("earlier.txt", "text/plain", earlier)
+            context.save("earlier.txt", "text/plain", earlier)
         return {"pid": os.getpid()}
 
 

@@ -97,12 +97,12 @@ def test_without_artifacts_a_result_is_shown_alone(client: FlaskClient, services
 
 def test_a_failure_says_what_happened(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
-    error = build_error("bad", "It went <wrong>", "Do & see.")
+    error = build_error("internal-error", "sentence", {"sentence": "It went <wrong> & badly."})
     assert transitions.finish(services.database, start_job(services, job_id), Outcome(State.FAILED, error=error))
     page = read(client, job_id)
     assert '<span class="badge text-bg-danger">failed</span>' in page
     assert "It went &lt;wrong&gt;" in page
-    assert "Do &amp; see." in page
+    assert "&amp; badly." in page
     assert 'id="live"' not in page
     assert {form.action for form in Page(page).forms} == {f"/jobs/{job_id}/{action}" for action in ("retry", "delete")}
 

@@ -24,7 +24,7 @@ from worker.runner import Runner
 from worker.watchdog import ChildStatus
 
 BOTH = (Kind.KNN, Kind.MUSICGEN)
-Work = Callable[[JobContext], None]
+Work = Callable[[JobContext[Any]], None]
 
 
 @dataclass
@@ -44,11 +44,11 @@ class FakeEngine:
         self.asked.append(params["prompts"][0])
         return len({job["model"] for job in (params, *beside)}) == 1
 
-    def run(self, assignment: JobContext) -> dict[str, Any]:
-        name = assignment.params.get("prompts", ["knn"])[0]
+    def run(self, context: JobContext[Any]) -> dict[str, Any]:
+        name = context.params.get("prompts", ["knn"])[0]
         self.began.append(name)
         if name in self.work:
-            self.work[name](assignment)
+            self.work[name](context)
         return {"name": name}
 
 
@@ -82,7 +82,7 @@ class Stage:
         """Wait within a job, so that nothing of the test is left waiting behind it."""
         wait_until(lambda: bool(look()), what, 20)
 
-    def wait_for_looks(self, _: JobContext) -> None:
+    def wait_for_looks(self, _: JobContext[Any]) -> None:
         """Work until the runner has twice looked whether somebody can join."""
         before = self.looks
         self.wait_for(lambda: self.looks >= before + 2, "the runner's looks")
@@ -121,7 +121,7 @@ def test_jobs_that_suit_each_other_run_at_the_same_time(stage: Stage) -> None:
 
 
 def test_a_newcomer_joins_jobs_that_run(stage: Stage) -> None:
-    def wait_for_newcomer(_: JobContext) -> None:
+    def wait_for_newcomer(_: JobContext[Any]) -> None:
         stage.submit("new")
         stage.wait_for(lambda: "new" in stage.engine.began, "the newcomer")
 
@@ -163,7 +163,7 @@ def test_a_job_of_another_kind_waits_for_those_that_run_and_for_no_newcomer(
 
     monkeypatch.setattr(queries, "find_next_job", note_turn)
 
-    def submit_both(_: JobContext) -> None:
+    def submit_both(_: JobContext[Any]) -> None:
         stage.submit("neighbours", kind="knn", params={})
         stage.submit("late")
         stage.wait_for(lambda: turns.count("knn") >= 2, "a look at the queues")
@@ -177,21 +177,21 @@ def test_a_job_of_another_kind_waits_for_those_that_run_and_for_no_newcomer(
 def test_what_becomes_of_one_is_its_own(stage: Stage) -> None:
     together = threading.Barrier(4)
 
-    def stop(assignment: JobContext) -> None:
+    def stop(context: JobContext[Any]) -> None:
         together.wait(20)
         transitions.cancel(stage.services.database, stage.ids["cancelled"])
         while True:
-            assignment.report(stage="waiting", done=0, total=1, unit="looks")
+            context.report(stage="waiting", done=0, total=1, unit="looks")
 
-    def refuse(_: JobContext) -> None:
+    def refuse(_: JobContext[Any]) -> None:
         together.wait(20)
-        raise JobFailedError("no-such-thing", "There is none", "There is none.")
+        raise JobFailedError("no-such-thing", "There is none.")
 
-    def break_down(_: JobContext) -> None:
+    def break_down(_: JobContext[Any]) -> None:
         together.wait(20)
         raise ZeroDivisionError
 
-    def outlast(_: JobContext) -> None:
+    def outlast(_: JobContext[Any]) -> None:
         together.wait(20)
         stage.wait_for(lambda: all(stage.read(name).finished_at for name in stage.ids if name != "good"), "the others")
 

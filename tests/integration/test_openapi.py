@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from shared import api_keys
 from shared.jobs import DeviceClass
-from shared.schemas.results import KnnResult
+from shared.kinds.knn.result import KnnResult
 from shared.services import Services
 from shared.submission import submit
 from tests.integration.conftest import ServeWeb

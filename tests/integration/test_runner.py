@@ -22,14 +22,14 @@ from worker.watchdog import ChildStatus
 class FakeEngine:
     name = "fake"
 
-    def __init__(self, work: Callable[[JobContext], object]) -> None:
+    def __init__(self, work: Callable[[JobContext[Any]], object]) -> None:
         self._work = work
 
     def prepare(self) -> None:
         raise NotImplementedError
 
-    def run(self, assignment: JobContext) -> dict[str, Any]:
-        self._work(assignment)
+    def run(self, context: JobContext[Any]) -> dict[str, Any]:
+        self._work(context)
         return {}
 
 
@@ -41,8 +41,8 @@ def job_id(services: Services) -> str:
 @pytest.fixture
 def run_job(
     services: Services, job_id: str, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Callable[[JobContext], object]], Job]:
-    def run(work: Callable[[JobContext], object]) -> Job:
+) -> Callable[[Callable[[JobContext[Any]], object]], Job]:
+    def run(work: Callable[[JobContext[Any]], object]) -> Job:
         monkeypatch.setattr(registry, "make_engine", lambda *_: FakeEngine(work))
         Runner(services, Device(DeviceClass.CPU, 0), [Kind.KNN], "w1", ChildStatus()).run_queued_jobs()
         with services.database.reading() as session:
@@ -63,7 +63,7 @@ def test_an_artifact_for_which_there_is_no_room_fails_the_job(
     services: Services, job_id: str, run_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_disk(services.storage, f"jobs/{job_id}/1", monkeypatch)
-    ended = run_job(lambda assignment: assignment.save("out.wav", "audio/wav", b"x" * 2**20))
+    ended = run_job(lambda context: context.save("out.wav", "audio/wav", b"x" * 2**20))
     check_disk_full(ended, services)
     assert services.storage.list_names(f"jobs/{job_id}/1") == []
 
@@ -84,7 +84,7 @@ def test_a_checkpoint_for_which_there_is_no_room_fails_nothing(
     services: Services, job_id: str, run_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_disk(services.storage, f"checkpoints/{job_id}", monkeypatch)
-    assert run_job(lambda assignment: assignment.checkpoint.store(b"x")).state == State.SUCCEEDED
+    assert run_job(lambda context: context.checkpoint.store(b"x")).state == State.SUCCEEDED
     assert services.storage.list_names(f"checkpoints/{job_id}") == []
 
 
@@ -100,7 +100,7 @@ def test_files_outlast_a_crash_before_the_job_is_said_to_have_them(
         return finish(*arguments)
 
     monkeypatch.setattr(transitions, "finish", note)
-    ended = run_job(lambda assignment: assignment.save("a.txt", "text/plain", b"a"))
+    ended = run_job(lambda context: context.save("a.txt", "text/plain", b"a"))
     assert ended.state == State.SUCCEEDED
     file = services.storage.locate(f"jobs/{ended.id}/1/a.txt")
     assert {file, file.parent, file.parent.parent} <= set(known)

@@ -29,7 +29,7 @@ from tests.support.waiting import wait_until
 from tests.support.webhook_receiver import Received, Receiver
 
 DONE = Outcome(State.SUCCEEDED, {"best_k": 5})
-FAILED = Outcome(State.FAILED, error=build_error("broken", "It broke", "Mend it."))
+FAILED = Outcome(State.FAILED, error=build_error("internal-error", "sentence", {"sentence": "It broke."}))
 OpenServices = Callable[[Settings], Services]
 
 
@@ -100,7 +100,7 @@ def test_each_event_is_told_once_and_signed(services: Services, receiver: Receiv
         "kind": "knn",
         "state": "failed",
         "attempt": 1,
-        "error": {"type": "broken", "title": "It broke", "detail": "Mend it."},
+        "error": {"type": "internal-error", "title": "An unexpected error occurred", "detail": "It broke."},
         "labels": {"run": "7"},
         "url": f"/api/v1/jobs/{job.id}",
     }

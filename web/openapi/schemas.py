@@ -7,16 +7,16 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from shared.kinds import KINDS
 from shared.schemas import responses
-from shared.schemas.results import RESULTS
-from shared.schemas.submission import PARAMS, Submission
+from shared.schemas.submission import Submission
 from web.list_query import ListQuery
 from web.openapi.operation import SCHEMAS, Node, refer
 
-_SHAPES: Final = (
+_SHAPES: Final[tuple[Any, ...]] = (
     Submission,
-    *PARAMS.values(),
-    *RESULTS.values(),
+    *(spec.params for spec in KINDS.values()),
+    *(spec.result for spec in KINDS.values()),
     ListQuery,
     responses.Job,
     responses.JobList,
@@ -67,11 +67,11 @@ def build_query_parameters(schema: Node) -> list[Node]:
 
 def _split_by_kind(name: str, whole: Node) -> Iterator[tuple[str, Node]]:
     """Say which parameters and results belong to which kind: yield the schema of each, and then their choice."""
-    parts = {kind: f"{kind.capitalize()}{name}" for kind in PARAMS}
-    for kind, params in PARAMS.items():
-        own = {"kind": {"type": "string", "const": str(kind)}, "params": refer(params.__name__)}
+    parts = {kind: f"{kind.capitalize()}{name}" for kind in KINDS}
+    for kind, spec in KINDS.items():
+        own = {"kind": {"type": "string", "const": str(kind)}, "params": refer(spec.params.__name__)}
         if "result" in whole["properties"]:
-            own["result"] = {"anyOf": [refer(RESULTS[kind].__name__), {"type": "null"}]}
+            own["result"] = {"anyOf": [refer(spec.result.__name__), {"type": "null"}]}
         fields: Node = dict(whole["properties"])
         for field, schema in own.items():
             fields[field] = {key: text for key, text in fields[field].items() if key == "description"} | schema

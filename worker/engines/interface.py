@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+P = TypeVar("P")
 
 
 class ReportProgress(Protocol):
@@ -62,13 +64,13 @@ class NullCheckpoint:
 
 
 @dataclass(frozen=True)
-class JobContext:
+class JobContext(Generic[P]):
     """One job as its engine sees it.
 
     Parameters
     ----------
     params
-        The job's parameters, complete, as the schema of its kind printed them.
+        The job's parameters, parsed by the schema of its kind.
     uploads
         Upload id to the file on this machine, for each upload that ``params`` names.
     report
@@ -79,14 +81,14 @@ class JobContext:
         For engines whose jobs are long enough to be lost half-way.
     """
 
-    params: Mapping[str, Any]
+    params: P
     uploads: Mapping[str, Path]
     report: ReportProgress
     save: SaveArtifact
     checkpoint: Checkpoint = field(default_factory=NullCheckpoint)
 
 
-class Engine(Protocol):
+class Engine(Protocol[P]):
     """Runs the jobs of one kind on the device that this process is pinned to."""
 
     name: str
@@ -94,7 +96,7 @@ class Engine(Protocol):
     def prepare(self) -> None:
         """Import and compile what the first job would otherwise wait for."""
 
-    def run(self, assignment: JobContext) -> dict[str, Any]:
+    def run(self, context: JobContext[P]) -> dict[str, Any]:
         """Run one job and return its result.
 
         Raises
@@ -107,16 +109,16 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class BatchingEngine(Engine, Protocol):
+class BatchingEngine(Engine[P], Protocol[P]):
     """An engine that runs several jobs at the same time, each in a thread of its own."""
 
-    def can_batch(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
-        """Tell whether a job runs well beside others.
+    def can_batch(self, params: P, running: Sequence[P]) -> bool:
+        """Tell whether a job can run in the same batch as the jobs that run now.
 
         Parameters
         ----------
         params
-            The job's.
-        beside
+            The parameters of the job.
+        running
             Those of the jobs that run, at least one.
         """

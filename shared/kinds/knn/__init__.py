@@ -1,1 +1,31 @@
 """Evaluation of k nearest neighbours: parameters, results and data sets."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from shared.kinds.knn.parameters import KnnParams, UploadedDataset
+from shared.kinds.knn.result import KnnResult
+from shared.kinds.spec import KindSpec
+from shared.settings import Settings
+
+
+def _list_uploads(params: KnnParams) -> dict[str, str]:
+    if isinstance(params.dataset, UploadedDataset):
+        return {"/params/dataset/upload": params.dataset.upload}
+    return {}
+
+
+def _check_inputs(params: KnnParams, files: Mapping[str, Path], settings: Settings) -> None:
+    from shared.kinds.knn import inputs  # noqa: PLC0415 - loads NumPy, which a worker's parent must not do
+
+    inputs.check_inputs(params, files, settings)
+
+
+SPEC: Final = KindSpec(
+    params=KnnParams,
+    result=KnnResult,
+    example={"k": 5, "evaluation": {"method": "loo"}},
+    list_uploads=_list_uploads,
+    check_inputs=_check_inputs,
+)

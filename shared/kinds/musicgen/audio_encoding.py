@@ -59,7 +59,6 @@ def encode(audio: NDArray[np.float32], sample_rate_hz: int, audio_format: Format
     if not _has_rate(audio_format, sample_rate_hz):
         raise JobFailedError(
             "format-unfit",
-            "The format does not fit the audio",
             f"The audio has {sample_rate_hz} Hz, which {audio_format} files cannot have; take wav instead "
             "(params.format).",
         )

@@ -44,7 +44,6 @@ def _find_roots(table: Floats) -> Floats:
     if table.min() < 0 or largest.min() == 0:
         raise JobFailedError(
             "negative-values",
-            "A row is not a distribution",
             "Bhattacharyya reads rows as distributions, and after scaling, which is fitted on the training part "
             'alone, a row has a negative value or only zeros; take "none" for normalise, or another metric.',
         )

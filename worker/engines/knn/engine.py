@@ -44,9 +44,9 @@ class KnnEngine:
 
     def prepare(self) -> None:
         """Run the default job for nobody: it compiles its tiles and loads its fonts."""
-        self.run(JobContext(params={}, uploads={}, report=_ignore_progress, save=_ignore_artifact))
+        self.run(JobContext(params=KnnParams(), uploads={}, report=_ignore_progress, save=_ignore_artifact))
 
-    def run(self, assignment: JobContext) -> dict[str, Any]:
+    def run(self, context: JobContext[KnnParams]) -> dict[str, Any]:
         """Run one job; nothing is saved before all of it is done.
 
         Raises
@@ -56,24 +56,24 @@ class KnnEngine:
         JobStoppedError
             Passed on from ``report``.
         """
-        params = KnnParams.model_validate(assignment.params)
+        params = context.params
         started_s = time.perf_counter()
-        dataset = self._load(params, assignment)
-        predictions = evaluate(params, dataset, self._finder, _Stage(assignment.report, "evaluating", "rows"))
+        dataset = self._load(params, context)
+        predictions = evaluate(params, dataset, self._finder, _Stage(context.report, "evaluating", "rows"))
         result = summarise(params, dataset, predictions) | {
             "device": self._device_class,
             "compute_s": time.perf_counter() - started_s,
         }
-        for artifact in self._make_artifacts(params, dataset, predictions, result, assignment.report):
-            assignment.save(*artifact)
+        for artifact in self._make_artifacts(params, dataset, predictions, result, context.report):
+            context.save(*artifact)
         return result
 
-    def _load(self, params: KnnParams, assignment: JobContext) -> Dataset:
+    def _load(self, params: KnnParams, context: JobContext[KnnParams]) -> Dataset:
         try:
-            dataset = datasets.load(params, dict(assignment.uploads), self._limits)
+            dataset = datasets.load(params, dict(context.uploads), self._limits)
             datasets.check(params, dataset)
         except RequestInvalidError as error:
-            raise JobFailedError("dataset-invalid", "The data set does not fit the job", error.detail) from error
+            raise JobFailedError("dataset-invalid", error.detail) from error
         return dataset
 
     def _make_artifacts(

@@ -98,7 +98,6 @@ def _check_range(dataset: Dataset) -> None:
     if len(dataset.classes) > MAX_CLASSES:
         raise JobFailedError(
             "too-many-classes",
-            "The label has too many values",
             f"The label column has {len(dataset.classes)} different values, more than {MAX_CLASSES}; "
             'take another label column, or task "regression".',
         )
@@ -106,7 +105,6 @@ def _check_range(dataset: Dataset) -> None:
         if np.abs(values).max() > MAX_ABSOLUTE_VALUE:
             raise JobFailedError(
                 "values-too-large",
-                "The values are too large",
                 f"The table has values beyond {MAX_ABSOLUTE_VALUE:g}, whose squares are beyond float64; rescale them.",
             )
 

@@ -81,7 +81,6 @@ def _check_range(training: Floats, queries: Floats, p: float) -> None:
     if not finite:
         raise JobFailedError(
             "values-too-large",
-            "The values are too large",
             f"Differences of {farthest:.3g} raised to the power {p:g} are beyond float64; "
             "normalise the attributes, or take a smaller p.",
         )

@@ -5,30 +5,28 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from shared.errors import JobFailedError
-from shared.jobs import DeviceClass
 from shared.kinds.musicgen.audio_encoding import encode
 from shared.kinds.musicgen.parameters import DEFAULT_DURATION_S, MAX_SEED, MusicgenParams, Precision
 from shared.settings import Settings
+from worker.devices import Device
 from worker.engines.interface import JobContext
 from worker.engines.musicgen.audio.clips import ClipForm, read_clip
 from worker.engines.musicgen.audio.loudness import level, measure
 from worker.engines.musicgen.audio.pictures import draw_spectrogram, draw_waveform
 from worker.engines.musicgen.audio.quality import find_warnings
-from worker.engines.musicgen.backends.registry import Engine, choose_engine, list_precisions
+from worker.engines.musicgen.backends.registry import choose_backend
 from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.download import fetch
 from worker.engines.musicgen.model_cache import ModelCache, ModelKey
-from worker.engines.musicgen.pipeline import MusicgenPipeline
 from worker.engines.musicgen.request import (
     Audio,
     GeneratedSample,
@@ -41,15 +39,13 @@ from worker.engines.musicgen.resume_state import CheckpointWriter, ResumeState
 
 logger = logging.getLogger(__name__)
 
-_TARGETS: Final = {DeviceClass.CPU: "CPU", DeviceClass.GPU: "GPU", DeviceClass.ASCEND: "Ascend"}
-
 
 @dataclass(frozen=True)
 class _Work:
     """A job, its model loaded."""
 
     params: MusicgenParams
-    assignment: JobContext
+    context: JobContext[MusicgenParams]
     composer: MusicGenerator
     order: GenerationRequest
 
@@ -65,26 +61,26 @@ class MusicgenEngine:
         Where models are, which engine computes, and how much memory it may take.
     """
 
-    def __init__(self, device_class: DeviceClass, settings: Settings) -> None:
-        self._engine = choose_engine(settings.musicgen_backend, device_class)
-        self.name: str = self._engine
-        self._device_class = device_class
+    def __init__(self, device: Device, settings: Settings) -> None:
+        self._backend = choose_backend(device.device_class, settings)
+        self.name: str = self._backend.name
+        self._device = device
         self._settings = settings
         self._shelf = ModelCache(self._load, settings.musicgen_memory_mb * 2**20)
 
     def prepare(self) -> None:
         """Import what the first job would otherwise wait for."""
-        import_loader(self._engine)
+        self._backend.import_loader()
 
-    def can_batch(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
-        """Tell whether a job runs well beside others: with the same model, loaded, and while there are rows for it."""
-        jobs = [MusicgenParams.model_validate(job) for job in (params, *beside)]
+    def can_batch(self, params: MusicgenParams, running: Sequence[MusicgenParams]) -> bool:
+        """Tell whether a job can share the batch: the same model, which is loaded, and enough free slots."""
+        jobs = [params, *running]
         if len({(job.model, job.precision) for job in jobs}) > 1:
             return False
         composer = self._shelf.find(jobs[0].model, self._choose_precision(jobs[0].precision))
         return composer is not None and sum(map(count_rows, jobs)) <= composer.max_slots
 
-    def run(self, assignment: JobContext) -> dict[str, Any]:
+    def run(self, context: JobContext[MusicgenParams]) -> dict[str, Any]:
         """Run one job.
 
         Raises
@@ -94,19 +90,19 @@ class MusicgenEngine:
         JobStoppedError
             Passed on from ``report``.
         """
-        params = MusicgenParams.model_validate(assignment.params)
+        params = context.params
         precision = self._choose_precision(params.precision)
-        memo = self._read_memo(assignment, params)
-        folder = fetch(self._settings, params.model, assignment.report)
+        memo = self._read_memo(context, params)
+        folder = fetch(self._settings, params.model, context.report)
         title = ModelKey(params.model, folder, str(precision))
         if not self._shelf.holds(title):
-            assignment.report(stage="loading", done=0, total=1, unit="models")
+            context.report(stage="loading", done=0, total=1, unit="models")
         composer = self._shelf.take(title)
-        order = make_order(params, assignment, composer.config, memo.seed)
-        work = _Work(params, assignment, composer, order)
-        recorder = CheckpointWriter(assignment.checkpoint, memo.seed)
+        order = make_order(params, context, composer.config, memo.seed)
+        work = _Work(params, context, composer, order)
+        recorder = CheckpointWriter(context.checkpoint, memo.seed)
         started_s = time.perf_counter()
-        pieces = composer.compose(order, assignment.report, recorder.keep, memo.tokens or None)
+        pieces = composer.compose(order, context.report, recorder.keep, memo.tokens or None)
         compute_s = time.perf_counter() - started_s
         samples = [self._write(work, index, piece) for index, piece in enumerate(pieces)]
         made_s = sum(sample["duration_s"] for sample in samples)
@@ -120,27 +116,26 @@ class MusicgenEngine:
             "precision": composer.precision,
         }
 
-    def _read_memo(self, assignment: JobContext, params: MusicgenParams) -> ResumeState:
+    def _read_memo(self, context: JobContext[MusicgenParams], params: MusicgenParams) -> ResumeState:
         """Read what an earlier attempt left, or begin: a seed that is drawn stays the job's from now on."""
-        content = assignment.checkpoint.load()
+        content = context.checkpoint.load()
         if content is not None:
             try:
                 return ResumeState.read(content)
             except Exception:  # an older version's, or damaged: the job begins anew
                 logger.exception("a checkpoint cannot be read; the job begins anew")
         memo = ResumeState(secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed, ())
-        assignment.checkpoint.store(memo.write())
+        context.checkpoint.store(memo.write())
         return memo
 
     def _choose_precision(self, wanted: Precision) -> Precision:
-        offered = list_precisions(self._engine, self._device_class)
+        offered = self._backend.list_precisions(self._device)
         if wanted is Precision.AUTO:
-            return offered[0]
+            return Precision(offered[0])
         if wanted not in offered:
             raise JobFailedError(
                 "precision-unavailable",
-                "This engine does not offer that precision",
-                f"precision {wanted} is not offered by {self.name} on {self._device_class}; "
+                f"precision {wanted} is not offered by {self.name} on {self._device.device_class}; "
                 f"choose auto or {' or '.join(offered)}.",
             )
         return wanted
@@ -148,12 +143,12 @@ class MusicgenEngine:
     def _load(self, title: ModelKey) -> MusicGenerator:
         settings = self._settings
         limits = BatchLimits(settings.musicgen_max_slots, settings.musicgen_cache_mb * 2**20)
-        return import_loader(self._engine)(title, _TARGETS[self._device_class], limits, settings.compiled)
+        return self._backend.import_loader()(title, self._device, limits, settings.compiled)
 
     def _write(self, work: _Work, index: int, piece: GeneratedSample) -> dict[str, Any]:
         """Write one sample's files; return its part of the result."""
         total = len(work.order.samples)
-        work.assignment.report(stage="writing", done=index, total=total, unit="samples")
+        work.context.report(stage="writing", done=index, total=total, unit="samples")
         rate_hz = work.composer.config.codec.sample_rate_hz
         sample = work.order.samples[index]
         check_audio(piece.audio, index)
@@ -162,12 +157,12 @@ class MusicgenEngine:
         audio = level(piece.audio, rate_hz, work.params.loudness)
         content, media_type = encode(audio, rate_hz, work.params.format)
         names = {"audio": f"audio-{index}.{work.params.format}", "codes": f"codes-{index}.npy"}
-        save = work.assignment.save
+        save = work.context.save
         save(names["audio"], media_type, content)
         save(names["codes"], "application/octet-stream", write_codes(piece, work.composer.config))
         save(f"waveform-{index}.svg", "image/svg+xml", draw_waveform(audio, rate_hz))
         save(f"spectrogram-{index}.png", "image/png", draw_spectrogram(audio, rate_hz))
-        work.assignment.report(stage="writing", done=index + 1, total=total, unit="samples")
+        work.context.report(stage="writing", done=index + 1, total=total, unit="samples")
         levels = measure(audio, rate_hz)
         return {
             "prompt": sample.prompt,
@@ -180,39 +175,9 @@ class MusicgenEngine:
         }
 
 
-def import_loader(engine: Engine) -> Callable[[ModelKey, str, BatchLimits, Path], MusicGenerator]:
-    """Import an engine, and return what loads a model into it.
-
-    MindNLP takes ten seconds to import and changes its process for good, so nobody
-    pays for it who did not ask; nor for the others.
-    """
-    if engine is Engine.MINDNLP:
-        from worker.engines.musicgen.backends.mindnlp.backend import MindnlpGenerator  # noqa: PLC0415
-
-        return lambda title, *_: MindnlpGenerator(title.folder)
-    if engine is Engine.OPENVINO:
-        from worker.engines.musicgen.backends.openvino import model as paged  # noqa: PLC0415 - loads OpenVINO
-
-        return lambda title, _, limits, kept: MusicgenPipeline(
-            title.folder,
-            engine,
-            title.precision,
-            lambda config: paged.load(title.folder, config, title.precision, limits.max_cache_bytes, kept),
-            limits,
-        )
-    from worker.engines.musicgen.backends.mindspore import model as network  # noqa: PLC0415 - loads MindSpore
-    from worker.engines.musicgen.backends.mindspore.layers import Target  # noqa: PLC0415 - the same
-
-    return lambda title, target, limits, _: MusicgenPipeline(
-        title.folder,
-        engine,
-        title.precision,
-        lambda config: network.load(title.folder, config, Target(target, title.precision)),
-        limits,
-    )
-
-
-def make_order(params: MusicgenParams, assignment: JobContext, config: ModelConfig, seed: int) -> GenerationRequest:
+def make_order(
+    params: MusicgenParams, context: JobContext[MusicgenParams], config: ModelConfig, seed: int
+) -> GenerationRequest:
     """Say what is to be made: each prompt as often as asked for, each sample with a seed of its own.
 
     SampleRequest n has the job's seed plus n, so that it can be asked for again alone.
@@ -226,7 +191,7 @@ def make_order(params: MusicgenParams, assignment: JobContext, config: ModelConf
         config.codec.sample_rate_hz, config.decoder.channels, (config.decoder.positions - 1) / config.codec.frame_rate
     )
     clips: list[Audio | None] = [
-        read_clip(assignment.uploads[prompt.upload], prompt, form, f"params.audio_prompts[{index}]")
+        read_clip(context.uploads[prompt.upload], prompt, form, f"params.audio_prompts[{index}]")
         for index, prompt in enumerate(params.audio_prompts)
     ]
     prompts: list[str | None] = [*params.prompts] or [None] * max(len(clips), 1)
@@ -251,7 +216,6 @@ def check_news(params: MusicgenParams, prompt_frames: int, config: ModelConfig) 
     if prompt_frames and params.max_new_tokens is not None and params.max_new_tokens < least:
         raise JobFailedError(
             "too-short",
-            "Nothing new would be made",
             f"max_new_tokens {params.max_new_tokens} is too little to continue an audio prompt: the model's codebooks "
             f"end up to {least - 1} steps late, so give at least {least}, or give duration_s.",
         )
@@ -287,7 +251,6 @@ def check_audio(audio: Audio, index: int) -> None:
     if not np.isfinite(audio).all():
         raise JobFailedError(
             "not-finite",
-            "The model computes no numbers",
             f"The audio of sample {index} is not finite: the weights of the model's codec are damaged, or too large "
             "for the precision. Choose another model, or precision float32.",
         )

@@ -215,7 +215,6 @@ def check_length(order: GenerationRequest, prompt_frames: int, config: DecoderCo
     if order.new_tokens > room:
         raise JobFailedError(
             "too-long",
-            "The music is longer than the model can make",
             f"The model has {config.positions} positions; {1 + prompt_frames} go to the start and the audio prompts, "
             f"which leaves {max(room, 0)} for new tokens, and {order.new_tokens} were asked for. "
             "Make duration_s, max_new_tokens or the audio prompts shorter.",

@@ -22,12 +22,6 @@ SLACK_S: Final = 0.01
 """How far ``end_s`` may lie beyond the clip's end: players round lengths to hundredths."""
 RATES_HZ: Final = range(1_000, 768_001)
 QUALITY: Final = "VHQ"
-TITLES: Final = {
-    "clip-unreadable": "The audio clip cannot be read",
-    "clip-empty": "The audio clip is empty",
-    "clip-range": "The audio clip does not have this part",
-    "clip-too-long": "The part of the audio clip is too long",
-}
 
 
 @dataclass(frozen=True)
@@ -167,4 +161,4 @@ def _resample(part: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np
 
 
 def _refuse(error_type: str, where: str, what: str) -> JobFailedError:
-    return JobFailedError(error_type, TITLES[error_type], f"The clip of {where} {what}.")
+    return JobFailedError(error_type, f"The clip of {where} {what}.")

@@ -1,38 +1,114 @@
-"""What computes music on which device, and in which numbers. Imports nothing that computes."""
+"""The backends that compute music: one row each. Imports none of their frameworks."""
 
 import importlib.util
-from enum import StrEnum
-from typing import Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+from shared.errors import SettingsError
 from shared.jobs import AUTO, DeviceClass
 from shared.kinds.musicgen.parameters import Precision
+from shared.settings import Settings
+from worker.devices import Device
+from worker.engines import mindspore_device
+from worker.engines.backend import Backend
+from worker.engines.musicgen.backends import processor
 
+if TYPE_CHECKING:
+    from worker.engines.musicgen.decoding.scheduler import BatchLimits
+    from worker.engines.musicgen.model_cache import ModelKey
+    from worker.engines.musicgen.request import MusicGenerator
 
-class Engine(StrEnum):
-    """What computes; each offers some precisions, the first of which is ``auto``."""
-
-    OPENVINO = "openvino"
-    MINDSPORE = "mindspore"
-    MINDNLP = "mindnlp"
-
-
-_MINDSPORE: Final = {
-    DeviceClass.CPU: (Precision.FLOAT32,),  # its products on CPUs know no fast half precision
+_MINDSPORE_PRECISIONS: Final = {
+    DeviceClass.CPU: (Precision.FLOAT32,),  # on CPUs, its matrix products have no fast half precision
     DeviceClass.GPU: (Precision.FLOAT16, Precision.FLOAT32),
     DeviceClass.ASCEND: (Precision.FLOAT16, Precision.BFLOAT16, Precision.FLOAT32),
 }
 
-
-def choose_engine(wanted: str, device: DeviceClass) -> Engine:
-    """Say what computes: what the setting names, or the fastest that is installed for the device."""
-    if wanted != AUTO:
-        return Engine(wanted)
-    fast = device is DeviceClass.CPU and importlib.util.find_spec("openvino") is not None
-    return Engine.OPENVINO if fast else Engine.MINDSPORE
+Load = Callable[["ModelKey", Device, "BatchLimits", Path], "MusicGenerator"]
+"""Loads a model: which one, on which device, how much to decode in one batch, and the folder for compiled graphs."""
 
 
-def list_precisions(engine: Engine, device: DeviceClass) -> tuple[Precision, ...]:
-    """List the precisions that an engine offers on a device."""
-    if engine is Engine.OPENVINO:
-        return Precision.INT8, Precision.INT4, Precision.BFLOAT16, Precision.FLOAT32
-    return _MINDSPORE[device] if engine is Engine.MINDSPORE else (Precision.FLOAT32,)
+@dataclass(frozen=True, kw_only=True)
+class MusicBackend(Backend):
+    """A backend for music.
+
+    Parameters
+    ----------
+    import_loader
+        Imports the framework, and returns what loads a model; called in a worker's child process only.
+    """
+
+    import_loader: Callable[[], Load]
+
+
+def _import_openvino() -> Load:
+    from worker.engines.musicgen.backends.openvino.model import load_generator  # noqa: PLC0415 - loads OpenVINO
+
+    return load_generator
+
+
+def _import_mindspore() -> Load:
+    from worker.engines.musicgen.backends.mindspore.model import load_generator  # noqa: PLC0415 - loads MindSpore
+
+    return load_generator
+
+
+def _import_mindnlp() -> Load:
+    """Import MindNLP: it takes ten seconds and changes its process for good, so only its own jobs pay for it."""
+    from worker.engines.musicgen.backends.mindnlp.backend import load_generator  # noqa: PLC0415
+
+    return load_generator
+
+
+BACKENDS: Final[tuple[MusicBackend, ...]] = (
+    MusicBackend(
+        name="openvino",
+        device_classes=frozenset({DeviceClass.CPU}),
+        is_installed=lambda: importlib.util.find_spec("openvino") is not None,
+        list_precisions=lambda _: processor.list_openvino_precisions(),
+        import_loader=_import_openvino,
+    ),
+    MusicBackend(
+        name="mindspore",
+        device_classes=frozenset(DeviceClass),
+        is_installed=mindspore_device.is_installed,
+        list_precisions=lambda device: _MINDSPORE_PRECISIONS[device.device_class],
+        probe=mindspore_device.probe,
+        prepare_process=mindspore_device.select_device,
+        import_loader=_import_mindspore,
+    ),
+    MusicBackend(
+        name="mindnlp",
+        device_classes=frozenset({DeviceClass.CPU}),
+        is_installed=lambda: importlib.util.find_spec("mindnlp") is not None,
+        list_precisions=lambda _: (Precision.FLOAT32,),
+        probe=mindspore_device.probe,
+        prepare_process=mindspore_device.select_device,
+        import_loader=_import_mindnlp,
+    ),
+)
+"""The preferred one first: ``auto`` takes the first that is installed and computes on the class of device."""
+
+
+def choose_backend(device_class: DeviceClass, settings: Settings) -> MusicBackend:
+    """Return the backend that the settings name, or the preferred one for a class of device.
+
+    Raises
+    ------
+    SettingsError
+        There is no such backend, or it does not compute there.
+    """
+    wanted = settings.musicgen_backend
+    usable = [backend for backend in BACKENDS if device_class in backend.device_classes]
+    if wanted == AUTO:
+        usable = [backend for backend in usable if backend.is_installed()]
+    else:
+        usable = [backend for backend in usable if backend.name == wanted]
+    if not usable:
+        names = ", ".join(backend.name for backend in BACKENDS if device_class in backend.device_classes)
+        raise SettingsError(
+            f"MINDJOBS_MUSICGEN_BACKEND: {wanted!r} computes no music on {device_class}; choose auto or one of {names}."
+        )
+    return usable[0]

@@ -81,7 +81,6 @@ class TokenSequence:
         if not np.isfinite(logits).all():
             raise JobFailedError(
                 "not-finite",
-                "The model computes no numbers",
                 f"At position {self.known} the model's logits are not finite: its weights are damaged, or too large "
                 "for the precision. Choose another model, or precision float32.",
             )

@@ -262,4 +262,4 @@ class _Part:
 
 def unusable_model(detail: str) -> JobFailedError:
     """Make the error of a model whose files cannot be used."""
-    return JobFailedError("model-invalid", "The model's files cannot be used", detail)
+    return JobFailedError("model-invalid", detail)

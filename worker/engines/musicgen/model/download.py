@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from huggingface_hub import constants
 
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.catalogue import TINY, builtin_folder, find_missing_file, find_model, own_folder
 from shared.settings import Settings
+from shared.texts import Text
 from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.model.builtin_model import build_tiny
 from worker.engines.musicgen.model.configuration import unusable_model
@@ -88,14 +89,13 @@ def _download(name: str, report: ReportProgress) -> None:
     if process.returncode:
         raise JobFailedError(
             "model-unavailable",
-            "The model cannot be downloaded",
             f"The download of {name} ended with status {process.returncode}; the worker's log says why.",
         )
 
 
-def _pass_on(message: dict[str, dict[str, str]] | dict[str, int], report: ReportProgress) -> None:
+def _pass_on(message: dict[str, Any], report: ReportProgress) -> None:
     match message:
-        case {"error": dict(error)}:
-            raise JobFailedError(**error)
+        case {"error": {"type": str(error_type), "text": dict(text)}}:
+            raise JobFailedError(error_type, Text.parse(text))
         case {"done": int(done), "total": int(total)}:
             report(stage="downloading", done=done, total=total, unit="bytes")

@@ -175,7 +175,7 @@ def explain(error: Exception, name: str, cache: Path) -> JobFailedError:
         error = error.__cause__  # why the hub could not be asked
     if is_disk_full(error):
         return _say_full(f"The disk was full before all of {name} was there", cache)
-    return JobFailedError("model-unavailable", "The model cannot be downloaded", _describe(error, name, cache))
+    return JobFailedError("model-unavailable", _describe(error, name, cache))
 
 
 def _describe(error: Exception, name: str, cache: Path) -> str:
@@ -225,7 +225,6 @@ def _describe_answer(error: HfHubHTTPError, answer: requests.Response, name: str
 def _say_full(what: str, cache: Path) -> JobFailedError:
     return JobFailedError(
         "disk-full",
-        "There is no room for the model",
         f"{what}; make room where {cache} lies, or set HF_HOME for the workers to a folder on a larger disk.",
     )
 
@@ -261,7 +260,7 @@ def main(name: str, cache: str) -> None:
             download.run()
         teller.tell()
     except JobFailedError as error:
-        _print({"error": {"error_type": error.type, "title": error.title, "detail": error.detail}})
+        _print({"error": {"type": error.type, "text": error.text.serialize()}})
 
 
 def _print(message: object) -> None:

@@ -26,7 +26,7 @@ class Job:
     """Runs an assignment and keeps what comes of it."""
 
     def __init__(
-        self, engine: Engine, *, stop_at: int | None = None, table: str | None = None, folder: Path | None = None
+        self, engine: Engine[Any], *, stop_at: int | None = None, table: str | None = None, folder: Path | None = None
     ) -> None:
         self._engine = engine
         self._stop_at = stop_at

@@ -144,7 +144,7 @@ def test_a_model_that_cannot_be_read_drives_nothing_out(place: Place) -> None:
 def test_a_model_that_cannot_be_loaded_is_tried_again(place: Place) -> None:
     loads = Loads()
     shelf = ModelCache(loads, 2**30)
-    loads.refusal = JobFailedError("model-invalid", "No", "No.")
+    loads.refusal = JobFailedError("model-invalid", "No.")
     with pytest.raises(JobFailedError, match="No"):
         shelf.take(place("a"))
     assert not shelf.holds(place("a"))

@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import JobFailedError
+from worker.devices import Device
 from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.backends.mindnlp.patches import import_mindnlp, repair_model
 from worker.engines.musicgen.decoding.delay import build_pattern, remove_delays
+from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.decoding.sequence import TokenSequence
 from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConfig, unusable_model
 from worker.engines.musicgen.model.weights import Weights
+from worker.engines.musicgen.model_cache import ModelKey
 from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, OnTokens, SampleRequest, Tokens
 
 _UNUSED: Final = ("cluster_size", "embed_avg", "inited")
@@ -79,7 +82,6 @@ class MindnlpGenerator:
         if any(0 < sum(has) < len(order.samples) for has in zip(*map(_list_givens, order.samples), strict=True)):
             raise JobFailedError(
                 "unsupported",
-                "The engine cannot do this",
                 "With the engine mindnlp, all samples of a job have prompts or none has, and so with audio prompts; "
                 "choose the engine mindspore.",
             )
@@ -249,3 +251,8 @@ def _force(course: _Course, torch: Any, _input_ids: object, scores: Any) -> Any:
     chosen = course.choose(scores.numpy())
     forced = np.arange(scores.shape[-1]) == np.resize(chosen, scores.shape[0])[:, None]
     return torch.from_numpy(forced.astype(np.float32)).to(scores.device)
+
+
+def load_generator(key: ModelKey, device: Device, limits: BatchLimits, compiled: Path) -> MindnlpGenerator:  # noqa: ARG001 - the model decides by itself
+    """Load a model as `backends.registry.Load` says."""
+    return MindnlpGenerator(key.folder)

@@ -1,7 +1,10 @@
 """A model's parts in MindSpore."""
 
+from functools import partial
 from pathlib import Path
 
+from worker.devices import Device
+from worker.engines import mindspore_device
 from worker.engines.musicgen.backends.mindspore.buckets import ROWS
 from worker.engines.musicgen.backends.mindspore.codec import Codec
 from worker.engines.musicgen.backends.mindspore.decoder import Compiled, MindSporeDecoder
@@ -9,14 +12,22 @@ from worker.engines.musicgen.backends.mindspore.layers import Target
 from worker.engines.musicgen.backends.mindspore.lock import run_exclusively
 from worker.engines.musicgen.backends.mindspore.text_encoder import TextEncoder
 from worker.engines.musicgen.backends.mindspore.weights import DecoderWeights
+from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.weights import Weights
-from worker.engines.musicgen.pipeline import BackendModel
+from worker.engines.musicgen.model_cache import ModelKey
+from worker.engines.musicgen.pipeline import BackendModel, MusicgenPipeline
+
+
+def load_generator(key: ModelKey, device: Device, limits: BatchLimits, compiled: Path) -> MusicgenPipeline:  # noqa: ARG001 - MindSpore keeps no graphs on disk
+    """Load a model as `backends.registry.Load` says."""
+    target = Target(mindspore_device.name_target(device.device_class), key.precision)
+    return MusicgenPipeline(key.folder, "mindspore", key.precision, partial(load, key.folder, target=target), limits)
 
 
 @run_exclusively
 def load(folder: Path, config: ModelConfig, target: Target) -> BackendModel:
-    """Load a model.
+    """Load what computes.
 
     Raises
     ------

@@ -1,23 +1,37 @@
 """A model's parts where OpenVINO decodes: on CPUs, in eight bits or four, several times as fast as MindSpore."""
 
+from functools import partial
 from pathlib import Path
 
+from worker.devices import Device
 from worker.engines.musicgen.backends.openvino.codec import Codec
 from worker.engines.musicgen.backends.openvino.decoder import OpenVinoDecoder
 from worker.engines.musicgen.backends.openvino.graph_cache import CompiledModel, GraphCompiler
 from worker.engines.musicgen.backends.openvino.text_encoder import TextEncoder
 from worker.engines.musicgen.decoding.batch_size import load_or_measure_slots
+from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.weights import Weights
-from worker.engines.musicgen.pipeline import BackendModel
+from worker.engines.musicgen.model_cache import ModelKey
+from worker.engines.musicgen.pipeline import BackendModel, MusicgenPipeline
 
 
-def load(folder: Path, config: ModelConfig, precision: str, max_cache_bytes: int, kept: Path) -> BackendModel:
-    """Load a model.
+def load_generator(key: ModelKey, device: Device, limits: BatchLimits, compiled: Path) -> MusicgenPipeline:  # noqa: ARG001 - OpenVINO computes on CPUs only
+    """Load a model as `backends.registry.Load` says."""
+    load_model = partial(
+        load, key.folder, precision=key.precision, max_cache_bytes=limits.max_cache_bytes, compiled_folder=compiled
+    )
+    return MusicgenPipeline(key.folder, "openvino", key.precision, load_model, limits)
+
+
+def load(
+    folder: Path, config: ModelConfig, precision: str, max_cache_bytes: int, compiled_folder: Path
+) -> BackendModel:
+    """Load what computes.
 
     Parameters
     ----------
-    kept
+    compiled_folder
         Where compiled graphs are kept.
 
     Raises
@@ -26,8 +40,8 @@ def load(folder: Path, config: ModelConfig, precision: str, max_cache_bytes: int
         Its files cannot be used.
     """
     weights = Weights.open(folder, config)
-    exact = GraphCompiler(folder, "float32", kept)  # text and codec, whatever the decoder's precision
-    compiled = CompiledModel.load(folder, config.decoder, weights, precision, kept)
+    exact = GraphCompiler(folder, "float32", compiled_folder)  # text and codec, whatever the decoder's precision
+    compiled = CompiledModel.load(folder, config.decoder, weights, precision, compiled_folder)
     decoder = OpenVinoDecoder(compiled, max_cache_bytes)
     return BackendModel(
         text=TextEncoder(config, weights, exact),

@@ -1,0 +1,105 @@
+"""Texts for people: codes with values, put into English in `render` and nowhere else.
+
+Problems, job errors, warnings and notes are raised, stored and compared as
+codes; the sentence is made when a person or a response needs it. Another
+language is another catalogue.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import Any, Self
+
+from shared.jobs import Kind
+from shared.texts import english
+
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Text:
+    """A sentence that has not been put into a language yet.
+
+    Parameters
+    ----------
+    code
+        Names the sentence for programs and never changes: ``column-unknown`` for example.
+    values
+        What the sentence says it about; JSON values, so that a row can hold them.
+    """
+
+    code: str
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    def serialize(self) -> dict[str, Any]:
+        """Return the text as JSON, as rows and results hold it."""
+        return {"code": self.code, "values": dict(self.values)}
+
+    @classmethod
+    def parse(cls, stored: Mapping[str, Any]) -> Self:
+        """Read what `serialize` returned."""
+        return cls(stored["code"], stored["values"])
+
+
+def text(code: str, /, **values: Value) -> Text:
+    """Make a text: ``text("column-unknown", column="age")``."""
+    return Text(code, values)
+
+
+def render(what: Text) -> str:
+    """Put a text into English.
+
+    A code that no catalogue has, as in a row that a newer version wrote, is shown as it is, with its values.
+    """
+    sentence = _load_sentences().get(what.code)
+    if sentence is None:
+        return f"{what.code} {dict(what.values)}" if what.values else what.code
+    return sentence.format_map(what.values)
+
+
+def render_title(error_type: str) -> str:
+    """Name a type of error in a few English words; a type that no catalogue has is its own name."""
+    return _load_titles().get(error_type, error_type)
+
+
+def render_error(stored: Mapping[str, Any]) -> dict[str, str]:
+    """Put a job's stored error into English, for a response: ``{"type", "title", "detail"}``.
+
+    Rows written before version 0.1.0 hold the sentences themselves.
+    """
+    if "detail" in stored:
+        return {name: stored[name] for name in ("type", "title", "detail")}
+    return {
+        "type": stored["type"],
+        "title": render_title(stored["type"]),
+        "detail": render(Text(stored["code"], stored["values"])),
+    }
+
+
+def render_stored(stored: Mapping[str, Any] | str) -> dict[str, str]:
+    """Put a stored text into English, for a response: ``{"code", "detail"}``.
+
+    Rows written before version 0.1.0 hold the sentence itself.
+    """
+    if isinstance(stored, str):
+        return {"code": "text", "detail": stored}
+    return {"code": stored["code"], "detail": render(Text.parse(stored))}
+
+
+@cache
+def _load_sentences() -> Mapping[str, str]:
+    """Load the sentences of the service and of every kind of job, by code."""
+    sentences = dict(english.SENTENCES)
+    for kind in Kind:
+        sentences |= import_module(f"shared.kinds.{kind}.english").SENTENCES
+    return sentences
+
+
+@cache
+def _load_titles() -> Mapping[str, str]:
+    """Load the titles of the service and of every kind of job, by type of error."""
+    titles = dict(english.TITLES)
+    for kind in Kind:
+        titles |= import_module(f"shared.kinds.{kind}.english").TITLES
+    return titles
