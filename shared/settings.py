@@ -1,22 +1,58 @@
 """Every setting, read from the environment (``MINDJOBS_…``) and from ``.env``."""
 
+import difflib
+import logging
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
+from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
 from shared.jobs import RetryDelay
+from shared.texts import Value, render, text
 
+PREFIX: Final = "MINDJOBS_"
+ENV_FILE: Final = ".env"
 MIN_SECRET_LENGTH: Final = 32
 MAX_CLAIM_LOOP_S: Final = 600.0
-"""How long a worker answers a bell by beginning job after job; the last one may take its time."""
-# A Unix socket's path must fit into sockaddr_un.
-MAX_SOCKET_PATH_BYTES = 107
-_LOOPBACK = {"127.0.0.1": "127.0.0.1", "::1": "[::1]", "localhost": "localhost"}
-_AWKWARD = re.compile(r'[%?#;\\"\n\t]')
+"""How long a worker claims job after job for one wake-up message; the last job may run longer."""
+MAX_SOCKET_PATH_BYTES: Final = 107
+"""A Unix socket's path must fit into sockaddr_un."""
+RENAMED: Final[Mapping[str, str]] = {
+    "BEAT_S": "HEARTBEAT_S",
+    "BODY_BYTES_MOST": "MAX_BODY_BYTES",
+    "DATASET_COLUMNS_MOST": "MAX_DATASET_COLUMNS",
+    "DATASET_ROWS_MOST": "MAX_DATASET_ROWS",
+    "KEEP_DAYS": "RETENTION_DAYS",
+    "MUSICGEN_ENGINE": "MUSICGEN_BACKEND",
+    "MUSICGEN_ROWS_MOST": "MUSICGEN_MAX_SLOTS",
+    "QUEUED_JOBS_MOST": "MAX_QUEUED_JOBS",
+    "RETRY_DELAY_MOST_S": "MAX_RETRY_DELAY_S",
+    "TIMEOUT_MOST_S": "MAX_TIMEOUT_S",
+    "UPLOADED_BYTES_MOST": "MAX_UPLOADED_BYTES",
+    "UPLOAD_BYTES_MOST": "MAX_UPLOAD_BYTES",
+    "WEBHOOKS_PRIVATE": "ALLOW_PRIVATE_WEBHOOKS",
+    "WORKER_BEAT_S": "WORKER_HEARTBEAT_S",
+}
+"""Names of settings before version 0.1.0 to today's; an old one stops the start."""
+OTHER_VARIABLES: Final = frozenset({"KEY", "SERVER", "PEER_PYTHON"})
+"""Variables of the client and of the benchmarks, which are no settings of an instance."""
+_OTHER_PREFIX: Final = "BENCH_"
+_LOOPBACK: Final = {"127.0.0.1": "127.0.0.1", "::1": "[::1]", "localhost": "localhost"}
+_NOT_IN_ADDRESSES: Final = re.compile(r'[%?#;\\"\n\t]')
+
+logger = logging.getLogger(__name__)
+
+
+def _problem(code: str, /, **values: Value) -> PydanticCustomError:
+    """Make the error of a validator from a sentence of the catalogue."""
+    return PydanticCustomError("setting", "{sentence}", {"sentence": render(text(code, **values))})
 
 
 class Settings(BaseSettings):
@@ -25,9 +61,10 @@ class Settings(BaseSettings):
     Durations are in seconds (``_s``), sizes in bytes unless the name says otherwise.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MINDJOBS_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
 
     home: Annotated[Path, AfterValidator(Path.absolute)] = Path("var")
+    """The state folder."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     database_url: str = ""
@@ -36,25 +73,25 @@ class Settings(BaseSettings):
     models_dir: Path | None = None
 
     lease_s: PositiveFloat = 15.0
-    """How long a job stays with a worker that is not heard of."""
+    """How long a worker keeps a job without a heartbeat."""
     heartbeat_s: PositiveFloat = 1.0
-    """How often a running job's worker is heard of, progress and the cancel flag included."""
+    """Interval between the heartbeats of a running job; they also carry its progress and the cancel flag."""
     grace_s: PositiveFloat = 2.5
     """How long an engine may take to stop before its process is killed."""
     stall_s: PositiveFloat = 600.0
     """How long an engine may go without progress before its process is killed."""
     sweep_s: PositiveFloat = 2.0
-    """How often the sweeper looks for lost, late and forgotten jobs."""
+    """Interval between the sweeper's searches for lost jobs, missed deadlines and lost wake-ups."""
     retry_delay_s: PositiveFloat = 1.0
-    """Pause before the second attempt; doubled for each further one."""
+    """Delay before the second attempt; doubled for each further one."""
     max_retry_delay_s: PositiveFloat = 300.0
     worker_heartbeat_s: PositiveFloat = 5.0
-    """How often a worker says that it is there; it counts as gone after three missed beats."""
+    """Interval between the heartbeats of a worker; after three missed ones it counts as lost."""
     timeout_s: PositiveFloat = 86_400.0
-    """A job's time from submission to its end, where the job does not say."""
+    """Time limit of a job, from its submission to its end, if the job sets none."""
     max_timeout_s: PositiveFloat = 604_800.0
     retention_days: PositiveFloat = 30.0
-    """How long ended jobs, their files and unused uploads are kept."""
+    """How long ended jobs, their files, and unused uploads are kept."""
 
     max_upload_bytes: PositiveInt = 64 * 2**20
     max_body_bytes: PositiveInt = 2**20
@@ -63,71 +100,66 @@ class Settings(BaseSettings):
     knn_memory_mb: PositiveInt = 512
     """Working memory of one KNN search."""
     musicgen_backend: str = "auto"
-    """What computes music; ``auto`` is the fastest that is installed for the device: OpenVINO on CPUs, MindSpore
-    elsewhere. MindNLP's model is far slower, and there to compare with."""
+    """What computes music. ``auto``: the preferred backend that is installed and computes on the device, which is
+    OpenVINO on CPUs and MindSpore elsewhere. MindNLP is far slower and meant for comparisons."""
     musicgen_memory_mb: PositiveInt = 8_192
-    """How much memory the weights of loaded models may take; the least recently used leave."""
+    """Memory for the weights of loaded models; the least recently used model is evicted."""
     musicgen_cache_mb: PositiveInt = 4_096
-    """How much memory the samples that are generated side by side may take besides."""
+    """Memory for the keys and values of all sequences in the batch, in addition to the weights."""
     musicgen_max_slots: PositiveInt | None = None
-    """How many rows are generated side by side, of all jobs together; a sample that is guided has two. Where it is not
-    set, as many as make more tokens per second, which is measured when a model is first loaded."""
+    """Size of the batch in slots, over all jobs; a guided sample takes two. If it is not set, the size that makes the
+    most tokens per second is measured when a model is loaded for the first time."""
     cpu_shares: PositiveInt = 1
-    """Into how many ``cpu:N`` devices this machine's cores are divided."""
+    """Number of ``cpu:N`` devices into which the cores of this machine are divided."""
     web_processes: PositiveInt = 2
     web_threads: PositiveInt = 128
-    """Of each process; up to half of them wait in long polls and event streams."""
+    """Threads per process; up to half of them hold long polls and event streams."""
     secret: Annotated[str, Field(repr=False)] = ""
-    """What sessions and webhooks are signed with; every machine of an instance must have the same. Where it is not
-    set, one is drawn and kept in the state folder."""
+    """Signs sessions and webhooks; every machine of an instance must have the same. If it is not set, a random one is
+    created and kept in the state folder."""
     requests_per_minute: PositiveInt = 600
-    """Of each key."""
+    """Limit per API key."""
     max_queued_jobs: PositiveInt = 1_000
-    """Of each key, at a time."""
+    """Limit per API key, of the jobs that are queued at the same time."""
     max_uploaded_bytes: PositiveInt = 10 * 2**30
-    """Of each key, all uploads that are still kept together."""
+    """Limit per API key, of all uploads that are kept."""
     allow_private_webhooks: bool = False
-    """Whether webhooks may lead to addresses that are not public; anyone who may submit a job can then make this
-    machine call its neighbours."""
+    """Whether webhooks may go to addresses that are not public. If they may, everyone who can submit a job can make
+    this machine send requests to its own network."""
     trusted_hosts: str = ""
-    """Names under which browsers may reach the web, separated by commas; on loopback, none but loopback's are."""
+    """Host names, separated by commas, under which browsers may reach the web; on loopback, in addition to the names
+    of loopback."""
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_format: Literal["text", "json"] = "text"
 
     @model_validator(mode="before")
     @classmethod
     def _ignore_empty(cls, values: dict[str, object]) -> dict[str, object]:
-        """Take ``MINDJOBS_X=`` as not set, as people expect of an environment file."""
+        """Treat ``MINDJOBS_X=`` as not set, as people expect of an environment file."""
         return {name: value for name, value in values.items() if value != ""}
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.lease_s < 3 * self.heartbeat_s:
-            raise ValueError("MINDJOBS_LEASE_S must be at least three times MINDJOBS_HEARTBEAT_S")
+            raise _problem("setting-lease-too-short")
         if self.timeout_s > self.max_timeout_s:
-            raise ValueError("MINDJOBS_TIMEOUT_S must not be above MINDJOBS_MAX_TIMEOUT_S")
+            raise _problem("setting-timeout-too-long")
         if self.secret and len(self.secret) < MIN_SECRET_LENGTH:
-            raise ValueError(f"MINDJOBS_SECRET must have at least {MIN_SECRET_LENGTH} characters, drawn at random")
-        if _AWKWARD.search(str(self.home)):
-            raise ValueError(
-                f"MINDJOBS_HOME: {self.home} holds a character that addresses cannot hold; "
-                "choose a path without quotes and without % ? # ; and backslash"
-            )
+            raise _problem("setting-secret-too-short", min_length=MIN_SECRET_LENGTH)
+        if _NOT_IN_ADDRESSES.search(str(self.home)):
+            raise _problem("setting-home-characters", home=str(self.home))
         if self.owns_redis and len(bytes(self.redis_socket)) > MAX_SOCKET_PATH_BYTES:
-            raise ValueError(
-                f"MINDJOBS_HOME is too deep: {self.redis_socket} is over {MAX_SOCKET_PATH_BYTES} bytes, "
-                "too long for a socket; choose a shorter path, or set MINDJOBS_REDIS_URL"
-            )
+            raise _problem("setting-home-too-deep", socket=str(self.redis_socket), max_bytes=MAX_SOCKET_PATH_BYTES)
         return self
 
     @property
     def compiled(self) -> Path:
-        """Folder in which compiled models are kept."""
+        """Folder of compiled models."""
         return self.home / "compiled"
 
     @property
     def on_loopback(self) -> bool:
-        """Whether this machine alone can reach the web."""
+        """Whether only this machine can reach the web."""
         return self.host in _LOOPBACK
 
     @property
@@ -147,22 +179,22 @@ class Settings(BaseSettings):
 
     @property
     def redis(self) -> str:
-        """Address of the Redis in use, as redis-py writes it."""
+        """Address of the Redis in use, in redis-py's form."""
         return self.redis_url or f"unix://{self.redis_socket}?db=0"
 
     @property
     def database(self) -> str:
-        """Address of the database in use, as SQLAlchemy writes it."""
+        """Address of the database in use, in SQLAlchemy's form."""
         return self.database_url or f"sqlite:///{self.home / 'mindjobs.sqlite'}"
 
     @property
     def storage(self) -> str:
-        """Address of the folder in which uploads and artifacts lie."""
+        """Address of the store of uploads and artifacts."""
         return self.storage_url or f"file://{self.home / 'files'}"
 
     @property
     def host_names(self) -> list[str] | None:
-        """Names that a request's ``Host`` may have; ``None`` for any, where a proxy or the network decides.
+        """Names that a request's ``Host`` may have; ``None`` for any, if a proxy or the network decides.
 
         A page of another site can make a browser call loopback under a name of its own (DNS rebinding).
         """
@@ -173,17 +205,17 @@ class Settings(BaseSettings):
 
     @property
     def authority(self) -> str:
-        """Host and port as addresses write them."""
+        """Host and port in the form of a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def visibility_timeout_s(self) -> int:
-        """When Redis hands an unacknowledged message out again: above the hard limit."""
+        """When Redis delivers an unacknowledged message again: above the hard limit."""
         return int(self.hard_limit_s) + 3_600
 
     @property
     def hard_limit_s(self) -> float:
-        """When Celery's parent kills a task's process, should everything within it have failed."""
+        """When Celery's parent kills the process of a task, should everything within it have failed."""
         return MAX_CLAIM_LOOP_S + self.max_timeout_s + 60
 
 
@@ -193,15 +225,38 @@ def load_settings() -> Settings:
     Raises
     ------
     SettingsError
-        Naming each variable that is wrong and why.
+        Names each variable that is wrong or has another name now, and what to do.
     """
+    _check_names()
     try:
         return Settings()
     except ValidationError as error:
-        lines = [
-            f"MINDJOBS_{str(problem['loc'][0]).upper()}: {problem['msg']}"
-            if problem["loc"]
-            else problem["msg"].removeprefix("Value error, ")
+        problems = [
+            f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}" if problem["loc"] else problem["msg"]
             for problem in error.errors()
         ]
-        raise SettingsError("; ".join(lines)) from error
+        raise SettingsError(text("settings-wrong", problems="; ".join(problems))) from error
+
+
+def _check_names() -> None:
+    """Refuse the old names of settings, and warn of names that are no setting.
+
+    An old name that is ignored would let the service run with the default in its place.
+    """
+    known = {name.upper() for name in Settings.model_fields}
+    renamed = []
+    for name in _list_names():
+        if name in RENAMED:
+            renamed.append(f"{PREFIX}{name} is called {PREFIX}{RENAMED[name]} now")
+        elif name not in known | OTHER_VARIABLES and not name.startswith(_OTHER_PREFIX):
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            logger.warning("%s%s is not a setting and is ignored; did you mean %s%s?", PREFIX, name, PREFIX, nearest)
+    if renamed:
+        raise SettingsError(text("settings-renamed", renamed="; ".join(renamed)))
+
+
+def _list_names() -> list[str]:
+    """List the names behind the prefix that the environment or ``.env`` gives a value."""
+    given = {**dotenv_values(ENV_FILE), **os.environ}
+    names = {name.upper() for name, value in given.items() if value}
+    return sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))

@@ -8,6 +8,16 @@ from typing import Final
 
 SENTENCES: Final[Mapping[str, str]] = {
     "sentence": "{sentence}",
+    # Settings.
+    "settings-wrong": "{problems}",
+    "settings-renamed": "{renamed}. Rename it in the environment or in .env.",
+    "setting-lease-too-short": "MINDJOBS_LEASE_S must be at least three times MINDJOBS_HEARTBEAT_S",
+    "setting-timeout-too-long": "MINDJOBS_TIMEOUT_S must not be above MINDJOBS_MAX_TIMEOUT_S",
+    "setting-secret-too-short": "MINDJOBS_SECRET must have at least {min_length} random characters",
+    "setting-home-characters": "MINDJOBS_HOME: {home} contains a character that cannot be part of an address; "
+    "choose a path without quotes and without % ? # ; and backslash",
+    "setting-home-too-deep": "MINDJOBS_HOME is too long: {socket} has over {max_bytes} bytes, too many for a socket; "
+    "choose a shorter path, or set MINDJOBS_REDIS_URL",
     # How a job ends.
     "cancelled": "A client cancelled this job.",
     "timeout": "The job had not ended when the time limit timeout_s, counted from its submission, was reached. "

@@ -1,17 +1,18 @@
+import logging
 from pathlib import Path
 
 import pytest
 
 from shared.errors import SettingsError
-from shared.settings import load_settings
+from shared.settings import RENAMED, Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_defaults_make_a_complete_instance(tmp_path: Path) -> None:
+def test_the_defaults_describe_a_complete_instance(tmp_path: Path) -> None:
     settings = load_settings()
     assert settings.home == tmp_path / "var"
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
@@ -21,7 +22,7 @@ def test_the_defaults_make_a_complete_instance(tmp_path: Path) -> None:
     assert settings.visibility_timeout_s > settings.hard_limit_s > settings.max_timeout_s
 
 
-def test_the_environment_and_its_file_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("MINDJOBS_PORT=9000\nMINDJOBS_REDIS_URL=redis://there:6379/1\nOTHER=1\n")
     monkeypatch.setenv("MINDJOBS_PORT", "9001")
     monkeypatch.setenv("MINDJOBS_DATABASE_URL", "")
@@ -39,19 +40,49 @@ def test_the_environment_and_its_file_are_read(tmp_path: Path, monkeypatch: pyte
         ("PORT", "70000", "MINDJOBS_PORT"),
         ("LEASE_S", "2", "three times MINDJOBS_HEARTBEAT_S"),
         ("TIMEOUT_S", "999999999", "MINDJOBS_MAX_TIMEOUT_S"),
-        ("HOME", "/" + "deep/" * 30, "too deep"),
+        ("HOME", "/" + "deep/" * 30, "is too long"),
     ],
 )
-def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str) -> None:
+def test_a_wrong_setting_is_named_in_the_error(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
     monkeypatch.setenv(f"MINDJOBS_{name}", value)
     with pytest.raises(SettingsError, match=words):
         load_settings()
 
 
-def test_a_secret_that_can_be_guessed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_secret_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINDJOBS_SECRET", "x" * 31)
-    with pytest.raises(SettingsError, match="MINDJOBS_SECRET must have at least 32 characters"):
+    with pytest.raises(SettingsError, match="MINDJOBS_SECRET must have at least 32 random characters"):
         load_settings()
     monkeypatch.setenv("MINDJOBS_SECRET", "x" * 32)
     assert load_settings().secret == "x" * 32
+
+
+@pytest.mark.parametrize(("old", "new"), sorted(RENAMED.items()))
+def test_an_old_name_stops_the_start_and_names_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    assert new.lower() in Settings.model_fields
+    (tmp_path / ".env").write_text(f"MINDJOBS_{old}=7\n")
+    with pytest.raises(SettingsError, match=f"MINDJOBS_{old} is called MINDJOBS_{new} now"):
+        load_settings()
+    (tmp_path / ".env").unlink()
+    monkeypatch.setenv(f"MINDJOBS_{old}", "7")
+    with pytest.raises(SettingsError, match=f"MINDJOBS_{old} is called MINDJOBS_{new} now"):
+        load_settings()
+    monkeypatch.setenv(f"MINDJOBS_{old}", "")
+    load_settings()
+
+
+def test_an_unknown_name_is_a_warning_with_the_nearest_setting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MINDJOBS_MAX_UPLOAD_BYTE", "7")
+    monkeypatch.setenv("MINDJOBS_SERVER", "http://127.0.0.1:8000")  # the client's
+    with caplog.at_level(logging.WARNING):
+        load_settings()
+    assert [record.getMessage() for record in caplog.records] == [
+        "MINDJOBS_MAX_UPLOAD_BYTE is not a setting and is ignored; did you mean MINDJOBS_MAX_UPLOAD_BYTES?"
+    ]
