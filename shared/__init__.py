@@ -1,1 +1,1 @@
-"""What web and worker have in common: jobs, their schemas, their tables, their files."""
+"""What web and worker share: jobs, their kinds and schemas, the database, files, webhooks, and the client."""

@@ -1,4 +1,4 @@
-"""What goes on beside something else, in a thread, for as long as a block runs."""
+"""A thread that runs as long as a ``with`` block does."""
 
 import contextvars
 import threading
@@ -14,28 +14,28 @@ class Background(ABC):
     Parameters
     ----------
     name
-        The thread's.
+        The name of the thread.
     threads
-        Lends it, where many such blocks follow each other: to start one takes as long as a short job's path.
+        Provides the thread if many such blocks follow each other: starting one takes as long as a short job.
     """
 
     def __init__(self, name: str, threads: Executor | None = None) -> None:
-        self._left = threading.Event()
+        self._stop_requested = threading.Event()
         self._threads = threads or ThreadPoolExecutor(1, name)
 
     def __enter__(self) -> Self:
         """Start the thread."""
-        # What lines are about goes with it into the thread.
-        self._ended = self._threads.submit(contextvars.copy_context().run, self._run)
+        # The log context is passed on to the thread.
+        self._finished = self._threads.submit(contextvars.copy_context().run, self._run)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Tell the thread to end, and wait until it has."""
-        self._left.set()
-        self._ended.result()
+        """Ask the thread to end, and wait until it has."""
+        self._stop_requested.set()
+        self._finished.result()
 
     @abstractmethod
     def _run(self) -> None:
-        """Do what is to be done until ``self._left`` is set."""
+        """Work until ``self._stop_requested`` is set."""

@@ -1,7 +1,7 @@
-"""The door bell: Celery over Redis, which wakes a worker and carries nothing but a job's id.
+"""Wake-up messages for workers: Celery over Redis; a message carries only a job's id.
 
-The row is the truth. A bell that is lost is rung again by the sweeper, and one
-that rings twice finds nothing to claim the second time.
+The job's row is the truth. The sweeper sends a lost message again, and a worker that
+receives one twice finds nothing to claim the second time.
 """
 
 import logging
@@ -17,9 +17,10 @@ from shared.settings import Settings
 
 TASK: Final = "mindjobs.work"
 MAX_PENDING_WAKEUPS: Final = 64
-"""As many workers as a class of devices may have that all are woken at once; any more wait for the sweeper's round."""
+"""A queue that holds this many messages gets no more. If a class of device has more workers than this, the others wake in
+the sweeper's next round."""
 
-# A dead or hanging Redis costs a request this long, once.
+# How long a request waits for a Redis that is dead or hangs.
 CONNECT_TIMEOUT_S: Final = 1.0
 ANSWER_TIMEOUT_S: Final = 2.0
 
@@ -30,7 +31,7 @@ def make_celery(settings: Settings) -> Celery:
     """Make the Celery application; the worker adds the task to it."""
     app = Celery("mindjobs", set_as_current=False)
     transport = {
-        # In all three places that Celery and kombu read it from.
+        # In all three places from which Celery and kombu read it.
         "visibility_timeout": settings.visibility_timeout_s,
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
@@ -52,7 +53,7 @@ def make_celery(settings: Settings) -> Celery:
         visibility_timeout=settings.visibility_timeout_s,
         task_ignore_result=True,
         task_default_queue="mindjobs",
-        # Acknowledged when done, one at a time: a busy worker holds no bell that an idle one could answer.
+        # Acknowledged when done, one at a time: a busy worker holds no message that an idle one could handle.
         task_acks_late=True,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
@@ -70,12 +71,12 @@ def make_celery(settings: Settings) -> Celery:
 
 
 class Broker:
-    """Rings, and counts bells.
+    """Sends wake-up messages and counts those that are pending.
 
     Parameters
     ----------
     settings
-        Say which Redis.
+        Name the Redis.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -84,26 +85,26 @@ class Broker:
             settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=ANSWER_TIMEOUT_S
         )
 
-    def ring(self, kind: Kind, device: DeviceClass, job_id: str) -> bool:
-        """Wake a worker, which then looks at all jobs that it can run.
+    def wake(self, kind: Kind, device: DeviceClass, job_id: str) -> bool:
+        """Wake a worker, which then claims from all jobs that it can run.
 
-        So where more bells wait than there are workers to be idle, another would tell nobody anything.
+        If more messages are pending than there are idle workers, another one would have no effect.
 
         Returns
         -------
-        Whether Redis took it. If not, the sweeper rings later; the job is safe in its row.
+        Whether Redis accepted the message. If not, the sweeper sends it later; the job is safe in its row.
         """
         try:
             if self.count_pending_wakeups(kind, device) >= MAX_PENDING_WAKEUPS:
                 return True
             self._celery.send_task(TASK, args=[job_id], queue=name_queue(kind, device))
         except (OperationalError, RedisError, OSError) as error:
-            logger.warning("job %s is queued but not rung, Redis does not answer: %s", job_id, error)
+            logger.warning("job %s is queued, but no worker was woken, since Redis does not answer: %s", job_id, error)
             return False
         return True
 
     def count_pending_wakeups(self, kind: Kind, device: DeviceClass) -> int:
-        """Count the bells that wait for a worker.
+        """Count the messages that no worker has received yet.
 
         Raises
         ------
@@ -123,7 +124,7 @@ class Broker:
 
 
 def _format_kombu_url(url: str) -> str:
-    """Write an address as kombu does, which spells Unix sockets differently from redis-py."""
+    """Return an address in kombu's form, which differs from redis-py's for Unix sockets."""
     if not url.startswith("unix://"):
         return url
     path, _, query = url.removeprefix("unix://").partition("?")

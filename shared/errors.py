@@ -1,4 +1,4 @@
-"""The one exception tree: what may go wrong, in words that a user understands."""
+"""The exception hierarchy of the service; the sentences for people are in `shared.texts`."""
 
 import errno
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ def as_text(text: Text | str) -> Text:
 
 
 class MindjobsError(Exception):
-    """The root: every error raised on purpose descends from it.
+    """The base class of every error that is raised on purpose.
 
     ``type`` names the kind of error for programs and never changes; ``status``
     is its HTTP status. After ``retry_after_s`` the same request may succeed.
@@ -73,7 +73,7 @@ class MindjobsError(Exception):
 
 
 class RequestInvalidError(MindjobsError):
-    """A request names something that cannot be done; nothing was queued."""
+    """A request asks for something that cannot be done; nothing was queued."""
 
     type = "invalid-request"
     status = 422
@@ -89,28 +89,28 @@ class RequestInvalidError(MindjobsError):
 
 
 class RequestMalformedError(MindjobsError):
-    """A request that cannot be read at all."""
+    """A request cannot be read at all."""
 
     type = "malformed-request"
     status = 400
 
 
 class KeyRequiredError(MindjobsError):
-    """A request without a key that this instance knows."""
+    """A request has no API key that this instance knows."""
 
     type = "key-required"
     status = 401
 
 
 class LimitError(MindjobsError):
-    """A key has as much of something as it may have."""
+    """An API key has reached one of its limits."""
 
     type = "limit-reached"
     status = 429
 
 
 class BusyError(MindjobsError):
-    """As many requests stay here as there is room for."""
+    """Too many requests of this kind are open."""
 
     type = "busy"
     status = 503
@@ -118,35 +118,35 @@ class BusyError(MindjobsError):
 
 
 class CrossSiteError(MindjobsError):
-    """A page of another site made a browser send the request."""
+    """A page of another site made the browser send the request."""
 
     type = "cross-site"
     status = 403
 
 
 class NotFoundError(MindjobsError):
-    """There is no such job, artifact, upload or key."""
+    """There is no such job, artifact, upload or API key."""
 
     type = "not-found"
     status = 404
 
 
 class ConflictError(MindjobsError):
-    """The job's state does not allow what was asked."""
+    """The state of the job does not allow what was requested."""
 
     type = "conflict"
     status = 409
 
 
 class NameTakenError(MindjobsError):
-    """A key has this name already."""
+    """Another API key has this name."""
 
     type = "name-taken"
     status = 409
 
 
 class IdempotencyError(MindjobsError):
-    """An idempotency key came again with another body."""
+    """An idempotency key was used again with another body."""
 
     type = "idempotency-key-reused"
     status = 422
@@ -160,12 +160,12 @@ class TooLargeError(MindjobsError):
 
 
 class DiskFullError(MindjobsError):
-    """A file cannot be written, because there is no room for it.
+    """A file cannot be written because a disk is full.
 
     Parameters
     ----------
     storage
-        Address of the storage: where the room is missing, unless a temporary file was too large.
+        Address of the file store: most likely on the full disk, unless a temporary file was too large.
     """
 
     type = "disk-full"
@@ -176,12 +176,12 @@ class DiskFullError(MindjobsError):
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Tell whether the system refused to write because the disk, or the user's share of it, is full."""
+    """Whether the system refused to write because the disk, or the user's quota on it, is full."""
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 class DeviceMissingError(MindjobsError):
-    """The device that a worker was told to use is not there."""
+    """The device that a worker was started for is not available."""
 
     type = "device-missing"
 
@@ -193,7 +193,7 @@ class SettingsError(MindjobsError):
 
 
 class JobFailedError(MindjobsError):
-    """The job itself cannot succeed, however often it runs; nor can a request that asks for the same.
+    """The job itself cannot succeed, however often it runs, nor can a request that asks for the same.
 
     Parameters
     ----------
@@ -211,6 +211,6 @@ class JobFailedError(MindjobsError):
 
 
 class JobStoppedError(MindjobsError):
-    """Raised in the engine, by its progress callback, when the job must stop."""
+    """Raised in the engine by its progress callback when the job must stop."""
 
     type = "stopped"

@@ -1,4 +1,4 @@
-"""Identifiers: UUIDv7, which rise with time, so that newest-first is descending order."""
+"""Identifiers: UUIDv7, which rise with time, so that newest first is descending order."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ def make_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether ``text`` is written as this service writes identifiers."""
+    """Whether ``text`` has the form of this service's identifiers."""
     try:
         return str(UUID(text)) == text
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a job is: its states, the steps between them, its attempts. Knows nothing but the standard library."""
+"""What a job is: its states, the transitions between them, its attempts. Imports only the standard library."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from typing import Any, Final
 
 
 class State(StrEnum):
-    """Where a job is in its life."""
+    """The state of a job."""
 
     QUEUED = "queued"  # waits for a worker
     RUNNING = "running"  # a worker holds its lease
     SUCCEEDED = "succeeded"  # has a result
     FAILED = "failed"  # has an error; will not run again
-    CANCELLED = "cancelled"  # somebody asked for it
+    CANCELLED = "cancelled"  # a client asked for it
 
 
 ENDED: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
-# running → queued happens when a worker is lost or hands its job back;
+# running → queued happens when a worker is lost or returns its job to the queue;
 # queued → failed when the deadline passes before a worker is free.
 TRANSITIONS: Final = {
     State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.FAILED}),
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 class DeviceClass(StrEnum):
-    """On what a job runs, best first: ``auto`` takes the first with a live worker."""
+    """The class of device that a job runs on, best first: ``auto`` takes the first with a live worker."""
 
     ASCEND = "ascend"
     GPU = "gpu"
@@ -46,12 +46,12 @@ class DeviceClass(StrEnum):
 
 AUTO: Final = "auto"
 ANONYMOUS: Final = ""
-"""The owner of what was submitted without a key."""
+"""The owner of what was submitted without an API key."""
 MAX_PRIORITY: Final = 9
 
 
 class EventKind(StrEnum):
-    """What an event in a job's history tells."""
+    """The kind of an event in a job's history."""
 
     STATE = "state"
     PROGRESS = "progress"
@@ -59,20 +59,20 @@ class EventKind(StrEnum):
 
 
 def name_queue(kind: Kind, device: DeviceClass) -> str:
-    """Name the queue of one kind on one class of device, so that a second of KNN never waits behind music."""
+    """Name the queue of a kind on a class of device: separate, so that a second of KNN never waits behind music."""
     return f"{kind}.{device}"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a job comes from.
+    """The request that submitted a job.
 
     Parameters
     ----------
     owner
-        The key that it belongs to.
+        The API key that the job belongs to.
     request_id
-        Names the request in every log.
+        Identifies the request in every log.
     """
 
     owner: str = ANONYMOUS
@@ -81,7 +81,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to one attempt of a job; ``attempt`` is the fence that a later attempt raises."""
+    """The right to run one attempt of a job; ``attempt`` is the fencing token, which each later attempt raises."""
 
     job_id: str
     attempt: int
@@ -89,16 +89,16 @@ class Lease:
 
 @dataclass(frozen=True)
 class WorkerIdentity:
-    """Who claims jobs.
+    """The worker that claims jobs.
 
     Parameters
     ----------
     engines
-        What runs each of the kinds that are claimed.
+        Kind to the name of its backend, for each kind that is claimed.
     worker
-        Its name.
+        The name of the worker.
     lease_s
-        For how long a claim holds.
+        How long a claim lasts without a heartbeat.
     """
 
     engines: Mapping[Kind, str]
@@ -109,7 +109,7 @@ class WorkerIdentity:
 
 @dataclass(frozen=True)
 class TransitionedJob:
-    """A job that has taken a step: what events, webhooks and logs tell of it."""
+    """A job after a transition: what events, webhooks and logs report."""
 
     id: str
     owner: str
@@ -135,7 +135,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class HeartbeatReply:
-    """What a worker learns when it says that it is alive."""
+    """The reply to a worker's heartbeat."""
 
     cancel_requested: bool
     timed_out: bool
@@ -143,7 +143,7 @@ class HeartbeatReply:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file that lies whole in the storage."""
+    """A file that is completely written to the file store."""
 
     name: str
     path: str
@@ -154,14 +154,14 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: ``state`` with its result and files, or with its error."""
+    """How an attempt ended: the final state with its result and files, or with its error."""
 
     state: State
     result: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
     files: tuple[StoredFile, ...] = ()
     progress: Progress | None = None
-    """The last that was reported, where there was any."""
+    """The last progress that was reported, if any."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,8 @@ class RetryDelay:
     max_s: float
 
     def after(self, attempt: int) -> float:
-        """Return the pause after a lost attempt, in seconds: doubled each time, up to ``max_s``."""
-        doublings = min(attempt - 1, 60)  # more would only overflow
+        """Return the delay after a lost attempt, in seconds: doubled each time, up to ``max_s``."""
+        doublings = min(attempt - 1, 60)  # more would overflow
         return min(self.first_s * 2.0**doublings, self.max_s)
 
 

@@ -1,4 +1,4 @@
-"""How processes log: a line per event on standard error, as text or as JSON, which the process manager collects."""
+"""Logging: one line per event on standard error, as text or as JSON, collected by the process manager."""
 
 import logging
 import sys
@@ -14,56 +14,56 @@ from shared.settings import Settings
 TEXT: Final = "%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s"
 _RENAMED: Final = {"levelname": "level", "name": "logger"}
 
-_facts: ContextVar[dict[str, str]] = ContextVar("facts")
+_fields: ContextVar[dict[str, str]] = ContextVar("fields")
 
 
 @contextmanager
-def log_context(**facts: str | None) -> Iterator[None]:
-    """Add facts to every line that this thread logs within the block: the request and the job that it is about."""
-    token = _facts.set(_facts.get({}) | {name: value for name, value in facts.items() if value is not None})
+def log_context(**fields: str | None) -> Iterator[None]:
+    """Add fields to every line that this thread logs within the block: the request and the job that it concerns."""
+    token = _fields.set(_fields.get({}) | {name: value for name, value in fields.items() if value is not None})
     try:
         yield
     finally:
-        _facts.reset(token)
+        _fields.reset(token)
 
 
-def set_log_context(**facts: str) -> None:
-    """Add facts to every line that this thread logs until it is told of others: of a request, all that follows it."""
-    _facts.set(facts)
+def set_log_context(**fields: str) -> None:
+    """Replace the fields that are added to every line that this thread logs from now on: at the start of a request."""
+    _fields.set(fields)
 
 
 class _TextFormatter(logging.Formatter):
-    """Writes the facts behind the message."""
+    """Appends the fields to the message."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See ``logging.Formatter``."""
-        facts = "".join(f" {name}={value}" for name, value in _facts.get({}).items())
+        fields = "".join(f" {name}={value}" for name, value in _fields.get({}).items())
         first, *rest = super().format(record).split("\n", 1)
-        return "\n".join([first + facts, *rest])
+        return "\n".join([first + fields, *rest])
 
 
 class _JsonFormatter(JsonFormatter):
-    """Writes an object per line, the facts among its fields."""
+    """Formats one JSON object per line, with the fields of the context among its own."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See ``logging.Formatter``."""
-        record.__dict__.update(_facts.get({}))
+        record.__dict__.update(_fields.get({}))
         return str(super().format(record))
 
 
 def make_formatter(settings: Settings) -> logging.Formatter:
-    """Make what writes the lines."""
+    """Make the formatter that the settings choose."""
     if settings.log_format == "json":
         return _JsonFormatter("%(levelname)s%(process)d%(name)s%(message)s", rename_fields=_RENAMED, timestamp="time")
     return _TextFormatter(TEXT)
 
 
 def set_up_logging(settings: Settings) -> None:
-    """Send everything to standard error from now on."""
+    """Send all log lines to standard error from now on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(make_formatter(settings))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    # Alembic and kombu tell of each step; their warnings are enough.
+    # Alembic and kombu log each step; their warnings are enough.
     for name in ("alembic", "kombu", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)

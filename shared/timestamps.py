@@ -1,8 +1,8 @@
-"""Moments as documents and messages write them."""
+"""Timestamps as responses and messages show them."""
 
 from datetime import datetime
 
 
-def format_timestamp(moment: datetime) -> str:
-    """Write a moment in UTC (RFC 3339)."""
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def format_timestamp(timestamp: datetime) -> str:
+    """Format a timestamp in UTC (RFC 3339)."""
+    return timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")

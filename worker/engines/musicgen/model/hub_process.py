@@ -244,7 +244,7 @@ class _ProgressPrinter(Background):
         _print({"done": self._most, "total": self._download.total})
 
     def _run(self) -> None:
-        while not self._left.wait(REPORT_INTERVAL_S):
+        while not self._stop_requested.wait(REPORT_INTERVAL_S):
             try:
                 self.tell()
             except BrokenPipeError:
