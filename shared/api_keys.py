@@ -1,4 +1,4 @@
-"""Keys to this instance, of which only hashes are kept, and the secret that signs what leaves it."""
+"""API keys, of which only hashes are stored, and the secret that signs sessions and webhooks."""
 
 import hashlib
 import hmac
@@ -20,26 +20,27 @@ from shared.errors import NameTakenError, NotFoundError, SettingsError
 from shared.ids import make_id
 from shared.jobs import ANONYMOUS
 from shared.settings import MIN_SECRET_LENGTH, Settings
+from shared.texts import text
 
 PREFIX: Final = "mj_"
-"""Lets people, and programs that look for leaked secrets, tell what it is."""
+"""Lets people, and programs that search for leaked secrets, recognise a key."""
 _BYTES: Final = 32
-_ADOPTED_AT_ONCE: Final = 2_000
+_ADOPTION_BATCH: Final = 2_000
 _OWNED: Final = ((Job, Job.id), (JobLabel, JobLabel.job_id), (Upload, Upload.id))
 
 
 def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
-    """Make a key and return it; it cannot be read again.
+    """Create a key and return it; it cannot be read again.
 
     Parameters
     ----------
     adopt
-        Whether it takes over the jobs and uploads that belong to nobody, from before the first key.
+        Whether the key takes over the jobs and uploads that were submitted without a key.
 
     Raises
     ------
     NameTakenError
-        There is a key of that name.
+        Another key has this name.
     """
     secret = PREFIX + secrets.token_urlsafe(_BYTES)
     owner = make_id()
@@ -48,7 +49,7 @@ def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
         with database.writing() as session:
             session.execute(row)
     except IntegrityError as error:
-        raise NameTakenError(f"There is a key {name!r} already; choose another name, or revoke that one.") from error
+        raise NameTakenError(text("key-name-taken", name=name)) from error
     for table, key in _OWNED if adopt else ():
         while _adopt_some(database, table, key, owner):
             pass
@@ -58,8 +59,11 @@ def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
 def _adopt_some(
     database: Database, table: type[Job | JobLabel | Upload], key: InstrumentedAttribute[str], owner: str
 ) -> bool:
-    """Give some of what is nobody's to an owner, not all at once, since others wait; tell whether there was any."""
-    some = select(key).where(table.owner == ANONYMOUS).limit(_ADOPTED_AT_ONCE)
+    """Give a batch of rows without an owner to one, and return whether there were any.
+
+    In batches, since other writers wait for the lock.
+    """
+    some = select(key).where(table.owner == ANONYMOUS).limit(_ADOPTION_BATCH)
     adopted = update(table).where(key.in_(some.scalar_subquery()), table.owner == ANONYMOUS).values(owner=owner)
     with database.writing() as session:
         return bool(session.execute(adopted.returning(key), execution_options={"synchronize_session": False}).all())
@@ -77,60 +81,60 @@ def find_key(database: Database, name: str) -> Key:
     Raises
     ------
     NotFoundError
-        There is no key of that name.
+        No key has this name.
     """
     with database.reading() as session:
         key = session.scalars(select(Key).where(Key.name == name)).one_or_none()
     if key is None:
-        raise NotFoundError(f"There is no key {name!r}; python -m web keys list names those there are.")
+        raise NotFoundError(text("key-not-found", name=name))
     return key
 
 
 def revoke_key(database: Database, name: str) -> None:
-    """Forget a key; what it submitted runs, and is kept for as long as all is, but no other key reaches it.
+    """Delete a key; its jobs run and are kept as long as all others, but no other key has access to them.
 
     Raises
     ------
     NotFoundError
-        There is no key of that name.
+        No key has this name.
     """
     with database.writing() as session:
-        gone = session.execute(delete(Key).where(Key.name == name).returning(Key.id)).one_or_none()
-    if gone is None:
-        raise NotFoundError(f"There is no key {name!r}.")
+        deleted = session.execute(delete(Key).where(Key.name == name).returning(Key.id)).one_or_none()
+    if deleted is None:
+        raise NotFoundError(text("key-not-found", name=name))
 
 
 def hash_key(secret: str) -> str:
-    """Hash a key: it is drawn from so many that no slower hash is needed."""
+    """Hash a key; it has 256 random bits, so that no slow hash is needed."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def load_secret(settings: Settings) -> bytes:
-    """Return the secret that the settings give, or the one in the state folder, drawn when it is first wanted."""
+    """Return the secret of the settings, or the one in the state folder, which is created when it is first needed."""
     if settings.secret:
         return settings.secret.encode()
     path = settings.home / "secret"
     with suppress(FileNotFoundError):
         return _read_secret(path)
     settings.home.mkdir(parents=True, exist_ok=True)
-    drawn = path.with_name(f"secret-{make_id()}")
-    with os.fdopen(os.open(drawn, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+    created = path.with_name(f"secret-{make_id()}")
+    with os.fdopen(os.open(created, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
         file.write(secrets.token_hex(_BYTES).encode())
         file.flush()
         os.fsync(file.fileno())
-    with suppress(FileExistsError):  # another process was quicker: its secret counts
-        os.link(drawn, path)
-    drawn.unlink()
+    with suppress(FileExistsError):  # another process was faster: its secret is used
+        os.link(created, path)
+    created.unlink()
     return _read_secret(path)
 
 
 def _read_secret(path: Path) -> bytes:
     secret = path.read_bytes()
     if len(secret) < MIN_SECRET_LENGTH:
-        raise SettingsError(f"{path} is damaged; remove it, and another is drawn: sessions and webhooks begin anew.")
+        raise SettingsError(text("secret-damaged", path=str(path)))
     return secret
 
 
 def derive_secret(secret: bytes, purpose: str) -> str:
-    """Derive a secret for one purpose, from which the others cannot be told."""
+    """Derive a secret for one purpose, which reveals nothing about those for other purposes."""
     return b64encode(hmac.digest(secret, purpose.encode(), "sha256")).decode()

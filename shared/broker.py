@@ -17,12 +17,12 @@ from shared.settings import Settings
 
 TASK: Final = "mindjobs.work"
 MAX_PENDING_WAKEUPS: Final = 64
-"""A queue that holds this many messages gets no more. If a class of device has more workers than this, the others wake in
-the sweeper's next round."""
+"""A queue that holds this many messages gets no more. If a class of device has more workers than this, the others wake
+in the sweeper's next round."""
 
 # How long a request waits for a Redis that is dead or hangs.
 CONNECT_TIMEOUT_S: Final = 1.0
-ANSWER_TIMEOUT_S: Final = 2.0
+RESPONSE_TIMEOUT_S: Final = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def make_celery(settings: Settings) -> Celery:
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "socket_timeout": ANSWER_TIMEOUT_S,
+        "socket_timeout": RESPONSE_TIMEOUT_S,
         "socket_keepalive": not settings.owns_redis,
         "health_check_interval": 30,
         "retry_on_timeout": False,
@@ -48,7 +48,7 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         broker_connection_timeout=CONNECT_TIMEOUT_S,
         broker_pool_limit=settings.web_threads,
-        broker_pool_acquire_timeout=ANSWER_TIMEOUT_S,
+        broker_pool_acquire_timeout=RESPONSE_TIMEOUT_S,
         result_backend_transport_options={"visibility_timeout": settings.visibility_timeout_s},
         visibility_timeout=settings.visibility_timeout_s,
         task_ignore_result=True,
@@ -82,7 +82,7 @@ class Broker:
     def __init__(self, settings: Settings) -> None:
         self._celery = make_celery(settings)
         self._redis: Redis = Redis.from_url(
-            settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=ANSWER_TIMEOUT_S
+            settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=RESPONSE_TIMEOUT_S
         )
 
     def wake(self, kind: Kind, device: DeviceClass, job_id: str) -> bool:

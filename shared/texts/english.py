@@ -8,6 +8,21 @@ from typing import Final
 
 SENTENCES: Final[Mapping[str, str]] = {
     "sentence": "{sentence}",
+    # Webhooks.
+    "webhook-url-invalid": "is not a URL that can be called; use the form https://host:port/path",
+    "webhook-url-credentials": "contains a user name or a password; leave them out: every message is signed",
+    "webhook-address-private": "leads to an address that is not public; use a public one, or ask the operator of this "
+    "instance to set MINDJOBS_ALLOW_PRIVATE_WEBHOOKS=true",
+    "webhook-host-unknown": "names the host {host!r}, which is not found; check its spelling",
+    # API keys.
+    "key-name-taken": "There is already a key {name!r}. Choose another name, or revoke that key.",
+    "key-not-found": "There is no key {name!r}. The command python -m web keys list shows all names.",
+    "secret-damaged": "{path} is damaged. Delete it, and a new secret is created; all sessions end, and webhooks are "
+    "signed with the new secret.",
+    # The start of an instance.
+    "home-in-use": "MINDJOBS_HOME: {home} is in use by another instance. Stop that instance, or choose another folder.",
+    "port-in-use": "MINDJOBS_HOST, MINDJOBS_PORT: cannot listen on {address} ({reason}). Choose another port, for "
+    "example MINDJOBS_PORT=8001.",
     # Settings.
     "settings-wrong": "{problems}",
     "settings-renamed": "{renamed}. Rename it in the environment or in .env.",
@@ -28,6 +43,12 @@ SENTENCES: Final[Mapping[str, str]] = {
     "out-of-memory": "Make the data or the request smaller and try again.",
     "engine-failed": "An unexpected error occurred that the job did not cause; the worker's log has the details. "
     "A retry may help.",
+    # The file store.
+    "storage-scheme-unknown": "MINDJOBS_STORAGE_URL: {url!r} has an unknown scheme; use one of {known}.",
+    "storage-folder-invalid": "MINDJOBS_STORAGE_URL: {url!r} does not name a folder of this machine; "
+    "write it as file:///an/absolute/folder.",
+    "upload-file-missing": "the file of this upload no longer exists; upload it again",
+    "file-too-large": "The file is larger than the {max_bytes} bytes allowed; send a smaller one.",
     "disk-full": "There is no space left on a disk, most likely on the one that holds {storage}. "
     "Free some space and try again.",
 }

@@ -1,1 +1,1 @@
-"""Webhooks: their messages, their targets, and the delivery."""
+"""Webhooks: their messages, their targets, and their delivery."""

@@ -1,4 +1,4 @@
-"""What webhooks are told, and how they know who says so: the scheme of Standard Webhooks (standardwebhooks.com)."""
+"""The messages to webhooks and their signatures, in the scheme of Standard Webhooks (standardwebhooks.com)."""
 
 import hmac
 import json
@@ -20,38 +20,40 @@ from shared.texts import render_error
 from shared.timestamps import format_timestamp
 
 PREFIX: Final = "whsec_"
-"""Tells people, and the scheme's libraries, what it is."""
-_QUEUE: Final = insert(Delivery.metadata.tables[Delivery.__tablename__]).values(created_at=now(), due_at=now())
+"""Marks the secret for people and for the libraries of the scheme."""
+_INSERT_DELIVERIES: Final = insert(Delivery.metadata.tables[Delivery.__tablename__]).values(
+    created_at=now(), due_at=now()
+)
 
 
 def queue_messages(session: Session, jobs: Iterable[Job | TransitionedJob]) -> None:
-    """Queue a message about each job whose webhook wants to be told of the state that it has just come to."""
+    """Queue a message about each job whose webhook is subscribed to the state that the job has just entered."""
     messages = [
-        {"id": make_id(), "owner": job.owner, "url": job.webhook["url"], "data": _describe(job)}
+        {"id": make_id(), "owner": job.owner, "url": job.webhook["url"], "data": _serialize_job(job)}
         for job in jobs
         if job.webhook is not None and job.state in job.webhook["events"]
     ]
     if messages:
-        session.execute(_QUEUE, messages)
+        session.execute(_INSERT_DELIVERIES, messages)
 
 
 def build_message(delivery: Delivery, secret: str) -> tuple[bytes, dict[str, str]]:
-    """Write a message as it is sent now.
+    """Build a message as it is sent now.
 
     Parameters
     ----------
     secret
-        What signs it.
+        Signs the message.
 
     Returns
     -------
     body, headers
-        The same body for every attempt; headers that prove who sends it, and when.
+        The body is the same in every attempt; the headers prove the sender and the time.
     """
     message = {
         "type": f"job.{delivery.data['state']}",
         "timestamp": format_timestamp(delivery.created_at),
-        "data": delivery.data | {"error": render_error(error) if (error := delivery.data["error"]) else None},
+        "data": delivery.data | ({"error": render_error(error)} if (error := delivery.data.get("error")) else {}),
     }
     body = json.dumps(message).encode()
     timestamp = int(time.time())
@@ -71,11 +73,11 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 
 
 def load_signing_secret(settings: Settings, owner: str) -> str:
-    """Return what the messages about an owner's jobs are signed with, as its receivers are given it."""
+    """Return the secret that signs the messages about an owner's jobs, in the form that receivers are given."""
     return PREFIX + api_keys.derive_secret(api_keys.load_secret(settings), f"webhooks {owner}")
 
 
-def _describe(job: Job | TransitionedJob) -> dict[str, Any]:
+def _serialize_job(job: Job | TransitionedJob) -> dict[str, Any]:
     return {
         "id": job.id,
         "kind": job.kind,

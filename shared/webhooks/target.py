@@ -1,4 +1,4 @@
-"""Where a webhook leads, and the way there: to an address that was looked at, and to no other."""
+"""The target of a webhook: its addresses are checked, and the request goes to a checked address and to no other."""
 
 import socket
 import threading
@@ -13,21 +13,22 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from shared.errors import RequestInvalidError
+from shared.texts import Value, text
 
 TIMEOUT_S: Final = 10.0
-"""How long an endpoint may take to be reached, and again to answer."""
+"""How long connecting to a target may take, and again its response."""
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True)
 class WebhookTarget:
-    """A URL, and the addresses that its host had when they were looked at.
+    """A URL, with the addresses that its host had when it was resolved.
 
     Parameters
     ----------
     authority
-        Host and port as the URL writes them.
+        Host and port in the form of the URL.
     target
         Path and query.
     """
@@ -40,27 +41,27 @@ class WebhookTarget:
     addresses: tuple[str, ...]
 
     def post(self, body: bytes, headers: Mapping[str, str], attempt: int) -> int:
-        """Post to one of the addresses, and return the status of the answer, whose body is not read.
+        """Post to one of the addresses, and return the status of the response, whose body is not read.
 
-        No redirect is followed, and no proxy asked: either would lead to where nobody looked.
+        Redirects are not followed and proxies are not used: either would lead to an address that was not checked.
 
         Parameters
         ----------
         attempt
-            Counted from 1; each takes the next address.
+            Counted from 1; each attempt uses the next address.
         """
         connection = self._open(self.addresses[(attempt - 1) % len(self.addresses)])
         try:
             connection.connect()
-            # A timeout is for each read, and there are as many as the other side likes.
-            hanging_up = threading.Timer(TIMEOUT_S, _hang_up, [connection.sock])
-            hanging_up.start()
+            # A timeout limits each read, and the other side decides how many reads there are.
+            deadline = threading.Timer(TIMEOUT_S, _shut_down, [connection.sock])
+            deadline.start()
             try:
                 all_headers = {"Host": self.authority, "User-Agent": "mindjobs"} | dict(headers)
                 connection.request("POST", self.target, body, all_headers, preload_content=False)
                 return connection.getresponse().status
             finally:
-                hanging_up.cancel()
+                deadline.cancel()
         finally:
             connection.close()
 
@@ -73,39 +74,36 @@ class WebhookTarget:
 
 
 def resolve_target(url: str, *, private: bool) -> WebhookTarget:
-    """Find where a webhook leads.
+    """Resolve the host of a webhook and check its addresses.
 
     Parameters
     ----------
     private
-        Whether it may lead to addresses that are not public.
+        Whether addresses that are not public are allowed.
 
     Raises
     ------
     RequestInvalidError
-        It cannot be called, or must not be.
+        The URL cannot be called, or must not be.
     """
     try:
         parts = parse_url(url)
     except LocationParseError as error:
-        raise _refuse("is not a URL that can be called; write it as https://host:port/path") from error
+        raise _refuse("webhook-url-invalid") from error
     if not parts.host or parts.scheme not in {"http", "https"} or parts.port == 0:
-        raise _refuse("is not a URL that can be called; write it as https://host:port/path")
+        raise _refuse("webhook-url-invalid")
     if parts.auth is not None:
-        raise _refuse("holds a user name or a password; leave them out, since every message is signed")
+        raise _refuse("webhook-url-credentials")
     host = parts.host.strip("[]")
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    addresses = _look_up(host, port)
+    addresses = _resolve(host, port)
     if not private and not all(is_public(address) for address in addresses):
-        raise _refuse(
-            "leads to an address that is not public; give one that is, or let whoever runs this instance set "
-            "MINDJOBS_ALLOW_PRIVATE_WEBHOOKS=true"
-        )
+        raise _refuse("webhook-address-private")
     return WebhookTarget(parts.scheme, parts.netloc or host, host, port, parts.request_uri, addresses)
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address is one of the public internet's, for a single receiver."""
+    """Whether an address is public on the internet and of a single receiver."""
     parsed = ip_address(address)
     if isinstance(parsed, IPv6Address):
         inner = _unwrap(parsed)
@@ -116,24 +114,24 @@ def is_public(address: str) -> bool:
 
 
 def _unwrap(address: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that a gateway, or the system itself, makes of one of IPv6."""
+    """Return the IPv4 address that a gateway, or the system itself, extracts from an IPv6 address."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address.sixtofour
 
 
-def _look_up(host: str, port: int) -> tuple[str, ...]:
+def _resolve(host: str, port: int) -> tuple[str, ...]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise _refuse(f"names the host {host!r}, which is not found; check its spelling") from error
+        raise _refuse("webhook-host-unknown", host=host) from error
     return tuple(dict.fromkeys(str(place[0]) for *_, place in found))
 
 
-def _refuse(detail: str) -> RequestInvalidError:
-    return RequestInvalidError.at("/webhook/url", detail)
+def _refuse(code: str, /, **values: Value) -> RequestInvalidError:
+    return RequestInvalidError.at("/webhook/url", text(code, **values))
 
 
-def _hang_up(connection: socket.socket) -> None:
-    with suppress(OSError):  # it has ended in this moment
+def _shut_down(connection: socket.socket) -> None:
+    with suppress(OSError):  # the connection has just ended
         connection.shutdown(socket.SHUT_RDWR)

@@ -104,7 +104,7 @@ def test_a_name_is_taken_once(run_keys: Run) -> None:
     make_key(run_keys, "laptop")
     again = run_keys("create", "laptop")
     assert (again.returncode, again.stdout) == (1, "")
-    assert "There is a key 'laptop' already; choose another name, or revoke that one." in again.stderr
+    assert "There is already a key 'laptop'. Choose another name, or revoke that key." in again.stderr
     assert len(run_keys("list").stdout.splitlines()) == 1
 
 
