@@ -16,6 +16,11 @@ def no_uploads(params: Strict) -> dict[str, str]:  # noqa: ARG001 - the paramete
     return {}
 
 
+def keep_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Present the result of a kind whose stored results have the form that the API shows."""
+    return result
+
+
 @dataclass(frozen=True)
 class KindSpec(Generic[P]):
     """One kind of job.
@@ -34,6 +39,9 @@ class KindSpec(Generic[P]):
         Refuses at submission what the engine would refuse later, so that no job is queued that cannot succeed.
         It takes the parameters, upload id to the file on this machine, and the settings, and raises
         ``RequestInvalidError``. ``None`` if the schema alone decides.
+    present_result
+        Returns a stored result in the form of ``result``, as the API shows it: texts, which are stored as codes with
+        values, are put into English.
     """
 
     params: type[P]
@@ -41,3 +49,4 @@ class KindSpec(Generic[P]):
     example: Mapping[str, Any]
     list_uploads: Callable[[P], dict[str, str]] = no_uploads
     check_inputs: Callable[[P, Mapping[str, Path], Settings], None] | None = None
+    present_result: Callable[[Mapping[str, Any]], Mapping[str, Any]] = keep_result

@@ -1,14 +1,22 @@
 """Music generation: parameters, results, the catalogue of models, and audio formats."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from shared.kinds.musicgen.parameters import MusicgenParams
 from shared.kinds.musicgen.result import MusicgenResult
 from shared.kinds.spec import KindSpec
+from shared.texts import render_stored
 
 
 def _list_uploads(params: MusicgenParams) -> dict[str, str]:
     return {f"/params/audio_prompts/{index}/upload": clip.upload for index, clip in enumerate(params.audio_prompts)}
+
+
+def _present_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Put the warnings of the samples into English."""
+    samples = [sample | {"warnings": [*map(render_stored, sample["warnings"])]} for sample in result["samples"]]
+    return {**result, "samples": samples}
 
 
 SPEC: Final = KindSpec(
@@ -16,4 +24,5 @@ SPEC: Final = KindSpec(
     result=MusicgenResult,
     example={"prompts": ["80s pop track with bassy drums and synth"], "duration_s": 8},
     list_uploads=_list_uploads,
+    present_result=_present_result,
 )

@@ -3,7 +3,24 @@
 from collections.abc import Mapping
 from typing import Final
 
-SENTENCES: Final[Mapping[str, str]] = {}
+SENTENCES: Final[Mapping[str, str]] = {
+    # The engine and the decode loop.
+    "precision-unavailable": "The backend {backend} does not offer the precision {precision} on {device_class}. "
+    "Choose one of: {choices}.",
+    "continuation-too-short": "max_new_tokens {max_new_tokens} is too small to continue an audio prompt: the model's "
+    "last codebook is delayed by {delay_steps} steps. Set max_new_tokens to at least {min_new_tokens}, or give "
+    "duration_s instead.",
+    "music-too-long": "The model has {positions} positions. The start token and the audio prompts take {used}, which "
+    "leaves {free} for new tokens, but the job needs {new_tokens}. Make duration_s, max_new_tokens or the audio "
+    "prompts shorter.",
+    "logits-not-finite": "At position {position}, the model's logits have NaN or infinite values: its weights are "
+    "damaged, or too large for the precision. Choose another model, or the precision float32.",
+    "audio-not-finite": "The audio of sample {sample} has NaN or infinite values: the weights of the model's codec are "
+    "damaged, or too large for the precision. Choose another model, or the precision float32.",
+    "tokenizer-unreadable": "{path} cannot be read ({error}). Download the model again.",
+    "musicgen-backend-unavailable": "MINDJOBS_MUSICGEN_BACKEND: {backend!r} does not generate music on {device_class}. "
+    "Choose one of: {choices}.",
+}
 """Code to sentence."""
 
 TITLES: Final[Mapping[str, str]] = {

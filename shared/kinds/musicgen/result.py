@@ -1,8 +1,18 @@
-"""What a musicgen job that succeeded has found. Types alone: an engine's tests check that its results are like this."""
+"""The result of a musicgen job, as the API shows it. Types alone: the engine's tests check its results against them."""
 
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
 from shared.schemas.documented import documented
+
+
+@documented
+class SampleWarning(TypedDict):
+    """A fault in the sound of the model's output."""
+
+    code: str
+    """Stable name of the fault."""
+    detail: str
+    """What is wrong and what may help, in English."""
 
 
 @documented
@@ -11,7 +21,7 @@ class Sample(TypedDict):
 
     prompt: str | None
     seed: int
-    """Gives the same codes again, with the same parameters and engine."""
+    """With it, the same parameters and the same engine generate the same codes again."""
     duration_s: float
     audio: str
     """Name of the artifact."""
@@ -20,14 +30,14 @@ class Sample(TypedDict):
     peak_dbfs: float | None
     """Null for silence."""
     lufs: float | None
-    """Null for silence, and for what is too short to measure."""
-    warnings: list[str]
-    """What is wrong with how the model's output sounds."""
+    """Null for silence, and for audio that is too short to measure."""
+    warnings: list[SampleWarning]
+    """Faults in the sound of the model's output."""
 
 
 @documented
 class MusicgenResult(TypedDict):
-    """The samples, and how fast they were made."""
+    """The samples, and how fast they were generated."""
 
     sampling_rate: int
     """In hertz."""
@@ -36,6 +46,6 @@ class MusicgenResult(TypedDict):
     samples: list[Sample]
     tokens_per_s: float | None
     realtime_factor: float
-    """Seconds of music per second of computing."""
+    """Seconds of music per second of computation."""
     engine: str
     precision: str

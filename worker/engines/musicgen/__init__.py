@@ -1,4 +1,4 @@
-"""The engine of music generation with MusicGen."""
+"""Music generation with MusicGen."""
 
 from typing import Final
 

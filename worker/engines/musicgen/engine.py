@@ -1,9 +1,7 @@
-"""The MusicGen engine: a job's parameters in, music out."""
+"""The MusicGen engine: a job's parameters and clips in, files and the result out."""
 
 import io
-import logging
 import math
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from shared.errors import JobFailedError
 from shared.kinds.musicgen.audio_encoding import encode
 from shared.kinds.musicgen.parameters import DEFAULT_DURATION_S, MAX_SEED, MusicgenParams, Precision
 from shared.settings import Settings
+from shared.texts import text
 from worker.devices import Device
 from worker.engines.interface import JobContext
 from worker.engines.musicgen.audio.clips import ClipForm, read_clip
@@ -37,17 +36,14 @@ from worker.engines.musicgen.request import (
 )
 from worker.engines.musicgen.resume_state import CheckpointWriter, ResumeState
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
-class _Work:
-    """A job, its model loaded."""
+class _PreparedJob:
+    """A job whose model is loaded and whose inputs are read."""
 
-    params: MusicgenParams
     context: JobContext[MusicgenParams]
-    composer: MusicGenerator
-    order: GenerationRequest
+    generator: MusicGenerator
+    request: GenerationRequest
 
 
 class MusicgenEngine:
@@ -55,10 +51,10 @@ class MusicgenEngine:
 
     Parameters
     ----------
-    device_class
-        The device's.
+    device
+        The device.
     settings
-        Where models are, which engine computes, and how much memory it may take.
+        Where models are, which backend computes, and how much memory it may take.
     """
 
     def __init__(self, device: Device, settings: Settings) -> None:
@@ -66,19 +62,19 @@ class MusicgenEngine:
         self.name: str = self._backend.name
         self._device = device
         self._settings = settings
-        self._shelf = ModelCache(self._load, settings.musicgen_memory_mb * 2**20)
+        self.models = ModelCache(self._load, settings.musicgen_memory_mb * 2**20)
 
     def prepare(self) -> None:
-        """Import what the first job would otherwise wait for."""
+        """Import the backend's framework, which the first job would otherwise wait for."""
         self._backend.import_loader()
 
     def can_batch(self, params: MusicgenParams, running: Sequence[MusicgenParams]) -> bool:
-        """Tell whether a job can share the batch: the same model, which is loaded, and enough free slots."""
+        """Tell whether a job can join the batch: it needs the same loaded model, and enough free slots."""
         jobs = [params, *running]
         if len({(job.model, job.precision) for job in jobs}) > 1:
             return False
-        composer = self._shelf.find(jobs[0].model, self._choose_precision(jobs[0].precision))
-        return composer is not None and sum(map(count_rows, jobs)) <= composer.max_slots
+        generator = self.models.find(jobs[0].model, self.choose_precision(jobs[0].precision))
+        return generator is not None and sum(map(count_slots, jobs)) <= generator.max_slots
 
     def run(self, context: JobContext[MusicgenParams]) -> dict[str, Any]:
         """Run one job.
@@ -86,107 +82,77 @@ class MusicgenEngine:
         Raises
         ------
         JobFailedError
-            The model is not to be had or not usable, or the parameters ask what it cannot do.
+            The model is not available or not usable, or it cannot do what the parameters ask for.
         JobStoppedError
-            Passed on from ``report``.
+            Raised by ``report``.
         """
         params = context.params
-        precision = self._choose_precision(params.precision)
-        memo = self._read_memo(context, params)
+        precision = self.choose_precision(params.precision)
+        state = ResumeState.load_or_start(context.checkpoint, params.seed)
         folder = fetch(self._settings, params.model, context.report)
-        title = ModelKey(params.model, folder, str(precision))
-        if not self._shelf.holds(title):
+        key = ModelKey(params.model, folder, str(precision))
+        if not self.models.is_loaded(key):
             context.report(stage="loading", done=0, total=1, unit="models")
-        composer = self._shelf.take(title)
-        order = make_order(params, context, composer.config, memo.seed)
-        work = _Work(params, context, composer, order)
-        recorder = CheckpointWriter(context.checkpoint, memo.seed)
+        generator = self.models.get(key)
+        request = build_request(context, generator.config, state.seed)
+        job = _PreparedJob(context, generator, request)
+        writer = CheckpointWriter(context.checkpoint, state.seed)
         started_s = time.perf_counter()
-        pieces = composer.compose(order, context.report, recorder.keep, memo.tokens or None)
+        generated = generator.generate(request, context.report, writer.update, state.tokens or None)
         compute_s = time.perf_counter() - started_s
-        samples = [self._write(work, index, piece) for index, piece in enumerate(pieces)]
-        made_s = sum(sample["duration_s"] for sample in samples)
+        samples = [_save_sample(job, index, sample) for index, sample in enumerate(generated)]
+        music_s = sum(sample["duration_s"] for sample in samples)
         return {
-            "sampling_rate": composer.config.codec.sample_rate_hz,
-            "frame_rate": composer.config.codec.frame_rate,
+            "sampling_rate": generator.config.codec.sample_rate_hz,
+            "frame_rate": generator.config.codec.frame_rate,
             "samples": samples,
-            "tokens_per_s": None if recorder.tokens_per_s is None else round(recorder.tokens_per_s, 2),
-            "realtime_factor": round(made_s / compute_s, 4),
-            "engine": composer.engine,
-            "precision": composer.precision,
+            "tokens_per_s": None if writer.tokens_per_s is None else round(writer.tokens_per_s, 2),
+            "realtime_factor": round(music_s / compute_s, 4),
+            "engine": generator.backend,
+            "precision": generator.precision,
         }
 
-    def _read_memo(self, context: JobContext[MusicgenParams], params: MusicgenParams) -> ResumeState:
-        """Read what an earlier attempt left, or begin: a seed that is drawn stays the job's from now on."""
-        content = context.checkpoint.load()
-        if content is not None:
-            try:
-                return ResumeState.read(content)
-            except Exception:  # an older version's, or damaged: the job begins anew
-                logger.exception("a checkpoint cannot be read; the job begins anew")
-        memo = ResumeState(secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed, ())
-        context.checkpoint.store(memo.write())
-        return memo
+    def choose_precision(self, wanted: Precision) -> Precision:
+        """Return the precision in which a job computes on this device.
 
-    def _choose_precision(self, wanted: Precision) -> Precision:
+        Raises
+        ------
+        JobFailedError
+            The backend does not offer it here.
+        """
         offered = self._backend.list_precisions(self._device)
         if wanted is Precision.AUTO:
             return Precision(offered[0])
         if wanted not in offered:
             raise JobFailedError(
                 "precision-unavailable",
-                f"precision {wanted} is not offered by {self.name} on {self._device.device_class}; "
-                f"choose auto or {' or '.join(offered)}.",
+                text(
+                    "precision-unavailable",
+                    precision=wanted,
+                    backend=self.name,
+                    device_class=self._device.device_class,
+                    choices=", ".join(["auto", *offered]),
+                ),
             )
         return wanted
 
-    def _load(self, title: ModelKey) -> MusicGenerator:
+    def _load(self, key: ModelKey) -> MusicGenerator:
         settings = self._settings
         limits = BatchLimits(settings.musicgen_max_slots, settings.musicgen_cache_mb * 2**20)
-        return self._backend.import_loader()(title, self._device, limits, settings.compiled)
-
-    def _write(self, work: _Work, index: int, piece: GeneratedSample) -> dict[str, Any]:
-        """Write one sample's files; return its part of the result."""
-        total = len(work.order.samples)
-        work.context.report(stage="writing", done=index, total=total, unit="samples")
-        rate_hz = work.composer.config.codec.sample_rate_hz
-        sample = work.order.samples[index]
-        check_audio(piece.audio, index)
-        prompt_samples = 0 if sample.clip is None else sample.clip.shape[1]
-        warnings = find_warnings(piece.audio, sample.clip, rate_hz, prompt_samples)
-        audio = level(piece.audio, rate_hz, work.params.loudness)
-        content, media_type = encode(audio, rate_hz, work.params.format)
-        names = {"audio": f"audio-{index}.{work.params.format}", "codes": f"codes-{index}.npy"}
-        save = work.context.save
-        save(names["audio"], media_type, content)
-        save(names["codes"], "application/octet-stream", write_codes(piece, work.composer.config))
-        save(f"waveform-{index}.svg", "image/svg+xml", draw_waveform(audio, rate_hz))
-        save(f"spectrogram-{index}.png", "image/png", draw_spectrogram(audio, rate_hz))
-        work.context.report(stage="writing", done=index + 1, total=total, unit="samples")
-        levels = measure(audio, rate_hz)
-        return {
-            "prompt": sample.prompt,
-            "seed": sample.seed,
-            "duration_s": round(audio.shape[1] / rate_hz, 3),
-            **names,
-            "peak_dbfs": levels.peak_dbfs,
-            "lufs": levels.lufs,
-            "warnings": warnings,
-        }
+        return self._backend.import_loader()(key, self._device, limits, settings.compiled)
 
 
-def make_order(
-    params: MusicgenParams, context: JobContext[MusicgenParams], config: ModelConfig, seed: int
-) -> GenerationRequest:
-    """Say what is to be made: each prompt as often as asked for, each sample with a seed of its own.
+def build_request(context: JobContext[MusicgenParams], config: ModelConfig, seed: int) -> GenerationRequest:
+    """Build the request of a job: each prompt is repeated ``num_samples`` times, and each sample has its own seed.
 
-    SampleRequest n has the job's seed plus n, so that it can be asked for again alone.
+    Sample n has the job's seed plus n, so that it can be generated again alone.
 
     Raises
     ------
     JobFailedError
         An audio prompt cannot be used.
     """
+    params = context.params
     form = ClipForm(
         config.codec.sample_rate_hz, config.decoder.channels, (config.decoder.positions - 1) / config.codec.frame_rate
     )
@@ -200,65 +166,94 @@ def make_order(
     samples = [SampleRequest(*pair, (seed + index) % (MAX_SEED + 1)) for index, pair in enumerate(repeated)]
     longest = max((clip.shape[1] for clip in clips if clip is not None), default=0)
     prompt_frames = math.ceil(longest / config.codec.hop)
-    check_news(params, prompt_frames, config)
-    return GenerationRequest(samples, count_new_tokens(params, prompt_frames, config), make_sampling(params))
+    check_continuation(params, prompt_frames, config)
+    return GenerationRequest(samples, count_new_tokens(params, prompt_frames, config), build_sampling(params))
 
 
-def check_news(params: MusicgenParams, prompt_frames: int, config: ModelConfig) -> None:
-    """Refuse a continuation that would have no new frame, because the last codebooks end late.
+def check_continuation(params: MusicgenParams, prompt_frames: int, config: ModelConfig) -> None:
+    """Refuse a continuation that would have no new frame, because the last codebooks are delayed.
 
     Raises
     ------
     JobFailedError
-        With the least that is needed.
+        It says how many tokens are needed.
     """
-    least = max(delay.get_delays(1 + prompt_frames + (params.max_new_tokens or 0), config.decoder)) + 1
-    if prompt_frames and params.max_new_tokens is not None and params.max_new_tokens < least:
+    delay_steps = max(delay.get_delays(1 + prompt_frames + (params.max_new_tokens or 0), config.decoder))
+    if prompt_frames and params.max_new_tokens is not None and params.max_new_tokens <= delay_steps:
         raise JobFailedError(
             "too-short",
-            f"max_new_tokens {params.max_new_tokens} is too little to continue an audio prompt: the model's codebooks "
-            f"end up to {least - 1} steps late, so give at least {least}, or give duration_s.",
+            text(
+                "continuation-too-short",
+                max_new_tokens=params.max_new_tokens,
+                delay_steps=delay_steps,
+                min_new_tokens=delay_steps + 1,
+            ),
         )
 
 
 def count_new_tokens(params: MusicgenParams, prompt_frames: int, config: ModelConfig) -> int:
-    """Count the positions to generate; ``duration_s`` is that of the new music, without the audio prompt's."""
+    """Count the positions to generate; ``duration_s`` is the duration of the new music, without the audio prompt."""
     if params.max_new_tokens is not None:
         return params.max_new_tokens
     frames = max(1, round((params.duration_s or DEFAULT_DURATION_S) * config.codec.frame_rate))
     return delay.count_new_tokens(frames, prompt_frames, config.decoder)
 
 
-def count_rows(params: MusicgenParams) -> int:
-    """Count the decoder's rows that a job takes; a sample that is guided has two."""
+def count_slots(params: MusicgenParams) -> int:
+    """Count the decoder slots that a job takes; a sample with guidance takes two."""
     samples = max(len(params.prompts), len(params.audio_prompts), 1) * params.num_samples
     return samples * (2 if params.prompts and params.guidance_scale > 1 else 1)
 
 
-def make_sampling(params: MusicgenParams) -> Sampling:
-    """Say how tokens are chosen."""
+def build_sampling(params: MusicgenParams) -> Sampling:
+    """Return how tokens are chosen."""
     return Sampling(params.do_sample, params.guidance_scale, params.temperature, params.top_k, params.top_p)
 
 
 def check_audio(audio: Audio, index: int) -> None:
-    """Refuse audio that no player could play; see `decoding.sequence.Track.extend` for the codes.
+    """Refuse audio that no player could play; for the logits, see `decoding.sequence.TokenSequence.extend`.
 
     Raises
     ------
     JobFailedError
-        It has samples that are not numbers.
+        The audio has NaN or infinite values.
     """
     if not np.isfinite(audio).all():
-        raise JobFailedError(
-            "not-finite",
-            f"The audio of sample {index} is not finite: the weights of the model's codec are damaged, or too large "
-            "for the precision. Choose another model, or precision float32.",
-        )
+        raise JobFailedError("not-finite", text("audio-not-finite", sample=index))
 
 
-def write_codes(piece: GeneratedSample, config: ModelConfig) -> bytes:
-    """Write codes as ``.npy``: int16, (codebooks, frames), the left channel's codebooks before the right's."""
+def serialize_codes(sample: GeneratedSample, config: ModelConfig) -> bytes:
+    """Return codes as ``.npy``: int16, (codebooks, frames), the left channel's codebooks before the right's."""
     channels = config.decoder.channels
     buffer = io.BytesIO()
-    np.save(buffer, np.concatenate([piece.codes[channel::channels] for channel in range(channels)]))
+    np.save(buffer, np.concatenate([sample.codes[channel::channels] for channel in range(channels)]))
     return buffer.getvalue()
+
+
+def _save_sample(job: _PreparedJob, index: int, generated: GeneratedSample) -> dict[str, Any]:
+    """Save the files of one sample; return its part of the result."""
+    context, config, total = job.context, job.generator.config, len(job.request.samples)
+    context.report(stage="writing", done=index, total=total, unit="samples")
+    rate_hz = config.codec.sample_rate_hz
+    sample = job.request.samples[index]
+    check_audio(generated.audio, index)
+    prompt_samples = 0 if sample.clip is None else sample.clip.shape[1]
+    warnings = find_warnings(generated.audio, sample.clip, rate_hz, prompt_samples)
+    audio = level(generated.audio, rate_hz, context.params.loudness)
+    content, media_type = encode(audio, rate_hz, context.params.format)
+    names = {"audio": f"audio-{index}.{context.params.format}", "codes": f"codes-{index}.npy"}
+    context.save(names["audio"], media_type, content)
+    context.save(names["codes"], "application/octet-stream", serialize_codes(generated, config))
+    context.save(f"waveform-{index}.svg", "image/svg+xml", draw_waveform(audio, rate_hz))
+    context.save(f"spectrogram-{index}.png", "image/png", draw_spectrogram(audio, rate_hz))
+    context.report(stage="writing", done=index + 1, total=total, unit="samples")
+    levels = measure(audio, rate_hz)
+    return {
+        "prompt": sample.prompt,
+        "seed": sample.seed,
+        "duration_s": round(audio.shape[1] / rate_hz, 3),
+        **names,
+        "peak_dbfs": levels.peak_dbfs,
+        "lufs": levels.lufs,
+        "warnings": [warning.serialize() for warning in warnings],
+    }

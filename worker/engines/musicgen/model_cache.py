@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelKey:
-    """Which model, from which folder, in which numbers."""
+    """A model, the folder of its files, and the precision in which it computes."""
 
     name: str
     folder: Path
@@ -25,65 +25,66 @@ class ModelKey:
 
 
 class ModelCache:
-    """Loaded models, the least recently used of which leave when a new one needs their room.
+    """Loaded models; the least recently used are evicted if a new one needs their memory.
 
     Parameters
     ----------
     load
         Loads a model.
     max_bytes
-        How much memory the weights may take together; one model is always let in.
+        How much memory the weights may take together; one model is always loaded, however large.
     """
 
     def __init__(self, load: Callable[[ModelKey], MusicGenerator], max_bytes: int) -> None:
         self._load = load
         self._max_bytes = max_bytes
-        self._composers: OrderedDict[ModelKey, MusicGenerator] = OrderedDict()
+        self._generators: OrderedDict[ModelKey, MusicGenerator] = OrderedDict()
 
-    def take(self, title: ModelKey) -> MusicGenerator:
-        """Return a model, loaded.
+    def get(self, key: ModelKey) -> MusicGenerator:
+        """Return a model; load it first if it is not loaded.
 
         Raises
         ------
         JobFailedError
             Its files cannot be used.
         """
-        if title not in self._composers:
-            self._make_room(count_bytes(ModelConfig.read(title.folder)))
-            self._composers[title] = self._load(title)
-            logger.info("%s is loaded (%s)", title.name, title.precision)
-        self._composers.move_to_end(title)
-        return self._composers[title]
+        if key not in self._generators:
+            self._evict_for(count_bytes(ModelConfig.read(key.folder)))
+            self._generators[key] = self._load(key)
+            logger.info("%s is loaded (%s)", key.name, key.precision)
+        self._generators.move_to_end(key)
+        return self._generators[key]
 
-    def holds(self, title: ModelKey) -> bool:
+    def is_loaded(self, key: ModelKey) -> bool:
         """Tell whether a model is loaded."""
-        return title in self._composers
+        return key in self._generators
 
     def find(self, name: str, precision: str) -> MusicGenerator | None:
-        """Return a model if it is loaded, from whatever folder."""
+        """Return a model if it is loaded, from any folder."""
         wanted = (name, precision)
-        composers = [*self._composers.items()]  # another thread may be loading one
-        return next((held for title, held in composers if (title.name, title.precision) == wanted), None)
+        loaded = [*self._generators.items()]  # a copy, since another thread may be loading a model
+        return next((generator for key, generator in loaded if (key.name, key.precision) == wanted), None)
 
-    def _make_room(self, wanted_bytes: int) -> None:
-        left = False
-        while self._composers and wanted_bytes + self._bytes_held > self._max_bytes:
-            title, composer = self._composers.popitem(last=False)
-            composer.close()
-            del composer
-            logger.info("%s leaves the memory", title.name)
-            left = True
-        if left:
-            gc.collect()  # cells refer to themselves
-            _give_back()
+    def _evict_for(self, wanted_bytes: int) -> None:
+        """Evict models until one of this size fits, or none is left."""
+        evicted = False
+        while self._generators and wanted_bytes + self._loaded_bytes > self._max_bytes:
+            key, generator = self._generators.popitem(last=False)
+            generator.close()
+            del generator
+            logger.info("%s is evicted from memory", key.name)
+            evicted = True
+        if evicted:
+            gc.collect()  # MindSpore's cells are in reference cycles
+            _trim_heap()
 
     @property
-    def _bytes_held(self) -> int:
-        return sum(count_bytes(composer.config) for composer in self._composers.values())
+    def _loaded_bytes(self) -> int:
+        return sum(count_bytes(generator.config) for generator in self._generators.values())
 
 
-def _give_back() -> None:
-    """Give freed memory back to the system: glibc keeps blocks of the size of weights for itself."""
+def _trim_heap() -> None:
+    """Return freed memory to the system: glibc keeps freed blocks of the size of weights for itself."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

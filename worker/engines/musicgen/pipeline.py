@@ -1,4 +1,4 @@
-"""The service's own MusicGen: text, codec and decoder, whatever computes them, around the decode loop."""
+"""MusicGen as one pipeline, whatever computes its parts: prompt -> text states -> tokens -> codes -> audio."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.catalogue import TOKENIZER
+from shared.texts import text
 from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.decoding.decoder import Decoder, TextStates
@@ -23,7 +24,10 @@ from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConf
 from worker.engines.musicgen.request import Audio, Codes, GeneratedSample, GenerationRequest, OnTokens, Tokens
 
 POLL_INTERVAL_S: Final = 0.1
-"""How often a sample that waits to be decoded asks whether its job goes on."""
+"""How often a job that waits for the codec checks whether it must stop."""
+
+OnProgress = Callable[[], None]
+"""Called several times per second of work; may raise to stop it."""
 
 
 class TextEncoder(Protocol):
@@ -34,145 +38,147 @@ class TextEncoder(Protocol):
 
 
 class Codec(Protocol):
-    """Turns the audio of one channel into codes and back; several threads may use it.
+    """Encodes the audio of one channel as codes, and decodes it; several threads may use it."""
 
-    ``tell`` is called several times per second of work, and may raise.
-    """
-
-    def encode(self, audio: NDArray[np.float32], tell: Callable[[], None]) -> Codes:
+    def encode(self, audio: NDArray[np.float32], on_progress: OnProgress) -> Codes:
         """Encode, shape (samples,) to (codebooks, frames)."""
 
-    def decode(self, codes: Codes, tell: Callable[[], None]) -> NDArray[np.float32]:
+    def decode(self, codes: Codes, on_progress: OnProgress) -> NDArray[np.float32]:
         """Decode, shape (codebooks, frames) to (samples,)."""
 
 
 @dataclass(frozen=True)
 class BackendModel:
-    """What computes, loaded."""
+    """The parts of a model that a backend computes, loaded."""
 
     text: TextEncoder
     codec: Codec
     decoder: Decoder
     max_slots: int
-    """How many rows side by side pay."""
+    """How many slots of the decoder are worth running in one batch."""
     close: Callable[[], None]
-    """Gives the memory back."""
+    """Frees the memory."""
 
 
 class MusicgenPipeline:
-    """A loaded model; see `worker.engines.musicgen.request.Composer`.
+    """A loaded model; implements `worker.engines.musicgen.request.MusicGenerator`.
 
     Parameters
     ----------
     folder
-        The model's, in the Hugging Face layout.
-    engine, precision
-        What computes, and in which numbers.
+        Of the model, in the Hugging Face layout.
+    backend
+        Name of the backend that computes.
+    precision
+        In which it computes.
     load
-        Loads what computes.
+        Loads the parts that the backend computes.
     limits
-        How much to decode side by side.
+        How much to decode in one batch; ``max_slots`` ``None`` takes the backend's.
     """
 
     def __init__(
         self,
         folder: Path,
-        engine: str,
+        backend: str,
         precision: str,
         load: Callable[[ModelConfig], BackendModel],
         limits: BatchLimits,
     ) -> None:
-        self.engine = engine
+        self.backend = backend
         self.config = ModelConfig.read(folder)
         self.precision = precision
         self._tokenizer = open_tokenizer(folder)
-        self._parts = load(self.config)
-        self.max_slots = self._parts.max_slots if limits.max_slots is None else limits.max_slots
-        self._batch = BatchScheduler(self._parts.decoder, replace(limits, max_slots=self.max_slots))
-        self._decoding = threading.Lock()
+        self.model = load(self.config)
+        self.max_slots = self.model.max_slots if limits.max_slots is None else limits.max_slots
+        self.scheduler = BatchScheduler(self.model.decoder, replace(limits, max_slots=self.max_slots))
+        self._codec_lock = threading.Lock()
 
     def close(self) -> None:
-        """Give the memory back; see the protocol."""
-        self._parts.close()
+        """Free the memory; see the protocol."""
+        self.model.close()
 
-    def compose(
-        self, order: GenerationRequest, report: ReportProgress, keep: OnTokens, resumed: Sequence[Tokens] | None
+    def generate(
+        self, request: GenerationRequest, report: ReportProgress, on_tokens: OnTokens, resumed: Sequence[Tokens] | None
     ) -> list[GeneratedSample]:
-        """Make the music; see the protocol."""
-        clips = pad_clips(order)
-        tracks = self._lay_tracks(order, clips, report, resumed)
-        steps = tracks[0].length - tracks[0].first
+        """Generate the samples of a job; see the protocol."""
+        clips = pad_clips(request)
+        sequences = self._build_sequences(request, clips, report, resumed)
+        steps = sequences[0].length - sequences[0].given_length
 
-        def tell() -> None:
-            done = sum(track.known - track.first for track in tracks) // len(tracks)
-            report(stage="generating", done=done, total=steps, unit="steps")
+        def report_step() -> None:
+            generated = sum(sequence.known_length - sequence.given_length for sequence in sequences)
+            report(stage="generating", done=generated // len(sequences), total=steps, unit="steps")
 
-        def announce() -> None:
+        def report_compiling() -> None:
             report(stage="compiling", done=0, total=1, unit="graphs")
 
-        def keep_known() -> None:
-            keep([track.tokens[:, : track.known] for track in tracks])
+        def pass_tokens() -> None:
+            on_tokens([sequence.tokens[:, : sequence.known_length] for sequence in sequences])
 
-        keep_known()
-        self._batch.generate(tracks, tell, announce, keep_known)
-        keep_known()
-        return [self._finish(tracks, index, clips, report) for index in range(len(tracks))]
+        pass_tokens()
+        self.scheduler.generate(sequences, report_step, report_compiling, pass_tokens)
+        pass_tokens()
+        return [self._decode_sample(sequences, index, clips, report) for index in range(len(sequences))]
 
-    def _lay_tracks(
+    def tokenize(self, prompt: str) -> NDArray[np.int32]:
+        """Return the tokens of a prompt, shape (tokens,), the end token included."""
+        return np.array(self._tokenizer.encode(prompt).ids, dtype=np.int32)
+
+    def encode_text(self, prompt: str | None) -> TextStates | None:
+        """Encode a prompt; ``None`` for unconditional generation."""
+        return None if prompt is None else self.model.text.encode(self.tokenize(prompt))
+
+    def encode_clip(self, audio: Audio, on_progress: OnProgress) -> Codes:
+        """Encode each channel of a clip; the codebooks of a stereo model alternate between left and right."""
+        channels = [self.model.codec.encode(channel, on_progress) for channel in audio]
+        return np.stack(channels, axis=1).reshape(self.config.decoder.codebooks, -1)
+
+    def _build_sequences(
         self,
-        order: GenerationRequest,
+        request: GenerationRequest,
         clips: "PaddedClips | None",
         report: ReportProgress,
         resumed: Sequence[Tokens] | None,
     ) -> list[TokenSequence]:
         config = self.config.decoder
-        prompts = dict.fromkeys(sample.prompt for sample in order.samples)
-        texts = {prompt: self._encode_text(prompt) for prompt in prompts}
-        tracks: list[TokenSequence] = []
-        for index, sample in enumerate(order.samples):
-            tell = partial(report, stage="encoding", done=index, total=len(order.samples), unit="samples")
-            tell()
-            prompt = None if clips is None else self._encode_clip(clips.audio[index], tell)
+        prompts = dict.fromkeys(sample.prompt for sample in request.samples)
+        texts = {prompt: self.encode_text(prompt) for prompt in prompts}
+        sequences: list[TokenSequence] = []
+        for index, sample in enumerate(request.samples):
+            on_progress = partial(report, stage="encoding", done=index, total=len(request.samples), unit="samples")
+            on_progress()
+            clip = None if clips is None else self.encode_clip(clips.audio[index], on_progress)
             if index == 0:
-                check_length(order, 0 if prompt is None else prompt.shape[1], config)
+                check_length(request, 0 if clip is None else clip.shape[1], config)
             known = None if resumed is None else resumed[index]
-            pattern = delay.build_pattern(prompt, order.new_tokens, config)
-            tracks.append(TokenSequence(pattern, texts[sample.prompt], order.sampling, sample.seed, known))
-        return tracks
+            pattern = delay.build_pattern(clip, request.new_tokens, config)
+            sequences.append(TokenSequence(pattern, texts[sample.prompt], request.sampling, sample.seed, known))
+        return sequences
 
-    def _encode_text(self, prompt: str | None) -> TextStates | None:
-        return None if prompt is None else self._parts.text.encode(self._tokenize(prompt))
-
-    def _tokenize(self, prompt: str) -> NDArray[np.int32]:
-        return np.array(self._tokenizer.encode(prompt).ids, dtype=np.int32)
-
-    def _encode_clip(self, audio: Audio, tell: Callable[[], None]) -> Codes:
-        """Encode each channel; a stereo model's codebooks alternate, left and right."""
-        return np.stack([self._parts.codec.encode(channel, tell) for channel in audio], axis=1).reshape(
-            self.config.decoder.codebooks, -1
-        )
-
-    def _finish(
-        self, tracks: Sequence[TokenSequence], index: int, clips: "PaddedClips | None", report: ReportProgress
+    def _decode_sample(
+        self, sequences: Sequence[TokenSequence], index: int, clips: "PaddedClips | None", report: ReportProgress
     ) -> GeneratedSample:
-        tell = partial(report, stage="decoding", done=index, total=len(tracks), unit="samples")
-        tell()
-        codes = delay.remove_delays(tracks[index].tokens, self.config.decoder)
+        on_progress = partial(report, stage="decoding", done=index, total=len(sequences), unit="samples")
+        on_progress()
+        codes = delay.remove_delays(sequences[index].tokens, self.config.decoder)
         channels = self.config.decoder.channels
-        with self._take_turn(tell):
-            audio = np.stack([self._parts.codec.decode(codes[channel::channels], tell) for channel in range(channels)])
+        with self._lock_codec(on_progress):
+            audio = np.stack(
+                [self.model.codec.decode(codes[channel::channels], on_progress) for channel in range(channels)]
+            )
         padding = 0 if clips is None else clips.padding[index]
         return GeneratedSample(codes[:, padding // self.config.codec.hop :], audio[:, padding:])
 
     @contextmanager
-    def _take_turn(self, tell: Callable[[], None]) -> Iterator[None]:
-        """Wait until no other sample is decoded: side by side all would be as late as the last."""
-        while not self._decoding.acquire(timeout=POLL_INTERVAL_S):
-            tell()
+    def _lock_codec(self, on_progress: OnProgress) -> Iterator[None]:
+        """Wait until no other sample is decoded: at the same time, all would finish as late as the last one."""
+        while not self._codec_lock.acquire(timeout=POLL_INTERVAL_S):
+            on_progress()
         try:
             yield
         finally:
-            self._decoding.release()
+            self._codec_lock.release()
 
 
 @dataclass(frozen=True)
@@ -182,18 +188,18 @@ class PaddedClips:
     Parameters
     ----------
     audio
-        One per sample.
+        One clip per sample.
     padding
-        How many samples of silence each begins with.
+        With how many samples of silence each clip begins.
     """
 
     audio: list[Audio]
     padding: list[int]
 
 
-def pad_clips(order: GenerationRequest) -> PaddedClips | None:
-    """Pad the clips on the left to the longest, as transformers does with a batch."""
-    clips = [sample.clip for sample in order.samples if sample.clip is not None]
+def pad_clips(request: GenerationRequest) -> PaddedClips | None:
+    """Pad the clips on the left to the length of the longest, as transformers does in a batch."""
+    clips = [sample.clip for sample in request.samples if sample.clip is not None]
     if not clips:
         return None
     longest = max(clip.shape[1] for clip in clips)
@@ -203,21 +209,26 @@ def pad_clips(order: GenerationRequest) -> PaddedClips | None:
     )
 
 
-def check_length(order: GenerationRequest, prompt_frames: int, config: DecoderConfig) -> None:
-    """Refuse what is longer than the model's positions.
+def check_length(request: GenerationRequest, prompt_frames: int, config: DecoderConfig) -> None:
+    """Refuse a request for more positions than the model has.
 
     Raises
     ------
     JobFailedError
-        With how much would fit.
+        It says how many new tokens would fit.
     """
-    room = config.positions - 1 - prompt_frames
-    if order.new_tokens > room:
+    used = 1 + prompt_frames
+    free = config.positions - used
+    if request.new_tokens > free:
         raise JobFailedError(
             "too-long",
-            f"The model has {config.positions} positions; {1 + prompt_frames} go to the start and the audio prompts, "
-            f"which leaves {max(room, 0)} for new tokens, and {order.new_tokens} were asked for. "
-            "Make duration_s, max_new_tokens or the audio prompts shorter.",
+            text(
+                "music-too-long",
+                positions=config.positions,
+                used=used,
+                free=max(free, 0),
+                new_tokens=request.new_tokens,
+            ),
         )
 
 
@@ -227,13 +238,13 @@ def open_tokenizer(folder: Path) -> Tokenizer:
     Raises
     ------
     JobFailedError
-        There is none, or it is damaged.
+        It is missing or damaged.
     """
     path = folder / TOKENIZER
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises no narrower one
-        raise unusable_model(f"{path} cannot be read ({error}); download the model again.") from error
+    except Exception as error:  # the library raises nothing narrower
+        raise unusable_model(text("tokenizer-unreadable", path=str(path), error=str(error))) from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

@@ -1,4 +1,4 @@
-"""What the engine asks of whatever makes the music: MindSpore's own model, or MindNLP's."""
+"""What is asked of a loaded model, and what it returns: the same for every backend."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.model.configuration import ModelConfig
 
 Audio = NDArray[np.float32]
-"""Shape (channels, samples), nominally within -1 and 1."""
+"""Shape (channels, samples), nominally between -1 and 1."""
 
 Codes = NDArray[np.int16]
-"""Shape (codebooks, frames), delays taken out; a stereo model's codebooks alternate, left and right."""
+"""Shape (codebooks, frames), without delays; the codebooks of a stereo model alternate between left and right."""
 
 Tokens = NDArray[np.int32]
-"""Shape (codebooks, positions): what the decoder reads, delayed, the start token first."""
+"""Shape (codebooks, positions): what the decoder reads, with delays, the start token first."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,16 @@ class Sampling:
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """One piece of music to make.
+    """One sample to generate.
 
     Parameters
     ----------
     prompt
-        What it is to sound like; ``None`` for unconditional generation.
+        What the music should sound like; ``None`` for unconditional generation.
     clip
-        What it is to continue, at the model's rate and with its channels.
+        The audio that the music continues, at the model's sampling rate and with its channels.
     seed
-        Of the numbers it is sampled with.
+        Of the random numbers with which its tokens are sampled.
     """
 
     prompt: str | None
@@ -54,9 +54,9 @@ class SampleRequest:
 class GenerationRequest:
     """The samples of a job.
 
-    They are one batch to transformers, and so they are here: clips of different
-    lengths are padded with silence on the left to the longest, and the padding
-    is taken off what comes out.
+    transformers generates them as one batch, and the results here are the same:
+    clips of different lengths are padded with silence on the left to the
+    longest, and the padding is removed from the results.
     """
 
     samples: Sequence[SampleRequest]
@@ -66,52 +66,54 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class GeneratedSample:
-    """What became of a sample; clips are part of it, padding is not."""
+    """The result for one sample. It includes the clip, but not the padding."""
 
     codes: Codes
     audio: Audio
 
 
 OnTokens = Callable[[Sequence[Tokens]], None]
-"""Told now and then, and at least once per second of work, which tokens each sample has so far."""
+"""Called at least once per second of work, with the tokens that each sample has so far."""
 
 
 class MusicGenerator(Protocol):
     """A loaded model."""
 
-    engine: str
+    backend: str
+    """Name of the backend that computes; the API's field ``engine`` shows it."""
     config: ModelConfig
     precision: str
     max_slots: int
-    """How many of the decoder's rows it runs side by side; 0 where jobs cannot share it."""
+    """How many decoder slots it runs in one batch; 0 if jobs cannot share a batch."""
 
     def close(self) -> None:
-        """Give the memory back; the model must not be used any more."""
+        """Free the memory; the model must not be used after that."""
 
-    def compose(
-        self, order: GenerationRequest, report: ReportProgress, keep: OnTokens, resumed: Sequence[Tokens] | None
+    def generate(
+        self, request: GenerationRequest, report: ReportProgress, on_tokens: OnTokens, resumed: Sequence[Tokens] | None
     ) -> list[GeneratedSample]:
-        """Make the music.
+        """Generate the samples of a job.
 
         Parameters
         ----------
-        order
-            What to make.
+        request
+            What to generate.
         report
-            Told of the stages ``compiling``, ``encoding``, ``generating`` (each step) and ``decoding``.
-        keep
-            Told of the tokens, so that they outlast this process.
+            Called in the stages ``compiling``, ``encoding``, ``generating`` (at each step) and ``decoding``.
+        on_tokens
+            Called with the tokens so far, so that they can be stored for a later attempt.
         resumed
-            What ``keep`` was last told by an earlier attempt at the same order, which goes on from there.
+            The last tokens that ``on_tokens`` was called with in an earlier attempt at the same request. The
+            generation continues after them.
 
         Returns
         -------
-        One piece per sample, in their order.
+        One result per sample, in the order of the request.
 
         Raises
         ------
         JobFailedError
-            The order asks what the model cannot do, or the model gives no numbers.
+            The model cannot do what the request asks for, or it produced NaN or infinite values.
         JobStoppedError
-            Passed on from ``report``.
+            Raised by ``report``.
         """

@@ -1,6 +1,8 @@
-"""What an attempt leaves behind for the next, should its worker be lost: the seed, and the tokens so far."""
+"""What an attempt stores for the next one, in case its worker is lost: the seed, and the tokens so far."""
 
 import io
+import logging
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,29 +10,51 @@ from typing import Final, Self
 
 import numpy as np
 
+from shared.kinds.musicgen.parameters import MAX_SEED
 from worker.engines.interface import Checkpoint
 from worker.engines.musicgen.request import Tokens
 
 CHECKPOINT_INTERVAL_S: Final = 3.0
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class ResumeState:
-    """The job's seed, and what each sample has so far."""
+    """The job's seed, and the tokens that each sample has so far."""
 
     seed: int
     tokens: tuple[Tokens, ...]
 
     @classmethod
-    def read(cls, content: bytes) -> Self:
-        """Read what `write` wrote."""
+    def load_or_start(cls, checkpoint: Checkpoint, seed: int | None) -> Self:
+        """Load what an earlier attempt stored, or start the job.
+
+        Parameters
+        ----------
+        seed
+            The job's; if it has none, one is drawn, and stored at once, so that every later attempt has the same.
+        """
+        content = checkpoint.load()
+        if content is not None:
+            try:
+                return cls.parse(content)
+            except Exception:  # it is damaged, or another version wrote it
+                logger.exception("the checkpoint cannot be read; the job starts from the beginning")
+        state = cls(secrets.randbelow(MAX_SEED + 1) if seed is None else seed, ())
+        checkpoint.store(state.serialize())
+        return state
+
+    @classmethod
+    def parse(cls, content: bytes) -> Self:
+        """Parse what `serialize` returned."""
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             count = int(arrays["count"])
             tokens = tuple(arrays[f"tokens_{index}"].astype(np.int32) for index in range(count))
             return cls(int(arrays["seed"]), tokens)
 
-    def write(self) -> bytes:
-        """Write it as a NumPy archive."""
+    def serialize(self) -> bytes:
+        """Return the state as a NumPy archive."""
         buffer = io.BytesIO()
         arrays = {f"tokens_{index}": tokens.astype(np.int16) for index, tokens in enumerate(self.tokens)}
         np.savez(buffer, seed=np.int64(self.seed), count=np.int64(len(self.tokens)), **arrays)
@@ -38,12 +62,12 @@ class ResumeState:
 
 
 class CheckpointWriter:
-    """Keeps a job's memo up to date while it is generated, and its pace.
+    """Stores a job's state every few seconds while it generates, and measures its speed.
 
     Parameters
     ----------
     checkpoint
-        Where the memo is kept.
+        Where the state is stored.
     seed
         The job's.
     """
@@ -51,22 +75,22 @@ class CheckpointWriter:
     def __init__(self, checkpoint: Checkpoint, seed: int) -> None:
         self._checkpoint = checkpoint
         self._seed = seed
-        self._stored_at = time.monotonic()
+        self._stored_at_s = time.monotonic()
         self._first: tuple[float, int] | None = None
         self._last: tuple[float, int] = (0.0, 0)
 
-    def keep(self, tokens: Sequence[Tokens]) -> None:
-        """Take note of the tokens; see `worker.engines.musicgen.request.Keep`."""
-        now = time.monotonic()
-        self._last = (now, sum(row.shape[1] for row in tokens))
+    def update(self, tokens: Sequence[Tokens]) -> None:
+        """Note the tokens so far, and store them if it is time; see `worker.engines.musicgen.request.OnTokens`."""
+        now_s = time.monotonic()
+        self._last = (now_s, sum(sample.shape[1] for sample in tokens))
         self._first = self._first or self._last
-        if now - self._stored_at >= CHECKPOINT_INTERVAL_S:
-            self._stored_at = now
-            self._checkpoint.store(ResumeState(self._seed, tuple(tokens)).write())
+        if now_s - self._stored_at_s >= CHECKPOINT_INTERVAL_S:
+            self._stored_at_s = now_s
+            self._checkpoint.store(ResumeState(self._seed, tuple(tokens)).serialize())
 
     @property
     def tokens_per_s(self) -> float | None:
-        """How many positions were generated per second, all samples together; ``None`` before the second step."""
+        """How many positions were generated per second, of all samples together; ``None`` before the second step."""
         if self._first is None or self._last[0] <= self._first[0]:
             return None
         return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])

@@ -1,1 +1,1 @@
-"""What computes the model: one folder per backend."""
+"""The backends that compute the model: one package each."""

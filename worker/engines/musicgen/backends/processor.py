@@ -1,4 +1,4 @@
-"""In which precisions OpenVINO computes on this machine's processor."""
+"""Which precisions OpenVINO offers on this machine's processor."""
 
 from functools import cache
 from pathlib import Path
@@ -11,7 +11,7 @@ _BFLOAT16_FLAGS: Final = (
     frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"}),
     frozenset({"avx_vnni", "avx_ne_convert"}),
 )
-"""Processor flags with either set of which OpenVINO computes in bfloat16; a test compares them with its own word."""
+"""With all flags of either set, OpenVINO computes in bfloat16; a test compares this with what OpenVINO itself says."""
 
 
 def read_processor_flags(cpu_info: str) -> frozenset[str]:
@@ -21,9 +21,9 @@ def read_processor_flags(cpu_info: str) -> frozenset[str]:
 
 
 def choose_openvino_precisions(flags: frozenset[str]) -> tuple[Precision, ...]:
-    """Return what OpenVINO offers on a processor with these flags, the default first.
+    """Return the precisions that OpenVINO offers on a processor with these flags, the default first.
 
-    Without bfloat16 in the processor, its paged attention fails: "expect kvcache type f32, current: bf16".
+    If the processor has no bfloat16, its paged attention fails: "expect kvcache type f32, current: bf16".
     """
     has_bfloat16 = any(needed <= flags for needed in _BFLOAT16_FLAGS)
     return (Precision.INT8, Precision.INT4, *([Precision.BFLOAT16] if has_bfloat16 else []), Precision.FLOAT32)
@@ -31,7 +31,7 @@ def choose_openvino_precisions(flags: frozenset[str]) -> tuple[Precision, ...]:
 
 @cache
 def list_openvino_precisions() -> tuple[Precision, ...]:
-    """Return what OpenVINO offers on this machine; asked in a process that must not load OpenVINO."""
+    """Return the precisions that OpenVINO offers on this machine; called in a process that must not load OpenVINO."""
     try:
         cpu_info = CPU_INFO.read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""The backends that compute music: one row each. Imports none of their frameworks."""
+"""The backends for music, one row each. This module imports none of their frameworks."""
 
 import importlib.util
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from shared.errors import SettingsError
 from shared.jobs import AUTO, DeviceClass
 from shared.kinds.musicgen.parameters import Precision
 from shared.settings import Settings
+from shared.texts import text
 from worker.devices import Device
 from worker.engines import mindspore_device
 from worker.engines.backend import Backend
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from worker.engines.musicgen.request import MusicGenerator
 
 _MINDSPORE_PRECISIONS: Final = {
-    DeviceClass.CPU: (Precision.FLOAT32,),  # on CPUs, its matrix products have no fast half precision
+    DeviceClass.CPU: (Precision.FLOAT32,),  # on CPUs, its matrix products are not faster in half precision
     DeviceClass.GPU: (Precision.FLOAT16, Precision.FLOAT32),
     DeviceClass.ASCEND: (Precision.FLOAT16, Precision.BFLOAT16, Precision.FLOAT32),
 }
@@ -37,7 +38,7 @@ class MusicBackend(Backend):
     Parameters
     ----------
     import_loader
-        Imports the framework, and returns what loads a model; called in a worker's child process only.
+        Imports the framework, and returns the function that loads a model; called in a worker's child process only.
     """
 
     import_loader: Callable[[], Load]
@@ -56,7 +57,7 @@ def _import_mindspore() -> Load:
 
 
 def _import_mindnlp() -> Load:
-    """Import MindNLP: it takes ten seconds and changes its process for good, so only its own jobs pay for it."""
+    """Import MindNLP: that takes ten seconds and changes the process for good, so it is done for its own jobs alone."""
     from worker.engines.musicgen.backends.mindnlp.backend import load_generator  # noqa: PLC0415
 
     return load_generator
@@ -89,7 +90,7 @@ BACKENDS: Final[tuple[MusicBackend, ...]] = (
         import_loader=_import_mindnlp,
     ),
 )
-"""The preferred one first: ``auto`` takes the first that is installed and computes on the class of device."""
+"""In order of preference: ``auto`` takes the first that is installed and supports the class of device."""
 
 
 def choose_backend(device_class: DeviceClass, settings: Settings) -> MusicBackend:
@@ -98,7 +99,7 @@ def choose_backend(device_class: DeviceClass, settings: Settings) -> MusicBacken
     Raises
     ------
     SettingsError
-        There is no such backend, or it does not compute there.
+        There is no such backend, or it does not support the class of device.
     """
     wanted = settings.musicgen_backend
     usable = [backend for backend in BACKENDS if device_class in backend.device_classes]
@@ -107,8 +108,8 @@ def choose_backend(device_class: DeviceClass, settings: Settings) -> MusicBacken
     else:
         usable = [backend for backend in usable if backend.name == wanted]
     if not usable:
-        names = ", ".join(backend.name for backend in BACKENDS if device_class in backend.device_classes)
+        choices = [AUTO, *(backend.name for backend in BACKENDS if device_class in backend.device_classes)]
         raise SettingsError(
-            f"MINDJOBS_MUSICGEN_BACKEND: {wanted!r} computes no music on {device_class}; choose auto or one of {names}."
+            text("musicgen-backend-unavailable", backend=wanted, device_class=device_class, choices=", ".join(choices))
         )
     return usable[0]

@@ -1,1 +1,1 @@
-"""The decode loop, in NumPy, independent of what computes."""
+"""The decode loop in NumPy, independent of the backend that computes the model."""

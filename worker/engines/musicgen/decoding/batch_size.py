@@ -1,4 +1,4 @@
-"""How many rows a decoder should run side by side."""
+"""How many slots of a decoder are worth running in one batch."""
 
 import json
 import logging
@@ -12,9 +12,9 @@ from worker.engines.musicgen.decoding.decoder import Decoder
 from worker.engines.musicgen.model.configuration import DecoderConfig
 
 SUFFICIENT_SHARE: Final = 0.9
-"""Of the most tokens per second; more rows for the rest would make each wait longer for next to nothing."""
+"""Of the highest rate; the last tenth would need so many more slots that each sequence would take much longer."""
 STOP_SHARE: Final = 0.7
-"""Of the most so far; with still more rows it is not going to rise again."""
+"""Of the highest rate so far; once the rate has fallen below, it does not rise again with more slots."""
 MAX_SLOTS: Final = 64
 STEPS: Final = 4
 
@@ -22,40 +22,43 @@ logger = logging.getLogger(__name__)
 
 
 def measure_slots(decoder: Decoder, config: DecoderConfig) -> int:
-    """Find how few rows make about as many tokens together as any number does, on a decoder that runs nothing else."""
-    paces: dict[int, float] = {}
-    rows = 1
-    while rows <= MAX_SLOTS and (not paces or paces[rows // 2] > STOP_SHARE * max(paces.values())):
-        paces[rows] = rows / _time_step(decoder, config, rows)
-        rows *= 2
-    best = max(paces.values())
-    chosen = min(rows for rows, pace in paces.items() if pace >= SUFFICIENT_SHARE * best)
-    logger.info("%d rows side by side: %.0f positions per second, of at most %.0f", chosen, paces[chosen], best)
+    """Find the smallest number of slots with about the highest rate of positions per second, all slots together.
+
+    The decoder must not run anything else meanwhile.
+    """
+    rates: dict[int, float] = {}
+    slots = 1
+    while slots <= MAX_SLOTS and (not rates or rates[slots // 2] > STOP_SHARE * max(rates.values())):
+        rates[slots] = slots / _time_step(decoder, config, slots)
+        slots *= 2
+    highest = max(rates.values())
+    chosen = min(slots for slots, rate in rates.items() if rate >= SUFFICIENT_SHARE * highest)
+    logger.info("up to %d slots per batch: %.0f positions per second, of at most %.0f", chosen, rates[chosen], highest)
     return chosen
 
 
 def load_or_measure_slots(path: Path, decoder: Decoder, config: DecoderConfig) -> int:
-    """Return what was measured before and kept in a file, or measure it and keep it."""
+    """Return the number that was measured before and stored in a file; measure and store it if there is none."""
     try:
-        return int(json.loads(path.read_text())["rows"])
+        return int(json.loads(path.read_text())["slots"])
     except (OSError, ValueError, KeyError, TypeError):
-        rows = measure_slots(decoder, config)
+        slots = measure_slots(decoder, config)
     try:
-        path.write_text(json.dumps({"rows": rows}))
+        path.write_text(json.dumps({"slots": slots}))
     except OSError as error:
-        logger.warning("how many rows pay is not kept: %s", error)
-    return rows
+        logger.warning("the measured number of slots cannot be stored: %s", error)
+    return slots
 
 
 def _time_step(decoder: Decoder, config: DecoderConfig, count: int) -> float:
-    """Return the shortest of a few steps, in seconds: what else the machine does makes none shorter."""
-    rows = [decoder.admit(None, STEPS) for _ in range(count)]
+    """Return the duration of the shortest of a few steps, in seconds: other load makes steps longer, never shorter."""
+    slots = [decoder.admit(None, STEPS) for _ in range(count)]
     tokens = np.full((count, config.codebooks), config.start, dtype=np.int32)
     times_s = []
     for position in range(STEPS):
         start_s = time.perf_counter()
-        decoder.step(rows, tokens, np.full(count, position, dtype=np.int32))
+        decoder.step(slots, tokens, np.full(count, position, dtype=np.int32))
         times_s.append(time.perf_counter() - start_s)
-    for row in rows:
-        decoder.drop(row)
+    for slot in slots:
+        decoder.drop(slot)
     return min(times_s)

@@ -1,4 +1,4 @@
-"""The seam between the decode loop and what computes: a decoder of rows that come and go, giving logits."""
+"""The interface between the decode loop and a backend: a decoder with slots, which returns logits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,76 +12,79 @@ from worker.engines.musicgen.request import Tokens
 
 @dataclass(frozen=True)
 class TextStates:
-    """What the text encoder makes of one prompt: float32, shape (tokens, hidden), projected to the decoder's size."""
+    """The encoded prompt: float32, shape (tokens, hidden), projected to the decoder's hidden size."""
 
     states: NDArray[np.float32]
 
 
 class OnCompile(Protocol):
-    """Told when something is compiled first, which takes seconds, and when that is over."""
+    """Called before something is compiled, which takes seconds, and again when that is done."""
 
     def __call__(self, *, compiling: bool) -> None:
         """Take note."""
 
 
 def ignore_compiling(*, compiling: bool) -> None:
-    """Take no notice: for decoders that nobody waits for."""
+    """Do nothing: for decoders that no job waits for."""
 
 
 class Decoder(Protocol):
-    """Rows that are decoded side by side, each at a position of its own.
+    """A decoder of several sequences in one batch, each at a position of its own.
 
-    One thread at a time may use it.
+    A slot is one row of the batch, with its cache of keys and values. Only one
+    thread at a time may use the decoder.
     """
 
-    chunk: int
-    """How many positions ``feed`` takes at most."""
-    announce: OnCompile
+    max_chunk: int
+    """How many positions one call of ``feed`` takes at most."""
+    on_compile: OnCompile
 
     def count_bytes(self, length: int) -> int:
-        """Count the memory that a row of so many positions takes, until it is dropped."""
+        """Count the memory that a slot for so many positions takes until it is dropped."""
 
     def admit(self, text: TextStates | None, length: int) -> int:
-        """Start a row.
+        """Occupy a slot.
 
         Parameters
         ----------
         text
-            What it is to sound like; without, it is unconditional.
+            What the music should sound like; ``None`` for unconditional generation.
         length
-            How many positions it will have at most.
+            How many positions the sequence will have at most.
 
         Returns
         -------
-        The number under which it is known until it is dropped.
+        The number of the slot, valid until it is dropped.
         """
 
-    def drop(self, row: int) -> None:
-        """End a row, and take its memory for others."""
+    def drop(self, slot: int) -> None:
+        """Free a slot and its memory."""
 
-    def feed(self, row: int, tokens: Tokens, position: int) -> None:
-        """Let a row read what is known already.
+    def feed(self, slot: int, tokens: Tokens, position: int) -> None:
+        """Read tokens that are known already into a slot's cache (prefill), without computing logits.
 
         Parameters
         ----------
         tokens
-            Shape (codebooks, n), n at most ``chunk``.
+            Shape (codebooks, n), n at most ``max_chunk``.
         position
             Of the first of them.
         """
 
-    def step(self, rows: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Let rows read one position each; the others wait.
+    def step(
+        self, slots: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """Read one position in each of the given slots; the other slots stay as they are.
 
         Parameters
         ----------
         tokens
-            Shape (rows, codebooks).
+            Shape (slots, codebooks).
         positions
-            Shape (rows,).
+            Shape (slots,).
 
         Returns
         -------
-        The logits of the position that follows: float32, shape (rows, codebooks, vocabulary), valid until the
+        The logits of the position that follows: float32, shape (slots, codebooks, vocabulary), valid until the
         next step.
         """

@@ -1,4 +1,4 @@
-"""The delay pattern: codebook i is written i steps late, so that each step predicts every codebook.
+"""The delay pattern: codebook i is delayed by i steps, so that each step predicts a token of every codebook.
 
 References
 ----------
@@ -17,12 +17,12 @@ TO_GENERATE: Final = -1
 
 
 def build_pattern(prompt: Codes | None, new_tokens: int, config: DecoderConfig) -> Tokens:
-    """Lay the sequence out: what is given, and ``TO_GENERATE`` where a token is to be generated.
+    """Build the whole sequence: the given tokens, and ``TO_GENERATE`` at each place that a token is generated for.
 
     Parameters
     ----------
     prompt
-        The clip's codes; ``None`` without one.
+        The codes of the clip; ``None`` without a clip.
     new_tokens
         How many positions to generate after the start token and the prompt.
 
@@ -44,24 +44,24 @@ def build_pattern(prompt: Codes | None, new_tokens: int, config: DecoderConfig) 
 
 
 def get_delays(length: int, config: DecoderConfig) -> tuple[int, ...]:
-    """Return each codebook's delay; a sequence too short for the pattern has none, as in transformers."""
+    """Return the delay of each codebook; a sequence that is too short for the pattern has none, as in transformers."""
     if length < 2 * (config.codebooks // config.channels) - 1:
         return (0,) * config.codebooks
     return config.delays
 
 
 def remove_delays(tokens: Tokens, config: DecoderConfig) -> Codes:
-    """Take the delays, the start tokens and the padding out of a whole sequence.
+    """Remove the delays, the start tokens and the padding from a finished sequence.
 
     Returns
     -------
-    Shape (codebooks, frames), the prompt's frames included.
+    Shape (codebooks, frames), the frames of the prompt included.
     """
     length = tokens.shape[1]
     delays = get_delays(length, config)
     frames = length - 1 - max(delays)
-    rows = [row[1 + delay : 1 + delay + frames] for row, delay in zip(tokens, delays, strict=True)]
-    return np.stack(rows, dtype=np.int16)
+    codebooks = [row[1 + delay : 1 + delay + frames] for row, delay in zip(tokens, delays, strict=True)]
+    return np.stack(codebooks, dtype=np.int16)
 
 
 def count_new_tokens(frames: int, prompt_frames: int, config: DecoderConfig) -> int:

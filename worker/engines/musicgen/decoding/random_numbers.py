@@ -1,4 +1,6 @@
-"""Random numbers that belong to a row and a position, so that neither company nor an interruption changes them.
+"""Random numbers that depend on the seed and the position alone.
+
+So neither the other sequences of the batch nor an interruption changes them.
 
 References
 ----------
@@ -10,19 +12,19 @@ from numpy.typing import NDArray
 
 
 def draw_uniforms(seed: int, position: int, codebooks: int, vocabulary: int) -> NDArray[np.float64]:
-    """Draw the numbers with which the tokens of one position are sampled.
+    """Draw the random numbers with which the tokens of one position are sampled.
 
     Parameters
     ----------
     seed
         The sample's, at least 0.
     position
-        Where in the sequence the tokens stand, the start token being at 0.
+        Of the tokens in the sequence; the start token is at 0.
 
     Returns
     -------
     Shape (codebooks, vocabulary), uniform in [0, 1).
     """
-    # The counter's lowest words count the numbers of one position; its highest is the position.
+    # The counter's low words count the numbers of one position; its highest word is the position.
     generator = np.random.Philox(key=seed, counter=[0, 0, 0, position])
     return np.random.Generator(generator).random((codebooks, vocabulary))

@@ -11,18 +11,18 @@ Logits = NDArray[np.float32]
 Weights = NDArray[np.float64]
 """Shape (codebooks, vocabulary)."""
 
-_SOONEST = np.finfo(np.float64).tiny  # a draw of exactly 0 would divide by 0, and so let in what is left out
+_MIN_TIME = np.finfo(np.float64).tiny  # a time of exactly 0 would divide by 0, and could select an excluded token
 
 
 def guide(conditional: Logits, unconditional: Logits, scale: float) -> Logits:
-    """Move away from what would come without a prompt.
+    """Apply classifier-free guidance: move the logits away from those without a prompt.
 
     References
     ----------
-    Ho and Salimans 2022, "Classifier-free diffusion guidance"; the scale is counted as in Copet et al. 2023,
+    Ho and Salimans 2022, "Classifier-free diffusion guidance"; the scale is defined as in Copet et al. 2023,
     "Simple and controllable music generation", where 1 is no guidance.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found, and told, by the loop
+    with np.errstate(over="ignore", invalid="ignore"):  # the decode loop finds and reports what is not finite
         guided: Logits = unconditional + (conditional - unconditional) * np.float32(scale)
     return guided
 
@@ -33,7 +33,7 @@ def choose_tokens(logits: Logits, sampling: Sampling, uniforms: NDArray[np.float
     Parameters
     ----------
     logits
-        Guided where there is guidance; finite.
+        After guidance, if there is any; finite.
     uniforms
         Shape (codebooks, vocabulary), in [0, 1); not needed without sampling.
 
@@ -44,25 +44,26 @@ def choose_tokens(logits: Logits, sampling: Sampling, uniforms: NDArray[np.float
     if not sampling.do_sample or uniforms is None:
         return np.asarray(logits.argmax(axis=-1), dtype=np.int32)
     weights = weigh(logits, sampling)
-    # The first of independent exponential clocks, each at the pace of its token's probability, is a draw from them.
-    # Unlike a search in the cumulated probabilities, it does not turn on a rounding error in one of a thousand sums.
-    clocks = np.maximum(-np.log1p(-uniforms), _SOONEST)
-    return np.asarray((weights / clocks).argmax(axis=-1), dtype=np.int32)
+    # Of independent exponential times, each with the rate of its token's probability, the shortest belongs to a token
+    # drawn with these probabilities. Unlike a search in the cumulative probabilities, this does not depend on a
+    # rounding error in one of a thousand sums.
+    times = np.maximum(-np.log1p(-uniforms), _MIN_TIME)
+    return np.asarray((weights / times).argmax(axis=-1), dtype=np.int32)
 
 
 def weigh(logits: Logits, sampling: Sampling) -> Weights:
-    """Return what the tokens' probabilities are proportional to, 0 for those that are left out.
+    """Return weights that are proportional to the tokens' probabilities, 0 for excluded tokens.
 
     In the order of transformers: temperature, top-k, top-p; tokens that tie with the k-th are kept.
     """
     scores = logits.astype(np.float64)
     scores -= scores.max(axis=-1, keepdims=True)
-    with np.errstate(over="ignore"):  # at the smallest temperatures all but the likeliest fall to -inf
+    with np.errstate(over="ignore"):  # at the smallest temperatures all but the most likely token fall to -inf
         scores /= sampling.temperature
     vocabulary = scores.shape[-1]
     if 0 < sampling.top_k < vocabulary:
-        least = np.partition(scores, vocabulary - sampling.top_k, axis=-1)[:, vocabulary - sampling.top_k, None]
-        scores = np.where(scores < least, -np.inf, scores)
+        kth = np.partition(scores, vocabulary - sampling.top_k, axis=-1)[:, vocabulary - sampling.top_k, None]
+        scores = np.where(scores < kth, -np.inf, scores)
     if sampling.top_p < 1:
         scores = _keep_nucleus(scores, sampling.top_p)
     weights: Weights = np.exp(scores)
@@ -70,7 +71,7 @@ def weigh(logits: Logits, sampling: Sampling) -> Weights:
 
 
 def _keep_nucleus(scores: Weights, top_p: float) -> Weights:
-    """Leave out the least likely tokens that have ``1 - top_p`` together; the largest score is 0.
+    """Exclude the least likely tokens whose probabilities sum to ``1 - top_p``; the largest score is 0.
 
     References
     ----------
@@ -78,9 +79,9 @@ def _keep_nucleus(scores: Weights, top_p: float) -> Weights:
     """
     order = scores.argsort(axis=-1, kind="stable")
     weights = np.exp(np.take_along_axis(scores, order, axis=-1))
-    cumulated = np.cumsum(weights / weights.sum(axis=-1, keepdims=True), axis=-1)
-    tail = cumulated <= 1 - top_p
-    tail[:, -1] = False  # the likeliest always stays
-    left_out = np.zeros_like(tail)
-    np.put_along_axis(left_out, order, tail, axis=-1)
-    return np.where(left_out, -np.inf, scores)
+    cumulative = np.cumsum(weights / weights.sum(axis=-1, keepdims=True), axis=-1)
+    tail = cumulative <= 1 - top_p
+    tail[:, -1] = False  # the most likely token is always kept
+    excluded = np.zeros_like(tail)
+    np.put_along_axis(excluded, order, tail, axis=-1)
+    return np.where(excluded, -np.inf, scores)

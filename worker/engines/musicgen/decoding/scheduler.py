@@ -1,4 +1,4 @@
-"""The decode loop: samples of several jobs side by side, each coming and leaving between two steps."""
+"""The decode loop: sequences of several jobs in one batch, which join and leave it between two steps."""
 
 import logging
 import math
@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -16,227 +17,279 @@ from worker.engines.musicgen.decoding.decoder import Decoder
 from worker.engines.musicgen.decoding.sequence import TokenSequence
 
 ON_TOKENS_INTERVAL_S: Final = 0.25
-"""How often a job that waits for its samples looks whether to keep what it has."""
+"""How often a job is called with the tokens so far while it waits for its samples."""
 
 Callback = Callable[[], None]
-"""Called before each step while a job has samples here; may raise, and ends that job's part alone."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """How much is decoded side by side.
+    """How much is decoded in one batch.
 
     Parameters
     ----------
     max_slots
-        Rows of the decoder; a sample that is guided has two. ``None`` for as many as pay.
+        Slots of the decoder; a sequence with guidance has two. ``None`` for no limit.
     max_cache_bytes
-        What the rows' keys and values take together.
+        What the keys and values of all slots take together.
     """
 
     max_slots: int | None
     max_cache_bytes: int
 
 
+class BatchEvent(StrEnum):
+    """What an observer of the scheduler is called for."""
+
+    QUEUED = "queued"  # the sequences of a job were queued; called in the job's thread
+    STEP = "step"  # a step begins; called in the decoding thread
+    IDLE = "idle"  # no job is left; called in the decoding thread, which exits
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """How much a scheduler holds at one moment."""
+
+    requests: int
+    """Jobs that wait for their samples."""
+    waiting: int
+    """Sequences that wait for slots."""
+    active: int
+    """Sequences that have slots."""
+    slots: int
+    """Slots that these occupy."""
+
+
+BatchObserver = Callable[[BatchEvent, BatchState], None]
+
+
+def ignore_event(event: BatchEvent, state: BatchState) -> None:
+    """Observe nothing."""
+
+
 @dataclass(eq=False)
 class _Request:
-    """The samples of one job."""
+    """The sequences of one job."""
 
-    tracks: Sequence[TokenSequence]
-    tell: Callback
-    announce: Callable[[], None]
+    sequences: Sequence[TokenSequence]
+    on_step: Callback
+    on_compile: Callback
     done: "Future[None]" = field(default_factory=Future)
-    stopped: Exception | None = None
-    """What ends its part before the next step."""
+    error: Exception | None = None
+    """What ends the request before the next step."""
 
-    def ask(self) -> None:
-        """Raise what ends its part."""
-        self.tell()
-        if self.stopped is not None:
-            raise self.stopped
+    def call_on_step(self) -> None:
+        """Call ``on_step``, and raise what ends the request."""
+        self.on_step()
+        if self.error is not None:
+            raise self.error
 
     @property
     def finished(self) -> bool:
-        return all(track.finished for track in self.tracks)
+        return all(sequence.finished for sequence in self.sequences)
 
 
 @dataclass(eq=False)
 class _ActiveSequence:
-    """A sample's rows: one, and another without the text where it is guided."""
+    """A sequence with its slots: one, or with guidance two, the second of them without the text."""
 
-    party: _Request
-    track: TokenSequence
-    rows: list[int]
-    unread: Iterator[None]
+    request: _Request
+    sequence: TokenSequence
+    slots: list[int]
+    chunks: Iterator[bool]
+    """Reads one chunk of known tokens each time that it is advanced."""
 
-    @property
-    def reading(self) -> bool:
-        """Let the rows read a chunk of what is known already; false when nothing is left."""
-        return next(self.unread, self) is not self
+    def read_known_chunk(self) -> bool:
+        """Let the model read the next chunk of known tokens; return ``False`` if none is left."""
+        return next(self.chunks, False)
 
 
 class BatchScheduler:
-    """Generates for several jobs at once, each of which waits in a thread of its own.
+    """Decodes for several jobs at once, each of which waits in a thread of its own.
 
-    A thread runs for as long as there is something to generate; it alone uses the
-    decoder. Samples enter in the order in which they were asked for, as soon as
-    there is room, and leave as soon as they are finished. What happens to one job,
-    a stop or logits that are no numbers, happens to its samples alone.
-    One sample is always let in.
+    One thread runs for as long as there is something to generate; it alone uses
+    the decoder. Sequences are admitted in the order in which they were queued,
+    as soon as they fit, and leave as soon as they are finished. The head of the
+    queue is never skipped, and one sequence is always admitted, whatever the
+    limits. A stop of one job, or logits of it that are not finite, ends the
+    sequences of that job alone.
+
+    Parameters
+    ----------
+    observer
+        Called for each event; it must not raise.
     """
 
-    def __init__(self, decoder: Decoder, limits: BatchLimits) -> None:
+    def __init__(self, decoder: Decoder, limits: BatchLimits, observer: BatchObserver = ignore_event) -> None:
         self._decoder = decoder
         self._limits = limits
+        self._observer = observer
         self._max_slots = math.inf if limits.max_slots is None else limits.max_slots
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._parties: list[_Request] = []
+        self._requests: list[_Request] = []
         self._waiting: deque[tuple[_Request, TokenSequence]] = deque()
-        self._seats: list[_ActiveSequence] = []
-        decoder.announce = self._announce
+        self._active: list[_ActiveSequence] = []
+        decoder.on_compile = self._on_compile
 
-    def generate(self, tracks: Sequence[TokenSequence], tell: Callback, announce: Callback, keep: Callback) -> None:
-        """Generate every track to its end.
+    def generate(
+        self, sequences: Sequence[TokenSequence], on_step: Callback, on_compile: Callback, on_tokens: Callback
+    ) -> None:
+        """Generate every sequence to its end.
 
         Parameters
         ----------
-        tell
-            Called before each step, in another thread; may raise.
-        announce
-            Called when something is compiled first.
-        keep
-            Called now and then, in this thread.
+        on_step
+            Called before each step, in the decoding thread; if it raises, the job ends.
+        on_compile
+            Called before something is compiled, in the decoding thread; if it raises, the job ends.
+        on_tokens
+            Called about every ``ON_TOKENS_INTERVAL_S``, in this thread.
 
         Raises
         ------
         JobFailedError
-            Logits are not numbers.
+            The logits have NaN or infinite values.
         Exception
-            What ``tell`` has raised.
+            What ``on_step`` or ``on_compile`` raised.
         """
-        party = _Request(tracks, tell, announce)
+        request = _Request(sequences, on_step, on_compile)
         with self._lock:
-            self._parties.append(party)
-            self._waiting.extend((party, track) for track in tracks if not track.finished)
+            self._requests.append(request)
+            self._waiting.extend((request, sequence) for sequence in sequences if not sequence.finished)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
                 self._thread.start()
-        while not wait([party.done], ON_TOKENS_INTERVAL_S).done:
-            keep()
-        party.done.result()
+            state = self._get_state()
+        self._observer(BatchEvent.QUEUED, state)
+        while not wait([request.done], ON_TOKENS_INTERVAL_S).done:
+            on_tokens()
+        request.done.result()
 
     def _run(self) -> None:
-        while self._open():
+        while self._schedule():
             try:
-                self._turn()
-            except Exception as error:  # noqa: BLE001 - told to every job that computes; the next ones may do better
-                for party in {seat.party: None for seat in self._seats}:
-                    self._leave(party, error)
+                self._step()
+            except Exception as error:  # noqa: BLE001 - raised in every job of this step; later jobs may succeed
+                for request in {active.request: None for active in self._active}:
+                    self._end(request, error)
+        self._observer(BatchEvent.IDLE, self._get_state())
 
-    def _open(self) -> bool:
-        """Let the finished go, and those in that there is room for; false, and the thread's end, when none is left."""
-        for party in [*self._parties]:
+    def _schedule(self) -> bool:
+        """Remove finished requests and admit waiting sequences that fit.
+
+        Returns ``False`` if no request is left; the thread then exits.
+        """
+        for request in [*self._requests]:
             try:
-                party.ask()
-            except Exception as error:  # noqa: BLE001 - the job's own, which it gets back
-                self._leave(party, error)
+                request.call_on_step()
+            except Exception as error:  # noqa: BLE001 - raised again in the thread of the job
+                self._end(request, error)
             else:
-                if party.finished:
-                    self._leave(party, None)
+                if request.finished:
+                    self._end(request, None)
         with self._lock:
-            if not self._parties:
+            if not self._requests:
                 self._thread = None
                 return False
-            entering = [self._waiting.popleft() for _ in range(self._count_entering())]
-        for party, track in entering:
-            if not party.done.done():  # a sample before it could not enter, and took its job with it
-                self._admit(party, track)
+            admitted = [self._waiting.popleft() for _ in range(self._count_admissible())]
+        for request, sequence in admitted:
+            if not request.done.done():  # the admission of an earlier sequence may have failed, and ended the job
+                self._admit(request, sequence)
         return True
 
-    def _count_entering(self) -> int:
-        rows = sum(len(seat.rows) for seat in self._seats)
-        taken = sum(self._count_bytes(seat.track) for seat in self._seats)
-        entering = 0
-        for _, track in self._waiting:
-            rows += len(track.texts)
-            taken += self._count_bytes(track)
-            alone = not self._seats and not entering
-            if not alone and (rows > self._max_slots or taken > self._limits.max_cache_bytes):
+    def _count_admissible(self) -> int:
+        """Count the waiting sequences, from the head of the queue, that fit into the limits."""
+        slots = sum(len(active.slots) for active in self._active)
+        cache_bytes = sum(self._count_bytes(active.sequence) for active in self._active)
+        admissible = 0
+        for _, sequence in self._waiting:
+            slots += len(sequence.slot_texts)
+            cache_bytes += self._count_bytes(sequence)
+            alone = not self._active and not admissible
+            if not alone and (slots > self._max_slots or cache_bytes > self._limits.max_cache_bytes):
                 break
-            entering += 1
-        return entering
+            admissible += 1
+        return admissible
 
-    def _count_bytes(self, track: TokenSequence) -> int:
-        return len(track.texts) * self._decoder.count_bytes(track.length)
+    def _count_bytes(self, sequence: TokenSequence) -> int:
+        return len(sequence.slot_texts) * self._decoder.count_bytes(sequence.length)
 
-    def _admit(self, party: _Request, track: TokenSequence) -> None:
-        rows: list[int] = []
-        self._seats.append(_ActiveSequence(party, track, rows, self._read_known(rows, track)))
+    def _admit(self, request: _Request, sequence: TokenSequence) -> None:
+        slots: list[int] = []
+        self._active.append(_ActiveSequence(request, sequence, slots, self._read_known(slots, sequence)))
         try:
-            for text in track.texts:
-                rows.append(self._decoder.admit(text, track.length))  # noqa: PERF401 - those before one that fails are dropped
-        except Exception as error:  # noqa: BLE001 - the job's own, which it gets back
-            self._leave(party, error)
+            for text in sequence.slot_texts:
+                slots.append(self._decoder.admit(text, sequence.length))  # noqa: PERF401 - if one fails, those before are dropped
+        except Exception as error:  # noqa: BLE001 - raised again in the thread of the job
+            self._end(request, error)
 
-    def _read_known(self, rows: Sequence[int], track: TokenSequence) -> Iterator[None]:
-        """Let rows read all that is known but the last position, whose logits the first step asks for."""
-        for row in rows:
-            for start in range(0, track.position, self._decoder.chunk):
-                stop = min(start + self._decoder.chunk, track.position)
-                self._decoder.feed(row, track.tokens[:, start:stop], start)
-                yield
+    def _read_known(self, slots: Sequence[int], sequence: TokenSequence) -> Iterator[bool]:
+        """Read all known positions but the last into the slots; the first step reads that one, for its logits."""
+        for slot in slots:
+            for start in range(0, sequence.position, self._decoder.max_chunk):
+                stop = min(start + self._decoder.max_chunk, sequence.position)
+                self._decoder.feed(slot, sequence.tokens[:, start:stop], start)
+                yield True
 
-    def _turn(self) -> None:
-        """Let who has something known read a chunk of it, and all others a step."""
-        stepping = [seat for seat in self._seats if not seat.reading]
+    def _step(self) -> None:
+        """Let sequences that have known tokens to read read one chunk, and all others take a step."""
+        self._observer(BatchEvent.STEP, self._get_state())
+        stepping = [active for active in self._active if not active.read_known_chunk()]
         if not stepping:
             return
-        counts = [len(seat.rows) for seat in stepping]
-        tokens = np.stack([seat.track.tokens[:, seat.track.position] for seat in stepping])
-        positions = np.array([seat.track.position for seat in stepping], dtype=np.int32)
+        counts = [len(active.slots) for active in stepping]
+        tokens = np.stack([active.sequence.tokens[:, active.sequence.position] for active in stepping])
+        positions = np.array([active.sequence.position for active in stepping], dtype=np.int32)
         logits = self._decoder.step(
-            [row for seat in stepping for row in seat.rows], np.repeat(tokens, counts, axis=0), positions.repeat(counts)
+            [slot for active in stepping for slot in active.slots],
+            np.repeat(tokens, counts, axis=0),
+            positions.repeat(counts),
         )
-        for seat, own in zip(stepping, np.split(logits, np.cumsum(counts)[:-1]), strict=True):
-            if seat in self._seats:  # one before it may have ended their job
-                self._extend(seat, own)
+        for active, own in zip(stepping, np.split(logits, np.cumsum(counts)[:-1]), strict=True):
+            if active in self._active:  # an earlier sequence may have ended the job
+                self._extend(active, own)
 
-    def _extend(self, seat: _ActiveSequence, logits: NDArray[np.float32]) -> None:
+    def _extend(self, active: _ActiveSequence, logits: NDArray[np.float32]) -> None:
         try:
-            seat.track.extend(*logits)
-        except Exception as error:  # noqa: BLE001 - the job's own, which it gets back
-            self._leave(seat.party, error)
+            active.sequence.extend(*logits)
+        except Exception as error:  # noqa: BLE001 - raised again in the thread of the job
+            self._end(active.request, error)
             return
-        if seat.track.finished:
-            self._free(seat)
+        if active.sequence.finished:
+            self._free(active)
 
-    def _leave(self, party: _Request, error: Exception | None) -> None:
-        for seat in [seat for seat in self._seats if seat.party is party]:
-            self._free(seat)
+    def _end(self, request: _Request, error: Exception | None) -> None:
+        """Remove a request with all of its sequences, and wake its job."""
+        for active in [active for active in self._active if active.request is request]:
+            self._free(active)
         with self._lock:
-            if party not in self._parties:
+            if request not in self._requests:
                 return
-            self._parties.remove(party)
-            self._waiting = deque(entry for entry in self._waiting if entry[0] is not party)
+            self._requests.remove(request)
+            self._waiting = deque(entry for entry in self._waiting if entry[0] is not request)
         if error is None:
-            party.done.set_result(None)
+            request.done.set_result(None)
         else:
-            party.done.set_exception(error)
+            request.done.set_exception(error)
 
-    def _free(self, seat: _ActiveSequence) -> None:
-        self._seats.remove(seat)
-        for row in seat.rows:
+    def _free(self, active: _ActiveSequence) -> None:
+        self._active.remove(active)
+        for slot in active.slots:
             try:
-                self._decoder.drop(row)
-            except Exception:  # whoever waits for an answer must get it
-                logger.exception("a row of the decoder cannot be dropped")
+                self._decoder.drop(slot)
+            except Exception:  # the job that waits must still get its answer
+                logger.exception("a slot of the decoder could not be dropped")
 
-    def _announce(self, *, compiling: bool) -> None:
-        for party in [*self._parties] if compiling else []:
+    def _on_compile(self, *, compiling: bool) -> None:
+        for request in [*self._requests] if compiling else []:
             try:
-                party.announce()
-            except Exception as error:  # noqa: BLE001 - told in its turn, when no row is being computed
-                party.stopped = error
+                request.on_compile()
+            except Exception as error:  # noqa: BLE001 - ends the request before the next step, while the model does not run
+                request.error = error
+
+    def _get_state(self) -> BatchState:
+        active = [*self._active]
+        return BatchState(len(self._requests), len(self._waiting), len(active), sum(len(one.slots) for one in active))

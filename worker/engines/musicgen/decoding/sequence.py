@@ -1,8 +1,9 @@
-"""One sample while it is generated. NumPy alone; what computes is behind ``Decoder``."""
+"""One sample while it is decoded. NumPy alone; the model is behind ``Decoder``."""
 
 import numpy as np
 
 from shared.errors import JobFailedError
+from shared.texts import text
 from worker.engines.musicgen.decoding.decoder import TextStates
 from worker.engines.musicgen.decoding.delay import TO_GENERATE
 from worker.engines.musicgen.decoding.random_numbers import draw_uniforms
@@ -11,61 +12,70 @@ from worker.engines.musicgen.request import Sampling, Tokens
 
 
 class TokenSequence:
-    """One sample while it is generated.
+    """The tokens of one sample while it is decoded.
 
     Parameters
     ----------
     pattern
-        Shape (codebooks, length), as ``delay.build_pattern`` makes it.
-    text
-        What it is to sound like; ``None`` for unconditional generation.
+        Shape (codebooks, length), as ``delay.build_pattern`` returns it.
+    prompt
+        What the music should sound like; ``None`` for unconditional generation.
     resumed
         Tokens that an earlier attempt chose; a beginning of the sequence.
+
+    Attributes
+    ----------
+    tokens
+        Shape (codebooks, length); valid up to ``known_length``.
+    given_length
+        How many positions were known before the generation: the start token and the clip.
+    known_length
+        How many positions are known now.
     """
 
     def __init__(
         self,
         pattern: Tokens,
-        text: TextStates | None,
+        prompt: TextStates | None,
         sampling: Sampling,
         seed: int,
         resumed: Tokens | None = None,
     ) -> None:
         self._pattern = pattern
+        self._prompt = prompt
         self._sampling = sampling
         self._seed = seed
-        self.text = text
         self.tokens = pattern.copy()
-        generated = np.flatnonzero((pattern == TO_GENERATE).any(axis=0))
-        self.first = int(generated[0]) if len(generated) else pattern.shape[1]
-        self.known = self.first
-        if resumed is not None and resumed.shape[1] > self.known:
-            self.known = resumed.shape[1]
-            self.tokens[:, : self.known] = resumed
+        to_generate = np.flatnonzero((pattern == TO_GENERATE).any(axis=0))
+        self.given_length = int(to_generate[0]) if len(to_generate) else pattern.shape[1]
+        self.known_length = self.given_length
+        if resumed is not None and resumed.shape[1] > self.known_length:
+            self.known_length = resumed.shape[1]
+            self.tokens[:, : self.known_length] = resumed
 
     @property
-    def texts(self) -> tuple[TextStates | None, ...]:
-        """Texts of the decoder's rows it needs: its own, and none where it is guided away from that.
+    def slot_texts(self) -> tuple[TextStates | None, ...]:
+        """The text of each decoder slot that it needs: its prompt, and with guidance a second slot without a text.
 
-        Without a text both would be the same.
+        Without a prompt both slots would compute the same, so there is one.
         """
-        guided = self.text is not None and self._sampling.guidance_scale > 1
-        return (self.text, None) if guided else (self.text,)
+        guided = self._prompt is not None and self._sampling.guidance_scale > 1
+        return (self._prompt, None) if guided else (self._prompt,)
 
     @property
     def position(self) -> int:
         """The last known position, which the decoder reads next."""
-        return self.known - 1
+        return self.known_length - 1
 
     @property
     def length(self) -> int:
-        """How many positions there will be."""
+        """How many positions the finished sequence has."""
         return self.tokens.shape[1]
 
     @property
     def finished(self) -> bool:
         """Whether every position is known."""
-        return self.known == self.length
+        return self.known_length == self.length
 
     def extend(self, conditional: Logits, unconditional: Logits | None = None) -> None:
         """Choose the tokens of the next position.
@@ -73,19 +83,15 @@ class TokenSequence:
         Raises
         ------
         JobFailedError
-            The logits are not numbers.
+            The logits have NaN or infinite values.
         """
         logits = conditional
         if unconditional is not None:
             logits = guide(conditional, unconditional, self._sampling.guidance_scale)
         if not np.isfinite(logits).all():
-            raise JobFailedError(
-                "not-finite",
-                f"At position {self.known} the model's logits are not finite: its weights are damaged, or too large "
-                "for the precision. Choose another model, or precision float32.",
-            )
-        uniforms = draw_uniforms(self._seed, self.known, *logits.shape) if self._sampling.do_sample else None
-        given = self._pattern[:, self.known]
+            raise JobFailedError("not-finite", text("logits-not-finite", position=self.known_length))
+        uniforms = draw_uniforms(self._seed, self.known_length, *logits.shape) if self._sampling.do_sample else None
+        given = self._pattern[:, self.known_length]
         chosen = choose_tokens(logits, self._sampling, uniforms)
-        self.tokens[:, self.known] = np.where(given == TO_GENERATE, chosen, given)
-        self.known += 1
+        self.tokens[:, self.known_length] = np.where(given == TO_GENERATE, chosen, given)
+        self.known_length += 1
