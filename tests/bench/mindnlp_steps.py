@@ -37,7 +37,7 @@ def time_steps(composer: MindnlpGenerator, jobs: int, steps: int) -> list[float]
         times_s.append(time.perf_counter())
 
     order = GenerationRequest([SampleRequest(PROMPT, None, seed) for seed in range(jobs)], steps, SAMPLING)
-    composer.compose(order, ignore_progress, note_time, None)
+    composer.generate(order, ignore_progress, note_time, None)
     return [after - before for before, after in itertools.pairwise(times_s)]
 
 

@@ -31,7 +31,7 @@ class LostAttempt:
     """A checkpoint of an attempt that was lost shortly before its end; see `worker.engines.interface.Checkpoint`."""
 
     def __init__(self, memo: ResumeState) -> None:
-        self._content = memo.write()
+        self._content = memo.serialize()
 
     def load(self) -> bytes:
         """Return what it left."""

@@ -82,14 +82,14 @@ def split_step(composer: MusicgenPipeline) -> dict[str, float]:
     watch, bench = Watch(), OwnBench(composer)
     with _replace_infer(composer, lambda request: watch.wrap("infer", request.infer)), ExitStack() as stack:
         for owner, name in (
-            (type(composer._parts.decoder), "step"),
+            (type(composer.model.decoder), "step"),
             (TokenSequence, "extend"),
-            (BatchScheduler, "_turn"),
+            (BatchScheduler, "_step"),
         ):
             stack.enter_context(mock.patch.object(owner, name, watch.wrap(name, getattr(owner, name))))
         # From the start, so that nothing is read beforehand and each call is a step's.
-        steps_s = bench.time_steps(composer._batch, [bench.lay_track(1, STEPS, 0)])
-    medians = {name: watch.find_median_s(name) for name in ("infer", "step", "extend", "_turn")}
+        steps_s = bench.time_steps(composer.scheduler, [bench.lay_track(1, STEPS, 0)])
+    medians = {name: watch.find_median_s(name) for name in ("infer", "step", "extend", "_step")}
     step_s = statistics.median(steps_s)
     return {
         "step_s": step_s,
@@ -145,7 +145,7 @@ def count_nodes(folder: Path, kept: Path, precision: str) -> dict[str, Any]:
     with mock.patch.object(ov, "Core", CountingCore):
         composer = load_composer(folder, Engine.OPENVINO, precision, kept)
     count, read = NodeCount(), NodeCount()
-    bench, decoder = OwnBench(composer), composer._parts.decoder
+    bench, decoder = OwnBench(composer), composer.model.decoder
     feed = decoder.feed
 
     def feed_and_note(*arguments: Any) -> None:
@@ -154,13 +154,13 @@ def count_nodes(folder: Path, kept: Path, precision: str) -> dict[str, Any]:
         read = replace(count)
 
     with _replace_infer(composer, count.make_infer), mock.patch.object(decoder, "feed", feed_and_note):
-        bench.time_steps(composer._batch, [bench.lay_track(find_start(PLACES[1]) + 1, STEPS, 0)])
+        bench.time_steps(composer.scheduler, [bench.lay_track(find_start(PLACES[1]) + 1, STEPS, 0)])
     return count.subtract(read)
 
 
 @contextmanager
 def _replace_infer(composer: MusicgenPipeline, make: Callable[[Any], Callable[[], object]]) -> Iterator[None]:
-    decoder: Any = composer._parts.decoder
+    decoder: Any = composer.model.decoder
     with mock.patch.object(decoder, "_step", WatchedRequest(decoder._step, make(decoder._step))):
         yield
 

@@ -32,10 +32,10 @@ def compute_logits(composer: MusicgenPipeline, case: Case) -> Floats:
     -------
     The logits that decide, one sample after the other: shape (samples * positions, codebooks, vocabulary).
     """
-    decoder = composer._parts.decoder
+    decoder = composer.model.decoder
     logits: list[Floats] = []
     for prompt, tokens in zip(case.prompts, case.read()["tokens"].astype(np.int32), strict=True):
-        texts = (composer._encode_text(prompt), None) if case.guided else (composer._encode_text(prompt),)
+        texts = (composer.encode_text(prompt), None) if case.guided else (composer.encode_text(prompt),)
         rows = [decoder.admit(text, tokens.shape[1]) for text in texts]
         for position, column in enumerate(tokens.T[:-1]):
             places = np.full(len(rows), position, dtype=np.int32)

@@ -41,8 +41,8 @@ class OwnBench:
     def __init__(self, composer: MusicgenPipeline) -> None:
         self._composer = composer
         self._config = composer.config.decoder
-        self._decoder = composer._parts.decoder
-        self._text = composer._encode_text(PROMPT)
+        self._decoder = composer.model.decoder
+        self._text = composer.encode_text(PROMPT)
         self._random = np.random.default_rng(0)
         self._batches: dict[int, BatchScheduler] = {}
 
@@ -54,8 +54,8 @@ class OwnBench:
     def time_first_step(self) -> Measurement:
         """Encode the prompt, and let a guided job make its first step: what a user waits for after loading."""
         start_s = time.perf_counter()
-        self._composer._encode_text(PROMPT)
-        self.time_steps(self._composer._batch, [self.lay_track(1, 1, 0)])
+        self._composer.encode_text(PROMPT)
+        self.time_steps(self._composer.scheduler, [self.lay_track(1, 1, 0)])
         return {"first_step_s": time.perf_counter() - start_s}
 
     def time_windows(self) -> Measurement:
@@ -71,7 +71,7 @@ class OwnBench:
     def time_jobs(self, jobs: int) -> Measurement:
         """Time the first steps of so many guided jobs at once."""
         tracks = [self.lay_track(1, 1 + SIDE_STEPS, seed) for seed in range(jobs)]
-        return {"step_s": statistics.median(self.time_steps(self._composer._batch, tracks))}
+        return {"step_s": statistics.median(self.time_steps(self._composer.scheduler, tracks))}
 
     def time_steps(self, batch: BatchScheduler, tracks: Sequence[TokenSequence]) -> list[float]:
         """Generate tracks that begin at one position; return the duration of each step but the first, in seconds.
@@ -81,11 +81,11 @@ class OwnBench:
         times_s: dict[int, float] = {}
 
         def note_time() -> None:
-            times_s.setdefault(tracks[0].known, time.perf_counter())
+            times_s.setdefault(tracks[0].known_length, time.perf_counter())
 
         def keep() -> None:
             for track in tracks:
-                track.tokens[:, : track.known].copy()
+                track.tokens[:, : track.known_length].copy()
 
         batch.generate(tracks, note_time, lambda: None, keep)
         durations_s = [after - before for before, after in itertools.pairwise(times_s[key] for key in sorted(times_s))]
@@ -94,7 +94,7 @@ class OwnBench:
     def time_decoding(self) -> Measurement:
         """Let EnCodec decode 10 s."""
         start_s = time.perf_counter()
-        self._composer._parts.codec.decode(self._draw_codes(CODEC_FRAMES), lambda: None)
+        self._composer.model.codec.decode(self._draw_codes(CODEC_FRAMES), lambda: None)
         return {"decode_s": time.perf_counter() - start_s}
 
     def time_reading(self) -> Measurement:
@@ -104,8 +104,8 @@ class OwnBench:
         for _ in range(REPEATS + 1):
             row = self._decoder.admit(self._text, CODEC_FRAMES)
             start_s = time.perf_counter()
-            for first in range(0, CODEC_FRAMES, self._decoder.chunk):
-                self._decoder.feed(row, codes[:, first : first + self._decoder.chunk], first)
+            for first in range(0, CODEC_FRAMES, self._decoder.max_chunk):
+                self._decoder.feed(row, codes[:, first : first + self._decoder.max_chunk], first)
             times_s.append(time.perf_counter() - start_s)
             self._decoder.drop(row)
         return {"frames_per_s": CODEC_FRAMES / statistics.median(times_s[1:])}
@@ -154,7 +154,7 @@ class OwnBench:
 
     def _find_decoder(self) -> Decoder:
         """Return a decoder for rows that stay: MindSpore computes all of a decoder's rows in each step."""
-        if self._composer.engine == Engine.OPENVINO:
+        if self._composer.backend == Engine.OPENVINO:
             return self._decoder
         decoder: Decoder = self._make_network_decoder()
         return decoder

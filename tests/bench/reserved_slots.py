@@ -18,8 +18,8 @@ class LastingRows:
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        self.chunk = decoder.chunk
-        self.announce: OnCompile = ignore_compiling
+        self.max_chunk = decoder.max_chunk
+        self.on_compile: OnCompile = ignore_compiling
         self._resting: dict[bool, list[int]] = defaultdict(list)
         self._guided: dict[int, bool] = {}
         self._read: dict[int, int] = {}

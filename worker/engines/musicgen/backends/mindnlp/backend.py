@@ -46,7 +46,7 @@ class MindnlpGenerator:
         The files cannot be used.
     """
 
-    engine = "mindnlp"
+    backend = "mindnlp"
     precision = "float32"
     max_slots = 0
 
@@ -71,7 +71,7 @@ class MindnlpGenerator:
         """Let go of the model, whose memory is freed with its last reference."""
         del self._model
 
-    def compose(
+    def generate(
         self, order: GenerationRequest, report: ReportProgress, keep: OnTokens, resumed: Sequence[Tokens] | None
     ) -> list[GeneratedSample]:
         """Make the music; see ``Composer``.
@@ -162,7 +162,7 @@ class _Course:
     def tell(self) -> None:
         """ReportProgress how far it is; may raise."""
         if self.tracks and not self.tracks[0].finished:
-            done = self.tracks[0].known - self._given
+            done = self.tracks[0].known_length - self._given
             self._report(stage="generating", done=done, total=self._order.new_tokens, unit="steps")
         else:
             stage = "decoding" if self.tracks else "encoding"
@@ -193,7 +193,7 @@ class _Course:
         ]
         self.tell()
         # generate takes a step at least, and what that chooses is already known here.
-        read = min(self.tracks[0].known, self.tracks[0].length - 1)
+        read = min(self.tracks[0].known_length, self.tracks[0].length - 1)
         return np.concatenate([track.tokens[:, :read] for track in self.tracks]), np.concatenate(patterns)
 
     def choose(self, logits: NDArray[np.float32]) -> Tokens:
@@ -213,7 +213,7 @@ class _Course:
         for index, track in enumerate(self.tracks):
             if not track.finished:
                 track.extend(rows[index], rows[samples + index] if self.guided else None)
-        self._keep([track.tokens[:, : track.known] for track in self.tracks])
+        self._keep([track.tokens[:, : track.known_length] for track in self.tracks])
         self.tell()
         return np.concatenate([track.tokens[:, track.position] for track in self.tracks])
 

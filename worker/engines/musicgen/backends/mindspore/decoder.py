@@ -54,11 +54,11 @@ class MindSporeDecoder:
     as the next of ``ROWS``; where one is dropped, the last moves in.
     """
 
-    chunk = CHUNK
+    max_chunk = CHUNK
 
     def __init__(self, compiled: Compiled) -> None:
         self._compiled = compiled
-        self.announce: OnCompile = ignore_compiling
+        self.on_compile: OnCompile = ignore_compiling
         self._numbers = itertools.count()
         self._slots: list[int] = []
 
@@ -207,7 +207,7 @@ class MindSporeDecoder:
     def _call(self, name: str, cell: Any, *inputs: Any) -> Any:
         if not self._compiled.meet(name, self._rows, self._keys.capacity, self._text_tokens):
             return cell(*inputs)
-        self.announce(compiling=True)
+        self.on_compile(compiling=True)
         outputs = cell(*inputs)
-        self.announce(compiling=False)
+        self.on_compile(compiling=False)
         return outputs

@@ -68,7 +68,7 @@ def ignore_tokens(_: Sequence[Tokens]) -> None:
 
 
 def compose(composer: MindnlpGenerator, order: GenerationRequest) -> list[GeneratedSample]:
-    return composer.compose(order, ignore_progress, ignore_tokens, None)
+    return composer.generate(order, ignore_progress, ignore_tokens, None)
 
 
 def shorten(case: Case, steps: int) -> GenerationRequest:
@@ -108,12 +108,12 @@ def test_goes_on_where_an_attempt_broke_off(load: Load) -> None:
     composer = load(MONO)
     order = shorten(NAMED["sampled_all"], 8)
     kept: list[Sequence[Tokens]] = []
-    whole = composer.compose(order, ignore_progress, kept.append, None)
+    whole = composer.generate(order, ignore_progress, kept.append, None)
     told: list[dict[str, Any]] = []
     known = [kept[4][0], kept[6][1]]  # as an engine whose samples do not go in step would leave them
-    resumed = composer.compose(order, lambda **state: told.append(state), ignore_tokens, known)
+    resumed = composer.generate(order, lambda **state: told.append(state), ignore_tokens, known)
     assert next(state["done"] for state in told if state["stage"] == "generating") == 5
-    again = composer.compose(order, ignore_progress, ignore_tokens, kept[-1])
+    again = composer.generate(order, ignore_progress, ignore_tokens, kept[-1])
     for one, two, three in zip(whole, resumed, again, strict=True):
         np.testing.assert_array_equal(two.codes, one.codes)
         np.testing.assert_array_equal(three.codes, one.codes)
@@ -130,7 +130,7 @@ def test_keeps_tokens_at_each_step_and_tells_of_stages(load: Load) -> None:
     def keep(tokens: Sequence[Tokens]) -> None:
         kept.append([each.copy() for each in tokens])
 
-    load(MONO).compose(order, tell, keep, None)
+    load(MONO).generate(order, tell, keep, None)
     assert list(dict.fromkeys(state["stage"] for state in told)) == ["encoding", "generating", "decoding"]
     steps = [(state["done"], state["total"], state["unit"]) for state in told if state["stage"] == "generating"]
     assert list(dict.fromkeys(steps)) == [(done, 7, "steps") for done in range(7)]
@@ -153,7 +153,7 @@ def test_stops_within_a_stage(load: Load) -> None:
                 raise JobStoppedError("Enough.")
 
         with pytest.raises(JobStoppedError, match="Enough"):
-            composer.compose(order, stop, ignore_tokens, None)
+            composer.generate(order, stop, ignore_tokens, None)
         assert seen.count(stage) == 3
         assert seen[-1] == stage
     calls = len(seen)

@@ -329,7 +329,7 @@ def test_a_model_whose_graphs_cannot_be_kept_makes_music(
     (tmp_path / "file").touch()
     title = ModelKey("someone/music", write_model(MONO), "float32")
     composer = import_loader(Engine.OPENVINO)(title, "CPU", LIMITS, tmp_path / "file")
-    [piece] = composer.compose(case.order(), ignore_report, ignore_tokens, None)
+    [piece] = composer.generate(case.order(), ignore_report, ignore_tokens, None)
     np.testing.assert_array_equal(piece.codes, case.read()["codes"][0])
     assert any(record.levelno == logging.WARNING for record in caplog.records)
     assert all(record.levelno <= logging.WARNING for record in caplog.records)
