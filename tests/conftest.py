@@ -16,6 +16,7 @@ from shared.settings import Settings
 from tests.support.openapi_watch import watch_answers
 from tests.support.servers import PostgresServer, RedisServer
 from web import create_app
+from web.context import get_context
 
 # Fast enough to watch, slow enough for a busy machine.
 QUICK: dict[str, Any] = {
@@ -117,7 +118,7 @@ def app(settings: Settings) -> Iterator[Flask]:
     app = create_app(settings)
     strange = watch_answers(app)
     yield app
-    app.extensions["mindjobs"].close()
+    get_context(app).services.close()
     assert strange == [], "answers that web/openapi does not describe"
 
 

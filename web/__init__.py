@@ -1,4 +1,4 @@
-"""The web: forms and the HTTP API in, rows and bells out. A thin Flask application."""
+"""The web application: requests become rows and wake-ups, and rows become responses and pages."""
 
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,8 @@ from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
 from web import api, auth, errors, health, metrics, pages, rate_limits, request_hooks
+from web.context import EXTENSION, WebContext
+from web.key_cache import KeyCache
 from web.long_poll import LongPollSlots
 from web.pages import new_job
 
@@ -25,7 +27,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Parameters
     ----------
     settings
-        How this instance runs; read from the environment where they are not given.
+        The settings of this instance; read from the environment if not given.
     """
     settings = settings or load_settings()
     set_up_logging(settings)
@@ -33,24 +35,33 @@ def create_app(settings: Settings | None = None) -> Flask:
     # A kind of job keeps its templates in its own folder: "knn/form.html".
     own = PrefixLoader({str(kind): FileSystemLoader(_KINDS / kind / "templates") for kind in Kind})
     app.jinja_loader = ChoiceLoader([FileSystemLoader(Path(app.root_path, "templates")), own])
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the contract's order reads better
-    app.extensions["mindjobs"] = Services.open(settings)
-    # Half of the threads may sleep in long polls; the other half answers.
-    app.extensions["mindjobs.waiting"] = LongPollSlots(max(1, settings.web_threads // 2))
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the order of the schemas reads better
+    app.extensions[EXTENSION] = _make_context(settings)
     app.config["TRUSTED_HOSTS"] = settings.host_names
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    app.config["BOOTSTRAP_SERVE_LOCAL"] = True  # nothing comes from another host
-    app.config["WTF_CSRF_TIME_LIMIT"] = None  # a form may lie open for as long as its session
+    app.config["BOOTSTRAP_SERVE_LOCAL"] = True  # no file comes from another host
+    app.config["WTF_CSRF_TIME_LIMIT"] = None  # a form can be open for as long as its session
     Bootstrap5(app)
     request_hooks.init_app(app)
     auth.init_app(app)
-    app.before_request(new_job.let_files_in)  # before the tokens of forms are looked for in them
+    app.before_request(new_job.let_files_in)  # before CSRFProtect reads the form
     errors.init_app(app)
     app.register_blueprint(api.blueprint)
     app.register_blueprint(health.blueprint)
-    metrics.init_app(app)
+    app.register_blueprint(metrics.blueprint)
     app.register_blueprint(pages.blueprint)
     rate_limits.init_app(app)
-    forgery = CSRFProtect(app)
-    forgery.exempt(api.blueprint)  # programs send keys, and cookies may only look there
+    csrf = CSRFProtect(app)
+    csrf.exempt(api.blueprint)  # programs send keys, and a session may only read the API
     return app
+
+
+def _make_context(settings: Settings) -> WebContext:
+    services = Services.open(settings)
+    return WebContext(
+        services=services,
+        # Half of the threads may wait in long polls and event streams; the other half answers.
+        long_poll_slots=LongPollSlots(max(1, settings.web_threads // 2)),
+        key_cache=KeyCache(services.database),
+        metrics=metrics.make_registry(services.database),
+    )

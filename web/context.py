@@ -1,18 +1,50 @@
-"""What a view has at hand."""
+"""What the web application holds for as long as it runs."""
 
-from typing import cast
+from dataclasses import dataclass
+from typing import Final, cast
 
-from flask import current_app
+from flask import Flask, current_app
+from prometheus_client import CollectorRegistry
 
 from shared.services import Services
+from web.key_cache import KeyCache
 from web.long_poll import LongPollSlots
+from web.openapi.operation import Node
+
+EXTENSION: Final = "mindjobs"
+"""The key of the context in ``app.extensions``."""
 
 
-def get_long_poll_slots() -> LongPollSlots:
-    """Return where requests wait for jobs."""
-    return cast("LongPollSlots", current_app.extensions["mindjobs.waiting"])
+@dataclass
+class WebContext:
+    """What views use besides the request.
+
+    Parameters
+    ----------
+    services
+        Settings, database, files and broker.
+    long_poll_slots
+        Limits how many requests wait at the same time.
+    key_cache
+        The API keys as they were read a moment ago.
+    metrics
+        What ``/metrics`` collects.
+    api_document
+        The OpenAPI document. It is built for the first request that needs it, because all routes are known then.
+    """
+
+    services: Services
+    long_poll_slots: LongPollSlots
+    key_cache: KeyCache
+    metrics: CollectorRegistry
+    api_document: Node | None = None
+
+
+def get_context(app: Flask | None = None) -> WebContext:
+    """Return the context of an application, by default of the one that handles the current request."""
+    return cast("WebContext", (app or current_app).extensions[EXTENSION])
 
 
 def get_services() -> Services:
-    """Return the application's services."""
-    return cast("Services", current_app.extensions["mindjobs"])
+    """Return the services of the application that handles the current request."""
+    return get_context().services

@@ -25,6 +25,7 @@ from shared.webhooks.messages import load_signing_secret
 from tests.support.processes import write_environment
 from web import create_app
 from web.__main__ import main
+from web.context import get_context
 
 WINE = {"kind": "knn", "device": "cpu"}
 
@@ -97,7 +98,7 @@ def test_keys_are_listed_by_name_and_revoked(run_keys: Run, app: Flask, settings
     assert run_keys("list").stdout.split()[-1] == "second"
     later = create_app(settings)  # which has not read the key before it was revoked
     assert [ask(later.test_client(), key) for key in (first, second)] == [HTTPStatus.UNAUTHORIZED, HTTPStatus.OK]
-    later.extensions["mindjobs"].close()
+    get_context(later).services.close()
 
 
 def test_a_name_is_taken_once(run_keys: Run) -> None:

@@ -20,7 +20,7 @@ from tests.support.auth_headers import Headers, expire_key_cache, make_auth_head
 from tests.support.html_pages import Page, send_form
 from tests.support.job_outcomes import MUSIC, make_sample, succeed
 from web import create_app
-from web.auth import KeyCache
+from web.context import get_context
 
 # Nothing here depends on the database.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -134,19 +134,19 @@ def test_with_the_first_key_everything_needs_one(app: Flask, client: FlaskClient
 
 
 def test_keys_are_read_anew_after_a_moment(app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.auth.FRESH_S", 3600.0)
+    monkeypatch.setattr("web.key_cache.MAX_AGE_S", 3600.0)
     client = app.test_client()
     assert client.get("/api/v1/jobs").status_code == HTTPStatus.OK
     create_key(services.database, "ada")
     assert client.get("/api/v1/jobs").status_code == HTTPStatus.OK
-    monkeypatch.setattr("web.auth.FRESH_S", 0.0)
+    monkeypatch.setattr("web.key_cache.MAX_AGE_S", 0.0)
     assert client.get("/api/v1/jobs").status_code == HTTPStatus.UNAUTHORIZED
 
 
 def test_where_others_may_reach_it_a_key_is_needed_before_there_is_one(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"host": "0.0.0.0"}))  # noqa: S104 - nothing listens
     check_that_keys_are_asked_for(app)
-    app.extensions["mindjobs"].close()
+    get_context(app).services.close()
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
@@ -334,7 +334,7 @@ def test_what_came_before_the_first_key_is_nobodys(app: Flask, client: FlaskClie
 
 
 def test_instances_on_one_host_have_a_cookie_each(app: Flask) -> None:
-    assert app.config["SESSION_COOKIE_NAME"].endswith(f"-{app.extensions['mindjobs'].settings.port}")
+    assert app.config["SESSION_COOKIE_NAME"].endswith(f"-{get_context(app).services.settings.port}")
 
 
 def test_who_waited_for_a_database_that_does_not_answer_does_not_ask_it_again(app: Flask, client: FlaskClient) -> None:
@@ -345,11 +345,10 @@ def test_who_waited_for_a_database_that_does_not_answer_does_not_ask_it_again(ap
         asked += 1
         raise OperationalError("SELECT", None, Exception("gone"))
 
-    ring: KeyCache = app.extensions["mindjobs.keys"]
-    ring._read_at = float("-inf")
+    expire_key_cache(app)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shared.api_keys.list_keys", fail)
         statuses = {client.get("/api/v1/jobs").status_code for _ in range(3)}
     assert (statuses, asked) == ({503}, 1)
-    ring._read_at = float("-inf")
+    expire_key_cache(app)
     assert client.get("/api/v1/jobs").status_code == HTTPStatus.OK

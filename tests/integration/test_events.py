@@ -29,6 +29,7 @@ from tests.support.instances import ask
 from tests.support.job_outcomes import start_job
 from tests.support.waiting import wait_until
 from web import create_app
+from web.context import get_context
 
 WINE = {"kind": "knn", "params": {"dataset": {"name": "wine"}}, "device": "cpu"}
 FILES = tuple(StoredFile(f"{name}.csv", f"jobs/{name}", "text/csv", 3, "0" * 64) for name in ("a", "b"))
@@ -195,7 +196,7 @@ def test_silence_is_broken_by_heartbeats(
 def test_streams_never_take_the_last_thread(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"web_threads": 2}))  # one seat
     client = app.test_client()
-    job_id = submit(app.extensions["mindjobs"])
+    job_id = submit(get_context(app).services)
     for method in ("HEAD", "HEAD"):
         assert client.open(f"/api/v1/jobs/{job_id}/events", method=method).status_code == 200
     seated = open_stream(client, job_id)
@@ -207,7 +208,7 @@ def test_streams_never_take_the_last_thread(settings: Settings) -> None:
     assert client.get(f"/api/v1/jobs/{job_id}").status_code == 200
     seated.close()
     assert open_stream(client, job_id).status_code == 200
-    app.extensions["mindjobs"].close()
+    get_context(app).services.close()
 
 
 def test_what_cannot_be_streamed_is_said(client: FlaskClient, services: Services) -> None:
@@ -231,7 +232,7 @@ def test_other_keys_jobs_are_not_there(app: Flask, services: Services) -> None:
 
 
 def test_a_stream_ends_with_its_key(app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("web.auth.FRESH_S", 0.0)
+    monkeypatch.setattr("web.key_cache.MAX_AGE_S", 0.0)
     key = api_keys.create_key(services.database, "own")
     (owner,) = (key.id for key in api_keys.list_keys(services.database))
     job_id = submit(services, owner)

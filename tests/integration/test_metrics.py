@@ -15,6 +15,7 @@ from shared.services import Services
 from shared.submission.submit import submit_job
 from tests.support.job_outcomes import register_worker, start_job
 from web import create_app
+from web.context import get_context
 
 Labels = frozenset[tuple[str, str]]
 
@@ -110,5 +111,5 @@ def test_without_the_database_there_are_no_figures(services: Services) -> None:
     settings = services.settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/nothing"})
     app = create_app(settings)
     answer = app.test_client().get("/metrics")
-    app.extensions["mindjobs"].close()
+    get_context(app).services.close()
     assert (answer.status_code, answer.mimetype) == (503, "application/problem+json")

@@ -13,11 +13,13 @@ from werkzeug.test import TestResponse
 from shared.services import Services
 from shared.settings import Settings
 from tests.support.auth_headers import Headers, make_auth_headers
+from tests.support.disks import list_keys
 from tests.support.html_pages import Page, send_form
 from tests.support.job_outcomes import start_job
 from tests.support.openapi_watch import watch_answers
 from tests.support.servers import RedisServer
 from web import create_app
+from web.context import get_context
 
 # Nothing here depends on the database.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -39,7 +41,7 @@ def serve(settings: Settings) -> Iterator[Serve]:
 
     yield make
     for app, strange in made:
-        app.extensions["mindjobs"].close()
+        get_context(app).services.close()
         assert strange == []
 
 
@@ -105,7 +107,7 @@ def test_an_address_may_try_so_many_keys(serve: Serve) -> None:
 
 def test_so_many_jobs_of_a_key_may_wait(serve: Serve) -> None:
     app = serve(max_queued_jobs=2)
-    services: Services = app.extensions["mindjobs"]
+    services: Services = get_context(app).services
     client, ada, bob = app.test_client(), make_auth_headers(app, "ada"), make_auth_headers(app, "bob")
 
     def submit(bearer: Headers) -> TestResponse:
@@ -149,7 +151,7 @@ def test_a_repeated_request_is_known_however_many_wait(serve: Serve) -> None:
 
 def test_the_uploads_of_a_key_take_so_many_bytes(serve: Serve) -> None:
     app = serve(max_uploaded_bytes=len(TABLE) + 10)
-    services: Services = app.extensions["mindjobs"]
+    services: Services = get_context(app).services
     client, ada, bob = app.test_client(), make_auth_headers(app, "ada"), make_auth_headers(app, "bob")
 
     def upload(content: bytes, bearer: Headers) -> TestResponse:
@@ -162,7 +164,7 @@ def test_the_uploads_of_a_key_take_so_many_bytes(serve: Serve) -> None:
     assert upload(b"x" * 10, ada).status_code == HTTPStatus.CREATED
     check_refusal(upload(b"x", ada), f"take the {len(TABLE) + 10} bytes that they may")
     assert upload(TABLE, bob).status_code == HTTPStatus.CREATED
-    assert len(services.storage.list_names("uploads")) == 3
+    assert len(list_keys(services.files, "uploads")) == 3
 
 
 def test_requests_are_answered_while_redis_is_away(serve: Serve, redis_server: RedisServer) -> None:

@@ -22,6 +22,7 @@ from shared.settings import Settings
 from tests.integration.conftest import ServeWeb
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
+from web.context import get_context
 
 # Nothing here depends on the database.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -47,7 +48,7 @@ def submit(client: FlaskClient, gate: Path, then: str, **headers: str) -> Job:
     answer = client.post("/api/v1/jobs", json=body, headers=headers)
     assert answer.status_code == HTTPStatus.ACCEPTED, answer.text
     assert answer.json is not None
-    services: Services = client.application.extensions["mindjobs"]
+    services: Services = get_context(client.application).services
     with services.database.reading() as session:
         job = queries.get_job(session, answer.json["id"])
     assert job.request_id == answer.headers["X-Request-ID"]

@@ -3,6 +3,7 @@
 from flask import current_app, render_template
 
 from web.api import blueprint
+from web.context import get_context
 from web.openapi.document import build_document
 from web.openapi.operation import Node
 
@@ -15,13 +16,12 @@ def show_description() -> Node:
 
 @blueprint.get("/docs")
 def show_docs() -> str:
-    """Show the description as a page."""
+    """Show the description of the API as a page."""
     return render_template("api/docs.html", document=_get_document())
 
 
 def _get_document() -> Node:
-    """Return the document; it is written once, when it is first asked for and all routes are known."""
-    if "mindjobs.openapi" not in current_app.extensions:
-        current_app.extensions["mindjobs.openapi"] = build_document(current_app)
-    document: Node = current_app.extensions["mindjobs.openapi"]
-    return document
+    context = get_context()
+    if context.api_document is None:
+        context.api_document = build_document(current_app)
+    return context.api_document

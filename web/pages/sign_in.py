@@ -8,7 +8,8 @@ from werkzeug import Response
 from wtforms import PasswordField
 from wtforms.validators import DataRequired
 
-from web.auth import SESSION_KEY, get_key_cache
+from web.auth import SESSION_KEY
+from web.context import get_context
 from web.pages import blueprint
 from web.pages.safe_redirect import choose_next
 
@@ -25,7 +26,7 @@ def sign_in() -> Response | str | tuple[str, int]:
     form = SignInForm()
     if not form.is_submitted():
         return render_template("pages/sign_in.html", form=form)
-    owner = get_key_cache().find_owner(form.key.data or "") if form.validate() else None
+    owner = get_context().key_cache.find_owner(form.key.data or "") if form.validate() else None
     if owner is None:
         form.key.errors = [*form.key.errors, "this opens nothing here; check it, or ask whoever runs this instance"]
         return render_template("pages/sign_in.html", form=form), HTTPStatus.UNAUTHORIZED
