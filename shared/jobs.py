@@ -146,7 +146,7 @@ class StoredFile:
     """A file that is completely written to the file store."""
 
     name: str
-    path: str
+    key: str
     media_type: str
     bytes: int
     sha256: str

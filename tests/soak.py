@@ -32,6 +32,7 @@ from shared.kinds.musicgen.catalogue import TINY
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import submit
+from tests.support.disks import path_on_disk
 from tests.support.processes import ServiceProcess
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
@@ -200,7 +201,7 @@ class Soak:
         }
 
     def _is_stored(self, artifact: Artifact) -> bool:
-        path = self._services.storage.locate(artifact.path)
+        path = path_on_disk(self._services.files, artifact.key)
         return path.is_file() and path.stat().st_size == artifact.bytes
 
     def _find_fault(self, job: Job) -> str | None:

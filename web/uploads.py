@@ -10,7 +10,7 @@ from shared.database import queries
 from shared.database.connection import now
 from shared.database.tables import NAME_LENGTH, Upload
 from shared.errors import LimitError, RequestInvalidError
-from shared.files.local import upload_key
+from shared.files.keys import upload_key
 from shared.ids import make_id
 from shared.jobs import ANONYMOUS
 from shared.services import Services
@@ -32,16 +32,19 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
     """
     name, settings = _check_filename(filename), services.settings
     upload_id = make_id()
-    written = services.storage.write(upload_key(upload_id), _read(stream), require_room(services, owner))
+    room = require_room(services, owner)
+    written = services.files.put(upload_key(upload_id), _read(stream), max_bytes=room)
     if not written.bytes:
-        services.storage.remove(written.path)
+        services.files.remove(written.key)
         raise RequestInvalidError.at("/file", "is empty; send a file with something in it")
+    with services.files.local_copy(written.key) as path:
+        media_type = detect_media_type(path)
     row = insert(Upload).values(
         id=upload_id,
         owner=owner,
-        path=written.path,
+        key=written.key,
         filename=name,
-        media_type=detect_media_type(services.storage.locate(written.path)),
+        media_type=media_type,
         bytes=written.bytes,
         sha256=written.sha256,
         created_at=now(),
@@ -53,7 +56,7 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
             or queries.count_uploaded_bytes(session, owner) + written.bytes <= settings.max_uploaded_bytes
         ):
             return session.scalars(row.returning(Upload)).one()
-    services.storage.remove(written.path)
+    services.files.remove(written.key)
     raise _refuse(settings)
 
 

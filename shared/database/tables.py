@@ -195,8 +195,8 @@ class Artifact(Base):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
-    path: Mapped[str] = mapped_column(Text)
-    """Within the storage; unique per job and attempt."""
+    key: Mapped[str] = mapped_column("path", Text)
+    """In the file store; unique per job and attempt."""
     media_type: Mapped[str] = mapped_column(String(NAME_LENGTH))
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
@@ -209,7 +209,8 @@ class Upload(Base):
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     owner: Mapped[str] = mapped_column(String(ID_LENGTH), default=ANONYMOUS, server_default=ANONYMOUS)
-    path: Mapped[str] = mapped_column(Text)
+    key: Mapped[str] = mapped_column("path", Text)
+    """In the file store."""
     filename: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
     """What the client called it; shown to people, never used as a path."""
     media_type: Mapped[str] = mapped_column(String(NAME_LENGTH))

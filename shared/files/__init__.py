@@ -1,1 +1,1 @@
-"""Files: uploads, artifacts and checkpoints."""
+"""The file store: a protocol, its keys, and one module for each kind of store."""

@@ -85,7 +85,7 @@ def _ring(services: Services) -> None:
         if missing > 0:
             logger.info("ringing %d times for %s on %s", missing, *queue)
         for _ in range(missing):
-            if not services.broker.ring(*queue, oldest):
+            if not services.broker.wake(*queue, oldest):
                 return
 
 

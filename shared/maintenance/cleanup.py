@@ -1,7 +1,9 @@
 """Forgets what is old, and removes files that no row records and checkpoints that nobody needs any more."""
 
 import logging
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from sqlalchemy import delete, select
@@ -10,7 +12,7 @@ from sqlalchemy.orm import Session
 from shared.database import transitions
 from shared.database.connection import now
 from shared.database.tables import Artifact, Delivery, Job, Upload
-from shared.files.local import CHECKPOINTS, checkpoint_prefix, job_prefix, upload_key
+from shared.files.keys import CHECKPOINTS, JOBS, UPLOADS, checkpoint_prefix, id_of, job_prefix, upload_key
 from shared.jobs import ENDED, State
 from shared.kinds import list_uploads, parse_params
 from shared.services import Services
@@ -43,7 +45,7 @@ def delete_job(services: Services, job_id: str) -> None:
 
 def remove_files(services: Services, job_id: str) -> None:
     """Remove every file of a job that is no longer recorded."""
-    services.storage.remove(job_prefix(job_id))
+    services.files.remove(job_prefix(job_id))
 
 
 def remove_checkpoints(services: Services) -> None:
@@ -53,13 +55,13 @@ def remove_checkpoints(services: Services) -> None:
     sweeper. None of them removes its checkpoints; this does, for all of them,
     and finds few folders to look at, since only unended jobs keep theirs.
     """
-    job_ids = services.storage.list_names(CHECKPOINTS)
+    job_ids = sorted({id_of(file.key) for file in services.files.list(CHECKPOINTS)})
     for start in range(0, len(job_ids), BATCH):
         batch = job_ids[start : start + BATCH]
         with services.database.reading() as session:
             unended = set(session.scalars(select(Job.id).where(Job.id.in_(batch), Job.state.not_in(ENDED))))
         for job_id in set(batch) - unended:  # a job that has ended stays so
-            services.storage.remove(checkpoint_prefix(job_id))
+            services.files.remove(checkpoint_prefix(job_id))
 
 
 def _forget_jobs(services: Services) -> None:
@@ -89,7 +91,7 @@ def _forget_uploads(services: Services) -> None:
     for upload_id in set(old) - wanted:
         with services.database.writing() as session:
             session.execute(delete(Upload).where(Upload.id == upload_id))
-        services.storage.remove(upload_key(upload_id))
+        services.files.remove(upload_key(upload_id))
 
 
 def _forget_messages(services: Services) -> None:
@@ -114,25 +116,27 @@ def _list_wanted_uploads(session: Session) -> set[str]:
 
 def _remove_orphans(services: Services) -> None:
     """Remove the files that have no row a day after they were written: what a crash or a lost attempt left."""
-    uploads = services.storage.list_old_files("uploads", DAY_S)
-    for start in range(0, len(uploads), BATCH):
-        batch = {path.name: path for path in uploads[start : start + BATCH]}
+    for keys in _list_old_keys(services, UPLOADS):
         with services.database.reading() as session:
-            known = set(session.scalars(select(Upload.id).where(Upload.id.in_(batch))))
-        _remove_all([path for name, path in batch.items() if name not in known])
-    files = services.storage.list_old_files("jobs", DAY_S)
-    for start in range(0, len(files), BATCH):
-        relative = {str(path.relative_to(services.storage.root)): path for path in files[start : start + BATCH]}
+            recorded = set(session.scalars(select(Upload.id).where(Upload.id.in_(map(id_of, keys)))))
+        _remove_all(services, [key for key in keys if id_of(key) not in recorded])
+    for keys in _list_old_keys(services, JOBS):
         with services.database.reading() as session:
             # In this order: a job that ends in between is in both.
             running = set(session.scalars(select(Job.id).where(Job.state == State.RUNNING)))
-            known = set(session.scalars(select(Artifact.path).where(Artifact.path.in_(relative))))
-        _remove_all(
-            [path for name, path in relative.items() if name not in known and name.split("/")[1] not in running]
-        )
+            recorded = set(session.scalars(select(Artifact.key).where(Artifact.key.in_(keys))))
+        _remove_all(services, [key for key in keys if key not in recorded and id_of(key) not in running])
 
 
-def _remove_all(paths: list[Path]) -> None:
-    for path in paths:
-        logger.info("removing %s, which no row records", path)
-        path.unlink(missing_ok=True)
+def _list_old_keys(services: Services, prefix: str) -> Iterator[list[str]]:
+    """Yield the keys of files that were written over a day ago, in batches."""
+    latest = datetime.now(UTC) - timedelta(seconds=DAY_S)
+    keys = (file.key for file in services.files.list(prefix) if file.written_at < latest)
+    while batch := list(islice(keys, BATCH)):
+        yield batch
+
+
+def _remove_all(services: Services, keys: Iterable[str]) -> None:
+    for key in keys:
+        logger.info("removing %s, which no row records", key)
+        services.files.remove(key)

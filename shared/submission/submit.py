@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Final
 
 from shared.database import queries, transitions
@@ -14,6 +15,7 @@ from shared.jobs import ANONYMOUS, AUTO, ENDED, DeviceClass, Kind, Origin
 from shared.kinds import KINDS
 from shared.schemas.submission import ParsedSubmission, parse_submission
 from shared.services import Services
+from shared.texts import text
 from shared.webhooks import target
 
 _NOWHERE: Final = Origin()
@@ -109,8 +111,21 @@ def _check_inputs(services: Services, parsed: ParsedSubmission, owner: str) -> N
     if webhook is not None:
         target.resolve_target(webhook.url, private=services.settings.allow_private_webhooks)
     if spec.check_inputs is not None:
-        files = {upload.id: services.storage.locate(upload.path) for upload in uploads.values()}
-        spec.check_inputs(parsed.params, files, services.settings)
+        with ExitStack() as copies:
+            try:
+                files = {
+                    upload.id: copies.enter_context(services.files.local_copy(upload.key))
+                    for upload in uploads.values()
+                }
+            except FileNotFoundError as error:
+                raise RequestInvalidError(
+                    [
+                        Problem(pointer, text("upload-file-missing"))
+                        for pointer, upload_id in named.items()
+                        if services.files.stat(uploads[upload_id].key) is None
+                    ]
+                ) from error
+            spec.check_inputs(parsed.params, files, services.settings)
 
 
 def _queue(  # noqa: PLR0913 - what is queued, and all that is known of where it comes from
@@ -143,7 +158,7 @@ def _queue(  # noqa: PLR0913 - what is queued, and all that is known of where it
     written, created = transitions.submit(services.database, job, submission.timeout_s or services.settings.timeout_s)
     if created and written.device is not None:
         # After the commit: a worker that is quicker than we are must find the row.
-        services.broker.ring(kind, DeviceClass(written.device), written.id)
+        services.broker.wake(kind, DeviceClass(written.device), written.id)
     return written, created
 
 

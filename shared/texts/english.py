@@ -33,6 +33,15 @@ SENTENCES: Final[Mapping[str, str]] = {
     "choose a path without quotes and without % ? # ; and backslash",
     "setting-home-too-deep": "MINDJOBS_HOME is too long: {socket} has over {max_bytes} bytes, too many for a socket; "
     "choose a shorter path, or set MINDJOBS_REDIS_URL",
+    # Workers.
+    "cpu-share-missing": "{device} does not exist: the cores of this machine are divided into {cpu_shares} CPU devices "
+    "(MINDJOBS_CPU_SHARES), and the first is cpu:0.",
+    "cpu-share-empty": "{device} does not exist: {cores} cores cannot be divided into {cpu_shares} CPU devices "
+    "(MINDJOBS_CPU_SHARES).",
+    "mindspore-cannot-compute": "MindSpore cannot compute on {device} ({reason}). Check the driver, and that the "
+    "installed MindSpore was built for this device.",
+    "device-computes-wrong": "{device} computes that 1 + 1 is {total}.",
+    "job-must-stop": "The job must stop: {reason}.",
     # How a job ends.
     "cancelled": "A client cancelled this job.",
     "timeout": "The job had not ended when the time limit timeout_s, counted from its submission, was reached. "
@@ -51,6 +60,50 @@ SENTENCES: Final[Mapping[str, str]] = {
     "file-too-large": "The file is larger than the {max_bytes} bytes allowed; send a smaller one.",
     "disk-full": "There is no space left on a disk, most likely on the one that holds {storage}. "
     "Free some space and try again.",
+    # Requests.
+    "key-missing": "Send an API key of this instance in the header Authorization: Bearer KEY. The operator of the "
+    "instance creates keys with python -m web keys create NAME.",
+    "key-revoked": "The API key that opened this stream is no longer valid.",
+    "job-not-found": "There is no job {job}.",
+    "last-event-id-invalid": "The header Last-Event-ID is not the id of an event. Send the id of the last event that "
+    "you received, or omit the header to read from the start.",
+    "streams-full": "The maximum number of open streams has been reached. Read the job itself instead, or try again "
+    "later.",
+    # Fields of a request; the codes are pydantic's types of errors.
+    "missing": "is required",
+    "extra-forbidden": "is not a known field; check its spelling or leave it out",
+    "model-type": "must be a JSON object",
+    "model-attributes-type": "must be a JSON object",
+    "dict-type": "must be a JSON object",
+    "list-type": "must be a list",
+    "string-type": "must be a string",
+    "bool-type": "must be true or false",
+    "int-type": "must be a whole number",
+    "int-parsing": "must be a whole number",
+    "int-from-float": "must be a whole number",
+    "float-type": "must be a number",
+    "float-parsing": "must be a number",
+    "finite-number": "must be a finite number",
+    "greater-than": "must be greater than {gt}",
+    "greater-than-equal": "must be at least {ge}",
+    "less-than": "must be less than {lt}",
+    "less-than-equal": "must be at most {le}",
+    "string-too-short": "is shorter than the minimum length of {min_length}",
+    "string-too-long": "is longer than the maximum length of {max_length} characters",
+    "string-pattern-mismatch": "must match the pattern {pattern}",
+    "too-short": "has fewer items than the minimum of {min_length}",
+    "too-long": "has more items than the maximum of {max_length}",
+    "enum": "must be {expected}",
+    "literal-error": "must be {expected}",
+    "union-tag-invalid": "must be one of {expected_tags}",
+    "union-tag-not-found": "is required",
+    "timezone-aware": "must have a time zone, as in 2026-01-31T12:00:00Z",
+    "datetime-parsing": "must be a date and time as in 2026-01-31T12:00:00Z",
+    "datetime-from-date-parsing": "must be a date and time as in 2026-01-31T12:00:00Z",
+    # Fields of a request; the codes are this service's own.
+    "string-unstorable": "contains a NUL character or half of a surrogate pair; send plain text",
+    "name-unstorable": "has a name that contains a NUL character or half of a surrogate pair; send plain text",
+    "timeout-too-long": "must be at most {max_s:g} s on this instance",
 }
 """Code to sentence."""
 

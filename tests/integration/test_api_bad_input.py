@@ -14,9 +14,10 @@ from shared.database.tables import Upload
 from shared.ids import make_id
 from shared.services import Services
 from shared.settings import Settings
-from tests.support.disks import fill_disk
+from tests.support.disks import fill_disk, list_keys
 from tests.support.html_pages import send_form
 from web import create_app
+from web.context import get_context
 
 GOOD = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
 
@@ -80,7 +81,7 @@ def test_a_table_that_cannot_be_used(
     found = problems(answer)
     assert list(found) == [f"/params/dataset/{pointer}"]
     assert words in found[f"/params/dataset/{pointer}"]
-    app.extensions["mindjobs"].close()
+    get_context(app).services.close()
 
 
 @pytest.mark.parametrize(
@@ -187,14 +188,14 @@ def test_a_body_that_is_too_large(client: FlaskClient, settings: Settings) -> No
 def test_an_upload_that_is_too_large_leaves_nothing(settings: Settings, length: int) -> None:
     small = settings.model_copy(update={"max_upload_bytes": 1000})
     app: Flask = create_app(small)
-    services: Services = app.extensions["mindjobs"]
+    services: Services = get_context(app).services
     client = app.test_client()
     for answer in (
         client.post("/api/v1/uploads", data=b"x" * (1000 + length)),
         client.post("/api/v1/uploads", data={"file": (io.BytesIO(b"x" * (1000 + length)), "a.csv")}),
     ):
         problems(answer, 413)
-    assert services.storage.list_old_files("uploads", -60) == []
+    assert list_keys(services.files, "uploads") == []
     services.close()
 
 
@@ -202,14 +203,14 @@ def test_an_upload_that_is_too_large_leaves_nothing(settings: Settings, length: 
 def test_an_upload_for_which_there_is_no_room_leaves_nothing(
     client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch, multipart: bool
 ) -> None:
-    fill_disk(services.storage, "uploads", monkeypatch)
+    fill_disk(services.files, "uploads", monkeypatch)
     data: Any = {"file": (io.BytesIO(GOOD), "a.csv")} if multipart else GOOD
     answer = client.post("/api/v1/uploads", data=data)
     problems(answer, 507)
     assert answer.json is not None
     assert (answer.json["type"], answer.json["title"]) == ("disk-full", "The disk is full")
     assert services.settings.storage in answer.json["detail"]
-    assert services.storage.list_names("uploads") == []
+    assert list_keys(services.files, "uploads") == []
     with services.database.reading() as session:
         assert session.scalars(select(Upload)).all() == []
     monkeypatch.undo()
@@ -219,11 +220,11 @@ def test_an_upload_for_which_there_is_no_room_leaves_nothing(
 def test_a_page_says_that_the_disk_is_full(
     client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill_disk(services.storage, "uploads", monkeypatch)
+    fill_disk(services.files, "uploads", monkeypatch)
     answer = send_form(client, "/knn", file=(io.BytesIO(GOOD), "a.csv"))
     assert (answer.status_code, answer.mimetype) == (507, "text/html")
     assert "The disk is full" in answer.text
-    assert services.storage.list_names("uploads") == []
+    assert list_keys(services.files, "uploads") == []
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b.csv", "..", "a\x00b", "x" * 300])

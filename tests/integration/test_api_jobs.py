@@ -20,9 +20,11 @@ from shared.ids import make_id
 from shared.jobs import Outcome, Progress, State, StoredFile
 from shared.services import Services
 from shared.settings import Settings
+from tests.support.disks import path_on_disk
 from tests.support.job_outcomes import start_job
 from tests.support.waiting import wait_until
 from web import create_app
+from web.context import get_context
 
 WINE = {"kind": "knn", "params": {"dataset": {"name": "wine"}}, "device": "cpu"}
 
@@ -175,12 +177,12 @@ def test_waiting_never_takes_the_last_thread(settings: Settings) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(app.test_client().get, url, headers={"Prefer": "wait=60"})
-        wait_until(lambda: app.extensions["mindjobs.waiting"]._seats._value == 0, "the seat to be taken")
+        wait_until(lambda: get_context(app).long_poll_slots._slots._value == 0, "the seat to be taken")
         standing = client.get(url, headers={"Prefer": "wait=60"})
         assert "Preference-Applied" not in standing.headers
         client.post(f"{url}/cancel")
         assert read(waiting.result())["state"] == "cancelled"
-    app.extensions["mindjobs"].close()
+    get_context(app).services.close()
 
 
 def test_a_repeated_request_is_known_though_its_upload_is_gone(client: FlaskClient, services: Services) -> None:
@@ -219,7 +221,7 @@ def test_other_sites_cannot_submit(client: FlaskClient, headers: dict[str, str],
 
 def test_when_to_ask_again_is_the_job_s_to_say_and_the_limiter_s_once_it_refuses(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"requests_per_minute": 2}))
-    services: Services = app.extensions["mindjobs"]
+    services: Services = get_context(app).services
     client = app.test_client()
     headers = {"Authorization": f"Bearer {api_keys.create_key(services.database, 'eager')}"}
     answers = [client.post("/api/v1/jobs", json=WINE, headers=headers) for _ in range(3)]
@@ -236,7 +238,7 @@ def test_a_database_that_does_not_answer_is_a_503(settings: Settings) -> None:
         answer = app.test_client().get("/api/v1/jobs")
         assert (answer.status_code, read(answer)["type"]) == (503, "database-unavailable")
         assert answer.headers["Retry-After"]
-        app.extensions["mindjobs"].close()
+        get_context(app).services.close()
 
 
 def test_the_list_is_newest_first_in_pages(client: FlaskClient) -> None:
@@ -324,19 +326,19 @@ def test_deleting_removes_job_and_files(client: FlaskClient, services: Services)
     job = submit(client)
     url = f"/api/v1/jobs/{job['id']}"
     assert client.delete(url).status_code == 409
-    written = services.storage.write(f"jobs/{job['id']}/1/a.txt", [b"a"])
-    end(services, StoredFile("a.txt", written.path, "text/plain", 1, written.sha256))
+    written = services.files.put(f"jobs/{job['id']}/1/a.txt", [b"a"])
+    end(services, StoredFile("a.txt", written.key, "text/plain", 1, written.sha256))
     answer = client.delete(url)
     assert (answer.status_code, answer.data) == (204, b"")
-    assert not services.storage.locate(written.path).exists()
+    assert not path_on_disk(services.files, written.key).exists()
     assert client.get(url).status_code == 404
     assert client.delete(url).status_code == 404
 
 
 def test_an_artifact_is_sent_whole_and_in_ranges(client: FlaskClient, services: Services) -> None:
     job = submit(client)
-    written = services.storage.write(f"jobs/{job['id']}/1/scores.csv", [b"0123", b"456789"])
-    end(services, StoredFile("scores.csv", written.path, "text/csv", written.bytes, written.sha256))
+    written = services.files.put(f"jobs/{job['id']}/1/scores.csv", [b"0123", b"456789"])
+    end(services, StoredFile("scores.csv", written.key, "text/csv", written.bytes, written.sha256))
     (artifact,) = read(client.get(f"/api/v1/jobs/{job['id']}"))["artifacts"]
     fetch = partial(client.get, buffered=True)  # reads and closes the file, as a server does
     whole = fetch(artifact["url"])
@@ -352,7 +354,7 @@ def test_an_artifact_is_sent_whole_and_in_ranges(client: FlaskClient, services: 
     saved = fetch(artifact["url"] + "?download=1")
     assert saved.headers["Content-Disposition"] == "attachment; filename=scores.csv"
     assert fetch(artifact["url"] + "x").status_code == 404
-    services.storage.remove(written.path)
+    services.files.remove(written.key)
     assert fetch(artifact["url"]).status_code == 404
 
 

@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from shared.files.local import upload_key
+from shared.files.keys import upload_key
 from shared.services import Services
 from tests.support.html_pages import Page, find_message, send_form
 
@@ -92,11 +92,11 @@ def test_what_is_wrong_with_a_file_stands_at_it(client: FlaskClient, table: byte
 
 def test_a_file_that_is_gone_is_missed(client: FlaskClient, services: Services) -> None:
     sent = Page(look(client, TABLE).text).find_form("/knn").fields
-    services.storage.remove(upload_key(sent["upload"]))
+    services.files.remove(upload_key(sent["upload"]))
     for button, status in (({"look": "1"}, 200), ({}, 422)):
         answer = client.post("/knn", data=sent | button)
         assert answer.status_code == status
-        assert find_message(answer.text, "file") == "the file is no longer here; upload it again"
+        assert find_message(answer.text, "file") == "the file of this upload no longer exists; upload it again"
 
 
 def test_looking_without_a_file_shows_the_wine_data(client: FlaskClient) -> None:

@@ -11,12 +11,13 @@ from sqlalchemy import select, update
 from shared.database import transitions
 from shared.database.connection import now
 from shared.database.tables import Artifact, Job, Upload, Worker
-from shared.files.local import CHECKPOINTS, checkpoint_key
+from shared.files.keys import CHECKPOINTS, artifact_key, checkpoint_key
 from shared.jobs import ANONYMOUS, CANCELLED, TIMED_OUT, DeviceClass, Kind, Outcome, RetryDelay, State
 from shared.maintenance import __main__, cleanup
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import submit
+from tests.support.disks import list_keys, path_on_disk
 from tests.support.job_outcomes import start_job, succeed
 from tests.support.waiting import wait_until
 from web.uploads import store
@@ -45,16 +46,16 @@ def test_jobs_that_ended_long_ago_are_forgotten_with_their_files(services: Servi
     with services.database.reading() as session:
         assert session.scalars(select(Job.id)).all() == [young]
         assert session.scalars(select(Artifact.name)).all() == ["young.txt"]
-    assert [path.name for path in services.storage.list_old_files("jobs", -60)] == ["young.txt"]
+    assert list_keys(services.files, "jobs") == [artifact_key(young, 1, "young.txt")]
 
 
 def test_files_without_a_row_go_and_the_others_stay(services: Services) -> None:
     job_id = finish_one(services, "kept.txt")
-    kept = services.storage.locate(f"jobs/{job_id}/1/kept.txt")
-    lost_attempt = services.storage.locate(services.storage.write(f"jobs/{job_id}/0/lost.txt", [b"x"]).path)
+    kept = path_on_disk(services.files, f"jobs/{job_id}/1/kept.txt")
+    lost_attempt = path_on_disk(services.files, services.files.put(f"jobs/{job_id}/0/lost.txt", [b"x"]).key)
     half = kept.with_name(".part-1")
     half.write_bytes(b"half")
-    fresh = services.storage.locate(services.storage.write(f"jobs/{job_id}/2/fresh.txt", [b"x"]).path)
+    fresh = path_on_disk(services.files, services.files.put(f"jobs/{job_id}/2/fresh.txt", [b"x"]).key)
     for path in (kept, lost_attempt, half):
         make_old(path)
     cleanup.clean_up(services)
@@ -65,8 +66,8 @@ def test_files_without_a_row_go_and_the_others_stay(services: Services) -> None:
 def test_a_checkpoint_lives_as_long_as_its_job_may_run(services: Services, ending: Outcome) -> None:
     submit.submit_job(services, {"kind": "knn", "device": "cpu"})
     lease = start_job(services)
-    StoredCheckpoint(services.storage, lease).store(b"half")
-    checkpoint = services.storage.locate(checkpoint_key(lease.job_id, 1))
+    StoredCheckpoint(services.files, lease).store(b"half")
+    checkpoint = path_on_disk(services.files, checkpoint_key(lease.job_id, 1))
     make_old(checkpoint)
 
     def sweep() -> None:
@@ -79,10 +80,10 @@ def test_a_checkpoint_lives_as_long_as_its_job_may_run(services: Services, endin
     sweep()
     assert checkpoint.exists()
     lease = start_job(services)
-    assert (lease.attempt, StoredCheckpoint(services.storage, lease).load()) == (2, b"half")
+    assert (lease.attempt, StoredCheckpoint(services.files, lease).load()) == (2, b"half")
     transitions.finish(services.database, lease, ending)
     __main__.sweep(services)
-    assert services.storage.list_names(CHECKPOINTS) == []
+    assert list_keys(services.files, CHECKPOINTS) == []
 
 
 def test_the_checkpoints_of_other_ends_go_too(services: Services) -> None:
@@ -90,7 +91,7 @@ def test_the_checkpoints_of_other_ends_go_too(services: Services) -> None:
     leases = {lease.job_id: lease for lease in (start_job(services) for _ in jobs)}
     cancelled, late, deleted, running = jobs
     for lease in leases.values():
-        StoredCheckpoint(services.storage, lease).store(b"half")
+        StoredCheckpoint(services.files, lease).store(b"half")
     for job_id in (cancelled, late):
         transitions.recover_lost(services.database, leases[job_id], RetryDelay(60.0, 60.0))
     transitions.cancel(services.database, cancelled)
@@ -99,7 +100,7 @@ def test_the_checkpoints_of_other_ends_go_too(services: Services) -> None:
     transitions.finish(services.database, leases[deleted], CANCELLED)
     transitions.delete_job(services.database, deleted)
     __main__.sweep(services)
-    assert services.storage.list_names(CHECKPOINTS) == [running]
+    assert list_keys(services.files, CHECKPOINTS) == [checkpoint_key(running, 1)]
 
 
 def test_an_upload_lives_as_long_as_a_job_may_need_it(services: Services, tmp_path: Path) -> None:
@@ -115,12 +116,12 @@ def test_an_upload_lives_as_long_as_a_job_may_need_it(services: Services, tmp_pa
     with services.database.writing() as session:
         session.execute(update(Upload).values(created_at=now(-MONTHS_S)))
     for upload in uploads:
-        make_old(services.storage.locate(upload.path))
+        make_old(path_on_disk(services.files, upload.key))
     cleanup.clean_up(services)
     with services.database.reading() as session:
         assert session.scalars(select(Upload.id)).all() == [wanted.id]
-    assert services.storage.locate(wanted.path).exists()
-    assert not services.storage.locate(unwanted.path).exists()
+    assert path_on_disk(services.files, wanted.key).exists()
+    assert not path_on_disk(services.files, unwanted.key).exists()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from shared.kinds.musicgen.parameters import Format
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import submit
+from tests.support.disks import path_on_disk
 from tests.support.html_pages import Page, send_form
 from tests.support.job_outcomes import MUSIC, make_sample, succeed
 
@@ -130,7 +131,7 @@ def test_a_sample_is_continued_from_the_form(client: FlaskClient, services: Serv
     with services.database.reading() as session:
         upload = queries.find_uploads(session, [sent["upload"]])[sent["upload"]]
     (original,) = services.settings.home.rglob("audio-0.wav")
-    assert services.storage.locate(upload.path).read_bytes() == original.read_bytes()
+    assert path_on_disk(services.files, upload.key).read_bytes() == original.read_bytes()
 
 
 @pytest.mark.parametrize(("button", "seed"), [({"new_seed": "1"}, None), ({}, 7)])

@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 
 from shared.errors import RequestInvalidError
 from shared.services import Services
+from tests.support.disks import list_keys
 from tests.support.html_pages import send_form
 
 # Nothing here depends on the database.
@@ -48,7 +49,7 @@ def test_a_files_name_stays_a_name(client: FlaskClient, services: Services, sent
     assert answer.status_code == HTTPStatus.CREATED, answer.text
     upload = read(answer)
     assert (upload["filename"], upload["media_type"]) == (name, "text/csv")
-    assert services.storage.list_names("uploads") == [upload["id"]]
+    assert list_keys(services.files, "uploads") == [f"uploads/{upload['id']}"]
     kept = client.get(f"/uploads/{upload['id']}", buffered=True)
     assert (kept.data, kept.mimetype) == (TABLE, "text/csv")
     kind, options = parse_options_header(kept.headers["Content-Disposition"])
@@ -73,4 +74,4 @@ def test_a_name_that_is_a_path_or_none_is_refused(client: FlaskClient, services:
     answer = send_named(client, sent)
     assert answer.status_code == RequestInvalidError.status, answer.text
     assert read(answer)["errors"][0]["pointer"] == "/file"
-    assert services.storage.list_names("uploads") == []
+    assert list_keys(services.files, "uploads") == []

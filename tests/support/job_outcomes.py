@@ -9,7 +9,7 @@ from sqlalchemy import insert
 from shared.database import transitions
 from shared.database.connection import now
 from shared.database.tables import Worker
-from shared.files.local import artifact_key
+from shared.files.keys import artifact_key
 from shared.jobs import DeviceClass, Kind, Lease, Outcome, State, StoredFile, WorkerIdentity
 from shared.services import Services
 
@@ -39,8 +39,8 @@ def end(services: Services, lease: Lease, ending: Outcome, files: Files) -> None
     """End an attempt that leaves files."""
     stored = []
     for name, (media_type, content) in files.items():
-        written = services.storage.write(artifact_key(lease.job_id, lease.attempt, name), [content])
-        stored.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
+        written = services.files.put(artifact_key(lease.job_id, lease.attempt, name), [content])
+        stored.append(StoredFile(name, written.key, media_type, written.bytes, written.sha256))
     assert transitions.finish(services.database, lease, replace(ending, files=tuple(stored)))
 
 

@@ -2,7 +2,8 @@
 
 from uuid import UUID
 
-from flask import Response, jsonify, make_response, request, send_file, url_for
+from flask import Response, jsonify, make_response, request, url_for
+from werkzeug import Response as AnyResponse
 
 from shared.database import queries, transitions
 from shared.errors import NotFoundError
@@ -11,10 +12,11 @@ from shared.schemas import responses
 from shared.submission import submit
 from web.api import blueprint
 from web.auth import get_origin
-from web.context import get_long_poll_slots, get_services
+from web.context import get_context, get_services
 from web.list_query import read_list_query
 from web.request_hooks import read_idempotency_key, read_json, read_wait_s
 from web.serializers import JobView, serialize_page, view_job
+from web.stored_files import send_stored_file
 
 POLL_AFTER_S = "1"
 
@@ -24,7 +26,7 @@ def submit_job() -> Response:
     """Queue a job, and wait for its end if the client prefers."""
     services = get_services()
     job, created = submit.submit_job(services, read_json(), read_idempotency_key(), get_origin())
-    view, waited_s = get_long_poll_slots().wait_for(services, job.id, read_wait_s(), lambda view: view.ended)
+    view, waited_s = get_context().long_poll_slots.wait_for(services, job.id, read_wait_s(), lambda view: view.ended)
     return _answer(view, 202 if created else 200, waited_s)
 
 
@@ -37,7 +39,7 @@ def get_job(job_id: UUID) -> Response:
     known = request.if_none_match
     view, waited_s = before, 0
     if (wait_s := read_wait_s()) and (not known or known.contains(before.etag)):
-        view, waited_s = get_long_poll_slots().wait_for(
+        view, waited_s = get_context().long_poll_slots.wait_for(
             services, before.id, wait_s, lambda now: now.etag != before.etag
         )
     response = _answer(view, 200, waited_s)
@@ -77,23 +79,24 @@ def delete_job(job_id: UUID) -> tuple[str, int]:
 
 
 @blueprint.get("/jobs/<uuid:job_id>/artifacts/<name>")
-def get_artifact(job_id: UUID, name: str) -> Response:
+def get_artifact(job_id: UUID, name: str) -> AnyResponse:
     """Send a file, whole or the ranges asked for."""
     services = get_services()
     with services.database.reading() as session:
         artifact = queries.get_artifact(session, str(job_id), name)
-    path = services.storage.locate(artifact.path)
-    if not path.is_file():
-        raise NotFoundError(f"The file {name!r} of job {job_id} is gone; retry the job to make it anew.")
-    response = send_file(
-        path,
-        mimetype=artifact.media_type,
-        etag=artifact.sha256,
-        as_attachment=request.args.get("download") == "1",
-        download_name=name,
-        conditional=True,
-        max_age=0,
-    )
+    try:
+        response = send_stored_file(
+            services.files,
+            artifact.key,
+            artifact.media_type,
+            etag=artifact.sha256,
+            as_attachment=request.args.get("download") == "1",
+            download_name=name,
+            conditional=True,
+            max_age=0,
+        )
+    except FileNotFoundError as error:
+        raise NotFoundError(f"The file {name!r} of job {job_id} is gone; retry the job to make it anew.") from error
     # An SVG is a document that can carry scripts; ours carry none, and this keeps it so.
     response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
     return response

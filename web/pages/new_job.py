@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
-from flask import redirect, render_template, request, send_file, url_for
+from flask import redirect, render_template, request, url_for
 from werkzeug import Response
 
 from shared.database import queries
@@ -20,6 +20,7 @@ from web.kinds.knn.form import KnnForm
 from web.kinds.musicgen.form import MusicgenForm
 from web.pages import blueprint
 from web.pages.forms import FILE, KEPT, JobForm
+from web.stored_files import send_stored_file
 from web.uploads import MULTIPART_BYTES, count_room, store
 
 FORMS: Final[Mapping[str, type[JobForm]]] = {form.KIND: form for form in (KnnForm, MusicgenForm)}
@@ -66,11 +67,12 @@ def send_upload(upload_id: UUID) -> Response:
     """Send a file that came with a form: to a player if it is audio, or else to be kept."""
     services = get_services()
     kept = find_kept(services, [str(upload_id)])
-    if not kept or not services.storage.locate(kept[0].path).is_file():
+    if not kept or services.files.stat(kept[0].key) is None:
         raise NotFoundError(f"There is no upload {upload_id}.")
     media_type = kept[0].media_type
-    return send_file(
-        services.storage.locate(kept[0].path),
+    return send_stored_file(
+        services.files,
+        kept[0].key,
         media_type,
         as_attachment=not media_type.startswith("audio/"),
         download_name=kept[0].filename or str(upload_id),

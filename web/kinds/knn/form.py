@@ -1,16 +1,20 @@
 """The form of a knn job."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Final
 
 from wtforms import BooleanField, FileField, SelectField, StringField
 
-from shared.errors import RequestInvalidError
-from shared.files.local import LocalFileStore, upload_key
+from shared.errors import Problem, RequestInvalidError
+from shared.files.keys import upload_key
+from shared.files.registry import open_file_store
 from shared.jobs import Kind
 from shared.kinds.knn import csv_files, datasets
 from shared.kinds.knn.parameters import Metric, Normalisation, Task, Weights
 from shared.settings import Settings
+from shared.texts import text
 from web.pages.forms import FILE, JobForm, read_number
 
 _EVALUATIONS: Final = {"holdout": ("train_size", "seed"), "kfold": ("folds", "repeats", "seed"), "loo": ()}
@@ -87,12 +91,16 @@ class KnnForm(JobForm):
         """See ``JobForm``: the first rows of the data, and what to call their columns."""
         if not self.kept:
             wine = datasets.WINE
-            path, columns = datasets.DATA_FOLDER / wine.file, (wine.label, *wine.columns)
+            opened: AbstractContextManager[Path] = nullcontext(datasets.DATA_FOLDER / wine.file)
+            columns: Sequence[str] | None = (wine.label, *wine.columns)
         else:
-            path, columns = LocalFileStore(settings.storage).locate(upload_key(self.kept[-1].id)), None
+            opened, columns = open_file_store(settings.storage).local_copy(upload_key(self.kept[-1].id)), None
         preview = csv_files.Preview((), ())
         try:
-            preview = csv_files.preview(path, PREVIEW_ROWS, columns, header=bool(self.header.data))
+            with opened as path:
+                preview = csv_files.preview(path, PREVIEW_ROWS, columns, header=bool(self.header.data))
+        except FileNotFoundError:
+            self.place_problems([Problem(csv_files.UPLOAD, text("upload-file-missing"))])
         except RequestInvalidError as error:
             self.place_problems(error.problems)
         return {"preview": preview, "labels": self._offer_labels(preview.columns)}

@@ -1,6 +1,7 @@
 """What a knn job predicted, row by row, as its page shows it."""
 
 import csv
+import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,8 +66,8 @@ def read_predictions(services: Services, session: Session, job: responses.Job) -
     if url is None:
         return None
     try:
-        path = services.storage.locate(queries.get_artifact(session, job["id"], FILE).path)
-        with path.open(encoding="utf-8", newline="") as file:
+        content = services.files.open(queries.get_artifact(session, job["id"], FILE).key)
+        with io.TextIOWrapper(content, encoding="utf-8", newline="") as file:
             lines = list(itertools.islice(csv.DictReader(file), MAX_ROWS + 1))
     except FileNotFoundError:
         return None

@@ -36,7 +36,7 @@ def download_sample(job_id: UUID, number: int, audio_format: str) -> Response:
     name = f"{artifact.name.rpartition('.')[0]}.{wanted}"
     if name == artifact.name:
         return redirect(url_for("api.get_artifact", job_id=job_id, name=name, download=1), HTTPStatus.SEE_OTHER)
-    with services.storage.locate(artifact.path).open("rb") as file:
+    with services.files.open(artifact.key) as file:
         content, media_type = _convert(file, wanted)
     return send_file(io.BytesIO(content), media_type, as_attachment=True, download_name=name)
 
@@ -46,7 +46,7 @@ def continue_sample(job_id: UUID, number: int) -> Response:
     """Keep a sample as an upload, and go on to the form with it as the clip to continue."""
     services = get_services()
     _, _, artifact = _find(services, job_id, number)
-    with services.storage.locate(artifact.path).open("rb") as file:
+    with services.files.open(artifact.key) as file:
         upload = store(services, file, artifact.name, get_owner())
     filled: dict[str, Any] = {"job_id": job_id, "number": number, KEPT: upload.id}
     return redirect(url_for("pages.show_continuation", **filled), HTTPStatus.SEE_OTHER)
@@ -71,7 +71,7 @@ def _find(services: Services, job_id: UUID, number: int) -> tuple[responses.Job,
         if number >= len(samples) or "audio" not in samples[number].files:
             raise NotFoundError(f"Job {job_id} has no sample {number}.")
         artifact = queries.get_artifact(session, str(job_id), samples[number].files["audio"]["name"])
-    if not services.storage.locate(artifact.path).is_file():
+    if services.files.stat(artifact.key) is None:
         raise NotFoundError(f"The file {artifact.name!r} of job {job_id} is gone; retry the job to make it anew.")
     return job, samples[number], artifact
 

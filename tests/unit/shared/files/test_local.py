@@ -1,99 +1,71 @@
-import hashlib
-from collections.abc import Iterator
+"""What a local file store guarantees besides the contract: durability, and full disks."""
+
 from pathlib import Path
 
 import pytest
 
-from shared.errors import SettingsError, TooLargeError
+from shared.errors import SettingsError
 from shared.files.local import LocalFileStore
-from tests.support.disks import fill_disk, note_syncs
+from shared.files.registry import open_file_store
+from tests.support.disks import fill_disk, list_keys, path_on_disk, record_syncs
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> LocalFileStore:
-    return LocalFileStore(f"file://{tmp_path}/files")
+def files(tmp_path: Path) -> LocalFileStore:
+    return LocalFileStore(tmp_path / "files")
 
 
-def list_files(storage: LocalFileStore) -> list[str]:
-    return [str(path.relative_to(storage.root)) for path in storage.root.rglob("*") if path.is_file()]
-
-
-def test_a_file_is_written_whole_with_its_hash(storage: LocalFileStore) -> None:
-    written = storage.write("jobs/a/1/x.txt", [b"ab", b"c"])
-    assert storage.locate(written.path).read_bytes() == b"abc"
-    assert (written.bytes, written.sha256) == (3, hashlib.sha256(b"abc").hexdigest())
-    assert list_files(storage) == ["jobs/a/1/x.txt"]
-
-
-def test_a_written_file_outlasts_a_crash(storage: LocalFileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced = note_syncs(monkeypatch)
-    file = storage.locate(storage.write("jobs/a/1/x.txt", [b"ab"]).path)
-    assert synced[-2].name.startswith(".")  # under the name that it has until it is whole
+def test_a_put_file_is_durable(files: LocalFileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = record_syncs(monkeypatch)
+    file = path_on_disk(files, files.put("jobs/a/1/x.txt", [b"ab"]).key)
+    assert synced[-2].name.startswith(".")  # its temporary name, before it is renamed
     assert synced[-1] == file.parent
-    assert {storage.root, storage.root / "jobs", storage.root / "jobs" / "a"} <= set(synced)
+    assert {files.root, files.root / "jobs", files.root / "jobs" / "a"} <= set(synced)
 
 
-def test_placed_files_outlast_a_crash_once_they_are_settled(
-    storage: LocalFileStore, monkeypatch: pytest.MonkeyPatch
+def test_files_put_without_durability_are_durable_once_synced(
+    files: LocalFileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced = note_syncs(monkeypatch)
-    written = [storage.place(f"jobs/a/1/{name}.txt", [b"ab", b"c"]) for name in "xy"]
+    synced = record_syncs(monkeypatch)
+    stored = [files.put(f"jobs/a/1/{name}.txt", [b"ab", b"c"], durable=False) for name in "xy"]
     assert synced == []
-    assert (written[0].bytes, written[0].sha256) == (3, hashlib.sha256(b"abc").hexdigest())
-    storage.settle(file.path for file in written)
-    files = [storage.locate(file.path) for file in written]
-    assert synced == [*files, *[folder for folder in files[0].parents if folder.is_relative_to(storage.root)]]
-
-
-def test_a_write_that_breaks_off_leaves_nothing(storage: LocalFileStore) -> None:
-    def break_off() -> Iterator[bytes]:
-        yield b"half"
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        storage.write("jobs/a/1/x.txt", break_off())
-    assert list_files(storage) == []
+    files.sync(file.key for file in stored)
+    paths = [path_on_disk(files, file.key) for file in stored]
+    assert synced == [*paths, *[folder for folder in paths[0].parents if folder.is_relative_to(files.root)]]
 
 
 @pytest.mark.parametrize("size", [1, 2**20])
-def test_a_full_disk_leaves_what_was_there(storage: LocalFileStore, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    storage.write("jobs/a/1/x.txt", [b"before"])
-    fill_disk(storage, "jobs/a/1", monkeypatch)
+def test_a_full_disk_keeps_the_earlier_file(files: LocalFileStore, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    files.put("jobs/a/1/x.txt", [b"before"])
+    fill_disk(files, "jobs/a/1", monkeypatch)
     with pytest.raises(OSError, match="No space left"):
-        storage.write("jobs/a/1/x.txt", [b"x" * size])
-    assert list_files(storage) == ["jobs/a/1/x.txt"]
-    assert storage.locate("jobs/a/1/x.txt").read_bytes() == b"before"
+        files.put("jobs/a/1/x.txt", [b"x" * size])
+    assert list_keys(files, "jobs") == ["jobs/a/1/x.txt"]
+    assert path_on_disk(files, "jobs/a/1/x.txt").read_bytes() == b"before"
 
 
-def test_names_are_listed_in_order_and_none_where_there_is_no_folder(storage: LocalFileStore) -> None:
-    assert storage.list_names("checkpoints") == []
-    for name in ("b", "a"):
-        storage.write(f"checkpoints/{name}/1", [b"x"])
-    assert storage.list_names("checkpoints") == ["a", "b"]
+def test_list_includes_what_an_interrupted_put_left(files: LocalFileStore) -> None:
+    files.put("uploads/a", [b"abc"])
+    path_on_disk(files, "uploads/.part-1").write_bytes(b"half")
+    assert list_keys(files, "uploads") == ["uploads/.part-1", "uploads/a"]
 
 
-def test_a_file_over_the_limit_leaves_nothing_and_is_not_read_further(storage: LocalFileStore) -> None:
-    read = []
-
-    def chunks() -> Iterator[bytes]:
-        for number in range(10):
-            read.append(number)
-            yield b"x" * 10
-
-    with pytest.raises(TooLargeError, match="25 bytes"):
-        storage.write("uploads/a", chunks(), max_bytes=25)
-    assert list_files(storage) == []
-    assert read == [0, 1, 2]
+def test_an_address_opens_the_store_of_its_scheme(tmp_path: Path) -> None:
+    files = open_file_store(f"file://{tmp_path}/a%20b")
+    assert isinstance(files, LocalFileStore)
+    assert files.root == tmp_path / "a b"
 
 
-def test_removing_is_done_once_or_twice(storage: LocalFileStore) -> None:
-    storage.write("jobs/a/1/x.txt", [b"a"])
-    for _ in range(2):
-        storage.remove("jobs/a")
-    assert list_files(storage) == []
-
-
-@pytest.mark.parametrize("url", ["s3://bucket/x", "file://host/x", "/x", "file:"])
-def test_other_storages_are_refused(url: str) -> None:
-    with pytest.raises(SettingsError, match="MINDJOBS_STORAGE_URL"):
-        LocalFileStore(url)
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("s3://bucket/x", "storage-scheme-unknown"),
+        ("/x", "storage-scheme-unknown"),
+        ("file://host/x", "storage-folder-invalid"),
+        ("file:", "storage-folder-invalid"),
+    ],
+)
+def test_other_addresses_are_refused(url: str, code: str) -> None:
+    with pytest.raises(SettingsError, match="MINDJOBS_STORAGE_URL") as caught:
+        open_file_store(url)
+    assert caught.value.text.code == code

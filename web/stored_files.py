@@ -1,0 +1,32 @@
+"""Responses whose body is a file of the file store."""
+
+from http import HTTPStatus
+from typing import Any, assert_never
+
+from flask import redirect, send_file
+from werkzeug import Response
+
+from shared.files.file_store import FileStore, LocalFile, SignedAddress
+
+
+def send_stored_file(files: FileStore, key: str, media_type: str, **options: Any) -> Response:  # noqa: ANN401 - Flask's options
+    """Send a stored file, or redirect to the address that the file store signs for it.
+
+    Parameters
+    ----------
+    options
+        As ``flask.send_file`` takes them.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    """
+    source = files.download_source(key)
+    match source:
+        case LocalFile(path):
+            return send_file(path, media_type, **options)
+        case SignedAddress(url):
+            return redirect(url, HTTPStatus.TEMPORARY_REDIRECT)
+        case _:
+            assert_never(source)
