@@ -89,21 +89,22 @@ class KnnForm(JobForm):
 
     def list_notes(self, settings: Settings) -> dict[str, Any]:
         """See ``JobForm``: the first rows of the data, and what to call their columns."""
-        if not self.kept:
-            wine = datasets.WINE
-            opened: AbstractContextManager[Path] = nullcontext(datasets.DATA_FOLDER / wine.file)
-            columns: Sequence[str] | None = (wine.label, *wine.columns)
-        else:
-            opened, columns = open_file_store(settings.storage).local_copy(upload_key(self.kept[-1].id)), None
         preview = csv_files.Preview((), ())
+        columns = None if self.kept else (datasets.WINE.label, *datasets.WINE.columns)
         try:
-            with opened as path:
+            with self._open_table(settings) as path:
                 preview = csv_files.preview(path, PREVIEW_ROWS, columns, header=bool(self.header.data))
         except FileNotFoundError:
             self.place_problems([Problem(csv_files.UPLOAD, text("upload-file-missing"))])
         except RequestInvalidError as error:
             self.place_problems(error.problems)
         return {"preview": preview, "labels": self._offer_labels(preview.columns)}
+
+    def _open_table(self, settings: Settings) -> AbstractContextManager[Path]:
+        """Provide the uploaded table, or the Wine data, as a local file."""
+        if not self.kept:
+            return nullcontext(datasets.DATA_FOLDER / datasets.WINE.file)
+        return open_file_store(settings.storage).local_copy(upload_key(self.kept[-1].id))
 
     def _offer_labels(self, columns: Sequence[str]) -> list[tuple[str, str]]:
         """Return how to name each column as the one to predict, and what it is called."""
