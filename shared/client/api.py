@@ -1,4 +1,4 @@
-"""The API's calls as methods."""
+"""The calls of the API as methods."""
 
 import mimetypes
 import os
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack
 
 from shared.client import downloads
-from shared.client.connection import PAUSES, Connection, read
+from shared.client.connection import RETRY_DELAY, Connection, read
 from shared.client.errors import ClientError
 from shared.client.event_follower import EventFollower
 from shared.client.events import Event
@@ -23,7 +23,7 @@ _PAGE_LENGTH: Final = 100
 
 
 class Envelope(TypedDict, total=False):
-    """What a submission may say beside its parameters; the service's defaults hold where it does not."""
+    """What a submission may set besides its parameters; the defaults are the service's."""
 
     device: str
     priority: int
@@ -44,23 +44,23 @@ class JobFilter(TypedDict, total=False):
 
 
 class Client:
-    """A program's way to an instance of mindjobs; every method may raise ``ClientError``.
+    """A client of one instance of mindjobs; every method may raise ``ClientError``.
 
-    Methods that take a file or a folder may raise ``OSError`` besides.
+    Methods that take a file or a folder may also raise ``OSError``.
 
     Parameters
     ----------
     server
-        Its address; else ``MINDJOBS_SERVER``, else this machine's port 8000.
+        The address of the instance. Default: ``MINDJOBS_SERVER``, or port 8000 of this machine.
     key
-        Where it demands one; else ``MINDJOBS_KEY``.
-    pauses
-        How long to wait before the service is asked again, where it did not answer.
+        The API key, if the instance requires one. Default: ``MINDJOBS_KEY``.
+    retry_delay
+        The delay before a request is repeated that got no response.
 
     Raises
     ------
     ValueError
-        Address or key cannot be one.
+        The address or the key is malformed.
 
     Examples
     --------
@@ -70,11 +70,13 @@ class Client:
     ...     client.download(job.id, "out")
     """
 
-    def __init__(self, server: str | None = None, key: str | None = None, *, pauses: RetryDelay = PAUSES) -> None:
+    def __init__(
+        self, server: str | None = None, key: str | None = None, *, retry_delay: RetryDelay = RETRY_DELAY
+    ) -> None:
         self._connection = Connection(
             server or os.environ.get("MINDJOBS_SERVER") or SERVER,
             key if key is not None else os.environ.get("MINDJOBS_KEY") or None,
-            pauses,
+            retry_delay,
         )
 
     def __enter__(self) -> Self:
@@ -90,12 +92,12 @@ class Client:
         self._connection.close()
 
     def upload(self, path: str | Path) -> Upload:
-        """Store a file; jobs name it by its ``id``."""
+        """Upload a file; parameters of jobs refer to it by its ``id``."""
         path = Path(path)
         media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         with path.open("rb") as file:
             files = {"file": (path.name, file, media_type)}
-            return read(self._connection.ask("POST", "uploads", files=files), Upload)
+            return read(self._connection.request("POST", "uploads", files=files), Upload)
 
     def submit(
         self,
@@ -110,62 +112,62 @@ class Client:
         Parameters
         ----------
         params
-            What the kind wants to know; its defaults hold for the rest.
+            The parameters; the defaults of the kind complete them.
         idempotency_key
-            Makes a repeated submission harmless: the same key gives the same job.
+            Makes it safe to repeat the submission: the same key returns the same job.
         """
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key.encode()}
         body = {"kind": kind, "params": dict(params or {}), **envelope}
-        return read(self._connection.ask("POST", "jobs", json=body, headers=headers), Job)
+        return read(self._connection.request("POST", "jobs", json=body, headers=headers), Job)
 
     def get(self, job_id: str) -> Job:
-        """Look at a job."""
-        return read(self._connection.ask("GET", "jobs", job_id), Job)
+        """Return a job."""
+        return read(self._connection.request("GET", "jobs", job_id), Job)
 
     def list(
         self, labels: Mapping[str, str] | None = None, *, limit: int | None = None, **wanted: Unpack[JobFilter]
     ) -> Iterator[Job]:
-        """Yield jobs, newest first, all of them or the first ``limit``; pages are asked for as they are needed."""
+        """Yield jobs, newest first, all or the first ``limit``; pages are requested as they are needed."""
         return islice(self._list(labels or {}, min(limit or _PAGE_LENGTH, _PAGE_LENGTH), wanted), limit)
 
     def follow(self, job_id: str) -> Iterator[Event]:
-        """Yield what happens to a job, from its submission to its end, each event once, across cuts and restarts."""
+        """Yield the events of a job from its submission to its end, each once, across lost connections and restarts."""
         return EventFollower(self._connection, job_id).follow()
 
     def wait(self, job_id: str, watch: Callable[[Event], object] | None = None) -> Job:
-        """Return the job when it has ended; until then, ``watch`` is called with what happens to it."""
+        """Return the job when it has ended; until then, call ``watch`` with each event."""
         for event in self.follow(job_id):
             if watch is not None:
                 watch(event)
-        return self._connection.insist(lambda: self.get(job_id))
+        return self._connection.retry(lambda: self.get(job_id))
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a queued job at once; ask a running one to stop."""
-        return read(self._connection.ask("POST", "jobs", job_id, "cancel"), Job)
+        return read(self._connection.request("POST", "jobs", job_id, "cancel"), Job)
 
     def retry(self, job_id: str) -> Job:
         """Queue a new job with an ended one's parameters."""
-        return read(self._connection.ask("POST", "jobs", job_id, "retry"), Job)
+        return read(self._connection.request("POST", "jobs", job_id, "retry"), Job)
 
     def delete(self, job_id: str) -> None:
-        """Forget an ended job and its files."""
-        self._connection.ask("DELETE", "jobs", job_id)
+        """Delete an ended job and its files."""
+        self._connection.request("DELETE", "jobs", job_id)
 
     def download(self, job_id: str, folder: str | Path, *names: str) -> tuple[Path, ...]:
-        """Fetch a job's files, all or those that are named, and return where they lie.
+        """Download files of a job, all or those that are named, and return their paths.
 
         Raises
         ------
         FileExistsError
-            Another file of that name lies there.
+            The folder already has another file of that name.
         """
         found = {artifact.name: artifact for artifact in self.get(job_id).artifacts}
         for name in names:
             if name not in found:
                 raise ClientError(
                     HTTPStatus.NOT_FOUND,
-                    "There is no such file",
-                    f"{name!r} is none of: {', '.join(found) or 'nothing'}.",
+                    "The job has no such file",
+                    f"{name!r} is not one of its files: {', '.join(found) or 'it has none'}.",
                 )
         return tuple(downloads.download(self._connection, job_id, found[name], Path(folder)) for name in names or found)
 
@@ -173,7 +175,7 @@ class Client:
         query = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in wanted.items()}
         query |= {f"label.{name}": value for name, value in labels.items()} | {"limit": page_length}
         while True:
-            page = read(self._connection.ask("GET", "jobs", params=query), Page)
+            page = read(self._connection.request("GET", "jobs", params=query), Page)
             yield from page.jobs
             if page.next_cursor is None:
                 return

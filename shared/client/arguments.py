@@ -1,4 +1,4 @@
-"""From the words of a command line to a job's parameters."""
+"""From command-line arguments to the parameters of a job."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -7,25 +7,25 @@ from pathlib import Path
 from typing import Any
 
 Params = dict[str, Any]
-StoreFile = Callable[[str], str]
+UploadFile = Callable[[str], str]
 
 
 class ArgumentsError(ValueError):
-    """A word on the command line cannot be followed."""
+    """A command-line argument is not valid."""
 
 
 @dataclass(frozen=True)
 class JobArguments:
-    """The parameters of a job, as somebody types them.
+    """The parameters of a job as they are typed on a command line.
 
     Parameters
     ----------
     params
-        A JSON object, or ``@`` and the file that it is in.
+        A JSON object, or ``@`` and the path of a file that contains one.
     settings
-        ``NAME=VALUE`` each, which win over all others.
+        ``NAME=VALUE`` each; they override all others.
     prompts
-        Texts to make music from.
+        Descriptions of the music.
     clips
         Paths of audio files to continue.
     csv
@@ -41,31 +41,31 @@ class JobArguments:
     csv: str | None = None
     label_column: str | None = None
 
-    def write(self, store: StoreFile) -> Params:
-        """Write the parameters as the API reads them.
+    def build(self, upload: UploadFile) -> Params:
+        """Build the parameters in the form of the API.
 
         Parameters
         ----------
-        store
-            Stores a file with the service and returns its id.
+        upload
+            Uploads a file and returns its id.
 
         Raises
         ------
         ArgumentsError
-            Something in them is no JSON object or no ``NAME=VALUE``.
+            An argument is not a JSON object or not of the form ``NAME=VALUE``.
         """
-        params = _read_object(self.params) if self.params is not None else {}
+        params = _parse_object(self.params) if self.params is not None else {}
         settings = [split_pair(setting) for setting in self.settings]
         if self.prompts:
             params["prompts"] = list(self.prompts)
         if self.clips:
-            params["audio_prompts"] = [{"upload": store(path)} for path in self.clips]
+            params["audio_prompts"] = [{"upload": upload(path)} for path in self.clips]
         if self.csv is not None:
-            params["dataset"] = {"upload": store(self.csv)}
+            params["dataset"] = {"upload": upload(self.csv)}
         if self.label_column is not None:
-            _put(params, "dataset.label", read_value(self.label_column))
+            _set(params, "dataset.label", parse_value(self.label_column))
         for name, value in settings:
-            _put(params, name, read_value(value))
+            _set(params, name, parse_value(value))
         return params
 
 
@@ -75,41 +75,41 @@ def split_pair(text: str) -> tuple[str, str]:
     Raises
     ------
     ArgumentsError
-        It is none.
+        The text is not of this form.
     """
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise ArgumentsError(f"{text!r} is not of the form NAME=VALUE, k=5 for example")
+        raise ArgumentsError(f"{text!r} is not of the form NAME=VALUE, for example k=5")
     return name, value
 
 
-def read_value(text: str) -> object:
-    """Read JSON, or what is none as the text that it is."""
+def parse_value(text: str) -> object:
+    """Parse JSON; a text that is not JSON is returned as it is."""
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return text
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is Python's, and no JSON")
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
-def _read_object(text: str) -> Params:
+def _parse_object(text: str) -> Params:
     content = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
-    params = read_value(content)
+    params = parse_value(content)
     if not isinstance(params, dict):
-        raise ArgumentsError(f'--params {text}: is no JSON object, such as {{"k": 5}}')
+        raise ArgumentsError(f'--params {text}: is not a JSON object such as {{"k": 5}}')
     return params
 
 
-def _put(params: Params, name: str, value: object) -> None:
-    """Put a value where a dotted name says: ``evaluation.folds``, or ``audio_prompts.0.end_s`` in a list."""
-    *way, last = name.split(".")
-    place: Any = params
+def _set(params: Params, name: str, value: object) -> None:
+    """Set the value under a dotted name: ``evaluation.folds``, or ``audio_prompts.0.end_s`` in a list."""
+    *parents, last = name.split(".")
+    target: Any = params
     try:
-        for part in way:
-            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
-        place[int(last) if isinstance(place, list) else last] = value
+        for part in parents:
+            target = target[int(part)] if isinstance(target, list) else target.setdefault(part, {})
+        target[int(last) if isinstance(target, list) else last] = value
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise ArgumentsError(f"-p {name}: there is no such place in the parameters {json.dumps(params)}") from error
+        raise ArgumentsError(f"-p {name}: the parameters {json.dumps(params)} have no such field") from error

@@ -1,4 +1,4 @@
-"""What each command does: it calls the client, writes answers to standard output, and tells of itself beside it."""
+"""The commands: each calls the client, prints results on standard output, and messages on standard error."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ _LABELS_WIDTH: Final = 40
 
 
 class Exit(IntEnum):
-    """How a command ends."""
+    """The exit status of a command."""
 
     DONE = 0
     JOB_FAILED = 1
@@ -27,110 +27,110 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-def submit(client: Client, given: Namespace) -> Exit:
+def submit(client: Client, arguments: Namespace) -> Exit:
     """Queue a job; print its id, or wait and print its result."""
-    order = JobArguments(
-        **{name: value for name, value in vars(given).items() if name in JobArguments.__dataclass_fields__}
+    job_arguments = JobArguments(
+        **{name: value for name, value in vars(arguments).items() if name in JobArguments.__dataclass_fields__}
     )
-    envelope: Envelope = {"labels": dict(map(split_pair, given.label))}
-    if given.device is not None:
-        envelope["device"] = given.device
-    if given.priority is not None:
-        envelope["priority"] = given.priority
-    params = order.write(lambda path: client.upload(path).id)
-    job = client.submit(given.kind, params, idempotency_key=given.idempotency_key, **envelope)
-    if not given.wait and given.download is None:
-        _write(job.id)
+    envelope: Envelope = {"labels": dict(map(split_pair, arguments.label))}
+    if arguments.device is not None:
+        envelope["device"] = arguments.device
+    if arguments.priority is not None:
+        envelope["priority"] = arguments.priority
+    params = job_arguments.build(lambda path: client.upload(path).id)
+    job = client.submit(arguments.kind, params, idempotency_key=arguments.idempotency_key, **envelope)
+    if not arguments.wait and arguments.download is None:
+        _print(job.id)
         return Exit.DONE
-    tell(f"job {job.id}")
-    status = _wait(client, job.id, given)
-    if status is Exit.DONE and given.download is not None:
-        _download(client, job.id, given.download)
+    print_message(f"job {job.id}")
+    status = _wait(client, job.id, arguments)
+    if status is Exit.DONE and arguments.download is not None:
+        _download(client, job.id, arguments.download)
     return status
 
 
-def upload(client: Client, given: Namespace) -> Exit:
-    """Store a file and print its id."""
-    _write(client.upload(given.file).id)
+def upload(client: Client, arguments: Namespace) -> Exit:
+    """Upload a file and print its id."""
+    _print(client.upload(arguments.file).id)
     return Exit.DONE
 
 
-def wait(client: Client, given: Namespace) -> Exit:
+def wait(client: Client, arguments: Namespace) -> Exit:
     """Wait for a job's end and print its result."""
-    return _wait(client, given.job_id, given)
+    return _wait(client, arguments.job_id, arguments)
 
 
-def list_jobs(client: Client, given: Namespace) -> Exit:
+def list_jobs(client: Client, arguments: Namespace) -> Exit:
     """Print jobs as a table."""
     wanted: JobFilter = {}
     for name in ("state", "kind", "device"):
-        if (value := getattr(given, name)) is not None:
+        if (value := getattr(arguments, name)) is not None:
             wanted[name] = value
-    jobs = client.list(dict(map(split_pair, given.label)), limit=given.limit, **wanted)
-    rows = [("ID", "KIND", "STATE", "DEVICE", "PROGRESS", "CREATED", "LABELS"), *map(_describe, jobs)]
+    jobs = client.list(dict(map(split_pair, arguments.label)), limit=arguments.limit, **wanted)
+    rows = [("ID", "KIND", "STATE", "DEVICE", "PROGRESS", "CREATED", "LABELS"), *map(_format_row, jobs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        _write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        _print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return Exit.DONE
 
 
-def show(client: Client, given: Namespace) -> Exit:
+def show(client: Client, arguments: Namespace) -> Exit:
     """Print a job as JSON."""
-    _write(client.get(given.job_id).model_dump_json(indent=2))
+    _print(client.get(arguments.job_id).model_dump_json(indent=2))
     return Exit.DONE
 
 
-def cancel(client: Client, given: Namespace) -> Exit:
+def cancel(client: Client, arguments: Namespace) -> Exit:
     """Cancel a job."""
-    job = client.cancel(given.job_id)
-    tell(f"job {job.id} {'is cancelled' if job.ended else 'will stop within seconds'}")
+    job = client.cancel(arguments.job_id)
+    print_message(f"job {job.id} {'is cancelled' if job.ended else 'stops within seconds'}")
     return Exit.DONE
 
 
-def retry(client: Client, given: Namespace) -> Exit:
-    """Queue a job again and print the new one's id."""
-    _write(client.retry(given.job_id).id)
+def retry(client: Client, arguments: Namespace) -> Exit:
+    """Submit a job again and print the id of the new one."""
+    _print(client.retry(arguments.job_id).id)
     return Exit.DONE
 
 
-def delete(client: Client, given: Namespace) -> Exit:
-    """Forget an ended job."""
-    client.delete(given.job_id)
-    tell(f"job {given.job_id} is deleted")
+def delete(client: Client, arguments: Namespace) -> Exit:
+    """Delete an ended job."""
+    client.delete(arguments.job_id)
+    print_message(f"job {arguments.job_id} is deleted")
     return Exit.DONE
 
 
-def download(client: Client, given: Namespace) -> Exit:
-    """Fetch a job's files."""
-    _download(client, given.job_id, given.to, given.names)
+def download(client: Client, arguments: Namespace) -> Exit:
+    """Download the files of a job."""
+    _download(client, arguments.job_id, arguments.to, arguments.names)
     return Exit.DONE
 
 
-def _wait(client: Client, job_id: str, given: Namespace) -> Exit:
+def _wait(client: Client, job_id: str, arguments: Namespace) -> Exit:
     display = open_display(sys.stderr)
     try:
         job = client.wait(job_id, display.show)
     except KeyboardInterrupt:
         display.close()
-        address = f" --server {given.server}" if given.server else ""
-        tell(f"\njob {job_id} goes on; cancel it by: python -m shared.client cancel {job_id}{address}")
+        address = f" --server {arguments.server}" if arguments.server else ""
+        print_message(f"\njob {job_id} continues; to cancel it: python -m shared.client cancel {job_id}{address}")
         return Exit.INTERRUPTED
     finally:
         display.close()
     if job.state is State.SUCCEEDED:
-        _write(json.dumps(job.result, indent=2, ensure_ascii=False))
+        _print(json.dumps(job.result, indent=2, ensure_ascii=False))
         return Exit.DONE
     why = f": {job.error.title}. {job.error.detail}" if job.error else ""
-    tell(f"job {job.id} {job.state}{why}")
+    print_message(f"job {job.id} {job.state}{why}")
     return Exit.JOB_FAILED
 
 
 def _download(client: Client, job_id: str, folder: str, names: Sequence[str] = ()) -> None:
     for path in client.download(job_id, folder, *names):
-        tell(str(path))
+        print_message(str(path))
 
 
-def _describe(job: Job) -> tuple[str, ...]:
+def _format_row(job: Job) -> tuple[str, ...]:
     progress = f"{job.progress.done}/{job.progress.total}" if job.progress.total else ""
     labels = " ".join(f"{name}={value}" for name, value in job.labels.items())
     return (
@@ -144,15 +144,17 @@ def _describe(job: Job) -> tuple[str, ...]:
     )
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(f"{_clean(text)}\n")
+def _print(text: str) -> None:
+    sys.stdout.write(f"{_replace_control_characters(text)}\n")
 
 
-def tell(text: str) -> None:
-    """Write to the person, beside the answers."""
-    sys.stderr.write(f"{_clean(text)}\n")
+def print_message(text: str) -> None:
+    """Print a message for people on standard error."""
+    sys.stderr.write(f"{_replace_control_characters(text)}\n")
 
 
-def _clean(text: str) -> str:
-    """Take out what would command the terminal instead of being shown."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}" for sign in text)
+def _replace_control_characters(text: str) -> str:
+    """Replace control characters, which the terminal would obey instead of showing."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}" for character in text
+    )

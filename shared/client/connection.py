@@ -1,4 +1,4 @@
-"""The way to the service: one request at a time, with timeouts, and every failure as one kind of error."""
+"""HTTP requests to the service, with timeouts and retries; every failure is a ``ClientError``."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,14 +11,14 @@ from requests import PreparedRequest, Response, Session
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
-from shared.client.errors import NO_ANSWER, ClientError, FieldProblem
+from shared.client.errors import NO_RESPONSE, ClientError, FieldProblem
 from shared.jobs import RetryDelay
 
 CONNECT_TIMEOUT_S: Final = 10.0
-ANSWER_TIMEOUT_S: Final = 60.0
-PAUSES: Final = RetryDelay(0.25, 8.0)
-TRIES: Final = 12
-"""With the pauses between them most of a minute: a restart takes less."""
+RESPONSE_TIMEOUT_S: Final = 60.0
+RETRY_DELAY: Final = RetryDelay(0.25, 8.0)
+MAX_ATTEMPTS: Final = 12
+"""With the delays between them nearly a minute; a restart of the service is shorter."""
 _CHUNK_BYTES: Final = 2**16
 _EXCERPT_LENGTH: Final = 200
 _LOOPBACK: Final = {"127.0.0.1", "::1", "localhost"}
@@ -33,83 +33,83 @@ class Connection:
     Parameters
     ----------
     server
-        Its address, ``http://127.0.0.1:8000`` for example.
+        Its address, for example ``http://127.0.0.1:8000``.
     key
-        What it demands, if it does.
-    pauses
-        How long to wait before the service is asked again, where it did not answer.
+        The API key, if the instance requires one.
+    retry_delay
+        The delay before a request is repeated that got no response.
 
     Raises
     ------
     ValueError
-        Address or key cannot be one.
+        The address or the key is malformed.
     """
 
-    def __init__(self, server: str, key: str | None, pauses: RetryDelay = PAUSES) -> None:
+    def __init__(self, server: str, key: str | None, retry_delay: RetryDelay = RETRY_DELAY) -> None:
         parts = urlsplit(server)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{server!r} is no address of a server; give one like http://127.0.0.1:8000")
+            raise ValueError(f"{server!r} is not the address of a server; use the form http://127.0.0.1:8000")
         if key is not None and (not key or not key.isascii() or not key.isprintable() or " " in key):
-            raise ValueError("The key is empty or has characters that no key has; give it as it was printed")
+            raise ValueError("The key is empty or contains characters that no key has; use it as it was printed")
         self.server = server.rstrip("/")
-        self.pauses = pauses
+        self.retry_delay = retry_delay
         self._key = key
         self._session = Session()
-        # A proxy of the environment has another loopback than ours.
+        # The loopback of a proxy in the environment is another machine.
         self._session.trust_env = parts.hostname not in _LOOPBACK
-        # As requests' own authentication, or a .netrc would replace it.
-        self._session.auth = self._sign
+        # Set as the authentication of the session, since a .netrc would replace a plain header.
+        self._session.auth = self._authenticate
 
     def close(self) -> None:
-        """Close it."""
+        """Close all connections."""
         self._session.close()
 
-    def ask(self, method: str, *path: str, read_timeout_s: float = ANSWER_TIMEOUT_S, **request: Any) -> Response:  # noqa: ANN401 - what requests takes
-        """Ask once.
+    def request(self, method: str, *path: str, read_timeout_s: float = RESPONSE_TIMEOUT_S, **options: Any) -> Response:  # noqa: ANN401 - the options of requests
+        """Send one request.
 
         Parameters
         ----------
         path
-            Parts of the path below the API's root, of whatever characters.
+            Segments of the path below the API's root, with any characters.
         read_timeout_s
-            How long the service may be silent.
+            How long the service may send nothing.
 
         Raises
         ------
         ClientError
-            No answer came, or one that refuses.
+            There was no response, or an error.
         ValueError
-            Something in the request cannot be sent.
+            The request cannot be sent.
         """
         address = "/".join((self.server, "api/v1", *(quote(part, safe="") for part in path)))
         timeouts = (CONNECT_TIMEOUT_S, read_timeout_s)
         try:
-            response = self._session.request(method, address, timeout=timeouts, allow_redirects=False, **request)
+            response = self._session.request(method, address, timeout=timeouts, allow_redirects=False, **options)
             if response.ok and not response.is_redirect:
                 return response
             with response:
-                raise _read_refusal(response)
+                raise _parse_error(response)
         except RequestException as error:
             if isinstance(error, ValueError):
                 raise
-            raise self._describe(error) from error
+            raise self._explain(error) from error
 
-    def insist(self, ask: Callable[[], T]) -> T:
-        """Ask again and again, with growing pauses, while it is likely that the service will be back.
+    def retry(self, send: Callable[[], T]) -> T:
+        """Repeat a request with growing delays while its error is transient.
 
         Raises
         ------
         ClientError
-            It refused, or it did not come back.
+            The error is not transient, or the service did not come back.
         """
         for attempt in count(1):
             try:
-                return ask()
+                return send()
             except ClientError as error:
-                if not error.passing or attempt == TRIES:
+                if not error.transient or attempt == MAX_ATTEMPTS:
                     raise
-            time.sleep(self.pauses.after(attempt))
-        raise AssertionError  # it counts for ever
+            time.sleep(self.retry_delay.after(attempt))
+        raise AssertionError  # the loop ends by return or raise
 
     def read_chunks(self, response: Response) -> Iterator[bytes]:
         """Yield the parts of a streamed body as they arrive.
@@ -117,55 +117,55 @@ class Connection:
         Raises
         ------
         ClientError
-            It was cut, or the service fell silent.
+            The connection was lost, or the service sent nothing for too long.
         """
         try:
             while chunk := response.raw.read1(_CHUNK_BYTES):
                 yield chunk
         except HTTPError as error:
-            raise self._describe(error) from error
+            raise self._explain(error) from error
 
-    def _describe(self, error: Exception) -> ClientError:
-        """Say that no answer came, or not the whole of it, and why."""
+    def _explain(self, error: Exception) -> ClientError:
+        """Make the error for a response that is missing or incomplete."""
         return ClientError(
-            NO_ANSWER,
+            NO_RESPONSE,
             "The server cannot be reached",
-            f"{self.server} does not answer ({_find_reason(error)}); is it running, and is this its address?",
+            f"{self.server} does not respond ({_find_reason(error)}). Check its address and that it runs.",
         )
 
-    def _sign(self, request: PreparedRequest) -> PreparedRequest:
+    def _authenticate(self, request: PreparedRequest) -> PreparedRequest:
         if self._key is not None:
             request.headers["Authorization"] = f"Bearer {self._key}"
         return request
 
 
 def read(response: Response, kind: type[Body]) -> Body:
-    """Read an answer.
+    """Parse a response.
 
     Raises
     ------
     ClientError
-        It is something else.
+        The response is something else.
     """
     try:
         return kind.model_validate_json(response.content)
     except ValidationError as error:
         raise ClientError(
             response.status_code,
-            "The answer cannot be understood",
-            f"{response.url} did not answer as mindjobs does; is it one, and of this version?",
+            "The response cannot be understood",
+            f"{response.url} did not respond as mindjobs does. Check that it is a mindjobs service of this version.",
         ) from error
 
 
 def _find_reason(error: BaseException) -> str:
-    """Find what the system said, below what two libraries made of it."""
+    """Find the message of the system below those of the two libraries."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
-def _read_refusal(response: Response) -> ClientError:
-    """Read problem+json (RFC 9457), or what something between us and the service says instead."""
+def _parse_error(response: Response) -> ClientError:
+    """Parse problem+json (RFC 9457), or whatever a proxy before the service returned instead."""
     try:
         problem = response.json()
         errors = [
@@ -177,6 +177,6 @@ def _read_refusal(response: Response) -> ClientError:
     except (ValueError, LookupError, TypeError, AttributeError):
         return ClientError(
             response.status_code,
-            f"The server answered {response.status_code} {response.reason}",
-            response.text[:_EXCERPT_LENGTH].strip() or f"{response.url} said no more.",
+            f"The server returned {response.status_code} {response.reason}",
+            response.text[:_EXCERPT_LENGTH].strip() or f"{response.url} gave no explanation.",
         )

@@ -1,4 +1,4 @@
-"""A job's files, into a folder: whole and as the service stored them, or not at all."""
+"""Downloads of a job's files: complete and as the service stored them, or not at all."""
 
 import hashlib
 import re
@@ -7,60 +7,64 @@ from pathlib import Path
 from typing import Final
 
 from shared.client.connection import Connection
-from shared.client.errors import NO_ANSWER, ClientError
+from shared.client.errors import NO_RESPONSE, ClientError
 from shared.client.responses import Artifact
 
-# The service decides what names there are, and none of them may lead out of the folder.
+# The service chooses the names, and none may lead out of the folder.
 _PATHLIKE: Final = re.compile(r"[/\\\x00-\x1f\x7f]")
 
 
 def download(connection: Connection, job_id: str, artifact: Artifact, folder: Path) -> Path:
-    """Fetch a file; what an earlier call left of it is continued.
+    """Download a file; an earlier download that was interrupted is continued.
 
     Returns
     -------
-    Where it lies, under its own name.
+    The path of the file, under its own name.
 
     Raises
     ------
     ClientError
-        It is not there, not what was promised, or its name is a path.
+        The file does not exist, has another digest than it should, or its name is a path.
     FileExistsError
-        Another file of that name lies there.
+        The folder already has another file of that name.
     """
     if _PATHLIKE.search(artifact.name) or artifact.name in {"", ".", ".."}:
-        raise _distrust(f"The name {artifact.name!r} of the job's file is a path; nothing was written.")
+        raise _refuse_file(f"The name {artifact.name!r} of the file is a path. Nothing was written.")
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / artifact.name
     if target.exists():
         if _hash(target) == artifact.sha256:
             return target
-        raise FileExistsError(f"{target} is another file already; move it, or choose another folder")
+        raise FileExistsError(f"{target} already exists with other content; move it, or choose another folder")
     part = folder / f".{artifact.sha256}.part"
-    connection.insist(lambda: _append(connection, job_id, artifact, part))
+    connection.retry(lambda: _append(connection, job_id, artifact, part))
     if _hash(part) != artifact.sha256:
         part.unlink()
-        raise _distrust(f"{artifact.name} is not what its SHA-256 promised; it was thrown away, download it again.")
+        raise _refuse_file(f"{artifact.name} does not match its SHA-256 and was deleted. Download it again.")
     return part.rename(target)
 
 
 def _append(connection: Connection, job_id: str, artifact: Artifact, part: Path) -> None:
-    """Fetch what is missing, from where the last try was cut."""
-    have = part.stat().st_size if part.exists() else 0
-    if have >= artifact.bytes > 0:
+    """Download the rest of the file, from where the last attempt ended."""
+    present_bytes = part.stat().st_size if part.exists() else 0
+    if present_bytes >= artifact.bytes > 0:
         return
     headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": f'"{artifact.sha256}"'}
-    answer = connection.ask("GET", "jobs", job_id, "artifacts", artifact.name, headers=headers, stream=True)
-    continued = answer.status_code == HTTPStatus.PARTIAL_CONTENT
-    with answer, part.open("ab" if continued else "wb") as file:
-        for chunk in connection.read_chunks(answer):
+    if present_bytes:
+        headers |= {"Range": f"bytes={present_bytes}-", "If-Range": f'"{artifact.sha256}"'}
+    response = connection.request("GET", "jobs", job_id, "artifacts", artifact.name, headers=headers, stream=True)
+    continued = response.status_code == HTTPStatus.PARTIAL_CONTENT
+    with response, part.open("ab" if continued else "wb") as file:
+        for chunk in connection.read_chunks(response):
             file.write(chunk)
             if file.tell() > artifact.bytes:
                 break
     if part.stat().st_size < artifact.bytes:
-        raise ClientError(NO_ANSWER, "The download was cut", f"{artifact.name} ended early; start it again to go on.")
+        raise ClientError(
+            NO_RESPONSE,
+            "The download was interrupted",
+            f"{artifact.name} is incomplete. Start the download again to continue it.",
+        )
 
 
 def _hash(path: Path) -> str:
@@ -68,5 +72,5 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _distrust(detail: str) -> ClientError:
+def _refuse_file(detail: str) -> ClientError:
     return ClientError(HTTPStatus.OK, "The file cannot be used", detail)

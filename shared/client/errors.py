@@ -1,13 +1,13 @@
-"""What goes wrong between a client and the service."""
+"""The errors of a client."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-NO_ANSWER: Final = 0
-_PASSING: Final = {
-    NO_ANSWER,
+NO_RESPONSE: Final = 0
+_TRANSIENT: Final = {
+    NO_RESPONSE,
     HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.BAD_GATEWAY,
     HTTPStatus.SERVICE_UNAVAILABLE,
@@ -17,7 +17,7 @@ _PASSING: Final = {
 
 @dataclass(frozen=True)
 class FieldProblem:
-    """What is wrong with one field of a request, as the service said it.
+    """What is wrong with one field of a request, as the service reports it.
 
     Parameters
     ----------
@@ -35,20 +35,20 @@ class FieldProblem:
 
 
 class ClientError(Exception):
-    """The service refused, could not be reached, or gave an answer that cannot be used.
+    """The service refused the request, could not be reached, or sent a response that cannot be used.
 
     Parameters
     ----------
     status
-        HTTP status of the answer; 0 where none came.
+        HTTP status of the response; 0 if there was none.
     title
-        The error in a few words.
+        The kind of error in a few words.
     detail
-        What happened and what to do, in a sentence.
+        What happened and what to do.
     errors
         What is wrong with the request, field by field.
     error_type
-        Names the kind of error for programs, where the service does.
+        The kind of error for programs, if the service names it.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class ClientError(Exception):
 
     @property
     def unreachable(self) -> bool:
-        """Whether no answer came."""
-        return self.status == NO_ANSWER
+        """Whether there was no response."""
+        return self.status == NO_RESPONSE
 
     @property
-    def passing(self) -> bool:
-        """Whether the same request may well succeed a little later."""
-        return self.status in _PASSING
+    def transient(self) -> bool:
+        """Whether the same request may succeed a little later."""
+        return self.status in _TRANSIENT

@@ -1,4 +1,4 @@
-"""What happens to a job, as it happens: by the event stream, or by long polls where there is none."""
+"""Follows a job by its event stream, or by long polls if there is no stream."""
 
 import time
 from collections.abc import Iterator
@@ -11,38 +11,38 @@ from urllib3.exceptions import ReadTimeoutError
 
 from shared.client.connection import Connection, read
 from shared.client.errors import ClientError
-from shared.client.events import Event, GarbledStreamError, read_events
+from shared.client.events import Event, MalformedStreamError, read_events
 from shared.client.responses import Artifact, Job, Progress, StateChange
 
 MAX_SILENCE_S: Final = 45.0
-"""The stream has a comment in between where nothing happens: after this long something holds it back."""
+"""The stream sends a comment if nothing happens; after this long without one, something holds it back."""
 POLL_WAIT_S: Final = 20
 POLL_PAUSE_S: Final = 1.0
-"""Between polls that the service answers at once, because too many wait there."""
+"""Between polls to which the service responds at once, because it has no free slot for a long poll."""
 MAX_FAILED_STREAMS: Final = 3
-"""As often in succession may a stream end without an event."""
+"""So many streams in succession may end without an event."""
 
 
 class _NoStreamError(Exception):
-    """There is no stream here, or none that gets through."""
+    """The service has no stream, or it does not get through."""
 
 
 class EventFollower:
-    """Tells each event of a job once, in order, across cuts and restarts of the service.
+    """Yields each event of a job once, in order, across lost connections and restarts of the service.
 
     Parameters
     ----------
     connection
-        The way to the service.
+        Sends the requests.
     job_id
-        Which job.
+        The job.
     """
 
     def __init__(self, connection: Connection, job_id: str) -> None:
         self._connection = connection
         self._job_id = job_id
-        self._told = _Told()
-        self._fruitless = 0
+        self._seen = _Seen()
+        self._failed_streams = 0
 
     def follow(self) -> Iterator[Event]:
         """Yield events until the job has ended.
@@ -59,41 +59,41 @@ class EventFollower:
 
     def _stream(self) -> Iterator[Event]:
         while True:
-            with self._connection.insist(self._open) as response:
-                if response.status_code == HTTPStatus.NO_CONTENT and self._told.ended:
+            with self._connection.retry(self._open) as response:
+                if response.status_code == HTTPStatus.NO_CONTENT and self._seen.ended:
                     return
                 if response.headers.get("Content-Type", "").partition(";")[0] != "text/event-stream":
                     raise _NoStreamError
-                self._fruitless += 1
+                self._failed_streams += 1
                 yield from self._read(response)
-            if self._fruitless and self._told.ended:
+            if self._failed_streams and self._seen.ended:
                 return
-            if self._fruitless == MAX_FAILED_STREAMS:
+            if self._failed_streams == MAX_FAILED_STREAMS:
                 raise _NoStreamError
-            if self._fruitless:
-                time.sleep(self._connection.pauses.after(self._fruitless))
+            if self._failed_streams:
+                time.sleep(self._connection.retry_delay.after(self._failed_streams))
 
     def _open(self) -> Response:
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
-        if self._told.last_id is not None:
-            headers["Last-Event-ID"] = self._told.last_id
+        if self._seen.last_id is not None:
+            headers["Last-Event-ID"] = self._seen.last_id
         try:
-            return self._connection.ask(
+            return self._connection.request(
                 "GET", "jobs", self._job_id, "events", read_timeout_s=MAX_SILENCE_S, headers=headers, stream=True
             )
         except ClientError as error:
             if error.unreachable:
                 raise
-            # Whatever it refused, the job itself may be had; if not, the polls say why.
+            # The job itself may be available all the same; if not, the polls report why.
             raise _NoStreamError from error
 
     def _read(self, response: Response) -> Iterator[Event]:
-        """Yield what comes by one answer, until it ends or is cut."""
+        """Yield the events of one stream until it ends or the connection is lost."""
         events = read_events(self._connection.read_chunks(response))
         while True:
             try:
                 event = next(events, None)
-            except GarbledStreamError:
+            except MalformedStreamError:
                 return
             except ClientError as error:
                 if isinstance(error.__cause__, ReadTimeoutError):
@@ -101,32 +101,32 @@ class EventFollower:
                 return
             if event is None:
                 return
-            self._fruitless = 0
-            self._told.note(event)
+            self._failed_streams = 0
+            self._seen.record(event)
             yield event
 
     def _poll(self) -> Iterator[Event]:
         etag: str | None = None
         while True:
-            response = self._connection.insist(partial(self._ask, etag))
+            response = self._connection.retry(partial(self._request_job, etag))
             if response.status_code != HTTPStatus.NOT_MODIFIED:
-                for event in self._told.list_news(read(response, Job)):
-                    self._told.note(event)
+                for event in self._seen.list_new_events(read(response, Job)):
+                    self._seen.record(event)
                     yield event
-            if self._told.ended:
+            if self._seen.ended:
                 return
             if etag is not None and "Preference-Applied" not in response.headers:
                 time.sleep(POLL_PAUSE_S)
             etag = response.headers.get("ETag")
 
-    def _ask(self, etag: str | None) -> Response:
-        """Ask for the job: at once, or when it is no longer as it was."""
+    def _request_job(self, etag: str | None) -> Response:
+        """Request the job: at once, or when it has changed."""
         headers = {} if etag is None else {"If-None-Match": etag, "Prefer": f"wait={POLL_WAIT_S}"}
-        return self._connection.ask("GET", "jobs", self._job_id, read_timeout_s=2.0 * POLL_WAIT_S, headers=headers)
+        return self._connection.request("GET", "jobs", self._job_id, read_timeout_s=2.0 * POLL_WAIT_S, headers=headers)
 
 
-class _Told:
-    """What has been told so far, so that polls after a stream tell only what is new."""
+class _Seen:
+    """What has been yielded so far, so that polls after a stream yield only what is new."""
 
     def __init__(self) -> None:
         self.last_id: str | None = None
@@ -135,8 +135,8 @@ class _Told:
         self._progress: Progress | None = None
         self._files: set[str] = set()
 
-    def note(self, event: Event) -> None:
-        """Remember an event."""
+    def record(self, event: Event) -> None:
+        """Record an event."""
         self.last_id = event.id or self.last_id
         match event.data:
             case StateChange() as state:
@@ -147,12 +147,12 @@ class _Told:
             case Artifact(name=name):
                 self._files.add(name)
 
-    def list_news(self, job: Job) -> list[Event]:
-        """List what a look at the job tells beyond that."""
-        news: list[Event] = []
+    def list_new_events(self, job: Job) -> list[Event]:
+        """List what the job shows beyond that, as events."""
+        new_events: list[Event] = []
         state = StateChange.model_validate(job.model_dump(include=set(StateChange.model_fields)))
         if state != self._state:
-            news.append(Event(state))
+            new_events.append(Event(state))
         if job.progress.stage is not None and not job.ended and job.progress != self._progress:
-            news.append(Event(job.progress))
-        return news + [Event(artifact) for artifact in job.artifacts if artifact.name not in self._files]
+            new_events.append(Event(job.progress))
+        return new_events + [Event(artifact) for artifact in job.artifacts if artifact.name not in self._files]

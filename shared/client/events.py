@@ -1,4 +1,4 @@
-"""The event stream as it is written: ``text/event-stream``, line by line."""
+"""Parses the event stream: ``text/event-stream``, line by line."""
 
 from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
@@ -26,26 +26,26 @@ class Event:
     Parameters
     ----------
     data
-        The state it came into, how far it is, or a file that it made.
+        The state that the job entered, its progress, or a file that it produced.
     id
-        Its place in the stream; ``None`` where the job was polled instead.
+        Its position in the stream; ``None`` if the job was polled.
     """
 
     data: StateChange | Progress | Artifact
     id: str | None = None
 
 
-class GarbledStreamError(ValueError):
-    """What comes is no event stream of ours."""
+class MalformedStreamError(ValueError):
+    """The content is not an event stream of this service."""
 
 
 def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
-    """Read events as they arrive; one that is cut off in its middle is none, and kinds that are new are passed over.
+    """Yield events as they arrive; an incomplete event is dropped, and unknown kinds are skipped.
 
     Raises
     ------
-    GarbledStreamError
-        A line is far too long, or an event's data is not of its kind.
+    MalformedStreamError
+        A line is far too long, or the data of an event does not fit its kind.
 
     References
     ----------
@@ -69,18 +69,18 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
 
 
 def _split(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Split into lines, whichever of the three ends they have."""
+    """Split into lines, with any of the three line endings."""
     decoder = IncrementalNewlineDecoder(getincrementaldecoder("utf-8-sig")(errors="replace"), translate=True)
     rest = ""
     for chunk in chunks:
         *lines, rest = (rest + decoder.decode(chunk)).split("\n")
         yield from lines
         if len(rest) > MAX_LINE_LENGTH:
-            raise GarbledStreamError(f"a line has more than {MAX_LINE_LENGTH} characters")
+            raise MalformedStreamError(f"a line has more than {MAX_LINE_LENGTH} characters")
 
 
 def _parse(kind: str, text: str) -> StateChange | Progress | Artifact:
     try:
         return _SHAPES[kind].model_validate_json(text)
     except ValidationError as error:
-        raise GarbledStreamError(f"this is not the data of an event {kind}: {text[:80]!r}") from error
+        raise MalformedStreamError(f"the data does not fit an event of kind {kind}: {text[:80]!r}") from error

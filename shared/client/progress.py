@@ -1,4 +1,4 @@
-"""A job's progress on a terminal, or as plain lines where there is none."""
+"""Shows the progress of a job: as a bar on a terminal, else as plain lines."""
 
 from typing import Final, NoReturn, Protocol, TextIO
 
@@ -8,43 +8,43 @@ from shared.client.events import Event
 from shared.client.responses import Progress, StateChange
 from shared.jobs import State
 
-_WORDS_ONLY: Final = "{desc}"
+_TEXT_ONLY: Final = "{desc}"
 
 
 class Display(Protocol):
-    """Shows what happens to a job."""
+    """Shows the events of a job."""
 
     def show(self, event: Event) -> None:
         """Show an event."""
 
     def close(self) -> None:
-        """Leave the terminal as other output expects it."""
+        """Restore the terminal for other output."""
 
 
 def open_display(file: TextIO) -> Display:
-    """Choose the display that suits where it is shown."""
+    """Choose the display for a terminal or a file."""
     return Bar(file) if file.isatty() else Lines(file)
 
 
 class Bar:
-    """A bar for the stage that the job is in: done, total, rate and time left."""
+    """A bar for the current stage of the job: done, total, rate and remaining time."""
 
     def __init__(self, file: TextIO) -> None:
-        self._bar: tqdm[NoReturn] = tqdm(file=file, leave=False, dynamic_ncols=True, bar_format=_WORDS_ONLY)
+        self._bar: tqdm[NoReturn] = tqdm(file=file, leave=False, dynamic_ncols=True, bar_format=_TEXT_ONLY)
         self._stage: tuple[object, ...] = ()
 
     def show(self, event: Event) -> None:
         """Show an event."""
         match event.data:
             case StateChange() as change:
-                self._bar.bar_format = _WORDS_ONLY
+                self._bar.bar_format = _TEXT_ONLY
                 self._bar.set_description_str(describe(change))
                 self._stage = ()
             case Progress() as progress:
                 self._move(progress)
 
     def close(self) -> None:
-        """Take it off the terminal."""
+        """Remove the bar from the terminal."""
         self._bar.close()
 
     def _move(self, progress: Progress) -> None:
@@ -55,7 +55,7 @@ class Bar:
             self._bar.unit = f" {progress.unit}"
             self._bar.set_description_str(progress.stage, refresh=False)
             self._bar.reset(progress.total or None)
-            # What was done before somebody looked took no time of ours, so it counts for no rate.
+            # What was done before the display opened does not count for the rate.
             self._bar.initial = self._bar.n = progress.done
             self._bar.refresh()
         self._bar.update(progress.done - self._bar.n)
@@ -80,7 +80,7 @@ class Lines:
                     self._write(f"{stage}: {done}/{total} {unit}")
 
     def close(self) -> None:
-        """Leave the lines as they are."""
+        """Do nothing: the lines stay."""
 
     def _write(self, line: str) -> None:
         self._file.write(f"{line}\n")
@@ -88,7 +88,7 @@ class Lines:
 
 
 def describe(change: StateChange) -> str:
-    """Describe a state in few words."""
+    """Describe a state in a few words."""
     attempt = f", attempt {change.attempt}" if change.attempt > 1 else ""
-    asked = ", asked to stop" if change.cancel_requested and change.state is State.RUNNING else ""
-    return f"{change.state}{attempt}{asked}"
+    cancelling = ", cancel requested" if change.cancel_requested and change.state is State.RUNNING else ""
+    return f"{change.state}{attempt}{cancelling}"

@@ -1,4 +1,4 @@
-"""What the service answers with; fields that it adds one day are kept as they came."""
+"""The service's responses; fields that this version does not know are kept."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,13 +10,13 @@ from shared.jobs import ENDED, State
 
 
 class Response(BaseModel):
-    """A part of an answer."""
+    """A part of a response."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
 class Upload(Response):
-    """A file that jobs can name by its ``id``."""
+    """An uploaded file; parameters of jobs refer to it by its ``id``."""
 
     id: str
     bytes: int
@@ -26,7 +26,7 @@ class Upload(Response):
 
 
 class Progress(Response):
-    """How far a job is; without stage and unit before it has begun."""
+    """The progress of a job; without stage and unit before the job has started."""
 
     stage: str | None
     done: int
@@ -43,7 +43,7 @@ class Failure(Response):
 
 
 class StateChange(Response):
-    """The state that a job came into; once more where somebody asked a running one to stop."""
+    """The state that a job entered; repeated when a running job is asked to stop."""
 
     state: State
     attempt: int
@@ -58,7 +58,7 @@ class StateChange(Response):
 
 
 class Artifact(Response):
-    """A file that a job made."""
+    """A file that a job produced."""
 
     name: str
     media_type: str
@@ -67,7 +67,7 @@ class Artifact(Response):
 
 
 class Job(Response):
-    """A job as it was when the service was asked."""
+    """A job at one moment."""
 
     id: str
     kind: str
@@ -94,12 +94,12 @@ class Job(Response):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether the job has ended."""
         return self.state in ENDED
 
 
 class Page(Response):
-    """A part of the list of jobs."""
+    """One page of the list of jobs."""
 
     jobs: tuple[Job, ...]
     next_cursor: str | None

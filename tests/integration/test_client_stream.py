@@ -97,7 +97,7 @@ def follow() -> Iterator[Follow]:
     clients: list[Client] = []
 
     def follow(server: ScriptedServer) -> Iterator[Event]:
-        clients.append(Client(server.url, pauses=QUICKLY))
+        clients.append(Client(server.url, retry_delay=QUICKLY))
         return clients[-1].follow(JOB_ID)
 
     yield follow
@@ -240,7 +240,7 @@ def test_a_service_that_does_not_come_back_is_given_up(serve: Serve, follow: Fol
     with pytest.raises(ClientError, match="Starting") as caught:
         list(follow(server))
     assert caught.value.status == 503
-    assert len(server.list_asked(JOB_ID)) == connection.TRIES
+    assert len(server.list_asked(JOB_ID)) == connection.MAX_ATTEMPTS
 
 
 def test_a_job_that_is_not_there_is_no_reason_to_poll_on(serve: Serve, follow: Follow) -> None:
@@ -254,7 +254,7 @@ def test_a_job_that_is_not_there_is_no_reason_to_poll_on(serve: Serve, follow: F
 def test_no_redirect_takes_the_key_elsewhere(serve: Serve) -> None:
     other = serve(lambda _: answer_json(write_job()))
     server = serve(lambda _: Answer(302, {"Location": f"{other.url}/api/v1/jobs/{JOB_ID}"}))
-    with Client(server.url, "mj_key") as client, pytest.raises(ClientError, match="said no more") as caught:
+    with Client(server.url, "mj_key") as client, pytest.raises(ClientError, match="gave no explanation") as caught:
         client.get(JOB_ID)
     assert caught.value.status == 302
     assert other.asked == []
@@ -272,7 +272,7 @@ def test_a_proxy_is_not_asked_for_this_machine(serve: Serve, monkeypatch: pytest
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"id": 5}', b"\xff"])
 def test_an_answer_of_something_else_is_said_to_be_one(serve: Serve, body: bytes) -> None:
     server = serve(lambda _: Answer(pieces=(body,)))
-    with Client(server.url) as client, pytest.raises(ClientError, match="did not answer as mindjobs does"):
+    with Client(server.url) as client, pytest.raises(ClientError, match="did not respond as mindjobs does"):
         client.get(JOB_ID)
 
 
@@ -293,7 +293,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was(serve: Serve, tmp_path: Pat
     server = serve(
         lambda asked: send_file(asked, AUDIO, next(cuts)) if "artifacts" in asked.path else answer_json(write_job())
     )
-    with Client(server.url, pauses=QUICKLY) as client:
+    with Client(server.url, retry_delay=QUICKLY) as client:
         (path,) = client.download(JOB_ID, tmp_path / "new" / "folder")
         assert client.download(JOB_ID, path.parent) == (path,)
     assert path.read_bytes() == AUDIO
@@ -311,7 +311,7 @@ def test_a_download_begins_anew_where_ranges_are_not_known(serve: Serve, tmp_pat
             return answer_json(write_job())
         return Answer(pieces=(AUDIO[: next(cuts)],), claimed_bytes=len(AUDIO))
 
-    with Client(serve(script).url, pauses=QUICKLY) as client:
+    with Client(serve(script).url, retry_delay=QUICKLY) as client:
         (path,) = client.download(JOB_ID, tmp_path)
     assert path.read_bytes() == AUDIO
 
@@ -323,7 +323,7 @@ def test_a_file_that_is_not_what_was_promised_is_thrown_away(
     serve: Serve, tmp_path: Path, content: Iterable[bytes]
 ) -> None:
     server = serve(lambda asked: Answer(pieces=content) if "artifacts" in asked.path else answer_json(write_job()))
-    with Client(server.url, pauses=QUICKLY) as client, pytest.raises(ClientError, match="SHA-256"):
+    with Client(server.url, retry_delay=QUICKLY) as client, pytest.raises(ClientError, match="SHA-256"):
         client.download(JOB_ID, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -353,7 +353,7 @@ def test_no_name_of_a_file_leads_out_of_the_folder(serve: Serve, tmp_path: Path,
 
 def test_no_digest_leads_out_of_the_folder(serve: Serve, tmp_path: Path) -> None:
     server = serve(lambda _: answer_json(write_job(artifacts=[FILE | {"sha256": "../" * 20}])))
-    with Client(server.url) as client, pytest.raises(ClientError, match="did not answer as mindjobs does"):
+    with Client(server.url) as client, pytest.raises(ClientError, match="did not respond as mindjobs does"):
         client.download(JOB_ID, tmp_path / "inner")
 
 

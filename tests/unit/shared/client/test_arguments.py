@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.client.arguments import ArgumentsError, JobArguments, read_value, split_pair
+from shared.client.arguments import ArgumentsError, JobArguments, parse_value, split_pair
 from shared.database.migrate import ROOT
 
 
 def write(order: JobArguments) -> dict[str, object]:
-    return order.write(lambda path: f"id of {path}")
+    return order.build(lambda path: f"id of {path}")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def write(order: JobArguments) -> dict[str, object]:
     ],
 )
 def test_a_value_is_json_where_it_is_some(text: str, value: object) -> None:
-    assert read_value(text) == value
+    assert parse_value(text) == value
 
 
 def test_a_table_and_its_label_make_the_data_set() -> None:
@@ -58,16 +58,16 @@ def test_settings_win_over_the_object(tmp_path: Path) -> None:
     [
         (JobArguments(settings=["k"]), "'k' is not of the form NAME=VALUE"),
         (JobArguments(settings=["=5"]), "'=5' is not of the form NAME=VALUE"),
-        (JobArguments(params="[1]"), "is no JSON object"),
-        (JobArguments(params="{"), "is no JSON object"),
-        (JobArguments(settings=["k=5", "k.folds=5"]), "-p k.folds: there is no such place"),
+        (JobArguments(params="[1]"), "is not a JSON object"),
+        (JobArguments(params="{"), "is not a JSON object"),
+        (JobArguments(settings=["k=5", "k.folds=5"]), "have no such field"),
         (
             JobArguments(clips=["a"], settings=["audio_prompts.1.end_s=5"]),
-            "-p audio_prompts.1.end_s: there is no such place",
+            "-p audio_prompts.1.end_s: the parameters",
         ),
         (
             JobArguments(clips=["a"], settings=["audio_prompts.first=5"]),
-            "-p audio_prompts.first: there is no such place",
+            "-p audio_prompts.first: the parameters",
         ),
     ],
 )
@@ -80,7 +80,7 @@ def test_what_makes_no_sense_is_named(order: JobArguments, words: str) -> None:
 def test_nothing_is_stored_for_a_setting_that_makes_no_sense() -> None:
     stored: list[str] = []
     with pytest.raises(ArgumentsError):
-        JobArguments(csv="t.csv", settings=["nonsense"]).write(lambda path: stored.append(path) or "id")  # type: ignore[func-returns-value]  # it returns None
+        JobArguments(csv="t.csv", settings=["nonsense"]).build(lambda path: stored.append(path) or "id")  # type: ignore[func-returns-value]  # it returns None
     assert stored == []
 
 

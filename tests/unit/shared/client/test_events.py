@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from shared.client import Artifact, Event, Progress, StateChange
-from shared.client.events import MAX_LINE_LENGTH, GarbledStreamError, read_events
+from shared.client.events import MAX_LINE_LENGTH, MalformedStreamError, read_events
 
 PROGRESS = {"stage": "decode ♫", "done": 1, "total": 9, "unit": "steps"}
 STATE = {"state": "running", "attempt": 1, "worker": "w", "cancel_requested": False, "error": None}
@@ -58,5 +58,5 @@ def test_an_event_without_its_end_is_none() -> None:
     ],
 )
 def test_garbage_is_refused(text: bytes) -> None:
-    with pytest.raises(GarbledStreamError):
+    with pytest.raises(MalformedStreamError):
         read([text])

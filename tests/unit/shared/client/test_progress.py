@@ -42,7 +42,7 @@ def test_lines_are_few_where_there_is_no_terminal() -> None:
 def test_a_second_attempt_and_a_wish_to_stop_are_said() -> None:
     events = [change(State.QUEUED), change(State.RUNNING, 2), change(State.RUNNING, 2, asked=True)]
     text = show(io.StringIO(), *events, change(State.CANCELLED, 2, asked=True))
-    expected = ["queued", "running, attempt 2", "running, attempt 2, asked to stop", "cancelled, attempt 2"]
+    expected = ["queued", "running, attempt 2", "running, attempt 2, cancel requested", "cancelled, attempt 2"]
     assert text.splitlines() == expected
 
 
