@@ -119,7 +119,8 @@ class BatchScheduler:
     Parameters
     ----------
     observer
-        Called for each event; it must not raise.
+        Called for each event while the scheduler is locked, so that states come in their order: it must return at
+        once, and must neither call the scheduler nor raise.
     """
 
     def __init__(self, decoder: Decoder, limits: BatchLimits, observer: BatchObserver = ignore_event) -> None:
@@ -162,8 +163,7 @@ class BatchScheduler:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="decode", daemon=True)
                 self._thread.start()
-            state = self._get_state()
-        self._observer(BatchEvent.QUEUED, state)
+            self._notify(BatchEvent.QUEUED)
         while not wait([request.done], ON_TOKENS_INTERVAL_S).done:
             on_tokens()
         request.done.result()
@@ -175,7 +175,6 @@ class BatchScheduler:
             except Exception as error:  # noqa: BLE001 - raised in every job of this step; later jobs may succeed
                 for request in {active.request: None for active in self._active}:
                     self._end(request, error)
-        self._observer(BatchEvent.IDLE, self._get_state())
 
     def _schedule(self) -> bool:
         """Remove finished requests and admit waiting sequences that fit.
@@ -193,6 +192,7 @@ class BatchScheduler:
         with self._lock:
             if not self._requests:
                 self._thread = None
+                self._notify(BatchEvent.IDLE)
                 return False
             admitted = [self._waiting.popleft() for _ in range(self._count_admissible())]
         for request, sequence in admitted:
@@ -236,7 +236,8 @@ class BatchScheduler:
 
     def _step(self) -> None:
         """Let sequences that have known tokens to read read one chunk, and all others take a step."""
-        self._observer(BatchEvent.STEP, self._get_state())
+        with self._lock:
+            self._notify(BatchEvent.STEP)
         stepping = [active for active in self._active if not active.read_known_chunk()]
         if not stepping:
             return
@@ -290,6 +291,6 @@ class BatchScheduler:
             except Exception as error:  # noqa: BLE001 - ends the request before the next step, while the model does not run
                 request.error = error
 
-    def _get_state(self) -> BatchState:
-        active = [*self._active]
-        return BatchState(len(self._requests), len(self._waiting), len(active), sum(len(one.slots) for one in active))
+    def _notify(self, event: BatchEvent) -> None:
+        slots = sum(len(active.slots) for active in self._active)
+        self._observer(event, BatchState(len(self._requests), len(self._waiting), len(self._active), slots))

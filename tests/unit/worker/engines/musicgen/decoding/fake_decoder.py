@@ -1,4 +1,4 @@
-"""A decoder without a network: what it answers follows from a row's text and all that the row has read."""
+"""A decoder without a model: its logits depend on the text of a slot and on all tokens that the slot has read."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -18,37 +18,41 @@ CONFIG = shape_decoder(replace(TINY, codebook_size=40))
 Logits = NDArray[np.float32]
 Call = tuple[str | int, ...]
 Hook = Callable[[int], None]
-"""Called with how many calls of a kind there have been, this one included; may raise."""
+"""Called with the number of calls of a method so far, this one included; may raise."""
 
 
-def compute(text: TextStates | None, tokens: Tokens) -> Logits:
-    """Make logits of a text and all the tokens so far."""
+def compute_logits(text: TextStates | None, tokens: Tokens) -> Logits:
+    """Compute logits from a text and all tokens so far."""
     random = np.random.default_rng([0 if text is None else int(text.states[0, 0]), *tokens.T.ravel()])
     return (2 * random.standard_normal((CONFIG.codebooks, CONFIG.vocabulary))).astype(np.float32)
 
 
 class FakeDecoder:
-    """Rows that remember what they read, and check that it comes in order; what they answer is overwritten.
+    """Slots that remember what they read, and check that it comes in order.
+
+    Each step overwrites the logits of the step before, as the protocol allows.
 
     Parameters
     ----------
+    damage
+        Called with the number of the step, the slots and the logits, which it may change.
     hooks
-        One for each kind of call that a test wants to meddle with.
+        Method name to what is called within it.
     """
 
     def __init__(
         self,
-        chunk: int = 4,
+        max_chunk: int = 4,
         damage: Callable[[int, Sequence[int], Logits], None] = lambda *_: None,
         hooks: Mapping[str, Hook] | None = None,
     ) -> None:
-        self.chunk = chunk
-        self.announce: OnCompile = ignore_compiling
+        self.max_chunk = max_chunk
+        self.on_compile: OnCompile = ignore_compiling
         self.calls: list[Call] = []
         self.threads: list[threading.Thread] = []
-        self.rows: dict[int, TextStates | None] = {}
-        self.max_slots = 0
-        self.admitted: list[int] = []
+        self.slots: dict[int, TextStates | None] = {}
+        self.peak_slots = 0
+        self.admitted_lengths: list[int] = []
         self._damage = damage
         self._hooks = hooks or {}
         self._lengths: dict[int, int] = {}
@@ -59,59 +63,60 @@ class FakeDecoder:
         return 10 * length
 
     def admit(self, text: TextStates | None, length: int) -> int:
-        row = len(self.recall("admit"))
-        self._note("admit", row)
-        self.rows[row] = text
-        self.admitted.append(length)
-        self.max_slots = max(self.max_slots, len(self.rows))
-        self._lengths[row] = length
-        self._read[row] = np.zeros((CONFIG.codebooks, 0), dtype=np.int32)
-        return row
+        slot = len(self.list_calls("admit"))
+        self._record("admit", slot)
+        self.slots[slot] = text
+        self.admitted_lengths.append(length)
+        self.peak_slots = max(self.peak_slots, len(self.slots))
+        self._lengths[slot] = length
+        self._read[slot] = np.zeros((CONFIG.codebooks, 0), dtype=np.int32)
+        return slot
 
-    def drop(self, row: int) -> None:
-        for held in (self.rows, self._lengths, self._read):
-            del held[row]
-        self._note("drop", row)
+    def drop(self, slot: int) -> None:
+        for values in (self.slots, self._lengths, self._read):
+            del values[slot]
+        self._record("drop", slot)
 
-    def feed(self, row: int, tokens: Tokens, position: int) -> None:
-        assert 1 <= tokens.shape[1] <= self.chunk
-        self._note("feed", row, position, tokens.shape[1])
-        self._take(row, tokens, position)
+    def feed(self, slot: int, tokens: Tokens, position: int) -> None:
+        assert 1 <= tokens.shape[1] <= self.max_chunk
+        self._record("feed", slot, position, tokens.shape[1])
+        self._append(slot, tokens, position)
 
-    def step(self, rows: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> Logits:
-        assert tokens.shape == (len(rows), CONFIG.codebooks)
-        assert positions.shape == (len(rows),)
+    def step(self, slots: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> Logits:
+        assert tokens.shape == (len(slots), CONFIG.codebooks)
+        assert positions.shape == (len(slots),)
         assert tokens.dtype == positions.dtype == np.int32
-        assert len(set(rows)) == len(rows) > 0
-        self._note("step", *(place for pair in zip(rows, positions.tolist(), strict=True) for place in pair))
-        self._logits[:] = np.nan  # what it gave before is valid no more
-        for row, read, position in zip(rows, tokens, positions, strict=True):
-            self._take(row, read[:, None], position)
-        self._logits = np.stack([compute(self.rows[row], self._read[row]) for row in rows])
-        self._damage(len(self.recall("step")), rows, self._logits)
+        assert len(set(slots)) == len(slots) > 0
+        self._record("step", *(number for pair in zip(slots, positions.tolist(), strict=True) for number in pair))
+        self._logits[:] = np.nan  # the logits of the step before are no longer valid
+        for slot, read, position in zip(slots, tokens, positions, strict=True):
+            self._append(slot, read[:, None], position)
+        self._logits = np.stack([compute_logits(self.slots[slot], self._read[slot]) for slot in slots])
+        self._damage(len(self.list_calls("step")), slots, self._logits)
         return self._logits
 
-    def recall(self, kind: str) -> list[Call]:
-        return [call[1:] for call in self.calls if call[0] == kind]
+    def list_calls(self, method: str) -> list[Call]:
+        """List the arguments of each call of a method; those of ``step`` are slot and position in turn."""
+        return [call[1:] for call in self.calls if call[0] == method]
 
     def list_positions(self) -> list[list[Any]]:
-        """List the positions of each step's rows."""
-        return [list(step[1::2]) for step in self.recall("step")]
+        """List the positions of the slots in each step."""
+        return [list(step[1::2]) for step in self.list_calls("step")]
 
-    def _note(self, kind: str, *facts: int) -> None:
+    def _record(self, method: str, *arguments: int) -> None:
         thread = threading.current_thread()
         if thread not in self.threads:
             assert thread.name == "decode"
-            assert self.rows == {}  # whoever used it before is through
+            assert self.slots == {}  # the thread before has finished
             self.threads.append(thread)
         assert thread is self.threads[-1]
-        self.calls.append((kind, *facts))
-        if kind in self._hooks:
-            self._hooks[kind](len(self.recall(kind)))
+        self.calls.append((method, *arguments))
+        if method in self._hooks:
+            self._hooks[method](len(self.list_calls(method)))
 
-    def _take(self, row: int, tokens: Tokens, position: int) -> None:
-        assert row in self.rows
-        assert position == self._read[row].shape[1]
-        assert position + tokens.shape[1] <= self._lengths[row]
+    def _append(self, slot: int, tokens: Tokens, position: int) -> None:
+        assert slot in self.slots
+        assert position == self._read[slot].shape[1]
+        assert position + tokens.shape[1] <= self._lengths[slot]
         assert ((tokens >= 0) & (tokens <= CONFIG.start)).all()
-        self._read[row] = np.concatenate([self._read[row], tokens], axis=1)
+        self._read[slot] = np.concatenate([self._read[slot], tokens], axis=1)

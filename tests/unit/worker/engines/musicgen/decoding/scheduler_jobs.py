@@ -1,41 +1,49 @@
-"""What the batch's tests generate: tracks as they are planned, in one job or in jobs with threads of their own."""
+"""What the scheduler's tests generate: planned sequences, in one job or in jobs with threads of their own."""
 
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from shared.errors import JobStoppedError
-from tests.unit.worker.engines.musicgen.decoding.fake_decoder import CONFIG, FakeDecoder, compute
+from shared.texts import text
+from tests.support.waiting import DEADLINE_S
+from tests.unit.worker.engines.musicgen.decoding.fake_decoder import CONFIG, FakeDecoder, compute_logits
 from worker.engines.musicgen.decoding.decoder import TextStates
 from worker.engines.musicgen.decoding.delay import TO_GENERATE, build_pattern, remove_delays
 from worker.engines.musicgen.decoding.random_numbers import draw_uniforms
 from worker.engines.musicgen.decoding.sampling import choose_tokens
-from worker.engines.musicgen.decoding.scheduler import BatchLimits, BatchScheduler
+from worker.engines.musicgen.decoding.scheduler import BatchEvent, BatchLimits, BatchScheduler, BatchState
 from worker.engines.musicgen.decoding.sequence import TokenSequence
 from worker.engines.musicgen.request import Sampling, Tokens
 
 GREEDY = Sampling(do_sample=False, guidance_scale=1.0, temperature=1.0, top_k=0, top_p=1.0)
 GUIDED = replace(GREEDY, guidance_scale=3.0)
-DRAWN = Sampling(do_sample=True, guidance_scale=2.5, temperature=1.3, top_k=25, top_p=0.9)
+SAMPLED = Sampling(do_sample=True, guidance_scale=2.5, temperature=1.3, top_k=25, top_p=0.9)
 ROCK = TextStates(np.full((3, 8), 1, dtype=np.float32))
 JAZZ = TextStates(np.full((5, 8), 2, dtype=np.float32))
 FUNK = TextStates(np.full((4, 8), 3, dtype=np.float32))
 
 ALL_BYTES = 10**9
 UNLIMITED = BatchLimits(None, ALL_BYTES)
+EMPTY = BatchState(requests=0, waiting=0, active=0, slots=0)
 
 
 def ignore() -> None:
-    """Take no notice."""
+    """Do nothing."""
+
+
+def make_stop() -> JobStoppedError:
+    """Make the error with which a job stops."""
+    return JobStoppedError(text("cancelled"))
 
 
 @dataclass
 class Plan:
-    """What a track is made of, so that it can be made again."""
+    """The inputs of a sequence, so that it can be built again."""
 
     text: TextStates | None
     sampling: Sampling
@@ -49,16 +57,16 @@ class Plan:
         prompt = random.integers(CONFIG.vocabulary, size=(CONFIG.codebooks, self.prompt_frames), dtype=np.int16)
         self.pattern = build_pattern(prompt, self.new_tokens, CONFIG)
 
-    def make(self, resumed: Tokens | None = None) -> TokenSequence:
+    def build(self, resumed: Tokens | None = None) -> TokenSequence:
         return TokenSequence(self.pattern, self.text, self.sampling, self.seed, resumed)
 
-    def expect(self) -> Tokens:
-        """Generate without the loop: one token after the other, all read anew each time."""
+    def compute_expected(self) -> Tokens:
+        """Generate without the scheduler: position by position, each from all tokens before it."""
         tokens = self.pattern.copy()
         for position in range(1 + self.prompt_frames, tokens.shape[1]):
-            logits = compute(self.text, tokens[:, :position])
+            logits = compute_logits(self.text, tokens[:, :position])
             if self.text is not None and self.sampling.guidance_scale > 1:
-                without = compute(None, tokens[:, :position])
+                without = compute_logits(None, tokens[:, :position])
                 logits = without + (logits - without) * np.float32(self.sampling.guidance_scale)
             uniforms = draw_uniforms(self.seed, position, *logits.shape)
             chosen = choose_tokens(logits, self.sampling, uniforms)
@@ -70,94 +78,90 @@ PLANS = {
     "unguided": Plan(ROCK, GREEDY),
     "guided": Plan(ROCK, GUIDED),
     "unconditional": Plan(None, GUIDED),
-    "drawn": Plan(ROCK, DRAWN),
-    "drawn unconditional": Plan(None, DRAWN),
-    "clip": Plan(None, DRAWN, prompt_frames=9),
-    "clip and text": Plan(JAZZ, DRAWN, prompt_frames=9),
-    "undelayed": Plan(JAZZ, DRAWN, new_tokens=3),
+    "sampled": Plan(ROCK, SAMPLED),
+    "sampled unconditional": Plan(None, SAMPLED),
+    "clip": Plan(None, SAMPLED, prompt_frames=9),
+    "clip and text": Plan(JAZZ, SAMPLED, prompt_frames=9),
+    "undelayed": Plan(JAZZ, SAMPLED, new_tokens=3),
     "one token": Plan(JAZZ, GUIDED, new_tokens=1),
-    "clip and one frame": Plan(JAZZ, DRAWN, new_tokens=4, prompt_frames=6),
+    "clip and one frame": Plan(JAZZ, SAMPLED, new_tokens=4, prompt_frames=6),
 }
-COMPANY = [
-    Plan(ROCK, DRAWN, new_tokens=8, seed=1),
-    Plan(None, DRAWN, new_tokens=14, seed=2),
+FIRST_JOB = [
+    Plan(ROCK, SAMPLED, new_tokens=8, seed=1),
+    Plan(None, SAMPLED, new_tokens=14, seed=2),
     Plan(JAZZ, GREEDY, new_tokens=6, prompt_frames=7),
-    Plan(JAZZ, DRAWN, new_tokens=11, prompt_frames=3, seed=1),
+    Plan(JAZZ, SAMPLED, new_tokens=11, prompt_frames=3, seed=1),
 ]
+"""If it is admitted first, its slots are 0 to 5."""
+LATE_JOB = [
+    Plan(FUNK, SAMPLED, new_tokens=11, prompt_frames=6, seed=7),
+    Plan(FUNK, GUIDED, new_tokens=9, seed=8),
+]
+"""A job that starts while ``FIRST_JOB`` is decoded: its slots are 6, 7, 8 and 9."""
 
 
 def reseed(plans: Sequence[Plan], seed: int) -> list[Plan]:
+    """Return the plans with other seeds, counted from ``seed``."""
     return [replace(plan, seed=seed + index) for index, plan in enumerate(plans)]
 
 
-LATE = [
-    Plan(FUNK, DRAWN, new_tokens=11, prompt_frames=6, seed=7),
-    Plan(FUNK, GUIDED, new_tokens=9, seed=8),
-]
-"""A job that comes when another, which is ``COMPANY``, has already computed: its rows are 6, 7, 8 and 9."""
-
-
-def sample_of(tracks: Sequence[TokenSequence], row: int) -> int:
-    """Find the sample that has a row, of samples that entered one after the other and were the first to."""
-    return int(np.searchsorted(np.cumsum([len(track.texts) for track in tracks]), row, side="right"))
+def find_sequence(sequences: Sequence[TokenSequence], slot: int) -> int:
+    """Find the sequence that has a slot, if these sequences were the first ones, admitted in their order."""
+    return int(np.searchsorted(np.cumsum([len(sequence.slot_texts) for sequence in sequences]), slot, side="right"))
 
 
 def generate(
-    decoder: FakeDecoder, tracks: Sequence[TokenSequence], tell: Callable[[], None], limits: BatchLimits = UNLIMITED
+    decoder: FakeDecoder,
+    sequences: Sequence[TokenSequence],
+    on_step: Callable[[], None],
+    limits: BatchLimits = UNLIMITED,
 ) -> None:
     """Generate for one job."""
-    batch = BatchScheduler(decoder, limits)
+    scheduler = BatchScheduler(decoder, limits)
     try:
-        batch.generate(tracks, tell, ignore, ignore)
+        scheduler.generate(sequences, on_step, ignore, ignore)
     finally:
-        assert decoder.rows == {}
+        assert decoder.slots == {}
         for thread in decoder.threads:
             thread.join()
 
 
-def run(plans: Sequence[Plan], decoder: FakeDecoder | None = None) -> FakeDecoder:
-    """Generate, and compare each track with what it is alone and without the loop."""
-    tracks = [plan.make() for plan in plans]
+def check_generation(plans: Sequence[Plan], decoder: FakeDecoder | None = None) -> FakeDecoder:
+    """Generate in one batch, and compare each sequence with what is generated without the scheduler."""
+    sequences = [plan.build() for plan in plans]
     decoder = decoder or FakeDecoder()
-    generate(decoder, tracks, ignore)
-    for track, plan in zip(tracks, plans, strict=True):
-        assert track.finished
-        np.testing.assert_array_equal(track.tokens, plan.expect())
-        codes = remove_delays(track.tokens, CONFIG)
+    generate(decoder, sequences, ignore)
+    for sequence, plan in zip(sequences, plans, strict=True):
+        assert sequence.finished
+        np.testing.assert_array_equal(sequence.tokens, plan.compute_expected())
+        codes = remove_delays(sequence.tokens, CONFIG)
         assert ((codes >= 0) & (codes < CONFIG.vocabulary)).all()
     return decoder
 
 
-class Parties(list[Any]):
-    """The jobs that a batch has, which tells when one has come."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.come = threading.Semaphore(0)
-
-    def append(self, party: Any) -> None:
-        super().append(party)
-        self.come.release()
-
-
 class Jobs:
-    """Jobs in threads of their own, none of which outlives the block.
+    """Jobs in threads of their own, all of which end before the block does.
 
-    At its end each job has its answer, those without an error have what they make
-    alone, no row is left, and nobody decodes.
+    At its end each job has its answer, the jobs without an error have the tokens
+    that they have alone, and neither a slot nor the decoding thread is left.
     """
 
     def __init__(self, decoder: FakeDecoder, limits: BatchLimits = UNLIMITED) -> None:
-        self.batch = BatchScheduler(decoder, limits)
+        self.scheduler = BatchScheduler(decoder, limits, self._observe)
+        self.events: list[tuple[BatchEvent, BatchState]] = []
         self.errors: dict[str, BaseException] = {}
-        self.tracks: dict[str, list[TokenSequence]] = {}
+        self.sequences: dict[str, list[TokenSequence]] = {}
         self._decoder = decoder
         self._plans: dict[str, Sequence[Plan]] = {}
-        self._parties = Parties()
-        self.batch._parties = self._parties
+        self._queued = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
-        self._others = {*threading.enumerate()}
-        self._over = threading.Event()
+        self._other_threads = {*threading.enumerate()}
+        self._aborted = threading.Event()
+
+    @property
+    def state(self) -> BatchState:
+        """What the scheduler held at its last event."""
+        return self.events[-1][1]
 
     def __enter__(self) -> Self:
         return self
@@ -166,7 +170,7 @@ class Jobs:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self._over.set()
+            self._aborted.set()
         self.join()
         if error is None:
             self.check()
@@ -175,52 +179,48 @@ class Jobs:
         self,
         name: str,
         plans: Sequence[Plan],
-        tell: Callable[[], None] = ignore,
-        announce: Callable[[], None] = ignore,
-        keep: Callable[[], None] = ignore,
+        on_step: Callable[[], None] = ignore,
+        on_compile: Callable[[], None] = ignore,
+        on_tokens: Callable[[], None] = ignore,
     ) -> None:
-        """Start a job, and go on when the batch has it."""
-        tracks = [plan.make() for plan in plans]
-        self._plans[name], self.tracks[name] = plans, tracks
+        """Start a job, and return when the scheduler has queued it."""
+        sequences = [plan.build() for plan in plans]
+        self._plans[name], self.sequences[name] = plans, sequences
 
-        def tell_unless_over() -> None:
+        def check_and_call() -> None:
             assert threading.current_thread().name == "decode"
             self._threads.append(threading.current_thread())
-            if self._over.is_set():
-                raise JobStoppedError("The test is over.")
-            tell()
+            if self._aborted.is_set():
+                raise make_stop()
+            on_step()
 
         def work() -> None:
             try:
-                self.batch.generate(tracks, tell_unless_over, announce, keep)
-            except BaseException as error:  # noqa: BLE001 - each test says which it wants
+                self.scheduler.generate(sequences, check_and_call, on_compile, on_tokens)
+            except BaseException as error:  # noqa: BLE001 - each test says which error it expects
                 self.errors[name] = error
 
         thread = threading.Thread(target=work, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
-        self._parties.come.acquire()
-        with self.batch._lock:  # the samples are there as well, and somebody who decodes
-            pass
+        assert self._queued.acquire(timeout=DEADLINE_S)
 
     def join(self) -> None:
-        """Wait until all jobs have their answers and nobody decodes."""
-        while (decoding := self.batch._thread) is not None and decoding.is_alive():
-            decoding.join()
-        for party in self._parties:  # where the thread has broken down; nobody would ever tell them
-            if not party.done.done():
-                party.done.set_exception(AssertionError("left without an answer"))
-        for thread in {*self._threads, *self._decoder.threads}:
-            thread.join()
+        """Wait until each job has its answer and the decoding thread has ended."""
+        while running := [thread for thread in {*self._threads, *self._decoder.threads} if thread.is_alive()]:
+            running[0].join(DEADLINE_S)
+            assert not running[0].is_alive(), f"{running[0].name} has no answer"
 
     def check(self) -> None:
-        """Compare what was made with what each job makes alone, and see that nothing is left."""
-        for name in self.tracks.keys() - self.errors.keys():
-            for track, plan in zip(self.tracks[name], self._plans[name], strict=True):
-                np.testing.assert_array_equal(track.tokens, plan.expect(), name)
-        assert self._decoder.rows == {}
-        assert self.batch._thread is None
-        assert self.batch._parties == []
-        assert [*self.batch._waiting] == []
-        assert self.batch._seats == []
-        assert "decode" not in {thread.name for thread in {*threading.enumerate()} - self._others}
+        """Compare the tokens of each job with those that it has alone, and check that nothing is left."""
+        for name in self.sequences.keys() - self.errors.keys():
+            for sequence, plan in zip(self.sequences[name], self._plans[name], strict=True):
+                np.testing.assert_array_equal(sequence.tokens, plan.compute_expected(), name)
+        assert self._decoder.slots == {}
+        assert self.events[-1] == (BatchEvent.IDLE, EMPTY)
+        assert "decode" not in {thread.name for thread in {*threading.enumerate()} - self._other_threads}
+
+    def _observe(self, event: BatchEvent, state: BatchState) -> None:
+        self.events.append((event, state))
+        if event is BatchEvent.QUEUED:
+            self._queued.release()

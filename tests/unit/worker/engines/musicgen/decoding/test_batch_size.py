@@ -1,4 +1,4 @@
-"""How many rows a decoder runs side by side follows from what it makes per second."""
+"""How many slots a decoder runs in one batch follows from how many positions it computes per second."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,77 +17,81 @@ from worker.engines.musicgen.request import Tokens
 CONFIG = shape_decoder(TINY)
 
 
-class EmptyDecoder:
-    """Rows of which nothing is known but that they are there, and nothing computed."""
+class IdleDecoder:
+    """A decoder that keeps account of its slots and computes nothing."""
 
-    chunk = 1
+    max_chunk = 1
 
     def __init__(self) -> None:
-        self.announce: OnCompile = ignore_compiling
-        self.rows: set[int] = set()
+        self.on_compile: OnCompile = ignore_compiling
+        self.slots: set[int] = set()
 
     def count_bytes(self, length: int) -> int:
         raise NotImplementedError
 
     def admit(self, text: TextStates | None, length: int) -> int:  # noqa: ARG002 - nothing is computed
-        row = len(self.rows)
-        self.rows.add(row)
-        return row
+        slot = len(self.slots)
+        self.slots.add(slot)
+        return slot
 
-    def drop(self, row: int) -> None:
-        self.rows.remove(row)
+    def drop(self, slot: int) -> None:
+        self.slots.remove(slot)
 
-    def feed(self, row: int, tokens: Tokens, position: int) -> None:
+    def feed(self, slot: int, tokens: Tokens, position: int) -> None:
         raise NotImplementedError
 
-    def step(self, rows: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> NDArray[np.float32]:
-        assert set(rows) == self.rows
-        assert tokens.shape == (len(rows), CONFIG.codebooks)
-        assert positions.shape == (len(rows),)
-        return np.zeros((len(rows), CONFIG.codebooks, CONFIG.vocabulary), dtype=np.float32)
+    def step(
+        self, slots: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        assert set(slots) == self.slots
+        assert tokens.shape == (len(slots), CONFIG.codebooks)
+        assert positions.shape == (len(slots),)
+        return np.zeros((len(slots), CONFIG.codebooks, CONFIG.vocabulary), dtype=np.float32)
 
 
 @pytest.fixture
-def count(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], float]], int]:
-    """Measure with steps that take as long as a rule says."""
+def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], float]], int]:
+    """Measure with steps whose duration is a function of the number of slots."""
 
-    def measure(time_step: Callable[[int], float]) -> int:
-        monkeypatch.setattr(batch_size, "_time_step", lambda _decoder, _config, rows: time_step(rows))
-        return measure_slots(EmptyDecoder(), CONFIG)
+    def measure_with(time_step: Callable[[int], float]) -> int:
+        monkeypatch.setattr(batch_size, "_time_step", lambda _decoder, _config, slots: time_step(slots))
+        return measure_slots(IdleDecoder(), CONFIG)
 
-    return measure
+    return measure_with
 
 
 @pytest.mark.parametrize(
-    ("time_step", "rows"),
+    ("time_step", "slots"),
     [
-        pytest.param(lambda rows: 1.0 * rows, 1, id="each row costs as much as the first"),
-        pytest.param(lambda _: 1.0, MAX_SLOTS, id="rows cost nothing"),
-        pytest.param(lambda rows: 8.0 if rows <= 8 else 1.0 * rows, 8, id="free up to eight"),
-        pytest.param(lambda rows: 8.0 if rows <= 8 else 2.0 * rows, 8, id="dearer beyond eight"),
-        pytest.param(lambda rows: 8.0 + (4.0 if rows == 4 else 0.0), MAX_SLOTS, id="a slow measurement on the way"),
+        pytest.param(lambda slots: 1.0 * slots, 1, id="each slot costs as much as the first"),
+        pytest.param(lambda _: 1.0, MAX_SLOTS, id="slots cost nothing"),
+        pytest.param(lambda slots: 8.0 if slots <= 8 else 1.0 * slots, 8, id="free up to eight"),
+        pytest.param(lambda slots: 8.0 if slots <= 8 else 2.0 * slots, 8, id="more expensive beyond eight"),
+        pytest.param(lambda slots: 8.0 + (4.0 if slots == 4 else 0.0), MAX_SLOTS, id="one slow measurement"),
     ],
 )
-def test_as_many_rows_as_pay(
-    count: Callable[[Callable[[int], float]], int], time_step: Callable[[int], float], rows: int
+def test_the_smallest_number_of_slots_with_about_the_highest_rate_is_chosen(
+    measure: Callable[[Callable[[int], float]], int], time_step: Callable[[int], float], slots: int
 ) -> None:
-    assert count(time_step) == rows
+    assert measure(time_step) == slots
 
 
-def test_a_real_decoder_is_left_empty() -> None:
-    decoder = EmptyDecoder()
+def test_a_measurement_leaves_no_slot_occupied() -> None:
+    decoder = IdleDecoder()
     assert 1 <= measure_slots(decoder, CONFIG) <= MAX_SLOTS
-    assert decoder.rows == set()
+    assert decoder.slots == set()
 
 
-def test_what_was_measured_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([5, 7])
-    monkeypatch.setattr(batch_size, "measure_slots", lambda *_: next(answers))
-    path = tmp_path / "model.rows"
-    assert [load_or_measure_slots(path, EmptyDecoder(), CONFIG) for _ in range(3)] == [5, 5, 5]
+def test_the_measured_number_is_stored_and_a_damaged_file_is_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = iter([5, 7])
+    monkeypatch.setattr(batch_size, "measure_slots", lambda *_: next(measured))
+    path = tmp_path / "model.slots"
+    assert [load_or_measure_slots(path, IdleDecoder(), CONFIG) for _ in range(3)] == [5, 5, 5]
     path.write_text("{")
-    assert load_or_measure_slots(path, EmptyDecoder(), CONFIG) == 7
+    assert load_or_measure_slots(path, IdleDecoder(), CONFIG) == 7
 
 
-def test_a_place_that_cannot_be_written_only_costs_the_measurement(tmp_path: Path) -> None:
-    assert load_or_measure_slots(tmp_path / "nowhere" / "model.rows", EmptyDecoder(), CONFIG) >= 1
+def test_a_number_that_cannot_be_stored_is_measured_all_the_same(tmp_path: Path) -> None:
+    assert load_or_measure_slots(tmp_path / "missing" / "model.slots", IdleDecoder(), CONFIG) >= 1

@@ -1,4 +1,4 @@
-"""The delay pattern is transformers', and no token is lost in it."""
+"""The delay pattern is that of transformers, and no token is lost in it."""
 
 from dataclasses import replace
 from itertools import product
@@ -35,7 +35,7 @@ def make_codes(config: DecoderConfig, frames: int) -> Codes:
 
 
 def fill(pattern: Tokens, config: DecoderConfig) -> Tokens:
-    """Generate every token that is to be generated, each another one than its neighbours."""
+    """Put a token at each place that one is generated for, different from those beside it."""
     numbers = np.arange(pattern.size, dtype=np.int32).reshape(pattern.shape) % config.vocabulary
     return np.where(pattern == TO_GENERATE, numbers, pattern)
 
@@ -56,7 +56,7 @@ def test_patterns_are_those_of_transformers(case: Case) -> None:
         assert (remove_delays(pattern, config)[:, frames:] == TO_GENERATE).all()
 
 
-def test_the_published_mono_pattern() -> None:
+def test_a_mono_pattern_is_as_published() -> None:
     start, new = MONO.start, TO_GENERATE
     prompt = np.array([[1, 2], [3, 4], [5, 6], [7, 8]], dtype=np.int16)
     np.testing.assert_array_equal(
@@ -70,7 +70,7 @@ def test_the_published_mono_pattern() -> None:
     )
 
 
-def test_left_and_right_go_side_by_side() -> None:
+def test_the_left_and_the_right_codebook_have_the_same_delay() -> None:
     assert get_delays(100, SHAPES["stereo"]) == (0, 0, 1, 1, 2, 2, 3, 3)
 
 
@@ -80,7 +80,7 @@ def test_a_short_sequence_has_no_delays(length: int, delays: tuple[int, ...]) ->
 
 
 @EVERY_SHAPE
-def test_as_many_tokens_as_counted_make_the_frames_that_were_wanted(config: DecoderConfig) -> None:
+def test_the_counted_tokens_make_the_wanted_frames(config: DecoderConfig) -> None:
     for prompt_frames, frames in product(range(9), range(1, 21)):
         prompt = make_codes(config, prompt_frames) if prompt_frames else None
         new_tokens = count_new_tokens(frames, prompt_frames, config)
@@ -93,8 +93,8 @@ def test_as_many_tokens_as_counted_make_the_frames_that_were_wanted(config: Deco
 
 
 @EVERY_SHAPE
-def test_however_few_tokens_there_are_codes_are_codes(config: DecoderConfig) -> None:
-    """Where not even the delays fit, the prompt loses its end; transformers raises there."""
+def test_codes_are_valid_however_few_tokens_are_generated(config: DecoderConfig) -> None:
+    """If not even the delays fit, the prompt loses its end; transformers raises an error there."""
     for prompt_frames, new_tokens in product(range(9), range(1, 15)):
         prompt = make_codes(config, prompt_frames)
         pattern = build_pattern(prompt, new_tokens, config)
@@ -105,16 +105,16 @@ def test_however_few_tokens_there_are_codes_are_codes(config: DecoderConfig) -> 
         kept = min(prompt_frames, codes.shape[1])
         assert kept >= prompt_frames - max(config.delays)
         np.testing.assert_array_equal(codes[:, :kept], prompt[:, :kept])
-        # Nothing but what is taken out was generated, and what stands outside of it is the start token.
+        # Every generated token is among the codes, and all other places hold the start token.
         assert np.count_nonzero(tokens != config.start) == codes.size
 
 
 @EVERY_SHAPE
-def test_what_is_generated_begins_where_the_first_codebook_ends(config: DecoderConfig) -> None:
-    """The decode loop reads all that lies before, in every codebook."""
+def test_the_generation_begins_right_after_the_prompt_of_the_first_codebook(config: DecoderConfig) -> None:
+    """The decode loop reads all positions before that one, in every codebook."""
     for prompt_frames, new_tokens in product(range(9), range(1, 15)):
         pattern = build_pattern(make_codes(config, prompt_frames), new_tokens, config)
-        waiting = np.flatnonzero((pattern == TO_GENERATE).any(axis=0))
-        np.testing.assert_array_equal(waiting[:1], np.flatnonzero(pattern[0] == TO_GENERATE)[:1])
-        np.testing.assert_array_equal(waiting, np.arange(1 + prompt_frames, pattern.shape[1])[: len(waiting)])
-        assert len(waiting) in {0, new_tokens}
+        to_generate = np.flatnonzero((pattern == TO_GENERATE).any(axis=0))
+        np.testing.assert_array_equal(to_generate[:1], np.flatnonzero(pattern[0] == TO_GENERATE)[:1])
+        np.testing.assert_array_equal(to_generate, np.arange(1 + prompt_frames, pattern.shape[1])[: len(to_generate)])
+        assert len(to_generate) in {0, new_tokens}

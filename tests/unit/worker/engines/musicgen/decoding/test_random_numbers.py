@@ -1,4 +1,4 @@
-"""Random numbers belong to a seed and a position, and to nothing else."""
+"""Random numbers depend on a seed and a position, and on nothing else."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ def draw_many(seeds: list[int], positions: range) -> NDArray[np.float64]:
     return np.stack([draw_uniforms(seed, position, 4, 2_048) for seed in seeds for position in positions])
 
 
-def test_a_later_change_of_generator_is_noticed() -> None:
+def test_the_generator_is_the_same_as_in_earlier_versions() -> None:
     np.testing.assert_array_equal(
         draw_uniforms(0, 1, 1, 4), [[0.34218278474233466, 0.5765144536585864, 0.08665198221933101, 0.635531779794157]]
     )
@@ -22,7 +22,7 @@ def test_a_later_change_of_generator_is_noticed() -> None:
     )
 
 
-def test_neither_what_was_drawn_before_nor_how_much_counts() -> None:
+def test_numbers_depend_neither_on_earlier_draws_nor_on_how_many_are_drawn() -> None:
     first = draw_uniforms(7, 5, 4, 64)
     draw_uniforms(7, 4, 4, 64)
     draw_uniforms(8, 5, 4, 64)
@@ -30,7 +30,7 @@ def test_neither_what_was_drawn_before_nor_how_much_counts() -> None:
     np.testing.assert_array_equal(draw_uniforms(7, 5, 8, 64)[:4], first)
 
 
-def test_every_seed_and_position_has_numbers_of_its_own() -> None:
+def test_each_seed_and_position_has_different_numbers() -> None:
     drawn = draw_many([0, 1, 2, 2**32, 2**62, MAX_SEED - 1, MAX_SEED], range(1, 4))
     assert len(np.unique(drawn)) == drawn.size
 
@@ -43,7 +43,7 @@ def test_numbers_are_uniform() -> None:
     assert chisquare(np.bincount((drawn * 256).astype(int).ravel(), minlength=256)).pvalue > 0.001
 
 
-def test_neighbours_are_independent() -> None:
+def test_neighbouring_numbers_are_independent() -> None:
     drawn = draw_many([0, 1], range(1, 26)).reshape(2, 25, 4, 2_048)
     pairs = {
         "tokens": (drawn[..., :-1], drawn[..., 1:]),

@@ -1,4 +1,4 @@
-"""What stops or breaks one job of the batch is its own; what breaks the decoder leaves nobody without an answer."""
+"""What stops or breaks one job of the batch ends that job alone; if the decoder breaks, every job gets an answer."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,246 +10,252 @@ from shared.errors import JobFailedError, JobStoppedError
 from tests.unit.worker.engines.musicgen.decoding.fake_decoder import Call, FakeDecoder, Logits
 from tests.unit.worker.engines.musicgen.decoding.scheduler_jobs import (
     ALL_BYTES,
-    COMPANY,
-    DRAWN,
+    FIRST_JOB,
     GREEDY,
     GUIDED,
     JAZZ,
-    LATE,
+    LATE_JOB,
     PLANS,
     ROCK,
+    SAMPLED,
     Jobs,
     Plan,
     generate,
     ignore,
+    make_stop,
     reseed,
 )
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.request import Sampling
 
+LATE_SLOTS = {6, 7, 8, 9}
 
-@pytest.mark.parametrize("told", range(8))
-def test_is_stopped_by_what_it_tells_at_once(told: int) -> None:
+
+@pytest.mark.parametrize("stop_after", range(8))
+def test_a_job_stops_at_once_when_on_step_raises(stop_after: int) -> None:
     decoder = FakeDecoder()
-    before: list[list[Call]] = []
+    calls_before: list[list[Call]] = []
 
-    def tell() -> None:
-        before.append(decoder.calls.copy())
-        if len(before) > told:
-            raise JobStoppedError("The job must stop: cancelled.")
+    def stop() -> None:
+        calls_before.append(decoder.calls.copy())
+        if len(calls_before) > stop_after:
+            raise make_stop()
 
-    track = PLANS["clip and text"].make()
+    sequence = PLANS["clip and text"].build()
     with pytest.raises(JobStoppedError):
-        generate(decoder, [track], tell)
-    assert [call for call in decoder.calls if call[0] != "drop"] == before[-1]
-    assert sum(call[0] in {"feed", "step"} for call in decoder.calls) == told
-    assert track.known == track.first + len(decoder.recall("step"))
+        generate(decoder, [sequence], stop)
+    assert [call for call in decoder.calls if call[0] != "drop"] == calls_before[-1]
+    assert sum(call[0] in {"feed", "step"} for call in decoder.calls) == stop_after
+    assert sequence.known_length == sequence.given_length + len(decoder.list_calls("step"))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("sampling", [GREEDY, GUIDED, DRAWN], ids=["greedy", "guided", "drawn"])
-@pytest.mark.parametrize("rows", [[0], [1], [0, 1]], ids=["one row", "the other", "both"])
-def test_tells_of_logits_that_are_no_numbers(value: float, sampling: Sampling, rows: list[int]) -> None:
+@pytest.mark.parametrize("sampling", [GREEDY, GUIDED, SAMPLED], ids=["greedy", "guided", "sampled"])
+@pytest.mark.parametrize("slots", [[0], [1], [0, 1]], ids=["first slot", "second slot", "both slots"])
+def test_logits_that_are_not_finite_fail_the_job(value: float, sampling: Sampling, slots: list[int]) -> None:
     def damage(step: int, _: Sequence[int], logits: Logits) -> None:
         if step == 3:
-            logits[rows, 2, 7] = value
+            logits[slots, 2, 7] = value
 
     plan = Plan(ROCK, sampling)
     second = Plan(JAZZ, replace(sampling, guidance_scale=1.0))
-    plans = [plan] if len(plan.make().texts) == 2 else [plan, second]
+    plans = [plan] if len(plan.build().slot_texts) == 2 else [plan, second]
     with pytest.raises(JobFailedError) as caught:
-        generate(FakeDecoder(damage=damage), [plan.make() for plan in plans], ignore)
+        generate(FakeDecoder(damage=damage), [plan.build() for plan in plans], ignore)
     assert caught.value.type == "not-finite"
+    assert (caught.value.text.code, caught.value.text.values) == ("logits-not-finite", {"position": 3})
     assert "position 3" in caught.value.detail
     assert "float32" in caught.value.detail
 
 
-@pytest.mark.parametrize("told", [0, 1, 2, 4, 9])
-def test_a_stop_is_one_jobs_own(told: int) -> None:
-    error = JobStoppedError("The job must stop: cancelled.")
-    tells: list[int] = []
+@pytest.mark.parametrize("stop_after", [0, 1, 2, 4, 9])
+def test_a_stop_ends_one_job_alone(stop_after: int) -> None:
+    error = make_stop()
+    calls: list[int] = []
 
     def stop() -> None:
-        tells.append(len(tells))
-        if len(tells) > told:
+        calls.append(len(calls))
+        if len(calls) > stop_after:
             raise error
 
-    decoder = FakeDecoder(hooks={"step": lambda step: jobs.start("stopped", LATE, stop) if step == 2 else None})
+    decoder = FakeDecoder(hooks={"step": lambda step: jobs.start("stopped", LATE_JOB, stop) if step == 2 else None})
     with Jobs(decoder) as jobs:
-        jobs.start("first", COMPANY)
+        jobs.start("first", FIRST_JOB)
     assert jobs.errors == {"stopped": error}
     assert jobs.errors["stopped"] is error
-    assert len(tells) == told + 1
-    assert len(decoder.recall("admit")) == (6 if told == 0 else 10)
+    assert len(calls) == stop_after + 1
+    assert len(decoder.list_calls("admit")) == (6 if stop_after == 0 else 10)
 
 
-@pytest.mark.parametrize("rows", [{6}, {7}, {8}, {9}, {7, 8}, {6, 7, 8, 9}], ids=str)
-def test_logits_that_are_no_numbers_are_one_jobs_own(rows: set[int]) -> None:
-    def damage(step: int, stepping: Sequence[int], logits: Logits) -> None:
+@pytest.mark.parametrize("damaged", [{6}, {7}, {8}, {9}, {7, 8}, LATE_SLOTS], ids=str)
+def test_logits_that_are_not_finite_end_one_job_alone(damaged: set[int]) -> None:
+    def damage(step: int, slots: Sequence[int], logits: Logits) -> None:
         if step > 6:
-            logits[[row in rows for row in stepping]] = np.nan
+            logits[[slot in damaged for slot in slots]] = np.nan
 
     decoder = FakeDecoder(
-        damage=damage, hooks={"step": lambda step: jobs.start("damaged", LATE) if step == 2 else None}
+        damage=damage, hooks={"step": lambda step: jobs.start("damaged", LATE_JOB) if step == 2 else None}
     )
     with Jobs(decoder) as jobs:
-        jobs.start("first", COMPANY)
+        jobs.start("first", FIRST_JOB)
     assert jobs.errors.keys() == {"damaged"}
     error = jobs.errors["damaged"]
     assert isinstance(error, JobFailedError)
     assert error.type == "not-finite"
-    assert not any({6, 7, 8, 9} & {*step[::2]} for step in decoder.recall("step")[7:])  # all leave with the first
+    # All sequences of the job leave with the damaged one.
+    assert not any(LATE_SLOTS & {*step[::2]} for step in decoder.list_calls("step")[7:])
 
 
-@pytest.mark.parametrize("broken", [0, 1], ids=["breaks first", "finishes first"])
-def test_a_sample_may_finish_in_the_step_that_breaks_another_of_its_job(broken: int) -> None:
-    plans = [Plan(ROCK, GREEDY, new_tokens=8 if index == broken else 5) for index in range(2)]
+@pytest.mark.parametrize("damaged", [0, 1], ids=["fails first", "finishes first"])
+def test_a_sequence_may_finish_in_the_step_that_fails_another_of_its_job(damaged: int) -> None:
+    plans = [Plan(ROCK, GREEDY, new_tokens=8 if index == damaged else 5) for index in range(2)]
 
     def damage(step: int, _: Sequence[int], logits: Logits) -> None:
         if step == 5:
-            logits[broken] = np.nan
+            logits[damaged] = np.nan
 
-    decoder = FakeDecoder(damage=damage, hooks={"step": lambda step: jobs.start("late", LATE) if step == 2 else None})
+    decoder = FakeDecoder(
+        damage=damage, hooks={"step": lambda step: jobs.start("late", LATE_JOB) if step == 2 else None}
+    )
     with Jobs(decoder) as jobs:
         jobs.start("damaged", plans)
     assert {name: type(error) for name, error in jobs.errors.items()} == {"damaged": JobFailedError}
 
 
 @pytest.mark.parametrize("refused", [7, 8, 9, 10])
-def test_a_row_that_is_not_to_be_had_is_one_jobs_own(refused: int) -> None:
-    error = MemoryError("no room for a row")
+def test_a_slot_that_is_refused_ends_one_job_alone(refused: int) -> None:
+    error = MemoryError("no memory for a slot")
 
     def refuse(admitted: int) -> None:
         if admitted == refused:
             raise error
 
     decoder = FakeDecoder(
-        hooks={"admit": refuse, "step": lambda step: jobs.start("refused", LATE) if step == 2 else None}
+        hooks={"admit": refuse, "step": lambda step: jobs.start("refused", LATE_JOB) if step == 2 else None}
     )
     with Jobs(decoder) as jobs:
-        jobs.start("first", COMPANY)
+        jobs.start("first", FIRST_JOB)
     assert jobs.errors.keys() == {"refused"}
     assert jobs.errors["refused"] is error
-    assert len(decoder.recall("admit")) == refused  # and no more are tried
+    assert len(decoder.list_calls("admit")) == refused  # the job asks for no slot after that
 
 
-@pytest.mark.parametrize("kind", ["step", "feed", "admit"])
-def test_a_stop_that_comes_while_something_is_compiled_is_one_jobs_own(kind: str) -> None:
-    """What the engine gives for ``announce`` raises when the job must stop, as what it gives for ``tell`` does."""
-    error = JobStoppedError("The job must stop: cancelled.")
+@pytest.mark.parametrize("method", ["step", "feed", "admit"])
+def test_a_stop_during_compilation_ends_one_job_alone(method: str) -> None:
+    """The engine's ``on_compile`` raises if the job must stop, as its ``on_step`` does."""
+    error = make_stop()
 
     def stop() -> None:
         raise error
 
     def compile_graphs(_: int) -> None:
-        if 3 <= len(decoder.recall("step")) < 6:
-            decoder.announce(compiling=True)
+        if 3 <= len(decoder.list_calls("step")) < 6:
+            decoder.on_compile(compiling=True)
 
-    def let_in(step: int) -> None:
+    def start_jobs(step: int) -> None:
         if step == 2:
-            jobs.start("stopped", LATE, announce=stop)
+            jobs.start("stopped", LATE_JOB, on_compile=stop)
         if step == 3:
-            jobs.start("third", reseed(LATE, 30))
-        if kind == "step":
+            jobs.start("third", reseed(LATE_JOB, 30))
+        if method == "step":
             compile_graphs(step)
 
-    decoder = FakeDecoder(hooks={kind: compile_graphs, "step": let_in})
+    decoder = FakeDecoder(hooks={method: compile_graphs, "step": start_jobs})
     with Jobs(decoder) as jobs:
-        jobs.start("first", COMPANY)
+        jobs.start("first", FIRST_JOB)
     assert jobs.errors == {"stopped": error}
 
 
 @pytest.mark.parametrize("way", ["stopped", "damaged"])
-def test_of_a_job_that_breaks_no_other_sample_enters(way: str) -> None:
-    error = JobStoppedError("The job must stop: cancelled.")
+def test_waiting_sequences_of_a_failed_job_are_not_admitted(way: str) -> None:
+    error = make_stop()
 
     def stop() -> None:
-        if way == "stopped" and len(decoder.recall("step")) == 3:
+        if way == "stopped" and len(decoder.list_calls("step")) == 3:
             raise error
 
-    def damage(step: int, rows: Sequence[int], logits: Logits) -> None:
+    def damage(step: int, slots: Sequence[int], logits: Logits) -> None:
         if way == "damaged" and step == 3:
-            logits[rows.index(0)] = np.nan
+            logits[slots.index(0)] = np.nan
 
     decoder = FakeDecoder(
-        damage=damage, hooks={"step": lambda step: jobs.start("second", COMPANY[:2]) if step == 2 else None}
+        damage=damage, hooks={"step": lambda step: jobs.start("second", FIRST_JOB[:2]) if step == 2 else None}
     )
     with Jobs(decoder, BatchLimits(2, ALL_BYTES)) as jobs:
-        jobs.start("broken", LATE, stop)
-    assert jobs.errors.keys() == {"broken"}
-    assert len(decoder.recall("admit")) == 2 + 3
+        jobs.start("failed", LATE_JOB, stop)
+    assert jobs.errors.keys() == {"failed"}
+    assert len(decoder.list_calls("admit")) == 2 + 3
 
 
-@pytest.mark.parametrize("kind", ["step", "feed"])
-def test_what_breaks_the_decoder_is_told_to_all_who_compute_and_the_next_job_works(kind: str) -> None:
-    error = RuntimeError("the network is broken")
-    broken: list[str] = []
+@pytest.mark.parametrize("method", ["step", "feed"])
+def test_an_error_of_the_decoder_ends_all_active_jobs_and_the_next_job_works(method: str) -> None:
+    error = RuntimeError("the model is broken")
+    raised_in: list[str] = []
 
-    def fall_over(_: int) -> None:
-        if not broken and len(decoder.recall("step")) == 4:
-            broken.append(kind)
+    def fail_once(_: int) -> None:
+        if not raised_in and len(decoder.list_calls("step")) == 4:
+            raised_in.append(method)
             raise error
 
-    def let_in(step: int) -> None:
-        if step in {2, 4} and not broken:
-            jobs.start(f"from step {step}", reseed(LATE, step))
-        if kind == "step":
-            fall_over(step)
+    def start_jobs(step: int) -> None:
+        if step in {2, 4} and not raised_in:
+            jobs.start(f"from step {step}", reseed(LATE_JOB, step))
+        if method == "step":
+            fail_once(step)
 
-    decoder = FakeDecoder(1, hooks={kind: fall_over, "step": let_in})
+    decoder = FakeDecoder(1, hooks={method: fail_once, "step": start_jobs})
     with Jobs(decoder) as jobs:
-        jobs.start("first", COMPANY)
+        jobs.start("first", FIRST_JOB)
         jobs.join()
-        assert broken == [kind]
+        assert raised_in == [method]
         assert {"first", "from step 2"} <= jobs.errors.keys()
         assert {id(each) for each in jobs.errors.values()} == {id(error)}
-        assert decoder.rows == {}
-        jobs.start("next", COMPANY)
+        assert decoder.slots == {}
+        jobs.start("next", FIRST_JOB)
     assert "next" not in jobs.errors
 
 
-def test_what_breaks_the_decoder_is_told_to_none_who_do_not_compute() -> None:
-    error = RuntimeError("the network is broken")
+def test_an_error_of_the_decoder_does_not_end_jobs_that_wait() -> None:
+    error = RuntimeError("the model is broken")
 
-    def fall_over(step: int) -> None:
+    def start_and_fail(step: int) -> None:
         if step == 2:
-            jobs.start("waits for room", LATE)
+            jobs.start("waits for slots", LATE_JOB)
         if step == 4:
-            jobs.start("has just come", reseed(LATE, 30))
+            jobs.start("was queued just now", reseed(LATE_JOB, 30))
             raise error
 
-    decoder = FakeDecoder(hooks={"step": fall_over})
+    decoder = FakeDecoder(hooks={"step": start_and_fail})
     with Jobs(decoder, BatchLimits(6, ALL_BYTES)) as jobs:
-        jobs.start("first", COMPANY)
+        jobs.start("first", FIRST_JOB)
     assert jobs.errors == {"first": error}
 
 
 @pytest.mark.parametrize("way", ["stopped", "damaged", "broken", "finished"])
-def test_a_row_that_cannot_be_dropped_leaves_nobody_without_an_answer(way: str) -> None:
+def test_every_job_gets_an_answer_if_a_slot_cannot_be_dropped(way: str) -> None:
     error = RuntimeError("the device is gone")
 
     def stop() -> None:
-        if way == "stopped" and len(decoder.recall("step")) == 3:
-            raise JobStoppedError("The job must stop: cancelled.")
+        if way == "stopped" and len(decoder.list_calls("step")) == 3:
+            raise make_stop()
 
     def damage(step: int, _: Sequence[int], logits: Logits) -> None:
         if way == "damaged" and step == 3:
             logits[0] = np.nan
 
-    def fall_over(step: int) -> None:
+    def start_and_fail(step: int) -> None:
         if step == 2:
-            jobs.start("second", LATE)
+            jobs.start("second", LATE_JOB)
         if way == "broken" and step == 3:
             raise error
 
-    def fail(dropped: int) -> None:
+    def fail_first(dropped: int) -> None:
         if dropped == 1:
             raise error
 
-    decoder = FakeDecoder(damage=damage, hooks={"step": fall_over, "drop": fail})
+    decoder = FakeDecoder(damage=damage, hooks={"step": start_and_fail, "drop": fail_first})
     with Jobs(decoder) as jobs:
-        jobs.start("first", COMPANY, stop)
+        jobs.start("first", FIRST_JOB, stop)
         jobs.join()
-        assert not any(isinstance(each, AssertionError) for each in jobs.errors.values())
-        jobs.start("next", LATE)
+        jobs.start("next", LATE_JOB)
     assert "next" not in jobs.errors

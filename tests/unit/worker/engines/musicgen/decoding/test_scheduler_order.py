@@ -1,58 +1,58 @@
-"""Samples take turns in the batch, wait in their order for room, and leave as soon as they are done."""
+"""Sequences are admitted in the order of the queue, step together, and free their slots once they are finished."""
 
 import numpy as np
 import pytest
 
-from shared.errors import JobStoppedError
 from tests.unit.worker.engines.musicgen.decoding.fake_decoder import FakeDecoder
 from tests.unit.worker.engines.musicgen.decoding.scheduler_jobs import (
     ALL_BYTES,
-    COMPANY,
-    DRAWN,
+    FIRST_JOB,
     JAZZ,
-    LATE,
+    LATE_JOB,
     PLANS,
     ROCK,
+    SAMPLED,
     UNLIMITED,
     Jobs,
     Plan,
+    check_generation,
+    find_sequence,
     generate,
-    run,
-    sample_of,
+    make_stop,
 )
 from worker.engines.musicgen.decoding.decoder import TextStates
-from worker.engines.musicgen.decoding.scheduler import BatchLimits
+from worker.engines.musicgen.decoding.scheduler import BatchEvent, BatchLimits, BatchState
 
 
-def test_a_row_that_is_done_leaves_at_once() -> None:
-    decoder = run([Plan(None, DRAWN, new_tokens=7), Plan(ROCK, DRAWN, new_tokens=9)])
+def test_a_finished_sequence_frees_its_slots_at_once() -> None:
+    decoder = check_generation([Plan(None, SAMPLED, new_tokens=7), Plan(ROCK, SAMPLED, new_tokens=9)])
     assert decoder.list_positions() == [[position] * 3 for position in range(7)] + [[7, 7], [8, 8]]
-    assert decoder.recall("drop") == [(0,), (1,), (2,)]
+    assert decoder.list_calls("drop") == [(0,), (1,), (2,)]
     assert decoder.calls.index(("drop", 0)) < decoder.calls.index(("step", 1, 7, 2, 7))
 
 
-def test_tells_before_each_turn_in_which_each_sample_reads_a_chunk_or_takes_a_step() -> None:
-    tracks = [plan.make() for plan in COMPANY]
+def test_on_step_comes_before_each_step_in_which_each_sequence_reads_a_chunk_or_steps() -> None:
+    sequences = [plan.build() for plan in FIRST_JOB]
     decoder = FakeDecoder()
-    generate(decoder, tracks, lambda: decoder.calls.append(("tell",)))
-    assert decoder.calls[0] == ("tell",)
-    turn: list[int | str] = []
-    for kind, *facts in decoder.calls:
-        if kind == "tell":
-            turn = []
-        elif kind == "feed":
-            turn.append(sample_of(tracks, int(facts[0])))
-        elif kind == "step":
-            turn += {sample_of(tracks, int(row)) for row in facts[::2]}
-        assert len(set(turn)) == len(turn)
+    generate(decoder, sequences, lambda: decoder.calls.append(("on_step",)))
+    assert decoder.calls[0] == ("on_step",)
+    computed: list[int] = []
+    for method, *arguments in decoder.calls:
+        if method == "on_step":
+            computed = []
+        elif method == "feed":
+            computed.append(find_sequence(sequences, int(arguments[0])))
+        elif method == "step":
+            computed += {find_sequence(sequences, int(slot)) for slot in arguments[::2]}
+        assert len(set(computed)) == len(computed)
 
 
 def make_queue() -> list[Plan]:
-    """Make samples of one row and of two, each of a length of its own."""
+    """Make sequences with one slot and with two, each of a different length."""
     kinds: list[tuple[TextStates | None, int]] = [
         (ROCK, 12), (None, 9), (JAZZ, 10), (None, 7), (None, 16), (ROCK, 8), (JAZZ, 14), (None, 5), (ROCK, 11),
     ]  # fmt: skip
-    return [Plan(text, DRAWN, new_tokens=length, seed=length) for text, length in kinds]
+    return [Plan(text, SAMPLED, new_tokens=length, seed=length) for text, length in kinds]
 
 
 @pytest.mark.parametrize(
@@ -70,20 +70,22 @@ def make_queue() -> list[Plan]:
     ids=str,
 )
 @pytest.mark.parametrize("joint", [True, False], ids=["one job", "three jobs"])
-def test_samples_wait_for_room_in_their_order_and_no_longer(limits: BatchLimits, joint: bool) -> None:
+def test_the_head_of_the_queue_is_admitted_as_soon_as_it_fits_and_never_skipped(
+    limits: BatchLimits, joint: bool
+) -> None:
     plans = make_queue()
     parts = [plans] if joint else [plans[:4], plans[4:7], plans[7:]]
-    asked = [0]
-    seen: list[tuple[int, int, list[int]]] = []  # samples asked for, rows that entered so far, and that are inside
+    queued = [0]
+    seen: list[tuple[int, int, list[int]]] = []  # sequences queued so far, slots admitted so far, occupied slots
 
     def start_next() -> None:
-        number = len(jobs.tracks)
-        asked.append(asked[-1] + len(parts[number]))
+        number = len(jobs.sequences)
+        queued.append(queued[-1] + len(parts[number]))
         jobs.start(f"job {number}", parts[number])
 
     def look(_: int) -> None:
-        seen.append((asked[-1], len(decoder.admitted), [*decoder.rows]))
-        if len(jobs.tracks) < len(parts):
+        seen.append((queued[-1], len(decoder.admitted_lengths), [*decoder.slots]))
+        if len(jobs.sequences) < len(parts):
             start_next()
 
     decoder = FakeDecoder(hooks={"step": look})
@@ -91,48 +93,66 @@ def test_samples_wait_for_room_in_their_order_and_no_longer(limits: BatchLimits,
         start_next()
     assert jobs.errors == {}
 
-    tracks = [plan.make() for plan in plans]
-    sizes = [(len(track.texts), len(track.texts) * decoder.count_bytes(track.length)) for track in tracks]
-    assert decoder.admitted == [track.length for track in tracks for _ in track.texts]
+    sequences = [plan.build() for plan in plans]
+    counts = [len(sequence.slot_texts) for sequence in sequences]
+    sizes = [
+        (count, count * decoder.count_bytes(sequence.length)) for count, sequence in zip(counts, sequences, strict=True)
+    ]
+    assert decoder.admitted_lengths == [sequence.length for sequence in sequences for _ in sequence.slot_texts]
 
-    def fit(samples: set[int]) -> bool:
-        rows, taken = np.sum([sizes[sample] for sample in samples], axis=0)
-        return len(samples) == 1 or (
-            (limits.max_slots is None or rows <= limits.max_slots) and taken <= limits.max_cache_bytes
+    def fit(members: set[int]) -> bool:
+        slots, cache_bytes = np.sum([sizes[member] for member in members], axis=0)
+        return len(members) == 1 or (
+            (limits.max_slots is None or slots <= limits.max_slots) and cache_bytes <= limits.max_cache_bytes
         )
 
-    for known, entered, rows in seen:
-        inside = {sample_of(tracks, row) for row in rows}
-        assert len(rows) == sum(sizes[sample][0] for sample in inside)
-        assert fit(inside)
-        following = sample_of(tracks, entered)
-        assert following >= known or not fit(inside | {following})
+    for known, admitted, slots in seen:
+        active = {find_sequence(sequences, slot) for slot in slots}
+        assert len(slots) == sum(counts[member] for member in active)
+        assert fit(active)
+        head = find_sequence(sequences, admitted)
+        assert head >= known or not fit(active | {head})
 
 
-def test_one_sample_is_let_in_whatever_the_limits() -> None:
+def test_one_sequence_is_admitted_whatever_the_limits() -> None:
     decoder = FakeDecoder()
     with Jobs(decoder, BatchLimits(1, 1)) as jobs:
         jobs.start("first", [PLANS["guided"], PLANS["clip and text"]])
     assert jobs.errors == {}
-    assert decoder.max_slots == 2
+    assert decoder.peak_slots == 2
 
 
-def test_a_job_that_is_stopped_while_it_waits_for_room_never_enters_and_holds_up_nobody() -> None:
-    error = JobStoppedError("The job must stop: cancelled.")
+def test_a_job_that_is_stopped_while_it_waits_is_never_admitted_and_delays_no_other() -> None:
+    error = make_stop()
 
     def stop() -> None:
         raise error
 
-    def let_in(step: int) -> None:
+    def start_jobs(step: int) -> None:
         if step == 2:
-            jobs.start("stopped", LATE, stop)
-            jobs.start("small", [PLANS["drawn unconditional"]])
+            jobs.start("stopped", LATE_JOB, stop)
+            jobs.start("small", [PLANS["sampled unconditional"]])
+            assert jobs.state.waiting == 3
         if step == 3:
-            assert [entry[0] for entry in jobs.batch._waiting] == []
+            assert jobs.state.waiting == 0
 
-    decoder = FakeDecoder(hooks={"step": let_in})
+    decoder = FakeDecoder(hooks={"step": start_jobs})
     with Jobs(decoder, BatchLimits(3, ALL_BYTES)) as jobs:
         jobs.start("first", [PLANS["guided"]])
     assert jobs.errors == {"stopped": error}
-    assert len(decoder.recall("admit")) == 3
-    assert decoder.recall("step")[2] == (0, 2, 1, 2, 2, 0)  # the small one has room from the next step on
+    assert len(decoder.list_calls("admit")) == 3
+    assert decoder.list_calls("step")[2] == (0, 2, 1, 2, 2, 0)  # the small job fits from the next step on
+
+
+def test_an_observer_is_called_for_each_queued_job_each_step_and_the_end() -> None:
+    with_guidance, without = (Plan(text, SAMPLED, new_tokens=1) for text in (ROCK, None))
+    decoder = FakeDecoder(hooks={"step": lambda step: jobs.start("second", [without]) if step == 1 else None})
+    with Jobs(decoder, BatchLimits(2, ALL_BYTES)) as jobs:
+        jobs.start("first", [with_guidance, without])
+    assert jobs.events == [
+        (BatchEvent.QUEUED, BatchState(requests=1, waiting=2, active=0, slots=0)),
+        (BatchEvent.STEP, BatchState(requests=1, waiting=1, active=1, slots=2)),
+        (BatchEvent.QUEUED, BatchState(requests=2, waiting=2, active=1, slots=2)),
+        (BatchEvent.STEP, BatchState(requests=2, waiting=0, active=2, slots=2)),
+        (BatchEvent.IDLE, BatchState(requests=0, waiting=0, active=0, slots=0)),
+    ]

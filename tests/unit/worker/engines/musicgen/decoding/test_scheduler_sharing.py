@@ -1,4 +1,4 @@
-"""Jobs that come and go share the batch: each gets what it gets alone, and none waits for samples of another."""
+"""Jobs share the batch: each gets the tokens that it gets alone, and none waits for the sequences of another."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,59 +11,61 @@ import pytest
 from tests.unit.worker.engines.musicgen.decoding.fake_decoder import FakeDecoder
 from tests.unit.worker.engines.musicgen.decoding.scheduler_jobs import (
     ALL_BYTES,
-    COMPANY,
-    LATE,
+    EMPTY,
+    FIRST_JOB,
+    LATE_JOB,
     PLANS,
     UNLIMITED,
     Jobs,
     ignore,
     reseed,
 )
-from worker.engines.musicgen.decoding import scheduler as batch_module
-from worker.engines.musicgen.decoding.scheduler import BatchLimits, BatchScheduler
+from worker.engines.musicgen.decoding import scheduler as scheduler_module
+from worker.engines.musicgen.decoding.scheduler import BatchEvent, BatchLimits, BatchScheduler, BatchState
 
 
 @pytest.mark.parametrize(
     "limits", [UNLIMITED, BatchLimits(5, ALL_BYTES), BatchLimits(None, 500), BatchLimits(1, ALL_BYTES)], ids=str
 )
-def test_jobs_that_come_while_others_are_in_the_middle_get_what_they_get_alone(limits: BatchLimits) -> None:
-    coming = {
-        2: reseed(COMPANY[::-1], 20),
-        3: reseed(COMPANY[:2], 30),
-        5: LATE,
+def test_jobs_that_start_while_others_are_decoded_get_the_tokens_that_they_get_alone(limits: BatchLimits) -> None:
+    late_jobs = {
+        2: reseed(FIRST_JOB[::-1], 20),
+        3: reseed(FIRST_JOB[:2], 30),
+        5: LATE_JOB,
         6: [PLANS["one token"], PLANS["undelayed"]],
         9: [PLANS["clip"], PLANS["unguided"], PLANS["guided"]],
     }
 
-    def let_in(step: int) -> None:
-        if step in coming:
-            jobs.start(f"from step {step}", coming[step])
+    def start_job(step: int) -> None:
+        if step in late_jobs:
+            jobs.start(f"from step {step}", late_jobs[step])
 
-    decoder = FakeDecoder(hooks={"step": let_in})
+    decoder = FakeDecoder(hooks={"step": start_job})
     with Jobs(decoder, limits) as jobs:
-        jobs.start("first", COMPANY)
+        jobs.start("first", FIRST_JOB)
     assert jobs.errors == {}
-    assert len(jobs.tracks) == 1 + len(coming)
+    assert len(jobs.sequences) == 1 + len(late_jobs)
     assert (
-        len(decoder.recall("admit"))
-        == len(decoder.recall("drop"))
-        == sum(len(track.texts) for tracks in jobs.tracks.values() for track in tracks)
+        len(decoder.list_calls("admit"))
+        == len(decoder.list_calls("drop"))
+        == sum(len(sequence.slot_texts) for sequences in jobs.sequences.values() for sequence in sequences)
     )
     if limits == UNLIMITED:
-        assert any({0, 6, 12} <= {*step[::2]} for step in decoder.recall("step"))  # rows of three jobs
+        assert any({0, 6, 12} <= {*step[::2]} for step in decoder.list_calls("step"))  # slots of three jobs
 
 
-def test_jobs_that_come_and_go_all_at_once_get_what_they_get_alone() -> None:
+def test_jobs_in_several_threads_get_the_tokens_that_they_get_alone() -> None:
     decoder = FakeDecoder()
-    batch = BatchScheduler(decoder, BatchLimits(3, ALL_BYTES))
-    together = threading.Barrier(4)
+    events: list[tuple[BatchEvent, BatchState]] = []
+    scheduler = BatchScheduler(decoder, BatchLimits(3, ALL_BYTES), lambda *event: events.append(event))
+    barrier = threading.Barrier(4)
 
     def work(seed: int) -> None:
-        together.wait()
-        for plan in reseed([PLANS["one token"], PLANS["undelayed"], PLANS["drawn"]] * 4, seed):
-            track = plan.make()
-            batch.generate([track], ignore, ignore, ignore)
-            np.testing.assert_array_equal(track.tokens, plan.expect())
+        barrier.wait()
+        for plan in reseed([PLANS["one token"], PLANS["undelayed"], PLANS["sampled"]] * 4, seed):
+            sequence = plan.build()
+            scheduler.generate([sequence], ignore, ignore, ignore)
+            np.testing.assert_array_equal(sequence.tokens, plan.compute_expected())
 
     with ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(work, 100 * index) for index in range(4)]
@@ -71,75 +73,75 @@ def test_jobs_that_come_and_go_all_at_once_get_what_they_get_alone() -> None:
         answer.result()
     for thread in decoder.threads:
         thread.join()
-    assert decoder.rows == {}
-    assert batch._thread is None
+    assert decoder.slots == {}
+    assert events[-1] == (BatchEvent.IDLE, EMPTY)
 
 
-def test_every_job_is_told_that_something_is_compiled() -> None:
-    told: list[str] = []
+def test_every_job_is_notified_of_a_compilation() -> None:
+    notified: list[str] = []
 
     def compile_graphs(step: int) -> None:
         if step == 2:
-            jobs.start("late", LATE, announce=lambda: told.append("late"))
+            jobs.start("late", LATE_JOB, on_compile=lambda: notified.append("late"))
         if step in {2, 4}:
-            decoder.announce(compiling=True)
-            decoder.announce(compiling=False)
+            decoder.on_compile(compiling=True)
+            decoder.on_compile(compiling=False)
 
     decoder = FakeDecoder(hooks={"step": compile_graphs})
     with Jobs(decoder) as jobs:
-        jobs.start("first", COMPANY, announce=lambda: told.append("first"))
+        jobs.start("first", FIRST_JOB, on_compile=lambda: notified.append("first"))
     assert jobs.errors == {}
-    assert told == ["first", "late"] * 2
+    assert notified == ["first", "late"] * 2
 
 
-def test_a_job_is_through_as_soon_as_its_own_samples_are() -> None:
-    def look(step: int) -> None:
+def test_a_job_ends_as_soon_as_its_own_sequences_are_finished() -> None:
+    def start_jobs(step: int) -> None:
         if step == 2:
             jobs.start("short", [PLANS["one token"]])
             jobs.start("nothing to generate", [replace(PLANS["clip"], new_tokens=3)])
             jobs.start("no samples", [])
         if step == 3:
-            assert len(jobs.batch._parties) == 2
+            assert jobs.state.requests == 2
         if step == 4:
-            assert len(jobs.batch._parties) == 1
+            assert jobs.state.requests == 1
 
-    decoder = FakeDecoder(hooks={"step": look})
+    decoder = FakeDecoder(hooks={"step": start_jobs})
     with Jobs(decoder) as jobs:
-        jobs.start("first", COMPANY)
+        jobs.start("first", FIRST_JOB)
     assert jobs.errors == {}
-    assert len(decoder.recall("admit")) == 6 + 2
+    assert len(decoder.list_calls("admit")) == 6 + 2
 
 
-def test_what_is_to_be_kept_is_asked_for_in_the_jobs_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_module, "ON_TOKENS_INTERVAL_S", 0.001)
-    kept = {"first": threading.Event(), "second": threading.Event()}
-    keeping: dict[str, set[str]] = {name: set() for name in kept}
+def test_on_tokens_is_called_in_the_thread_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_module, "ON_TOKENS_INTERVAL_S", 0.001)
+    called = {"first": threading.Event(), "second": threading.Event()}
+    calling_threads: dict[str, set[str]] = {name: set() for name in called}
 
-    def keep(name: str) -> None:
-        keeping[name].add(threading.current_thread().name)
-        kept[name].set()
+    def record_thread(name: str) -> None:
+        calling_threads[name].add(threading.current_thread().name)
+        called[name].set()
 
-    def wait_for_keep(step: int) -> None:
+    def wait_for_calls(step: int) -> None:
         if step == 2:
-            jobs.start("second", LATE, keep=partial(keep, "second"))
-            for event in kept.values():
+            jobs.start("second", LATE_JOB, on_tokens=partial(record_thread, "second"))
+            for event in called.values():
                 event.wait()
 
-    decoder = FakeDecoder(hooks={"step": wait_for_keep})
+    decoder = FakeDecoder(hooks={"step": wait_for_calls})
     with Jobs(decoder) as jobs:
-        jobs.start("first", COMPANY, keep=partial(keep, "first"))
+        jobs.start("first", FIRST_JOB, on_tokens=partial(record_thread, "first"))
     assert jobs.errors == {}
-    assert keeping == {"first": {"first"}, "second": {"second"}}
+    assert calling_threads == {"first": {"first"}, "second": {"second"}}
 
 
-def test_a_thread_decodes_for_as_long_as_there_is_something_to_generate() -> None:
-    decoder = FakeDecoder(hooks={"step": lambda step: jobs.start("second", LATE) if step == 2 else None})
+def test_the_decoding_thread_runs_for_as_long_as_there_is_something_to_generate() -> None:
+    decoder = FakeDecoder(hooks={"step": lambda step: jobs.start("second", LATE_JOB) if step == 2 else None})
     with Jobs(decoder) as jobs:
         for number in range(1, 4):
-            jobs.start(f"alone {number}", [PLANS["drawn"]])
+            jobs.start(f"alone {number}", [PLANS["sampled"]])
             jobs.join()
             jobs.check()
             assert len(decoder.threads) == number
             assert not any(thread.is_alive() for thread in decoder.threads)
     assert jobs.errors == {}
-    assert len(jobs.tracks) == 4
+    assert len(jobs.sequences) == 4
