@@ -67,3 +67,4 @@ def set_up_logging(settings: Settings) -> None:
     # Alembic and kombu log each step; their warnings are enough.
     for name in ("alembic", "kombu", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO if settings.log_sql else logging.WARNING)

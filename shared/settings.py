@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     of loopback."""
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_format: Literal["text", "json"] = "text"
+    log_sql: bool = False
+    """Whether every SQL statement is logged, without its parameters, which may contain secrets."""
 
     @model_validator(mode="before")
     @classmethod
