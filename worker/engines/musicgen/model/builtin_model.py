@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from shared.files.local import TEMPORARY
+from shared.files.local import TEMPORARY_PREFIX
 from shared.ids import make_id
 from shared.kinds.musicgen.catalogue import find_missing_file
 from worker.engines.musicgen.model.configuration import unusable_model
@@ -39,7 +39,7 @@ def build_tiny(folder: Path) -> None:
     JobFailedError
         It cannot be written, or something else has the folder's name.
     """
-    temporary = folder.with_name(f"{TEMPORARY}{make_id()}")
+    temporary = folder.with_name(f"{TEMPORARY_PREFIX}{make_id()}")
     try:
         write_random_model(temporary, TINY, SEED)
         temporary.rename(folder)
