@@ -1,42 +1,47 @@
+"""Models and an engine that are loaded once for all tests."""
+
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from shared.jobs import DeviceClass
+from shared.settings import Settings
 from tests.references.musicgen_cases import Model, hash_weights
-from tests.unit.worker.engines.musicgen.engine_harness import STEREO, EngineHarness
-from worker.engines.musicgen.backends.registry import Engine
+from tests.unit.worker.engines.musicgen.engine_harness import CPU, STEREO, EngineHarness
+from worker.engines.musicgen.backends.registry import choose_backend
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
-from worker.engines.musicgen.engine import import_loader
 from worker.engines.musicgen.model.builtin_model import TINY
 from worker.engines.musicgen.model.random_model import write_random_model
 from worker.engines.musicgen.model_cache import ModelKey
 from worker.engines.musicgen.pipeline import MusicgenPipeline
 
-LIMITS = BatchLimits(max_slots=16, max_cache_bytes=2**28)
-
-TENSORS = "mindspore-tensors"
+LIMITS: Final = BatchLimits(max_slots=16, max_cache_bytes=2**28)
 
 Write = Callable[[Model], Path]
-Compose = Callable[[Model], MusicgenPipeline]
-ComposeOn = Callable[[Engine, Model], MusicgenPipeline]
+Load = Callable[[Model], MusicgenPipeline]
+LoadOn = Callable[[str, Model], MusicgenPipeline]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep two kinds of test in one process, and their order: MindNLP replaces methods of MindSpore's tensors.
+    """Run the tests of MindSpore and MindNLP in one process, those of MindNLP last.
 
-    Tensors that were made without it cannot be converted any more then.
+    MindNLP replaces methods of MindSpore's tensors. After that, tensors that were
+    made before cannot be converted any more.
     """
+    folders = {item: item.path.parent.name for item in items}
     for item in items:
-        if item.path.parent.name == "network" or item.path.stem == "test_through_mindnlp":
-            item.add_marker(pytest.mark.xdist_group(TENSORS))
+        if folders[item] in {"mindspore", "mindnlp"}:
+            item.add_marker(pytest.mark.xdist_group("mindspore-tensors"))
+    items.sort(key=lambda item: folders[item] == "mindnlp")
 
 
 @pytest.fixture(scope="session")
 def write_model(tmp_path_factory: pytest.TempPathFactory) -> Write:
-    """Write a reference's model; once for all tests."""
+    """Write the files of a reference's model, once for all tests."""
 
     @cache
     def write(model: Model) -> Path:
@@ -48,23 +53,24 @@ def write_model(tmp_path_factory: pytest.TempPathFactory) -> Write:
 
 
 @pytest.fixture(scope="session")
-def load_on(write_model: Write, tmp_path_factory: pytest.TempPathFactory) -> ComposeOn:
-    """Load a reference's model into an engine; once for all tests, with what was compiled for it."""
-    kept: Path = tmp_path_factory.mktemp("compiled")
+def load_on(write_model: Write, tmp_path_factory: pytest.TempPathFactory) -> LoadOn:
+    """Load a reference's model on a backend, by its name; once for all tests, with its compiled graphs."""
+    compiled: Path = tmp_path_factory.mktemp("compiled")
 
     @cache
-    def load(engine: Engine, model: Model) -> MusicgenPipeline:
-        title = ModelKey(f"someone/{model.seed}", write_model(model), "float32")
-        composer = import_loader(engine)(title, "CPU", LIMITS, kept)
-        assert isinstance(composer, MusicgenPipeline)
-        return composer
+    def load(backend: str, model: Model) -> MusicgenPipeline:
+        key = ModelKey(f"someone/{model.seed}", write_model(model), "float32")
+        load_generator = choose_backend(DeviceClass.CPU, Settings(musicgen_backend=backend)).import_loader()
+        pipeline = load_generator(key, CPU, LIMITS, compiled)
+        assert isinstance(pipeline, MusicgenPipeline)
+        return pipeline
 
     return load
 
 
-@pytest.fixture(scope="session", params=[Engine.MINDSPORE, Engine.OPENVINO], ids=str)
-def load_native(request: pytest.FixtureRequest, load_on: ComposeOn) -> Compose:
-    """Load a reference's model into each of the service's own engines."""
+@pytest.fixture(scope="session", params=["mindspore", "openvino"])
+def load(request: pytest.FixtureRequest, load_on: LoadOn) -> Load:
+    """Load a reference's model on each backend that the pipeline runs on."""
     return partial(load_on, request.param)
 
 
@@ -75,8 +81,8 @@ def hash_model(write_model: Write) -> Callable[[Model], str]:
 
 
 @pytest.fixture(scope="session")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> EngineHarness:
-    """An engine that keeps its models loaded for all tests; one is stereo, and loud."""
-    studio = EngineHarness(tmp_path_factory.mktemp("studio"))
-    write_random_model(studio.models / STEREO, replace(TINY, channels=2, loudness=1.0), seed=1)
-    return studio
+def harness(tmp_path_factory: pytest.TempPathFactory) -> EngineHarness:
+    """An engine that keeps its models loaded for all tests; one of them is stereo, and loud."""
+    harness = EngineHarness(tmp_path_factory.mktemp("engine"))
+    write_random_model(harness.models / STEREO, replace(TINY, channels=2, loudness=1.0), seed=1)
+    return harness

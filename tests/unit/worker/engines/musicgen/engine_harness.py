@@ -1,13 +1,12 @@
-"""Runs the jobs of the engine's tests: parameters and clips in; what a user would get out."""
+"""Runs jobs in a MusicGen engine: parameters and clips in, the result and its files out."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import openvino
 import pytest
 from numpy.typing import NDArray
 from scipy.io import wavfile
@@ -18,24 +17,37 @@ from shared.kinds.musicgen.catalogue import TINY
 from shared.kinds.musicgen.parameters import MusicgenParams
 from shared.settings import Settings
 from tests.unit.worker.engines.result_check import check_result
+from worker.devices import Device
 from worker.engines.interface import Checkpoint, JobContext, NullCheckpoint
+from worker.engines.musicgen.backends.processor import list_openvino_precisions
 from worker.engines.musicgen.engine import MusicgenEngine
+from worker.engines.musicgen.pipeline import MusicgenPipeline
+from worker.engines.musicgen.request import Tokens
 
+CPU: Final = Device(DeviceClass.CPU, 0)
 STEREO: Final = "someone/stereo"
 NEW_TOKENS: Final = 8
-NEW_FRAMES: Final = NEW_TOKENS - 3  # the last codebook is three steps late
+NEW_FRAMES: Final = NEW_TOKENS - 3  # the last codebook is delayed by three steps
 BASE: Final[Mapping[str, Any]] = {"model": TINY, "prompts": ["rock"], "max_new_tokens": NEW_TOKENS, "seed": 5}
 
 
+def ignore_report(*, stage: str, done: int, total: int, unit: str) -> None:
+    """Ignore the progress."""
+
+
+def ignore_tokens(tokens: Sequence[Tokens]) -> None:
+    """Store nothing for a later attempt."""
+
+
 def skip_without(precision: str) -> None:
-    """Skip a test of numbers that this processor does not compute in."""
-    if precision == "bfloat16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        pytest.skip("this processor has no bfloat16")
+    """Skip a test of a precision that OpenVINO does not offer on this processor."""
+    if precision not in list_openvino_precisions():
+        pytest.skip(f"this processor has no {precision}")
 
 
 @dataclass(frozen=True)
 class JobRun:
-    """What a job has made."""
+    """The result of a job, its progress reports and its files."""
 
     result: dict[str, Any]
     reports: list[Progress]
@@ -49,35 +61,36 @@ class JobRun:
 
     @property
     def samples(self) -> list[dict[str, Any]]:
-        """The result's."""
+        """The samples of the result."""
         samples: list[dict[str, Any]] = self.result["samples"]
         return samples
 
     def read_codes(self, sample: int = 0) -> NDArray[np.int16]:
-        """Read a sample's codes, shape (codebooks, frames)."""
+        """Read the codes of a sample, shape (codebooks, frames)."""
         codes: NDArray[np.int16] = np.load(io.BytesIO(self.files[f"codes-{sample}.npy"][1]), allow_pickle=False)
         return codes
 
     def read_audio(self, sample: int = 0) -> NDArray[np.float32]:
-        """Read a sample's WAV file, shape (channels, samples)."""
+        """Read the WAV file of a sample, shape (channels, samples)."""
         _, audio = wavfile.read(io.BytesIO(self.files[f"audio-{sample}.wav"][1]))
         channels: NDArray[np.float32] = np.atleast_2d(np.asarray(audio).T)
         return channels
 
 
 @dataclass
-class KeptCheckpoint:
+class MemoryCheckpoint:
     """A checkpoint in memory."""
 
     earlier: bytes | None = None
+    """What an earlier attempt stored."""
     stored: list[bytes] = field(default_factory=list)
 
     def load(self) -> bytes | None:
-        """Return what the test put there."""
+        """Return what an earlier attempt stored."""
         return self.earlier
 
     def store(self, content: bytes) -> None:
-        """Keep all, one after the other."""
+        """Append the content to those that this attempt stored before."""
         self.stored.append(content)
 
 
@@ -94,47 +107,53 @@ class EngineHarness:
         self.models = folder / "models"
         self.clips: dict[str, Path] = {}
         self.settings = Settings(home=folder / "home", models_dir=self.models)
-        self.engine = MusicgenEngine(DeviceClass.CPU, self.settings)
+        self.engine = MusicgenEngine(CPU, self.settings)
 
-    def make_engine(self, name: str, device_class: DeviceClass = DeviceClass.CPU) -> MusicgenEngine:
-        """Make another engine, of the same models, by its setting."""
-        return MusicgenEngine(device_class, self.settings.model_copy(update={"musicgen_backend": name}))
+    def make_engine(self, backend: str, device: Device = CPU) -> MusicgenEngine:
+        """Make another engine for the same models, with the backend that the setting names."""
+        return MusicgenEngine(device, self.settings.model_copy(update={"musicgen_backend": backend}))
+
+    def get_pipeline(self, model: str, precision: str = "int8") -> MusicgenPipeline:
+        """Return a model that a job has loaded."""
+        pipeline = self.engine.models.find(model, precision)
+        assert isinstance(pipeline, MusicgenPipeline)
+        return pipeline
 
     def run(
         self,
         *,
         engine: MusicgenEngine | None = None,
         checkpoint: Checkpoint | None = None,
-        look: Callable[[Progress], None] = lambda _: None,
+        on_report: Callable[[Progress], None] = lambda _: None,
         **params: Any,
     ) -> JobRun:
-        """Run a job, the parameters of which are ``BASE`` where not given.
+        """Run a job; parameters that are not given are those of ``BASE``.
 
         Parameters
         ----------
         engine
-            Where it is not the studio's own.
-        look
-            Told of each report; may raise.
+            The harness's own if it is not given.
+        on_report
+            Called with each report; may raise.
         """
-        take = JobRun({}, [], {})
+        run = JobRun({}, [], {})
 
         def report(*, stage: str, done: int, total: int, unit: str) -> None:
-            take.reports.append(Progress(stage, done, total, unit))
-            look(take.reports[-1])
+            run.reports.append(Progress(stage, done, total, unit))
+            on_report(run.reports[-1])
 
         def save(name: str, media_type: str, content: bytes) -> None:
-            assert name not in take.files
-            take.files[name] = (media_type, content)
+            assert name not in run.files
+            run.files[name] = (media_type, content)
 
-        complete = MusicgenParams.model_validate({**BASE, **params}).model_dump(mode="json")
-        assignment = JobContext(complete, self.clips, report, save, checkpoint or NullCheckpoint())
-        take.result.update((engine or self.engine).run(assignment))
-        check_result(Kind.MUSICGEN, take.result)
-        return take
+        parsed = MusicgenParams.model_validate({**BASE, **params})
+        context = JobContext(parsed, self.clips, report, save, checkpoint or NullCheckpoint())
+        run.result.update((engine or self.engine).run(context))
+        check_result(Kind.MUSICGEN, run.result)
+        return run
 
     def fail(self, **params: Any) -> JobFailedError:
-        """Run a job that must fail; see that the next one does not mind."""
+        """Run a job that must fail; check that it does not affect the next one, and return its error."""
         before = self.run()
         with pytest.raises(JobFailedError) as caught:
             self.run(**params)

@@ -1,4 +1,4 @@
-"""The shapes of decoder and codec without a model's files."""
+"""Configurations of decoder and codec without the files of a model."""
 
 from typing import Final
 
@@ -22,11 +22,11 @@ CODEC: Final = CodecConfig(
     codebook_size=64,
     codebooks=4,
 )
-"""What ``ModelConfig.read`` reads of the codec of ``TINY``."""
+"""The configuration that ``ModelConfig.read`` returns for the codec of ``TINY``."""
 
 
 def shape_decoder(size: Size = TINY) -> DecoderConfig:
-    """Return what ``ModelConfig.read`` reads of a random model of that size."""
+    """Return the configuration that ``ModelConfig.read`` returns for the decoder of a random model of that size."""
     return DecoderConfig(
         vocabulary=size.codebook_size,
         positions=size.positions,

@@ -1,4 +1,4 @@
-"""Bad input: a sentence that names what is wrong and what to do, and the next job runs as if nothing had been."""
+"""Bad input: the error says what is wrong and what to do, and the next job is not affected."""
 
 import shutil
 from collections.abc import Callable
@@ -17,7 +17,9 @@ from shared.jobs import DeviceClass
 from shared.kinds.musicgen.catalogue import TINY
 from shared.kinds.musicgen.parameters import Precision
 from tests.unit.worker.engines.musicgen.engine_harness import EngineHarness
-from worker.engines.musicgen.backends.registry import Engine
+from worker.devices import Device
+from worker.engines.musicgen.backends.processor import list_openvino_precisions
+from worker.engines.musicgen.backends.registry import BACKENDS
 from worker.engines.musicgen.engine import MusicgenEngine
 
 RATE_HZ = 32_000
@@ -26,48 +28,51 @@ Tensors = dict[str, NDArray[np.float32]]
 
 
 @pytest.fixture(scope="module")
-def clip_folder(studio: EngineHarness, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip_folder(harness: EngineHarness, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     silence = np.zeros(RATE_HZ // 5, np.float32)
     soundfile.write(folder / "clip.wav", silence, RATE_HZ, subtype="FLOAT")
     soundfile.write(folder / "empty.wav", silence[:0], RATE_HZ)
     soundfile.write(folder / "hour.flac", np.zeros(3_600 * 1_000, np.int16), 1_000)
-    (folder / "text.wav").write_bytes(b"no sound at all " * 100)
-    studio.clips |= {path.stem: path for path in folder.iterdir()}
+    (folder / "text.wav").write_bytes(b"this is no audio" * 100)
+    harness.clips |= {path.stem: path for path in folder.iterdir()}
     return folder
 
 
 @pytest.mark.parametrize(
-    ("params", "error_type", "words"),
-    [
-        ({"max_new_tokens": 2_048}, "too-long", ["2048 positions", "max_new_tokens", "shorter"]),
-        ({"max_new_tokens": None, "duration_s": 600}, "too-long", ["2048 positions", "duration_s", "shorter"]),
-    ],
+    ("params", "new_tokens"),
+    [({"max_new_tokens": 2_048}, 2_048), ({"max_new_tokens": None, "duration_s": 600}, 30_003)],
     ids=str,
 )
-def test_what_the_model_cannot_do(
-    studio: EngineHarness, params: dict[str, Any], error_type: str, words: list[str]
+def test_music_longer_than_the_model_can_generate_is_refused(
+    harness: EngineHarness, params: dict[str, Any], new_tokens: int
 ) -> None:
-    error = studio.fail(**params)
-    assert error.type == error_type
-    assert [word for word in words if word not in error.detail] == []
+    error = harness.fail(**params)
+    assert error.type == "too-long"
+    assert error.text.code == "music-too-long"
+    assert error.text.values == {"positions": 2_048, "used": 1, "free": 2_047, "new_tokens": new_tokens}
+    for words in ("2048 positions", "max_new_tokens", "duration_s", "shorter"):
+        assert words in error.detail
 
 
 @pytest.mark.parametrize(
-    ("name", "precision", "choices"),
+    ("backend", "precision", "offered"),
     [
-        (Engine.OPENVINO, "float16", "auto or int8 or int4 or bfloat16 or float32"),
-        (Engine.MINDSPORE, "float16", "auto or float32"),
-        (Engine.MINDSPORE, "int8", "auto or float32"),
-        (Engine.MINDNLP, "int4", "auto or float32"),
+        ("openvino", "float16", list_openvino_precisions()),
+        ("mindspore", "float16", ("float32",)),
+        ("mindspore", "int8", ("float32",)),
+        ("mindnlp", "int4", ("float32",)),
     ],
 )
-def test_numbers_that_the_engine_does_not_compute_in(
-    studio: EngineHarness, name: Engine, precision: str, choices: str
+def test_a_precision_that_the_backend_does_not_offer_is_refused(
+    harness: EngineHarness, backend: str, precision: str, offered: tuple[str, ...]
 ) -> None:
-    error = studio.fail(engine=studio.make_engine(name), precision=precision)
+    error = harness.fail(engine=harness.make_engine(backend), precision=precision)
     assert error.type == "precision-unavailable"
-    assert error.detail == f"precision {precision} is not offered by {name} on cpu; choose {choices}."
+    choices = ", ".join(["auto", *offered])
+    assert error.detail == (
+        f"The backend {backend} does not offer the precision {precision} on cpu. Choose one of: {choices}."
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,33 +88,33 @@ def test_numbers_that_the_engine_does_not_compute_in(
     ids=str,
 )
 @pytest.mark.usefixtures("clip_folder")
-def test_clips_that_cannot_be_continued(
-    studio: EngineHarness, clip: dict[str, Any], params: dict[str, Any], error_type: str, words: list[str]
+def test_a_clip_that_cannot_be_continued_is_refused(
+    harness: EngineHarness, clip: dict[str, Any], params: dict[str, Any], error_type: str, words: list[str]
 ) -> None:
-    error = studio.fail(audio_prompts=[clip], **params)
+    error = harness.fail(audio_prompts=[clip], **params)
     assert error.type == error_type
     assert [word for word in words if word not in error.detail] == []
 
 
 @pytest.mark.usefixtures("clip_folder")
-def test_one_token_more_than_too_few_continues_a_clip_by_a_frame(studio: EngineHarness) -> None:
-    take = studio.run(audio_prompts=[{"upload": "clip"}], max_new_tokens=4)
-    assert take.read_codes().shape == (4, 11)
-    assert take.samples[0]["duration_s"] == 0.22
+def test_the_smallest_number_of_tokens_continues_a_clip_by_one_frame(harness: EngineHarness) -> None:
+    run = harness.run(audio_prompts=[{"upload": "clip"}], max_new_tokens=4)
+    assert run.read_codes().shape == (4, 11)
+    assert run.samples[0]["duration_s"] == 0.22
 
 
 @pytest.fixture
-def broken(studio: EngineHarness) -> Path:
-    """Copy a model into a folder of its own, for the test to break; one that loads stays loaded."""
-    studio.run()
-    folder = studio.models / "someone" / make_id()
-    shutil.copytree(studio.settings.home / "models" / TINY, folder)
+def broken(harness: EngineHarness) -> Path:
+    """Copy a model into a new folder, for the test to damage; the name is new because loaded models stay loaded."""
+    harness.run()
+    folder = harness.models / "someone" / make_id()
+    shutil.copytree(harness.settings.home / "models" / TINY, folder)
     return folder
 
 
-def change(folder: Path, change_them: Callable[[Tensors], object]) -> None:
+def change(folder: Path, change_tensors: Callable[[Tensors], object]) -> None:
     tensors = load_file(folder / "model.safetensors")
-    change_them(tensors)
+    change_tensors(tensors)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -117,17 +122,17 @@ def drop_tensor(folder: Path) -> None:
     change(folder, lambda tensors: tensors.pop("decoder.lm_heads.2.weight"))
 
 
-def cut_tensor(folder: Path) -> None:
+def shorten_tensor(folder: Path) -> None:
     name = "enc_to_dec_proj.bias"
     change(folder, lambda tensors: tensors.update({name: tensors[name][:-1].copy()}))
 
 
-def cut_file(folder: Path) -> None:
+def shorten_file(folder: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def leave_pickles(folder: Path) -> None:
+def leave_only_pickles(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
@@ -143,25 +148,25 @@ def damage_tokenizer(folder: Path) -> None:
     ("damage", "words"),
     [
         (drop_tensor, ["decoder.lm_heads.2.weight", "download the model again"]),
-        (cut_tensor, ["enc_to_dec_proj.bias", "[63]", "[64]", "download the model again"]),
-        (cut_file, ["model.safetensors", "download the model again"]),
-        (leave_pickles, ["pytorch_model.bin", "safe_serialization=True"]),
+        (shorten_tensor, ["enc_to_dec_proj.bias", "[63]", "[64]", "download the model again"]),
+        (shorten_file, ["model.safetensors", "download the model again"]),
+        (leave_only_pickles, ["pytorch_model.bin", "safe_serialization=True"]),
         (drop_tokenizer, ["tokenizer.json", "complete that folder"]),
         (damage_tokenizer, ["tokenizer.json", "download the model again"]),
     ],
 )
-def test_models_that_cannot_be_used(
-    studio: EngineHarness, broken: Path, damage: Callable[[Path], None], words: list[str]
+def test_a_model_that_cannot_be_used_is_refused(
+    harness: EngineHarness, broken: Path, damage: Callable[[Path], None], words: list[str]
 ) -> None:
     damage(broken)
-    error = studio.fail(model=f"someone/{broken.name}")
+    error = harness.fail(model=f"someone/{broken.name}")
     assert error.type == "model-invalid"
     assert str(broken) in error.detail
     assert [word for word in words if word not in error.detail] == []
 
 
 @pytest.mark.parametrize(
-    ("name", "tensor", "words"),
+    ("backend", "tensor", "words"),
     [
         ("openvino", "decoder.lm_heads.0.weight", "At position 1"),
         ("openvino", "text_encoder.encoder.final_layer_norm.weight", "At position 1"),
@@ -169,22 +174,24 @@ def test_models_that_cannot_be_used(
         ("mindspore", "decoder.lm_heads.0.weight", "At position 1"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # to whole numbers, of what is none
-def test_weights_that_are_no_numbers(studio: EngineHarness, broken: Path, name: str, tensor: str, words: str) -> None:
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # of NaN to integers
+def test_weights_with_nan_fail_the_job(
+    harness: EngineHarness, broken: Path, backend: str, tensor: str, words: str
+) -> None:
     change(broken, lambda tensors: tensors[tensor].fill(np.nan))
-    error = studio.fail(engine=studio.make_engine(name), model=f"someone/{broken.name}")
+    error = harness.fail(engine=harness.make_engine(backend), model=f"someone/{broken.name}")
     assert error.type == "not-finite"
     assert words in error.detail
     assert "another model" in error.detail
 
 
-def test_a_model_that_is_not_there_while_offline(
-    studio: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_unknown_model_is_refused_while_offline(
+    harness: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    error = studio.fail(model="someone/unknown")
+    error = harness.fail(model="someone/unknown")
     assert error.type == "model-unavailable"
     for words in ("someone/unknown", "HF_HUB_OFFLINE", TINY):
         assert words in error.detail
@@ -198,11 +205,13 @@ def test_a_model_that_is_not_there_while_offline(
         (DeviceClass.ASCEND, "mindspore", Precision.FLOAT16),
     ],
 )
-def test_every_device_has_an_engine_that_computes_in_float32_and_in_what_is_fastest(
-    studio: EngineHarness, device_class: DeviceClass, name: str, auto: Precision
+def test_every_backend_offers_float32_and_auto_chooses_the_fastest(
+    harness: EngineHarness, device_class: DeviceClass, name: str, auto: Precision
 ) -> None:
-    engine = MusicgenEngine(device_class, studio.settings)
+    device = Device(device_class, 0)
+    engine = MusicgenEngine(device, harness.settings)
     assert engine.name == name
-    assert engine._choose_precision(Precision.AUTO) == auto
-    for each in (engine, *(studio.make_engine(other, device_class) for other in Engine)):
-        assert each._choose_precision(Precision.FLOAT32) == Precision.FLOAT32
+    assert engine.choose_precision(Precision.AUTO) == auto
+    backends = [backend.name for backend in BACKENDS if device_class in backend.device_classes]
+    for each in (engine, *(harness.make_engine(backend, device) for backend in backends)):
+        assert each.choose_precision(Precision.FLOAT32) == Precision.FLOAT32

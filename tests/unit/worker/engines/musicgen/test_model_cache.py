@@ -1,4 +1,4 @@
-"""Which models stay loaded, and that those which leave take nothing with them."""
+"""Which models stay loaded, and that evicted models free all of their memory."""
 
 import json
 import weakref
@@ -10,10 +10,12 @@ import psutil
 import pytest
 
 from shared.errors import JobFailedError
-from tests.unit.worker.engines.musicgen.test_pipeline import ignore_report, ignore_tokens
-from worker.engines.musicgen.backends.registry import Engine
+from shared.jobs import DeviceClass
+from shared.settings import Settings
+from shared.texts import text
+from tests.unit.worker.engines.musicgen.engine_harness import CPU, ignore_report, ignore_tokens
+from worker.engines.musicgen.backends.registry import choose_backend
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
-from worker.engines.musicgen.engine import import_loader
 from worker.engines.musicgen.model.builtin_model import TINY
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.random_model import Size, describe, write_random_model
@@ -26,12 +28,12 @@ MB = 2**20
 # 190 MB, nearly all of it in the decoder.
 MIDDLE = replace(TINY, hidden=1_024, heads=16, feed_forward=4_096)
 
-Place = Callable[..., ModelKey]
+MakeKey = Callable[..., ModelKey]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """Make the folder of a model that nobody loads; models of the same size take the same memory."""
+def make_key(tmp_path: Path) -> MakeKey:
+    """Make the folder of a model with a configuration alone; models of the same size take the same memory."""
 
     def make(name: str, size: Size = TINY, precision: str = "float32") -> ModelKey:
         folder = tmp_path / name
@@ -42,143 +44,154 @@ def place(tmp_path: Path) -> Place:
     return make
 
 
-class FakeComposer:
-    """A model of which there is nothing but the configuration."""
+class FakeGenerator:
+    """A model that has nothing but its configuration."""
 
-    engine = "fake"
+    backend = "fake"
     precision = "float32"
     max_slots = 2
 
-    def __init__(self, title: ModelKey, closed: list[str]) -> None:
-        self.config = ModelConfig.read(title.folder)
-        self._name = title.name
+    def __init__(self, key: ModelKey, closed: list[str]) -> None:
+        self.config = ModelConfig.read(key.folder)
+        self._name = key.name
         self._closed = closed
 
     def close(self) -> None:
         self._closed.append(self._name)
 
-    def compose(self, *_: object) -> list[GeneratedSample]:
+    def generate(self, *_: object) -> list[GeneratedSample]:
         raise NotImplementedError
 
 
-class Loads:
-    """Loads fakes, and keeps account of it."""
+class FakeLoader:
+    """Loads fakes, and records which were loaded and closed."""
 
     def __init__(self) -> None:
-        self.titles: list[ModelKey] = []
+        self.loaded: list[ModelKey] = []
         self.closed: list[str] = []
-        self.refusal: JobFailedError | None = None
+        self.error: JobFailedError | None = None
 
-    def __call__(self, title: ModelKey) -> MusicGenerator:
-        if self.refusal is not None:
-            raise self.refusal
-        self.titles.append(title)
-        return FakeComposer(title, self.closed)
-
-
-def measure(title: ModelKey) -> int:
-    return count_bytes(ModelConfig.read(title.folder))
+    def __call__(self, key: ModelKey) -> MusicGenerator:
+        if self.error is not None:
+            raise self.error
+        self.loaded.append(key)
+        return FakeGenerator(key, self.closed)
 
 
-def test_a_model_is_loaded_once(place: Place) -> None:
-    loads = Loads()
-    shelf = ModelCache(loads, 2**30)
-    title = place("a")
-    assert not shelf.holds(title)
-    assert shelf.take(title) is shelf.take(title)
-    assert shelf.holds(title)
-    assert loads.titles == [title]
+def measure(key: ModelKey) -> int:
+    return count_bytes(ModelConfig.read(key.folder))
 
 
-def test_a_model_in_other_numbers_is_another(place: Place) -> None:
-    shelf = ModelCache(Loads(), 2**30)
-    shelf.take(place("a"))
-    assert not shelf.holds(place("a", precision="float16"))
+def test_a_model_is_loaded_once(make_key: MakeKey) -> None:
+    loader = FakeLoader()
+    models = ModelCache(loader, 2**30)
+    key = make_key("a")
+    assert not models.is_loaded(key)
+    assert models.get(key) is models.get(key)
+    assert models.is_loaded(key)
+    assert loader.loaded == [key]
 
 
-def test_the_least_recently_used_leaves(place: Place) -> None:
-    first, second, third = place("a"), place("b"), place("c")
-    loads = Loads()
-    shelf = ModelCache(loads, 2 * measure(first))
-    for title in (first, second, first, third):
-        shelf.take(title)
-    assert [shelf.holds(title) for title in (first, second, third)] == [True, False, True]
-    shelf.take(second)
-    assert [shelf.holds(title) for title in (first, second, third)] == [False, True, True]
-    assert loads.titles == [first, second, third, second]
-    assert loads.closed == ["b", "a"]
+def test_the_same_model_in_another_precision_is_loaded_separately(make_key: MakeKey) -> None:
+    models = ModelCache(FakeLoader(), 2**30)
+    models.get(make_key("a"))
+    assert not models.is_loaded(make_key("a", precision="float16"))
 
 
-@pytest.mark.parametrize(("missing_bytes", "stay"), [(0, [False, True, True]), (1, [False, False, True])])
-def test_as_many_leave_as_must_and_no_more(place: Place, missing_bytes: int, stay: list[bool]) -> None:
-    small = [place(name) for name in "abc"]
-    large = place("large", replace(TINY, layers=3))
+def test_a_model_is_found_by_its_name_and_precision(make_key: MakeKey) -> None:
+    models = ModelCache(FakeLoader(), 2**30)
+    loaded = models.get(make_key("a"))
+    models.get(make_key("b"))
+    assert models.find("a", "float32") is loaded
+    assert models.find("a", "float16") is None
+    assert models.find("c", "float32") is None
+
+
+def test_the_least_recently_used_model_is_evicted(make_key: MakeKey) -> None:
+    first, second, third = make_key("a"), make_key("b"), make_key("c")
+    loader = FakeLoader()
+    models = ModelCache(loader, 2 * measure(first))
+    for key in (first, second, first, third):
+        models.get(key)
+    assert [models.is_loaded(key) for key in (first, second, third)] == [True, False, True]
+    models.get(second)
+    assert [models.is_loaded(key) for key in (first, second, third)] == [False, True, True]
+    assert loader.loaded == [first, second, third, second]
+    assert loader.closed == ["b", "a"]
+
+
+@pytest.mark.parametrize(("missing_bytes", "loaded"), [(0, [False, True, True]), (1, [False, False, True])])
+def test_only_as_many_models_are_evicted_as_needed(make_key: MakeKey, missing_bytes: int, loaded: list[bool]) -> None:
+    small = [make_key(name) for name in "abc"]
+    large = make_key("large", replace(TINY, layers=3))
     assert measure(small[0]) < measure(large) < 2 * measure(small[0])
-    room = 2 * measure(small[0]) + measure(large) - missing_bytes
-    shelf = ModelCache(Loads(), max(room, 3 * measure(small[0])))
-    for title in small:
-        shelf.take(title)
-    shelf.take(large)
-    assert [shelf.holds(title) for title in small] == stay
-    assert shelf.holds(large)
+    max_bytes = 2 * measure(small[0]) + measure(large) - missing_bytes
+    models = ModelCache(FakeLoader(), max(max_bytes, 3 * measure(small[0])))
+    for key in small:
+        models.get(key)
+    models.get(large)
+    assert [models.is_loaded(key) for key in small] == loaded
+    assert models.is_loaded(large)
 
 
-def test_a_model_larger_than_the_budget_is_let_in_alone(place: Place) -> None:
-    shelf = ModelCache(Loads(), 1)
-    for title in (place("a"), place("b")):
-        shelf.take(title)
-    assert [shelf.holds(place(name)) for name in "ab"] == [False, True]
+def test_a_model_larger_than_the_budget_is_loaded_alone(make_key: MakeKey) -> None:
+    models = ModelCache(FakeLoader(), 1)
+    for key in (make_key("a"), make_key("b")):
+        models.get(key)
+    assert [models.is_loaded(make_key(name)) for name in "ab"] == [False, True]
 
 
-def test_a_model_that_cannot_be_read_drives_nothing_out(place: Place) -> None:
-    shelf = ModelCache(Loads(), 1)
-    good, bad = place("good"), place("bad")
+def test_a_model_that_cannot_be_read_evicts_none(make_key: MakeKey) -> None:
+    models = ModelCache(FakeLoader(), 1)
+    good, bad = make_key("good"), make_key("bad")
     (bad.folder / "config.json").write_text("{")
-    shelf.take(good)
+    models.get(good)
     with pytest.raises(JobFailedError, match=r"bad/config\.json"):
-        shelf.take(bad)
-    assert shelf.holds(good)
-    assert not shelf.holds(bad)
+        models.get(bad)
+    assert models.is_loaded(good)
+    assert not models.is_loaded(bad)
 
 
-def test_a_model_that_cannot_be_loaded_is_tried_again(place: Place) -> None:
-    loads = Loads()
-    shelf = ModelCache(loads, 2**30)
-    loads.refusal = JobFailedError("model-invalid", "No.")
-    with pytest.raises(JobFailedError, match="No"):
-        shelf.take(place("a"))
-    assert not shelf.holds(place("a"))
-    loads.refusal = None
-    shelf.take(place("a"))
-    assert shelf.holds(place("a"))
+def test_a_model_that_could_not_be_loaded_is_loaded_at_the_next_attempt(make_key: MakeKey) -> None:
+    loader = FakeLoader()
+    models = ModelCache(loader, 2**30)
+    loader.error = JobFailedError("model-invalid", text("tokenizer-unreadable", path="tokenizer.json", error="damaged"))
+    with pytest.raises(JobFailedError, match="damaged"):
+        models.get(make_key("a"))
+    assert not models.is_loaded(make_key("a"))
+    loader.error = None
+    models.get(make_key("a"))
+    assert models.is_loaded(make_key("a"))
 
 
-@pytest.mark.parametrize("engine", [Engine.MINDSPORE, Engine.OPENVINO])
-def test_memory_is_given_back(tmp_path: Path, engine: Engine) -> None:
-    def load(title: ModelKey) -> MusicGenerator:
-        return import_loader(engine)(title, "CPU", BatchLimits(16, 2**30), tmp_path / "compiled")
+@pytest.mark.parametrize("backend", ["mindspore", "openvino"])
+def test_an_evicted_model_frees_its_memory(tmp_path: Path, backend: str) -> None:
+    load_generator = choose_backend(DeviceClass.CPU, Settings(musicgen_backend=backend)).import_loader()
+
+    def load(key: ModelKey) -> MusicGenerator:
+        return load_generator(key, CPU, BatchLimits(16, 2**30), tmp_path / "compiled")
 
     def use(name: str) -> MusicgenPipeline:
-        composer = shelf.take(ModelKey(name, tmp_path / name, "float32"))
-        order = GenerationRequest([SampleRequest("rock", None, 1)], 8, Sampling(True, 3.0, 1.0, 0, 1.0))  # noqa: FBT003 - by position
-        composer.compose(order, ignore_report, ignore_tokens, None)
-        assert isinstance(composer, MusicgenPipeline)
-        return composer
+        pipeline = models.get(ModelKey(name, tmp_path / name, "float32"))
+        request = GenerationRequest([SampleRequest("rock", None, 1)], 8, Sampling(True, 3.0, 1.0, 0, 1.0))  # noqa: FBT003 - by position
+        pipeline.generate(request, ignore_report, ignore_tokens, None)
+        assert isinstance(pipeline, MusicgenPipeline)
+        return pipeline
 
     def measure_resident() -> int:
         return psutil.Process().memory_info().rss
 
     write_random_model(tmp_path / "small", TINY, seed=1)
     write_random_model(tmp_path / "middle", MIDDLE, seed=1)
-    shelf = ModelCache(load, 1)
+    models = ModelCache(load, 1)
     use("small")
     before = measure_resident()
-    composer = use("middle")
-    # The composer, and what holds the largest arrays that it has.
-    traces: list[Callable[[], object]] = [weakref.ref(held) for held in (composer, composer._parts.decoder)]
-    del composer
+    pipeline = use("middle")
+    # The pipeline, and the object that holds its largest arrays.
+    references: list[Callable[[], object]] = [weakref.ref(each) for each in (pipeline, pipeline.model.decoder)]
+    del pipeline
     assert measure_resident() - before > 150 * MB
-    assert all(trace() is not None for trace in traces)
+    assert all(reference() is not None for reference in references)
     use("small")
-    assert all(trace() is None for trace in traces)
+    assert all(reference() is None for reference in references)
     assert measure_resident() - before < 60 * MB

@@ -1,4 +1,4 @@
-"""The service's own MusicGen, on each of its engines, against transformers on PyTorch, case by case."""
+"""The pipeline on each of its backends, compared with transformers on PyTorch, case by case."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,193 +12,186 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import JobFailedError, JobStoppedError
+from shared.texts import text
 from tests.references.musicgen_cases import CASES, MONO, Case, Model
 from tests.support.waiting import DEADLINE_S, wait_until
-from tests.unit.worker.engines.musicgen.conftest import Compose, ComposeOn
-from worker.engines.musicgen.backends.registry import Engine
+from tests.unit.worker.engines.musicgen.conftest import Load, LoadOn
+from tests.unit.worker.engines.musicgen.engine_harness import ignore_report, ignore_tokens
 from worker.engines.musicgen.decoding.decoder import Decoder, TextStates
-from worker.engines.musicgen.decoding.scheduler import BatchLimits, BatchScheduler
+from worker.engines.musicgen.decoding.scheduler import BatchEvent, BatchLimits, BatchScheduler, BatchState
 from worker.engines.musicgen.pipeline import MusicgenPipeline
 from worker.engines.musicgen.request import Codes, GenerationRequest, SampleRequest, Sampling, Tokens
 
 TOLERANCE = 1e-4
-NAMED = {case.name: case for case in CASES}
+CASES_BY_NAME = {case.name: case for case in CASES}
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
-def ignore_report(*, stage: str, done: int, total: int, unit: str) -> None:
-    """For runs that nobody follows."""
-
-
-def ignore_tokens(tokens: Sequence[Tokens]) -> None:
-    """For runs that nobody resumes."""
-
-
-def differ(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+def compute_error(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    """Compute the largest difference, relative to the largest value of the reference."""
     assert ours.shape == theirs.shape
     return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
-def encode_texts(composer: MusicgenPipeline, case: Case, reference: dict[str, Any]) -> list[TextStates | None]:
-    """Encode the conditional rows' texts from the reference's token ids; unconditional rows have none."""
+def encode_texts(pipeline: MusicgenPipeline, case: Case, reference: dict[str, Any]) -> list[TextStates | None]:
+    """Encode the texts of the conditional rows from the reference's token ids; unconditional rows have none."""
     texts: list[TextStates | None] = [None] * len(reference["logits"])
     if case.prompts[0] is not None:
         for row, (ids, mask) in enumerate(zip(reference["input_ids"], reference["attention_mask"], strict=True)):
-            texts[row] = composer._parts.text.encode(ids[mask == 1])
+            texts[row] = pipeline.model.text.encode(ids[mask == 1])
     return texts
 
 
 @contextmanager
-def seat(decoder: Decoder, texts: Sequence[TextStates | None], length: int) -> Iterator[list[int]]:
-    rows = [decoder.admit(text, length) for text in texts]
-    yield rows
-    for row in rows:
-        decoder.drop(row)
+def occupy_slots(decoder: Decoder, texts: Sequence[TextStates | None], length: int) -> Iterator[list[int]]:
+    slots = [decoder.admit(each, length) for each in texts]
+    yield slots
+    for slot in slots:
+        decoder.drop(slot)
 
 
 @pytest.mark.parametrize("model", {case.model: None for case in CASES}, ids=lambda model: f"seed-{model.seed}")
-def test_the_models_are_those_that_the_references_were_made_with(
-    model: Model, hash_model: Callable[[Model], str]
-) -> None:
+def test_the_models_are_those_of_the_references(model: Model, hash_model: Callable[[Model], str]) -> None:
     references = [case.read()["weights_sha256"] for case in CASES if case.model == model]
     assert {str(reference) for reference in references} == {hash_model(model)}
 
 
 @each_case
-def test_text_is_tokenized_and_encoded_alike(case: Case, load_on: ComposeOn) -> None:
-    composer, reference = load_on(Engine.MINDSPORE, case.model), case.read()
+def test_tokens_and_states_of_a_text_agree(case: Case, load_on: LoadOn) -> None:
+    pipeline, reference = load_on("mindspore", case.model), case.read()
     if case.prompts[0] is None:
         assert not reference["projected"].any()
         return
     for row, (prompt, ids) in enumerate(zip(case.prompts, reference["input_ids"], strict=True)):
-        wanted = ids[reference["attention_mask"][row] == 1]
+        expected = ids[reference["attention_mask"][row] == 1]
         assert prompt is not None
-        np.testing.assert_array_equal(composer._tokenize(prompt), wanted)
-        states = composer._parts.text.encode(wanted).states
-        assert differ(states, reference["projected"][row][: len(wanted)]) < TOLERANCE
+        np.testing.assert_array_equal(pipeline.tokenize(prompt), expected)
+        states = pipeline.model.text.encode(expected).states
+        assert compute_error(states, reference["projected"][row][: len(expected)]) < TOLERANCE
 
 
 @each_case
-@pytest.mark.parametrize("chunked", [False, True], ids=["stepwise", "chunked"])
-def test_logits_agree_whether_read_step_by_step_or_in_chunks(case: Case, chunked: bool, load_native: Compose) -> None:
-    composer, reference = load_native(case.model), case.read()
-    decoder = composer._parts.decoder
-    texts = encode_texts(composer, case, reference)
+@pytest.mark.parametrize("chunked", [False, True], ids=["in steps", "in chunks"])
+def test_logits_agree_whether_tokens_are_read_in_steps_or_in_chunks(case: Case, chunked: bool, load: Load) -> None:
+    pipeline, reference = load(case.model), case.read()
+    decoder = pipeline.model.decoder
+    texts = encode_texts(pipeline, case, reference)
     tokens = reference["tokens"].astype(np.int32)[np.arange(len(texts)) % len(case.prompts)]
     last = int(max(reference["positions"]))
-    begin = last if chunked else 0
+    first_step = last if chunked else 0
     compared = 0
-    with seat(decoder, texts, tokens.shape[2]) as rows:
-        for row, known in zip(rows, tokens, strict=True):
-            for start in range(0, begin, decoder.chunk):
-                decoder.feed(row, known[:, start : min(start + decoder.chunk, begin)], start)
-        for position in range(begin, last + 1):
-            logits = decoder.step(rows, tokens[:, :, position], np.full(len(rows), position, dtype=np.int32))
+    with occupy_slots(decoder, texts, tokens.shape[2]) as slots:
+        for slot, known in zip(slots, tokens, strict=True):
+            for start in range(0, first_step, decoder.max_chunk):
+                decoder.feed(slot, known[:, start : min(start + decoder.max_chunk, first_step)], start)
+        for position in range(first_step, last + 1):
+            logits = decoder.step(slots, tokens[:, :, position], np.full(len(slots), position, dtype=np.int32))
             for index in np.flatnonzero(reference["positions"] == position):
-                assert differ(logits, reference["logits"][:, :, index]) < TOLERANCE
+                assert compute_error(logits, reference["logits"][:, :, index]) < TOLERANCE
                 compared += 1
     assert compared == (1 if chunked else len(reference["positions"]))
 
 
 @each_case
-def test_codes_are_equal_and_audio_agrees(case: Case, load_native: Compose) -> None:
+def test_codes_are_equal_and_audio_agrees(case: Case, load: Load) -> None:
     reference = case.read()
-    pieces = load_native(case.model).compose(case.order(), ignore_report, ignore_tokens, None)
-    padding = reference.get("padding_samples", np.zeros(len(pieces), dtype=np.int32))
-    hop = load_native(case.model).config.codec.hop
-    for piece, codes, audio, silence in zip(pieces, reference["codes"], reference["audio"], padding, strict=True):
-        np.testing.assert_array_equal(piece.codes, codes[:, silence // hop :])
-        assert differ(piece.audio, audio[:, silence:]) < TOLERANCE
-        assert piece.codes.dtype == np.int16
-        assert piece.audio.dtype == np.float32
+    samples = load(case.model).generate(case.make_request(), ignore_report, ignore_tokens, None)
+    padding = reference.get("padding_samples", np.zeros(len(samples), dtype=np.int32))
+    hop = load(case.model).config.codec.hop
+    for sample, codes, audio, silence in zip(samples, reference["codes"], reference["audio"], padding, strict=True):
+        np.testing.assert_array_equal(sample.codes, codes[:, silence // hop :])
+        assert compute_error(sample.audio, audio[:, silence:]) < TOLERANCE
+        assert sample.codes.dtype == np.int16
+        assert sample.audio.dtype == np.float32
 
 
 @pytest.mark.parametrize("name", ["text_four", "clips_two", "stereo_clips_two", "sampled_all"])
-def test_an_interrupted_order_goes_on_to_the_same_codes(name: str, load_native: Compose) -> None:
-    case = NAMED[name]
-    composer = load_native(case.model)
-    kept: list[Tokens] = []
+def test_an_interrupted_request_continues_to_the_same_codes(name: str, load: Load) -> None:
+    case = CASES_BY_NAME[name]
+    pipeline = load(case.model)
+    stored: list[Tokens] = []
 
-    def keep(tokens: Sequence[Tokens]) -> None:
-        kept[:] = [row.copy() for row in tokens]
+    def store(tokens: Sequence[Tokens]) -> None:
+        stored[:] = [sample.copy() for sample in tokens]
 
-    whole = composer.compose(case.order(), ignore_report, keep, None)
-    length = kept[0].shape[1]
+    whole = pipeline.generate(case.make_request(), ignore_report, store, None)
+    length = stored[0].shape[1]
 
     def stop_halfway(*, stage: str, done: int, total: int, unit: str) -> None:
         if stage == "generating" and unit and done == total // 2:
             known = length - total + done
-            wait_until(lambda: {row.shape[1] for row in kept} == {known}, "the tokens so far to be kept")
-            raise JobStoppedError("enough")
+            wait_until(lambda: {sample.shape[1] for sample in stored} == {known}, "the tokens so far to be stored")
+            raise JobStoppedError(text("cancelled"))
 
     with pytest.raises(JobStoppedError):
-        composer.compose(case.order(), stop_halfway, keep, None)
-    seen: list[int] = []
+        pipeline.generate(case.make_request(), stop_halfway, store, None)
+    reported: list[int] = []
 
-    def follow(*, stage: str, done: int, total: int, unit: str) -> None:
+    def record_steps(*, stage: str, done: int, total: int, unit: str) -> None:
         if stage == "generating" and total and unit:
-            seen.append(done)
+            reported.append(done)
 
-    resumed = composer.compose(case.order(), follow, ignore_tokens, kept)
-    assert seen[0] == case.new_tokens // 2
-    for ours, undisturbed in zip(resumed, whole, strict=True):
-        np.testing.assert_array_equal(ours.codes, undisturbed.codes)
+    resumed = pipeline.generate(case.make_request(), record_steps, ignore_tokens, stored)
+    assert reported[0] == case.new_tokens // 2
+    for ours, uninterrupted in zip(resumed, whole, strict=True):
+        np.testing.assert_array_equal(ours.codes, uninterrupted.codes)
 
 
-def test_a_sample_is_the_same_alone_and_in_a_batch_of_four(load_native: Compose) -> None:
-    composer = load_native(MONO)
+def test_a_sample_is_the_same_alone_and_in_a_batch_of_four(load: Load) -> None:
+    pipeline = load(MONO)
     sampling = Sampling(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=50, top_p=0.95)
     samples = [
         SampleRequest(prompt, None, seed) for prompt, seed in [("rock", 7), ("a calm waltz", 8), ("rock", 9), ("x", 7)]
     ]
-    together = composer.compose(GenerationRequest(samples, 150, sampling), ignore_report, ignore_tokens, None)
-    for sample, piece in zip(samples, together, strict=True):
-        [alone] = composer.compose(GenerationRequest([sample], 150, sampling), ignore_report, ignore_tokens, None)
-        np.testing.assert_array_equal(alone.codes, piece.codes)
-    assert len({piece.codes.tobytes() for piece in together}) == 4
+    together = pipeline.generate(GenerationRequest(samples, 150, sampling), ignore_report, ignore_tokens, None)
+    for sample, generated in zip(samples, together, strict=True):
+        [alone] = pipeline.generate(GenerationRequest([sample], 150, sampling), ignore_report, ignore_tokens, None)
+        np.testing.assert_array_equal(alone.codes, generated.codes)
+    assert len({generated.codes.tobytes() for generated in together}) == 4
 
 
-def test_more_samples_than_fit_the_memory_are_made_one_after_the_other(
-    load_native: Compose, monkeypatch: pytest.MonkeyPatch
+def test_samples_that_do_not_fit_the_memory_together_are_generated_one_after_another(
+    load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    composer = load_native(MONO)
-    decoder = composer._parts.decoder
+    pipeline = load(MONO)
+    decoder = pipeline.model.decoder
     sampling = Sampling(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=0, top_p=1.0)
-    order = GenerationRequest([SampleRequest("rock", None, seed) for seed in range(3)], 20, sampling)
-    whole = composer.compose(order, ignore_report, ignore_tokens, None)
-    step, counts = decoder.step, set[int]()
+    request = GenerationRequest([SampleRequest("rock", None, seed) for seed in range(3)], 20, sampling)
+    whole = pipeline.generate(request, ignore_report, ignore_tokens, None)
+    slots = set[int]()
 
-    def watch(rows: Sequence[int], *read: Any) -> NDArray[np.float32]:
-        counts.add(len(rows))
-        return step(rows, *read)
+    def record_slots(event: BatchEvent, state: BatchState) -> None:
+        if event is BatchEvent.STEP:
+            slots.add(state.slots)
 
-    monkeypatch.setattr(decoder, "step", watch)
-    monkeypatch.setattr(decoder, "announce", decoder.announce)
-    monkeypatch.setattr(composer, "_batch", BatchScheduler(decoder, BatchLimits(max_slots=16, max_cache_bytes=1)))
-    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(decoder, "on_compile", decoder.on_compile)  # which the new scheduler replaces
+    limits = BatchLimits(max_slots=16, max_cache_bytes=1)
+    monkeypatch.setattr(pipeline, "scheduler", BatchScheduler(decoder, limits, record_slots))
+    reported: list[tuple[int, int]] = []
 
-    def follow(*, stage: str, done: int, total: int, unit: str) -> None:
+    def record_steps(*, stage: str, done: int, total: int, unit: str) -> None:
         if stage == "generating" and unit:
-            seen.append((done, total))
+            reported.append((done, total))
 
-    pieces = composer.compose(order, follow, ignore_tokens, None)
-    assert counts == {2}
-    assert seen[-1] == (20, 20)
-    assert seen == sorted(seen)
-    for ours, theirs in zip(pieces, whole, strict=True):
+    samples = pipeline.generate(request, record_steps, ignore_tokens, None)
+    assert slots == {2}
+    assert reported[-1] == (20, 20)
+    assert reported == sorted(reported)
+    for ours, theirs in zip(samples, whole, strict=True):
         np.testing.assert_array_equal(ours.codes, theirs.codes)
 
 
-def test_music_longer_than_the_models_positions_is_refused(load_native: Compose) -> None:
-    case = NAMED["text_guided"]
-    order = GenerationRequest(case.order().samples, 512, case.order().sampling)
-    with pytest.raises(JobFailedError, match=r"512 positions; 1 go .* leaves 511 .* 512 were asked"):
-        load_native(MONO).compose(order, ignore_report, ignore_tokens, None)
+def test_music_longer_than_the_positions_of_the_model_is_refused(load: Load) -> None:
+    request = replace(CASES_BY_NAME["text_guided"].make_request(), new_tokens=512)
+    with pytest.raises(JobFailedError) as caught:
+        load(MONO).generate(request, ignore_report, ignore_tokens, None)
+    assert (caught.value.type, caught.value.text.code) == ("too-long", "music-too-long")
+    assert caught.value.text.values == {"positions": 512, "used": 1, "free": 511, "new_tokens": 512}
 
 
-def test_each_step_can_be_stopped(load_native: Compose) -> None:
-    composer = load_native(MONO)
-    order = NAMED["text_guided"].order()
+def test_each_step_can_be_stopped(load: Load) -> None:
+    pipeline = load(MONO)
+    request = CASES_BY_NAME["text_guided"].make_request()
     for stop_at in (0, 1, 17):
         steps = 0
 
@@ -206,50 +199,50 @@ def test_each_step_can_be_stopped(load_native: Compose) -> None:
             nonlocal steps
             if stage == "generating" and total and unit:
                 steps = done
-                if done >= stop_at:  # noqa: B023 - called in this turn only
-                    raise JobStoppedError("stop")
+                if done >= stop_at:  # noqa: B023 - called in this iteration only
+                    raise JobStoppedError(text("cancelled"))
 
         with pytest.raises(JobStoppedError):
-            composer.compose(order, stop, ignore_tokens, None)
+            pipeline.generate(request, stop, ignore_tokens, None)
         assert steps == stop_at
 
 
-class HeldCodec:
-    """A codec that decodes when it is let go."""
+class BlockedCodec:
+    """A codec that decodes once it is released."""
 
     def __init__(self, codec: Any) -> None:
         self._codec = codec
-        self._let_go = threading.Event()
-        self.entered = 0
+        self._released = threading.Event()
+        self.calls = 0
 
-    def let_go(self) -> None:
-        self._let_go.set()
+    def release(self) -> None:
+        self._released.set()
 
-    def decode(self, codes: Codes, tell: Callable[[], None]) -> Any:
-        self.entered += 1
-        assert self._let_go.wait(DEADLINE_S)
-        return self._codec.decode(codes, tell)
+    def decode(self, codes: Codes, on_progress: Callable[[], None]) -> Any:
+        self.calls += 1
+        assert self._released.wait(DEADLINE_S)
+        return self._codec.decode(codes, on_progress)
 
 
-def test_samples_are_decoded_one_after_another_and_those_that_wait_can_be_stopped(
-    load_native: Compose, monkeypatch: pytest.MonkeyPatch
+def test_samples_are_decoded_one_after_another_and_waiting_ones_can_be_stopped(
+    load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    composer, order = load_native(MONO), NAMED["text_guided"].order()
-    held: Any = HeldCodec(composer._parts.codec)
-    monkeypatch.setattr(composer, "_parts", replace(composer._parts, codec=held))
-    turns = iter(range(3))
+    pipeline, request = load(MONO), CASES_BY_NAME["text_guided"].make_request()
+    blocked: Any = BlockedCodec(pipeline.model.codec)
+    monkeypatch.setattr(pipeline, "model", replace(pipeline.model, codec=blocked))
+    reports = iter(range(3))
 
     def stop_while_it_waits(*, stage: str, done: int, total: int, unit: str) -> None:
-        if stage == "decoding" and done < total and unit and next(turns) == 2:
-            raise JobStoppedError("enough")
+        if stage == "decoding" and done < total and unit and next(reports) == 2:
+            raise JobStoppedError(text("cancelled"))
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(composer.compose, order, ignore_report, ignore_tokens, None)
+        first = pool.submit(pipeline.generate, request, ignore_report, ignore_tokens, None)
         try:
-            wait_until(lambda: held.entered, "the first to be decoded")
+            wait_until(lambda: blocked.calls, "the first sample to be decoded")
             with pytest.raises(JobStoppedError):
-                composer.compose(order, stop_while_it_waits, ignore_tokens, None)
-            assert held.entered == 1
+                pipeline.generate(request, stop_while_it_waits, ignore_tokens, None)
+            assert blocked.calls == 1
         finally:
-            held.let_go()
+            blocked.release()
         assert len(first.result(DEADLINE_S)) == 1
