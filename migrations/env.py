@@ -1,6 +1,7 @@
-"""Alembic's entry: run the revisions on the database that the settings name."""
+"""The entry point of Alembic: runs revisions on a given connection, or on the database of the settings."""
 
 from alembic import context
+from sqlalchemy import Connection
 
 from shared.database.connection import Database
 from shared.database.tables import Base
@@ -8,17 +9,20 @@ from shared.settings import load_settings
 
 
 def run() -> None:
-    """Run the revisions in one transaction, on a connection handed over or on our own."""
+    """Run the revisions in one transaction."""
     connection = context.config.attributes.get("connection")
     if connection is not None:
-        context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
-        context.run_migrations()
+        _run_on(connection)
         return
     database = Database(load_settings().database)
-    with database.engine.begin() as own:
-        context.configure(connection=own, target_metadata=Base.metadata, render_as_batch=True)
-        context.run_migrations()
+    with database.migrating() as own_connection:
+        _run_on(own_connection)
     database.close()
+
+
+def _run_on(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+    context.run_migrations()
 
 
 run()

@@ -1,25 +1,26 @@
-"""Servers once per run; a fresh database, Redis and state folder per test."""
+"""Servers once per test run; a fresh database, Redis and state folder for each test.
+
+What only some tests need is imported in the fixture, so that the others start quickly.
+"""
 
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from flask import Flask
-from flask.testing import FlaskClient
 
 from shared.database.connection import Database
 from shared.database.migrate import migrate
 from shared.services import Services
 from shared.settings import Settings
-from tests.support.openapi_watch import watch_answers
 from tests.support.servers import PostgresServer, RedisServer
-from web import create_app
-from web.context import get_context
 
-# Fast enough to watch, slow enough for a busy machine.
-QUICK: dict[str, Any] = {
+if TYPE_CHECKING:
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+SHORT_INTERVALS: Final[dict[str, Any]] = {
     "lease_s": 3.0,
     "heartbeat_s": 0.2,
     "grace_s": 1.0,
@@ -28,6 +29,7 @@ QUICK: dict[str, Any] = {
     "retry_delay_s": 0.1,
     "worker_heartbeat_s": 1.0,
 }
+"""Short enough for a test, and long enough for a busy machine."""
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +50,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a migrated, empty SQLite database."""
     file = tmp_path_factory.mktemp("template") / "template.sqlite"
     database = Database(f"sqlite:///{file}")
     migrate(database)
@@ -60,6 +63,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres_server: PostgresServer) -> str:
+    """The name of a migrated, empty PostgreSQL database."""
     name, url = postgres_server.make_database()
     database = Database(url)
     migrate(database)
@@ -69,7 +73,7 @@ def migrated_postgres(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a fresh, migrated database: every test that uses one runs on both."""
+    """The address of a fresh, migrated database; every test that uses one runs on both kinds."""
     if request.param == "sqlite":
         file = tmp_path / "mindjobs.sqlite"
         file.write_bytes(request.getfixturevalue("migrated_sqlite"))
@@ -77,6 +81,18 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         return
     server: PostgresServer = request.getfixturevalue("postgres_server")
     name, url = server.make_database(template=request.getfixturevalue("migrated_postgres"))
+    yield url
+    server.drop_database(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The address of a database without tables, of both kinds."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.sqlite'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    name, url = server.make_database()
     yield url
     server.drop_database(name)
 
@@ -90,7 +106,7 @@ def settings(tmp_path: Path, database_url: str, redis_server: RedisServer, monke
         home=tmp_path / "home",
         database_url=database_url,
         redis_url=redis_server.url,
-        **QUICK,
+        **SHORT_INTERVALS,
     )
 
 
@@ -114,14 +130,19 @@ def services(settings: Settings, open_services: Callable[[Settings], Services]) 
 
 
 @pytest.fixture
-def app(settings: Settings) -> Iterator[Flask]:
+def app(settings: Settings) -> "Iterator[Flask]":
+    """The web application; at its end, every response must have been one that the OpenAPI document describes."""
+    from tests.support.openapi_watch import watch_answers
+    from web import create_app
+    from web.context import get_context
+
     app = create_app(settings)
-    strange = watch_answers(app)
+    undescribed = watch_answers(app)
     yield app
     get_context(app).services.close()
-    assert strange == [], "answers that web/openapi does not describe"
+    assert undescribed == [], "responses that web/openapi does not describe"
 
 
 @pytest.fixture
-def client(app: Flask) -> FlaskClient:
+def client(app: "Flask") -> "FlaskClient":
     return app.test_client()

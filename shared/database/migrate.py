@@ -1,35 +1,30 @@
-"""Bring the database up to date: ``python -m shared.database.migrate``."""
+"""Migrate the database to the latest revision: ``python -m shared.database.migrate``."""
 
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import text
 
 from shared.database.connection import Database
 from shared.settings import load_settings
 
-ROOT = Path(__file__).parents[2]
-# Any number; every process that migrates must take the same.
-LOCK = 5_270_140
+ROOT: Final = Path(__file__).parents[2]
 
 
-def configure() -> Config:
-    """Return Alembic's configuration."""
-    return Config(ROOT / "alembic.ini", config_args={"here": str(ROOT)})
-
-
-def migrate(database: Database) -> None:
-    """Run the revisions that are missing, in one transaction, one process at a time."""
-    config = configure()
+def make_alembic_config() -> Config:
+    """Return the configuration of Alembic."""
+    config = Config(ROOT / "alembic.ini", config_args={"here": str(ROOT)})
     config.set_main_option("script_location", str(ROOT / "migrations"))
-    with database.writing() as session:
-        connection = session.connection()
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SET LOCAL statement_timeout = 0"))  # a long migration is no error
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+    return config
+
+
+def migrate(database: Database, revision: str = "head") -> None:
+    """Run the missing revisions up to one of them, in one transaction."""
+    config = make_alembic_config()
+    with database.migrating() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
 
 if __name__ == "__main__":

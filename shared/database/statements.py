@@ -7,38 +7,55 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Executable, Float, Insert, Update, bindparam, case, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Float,
+    Insert,
+    Update,
+    bindparam,
+    case,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from shared.database import queries
 from shared.database.connection import now
-from shared.database.tables import Job, JobEvent
+from shared.database.tables import Artifact, Job
 from shared.jobs import TRANSITIONS, DeviceClass, Kind, Progress, State, TransitionedJob
 
 SWEEP_BATCH: Final = 200
+"""How many jobs one statement of the sweeper changes at most."""
 _JOBS: Final = Job.metadata.tables[Job.__tablename__]
+_ARTIFACTS: Final = Artifact.metadata.tables[Artifact.__tablename__]
 COLUMNS: Final = _JOBS.c
 TRANSITIONED_COLUMNS: Final = [COLUMNS[field.name] for field in fields(TransitionedJob)]
+_HAS_ARTIFACTS: Final = exists().where(_ARTIFACTS.c.job_id == COLUMNS.id).label("has_artifacts")
 
 Condition = tuple[ColumnElement[bool], ...]
-"""Which rows a step is taken from."""
+"""The rows that a transition applies to."""
 
 
-def _seconds_from_now(name: str) -> now:
-    """Write the moment that comes so many seconds after now as a parameter says."""
-    return now(bindparam(name, type_=Float))
+def _seconds_from_now(parameter: str) -> now:
+    """Return the time that is as many seconds from now as a parameter says."""
+    return now(bindparam(parameter, type_=Float))
 
 
 HELD_LEASE: Final[Condition] = (
-    COLUMNS.id == bindparam("held"),
-    COLUMNS.attempt == bindparam("held_attempt"),
+    COLUMNS.id == bindparam("lease_job_id"),
+    COLUMNS.attempt == bindparam("lease_attempt"),
     COLUMNS.state == State.RUNNING,
 )
-"""The attempt that a lease is of."""
-QUEUED_JOB: Final[Condition] = (COLUMNS.id == bindparam("waiting"), COLUMNS.state == State.QUEUED)
-"""A job in the queue."""
-RUNNING_ON_WORKER: Final[Condition] = (COLUMNS.worker == bindparam("by"), COLUMNS.state == State.RUNNING)
-"""All that a worker runs."""
+"""The running attempt that a lease belongs to."""
+QUEUED_JOB: Final[Condition] = (COLUMNS.id == bindparam("queued_job_id"), COLUMNS.state == State.QUEUED)
+"""One job, if it is queued."""
+RUNNING_ON_WORKER: Final[Condition] = (COLUMNS.worker == bindparam("worker_name"), COLUMNS.state == State.RUNNING)
+"""Every job that a worker runs."""
 TO_CANCEL_ON_WORKER: Final[Condition] = (*RUNNING_ON_WORKER, COLUMNS.cancel_requested.is_(True))
 """Those among them that are to be cancelled."""
 PAST_DEADLINE: Final[Condition] = (
@@ -50,7 +67,7 @@ PAST_DEADLINE: Final[Condition] = (
     ),
     COLUMNS.state == State.QUEUED,
 )
-"""Those in the queue whose deadline has passed."""
+"""Queued jobs whose deadline has passed."""
 _PROGRESS: Final[dict[str, Any]] = {
     f"progress_{field.name}": bindparam(f"new_{field.name}") for field in fields(Progress)
 }
@@ -58,30 +75,38 @@ _NO_LEASE: Final = {
     "lease_until": None,
     "worker": None,
     "started_at": None,
-    "available_at": _seconds_from_now("pause_s"),
+    "available_at": _seconds_from_now("delay_s"),
 }
 
 
 def transition_statement(to: State, *condition: ColumnElement[bool], **values: Any) -> Update:  # noqa: ANN401 - columns of any type
-    """Write one edge of the state machine, for each row that meets the condition."""
+    """Build the transition to a state, from every state that allows it, for each row that meets the condition."""
     sources = [state for state, targets in TRANSITIONS.items() if to in targets]
     return update(_JOBS).where(COLUMNS.state.in_(sources), *condition).values(state=to, **values)
 
 
 def _returning_jobs(statement: Insert | Update) -> Executable:
-    """Make jobs of the rows that a statement writes."""
+    """Make a statement return the rows that it writes, as `Job`."""
     return select(Job).from_statement(statement.returning(_JOBS)).execution_options(populate_existing=True)
 
 
 @cache
-def claim_statement(engines: tuple[tuple[Kind, str], ...], device: DeviceClass, *, named: bool) -> Executable:
-    """Write the step to a worker: of the best queued job, or of the one that is named."""
+def claim_statement(engines: tuple[tuple[Kind, str], ...], device: DeviceClass, *, by_id: bool) -> Executable:
+    """Build the transition to running; it returns the `Job`.
+
+    Parameters
+    ----------
+    engines
+        The kinds that the worker runs, each with the name of its backend.
+    by_id
+        Whether the job is the one with the id ``claimed_job_id``; if not, it is the best queued job.
+    """
     best = queries.next_job_statement(Job.id, tuple(kind for kind, _ in engines), device, locked=True).scalar_subquery()
-    step = transition_statement(
+    statement = transition_statement(
         State.RUNNING,
-        COLUMNS.id == (bindparam("named") if named else best),
+        COLUMNS.id == (bindparam("claimed_job_id") if by_id else best),
         attempt=COLUMNS.attempt + 1,
-        worker=bindparam("by"),
+        worker=bindparam("worker_name"),
         engine=case(dict(engines), value=COLUMNS.kind),
         device=device,
         started_at=now(),
@@ -93,15 +118,15 @@ def claim_statement(engines: tuple[tuple[Kind, str], ...], device: DeviceClass, 
         stage_started_at=None,
         stage_started_done=None,
     )
-    return _returning_jobs(step)
+    return _returning_jobs(statement)
 
 
 @cache
-def heartbeat_statement(*, moved: bool) -> Executable:
-    """Write what prolongs a lease, and says how far the job is where it has moved; it returns what to stop for."""
+def heartbeat_statement(*, with_progress: bool) -> Executable:
+    """Build the statement that extends a lease and writes the progress; it returns the columns of `HeartbeatReply`."""
     values: dict[str, Any] = {"lease_until": _seconds_from_now("lease_s")}
-    if moved:
-        # The stage starts where the row is in another one, or was further in it.
+    if with_progress:
+        # A stage starts if the row shows another stage, or more progress than is reported now.
         starts = or_(
             COLUMNS.progress_stage.is_distinct_from(_PROGRESS["progress_stage"]),
             COLUMNS.progress_done > _PROGRESS["progress_done"],
@@ -115,23 +140,27 @@ def heartbeat_statement(*, moved: bool) -> Executable:
 
 
 @cache
-def finish_statement(to: State, condition: Condition, *, moved: bool) -> ReturningUpdate[Any]:
-    """Build the transition to a final state, with the progress if it changed; returns `TransitionedJob`."""
-    step = transition_statement(
+def finish_statement(to: State, condition: Condition, *, with_progress: bool) -> ReturningUpdate[Any]:
+    """Build the transition to a final state.
+
+    It returns the columns of `TransitionedJob`, and whether artifacts are recorded: so the end of a job that has none
+    takes no further statement to find that out.
+    """
+    statement = transition_statement(
         to,
         *condition,
         result=bindparam("new_result"),
         error=bindparam("new_error"),
         finished_at=now(),
         lease_until=None,
-        **(_PROGRESS if moved else {}),
+        **(_PROGRESS if with_progress else {}),
     )
-    return step.returning(*TRANSITIONED_COLUMNS)
+    return statement.returning(*TRANSITIONED_COLUMNS, _HAS_ARTIFACTS)
 
 
 @cache
 def requeue_statement(condition: Condition) -> ReturningUpdate[Any]:
-    """Write the step back to the queue; it returns what `TransitionedJob` is made of."""
+    """Build the transition back to the queue; it returns the columns of `TransitionedJob`."""
     return transition_statement(State.QUEUED, *condition, **_NO_LEASE).returning(*TRANSITIONED_COLUMNS)
 
 
@@ -140,9 +169,15 @@ INSERT_JOB: Final = _returning_jobs(
 )
 REQUEST_CANCEL: Final = (
     update(_JOBS)
-    .where(COLUMNS.id == bindparam("running"), COLUMNS.state == State.RUNNING)
+    .where(COLUMNS.id == bindparam("running_job_id"), COLUMNS.state == State.RUNNING)
     .values(cancel_requested=True)
     .returning(*TRANSITIONED_COLUMNS)
 )
-"""Asks a running job's worker to stop; it returns what `TransitionedJob` is made of."""
-INSERT_EVENTS: Final = insert(JobEvent.metadata.tables[JobEvent.__tablename__]).values(at=now())
+"""Asks the worker of a running job to stop; it returns the columns of `TransitionedJob`."""
+INSERT_ARTIFACTS: Final = insert(Artifact)
+DELETE_ARTIFACTS: Final = delete(_ARTIFACTS).where(_ARTIFACTS.c.job_id == bindparam("ended_job_id"))
+"""Deletes every recorded artifact of a job."""
+DELETE_NAMED_ARTIFACTS: Final = delete(_ARTIFACTS).where(
+    _ARTIFACTS.c.job_id == bindparam("replaced_job_id"), _ARTIFACTS.c.name == bindparam("replaced_name")
+)
+"""Deletes the recorded artifacts of a job that have certain names."""

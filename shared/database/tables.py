@@ -1,4 +1,4 @@
-"""The tables. The jobs row is the truth about a job; everything else follows from it."""
+"""The tables. A job's row in ``jobs`` is the truth about it; everything else follows from it."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,38 +22,38 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from shared.jobs import ANONYMOUS, EventKind, Kind, State
+from shared.jobs import ANONYMOUS, EventKind, State
 
 ID_LENGTH: Final = 36  # a UUID in hexadecimal with its dashes
 NAME_LENGTH: Final = 255
 REQUEST_ID_LENGTH: Final = 128
 Json = JSON().with_variant(JSONB(), "postgresql")
-# SQLite numbers rows by itself only where the type is INTEGER.
+# SQLite numbers rows by itself only if the type is INTEGER.
 Serial = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment: TIMESTAMP WITH TIME ZONE, or its UTC digits where the database has no time zones."""
+    """A point in time: TIMESTAMP WITH TIME ZONE, or its UTC digits if the database has no time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a moment without a time zone, and write it in UTC."""
+        """Convert a time with any time zone to UTC."""
         if value is None:
             return None
-        moment = value.astimezone(UTC)
-        return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
+        in_utc = value.astimezone(UTC)
+        return in_utc if dialect.name == "postgresql" else in_utc.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the interface's
-        """Read a moment in UTC."""
+        """Return the time in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Base(DeclarativeBase):
-    """The parent of every table; names every constraint, so that migrations can name them too."""
+    """The base class of every table; it names every constraint, so that migrations can name them too."""
 
     metadata = MetaData(
         naming_convention={
@@ -66,33 +66,33 @@ class Base(DeclarativeBase):
     )
 
 
-def _one_of(column: str, values: type[State | Kind | EventKind]) -> CheckConstraint:
+def _one_of(column: str, values: type[State | EventKind]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
 def _where(condition: str) -> dict[str, Any]:
-    """Return the options of an index over some of the rows."""
+    """Return the options of a partial index."""
     return {f"{dialect}_where": text(condition) for dialect in ("sqlite", "postgresql")}
 
 
 class Job(Base):
-    """A job. ``attempt`` is its fence: what an earlier attempt says no longer counts."""
+    """A job. ``attempt`` is its fencing token: what an earlier attempt reports no longer counts."""
 
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     owner: Mapped[str] = mapped_column(String(ID_LENGTH), default=ANONYMOUS, server_default=ANONYMOUS)
-    """The key that submitted it; nobody's where the instance had no keys."""
+    """The API key that submitted it; `ANONYMOUS` if it was submitted without a key."""
     kind: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(16), default=State.QUEUED)
     params: Mapped[dict[str, Any]] = mapped_column(Json)
     labels: Mapped[dict[str, str]] = mapped_column(Json, default=dict)
     priority: Mapped[int] = mapped_column(Integer)
     wanted_device: Mapped[str] = mapped_column(String(16))
-    """What was asked for: a class, or ``auto``."""
+    """The requested device class, or ``auto``."""
     device: Mapped[str | None] = mapped_column(String(16))
-    """The class that runs it, or that it was rung for."""
+    """The device class that runs it, or whose workers were woken for it."""
     engine: Mapped[str | None] = mapped_column(String(32))
     worker: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
     attempt: Mapped[int] = mapped_column(Integer, default=0)
@@ -100,15 +100,15 @@ class Job(Base):
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     idempotency_key: Mapped[str | None] = mapped_column(String(NAME_LENGTH), unique=True)
     request_sha256: Mapped[str] = mapped_column(String(64))
-    """Of the submission's body, to tell a repeated request from another one."""
+    """Of the submission's body, to distinguish a repeated request from another one."""
     retry_of: Mapped[str | None] = mapped_column(String(ID_LENGTH))
     request_id: Mapped[str | None] = mapped_column(String(REQUEST_ID_LENGTH))
-    """Of the request that submitted it, for the worker's log."""
+    """The request that submitted it, for the worker's log."""
     webhook: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     available_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """Not before this moment may a worker claim it."""
+    """No worker may claim it earlier."""
     deadline_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -119,17 +119,16 @@ class Job(Base):
     progress_total: Mapped[int] = mapped_column(BigInteger, default=0)
     progress_unit: Mapped[str | None] = mapped_column(String(32))
     stage_started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """When the stage was first reported; with the next, what the pace within the stage follows from."""
+    """When the stage was first reported; together with the next column it gives the speed within the stage."""
     stage_started_done: Mapped[int | None] = mapped_column(BigInteger)
-    """How much was done then; not 0 where an attempt goes on from an earlier one's checkpoint."""
+    """The progress at that time; not 0 if an attempt resumes from a checkpoint."""
 
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
     __table_args__ = (
         _one_of("state", State),
-        _one_of("kind", Kind),
-        # The claim reads this one in its order; it holds queued jobs only, however many have ended.
+        # A claim reads this index in its order; it contains queued jobs only, however many have ended.
         Index(
             "ix_jobs_queue",
             "kind",
@@ -148,7 +147,7 @@ class Job(Base):
             **_where("state IN ('queued', 'running')"),
         ),
         Index("ix_jobs_finished", "finished_at"),
-        # The list: newest first, alone or under one filter. Ids rise with time.
+        # For lists, newest first, with no filter or with one. Ids increase with time.
         Index("ix_jobs_state_id", "state", "id"),
         Index("ix_jobs_kind_id", "kind", "id"),
         Index("ix_jobs_device_id", "device", "id"),
@@ -158,13 +157,13 @@ class Job(Base):
 
 
 class JobLabel(Base):
-    """A label of a job, once more beside the job's own: to find jobs by it, newest first."""
+    """A label of a job, stored a second time to find jobs by their labels, newest first."""
 
     __tablename__ = "job_labels"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     owner: Mapped[str] = mapped_column(String(ID_LENGTH))
-    """The job's: among all that have a label, one owner's may be few."""
+    """The owner of the job: of all jobs with a label, those of one owner may be few."""
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
     value: Mapped[str] = mapped_column(String(NAME_LENGTH))
 
@@ -175,7 +174,7 @@ class JobLabel(Base):
 
 
 class JobEvent(Base):
-    """One step in a job's life, written in the transaction that took it."""
+    """A change of a job, written in the transaction that made it."""
 
     __tablename__ = "job_events"
 
@@ -189,7 +188,7 @@ class JobEvent(Base):
 
 
 class Artifact(Base):
-    """A file that a job made, recorded after it lay whole on the disk."""
+    """A file that a job made, recorded after it became durable; published when the job succeeds."""
 
     __tablename__ = "artifacts"
 
@@ -203,7 +202,7 @@ class Artifact(Base):
 
 
 class Upload(Base):
-    """A file that a client sent."""
+    """A file that a client uploaded."""
 
     __tablename__ = "uploads"
 
@@ -212,7 +211,7 @@ class Upload(Base):
     key: Mapped[str] = mapped_column("path", Text)
     """In the file store."""
     filename: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
-    """What the client called it; shown to people, never used as a path."""
+    """The client's name for it; shown to people, never used as a path."""
     media_type: Mapped[str] = mapped_column(String(NAME_LENGTH))
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
@@ -222,25 +221,25 @@ class Upload(Base):
 
 
 class Key(Base):
-    """A key to this instance. What opens it is known to its holder alone; its hash stands here."""
+    """An API key. Only its hash is stored."""
 
     __tablename__ = "keys"
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
-    """The owner of what it submits."""
+    """Also the owner of what is submitted with it."""
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), unique=True)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Delivery(Base):
-    """A message to a job's webhook that is still to be delivered; written in the transaction that it tells of."""
+    """A message to a webhook that is still to be delivered; written in the transaction that it reports."""
 
     __tablename__ = "deliveries"
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     owner: Mapped[str] = mapped_column(String(ID_LENGTH))
-    """Whose secret signs it."""
+    """The owner whose secret signs it."""
     url: Mapped[str] = mapped_column(Text)
     data: Mapped[dict[str, Any]] = mapped_column(Json)
     attempt: Mapped[int] = mapped_column(Integer, default=0)
@@ -254,7 +253,7 @@ class Delivery(Base):
 
 
 class Worker(Base):
-    """A worker that said it is there; alive while its beat is young."""
+    """A registered worker; it is alive while its heartbeat is recent."""
 
     __tablename__ = "workers"
 
@@ -263,7 +262,9 @@ class Worker(Base):
     device_index: Mapped[int] = mapped_column(Integer)
     kinds: Mapped[list[str]] = mapped_column(Json)
     engines: Mapped[dict[str, str]] = mapped_column(Json)
-    """Kind to the name of the engine that runs it here."""
+    """Kind to the name of the backend that computes it."""
+    precisions: Mapped[dict[str, list[str]]] = mapped_column(Json, default=dict, server_default="{}")
+    """Kind to the precisions that its backend offers, the default first; no entry if the kind has no choice."""
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     beat_at: Mapped[datetime] = mapped_column(UtcDateTime)
     beat_interval_s: Mapped[float] = mapped_column(Float)

@@ -42,6 +42,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "installed MindSpore was built for this device.",
     "device-computes-wrong": "{device} computes that 1 + 1 is {total}.",
     "job-must-stop": "The job must stop: {reason}.",
+    "upload-not-given": "names the upload {upload!r}, for which no file is given; add --upload {upload}=FILE",
     # How a job ends.
     "cancelled": "A client cancelled this job.",
     "timeout": "The job had not ended when the time limit timeout_s, counted from its submission, was reached. "
@@ -52,6 +53,20 @@ SENTENCES: Final[Mapping[str, str]] = {
     "out-of-memory": "Make the data or the request smaller and try again.",
     "engine-failed": "An unexpected error occurred that the job did not cause; the worker's log has the details. "
     "A retry may help.",
+    # The database.
+    "database-url-invalid": "MINDJOBS_DATABASE_URL is not the address of a database: {reason}",
+    "database-scheme-unknown": "MINDJOBS_DATABASE_URL: {scheme!r} is not supported; use postgresql:// or sqlite:///.",
+    # Jobs.
+    "artifact-not-found": "Job {job} has no artifact {name!r}.",
+    "idempotency-key-reused": "The Idempotency-Key {key!r} was used for a request with another body. Use a new key for "
+    "a new request.",
+    "cancel-ended-job": "Job {job} has ended ({state}) and can no longer be cancelled.",
+    "delete-unended-job": "Job {job} is {state}. Cancel it before you delete it.",
+    "retry-unended-job": "Job {job} is {state}. Only a job that has ended can be retried.",
+    "queue-limit": "This API key has {max_jobs} queued jobs, the maximum. Submit more when some of them have started, or "
+    "cancel some.",
+    "upload-not-found": "there is no upload {upload!r}; send the file to POST /api/v1/uploads first",
+    "precision-not-offered": "is not offered by any worker that is alive (device: {device}); choose one of {offered}",
     # The file store.
     "storage-scheme-unknown": "MINDJOBS_STORAGE_URL: {url!r} has an unknown scheme; use one of {known}.",
     "storage-folder-invalid": "MINDJOBS_STORAGE_URL: {url!r} does not name a folder of this machine; "
@@ -69,6 +84,20 @@ SENTENCES: Final[Mapping[str, str]] = {
     "you received, or omit the header to read from the start.",
     "streams-full": "The maximum number of open streams has been reached. Read the job itself instead, or try again "
     "later.",
+    "form-expired": "This form has expired, or was not sent from a page of this service. Open its page again and "
+    "send it from there.",
+    "host-untrusted": "The host {host!r} is not a name of this instance. Its operator can add the name to "
+    "MINDJOBS_TRUSTED_HOSTS.",
+    "address-not-found": "There is nothing at this address.",
+    "method-not-allowed": "This address does not support the method {method}.",
+    "body-too-large": "The body is larger than the {max_bytes} bytes allowed. Send less.",
+    "rate-exceeded": "Too many requests: the limit is {limit}. Try again later.",
+    "http-error": "{description}",
+    "database-unavailable": "Try again in a few seconds.",
+    "request-failed": "The log of the service has the details, under the request {request}.",
+    "request-of-other-site": "This request was sent by a page of another site. Use the pages of this service instead.",
+    "body-not-json": "The body is not JSON in UTF-8. Send a JSON object that has the fields kind and params.",
+    "idempotency-key-length": "The header Idempotency-Key has {length} characters. Use 1 to {max_length} characters.",
     # Fields of a request; the codes are pydantic's types of errors.
     "missing": "is required",
     "extra-forbidden": "is not a known field; check its spelling or leave it out",
@@ -104,6 +133,23 @@ SENTENCES: Final[Mapping[str, str]] = {
     "string-unstorable": "contains a NUL character or half of a surrogate pair; send plain text",
     "name-unstorable": "has a name that contains a NUL character or half of a surrogate pair; send plain text",
     "timeout-too-long": "must be at most {max_s:g} s on this instance",
+    "key-unknown": "is not a valid API key of this instance; check it, or ask the operator",
+    "label-filter-invalid": "must have the form NAME=VALUE, for example project=thesis",
+    "labels-too-many": "may occur at most {max_labels} times, since no job has more labels",
+    "cursor-invalid": "is not a cursor; use the next_cursor of the previous page",
+    "timestamp-invalid": "must be a date and time as in RFC 3339, for example 2026-01-31T12:00:00Z",
+    "timestamp-out-of-range": "is outside of the calendar",
+    # Uploads and files.
+    "upload-empty": "is empty; send a file that has content",
+    "upload-not-found": "There is no upload {upload}.",
+    "uploads-full": "The uploads of this API key use all of its {max_bytes} bytes. Use a file that is already "
+    "uploaded, or wait: uploads are deleted after {days:g} days.",
+    "one-file-expected": "send exactly one file, in the field file; there are {count}",
+    "filename-invalid": "has a name that is a path or contains control characters; send a plain file name",
+    "filename-too-long": "has a name of more than {max_length} characters; shorten it",
+    "form-upload-missing": "a file that you uploaded before no longer exists; choose it again",
+    "form-file-problem": "{file} {problem}",
+    "artifact-file-missing": "The file {name!r} of the job {job} no longer exists. Retry the job to produce it again.",
 }
 """Code to sentence."""
 
@@ -122,6 +168,7 @@ TITLES: Final[Mapping[str, str]] = {
     "idempotency-key-reused": "This Idempotency-Key was used for another request",
     "too-large": "The content is larger than allowed",
     "disk-full": "The disk is full",
+    "database-unavailable": "The database does not answer",
     # Errors at the start of a process.
     "device-missing": "The device is not available",
     "settings-invalid": "A setting is wrong",

@@ -4,37 +4,16 @@ import hmac
 import json
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Iterable
-from typing import Any, Final
-
-from sqlalchemy import insert
-from sqlalchemy.orm import Session
+from typing import Final
 
 from shared import api_keys
-from shared.database.connection import now
-from shared.database.tables import Delivery, Job
-from shared.ids import make_id
-from shared.jobs import TransitionedJob
+from shared.database.tables import Delivery
 from shared.settings import Settings
 from shared.texts import render_error
 from shared.timestamps import format_timestamp
 
 PREFIX: Final = "whsec_"
 """Marks the secret for people and for the libraries of the scheme."""
-_INSERT_DELIVERIES: Final = insert(Delivery.metadata.tables[Delivery.__tablename__]).values(
-    created_at=now(), due_at=now()
-)
-
-
-def queue_messages(session: Session, jobs: Iterable[Job | TransitionedJob]) -> None:
-    """Queue a message about each job whose webhook is subscribed to the state that the job has just entered."""
-    messages = [
-        {"id": make_id(), "owner": job.owner, "url": job.webhook["url"], "data": _serialize_job(job)}
-        for job in jobs
-        if job.webhook is not None and job.state in job.webhook["events"]
-    ]
-    if messages:
-        session.execute(_INSERT_DELIVERIES, messages)
 
 
 def build_message(delivery: Delivery, secret: str) -> tuple[bytes, dict[str, str]]:
@@ -75,15 +54,3 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 def load_signing_secret(settings: Settings, owner: str) -> str:
     """Return the secret that signs the messages about an owner's jobs, in the form that receivers are given."""
     return PREFIX + api_keys.derive_secret(api_keys.load_secret(settings), f"webhooks {owner}")
-
-
-def _serialize_job(job: Job | TransitionedJob) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "state": job.state,
-        "attempt": job.attempt,
-        "error": job.error,
-        "labels": job.labels,
-        "url": f"/api/v1/jobs/{job.id}",
-    }

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, 
 
 from shared.settings import Settings
 from tests.browser.chromium import find_chromium, launch_chromium
-from tests.conftest import QUICK
+from tests.conftest import SHORT_INTERVALS
 from tests.support.instances import make_settings, wait_for_ready
 from tests.support.processes import ServiceProcess
 
@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
 def instance(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, ServiceProcess]]:
     """A complete instance; not started where there is no browser for it."""
     assert browser
-    with make_settings(**QUICK) as settings:
+    with make_settings(**SHORT_INTERVALS) as settings:
         process = ServiceProcess("shared.instance.up", settings=settings, log=tmp_path_factory.mktemp("up") / "up.log")
         try:
             wait_for_ready(process, settings)

@@ -13,7 +13,7 @@ import pytest
 from shared.database.migrate import ROOT
 from shared.instance.up import list_processes
 from shared.settings import Settings
-from tests.conftest import QUICK
+from tests.conftest import SHORT_INTERVALS
 from tests.support.instances import START_DEADLINE_S, call, make_settings, wait_for_ready
 from tests.support.processes import ServiceProcess, write_environment
 from tests.support.waiting import wait_until
@@ -25,7 +25,7 @@ STOP_DEADLINE_S = 15.0
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    with make_settings(**QUICK) as settings:
+    with make_settings(**SHORT_INTERVALS) as settings:
         yield settings
 
 

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select
 
 from shared.database.connection import Database
-from shared.database.migrate import configure, migrate
+from shared.database.migrate import make_alembic_config, migrate
 from shared.database.queries import JobFilter, list_jobs
 from shared.database.tables import Base, Job
 
@@ -36,14 +36,14 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def downgrade(database: Database, revision: str) -> None:
-    config = configure()
+    config = make_alembic_config()
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, revision)
 
 
 def test_there_is_one_head() -> None:
-    assert len(ScriptDirectory.from_config(configure()).get_heads()) == 1
+    assert len(ScriptDirectory.from_config(make_alembic_config()).get_heads()) == 1
 
 
 def test_the_migrated_database_is_what_the_tables_say(database: Database) -> None:

@@ -1,8 +1,9 @@
-"""The state machine, on both databases."""
+"""Transitions of jobs, on both databases."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,15 +11,18 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select, update
 
-from shared.database import queries, statements, transitions
+from shared.database import outbox, queries, statements, transitions
 from shared.database.connection import now
 from shared.database.tables import Artifact, Job, JobEvent
 from shared.errors import ConflictError, IdempotencyError, NotFoundError
+from shared.files.keys import artifact_key
 from shared.ids import make_id
 from shared.jobs import (
     CANCELLED,
     ENDED,
+    TIMED_OUT,
     TRANSITIONS,
+    WORKER_LOST,
     DeviceClass,
     EventKind,
     HeartbeatReply,
@@ -58,15 +62,15 @@ def submit(services: Services) -> Callable[..., Job]:
     return submit_one
 
 
-CLAIMANT = WorkerIdentity({Kind.KNN: "mindspore"}, DeviceClass.CPU, "w1", lease_s=60.0)
+WORKER = WorkerIdentity({Kind.KNN: "mindspore"}, DeviceClass.CPU, "w1", lease_s=60.0)
 
 
-def claim(services: Services, job_id: str | None = None, **others: Any) -> Job | None:
-    return transitions.claim(services.database, replace(CLAIMANT, **others), job_id)
+def claim(services: Services, job_id: str | None = None, **changes: Any) -> Job | None:
+    return transitions.claim(services.database, replace(WORKER, **changes), job_id)
 
 
-def claim_one(services: Services, **others: Any) -> Lease:
-    job = claim(services, **others)
+def claim_one(services: Services, **changes: Any) -> Lease:
+    job = claim(services, **changes)
     assert job is not None
     return Lease(job.id, job.attempt)
 
@@ -81,10 +85,12 @@ def list_states(services: Services, job_id: str) -> list[str]:
         events = session.scalars(
             select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.kind == EventKind.STATE).order_by(JobEvent.id)
         )
-        return [written.data["state"] for written in events]
+        return [event.data["state"] for event in events]
 
 
-def test_a_submitted_job_is_queued_with_the_databases_time(services: Services, submit: Callable[..., Job]) -> None:
+def test_a_submitted_job_is_queued_with_the_times_of_the_database(
+    services: Services, submit: Callable[..., Job]
+) -> None:
     job = submit(timeout_s=30.0)
     assert job.state == State.QUEUED
     assert abs(job.created_at - datetime.now(UTC)) < timedelta(seconds=5)
@@ -92,14 +98,14 @@ def test_a_submitted_job_is_queued_with_the_databases_time(services: Services, s
     assert list_states(services, job.id) == ["queued"]
 
 
-def test_claims_take_priority_first_then_age(services: Services, submit: Callable[..., Job]) -> None:
+def test_claims_are_by_priority_then_by_age(services: Services, submit: Callable[..., Job]) -> None:
     low, first, second, high = (submit(priority=priority) for priority in (1, 5, 5, 9))
     claimed = [claim_one(services).job_id for _ in range(4)]
     assert claimed == [high.id, first.id, second.id, low.id]
     assert claim(services) is None
 
 
-def test_a_claim_looks_at_kind_device_and_moment(services: Services, submit: Callable[..., Job]) -> None:
+def test_a_claim_respects_kind_device_and_availability(services: Services, submit: Callable[..., Job]) -> None:
     submit(kind=Kind.MUSICGEN)
     submit(wanted_device="gpu", device="gpu")
     late = submit()
@@ -112,7 +118,7 @@ def test_a_claim_looks_at_kind_device_and_moment(services: Services, submit: Cal
     assert (job.id, job.device, job.attempt, job.worker) == (auto.id, "cpu", 1, "w1")
 
 
-def test_a_claim_takes_the_best_of_all_kinds(services: Services, submit: Callable[..., Job]) -> None:
+def test_a_claim_returns_the_best_job_of_all_kinds(services: Services, submit: Callable[..., Job]) -> None:
     engines = {Kind.KNN: "mindspore", Kind.MUSICGEN: "openvino"}
     jobs = [submit(), submit(kind=Kind.MUSICGEN), submit(), submit(kind=Kind.MUSICGEN, priority=9), submit(priority=7)]
     claimed = [claim(services, engines=engines) for _ in range(6)]
@@ -122,29 +128,29 @@ def test_a_claim_takes_the_best_of_all_kinds(services: Services, submit: Callabl
     ]
 
 
-def test_racing_claims_never_share_a_job(services: Services, submit: Callable[..., Job]) -> None:
+def test_concurrent_claims_never_return_the_same_job(services: Services, submit: Callable[..., Job]) -> None:
     jobs = {submit().id for _ in range(40)}
     start = threading.Barrier(8)
 
     def drain(worker: int) -> list[str]:
         start.wait()
-        taken = []
+        claimed = []
         while (job := claim(services, worker=f"w{worker}")) is not None:
-            taken.append(job.id)
-        return taken
+            claimed.append(job.id)
+        return claimed
 
     with ThreadPoolExecutor(8) as pool:
-        taken = [job_id for part in pool.map(drain, range(8)) for job_id in part]
-    assert sorted(taken) == sorted(jobs)
+        claimed = [job_id for part in pool.map(drain, range(8)) for job_id in part]
+    assert sorted(claimed) == sorted(jobs)
 
 
-def test_a_beat_prolongs_the_lease_and_writes_progress(services: Services, submit: Callable[..., Job]) -> None:
+def test_a_heartbeat_extends_the_lease_and_writes_progress(services: Services, submit: Callable[..., Job]) -> None:
     job = submit()
     lease = claim_one(services, lease_s=10.0)
     before = read(services, job.id).lease_until
-    answer = transitions.heartbeat(services.database, lease, Progress("evaluating", 3, 9, "rows"), 100.0)
+    reply = transitions.heartbeat(services.database, lease, Progress("evaluating", 3, 9, "rows"), 100.0)
     after = read(services, job.id)
-    assert answer == HeartbeatReply(cancel_requested=False, timed_out=False)
+    assert reply == HeartbeatReply(cancel_requested=False, timed_out=False)
     assert before is not None
     assert after.lease_until is not None
     assert (after.lease_until - before).total_seconds() == pytest.approx(90, abs=5)
@@ -155,11 +161,11 @@ def test_a_beat_prolongs_the_lease_and_writes_progress(services: Services, submi
         "rows",
     )
     with services.database.reading() as session:
-        written = session.scalars(select(JobEvent).where(JobEvent.kind == EventKind.PROGRESS)).one()
-    assert written.data == {"stage": "evaluating", "done": 3, "total": 9, "unit": "rows"}
+        progress_event = session.scalars(select(JobEvent).where(JobEvent.kind == EventKind.PROGRESS)).one()
+    assert progress_event.data == {"stage": "evaluating", "done": 3, "total": 9, "unit": "rows"}
 
 
-def test_a_beat_keeps_when_the_stage_started_and_with_how_much_done(
+def test_a_heartbeat_records_when_a_stage_started_and_its_progress_then(
     services: Services, submit: Callable[..., Job]
 ) -> None:
     job = submit()
@@ -173,10 +179,10 @@ def test_a_beat_keeps_when_the_stage_started_and_with_how_much_done(
         (Progress("loading", 5, 9, "weights"), False),
         (Progress("loading", 5, 10, "weights"), False),
         (None, False),
-        (Progress("generating", 400, 1500, "tokens"), True),  # goes on from a checkpoint
+        (Progress("generating", 400, 1500, "tokens"), True),  # resumes from a checkpoint
         (Progress("generating", 401, 1500, "tokens"), False),
         (Progress("loading", 500, 1500, "weights"), True),
-        (Progress("loading", 0, 1500, "weights"), True),  # the next one of several
+        (Progress("loading", 0, 1500, "weights"), True),  # the next file of several
     ]
     started_done: int | None = None
     for progress, starts in steps:
@@ -202,22 +208,31 @@ def read_stage_start(services: Services, job_id: str) -> tuple[float | None, int
     return age_s, job.stage_started_done
 
 
-def test_a_beat_is_one_statement_and_its_event(services: Services, submit: Callable[..., Job]) -> None:
+def test_a_heartbeat_is_one_statement_and_its_event(services: Services, submit: Callable[..., Job]) -> None:
     submit()
     lease = claim_one(services)
-    statements: list[str] = []
-
-    def note(*arguments: Any) -> None:
-        statements.append(arguments[2].split()[0])
-
-    event.listen(services.database.engine, "before_cursor_execute", note)
-    transitions.heartbeat(services.database, lease, Progress("loading", 3, 9, "weights"), 60.0)
-    transitions.heartbeat(services.database, lease, None, 60.0)
-    event.remove(services.database.engine, "before_cursor_execute", note)
-    assert [word for word in statements if word != "BEGIN"] == ["UPDATE", "INSERT", "UPDATE"]
+    with recorded_statements(services) as executed:
+        transitions.heartbeat(services.database, lease, Progress("loading", 3, 9, "weights"), 60.0)
+        transitions.heartbeat(services.database, lease, None, 60.0)
+    assert executed == ["UPDATE jobs", "INSERT job_events", "UPDATE jobs"]
 
 
-def test_a_beat_tells_of_cancel_and_deadline(services: Services, submit: Callable[..., Job]) -> None:
+@contextmanager
+def recorded_statements(services: Services) -> Iterator[list[str]]:
+    """Record each statement that the block executes, by its verb and its table."""
+    executed: list[str] = []
+
+    def record(*arguments: Any) -> None:
+        words = arguments[2].split()
+        if words[0] != "BEGIN":
+            executed.append(f"{words[0]} {words[1 if words[0] == 'UPDATE' else 2]}")
+
+    event.listen(services.database.engine, "before_cursor_execute", record)
+    yield executed
+    event.remove(services.database.engine, "before_cursor_execute", record)
+
+
+def test_the_reply_to_a_heartbeat_reports_cancel_and_deadline(services: Services, submit: Callable[..., Job]) -> None:
     job = submit()
     lease = claim_one(services)
     assert transitions.cancel(services.database, job.id).cancel_requested
@@ -228,10 +243,131 @@ def test_a_beat_tells_of_cancel_and_deadline(services: Services, submit: Callabl
     )
 
 
-def test_finishing_stores_the_result_and_the_files(services: Services, submit: Callable[..., Job]) -> None:
+def make_file(name: str, lease: Lease) -> StoredFile:
+    return StoredFile(name, artifact_key(lease.job_id, lease.attempt, name), "text/csv", 3, "f" * 64)
+
+
+def list_recorded(services: Services, job_id: str) -> list[str]:
+    with services.database.reading() as session:
+        query = select(Artifact.key).where(Artifact.job_id == job_id).order_by(Artifact.name)
+        return [key.removeprefix(f"jobs/{job_id}/") for key in session.scalars(query)]
+
+
+def list_published(services: Services, job_id: str) -> list[str]:
+    """List the artifacts that clients see, in the three ways in which they can see them."""
+    with services.database.reading() as session:
+        names = [artifact.name for artifact in queries.list_artifacts_of(session, job_id)]
+        assert [artifact.name for artifact in queries.list_artifacts(session, [job_id])[job_id]] == names
+        assert [queries.get_artifact(session, job_id, name).name for name in names] == names
+        for name in {"a.csv", "b.csv"} - set(names):
+            with pytest.raises(NotFoundError):
+                queries.get_artifact(session, job_id, name)
+    return names
+
+
+def list_artifact_events(services: Services, job_id: str) -> list[str]:
+    with services.database.reading() as session:
+        events = queries.read_events(session, job_id, 0).events
+    return [event.data["name"] for event in events if event.kind == EventKind.ARTIFACT]
+
+
+def test_a_heartbeat_records_files_which_success_publishes(services: Services, submit: Callable[..., Job]) -> None:
     job = submit()
     lease = claim_one(services)
-    file = StoredFile("a.csv", f"jobs/{job.id}/1/a.csv", "text/csv", 3, "f" * 64)
+    first, second = make_file("a.csv", lease), make_file("b.csv", lease)
+    assert transitions.heartbeat(services.database, lease, None, 60.0, [first]) is not None
+    assert list_recorded(services, job.id) == ["1/a.csv"]
+    assert list_published(services, job.id) == []
+    assert list_artifact_events(services, job.id) == []
+    transitions.finish(services.database, lease, Outcome(State.SUCCEEDED, {}, files=(first, second)))
+    assert list_recorded(services, job.id) == ["1/a.csv", "1/b.csv"]
+    assert list_published(services, job.id) == ["a.csv", "b.csv"]
+    assert list_artifact_events(services, job.id) == ["a.csv", "b.csv"]
+
+
+def test_a_heartbeat_without_the_lease_records_nothing(services: Services, submit: Callable[..., Job]) -> None:
+    job = submit()
+    stale = claim_one(services)
+    transitions.recover_lost(services.database, stale, NO_DELAY)
+    fresh = claim_one(services)
+    transitions.heartbeat(services.database, fresh, None, 60.0, [make_file("a.csv", fresh)])
+    assert transitions.heartbeat(services.database, stale, None, 60.0, [make_file("a.csv", stale)]) is None
+    assert list_recorded(services, job.id) == ["2/a.csv"]
+
+
+def test_a_later_attempt_replaces_recorded_files_and_its_success_removes_the_others(
+    services: Services, submit: Callable[..., Job]
+) -> None:
+    job = submit()
+    first = claim_one(services)
+    files = [make_file(name, first) for name in ("a.csv", "b.csv")]
+    transitions.heartbeat(services.database, first, None, 60.0, files)
+    transitions.recover_lost(services.database, first, NO_DELAY)
+    assert list_recorded(services, job.id) == ["1/a.csv", "1/b.csv"]
+    second = claim_one(services)
+    file = make_file("a.csv", second)
+    for _ in range(2):  # a worker that does not learn that a heartbeat succeeded repeats it
+        transitions.heartbeat(services.database, second, Progress("x", 1, 1, "x"), 60.0, [file])
+    assert list_recorded(services, job.id) == ["2/a.csv", "1/b.csv"]
+    assert transitions.finish(services.database, second, Outcome(State.SUCCEEDED, {}, files=(file,)))
+    assert list_recorded(services, job.id) == ["2/a.csv"]
+
+
+@pytest.mark.parametrize("outcome", [CANCELLED, TIMED_OUT, WORKER_LOST])
+def test_an_attempt_that_does_not_succeed_leaves_no_artifacts(
+    services: Services, submit: Callable[..., Job], outcome: Outcome
+) -> None:
+    job = submit()
+    lease = claim_one(services)
+    file = make_file("a.csv", lease)
+    transitions.heartbeat(services.database, lease, None, 60.0, [file])
+    assert transitions.finish(services.database, lease, replace(outcome, files=(file,)))
+    assert list_recorded(services, job.id) == []
+    assert list_artifact_events(services, job.id) == []
+
+
+def test_a_recovered_job_that_ends_leaves_no_artifacts(services: Services, submit: Callable[..., Job]) -> None:
+    lost, cancelled, late = submit(max_attempts=1), submit(), submit()
+    leases = {lease.job_id: lease for lease in (claim_one(services) for _ in range(3))}
+    for lease in leases.values():
+        transitions.heartbeat(services.database, lease, None, 60.0, [make_file("a.csv", lease)])
+    transitions.recover_lost(services.database, leases[lost.id], NO_DELAY)
+    for job in (cancelled, late):
+        transitions.recover_lost(services.database, leases[job.id], RetryDelay(60.0, 60.0))
+        assert list_recorded(services, job.id) == ["1/a.csv"]
+    transitions.cancel(services.database, cancelled.id)
+    with services.database.writing() as session:
+        session.execute(update(Job).where(Job.id == late.id).values(deadline_at=now(-1)))
+    assert [job.id for job in transitions.expire_queued(services.database)] == [late.id]
+    for job in (lost, cancelled, late):
+        assert list_recorded(services, job.id) == []
+
+
+def test_the_end_of_one_job_keeps_the_artifacts_of_others(services: Services, submit: Callable[..., Job]) -> None:
+    jobs = [submit(), submit()]
+    leases = [claim_one(services) for _ in jobs]
+    transitions.heartbeat(services.database, leases[0], None, 60.0, [make_file("a.csv", leases[0])])
+    with recorded_statements(services) as executed:
+        transitions.finish(services.database, leases[1], CANCELLED)
+    assert executed == ["UPDATE jobs", "INSERT job_events"]
+    assert list_recorded(services, jobs[0].id) == ["1/a.csv"]
+
+
+def test_a_short_job_ends_without_a_statement_about_recorded_artifacts(
+    services: Services, submit: Callable[..., Job]
+) -> None:
+    submit()
+    lease = claim_one(services)
+    files = tuple(make_file(name, lease) for name in ("a.csv", "b.csv"))
+    with recorded_statements(services) as executed:
+        transitions.finish(services.database, lease, Outcome(State.SUCCEEDED, {}, files=files))
+    assert executed == ["UPDATE jobs", "INSERT artifacts", "INSERT job_events", "INSERT job_events"]
+
+
+def test_success_stores_the_result_and_the_files(services: Services, submit: Callable[..., Job]) -> None:
+    job = submit()
+    lease = claim_one(services)
+    file = make_file("a.csv", lease)
     assert transitions.finish(services.database, lease, Outcome(State.SUCCEEDED, {"answer": 42}, files=(file,)))
     ended = read(services, job.id)
     assert (ended.state, ended.result, ended.lease_until) == (State.SUCCEEDED, {"answer": 42}, None)
@@ -244,7 +380,7 @@ def test_finishing_stores_the_result_and_the_files(services: Services, submit: C
     assert list_states(services, job.id) == ["queued", "running", "succeeded"]
 
 
-def test_the_fence_keeps_an_earlier_attempt_out(services: Services, submit: Callable[..., Job]) -> None:
+def test_an_earlier_attempt_can_no_longer_change_the_job(services: Services, submit: Callable[..., Job]) -> None:
     job = submit()
     stale = claim_one(services, lease_s=-1.0)
     assert [lost.id for lost in transitions.recover_expired(services.database, NO_DELAY)] == [job.id]
@@ -258,22 +394,24 @@ def test_the_fence_keeps_an_earlier_attempt_out(services: Services, submit: Call
     assert not transitions.finish(services.database, fresh, DONE)
 
 
-def test_a_lease_that_holds_is_left_alone(services: Services, submit: Callable[..., Job]) -> None:
+def test_a_lease_that_has_not_expired_is_not_recovered(services: Services, submit: Callable[..., Job]) -> None:
     submit()
     lease = claim_one(services, lease_s=60.0)
     assert transitions.recover_expired(services.database, NO_DELAY) == []
     assert transitions.finish(services.database, lease, DONE)
 
 
-def test_a_lost_job_waits_longer_each_time_and_fails_at_last(services: Services, submit: Callable[..., Job]) -> None:
+def test_a_lost_job_waits_longer_each_time_and_fails_after_its_last_attempt(
+    services: Services, submit: Callable[..., Job]
+) -> None:
     job = submit(max_attempts=3)
     delay = RetryDelay(first_s=10.0, max_s=15.0)
-    for pause_s in (10, 15):
+    for delay_s in (10, 15):
         claim_one(services, lease_s=-1.0)
         (lost,) = transitions.recover_expired(services.database, delay)
         assert (lost.state, lost.worker) == (State.QUEUED, None)
         assert (read(services, lost.id).available_at - datetime.now(UTC)).total_seconds() == pytest.approx(
-            pause_s, abs=3
+            delay_s, abs=3
         )
         with services.database.writing() as session:
             session.execute(update(Job).values(available_at=now()))
@@ -285,7 +423,7 @@ def test_a_lost_job_waits_longer_each_time_and_fails_at_last(services: Services,
     assert list_states(services, job.id) == ["queued", *["running", "queued"] * 2, "running", "failed"]
 
 
-def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(services: Services, submit: Callable[..., Job]) -> None:
+def test_a_lost_job_with_a_cancel_request_is_cancelled(services: Services, submit: Callable[..., Job]) -> None:
     job = submit()
     claim_one(services, lease_s=-1.0)
     transitions.cancel(services.database, job.id)
@@ -293,30 +431,32 @@ def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(services: Services, su
     assert cancelled.state == State.CANCELLED
 
 
-def test_two_sweepers_take_a_lost_job_once(services: Services, submit: Callable[..., Job]) -> None:
+def test_concurrent_sweepers_recover_a_lost_job_once(services: Services, submit: Callable[..., Job]) -> None:
     jobs = {submit().id for _ in range(20)}
     for _ in jobs:
         claim_one(services, lease_s=-1.0)
     with ThreadPoolExecutor(4) as pool:
-        swept = [
+        recovered = [
             job.id
             for part in pool.map(lambda _: transitions.recover_expired(services.database, NO_DELAY), range(4))
             for job in part
         ]
-    assert sorted(swept) == sorted(jobs)
+    assert sorted(recovered) == sorted(jobs)
 
 
-def test_releasing_hands_a_workers_jobs_back(services: Services, submit: Callable[..., Job]) -> None:
-    mine, other = submit(max_attempts=1), submit()
+def test_the_jobs_of_a_stopping_worker_are_queued_again(services: Services, submit: Callable[..., Job]) -> None:
+    own, other = submit(max_attempts=1), submit()
     stale = claim_one(services, worker="w1")
     claim_one(services, worker="w2")
-    assert [job.id for job in transitions.requeue_jobs_of(services.database, "w1")] == [mine.id]
-    assert read(services, mine.id).state == State.QUEUED
+    assert [job.id for job in transitions.requeue_jobs_of(services.database, "w1")] == [own.id]
+    assert read(services, own.id).state == State.QUEUED
     assert read(services, other.id).state == State.RUNNING
     assert not transitions.finish(services.database, stale, DONE)
 
 
-def test_cancelling_queued_running_and_ended_jobs(services: Services, submit: Callable[..., Job]) -> None:
+def test_queued_and_running_jobs_can_be_cancelled_and_ended_ones_cannot(
+    services: Services, submit: Callable[..., Job]
+) -> None:
     queued = submit(priority=0)
     running = submit()
     lease = claim_one(services)
@@ -330,7 +470,7 @@ def test_cancelling_queued_running_and_ended_jobs(services: Services, submit: Ca
         transitions.cancel(services.database, make_id())
 
 
-def test_a_queued_job_times_out(services: Services, submit: Callable[..., Job]) -> None:
+def test_a_queued_job_fails_at_its_deadline(services: Services, submit: Callable[..., Job]) -> None:
     late, early = submit(timeout_s=-1.0), submit(timeout_s=60.0)
     assert claim_one(services).job_id == early.id
     (failed,) = transitions.expire_queued(services.database)
@@ -339,12 +479,13 @@ def test_a_queued_job_times_out(services: Services, submit: Callable[..., Job]) 
     assert failed.error["type"] == "timeout"
 
 
-def test_only_ended_jobs_are_removed(services: Services, submit: Callable[..., Job]) -> None:
+def test_only_ended_jobs_can_be_deleted(services: Services, submit: Callable[..., Job]) -> None:
     job = submit()
     with pytest.raises(ConflictError, match="queued"):
         transitions.delete_job(services.database, job.id)
-    file = StoredFile("a.csv", "jobs/x/1/a.csv", "text/csv", 3, "f" * 64)
-    transitions.finish(services.database, claim_one(services), Outcome(State.SUCCEEDED, {}, files=(file,)))
+    lease = claim_one(services)
+    outcome = Outcome(State.SUCCEEDED, {}, files=(make_file("a.csv", lease),))
+    transitions.finish(services.database, lease, outcome)
     transitions.delete_job(services.database, job.id)
     with services.database.reading() as session:
         assert session.scalars(select(JobEvent)).all() == []
@@ -353,17 +494,17 @@ def test_only_ended_jobs_are_removed(services: Services, submit: Callable[..., J
         transitions.delete_job(services.database, job.id)
 
 
-def test_one_idempotency_key_makes_one_job_however_many_ask_at_once(
+def test_concurrent_requests_with_one_idempotency_key_create_one_job(
     services: Services, submit: Callable[..., Job]
 ) -> None:
     start = threading.Barrier(50)
 
-    def ask(_: int) -> str:
+    def request(_: int) -> str:
         start.wait()
         return submit(idempotency_key="once").id
 
     with ThreadPoolExecutor(50) as pool:
-        ids = set(pool.map(ask, range(50)))
+        ids = set(pool.map(request, range(50)))
     assert len(ids) == 1
     with services.database.reading() as session:
         assert len(session.scalars(select(Job)).all()) == 1
@@ -373,7 +514,7 @@ def test_one_idempotency_key_makes_one_job_however_many_ask_at_once(
 
 
 @pytest.mark.parametrize("held", [True, False])
-def test_the_next_job_is_claimed_with_the_end_of_one_in_one_transaction(
+def test_a_job_is_finished_and_the_next_claimed_in_one_transaction(
     services: Services, submit: Callable[..., Job], *, held: bool
 ) -> None:
     jobs = [submit(), submit()]
@@ -382,41 +523,40 @@ def test_the_next_job_is_claimed_with_the_end_of_one_in_one_transaction(
         transitions.recover_lost(services.database, lease, RetryDelay(60.0, 60.0))
     commits: list[object] = []
     event.listen(services.database.engine, "commit", commits.append)
-    counted, following = transitions.finish_and_claim(services.database, lease, DONE, CLAIMANT)
+    finished, claimed = transitions.finish_and_claim(services.database, lease, DONE, WORKER)
     assert len(commits) == 1
-    assert counted is held
-    assert following is not None
-    assert (following.id, following.state, following.worker, following.params) == (
+    assert finished is held
+    assert claimed is not None
+    assert (claimed.id, claimed.state, claimed.worker, claimed.params) == (
         jobs[1].id,
         "running",
         "w1",
         {"k": 5},
     )
     assert read(services, jobs[0].id).state == ("succeeded" if held else "queued")
-    again = transitions.finish_and_claim(services.database, Lease(following.id, 1), DONE, CLAIMANT)
-    assert again == (True, None)
+    reply = transitions.finish_and_claim(services.database, Lease(claimed.id, 1), DONE, WORKER)
+    assert reply == (True, None)
 
 
 @pytest.mark.parametrize("to", list(State))
 @pytest.mark.parametrize("source", list(State))
-def test_no_step_leaves_the_table_of_edges(
+def test_only_the_listed_transitions_are_possible(
     services: Services, submit: Callable[..., Job], source: State, to: State
 ) -> None:
     job = submit()
     with services.database.writing() as session:
         session.execute(update(Job).values(state=source))
     with services.database.writing() as session:
-        moved = (
-            session.connection().execute(statements.transition_statement(to, statements.COLUMNS.id == job.id)).rowcount
-        )
-    assert moved == (to in TRANSITIONS[source])
+        statement = statements.transition_statement(to, statements.COLUMNS.id == job.id)
+        changed_rows = session.connection().execute(statement).rowcount
+    assert changed_rows == (to in TRANSITIONS[source])
 
 
-def test_ended_states_have_no_way_out() -> None:
+def test_no_transition_leaves_an_ended_state() -> None:
     assert {state for state in State if not TRANSITIONS[state]} == ENDED
 
 
-def test_a_step_and_its_event_are_written_together_or_not_at_all(
+def test_a_transition_and_its_event_are_written_together_or_not_at_all(
     services: Services, submit: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = submit()
@@ -424,7 +564,7 @@ def test_a_step_and_its_event_are_written_together_or_not_at_all(
     def fail(*_: object) -> None:
         raise RuntimeError("the event could not be written")
 
-    monkeypatch.setattr(transitions, "_insert_events", fail)
+    monkeypatch.setattr(outbox, "publish_states", fail)
     with pytest.raises(RuntimeError):
         claim(services)
     monkeypatch.undo()
