@@ -132,12 +132,12 @@ def services(settings: Settings, open_services: Callable[[Settings], Services]) 
 @pytest.fixture
 def app(settings: Settings) -> "Iterator[Flask]":
     """The web application; at its end, every response must have been one that the OpenAPI document describes."""
-    from tests.support.openapi_watch import watch_answers
+    from tests.support.openapi_watch import watch_responses
     from web import create_app
     from web.context import get_context
 
     app = create_app(settings)
-    undescribed = watch_answers(app)
+    undescribed = watch_responses(app)
     yield app
     get_context(app).services.close()
     assert undescribed == [], "responses that web/openapi does not describe"

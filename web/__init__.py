@@ -8,13 +8,13 @@ from flask_bootstrap import Bootstrap5
 from flask_wtf import CSRFProtect
 from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 
-from shared.jobs import Kind
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
 from web import api, auth, errors, health, metrics, pages, rate_limits, request_hooks
 from web.context import EXTENSION, WebContext
 from web.key_cache import KeyCache
+from web.kinds import PAGES
 from web.long_poll import LongPollSlots
 from web.pages import new_job
 
@@ -32,9 +32,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or load_settings()
     set_up_logging(settings)
     app = Flask(__name__)
-    # A kind of job keeps its templates in its own folder: "knn/form.html".
-    own = PrefixLoader({str(kind): FileSystemLoader(_KINDS / kind / "templates") for kind in Kind})
-    app.jinja_loader = ChoiceLoader([FileSystemLoader(Path(app.root_path, "templates")), own])
+    # Each kind of job has its templates in its own folder: "knn/form.html" is web/kinds/knn/templates/form.html.
+    of_kinds = PrefixLoader({str(kind): FileSystemLoader(_KINDS / kind / "templates") for kind in PAGES})
+    app.jinja_loader = ChoiceLoader([FileSystemLoader(Path(app.root_path, "templates")), of_kinds])
+    app.jinja_env.globals["kinds"] = PAGES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the order of the schemas reads better
     app.extensions[EXTENSION] = _make_context(settings)
     app.config["TRUSTED_HOSTS"] = settings.host_names
@@ -44,7 +45,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Bootstrap5(app)
     request_hooks.init_app(app)
     auth.init_app(app)
-    app.before_request(new_job.let_files_in)  # before CSRFProtect reads the form
+    new_job.init_app(app)
     errors.init_app(app)
     app.register_blueprint(api.blueprint)
     app.register_blueprint(health.blueprint)
@@ -52,7 +53,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(pages.blueprint)
     rate_limits.init_app(app)
     csrf = CSRFProtect(app)
-    csrf.exempt(api.blueprint)  # programs send keys, and a session may only read the API
+    for blueprint in (api.blueprint, *api.kind_blueprints):
+        csrf.exempt(blueprint)  # programs send keys, and a session may only read the API
     return app
 
 

@@ -1,4 +1,4 @@
-"""The keys of this instance: ``python -m web keys create NAME``."""
+"""Manages the API keys of this instance: ``python -m web keys create NAME``."""
 
 import argparse
 import sys
@@ -19,8 +19,8 @@ from shared.webhooks.messages import load_signing_secret
 def _create(settings: Settings, database: Database, arguments: argparse.Namespace) -> str:
     key = api_keys.create_key(database, arguments.name, adopt=arguments.adopt)
     return (
-        f"{key}\n\nThis is the key {arguments.name}. It is shown this once; what is kept is its hash alone.\n"
-        f"What its webhooks receive is signed with {_load_secret(settings, database, arguments.name)}\n"
+        f"{key}\n\nThis is the key {arguments.name}. It cannot be shown again: only its hash is stored.\n"
+        f"Messages to its webhooks are signed with {_load_secret(settings, database, arguments.name)}\n"
     )
 
 
@@ -30,7 +30,7 @@ def _list(_settings: Settings, database: Database, _: argparse.Namespace) -> str
 
 def _revoke(_settings: Settings, database: Database, arguments: argparse.Namespace) -> str:
     api_keys.revoke_key(database, arguments.name)
-    return f"The key {arguments.name} opens nothing any more.\n"
+    return f"The key {arguments.name} is revoked.\n"
 
 
 def _show_secret(settings: Settings, database: Database, arguments: argparse.Namespace) -> str:
@@ -47,30 +47,32 @@ def _read_name(text: str) -> str:
     return text
 
 
-def _parse() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m web", description=__doc__)
     actions = parser.add_subparsers(required=True).add_parser("keys").add_subparsers(required=True)
-    create = actions.add_parser("create", help="make a key and print it")
-    create.add_argument("name", type=_read_name, help="whose it is, for you to remember")
-    create.add_argument("--adopt", action="store_true", help="give it the jobs and uploads from before the first key")
+    create = actions.add_parser("create", help="create a key and print it")
+    create.add_argument("name", type=_read_name, help="names the key in lists, for example after its user")
+    create.add_argument(
+        "--adopt", action="store_true", help="give the key the jobs and uploads that were submitted without a key"
+    )
     create.set_defaults(act=_create)
-    actions.add_parser("list", help="list the keys' names").set_defaults(act=_list)
-    revoke = actions.add_parser("revoke", help="let a key open nothing any more")
+    actions.add_parser("list", help="list the names of the keys").set_defaults(act=_list)
+    revoke = actions.add_parser("revoke", help="revoke a key")
     revoke.add_argument("name")
     revoke.set_defaults(act=_revoke)
-    secret = actions.add_parser("secret", help="print what signs the messages to a key's webhooks")
-    secret.add_argument("name", nargs="?", help="the key's; without it, that of jobs submitted without a key")
+    secret = actions.add_parser("secret", help="print the secret that signs the messages to a key's webhooks")
+    secret.add_argument("name", nargs="?", help="name of the key; without it, the secret of jobs without a key")
     secret.set_defaults(act=_show_secret)
     return parser.parse_args()
 
 
 def main() -> None:
-    """Do what is asked for."""
-    arguments = _parse()
+    """Run the command."""
+    arguments = _parse_arguments()
     try:
         settings = load_settings()
         with closing(Database(settings.database)) as database:
-            migrate(database)  # the first key may come before the first start
+            migrate(database)  # keys can be created before the instance starts for the first time
             sys.stdout.write(arguments.act(settings, database, arguments))
     except MindjobsError as error:
         sys.exit(f"mindjobs: {error.title}: {error.detail}")

@@ -1,4 +1,4 @@
-"""Every error as an answer: problem+json (RFC 9457) for programs, a page for people."""
+"""Every error as a response: problem+json (RFC 9457) for programs, a page for people."""
 
 import logging
 from collections.abc import Sequence
@@ -12,41 +12,49 @@ from werkzeug.exceptions import HTTPException, SecurityError
 
 from shared.errors import DiskFullError, KeyRequiredError, MindjobsError, Problem, RequestInvalidError, is_disk_full
 from shared.schemas import responses
+from shared.texts import Text, render, render_title, text
 from web.context import get_services
 
+PROBLEM_JSON = "application/problem+json"
 logger = logging.getLogger(__name__)
 
 
 def init_app(app: Flask) -> None:
-    """Answer the errors of HTTP, of our own tree, of the database, of the system, and those that nobody foresaw."""
-    app.register_error_handler(HTTPException, _answer_http)
-    app.register_error_handler(MindjobsError, _answer_own)
-    app.register_error_handler(SQLAlchemyError, _answer_database)
-    app.register_error_handler(OSError, _answer_system)
-    app.register_error_handler(Exception, _answer_unforeseen)
+    """Respond to the errors of HTTP, of this service, of the database and of the system, and to unexpected ones."""
+    app.register_error_handler(HTTPException, _handle_http)
+    app.register_error_handler(MindjobsError, _handle_own)
+    app.register_error_handler(SQLAlchemyError, _handle_database)
+    app.register_error_handler(OSError, _handle_system)
+    app.register_error_handler(Exception, _handle_unexpected)
 
 
-def _answer_http(error: HTTPException) -> Response | HTTPException:
+def _handle_http(error: HTTPException) -> Response | HTTPException:
     if error.code is None or error.code < HTTPStatus.BAD_REQUEST:  # a redirect
         return error
     status = HTTPStatus(error.code)
-    details = {
-        HTTPStatus.NOT_FOUND: "There is nothing at this address.",
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
-            f"The body is larger than the {request.max_content_length} bytes allowed; send less."
-        ),
-    }
-    detail = details.get(status, error.description or status.phrase)
-    if isinstance(error, CSRFError):
-        detail = "This form is no longer good, or came from elsewhere: open its page again and send it from there."
-    response = _answer(status, status.phrase.lower().replace(" ", "-"), status.phrase, detail)
+    error_type = status.phrase.lower().replace(" ", "-")
+    response = _respond(status, error_type, status.phrase, _describe_http(error, status))
     response.headers.extend({name: value for name, value in error.get_headers() if name not in response.headers})
     return response
 
 
-def _answer_own(error: MindjobsError) -> Response:
+def _describe_http(error: HTTPException, status: HTTPStatus) -> Text:
+    if isinstance(error, CSRFError):
+        return text("form-expired")
+    if isinstance(error, SecurityError):
+        return text("host-untrusted", host=request.headers.get("Host", ""))
+    own = {
+        HTTPStatus.NOT_FOUND: text("address-not-found"),
+        HTTPStatus.METHOD_NOT_ALLOWED: text("method-not-allowed", method=request.method),
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: text("body-too-large", max_bytes=request.max_content_length),
+        HTTPStatus.TOO_MANY_REQUESTS: text("rate-exceeded", limit=error.description),
+    }
+    return own.get(status) or text("http-error", description=error.description or status.phrase)
+
+
+def _handle_own(error: MindjobsError) -> Response:
     problems = error.problems if isinstance(error, RequestInvalidError) else ()
-    response = _answer(error.status, error.type, error.title, error.detail, problems)
+    response = _respond(error.status, error.type, error.title, error.text, problems)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, KeyRequiredError):
@@ -54,45 +62,45 @@ def _answer_own(error: MindjobsError) -> Response:
     return response
 
 
-def _answer_database(error: SQLAlchemyError) -> Response:
+def _handle_database(error: SQLAlchemyError) -> Response:
     unreachable = isinstance(error, OperationalError | PoolTimeoutError)
     if not unreachable and not (isinstance(error, DBAPIError) and error.connection_invalidated):
-        return _answer_unforeseen(error)
+        return _handle_unexpected(error)
     logger.warning("the database does not answer: %s", error)
-    response = _answer(503, "database-unavailable", "The database does not answer", "Try again in a few seconds.")
+    error_type = "database-unavailable"
+    response = _respond(503, error_type, render_title(error_type), text("database-unavailable"))
     response.headers["Retry-After"] = "5"
     return response
 
 
-def _answer_system(error: OSError) -> Response:
+def _handle_system(error: OSError) -> Response:
     if not is_disk_full(error):
-        return _answer_unforeseen(error)
-    logger.error("request %s found the disk full: %s", g.get("request_id"), error)
-    return _answer_own(DiskFullError(get_services().settings.storage))
+        return _handle_unexpected(error)
+    logger.error("request %s failed because the disk is full: %s", g.get("request_id"), error)
+    return _handle_own(DiskFullError(get_services().settings.storage))
 
 
-def _answer_unforeseen(error: Exception) -> Response:
-    logger.error("request %s failed", g.get("request_id"), exc_info=error)
-    return _answer(
-        500,
-        "internal-error",
-        "Something went wrong in the service",
-        f"It is in the log, under request {g.get('request_id')}.",
-    )
+def _handle_unexpected(error: Exception) -> Response:
+    request_id = g.get("request_id")
+    logger.error("request %s failed", request_id, exc_info=error)
+    error_type = "internal-error"
+    return _respond(500, error_type, render_title(error_type), text("request-failed", request=request_id))
 
 
-def _is_for_people() -> bool:
-    """Whether a browser shows the answer; programs take anything, and get JSON."""
+def _wants_page() -> bool:
+    """Tell whether a browser will show the response; programs accept anything and get JSON."""
     if isinstance(request.routing_exception, SecurityError):
-        return False  # under a host's name that is not ours there are no addresses for a page to lead to
-    return request.accept_mimetypes.best_match(["application/problem+json", "text/html"]) == "text/html"
+        return False  # a page contains links, which cannot be built under an untrusted host name
+    return request.accept_mimetypes.best_match([PROBLEM_JSON, "text/html"]) == "text/html"
 
 
-def _answer(status: int, error_type: str, title: str, detail: str, problems: Sequence[Problem] = ()) -> Response:
-    if request.path.startswith("/api/") or not _is_for_people():
-        body = responses.Problem(type=error_type, title=title, status=int(status), detail=detail)
+def _respond(status: int, error_type: str, title: str, what: Text, problems: Sequence[Problem] = ()) -> Response:
+    if request.path.startswith("/api/") or not _wants_page():
+        body = responses.Problem(type=error_type, title=title, status=int(status), detail=render(what))
         if problems:
-            body["errors"] = [{"pointer": problem.pointer, "detail": problem.detail} for problem in problems]
-        return Response(json.dumps(body), int(status), content_type="application/problem+json")
-    page = render_template("pages/error.html", status=int(status), title=title, detail=detail)
+            body["errors"] = [
+                {"pointer": problem.pointer, "code": problem.code, "detail": problem.detail} for problem in problems
+            ]
+        return Response(json.dumps(body), int(status), content_type=PROBLEM_JSON)
+    page = render_template("pages/error.html", status=int(status), title=title, detail=render(what))
     return Response(page, int(status), content_type="text/html; charset=utf-8")

@@ -17,26 +17,26 @@ logger = logging.getLogger(__name__)
 
 @blueprint.get("/healthz")
 def alive() -> responses.Liveness:
-    """Answer as long as this process does."""
+    """Report that the process answers."""
     return {"status": "alive"}
 
 
 @blueprint.get("/readyz")
 def ready() -> tuple[responses.Readiness, int]:
-    """Answer 200 when database and broker are reachable, or 503 naming what is not."""
+    """Report whether the database and the broker are reachable."""
     services = get_services()
-    missing: list[Literal["database", "broker"]] = []
+    unreachable: list[Literal["database", "broker"]] = []
     try:
         with services.database.reading() as session:
             session.execute(text("SELECT 1 FROM jobs LIMIT 1"))
     except SQLAlchemyError as error:
-        logger.warning("not ready, the database does not answer: %s", error)
-        missing.append("database")
+        logger.warning("not ready: the database does not answer: %s", error)
+        unreachable.append("database")
     try:
         services.broker.ping()
     except (RedisError, OSError) as error:
-        logger.warning("not ready, the broker does not answer: %s", error)
-        missing.append("broker")
-    if missing:
-        return {"status": "not ready", "unreachable": missing}, 503
+        logger.warning("not ready: the broker does not answer: %s", error)
+        unreachable.append("broker")
+    if unreachable:
+        return {"status": "not ready", "unreachable": unreachable}, 503
     return {"status": "ready"}, 200

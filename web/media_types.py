@@ -1,19 +1,18 @@
-"""What a file is, told by its content: what its sender calls it is nobody's word."""
+"""Detects the media type of a file from its content; what the client calls the file proves nothing."""
 
 from pathlib import Path
 from typing import Final
 
 import soundfile
 
-from shared.kinds.musicgen.parameters import MEDIA_TYPES
-
 TEXT_BYTES: Final = 2**16
-"""So much of a file is looked at to tell whether it is text."""
-_AUDIO: Final = {str(name).upper(): media_type for name, media_type in MEDIA_TYPES.items()}
+"""How much of a file is read to decide whether it is text."""
+# libsndfile's names of formats that have a registered media type.
+_AUDIO: Final = {"WAV": "audio/wav", "FLAC": "audio/flac", "MP3": "audio/mpeg", "OGG": "audio/ogg"}
 
 
 def detect_media_type(path: Path) -> str:
-    """Tell what the jobs can read: tables, as text, and whatever libsndfile opens; all else is just bytes."""
+    """Recognise what jobs can read: tables, which are text, and all that libsndfile opens. Any other file is bytes."""
     if _is_text(path):
         return "text/csv"
     try:
@@ -30,6 +29,6 @@ def _is_text(path: Path) -> bool:
     try:
         start.decode()
     except UnicodeDecodeError as error:
-        if not (cut and error.reason == "unexpected end of data"):  # a letter that the cut has split
+        if not (cut and error.reason == "unexpected end of data"):  # the end of the read part can split a character
             return False
     return b"\0" not in start

@@ -1,4 +1,4 @@
-"""Rows as the API shows them."""
+"""Rows of the database as documents of the API."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from sqlalchemy.orm import Session
 
 from shared.database import queries
 from shared.database.queries import JobFilter
-from shared.database.tables import Artifact, Job, JobEvent, Upload
+from shared.database.tables import Artifact, Job, JobEvent, Upload, Worker
 from shared.jobs import ENDED, DeviceClass, Kind, State
+from shared.kinds import KINDS
 from shared.schemas import responses
 from shared.texts import render_error
 from shared.timestamps import format_timestamp
@@ -26,9 +27,9 @@ class JobView:
     Parameters
     ----------
     document
-        As the API shows it.
+        The job as the API shows it.
     etag
-        Changes whenever something of the job does; the estimate of the time left alone is no change.
+        Changes whenever the job does; the estimate of the remaining time alone does not change it.
     """
 
     document: responses.Job
@@ -36,12 +37,12 @@ class JobView:
 
     @property
     def id(self) -> str:
-        """The job's identifier."""
+        """The job's id."""
         return self.document["id"]
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will change any more."""
+        """Whether the job has ended, so that nothing changes any more."""
         return self.document["state"] in ENDED
 
 
@@ -51,26 +52,26 @@ def view_job(session: Session, job_id: str) -> JobView:
     Raises
     ------
     NotFoundError
-        There is none.
+        There is no such job.
     """
     job = queries.get_job(session, job_id)
-    # What a job has made comes with its end, and a place in the queue is lost with its start.
+    # Artifacts are recorded when a job ends, and a queue position exists until it starts.
     document = serialize_job(job, queries.list_artifacts_of(session, job_id) if job.state in ENDED else ())
     if job.state == State.QUEUED:
         document["queue_position"] = queries.count_jobs_ahead(session, job)
-    lasting = document | {"eta_s": None}
-    return JobView(document, sha256(repr(lasting).encode()).hexdigest()[:32])
+    without_estimate = document | {"eta_s": None}
+    return JobView(document, sha256(repr(without_estimate).encode()).hexdigest()[:32])
 
 
 def serialize_page(
     session: Session, wanted: JobFilter, limit: int, cursor: str | None = None
 ) -> tuple[list[responses.Job], str | None]:
-    """Write a page of the list, newest first.
+    """Build a page of the list of jobs, newest first.
 
     Returns
     -------
     documents, next_cursor
-        At most ``limit`` jobs, and what to ask for the page after them; ``None`` after the last.
+        At most ``limit`` jobs, and the cursor of the next page; ``None`` on the last page.
     """
     found = queries.list_jobs(session, wanted, limit + 1, cursor)
     jobs = found[:limit]
@@ -83,12 +84,12 @@ def serialize_page(
 
 
 def serialize_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
-    """Write one job; its place in the queue is the caller's to add, since only a database knows it."""
-    # Flask takes as long to write an address as it takes to read a job, so one has to do for all files.
+    """Build the document of a job. The caller adds the queue position, which takes a query."""
+    # Flask takes as long to build an address as a job takes to read, so one address serves all files.
     files = f"{url_for('api.get_job', job_id=job.id)}/artifacts" if artifacts else ""
     return {
         "id": job.id,
-        "kind": Kind(job.kind),
+        "kind": cast("Kind", job.kind),  # a kind that this version does not know is shown as it is
         "state": State(job.state),
         "device": job.device or job.wanted_device,
         "engine": job.engine,
@@ -102,7 +103,7 @@ def serialize_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
             "stage": job.progress_stage,
         },
         "queue_position": None,
-        "eta_s": _estimate_s(job),
+        "eta_s": _estimate_remaining_s(job),
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
         "cancel_requested": job.cancel_requested,
@@ -110,7 +111,7 @@ def serialize_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
         "created_at": format_timestamp(job.created_at),
         "started_at": _format_optional_timestamp(job.started_at),
         "finished_at": _format_optional_timestamp(job.finished_at),
-        "result": job.result,
+        "result": _present_result(job),
         "error": _serialize_error(job.error),
         "retry_of": job.retry_of,
         "webhook": _serialize_webhook(job.webhook),
@@ -128,15 +129,15 @@ def serialize_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
 
 
 def serialize_event(event: JobEvent) -> dict[str, Any]:
-    """Write what an event tells, and when it happened."""
-    shown = event.data | {"at": format_timestamp(event.at)}
-    if shown.get("error") is not None:
-        shown["error"] = render_error(shown["error"])
-    return shown
+    """Build the document of an event: its data, and when it happened."""
+    document = event.data | {"at": format_timestamp(event.at)}
+    if document.get("error") is not None:
+        document["error"] = render_error(document["error"])
+    return document
 
 
 def serialize_upload(upload: Upload) -> responses.Upload:
-    """Write an upload."""
+    """Build the document of an upload."""
     return {
         "id": upload.id,
         "bytes": upload.bytes,
@@ -147,16 +148,16 @@ def serialize_upload(upload: Upload) -> responses.Upload:
 
 
 def serialize_devices(session: Session) -> list[responses.Device]:
-    """Write the classes of device with their workers and their load."""
-    workers = queries.list_live_workers(session)
+    """Build the documents of the device classes, with their workers and their load."""
+    live = queries.list_live_workers(session)
+    workers = {device: [worker for worker in live if worker.device == device] for device in DeviceClass}
     load = queries.count_by_device(session)
     return [
         {
             "device": device,
-            "workers_alive": sum(worker.device == device for worker in workers),
-            "engines": {
-                kind: engine for worker in workers if worker.device == device for kind, engine in worker.engines.items()
-            },
+            "workers_alive": len(workers[device]),
+            "engines": {kind: engine for worker in workers[device] for kind, engine in worker.engines.items()},
+            "precisions": _merge_precisions(workers[device]),
             "queued": load.get((device, State.QUEUED), 0),
             "running": load.get((device, State.RUNNING), 0),
         }
@@ -164,11 +165,20 @@ def serialize_devices(session: Session) -> list[responses.Device]:
     ]
 
 
-def _estimate_s(job: Job) -> float | None:
-    """Estimate the time to the end of the stage, at the pace within it.
+def _merge_precisions(workers: Sequence[Worker]) -> dict[str, list[str]]:
+    """Return the precisions that any of the workers offers for each kind: those of the first worker first."""
+    merged: dict[str, dict[str, None]] = {}
+    for worker in workers:
+        for kind, precisions in worker.precisions.items():
+            merged.setdefault(kind, {}).update(dict.fromkeys(precisions))
+    return {kind: list(precisions) for kind, precisions in merged.items()}
 
-    Other stages have other paces and units, and what an earlier attempt did before its checkpoint took no time of this
-    one, so neither counts.
+
+def _estimate_remaining_s(job: Job) -> float | None:
+    """Estimate the time to the end of the current stage, from the speed within it.
+
+    Other stages have other speeds and units, and what an earlier attempt did before its checkpoint took no time of this
+    attempt, so neither counts.
     """
     if job.state != State.RUNNING or job.stage_started_at is None or job.stage_started_done is None:
         return None
@@ -178,6 +188,12 @@ def _estimate_s(job: Job) -> float | None:
         return None
     elapsed_s = (datetime.now(UTC) - job.stage_started_at).total_seconds()
     return round(max(0.0, elapsed_s * remaining / done), 1)
+
+
+def _present_result(job: Job) -> dict[str, Any] | None:
+    if job.result is None or job.kind not in KINDS:
+        return job.result
+    return dict(KINDS[Kind(job.kind)].present_result(job.result))
 
 
 def _serialize_error(error: Mapping[str, Any] | None) -> responses.JobError | None:

@@ -1,4 +1,4 @@
-"""How gunicorn serves the application; read by ``gunicorn --config python:web.server``."""
+"""The configuration of gunicorn, which reads this module with ``gunicorn --config python:web.server``."""
 
 import gc
 
@@ -13,7 +13,7 @@ _settings = load_settings()
 
 wsgi_app = "web:create_app()"
 bind = _settings.authority
-# Threads, since a request mostly waits: for a database, or for a job to change.
+# Threads, since requests mostly wait: for the database, or for a job to change.
 worker_class = "gthread"
 workers = _settings.web_processes
 threads = _settings.web_threads
@@ -22,8 +22,8 @@ timeout = 120
 keepalive = 5
 
 
-class ServerLog(Logger):  # type: ignore[misc]  # it carries no types
-    """gunicorn's own log, whose lines are written as all others."""
+class ServerLog(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's own log, in the same format as all other logs."""
 
     def setup(self, cfg: Config) -> None:
         """See ``gunicorn.glogging.Logger``."""
@@ -34,11 +34,11 @@ class ServerLog(Logger):  # type: ignore[misc]  # it carries no types
 
 logger_class = ServerLog
 loglevel = _settings.log_level.lower()
-# Nobody uses it, and its default place is in the home folder.
+# It is not used, and its default location is in the home folder of the user.
 control_socket_disable = True
 
 
 def post_worker_init(worker: Worker) -> None:  # noqa: ARG001 - gunicorn's interface
-    """Take what was loaded for good out of the garbage collector's sight: it looked through it for 80 ms at a time."""
+    """Exclude what is loaded for good from garbage collection, which would scan it for 80 ms at a time."""
     gc.collect()
     gc.freeze()

@@ -1,7 +1,7 @@
-"""Storing what clients send: under a name of our own, typed by its content, within the room that its owner has."""
+"""Stores uploaded files: under an id of our own, with a media type from their content, within the owner's limit."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Final
 
 from sqlalchemy import insert
@@ -11,87 +11,94 @@ from shared.database.connection import now
 from shared.database.tables import NAME_LENGTH, Upload
 from shared.errors import LimitError, RequestInvalidError
 from shared.files.keys import upload_key
-from shared.ids import make_id
+from shared.ids import is_id, make_id
 from shared.jobs import ANONYMOUS
 from shared.services import Services
 from shared.settings import Settings
+from shared.texts import text
 from web.media_types import detect_media_type
 
 CHUNK_BYTES: Final = 2**18
-MULTIPART_BYTES: Final = 2**16
-"""What the parts of a multipart body need beside the file."""
+MULTIPART_OVERHEAD_BYTES: Final = 2**16
+"""What a multipart body may contain besides the file."""
+_FILE: Final = "/file"
 
 
 def store(services: Services, stream: IO[bytes], filename: str | None, owner: str) -> Upload:
-    """Store a file under an identifier of our own, and tell its type by its content.
+    """Store a file.
 
     Raises
     ------
     RequestInvalidError, TooLargeError, LimitError
-        It is empty, its name is a path, it is over the limit, or there is no room; nothing is kept.
+        The file is empty, its name is a path, it is too large, or the owner's limit is reached; nothing is stored.
     """
     name, settings = _check_filename(filename), services.settings
     upload_id = make_id()
-    room = require_room(services, owner)
-    written = services.files.put(upload_key(upload_id), _read(stream), max_bytes=room)
-    if not written.bytes:
-        services.files.remove(written.key)
-        raise RequestInvalidError.at("/file", "is empty; send a file with something in it")
-    with services.files.local_copy(written.key) as path:
+    max_bytes = require_free_bytes(services, owner)
+    stored = services.files.put(upload_key(upload_id), _read_chunks(stream), max_bytes=max_bytes)
+    if not stored.bytes:
+        services.files.remove(stored.key)
+        raise RequestInvalidError.at(_FILE, text("upload-empty"))
+    with services.files.local_copy(stored.key) as path:
         media_type = detect_media_type(path)
     row = insert(Upload).values(
         id=upload_id,
         owner=owner,
-        key=written.key,
+        key=stored.key,
         filename=name,
         media_type=media_type,
-        bytes=written.bytes,
-        sha256=written.sha256,
+        bytes=stored.bytes,
+        sha256=stored.sha256,
         created_at=now(),
     )
     with services.database.writing() as session:
-        # Others may have come meanwhile, and taken the room.
+        # Checked again, since other requests of the owner may have stored files in the meantime.
         if (
             owner == ANONYMOUS
-            or queries.count_uploaded_bytes(session, owner) + written.bytes <= settings.max_uploaded_bytes
+            or queries.count_uploaded_bytes(session, owner) + stored.bytes <= settings.max_uploaded_bytes
         ):
             return session.scalars(row.returning(Upload)).one()
-    services.files.remove(written.key)
-    raise _refuse(settings)
+    services.files.remove(stored.key)
+    raise _make_limit_error(settings)
 
 
-def count_room(services: Services, owner: str) -> int:
-    """Count how many bytes an upload may have; 0 where its owner's take all that they may."""
+def find_uploads(services: Services, upload_ids: Sequence[str], owner: str) -> list[Upload]:
+    """Return those of some uploads that exist and belong to an owner, in the given order."""
+    ids = [upload_id for upload_id in upload_ids if is_id(upload_id)]
+    with services.database.reading() as session:
+        uploads = queries.find_uploads(session, ids, owner)
+    return [uploads[upload_id] for upload_id in ids if upload_id in uploads]
+
+
+def count_free_bytes(services: Services, owner: str) -> int:
+    """Count how large an owner's next upload may be, in bytes; 0 if the owner's limit is reached."""
     settings = services.settings
     if owner == ANONYMOUS:
         return settings.max_upload_bytes
     with services.database.reading() as session:
-        room = settings.max_uploaded_bytes - queries.count_uploaded_bytes(session, owner)
-    return max(0, min(room, settings.max_upload_bytes))
+        free_bytes = settings.max_uploaded_bytes - queries.count_uploaded_bytes(session, owner)
+    return max(0, min(free_bytes, settings.max_upload_bytes))
 
 
-def require_room(services: Services, owner: str) -> int:
-    """Count the same, where there must be room.
+def require_free_bytes(services: Services, owner: str) -> int:
+    """Count how large an owner's next upload may be, in bytes.
 
     Raises
     ------
     LimitError
-        There is none.
+        The owner's limit is reached.
     """
-    room = count_room(services, owner)
-    if not room:
-        raise _refuse(services.settings)
-    return room
+    free_bytes = count_free_bytes(services, owner)
+    if not free_bytes:
+        raise _make_limit_error(services.settings)
+    return free_bytes
 
 
-def _refuse(settings: Settings) -> LimitError:
-    return LimitError(
-        f"The uploads of this key take the {settings.max_uploaded_bytes} bytes that they may; name one that came "
-        f"before, or wait: they are forgotten {settings.retention_days:g} days after they came."
-    )
+def _make_limit_error(settings: Settings) -> LimitError:
+    return LimitError(text("uploads-full", max_bytes=settings.max_uploaded_bytes, days=settings.retention_days))
 
 
-def _read(stream: IO[bytes]) -> Iterator[bytes]:
+def _read_chunks(stream: IO[bytes]) -> Iterator[bytes]:
     while chunk := stream.read(CHUNK_BYTES):
         yield chunk
 
@@ -100,7 +107,7 @@ def _check_filename(filename: str | None) -> str | None:
     if not filename:
         return None
     if re.search(r"[/\\\x00-\x1f\x7f]", filename) or filename in {".", ".."}:
-        raise RequestInvalidError.at("/file", "its name is a path or has control characters; send a plain file name")
+        raise RequestInvalidError.at(_FILE, text("filename-invalid"))
     if len(filename) > NAME_LENGTH:
-        raise RequestInvalidError.at("/file", f"its name is longer than {NAME_LENGTH} characters; shorten it")
+        raise RequestInvalidError.at(_FILE, text("filename-too-long", max_length=NAME_LENGTH))
     return filename

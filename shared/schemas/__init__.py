@@ -1,1 +1,1 @@
-"""What a request may say: one pydantic schema per kind of job, for the form and the API alike."""
+"""What requests may contain, for forms and the API alike, and what the API returns."""

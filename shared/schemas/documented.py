@@ -1,4 +1,4 @@
-"""How typed dictionaries document their fields: the text below a field becomes its description."""
+"""Documentation of typed dictionaries: the docstring below a field becomes its description in the OpenAPI document."""
 
 from pydantic import ConfigDict, with_config
 

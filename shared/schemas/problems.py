@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in the words and pointers of the API."""
+"""Converts pydantic's errors into problems with the API's pointers and codes."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,19 +8,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from shared.errors import Problem
+from shared.schemas.strict import TEXT_ERROR
+from shared.texts import Text, text
 
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
-_WORDS: Final = {
-    "extra_forbidden": "is not a field here; check its spelling or leave it out",
-    "missing": "is missing; give it",
-    "model_type": "must be a JSON object",
-    "model_attributes_type": "must be a JSON object",
-    "dict_type": "must be a JSON object",
-}
 
 
 def list_problems(error: ValidationError, document: object, prefix: str = "") -> list[Problem]:
-    """Turn pydantic's errors into problems.
+    """Convert pydantic's errors into problems.
 
     Parameters
     ----------
@@ -32,51 +27,60 @@ def list_problems(error: ValidationError, document: object, prefix: str = "") ->
         Pointer of ``document`` in the whole request.
     """
     return [
-        Problem(prefix + _write_pointer(detail, document), _phrase(detail))
-        for detail in error.errors(include_url=False)
+        Problem(prefix + _build_pointer(detail, document), _build_text(detail))
+        for detail in error.errors(include_url=False, include_input=False)
     ]
 
 
 def list_unstorable(document: object) -> list[Problem]:
-    """List the texts in a document that no database takes: with a NUL, or with half a surrogate pair."""
+    """List the strings in a document that a database cannot store: with a NUL, or with half of a surrogate pair."""
     problems: list[Problem] = []
-    waiting: list[tuple[tuple[str, ...], object]] = [((), document)]
-    while waiting:  # not by recursion: a client decides how deep the document is
-        place, value = waiting.pop()
+    pending: list[tuple[tuple[str, ...], object]] = [((), document)]
+    while pending:  # a loop and no recursion, because a client decides how deep the document is
+        path, value = pending.pop()
         if isinstance(value, str) and _UNSTORABLE.search(value):
-            problems.append(Problem(_join(place), "holds a NUL or half a surrogate pair; send plain text"))
+            problems.append(Problem(_join(path), text("string-unstorable")))
         elif isinstance(value, Mapping):
             if any(_UNSTORABLE.search(name) for name in value):
-                problems.append(Problem(_join(place), "has a name with a NUL or half a surrogate pair in it"))
-            waiting += [((*place, name), part) for name, part in value.items()]
+                problems.append(Problem(_join(path), text("name-unstorable")))
+            pending += [((*path, name), part) for name, part in value.items()]
         elif isinstance(value, list):
-            waiting += [((*place, str(number)), part) for number, part in enumerate(value)]
+            pending += [((*path, str(index)), part) for index, part in enumerate(value)]
     return problems
 
 
-def _phrase(detail: ErrorDetails) -> str:
-    if detail["type"] in _WORDS:
-        return _WORDS[detail["type"]]
+def _build_text(detail: ErrorDetails) -> Text:
+    """Name pydantic's type of error as a code; a code without a sentence in the catalogue shows pydantic's message."""
+    context = detail.get("ctx", {})
+    if detail["type"] == TEXT_ERROR:
+        return Text.parse(context)
+    values = {name: _simplify(value) for name, value in context.items() if isinstance(value, str | int | float)}
     message = detail["msg"]
-    return message[0].lower() + message[1:]
+    return Text(detail["type"].replace("_", "-"), values | {"message": message[:1].lower() + message[1:]})
 
 
-def _write_pointer(detail: ErrorDetails, document: object) -> str:
-    parts = list(_walk(detail["loc"], document, detail["type"]))
-    if detail["type"] == "misfit":
-        parts.append(str(detail["ctx"]["field"]))
+def _simplify(value: str | float) -> str | float:
+    """Return a limit without decimals if it is whole: 1 and not 1.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _build_pointer(detail: ErrorDetails, document: object) -> str:
+    parts = list(_list_parts(detail["loc"], document, detail["type"]))
+    context = detail.get("ctx", {})
+    if detail["type"] == TEXT_ERROR and context["field"] is not None:
+        parts.append(context["field"])
     elif detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-        parts.append(str(detail["ctx"]["discriminator"]).strip("'"))
+        parts.append(str(context["discriminator"]).strip("'"))
     return _join(parts)
 
 
 def _join(parts: Iterable[str]) -> str:
-    """Write a JSON pointer (RFC 6901)."""
+    """Build a JSON pointer (RFC 6901)."""
     return "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
-def _walk(loc: tuple[int | str, ...], document: object, error_type: str) -> Iterator[str]:
-    """Yield the parts of a location that are in the document; pydantic adds the tags of unions, which are not."""
+def _list_parts(loc: tuple[int | str, ...], document: object, error_type: str) -> Iterator[str]:
+    """Yield the parts of pydantic's location that are in the document; the tags of unions are not."""
     value: Any = document
     for position, part in enumerate(loc):
         last = position == len(loc) - 1

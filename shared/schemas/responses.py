@@ -1,4 +1,4 @@
-"""What the API answers, one shape per document. Types alone: nothing is checked while it is written."""
+"""What the API returns, one type per document. Types alone: nothing is checked when a response is built."""
 
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -6,7 +6,6 @@ from pydantic import Field
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
 from shared.jobs import AUTO, DeviceClass, Kind, State
-from shared.kinds.musicgen.catalogue import Availability
 from shared.schemas.documented import documented
 
 Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
@@ -17,7 +16,7 @@ Bytes = Annotated[int, Field(ge=0)]
 
 @documented
 class Progress(TypedDict):
-    """How far a job is within its stage."""
+    """The progress of a job within its current stage."""
 
     done: int
     total: int
@@ -31,30 +30,30 @@ class JobError(TypedDict):
     """Why a job has no result."""
 
     type: str
-    """Names the kind of error for programs."""
+    """The kind of error, for programs."""
     title: str
     detail: str
 
 
 @documented
 class Webhook(TypedDict):
-    """Where to tell of what happens to a job."""
+    """Where messages about a job are sent."""
 
     url: str
     events: list[State]
-    """The states whose beginning is told."""
+    """The states about which messages are sent when the job enters them."""
 
 
 @documented
 class Artifact(TypedDict):
-    """A file that a job made."""
+    """A file that a job produced."""
 
     name: str
     media_type: str
     bytes: Bytes
     sha256: Sha256
     url: str
-    """Where it is, on this host."""
+    """The path of the file on this host."""
 
 
 @documented
@@ -65,17 +64,18 @@ class Job(TypedDict):
     kind: Kind
     state: State
     device: Annotated[str, Field(json_schema_extra={"enum": [AUTO, *DeviceClass]})]
-    """The class that runs it, or that was asked for."""
+    """The device class that runs the job, or the requested one as long as none is chosen."""
     engine: str | None
+    """The backend that runs the job."""
     params: dict[str, Any]
     """Complete: every default is filled in."""
     labels: dict[str, str]
     priority: int
     progress: Progress
     queue_position: int | None
-    """How many jobs go before it; of a queued job only."""
+    """How many jobs are ahead of it; null unless the job is queued."""
     eta_s: float | None
-    """Seconds to the end of the stage, at the pace within it; of a running job only."""
+    """Estimated seconds to the end of the current stage, from the speed within it; null unless the job is running."""
     attempt: int
     max_attempts: int
     cancel_requested: bool
@@ -84,11 +84,11 @@ class Job(TypedDict):
     started_at: Timestamp | None
     finished_at: Timestamp | None
     result: dict[str, Any] | None
-    """Of a job that succeeded only."""
+    """Null unless the job succeeded."""
     error: JobError | None
-    """Of a job that failed or was cancelled only."""
+    """Null unless the job failed or was cancelled."""
     retry_of: Id | None
-    """The job whose parameters it has."""
+    """The job that this one repeats."""
     webhook: Webhook | None
     artifacts: list[Artifact]
 
@@ -99,12 +99,12 @@ class JobList(TypedDict):
 
     jobs: list[Job]
     next_cursor: Id | None
-    """Asks for the page after this one; null on the last."""
+    """The `cursor` of the next page; null on the last page."""
 
 
 @documented
 class Upload(TypedDict):
-    """A file that a client sent; its id stands in a job's parameters."""
+    """An uploaded file; job parameters refer to it by its id."""
 
     id: Id
     bytes: Bytes
@@ -114,104 +114,49 @@ class Upload(TypedDict):
 
 
 @documented
-class Dataset(TypedDict):
-    """A data set that comes with the service."""
-
-    name: str
-    title: str
-    rows: int
-    columns: list[str]
-    label: str
-    """What is predicted."""
-    classes: list[str]
-    source: str
-    licence: str
-
-
-@documented
-class DatasetList(TypedDict):
-    """The data sets."""
-
-    datasets: list[Dataset]
-
-
-@documented
-class GenerationDefaults(TypedDict):
-    """How a model generates where a job does not say."""
-
-    do_sample: bool
-    guidance_scale: float
-    temperature: float
-    top_k: int
-    top_p: float
-    max_new_tokens: int
-
-
-@documented
-class Model(TypedDict):
-    """A music model."""
-
-    name: str
-    title: str
-    state: Availability
-    channels: int
-    """1 for mono, 2 for stereo."""
-    parameters: int | None
-    """Of the language model alone."""
-    defaults: GenerationDefaults
-    licence: str
-    licence_url: str | None
-    note: str | None
-    """What to know before choosing it."""
-
-
-@documented
-class ModelList(TypedDict):
-    """The music models."""
-
-    models: list[Model]
-
-
-@documented
 class Device(TypedDict):
-    """A class of device with its workers and its load."""
+    """A device class with its workers and its load."""
 
     device: DeviceClass
     workers_alive: int
     engines: dict[str, str]
-    """Kind of job to the engine that runs it."""
+    """The backend that runs each kind of job."""
+    precisions: dict[str, list[str]]
+    """The precisions that live workers offer for each kind of job that has a choice."""
     queued: int
     running: int
 
 
 @documented
 class DeviceList(TypedDict):
-    """The classes of device, best first."""
+    """The device classes, best first."""
 
     devices: list[Device]
 
 
 @documented
 class FieldProblem(TypedDict):
-    """One thing wrong with a request."""
+    """One thing that is wrong with a request."""
 
     pointer: str
     """JSON pointer (RFC 6901) of the field."""
+    code: str
+    """Stable name of the problem, for programs."""
     detail: str
     """What is wrong and what would be right."""
 
 
 @documented
 class Problem(TypedDict):
-    """Why there is no other answer (RFC 9457)."""
+    """Why a request failed (RFC 9457)."""
 
     type: str
-    """Names the kind of problem for programs, and stays the same for ever."""
+    """Stable name of the kind of problem, for programs."""
     title: str
     status: int
     detail: str
     errors: NotRequired[list[FieldProblem]]
-    """Of a request that was read and is not valid."""
+    """The fields that are not valid."""
 
 
 @documented
@@ -223,7 +168,7 @@ class Liveness(TypedDict):
 
 @documented
 class Readiness(TypedDict):
-    """Whether jobs can be taken."""
+    """Whether the service can accept jobs."""
 
     status: Literal["ready", "not ready"]
     unreachable: NotRequired[list[Literal["database", "broker"]]]

@@ -50,9 +50,12 @@ def text(code: str, /, **values: Value) -> Text:
 def render(what: Text) -> str:
     """Put a text into English.
 
-    A code that no catalogue has, as in a row that a newer version wrote, is shown as it is, with its values.
+    A code that no catalogue has, as in a row that a newer version wrote, is shown as it is, with its values; or by its
+    value ``message``, if it has one, as the errors of pydantic do.
     """
     sentence = _load_sentences().get(what.code)
+    if sentence is None and isinstance(what.values.get("message"), str):
+        return str(what.values["message"])
     if sentence is None:
         return f"{what.code} {dict(what.values)}" if what.values else what.code
     return sentence.format_map(what.values)

@@ -141,7 +141,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "timestamp-out-of-range": "is outside of the calendar",
     # Uploads and files.
     "upload-empty": "is empty; send a file that has content",
-    "upload-not-found": "There is no upload {upload}.",
+    "uploaded-file-not-found": "There is no upload {upload}.",
     "uploads-full": "The uploads of this API key use all of its {max_bytes} bytes. Use a file that is already "
     "uploaded, or wait: uploads are deleted after {days:g} days.",
     "one-file-expected": "send exactly one file, in the field file; there are {count}",

@@ -16,7 +16,7 @@ from tests.support.auth_headers import Headers, make_auth_headers
 from tests.support.disks import list_keys
 from tests.support.html_pages import Page, send_form
 from tests.support.job_outcomes import start_job
-from tests.support.openapi_watch import watch_answers
+from tests.support.openapi_watch import watch_responses
 from tests.support.servers import RedisServer
 from web import create_app
 from web.context import get_context
@@ -36,7 +36,7 @@ def serve(settings: Settings) -> Iterator[Serve]:
 
     def make(**limits: object) -> Flask:
         app = create_app(settings.model_copy(update=limits))
-        made.append((app, watch_answers(app)))
+        made.append((app, watch_responses(app)))
         return app
 
     yield make

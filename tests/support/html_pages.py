@@ -1,4 +1,4 @@
-"""Pages as a browser without JavaScript reads and sends them."""
+"""Reads pages and sends their forms, as a browser without JavaScript does."""
 
 import re
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ class SentForm:
     Parameters
     ----------
     action
-        Where it goes; ``None`` for the page's own address.
+        The address to which it is sent; ``None`` for the page's own.
     fields
-        What is sent if nobody touches it.
+        What is sent if the user changes nothing.
     """
 
     action: str | None
@@ -29,32 +29,32 @@ class SentForm:
 
 
 class Page(HTMLParser):
-    """The elements of a page, and its forms."""
+    """The elements and forms of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.forms: list[SentForm] = []
-        self._found: list[tuple[str, Attributes]] = []
+        self._elements: list[tuple[str, Attributes]] = []
         self._select: str | None = None
         self._textarea: str | None = None
         self.feed(text)
 
     @property
     def tags(self) -> set[str]:
-        """The tags that are there."""
-        return {name for name, _ in self._found}
+        """The tags of the page."""
+        return {name for name, _ in self._elements}
 
     def find_all(self, tag: str) -> list[Attributes]:
         """Return the attributes of each element with a tag."""
-        return [attributes for name, attributes in self._found if name == tag]
+        return [attributes for name, attributes in self._elements if name == tag]
 
     def find_form(self, action: str | None) -> SentForm:
-        """Return the form that goes somewhere."""
+        """Return the form that is sent to an address."""
         return next(form for form in self.forms if form.action == action)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        self._found.append((tag, given))
+        self._elements.append((tag, given))
         if tag == "form":
             self.forms.append(SentForm(given.get("action")))
         if not self.forms:
@@ -67,8 +67,8 @@ class Page(HTMLParser):
         elif tag == "textarea":
             self._textarea = name
         elif tag == "input" and name and given.get("type") != "file":
-            left_out = given.get("type") == "checkbox" and "checked" not in given
-            fields.update({} if left_out else {name: given.get("value") or ""})
+            unchecked = given.get("type") == "checkbox" and "checked" not in given
+            fields.update({} if unchecked else {name: given.get("value") or ""})
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "select":
@@ -83,13 +83,13 @@ class Page(HTMLParser):
 
 
 def find_message(page: str, field: str) -> str:
-    """Return what a page says is wrong at a field."""
+    """Return the message at a field."""
     message = re.search(rf'id="{field}-problem">([^<]*)<', page)
     assert message, page
     return unescape(message[1])
 
 
 def send_form(client: FlaskClient, page: str, action: str | None = None, **fields: Any) -> TestResponse:
-    """Open a page, fill in the form that goes to ``action``, the page itself where it is not given, and send it."""
+    """Open a page, fill in the form that is sent to ``action``, by default the page itself, and send it."""
     form = Page(client.get(page).text).find_form(action or page)
     return client.post(action or page, data=form.fields | fields, headers={"Accept": "text/html"})

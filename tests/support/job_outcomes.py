@@ -49,10 +49,10 @@ def succeed(services: Services, job_id: str, result: Mapping[str, Any], files: F
     end(services, start_job(services, job_id), Outcome(State.SUCCEEDED, result), files)
 
 
-def register_worker(services: Services, name: str, device: DeviceClass) -> None:
-    """Register a worker for knn that has just beaten."""
+def register_worker(services: Services, name: str, device: DeviceClass, **columns: Any) -> None:
+    """Register a worker with a current heartbeat, for knn unless ``columns`` say otherwise."""
     with services.database.writing() as session:
-        row = {"device": device, "device_index": 0, "kinds": ["knn"], "engines": {}, "beat_interval_s": 60}
+        row = {"device": device, "device_index": 0, "kinds": ["knn"], "engines": {}, "beat_interval_s": 60} | columns
         session.execute(insert(Worker).values(name=name, started_at=now(), beat_at=now(), **row))
 
 

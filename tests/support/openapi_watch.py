@@ -1,4 +1,4 @@
-"""Watches whether the service answers only what its description says."""
+"""Checks that the service sends only responses that its OpenAPI document describes."""
 
 from http import HTTPStatus
 from typing import Any
@@ -11,29 +11,29 @@ _WITHOUT_BODY = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 _OPERATIONS: dict[str, Any] = {}
 
 
-def watch_answers(app: Flask) -> list[str]:
-    """Return the answers to described routes that are not described, a list that grows with them."""
+def watch_responses(app: Flask) -> list[str]:
+    """Return a list to which every undescribed response of a described operation will be added."""
     operations = _find_operations(app)
-    strange: list[str] = []
+    undescribed: list[str] = []
 
     @app.after_request
-    def look(response: Response) -> Response:
+    def check(response: Response) -> Response:
         operation = operations.get((request.endpoint or "").rpartition(".")[2])
-        if operation is None or request.method == "OPTIONS" or request.blueprint == "pages":
+        if operation is None or request.method == "OPTIONS" or "pages" in request.blueprints:
             return response
-        answer = operation["responses"].get(str(response.status_code))
-        known = {"*/*", response.mimetype, response.content_type}
-        if answer is None:
-            strange.append(f"{request.method} {request.path}: {response.status}")
-        elif response.status_code not in _WITHOUT_BODY and not known & set(answer.get("content", ())):
-            strange.append(f"{request.method} {request.path}: {response.status} {response.content_type}")
+        described = operation["responses"].get(str(response.status_code))
+        accepted = {"*/*", response.mimetype, response.content_type}
+        if described is None:
+            undescribed.append(f"{request.method} {request.path}: {response.status}")
+        elif response.status_code not in _WITHOUT_BODY and not accepted & set(described.get("content", ())):
+            undescribed.append(f"{request.method} {request.path}: {response.status} {response.content_type}")
         return response
 
-    return strange
+    return undescribed
 
 
 def _find_operations(app: Flask) -> dict[str, Any]:
-    """Find every operation by its identifier; every application has the same."""
+    """Return every operation by its id; all applications have the same."""
     if not _OPERATIONS:
         for methods in build_document(app)["paths"].values():
             _OPERATIONS.update({operation["operationId"]: operation for operation in methods.values()})

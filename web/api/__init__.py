@@ -2,6 +2,13 @@
 
 from flask import Blueprint
 
-blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
+from web.kinds import PAGES
 
-from web.api import catalogue, description, events, jobs, uploads  # noqa: E402, F401 - they add their views to it
+blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
+kind_blueprints = [pages.api.views for pages in PAGES.values() if pages.api is not None]
+"""The calls that belong to one kind of job each."""
+
+from web.api import description, devices, events, jobs, uploads  # noqa: E402, F401 - they add their views to it
+
+for _views in kind_blueprints:
+    blueprint.register_blueprint(_views)

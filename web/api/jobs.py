@@ -1,5 +1,6 @@
 """Jobs: submit, read, list, cancel, retry, delete, and their files."""
 
+from typing import Final
 from uuid import UUID
 
 from flask import Response, jsonify, make_response, request, url_for
@@ -10,6 +11,7 @@ from shared.errors import NotFoundError
 from shared.maintenance import cleanup
 from shared.schemas import responses
 from shared.submission import submit
+from shared.texts import text
 from web.api import blueprint
 from web.auth import get_origin
 from web.context import get_context, get_services
@@ -18,21 +20,21 @@ from web.request_hooks import read_idempotency_key, read_json, read_wait_s
 from web.serializers import JobView, serialize_page, view_job
 from web.stored_files import send_stored_file
 
-POLL_AFTER_S = "1"
+POLL_AFTER_S: Final = "1"
 
 
 @blueprint.post("/jobs")
 def submit_job() -> Response:
-    """Queue a job, and wait for its end if the client prefers."""
+    """Submit a job, and with ``Prefer: wait`` wait until it has ended."""
     services = get_services()
     job, created = submit.submit_job(services, read_json(), read_idempotency_key(), get_origin())
     view, waited_s = get_context().long_poll_slots.wait_for(services, job.id, read_wait_s(), lambda view: view.ended)
-    return _answer(view, 202 if created else 200, waited_s)
+    return _respond(view, 202 if created else 200, waited_s)
 
 
 @blueprint.get("/jobs/<uuid:job_id>")
 def get_job(job_id: UUID) -> Response:
-    """Show a job; with ``Prefer: wait``, when something has changed since the client's copy, or since now."""
+    """Read a job, and with ``Prefer: wait`` wait until it differs from the client's copy or from now."""
     services = get_services()
     with services.database.reading() as session:
         before = view_job(session, str(job_id))
@@ -42,8 +44,8 @@ def get_job(job_id: UUID) -> Response:
         view, waited_s = get_context().long_poll_slots.wait_for(
             services, before.id, wait_s, lambda now: now.etag != before.etag
         )
-    response = _answer(view, 200, waited_s)
-    if known or request.if_match:  # the check costs as much as the answer
+    response = _respond(view, 200, waited_s)
+    if known or request.if_match:  # the check costs as much as the response
         response.make_conditional(request)
     return response
 
@@ -58,7 +60,7 @@ def list_jobs() -> responses.JobList:
 
 @blueprint.post("/jobs/<uuid:job_id>/cancel")
 def cancel_job(job_id: UUID) -> Response:
-    """Cancel a queued job at once; ask a running one to stop."""
+    """Cancel a queued job at once, or request a running job to stop."""
     services = get_services()
     transitions.cancel(services.database, str(job_id))
     return _show(str(job_id), 202)
@@ -66,21 +68,21 @@ def cancel_job(job_id: UUID) -> Response:
 
 @blueprint.post("/jobs/<uuid:job_id>/retry")
 def retry_job(job_id: UUID) -> Response:
-    """Queue a new job with an ended one's parameters."""
+    """Submit a new job with the parameters of an ended job."""
     job = submit.retry_job(get_services(), str(job_id), get_origin())
     return _show(job.id, 202)
 
 
 @blueprint.delete("/jobs/<uuid:job_id>")
 def delete_job(job_id: UUID) -> tuple[str, int]:
-    """Forget an ended job and its files."""
+    """Delete an ended job and its files."""
     cleanup.delete_job(get_services(), str(job_id))
     return "", 204
 
 
 @blueprint.get("/jobs/<uuid:job_id>/artifacts/<name>")
 def get_artifact(job_id: UUID, name: str) -> AnyResponse:
-    """Send a file, whole or the ranges asked for."""
+    """Download a file of a job, whole or in ranges."""
     services = get_services()
     with services.database.reading() as session:
         artifact = queries.get_artifact(session, str(job_id), name)
@@ -96,18 +98,18 @@ def get_artifact(job_id: UUID, name: str) -> AnyResponse:
             max_age=0,
         )
     except FileNotFoundError as error:
-        raise NotFoundError(f"The file {name!r} of job {job_id} is gone; retry the job to make it anew.") from error
-    # An SVG is a document that can carry scripts; ours carry none, and this keeps it so.
+        raise NotFoundError(text("artifact-file-missing", name=name, job=str(job_id))) from error
+    # An SVG is a document that could contain scripts. Ours contain none, and with this header none would run.
     response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
     return response
 
 
 def _show(job_id: str, status: int) -> Response:
     with get_services().database.reading() as session:
-        return _answer(view_job(session, job_id), status)
+        return _respond(view_job(session, job_id), status)
 
 
-def _answer(view: JobView, status: int, waited_s: int = 0) -> Response:
+def _respond(view: JobView, status: int, waited_s: int = 0) -> Response:
     response = make_response(jsonify(view.document), status)
     response.set_etag(view.etag)
     response.headers["Cache-Control"] = "no-cache"

@@ -1,1 +1,1 @@
-"""The API's description, in OpenAPI 3.1: made from the routes, the schemas that validate, and the answers' types."""
+"""The API's OpenAPI 3.1 document, built from the routes, the schemas that validate, and the types of the responses."""

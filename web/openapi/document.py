@@ -1,4 +1,4 @@
-"""The document, put together from the routes and from what is known of each."""
+"""Builds the document from the routes and from what is known of each operation."""
 
 import re
 from typing import Final
@@ -10,31 +10,31 @@ from web.auth import OPEN_ENDPOINTS
 from web.openapi.components import HEADERS, PARAMETERS, PROBLEMS
 from web.openapi.operation import Node, Operation, Response, describe_content, refer
 from web.openapi.operations import OPERATIONS
-from web.openapi.schemas import build_query_parameters, build_schemas, mend
+from web.openapi.schemas import build_query_parameters, build_schemas, convert_docstring
 
-_PLACE: Final = re.compile(r"<(?:(\w+):)?(\w+)>")
-_ANYWHERE: Final = (400, 500)
-_BEHIND_A_KEY: Final = (401, 429, 503)
-_ABOUT: Final = (
-    "Hand in a job, look at it until it has ended, and fetch its files. Times are RFC 3339 in UTC, and "
-    "errors are `application/problem+json` (RFC 9457)."
+_PATH_PARAMETER: Final = re.compile(r"<(?:(\w+):)?(\w+)>")
+_COMMON_PROBLEMS: Final = (400, 500)
+_PROBLEMS_WITH_KEY: Final = (401, 429, 503)
+_DESCRIPTION: Final = (
+    "Submit a job, read it until it has ended, and download its files. Times are RFC 3339 in UTC, and errors are "
+    "`application/problem+json` (RFC 9457)."
 )
 
 
 def build_document(app: Flask) -> Node:
-    """Describe every route in ``OPERATIONS``."""
+    """Describe every operation."""
     schemas = build_schemas()
     queries = {"ListQuery": build_query_parameters(schemas.pop("ListQuery"))}
     rules = {rule.endpoint: rule for rule in app.url_map.iter_rules()}
     paths: dict[str, Node] = {}
     for endpoint, operation in OPERATIONS.items():
         rule = rules[endpoint]
-        summary = mend((app.view_functions[endpoint].__doc__ or "").partition("\n")[0]).rstrip(".")
-        written = _build_operation(rule, operation, summary, queries)
-        paths.setdefault(_PLACE.sub(r"{\2}", rule.rule), {})[list_methods(rule)[0].lower()] = written
+        summary = convert_docstring((app.view_functions[endpoint].__doc__ or "").partition("\n")[0]).rstrip(".")
+        node = _build_operation(rule, operation, summary, queries)
+        paths.setdefault(_PATH_PARAMETER.sub(r"{\2}", rule.rule), {})[list_methods(rule)[0].lower()] = node
     return {
         "openapi": "3.1.0",
-        "info": {"title": "mindjobs", "version": "1", "description": _ABOUT},
+        "info": {"title": "mindjobs", "version": "1", "description": _DESCRIPTION},
         "servers": [{"url": "/"}],
         "security": [{"key": []}, {}],
         "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in OPERATIONS.values())],
@@ -47,7 +47,8 @@ def build_document(app: Flask) -> Node:
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A key of this instance. On loopback none is needed until the first is made.",
+                    "description": "An API key of this instance. On loopback none is needed until the first one is "
+                    "created.",
                 }
             },
         },
@@ -60,15 +61,15 @@ def list_methods(rule: Rule) -> list[str]:
 
 
 def _build_operation(rule: Rule, operation: Operation, summary: str, queries: dict[str, list[Node]]) -> Node:
-    places = _PLACE.findall(rule.rule)
-    parameters = [_build_path_parameter(name, converter) for converter, name in places]
+    path_parameters = _PATH_PARAMETER.findall(rule.rule)
+    parameters = [_build_path_parameter(name, converter) for converter, name in path_parameters]
     parameters += queries[operation.query] if operation.query else []
     parameters += [{"$ref": f"#/components/parameters/{name}"} for name in operation.parameters]
     is_open = rule.endpoint in OPEN_ENDPOINTS
-    problems = {*_ANYWHERE, *operation.problems, *(() if is_open else _BEHIND_A_KEY)}
-    problems |= ({404} if places else set()) | (set() if list_methods(rule) == ["GET"] else {403})
-    answers = {status: _build_problem(status) for status in problems - set(operation.answers)}
-    answers |= {status: _build_response(answer) for status, answer in operation.answers.items()}
+    problems = {*_COMMON_PROBLEMS, *operation.problems, *(() if is_open else _PROBLEMS_WITH_KEY)}
+    problems |= ({404} if path_parameters else set()) | (set() if list_methods(rule) == ["GET"] else {403})
+    responses = {status: _build_problem(status) for status in problems - set(operation.responses)}
+    responses |= {status: _build_response(response) for status, response in operation.responses.items()}
     return {
         "operationId": rule.endpoint.rpartition(".")[2],
         "tags": [operation.tag],
@@ -76,7 +77,7 @@ def _build_operation(rule: Rule, operation: Operation, summary: str, queries: di
         **({"security": []} if is_open else {}),
         **({"parameters": parameters} if parameters else {}),
         **({"requestBody": {"required": True, "content": operation.body}} if operation.body else {}),
-        "responses": {str(status): answers[status] for status in sorted(answers)},
+        "responses": {str(status): responses[status] for status in sorted(responses)},
     }
 
 
@@ -85,10 +86,10 @@ def _build_path_parameter(name: str, converter: str) -> Node:
     return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
-def _build_response(answer: Response) -> Node:
-    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *answer.headers)}
-    content = {"content": answer.content} if answer.content else {}
-    return {"description": answer.description, "headers": headers, **content}
+def _build_response(response: Response) -> Node:
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *response.headers)}
+    content = {"content": response.content} if response.content else {}
+    return {"description": response.description, "headers": headers, **content}
 
 
 def _build_problem(status: int) -> Node:

@@ -1,4 +1,4 @@
-"""The words in which operations are described."""
+"""How operations are described."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,14 +23,14 @@ def describe_content(media_type: str, schema: Node) -> Node:
 
 @dataclass(frozen=True)
 class Response:
-    """One answer of an operation.
+    """One response of an operation.
 
     Parameters
     ----------
     description
-        When it comes.
+        When it is sent.
     content
-        Media type to what it holds; empty for an answer without a body.
+        Media type to description of the body; empty for a response without a body.
     headers
         Names of headers that are described in ``web.openapi.components``.
     """
@@ -40,28 +40,33 @@ class Response:
     headers: tuple[str, ...] = ()
 
 
+def describe_json(description: str, schema: str) -> Response:
+    """Describe a response whose body is a JSON document of one schema."""
+    return Response(description, describe_content(JSON, refer(schema)))
+
+
 @dataclass(frozen=True)
 class Operation:
-    """What can be asked for at one address by one method; both are the route's to know.
+    """One call of the API. Its address, method and summary come from its route and view.
 
     Parameters
     ----------
     tag
-        The group it belongs to.
-    answers
-        Status to answer, where all goes well.
+        The group to which it belongs.
+    responses
+        Status to response, of successful calls.
     problems
-        Statuses of problems besides those that any operation may have.
+        Statuses of problems besides those that every operation may have.
     parameters
         Names of header and query parameters that are described in ``web.openapi.components``.
     query
         Name of the schema whose fields are its query parameters.
     body
-        Media type to what may be sent.
+        Media type to description of the request's body.
     """
 
     tag: str
-    answers: Mapping[int, Response]
+    responses: Mapping[int, Response]
     problems: tuple[int, ...] = ()
     parameters: tuple[str, ...] = ()
     query: str | None = None

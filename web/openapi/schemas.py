@@ -1,4 +1,4 @@
-"""The schemas that the document refers to, as pydantic writes them."""
+"""The schemas to which the document refers, as pydantic generates them."""
 
 from collections.abc import Iterator
 from inspect import cleandoc
@@ -10,10 +10,11 @@ from pydantic.json_schema import GenerateJsonSchema
 from shared.kinds import KINDS
 from shared.schemas import responses
 from shared.schemas.submission import Submission
+from web.kinds import PAGES
 from web.list_query import ListQuery
 from web.openapi.operation import SCHEMAS, Node, refer
 
-_SHAPES: Final[tuple[Any, ...]] = (
+_TYPES: Final[tuple[Any, ...]] = (
     Submission,
     *(spec.params for spec in KINDS.values()),
     *(spec.result for spec in KINDS.values()),
@@ -21,8 +22,7 @@ _SHAPES: Final[tuple[Any, ...]] = (
     responses.Job,
     responses.JobList,
     responses.Upload,
-    responses.ModelList,
-    responses.DatasetList,
+    *(schema for pages in PAGES.values() if pages.api is not None for schema in pages.api.schemas),
     responses.DeviceList,
     responses.Problem,
     responses.Liveness,
@@ -30,30 +30,39 @@ _SHAPES: Final[tuple[Any, ...]] = (
 )
 
 
-class _Plain(GenerateJsonSchema):
-    """Leaves out titles that only repeat a field's name."""
+class _SchemaGenerator(GenerateJsonSchema):
+    """Omits titles that only repeat a field's name, and gives short names to classes that share theirs."""
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 - pydantic's interface
         return False
 
+    def normalize_name(self, name: str) -> str:
+        """Shorten the full name that pydantic uses for a class whose own name is not unique.
+
+        ``shared.schemas.submission.Webhook`` becomes ``SubmissionWebhook``, and a ``Sample`` of
+        ``shared.kinds.musicgen.result`` ``MusicgenResultSample``.
+        """
+        *modules, own = name.split(".")
+        return super().normalize_name("".join(module.capitalize() for module in modules[2:]) + own)
+
 
 def build_schemas() -> dict[str, Node]:
-    """Write every schema, by name."""
-    shapes = [(shape.__name__, "validation", TypeAdapter[Any](shape)) for shape in _SHAPES]
-    _, written = TypeAdapter.json_schemas(
-        shapes,  # type: ignore[arg-type]  # it takes the mode for any text
+    """Generate every schema, by name."""
+    inputs = [(each.__name__, "validation", TypeAdapter[Any](each)) for each in _TYPES]
+    _, generated = TypeAdapter.json_schemas(
+        inputs,  # type: ignore[arg-type]  # the mode is a literal
         ref_template=f"{SCHEMAS}{{model}}",
-        schema_generator=_Plain,
+        schema_generator=_SchemaGenerator,
     )
-    schemas: dict[str, Node] = written["$defs"]
-    _mend_descriptions(schemas)
+    schemas: dict[str, Node] = generated["$defs"]
+    _convert_descriptions(schemas)
     schemas |= dict(_split_by_kind("Submission", schemas["Submission"]))
     schemas |= dict(_split_by_kind("Job", schemas["Job"]))
     return schemas
 
 
 def build_query_parameters(schema: Node) -> list[Node]:
-    """Write the fields of a query's schema as parameters; a query has no null, its fields are left out."""
+    """Describe the fields of a query's schema as parameters; a query has no null, fields are left out instead."""
     return [
         {
             "name": name,
@@ -66,7 +75,7 @@ def build_query_parameters(schema: Node) -> list[Node]:
 
 
 def _split_by_kind(name: str, whole: Node) -> Iterator[tuple[str, Node]]:
-    """Say which parameters and results belong to which kind: yield the schema of each, and then their choice."""
+    """Yield a schema for each kind, with its parameters and result, and then the schema that is one of them."""
     parts = {kind: f"{kind.capitalize()}{name}" for kind in KINDS}
     for kind, spec in KINDS.items():
         own = {"kind": {"type": "string", "const": str(kind)}, "params": refer(spec.params.__name__)}
@@ -89,15 +98,15 @@ def _split_by_kind(name: str, whole: Node) -> Iterator[tuple[str, Node]]:
     )
 
 
-def _mend_descriptions(node: Any) -> None:  # noqa: ANN401 - JSON
-    """Turn docstrings into CommonMark, in place."""
+def _convert_descriptions(node: Any) -> None:  # noqa: ANN401 - JSON
+    """Convert all descriptions, which are docstrings, to CommonMark, in place."""
     for part in node.values() if isinstance(node, dict) else node:
         if isinstance(part, dict | list):
-            _mend_descriptions(part)
+            _convert_descriptions(part)
     if isinstance(node, dict) and isinstance(node.get("description"), str):
-        node["description"] = mend(node["description"])
+        node["description"] = convert_docstring(node["description"])
 
 
-def mend(docstring: str) -> str:
-    """Write a docstring as CommonMark."""
+def convert_docstring(docstring: str) -> str:
+    """Convert a docstring to CommonMark."""
     return cleandoc(docstring).replace("``", "`")

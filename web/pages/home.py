@@ -1,4 +1,6 @@
-"""The page that everything starts from."""
+"""The home page."""
+
+from typing import Final
 
 from flask import render_template
 
@@ -8,13 +10,13 @@ from web.context import get_services
 from web.pages import blueprint
 from web.serializers import serialize_devices, serialize_page
 
-NEWEST = 10
+NEWEST_JOBS: Final = 10
 
 
 @blueprint.get("/")
 def show_home() -> str:
-    """Show the way to each form, how busy the devices are, and the newest jobs."""
+    """Show the links to the forms, the load of the devices, and the newest jobs."""
     with get_services().database.reading() as session:
-        jobs, _ = serialize_page(session, JobFilter(get_visible_owner()), limit=NEWEST)
+        jobs, _ = serialize_page(session, JobFilter(get_visible_owner()), limit=NEWEST_JOBS)
         devices = serialize_devices(session)
     return render_template("pages/home.html", jobs=jobs, devices=devices)

@@ -7,8 +7,9 @@ from flask import render_template, request, url_for
 from shared.errors import RequestInvalidError
 from shared.jobs import DeviceClass, Kind, State
 from shared.schemas import responses
+from shared.texts import text
 from web.context import get_services
-from web.list_query import LABEL, read_list_query
+from web.list_query import LABEL_PREFIX, read_list_query
 from web.pages import blueprint
 from web.serializers import serialize_page
 
@@ -17,30 +18,31 @@ CHOICES: Final = {"state": [*State], "kind": [*Kind], "device": [*DeviceClass]}
 
 @blueprint.get("/jobs")
 def show_jobs() -> str | tuple[str, int]:
-    """Show the list of jobs, newest first, through a filter."""
+    """Show the jobs that match the filters, newest first."""
     given = {name: value.strip() for name, value in request.args.items() if value.strip()}
-    filled, label = dict(given), given.pop("label", "")
+    query = dict(given)
+    label = query.pop("label", "")
     try:
         if label:
             name, equals, value = label.partition("=")
             if not (name and equals):
-                raise RequestInvalidError.at("/label", "is not NAME=VALUE, as in project=thesis")
-            given[LABEL + name] = value
-        wanted = read_list_query(given)
+                raise RequestInvalidError.at("/label", text("label-filter-invalid"))
+            query[LABEL_PREFIX + name] = value
+        wanted = read_list_query(query)
     except RequestInvalidError as error:
-        return _render([], None, filled, error), error.status
+        return _render([], None, given, error), error.status
     with get_services().database.reading() as session:
         documents, next_cursor = serialize_page(session, *wanted)
-    return _render(documents, next_cursor, filled, None)
+    return _render(documents, next_cursor, given, None)
 
 
 def _render(
-    jobs: list[responses.Job], next_cursor: str | None, filled: dict[str, str], error: RequestInvalidError | None
+    jobs: list[responses.Job], next_cursor: str | None, given: dict[str, str], error: RequestInvalidError | None
 ) -> str:
     problems = {problem.pointer.strip("/"): problem.detail for problem in error.problems} if error else {}
-    # What is no filter of ours is no part of an address of ours.
-    newest: dict[str, Any] = {} if error else {name: value for name, value in filled.items() if name != "cursor"}
+    # After an error the query may contain unknown names, which must not become parts of a link.
+    newest: dict[str, Any] = {} if error else {name: value for name, value in given.items() if name != "cursor"}
     older = url_for("pages.show_jobs", **(newest | {"cursor": next_cursor})) if next_cursor else None
     return render_template(
-        "pages/jobs.html", jobs=jobs, older=older, newest=newest, filled=filled, problems=problems, choices=CHOICES
+        "pages/jobs.html", jobs=jobs, older=older, newest=newest, given=given, problems=problems, choices=CHOICES
     )

@@ -1,51 +1,54 @@
-"""The forms' views: a form in, a job queued; or the form again, filled in, with what is wrong at each field."""
+"""The views of the forms: a form that is valid queues a job, and any other comes back with what is wrong."""
 
-from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
-from flask import redirect, render_template, request, url_for
+from flask import Flask, redirect, request, url_for
 from werkzeug import Response
 
-from shared.database import queries
 from shared.database.tables import Upload
 from shared.errors import LimitError, NotFoundError, Problem, RequestInvalidError
-from shared.ids import is_id
+from shared.jobs import Kind
 from shared.schemas.problems import list_unstorable
 from shared.services import Services
 from shared.submission import submit
+from shared.texts import text
 from web.auth import get_origin, get_owner
 from web.context import get_services
-from web.kinds.knn.form import KnnForm
-from web.kinds.musicgen.form import MusicgenForm
+from web.kinds import PAGES
+from web.kinds.job_form import FILE_FIELD, UPLOAD_FIELD, render_form
 from web.pages import blueprint
-from web.pages.forms import FILE, KEPT, JobForm
 from web.stored_files import send_stored_file
-from web.uploads import MULTIPART_BYTES, count_room, store
+from web.uploads import MULTIPART_OVERHEAD_BYTES, count_free_bytes, find_uploads, store
 
-FORMS: Final[Mapping[str, type[JobForm]]] = {form.KIND: form for form in (KnnForm, MusicgenForm)}
-LOOK: Final = "look"
-"""The button that sends a form's files to be looked at, and queues nothing."""
-_ANY_KIND: Final = f"/<any({', '.join(FORMS)}):kind>"
+PREVIEW_BUTTON: Final = "preview"
+"""The button that uploads a form's files to show them, and queues nothing."""
+_ANY_KIND: Final = f"/<any({', '.join(PAGES)}):kind>"
+
+
+def init_app(app: Flask) -> None:
+    """Raise the size limits of forms with files, before CSRFProtect reads the form."""
+    app.before_request(_raise_size_limits)
 
 
 @blueprint.get(_ANY_KIND)
 def show_form(kind: str) -> str:
     """Show the form of a kind of job."""
-    return render_form(FORMS[kind].make_blank(get_services().settings))
+    return render_form(PAGES[Kind(kind)].form.make_blank(get_services()))
 
 
 @blueprint.post(_ANY_KIND)
 def submit_form(kind: str) -> Response | str | tuple[str, int]:
     """Queue a job, or show the form again with what is wrong."""
     services = get_services()
-    form = FORMS[kind]()
-    uploads, problems = _store_files(services)
-    kept = find_kept(services, request.form.getlist(KEPT))
-    form.kept = [*kept, *uploads]
-    if len(kept) < len(request.form.getlist(KEPT)):
-        problems.append(Problem(f"/{FILE}", "a file that came before is no longer here; choose it again"))
-    if LOOK in request.form and not problems:
+    form = PAGES[Kind(kind)].form()
+    sent, problems = _store_files(services)
+    earlier_ids = request.form.getlist(UPLOAD_FIELD)
+    earlier = find_uploads(services, earlier_ids, get_owner())
+    form.uploads = [*earlier, *sent]
+    if len(earlier) < len(earlier_ids):
+        problems.append(Problem(f"/{FILE_FIELD}", text("form-upload-missing")))
+    if PREVIEW_BUTTON in request.form and not problems:
         return render_form(form)
     body, status = form.build_body(), RequestInvalidError.status
     problems = problems or list_unstorable(body)
@@ -55,48 +58,39 @@ def submit_form(kind: str) -> Response | str | tuple[str, int]:
         except RequestInvalidError as error:
             problems = error.problems
         except LimitError as error:
-            problems, status = [Problem("", error.detail)], error.status
+            problems, status = [Problem("", error.text)], error.status
         else:
             return redirect(url_for("pages.show_job", job_id=job.id), 303)
-    form.place_problems(problems)
+    form.assign_problems(problems)
     return render_form(form), status
 
 
 @blueprint.get("/uploads/<uuid:upload_id>")
 def send_upload(upload_id: UUID) -> Response:
-    """Send a file that came with a form: to a player if it is audio, or else to be kept."""
+    """Send an uploaded file: audio for a player on a form, and any other file as a download."""
     services = get_services()
-    kept = find_kept(services, [str(upload_id)])
-    if not kept or services.files.stat(kept[0].key) is None:
-        raise NotFoundError(f"There is no upload {upload_id}.")
-    media_type = kept[0].media_type
+    uploads = find_uploads(services, [str(upload_id)], get_owner())
+    if not uploads or services.files.stat(uploads[0].key) is None:
+        raise NotFoundError(text("uploaded-file-not-found", upload=str(upload_id)))
+    (upload,) = uploads
     return send_stored_file(
         services.files,
-        kept[0].key,
-        media_type,
-        as_attachment=not media_type.startswith("audio/"),
-        download_name=kept[0].filename or str(upload_id),
-        etag=kept[0].sha256,
+        upload.key,
+        upload.media_type,
+        as_attachment=not upload.media_type.startswith("audio/"),
+        download_name=upload.filename or str(upload_id),
+        etag=upload.sha256,
         conditional=True,
     )
 
 
-def let_files_in() -> None:
-    """Raise the limits of a request that brings a form with files, before anything of it is read."""
-    # A form of another type has no files, and is read into memory whole.
+def _raise_size_limits() -> None:
+    # Forms of any other media type contain no files, and are read into memory whole.
     if request.endpoint == "pages.submit_form" and request.mimetype == "multipart/form-data":
         services = get_services()
         max_text_bytes = services.settings.max_body_bytes
         request.max_form_memory_size = max_text_bytes
-        request.max_content_length = count_room(services, get_owner()) + max_text_bytes + MULTIPART_BYTES
-
-
-def find_kept(services: Services, upload_ids: list[str]) -> list[Upload]:
-    """Return the uploads that are there, and theirs who asks."""
-    ids = [upload_id for upload_id in upload_ids if is_id(upload_id)]
-    with services.database.reading() as session:
-        found = queries.find_uploads(session, ids, get_owner())
-    return [found[upload_id] for upload_id in ids if upload_id in found]
+        request.max_content_length = count_free_bytes(services, get_owner()) + max_text_bytes + MULTIPART_OVERHEAD_BYTES
 
 
 def _store_files(services: Services) -> tuple[list[Upload], list[Problem]]:
@@ -105,24 +99,21 @@ def _store_files(services: Services) -> tuple[list[Upload], list[Problem]]:
     Returns
     -------
     uploads, problems
-        Those that were stored, and what is wrong with the others.
+        The stored files, and what is wrong with the others.
     """
     uploads: list[Upload] = []
     problems: list[Problem] = []
-    # By name, since the order in which browsers send them is nobody's choice.
+    # By name, since users cannot control in which order browsers send the files.
     files = sorted(
-        (file for file in request.files.getlist(FILE) if file.filename), key=lambda file: file.filename or ""
+        (file for file in request.files.getlist(FILE_FIELD) if file.filename), key=lambda file: file.filename or ""
     )
     for file in files:
         try:
             uploads.append(store(services, file.stream, file.filename, get_owner()))
         except RequestInvalidError as error:
-            which = f"{file.filename} " if len(files) > 1 else ""
-            problems += [Problem(problem.pointer, which + problem.detail) for problem in error.problems]
+            problems += error.problems if len(files) == 1 else [_name_file(file.filename, it) for it in error.problems]
     return uploads, problems
 
 
-def render_form(form: JobForm) -> str:
-    """Show a form as it stands."""
-    notes = form.list_notes(get_services().settings)
-    return render_template(f"{form.KIND}/form.html", form=form, **notes)
+def _name_file(filename: str | None, problem: Problem) -> Problem:
+    return Problem(problem.pointer, text("form-file-problem", file=filename, problem=problem.detail))

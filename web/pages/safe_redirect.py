@@ -1,12 +1,12 @@
-"""Where to go on after something was done."""
+"""Where to redirect after an action."""
 
 import re
 from typing import Final
 
-# Browsers read \ as /, two of which begin a host, and drop tabs and ends of lines before they look.
-_OWN: Final = re.compile(r"/(?![/\\])[^\x00-\x1f\x7f]*")
+# Browsers read a backslash as a slash, two of which begin a host, and remove tabs and line breaks first.
+_OWN_PATH: Final = re.compile(r"/(?![/\\])[^\x00-\x1f\x7f]*")
 
 
-def choose_next(wanted: str | None, otherwise: str) -> str:
-    """Return the page to go on to: one of this service's, wherever a link that was followed would lead."""
-    return wanted if wanted and _OWN.fullmatch(wanted) else otherwise
+def choose_next(wanted: str | None, default: str) -> str:
+    """Return the wanted address if it is a path of this service, and the default if it could lead elsewhere."""
+    return wanted if wanted and _OWN_PATH.fullmatch(wanted) else default

@@ -1,4 +1,4 @@
-"""The sign-in: a key for a session."""
+"""Signing in: an API key becomes a session."""
 
 from http import HTTPStatus
 
@@ -8,6 +8,7 @@ from werkzeug import Response
 from wtforms import PasswordField
 from wtforms.validators import DataRequired
 
+from shared.texts import render, text
 from web.auth import SESSION_KEY
 from web.context import get_context
 from web.pages import blueprint
@@ -15,20 +16,20 @@ from web.pages.safe_redirect import choose_next
 
 
 class SignInForm(FlaskForm):
-    """A key."""
+    """An API key."""
 
-    key = PasswordField("Key", [DataRequired("give the key that you were given")])
+    key = PasswordField("API key", [DataRequired(render(text("missing")))])
 
 
 @blueprint.route("/sign-in", methods=["GET", "POST"])
 def sign_in() -> Response | str | tuple[str, int]:
-    """Begin a session with a key, and go on to where it was wanted."""
+    """Start a session for a key, and redirect to the page that needed it."""
     form = SignInForm()
     if not form.is_submitted():
         return render_template("pages/sign_in.html", form=form)
     owner = get_context().key_cache.find_owner(form.key.data or "") if form.validate() else None
     if owner is None:
-        form.key.errors = [*form.key.errors, "this opens nothing here; check it, or ask whoever runs this instance"]
+        form.key.errors = form.key.errors or [render(text("key-unknown"))]
         return render_template("pages/sign_in.html", form=form), HTTPStatus.UNAUTHORIZED
     session.clear()
     session[SESSION_KEY] = owner

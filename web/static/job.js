@@ -1,83 +1,83 @@
-// Keeps a job's page true while the job goes on: events say when to look again; without them it looks every few seconds.
-// What is shown is always the server's page, so nothing can be missed for long, whatever was cut, slept or restarted.
+// Updates a job's page until the job has ended: events say when to read the page again; without them it is read every few seconds.
+// Only the server's page is ever shown, so a lost connection, a suspended computer or a restart of the server cannot leave it wrong for long.
 
-const LOOK_EVERY_MS = 3000;
-const LOOK_ANYWAY_MS = 30_000; // a stream that was cut in silence still seems open
-const GIVE_UP_MS = 10_000;
-const REST_MS = 400; // between two looks, however many events come
-const LIVE = ["state", "actions", "live", "facts"];
-const ENDED = ["state", "actions", "outcome", "facts"];
+const READ_EVERY_MS = 3000;
+const READ_ANYWAY_MS = 30_000; // a stream whose connection was lost silently still seems open
+const TIMEOUT_MS = 10_000;
+const MIN_INTERVAL_MS = 400; // between two reads, however many events arrive
+const PARTS_WHILE_LIVE = ["state", "actions", "live", "facts"];
+const PARTS_AT_END = ["state", "actions", "outcome", "facts"];
 
 let events;
-let looking = false;
-let stale = false;
-let lookedAt = Date.now();
+let reading = false;
+let readAgain = false;
+let readAt = Date.now();
 
-const isOver = () => !document.getElementById("live");
+const hasEnded = () => !document.getElementById("live");
 
-// Told apart by their text, since the tokens in forms are never the same.
-function replace(id, page) {
+// Compared by their text, since the tokens in forms always differ.
+function replacePart(id, page) {
   const [old, fresh] = [document, page].map((where) => where.getElementById(id));
   if (old.textContent === fresh.textContent) return;
   const focused = old.contains(document.activeElement);
   old.innerHTML = fresh.innerHTML;
-  if (focused) document.getElementById("main").focus({ preventScroll: true }); // or Tab would begin at the top
+  if (focused) document.getElementById("main").focus({ preventScroll: true }); // or Tab would start at the top
 }
 
 function show(page) {
   const ended = !page.getElementById("live");
-  for (const id of ended ? ENDED : LIVE) replace(id, page);
+  for (const id of ended ? PARTS_AT_END : PARTS_WHILE_LIVE) replacePart(id, page);
   document.title = page.title;
-  if (ended) end();
+  if (ended) stop();
 }
 
 async function fetchPage() {
-  const answer = await fetch(location.pathname, {
+  const response = await fetch(location.pathname, {
     headers: { Accept: "text/html" },
-    signal: AbortSignal.timeout(GIVE_UP_MS),
+    signal: AbortSignal.timeout(TIMEOUT_MS),
   });
-  if (answer.redirected || answer.status === 404) {
-    end(); // signed out, or deleted
+  if (response.redirected || response.status === 404) {
+    stop(); // signed out, or the job was deleted
     location.reload();
-  } else if (answer.ok) {
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (!isOver()) show(page);
+  } else if (response.ok) {
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
+    if (!hasEnded()) show(page);
   }
 }
 
-async function look() {
-  stale = looking;
-  if (looking || isOver()) return;
-  looking = true;
-  lookedAt = Date.now();
+async function update() {
+  readAgain = reading;
+  if (reading || hasEnded()) return;
+  reading = true;
+  readAt = Date.now();
   try {
     await fetchPage();
   } catch {
-    // The server is away; the next look will tell.
+    // The server does not answer; the next read tries again.
   }
-  await new Promise((resolve) => setTimeout(resolve, REST_MS));
-  looking = false;
-  if (stale) look();
+  await new Promise((resolve) => setTimeout(resolve, MIN_INTERVAL_MS));
+  reading = false;
+  if (readAgain) update();
 }
 
 function listen() {
-  if (isOver()) return;
+  if (hasEnded()) return;
   events = new EventSource(document.getElementById("live").dataset.events);
-  for (const kind of ["state", "progress", "artifact"]) events.addEventListener(kind, look);
+  for (const kind of ["state", "progress", "artifact"]) events.addEventListener(kind, update);
   events.addEventListener("error", () => {
-    look();
-    if (events.readyState === EventSource.CLOSED) setTimeout(listen, LOOK_EVERY_MS);
+    update();
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, READ_EVERY_MS);
   });
 }
 
-function end() {
+function stop() {
   events.close();
   clearInterval(timer);
 }
 
 const timer = setInterval(() => {
-  if (events.readyState !== EventSource.OPEN || Date.now() - lookedAt > LOOK_ANYWAY_MS) look();
-}, LOOK_EVERY_MS);
-for (const name of ["online", "pageshow"]) window.addEventListener(name, look);
-document.addEventListener("visibilitychange", () => document.hidden || look());
+  if (events.readyState !== EventSource.OPEN || Date.now() - readAt > READ_ANYWAY_MS) update();
+}, READ_EVERY_MS);
+for (const name of ["online", "pageshow"]) window.addEventListener(name, update);
+document.addEventListener("visibilitychange", () => document.hidden || update());
 listen();

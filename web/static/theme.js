@@ -1,9 +1,9 @@
-// Bootstrap's dark colours hang on an attribute; the reader's system says whether they are wanted.
+// Bootstrap takes its dark colours from an attribute; the system's setting decides.
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
-function follow() {
+function applyTheme() {
   document.documentElement.dataset.bsTheme = dark.matches ? "dark" : "light";
 }
 
-dark.addEventListener("change", follow);
-follow();
+dark.addEventListener("change", applyTheme);
+applyTheme();

@@ -20,6 +20,14 @@ SENTENCES: Final[Mapping[str, str]] = {
     "tokenizer-unreadable": "{path} cannot be read ({error}). Download the model again.",
     "musicgen-backend-unavailable": "MINDJOBS_MUSICGEN_BACKEND: {backend!r} does not generate music on {device_class}. "
     "Choose one of: {choices}.",
+    # Pages.
+    "sample-not-found": "The job {job} has no sample {sample}.",
+    # The backend MindNLP.
+    "mindnlp-mixed-samples": "With the backend MindNLP, either all samples of a job have a prompt or none has, and "
+    "either all continue an audio prompt or none does. Submit such samples as separate jobs.",
+    "mindnlp-model-unreadable": "MindNLP cannot load {folder} ({error}). Download the model again.",
+    "mindnlp-tensor-missing": "MindNLP does not find the tensor {tensor!r} in {folder}. Select the backend mindspore or "
+    "openvino (MINDJOBS_MUSICGEN_BACKEND), which read more layouts of weights.",
 }
 """Code to sentence."""
 

@@ -1,1 +1,20 @@
-"""The form and the result page of music generation."""
+"""The form, the result and the models of music generation."""
+
+from typing import Final
+
+from web.kinds.musicgen import models, sample_actions
+from web.kinds.musicgen.form import MusicgenForm
+from web.kinds.musicgen.result import view_result
+from web.kinds.spec import KindApi, KindPages, RetryOption
+
+PAGES: Final = KindPages(
+    form=MusicgenForm,
+    title="Music",
+    nav_title="Music",
+    card_title="Generate music",
+    card_text="MusicGen generates music from a description, continues a clip, or generates without any input.",
+    view_result=view_result,
+    retry_options={"new_seed": RetryOption("Run again with a new seed", {"seed": None})},
+    views=sample_actions.blueprint,
+    api=KindApi(models.blueprint, models.OPERATIONS, [models.ModelList]),
+)

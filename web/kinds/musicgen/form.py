@@ -7,14 +7,17 @@ from typing import Any, Final, Self
 
 from wtforms import BooleanField, MultipleFileField, SelectField, StringField, TextAreaField
 
-from shared.jobs import Kind
+from shared.database import queries
+from shared.errors import as_text
+from shared.jobs import AUTO, Kind
 from shared.kinds.musicgen.catalogue import Availability, ModelCard, list_models
 from shared.kinds.musicgen.parameters import DEFAULT_DURATION_S, Format, Loudness, MusicgenParams, Precision
-from shared.settings import Settings
-from web.pages.forms import FILE, JobForm, read_number
+from shared.services import Services
+from shared.texts import render
+from web.kinds.job_form import FILE_FIELD, JobForm, read_number
 
-_CLIP: Final = ("start_s", "end_s")
-_NUMBERS: Final = (
+_CLIP_FIELDS: Final = ("start_s", "end_s")
+_NUMBER_FIELDS: Final = (
     "num_samples",
     "duration_s",
     "max_new_tokens",
@@ -24,125 +27,134 @@ _NUMBERS: Final = (
     "top_p",
     "seed",
 )
-_WORDS: Final = ("model", "precision", "format", "loudness")
-# Field to what it means when it is left empty.
-EMPTY: Final[Mapping[str, str]] = {
+_CHOICE_FIELDS: Final = ("model", "precision", "format", "loudness")
+# Field to what an empty value means.
+PLACEHOLDERS: Final[Mapping[str, str]] = {
     **{
         name: f"{MusicgenParams.model_fields[name].default:g}"
         for name in ("num_samples", "guidance_scale", "temperature", "top_k", "top_p")
     },
     "duration_s": f"{DEFAULT_DURATION_S:g}",
-    "seed": "drawn",
-    "start_s": "its start",
-    "end_s": "its end",
+    "seed": "random",
+    "start_s": "start of the file",
+    "end_s": "end of the file",
 }
 
 
-def _default(name: str) -> str:
+def _get_default(name: str) -> str:
     return str(MusicgenParams.model_fields[name].default)
 
 
 class MusicgenForm(JobForm):
-    """What to play: one prompt a line, and clips to continue. An empty number means the default."""
+    """What to generate: one prompt per line, and clips to continue. An empty number means the default."""
 
     KIND = Kind.MUSICGEN
 
-    model = SelectField("Model", default=_default("model"), choices=[])
-    prompts = TextAreaField("Prompts, one a line", description="None, for music out of nothing.")
-    num_samples = StringField("Samples of each prompt")
-    duration_s = StringField("Length in seconds")
+    model = SelectField("Model", default=_get_default("model"), choices=[])
+    prompts = TextAreaField("Prompts, one per line", description="No prompt: unconditional generation.")
+    num_samples = StringField("Samples per prompt")
+    duration_s = StringField("Duration in seconds")
     file = MultipleFileField(
         "Audio files",
-        description="One is used for every prompt; of several, each prompt gets its own, in the order of their names.",
+        description="One file is used for every prompt. Of several files, each prompt gets its own, in the order of "
+        "the file names.",
     )
-    start_s = StringField("Continue from, in seconds", description="Where the part that is continued begins.")
-    end_s = StringField("Up to, in seconds", description="Where it ends; the music goes on from there.")
-    do_sample = BooleanField("Draw tokens at random", default=True, description="Off: always the likeliest.")
-    guidance_scale = StringField("Guidance", description="How closely to follow the prompt.")
-    temperature = StringField("Temperature", description="Above 1 more adventurous, below 1 tamer.")
-    top_k = StringField("Top k", description="Draw from so many tokens; 0 for all.")
-    top_p = StringField("Top p", description="Draw from this share of the probability.")
-    max_new_tokens = StringField("Length in tokens", description="Instead of seconds; 50 a second.")
-    seed = StringField("Seed", description="The same seed and parameters give the same music.")
-    format = SelectField("Format", choices=[*Format], default=_default("format"))
+    start_s = StringField("Start of the clip, in seconds", description="Where the part to continue begins.")
+    end_s = StringField("End of the clip, in seconds", description="Where it ends, and the new music begins.")
+    do_sample = BooleanField("Sample tokens at random", default=True, description="Off: always the most likely token.")
+    guidance_scale = StringField("Guidance scale", description="How closely the music follows the prompt.")
+    temperature = StringField("Temperature", description="Above 1: more varied. Below 1: more predictable.")
+    top_k = StringField("Top k", description="Sample from this many of the most likely tokens; 0 means all.")
+    top_p = StringField("Top p", description="Sample from the most likely tokens up to this total probability.")
+    max_new_tokens = StringField("Duration in tokens", description="Instead of seconds: 50 tokens are one second.")
+    seed = StringField("Seed", description="The same seed and parameters generate the same music.")
+    format = SelectField("Format", choices=[*Format], default=_get_default("format"))
     loudness = SelectField(
         "Loudness",
         choices=[*Loudness],
-        default=_default("loudness"),
-        description="none leaves the model's output as it is.",
+        default=_get_default("loudness"),
+        description="With none, the model's output is not changed.",
     )
     precision = SelectField(
         "Precision",
         choices=[*Precision],
-        default=_default("precision"),
-        description="auto takes the best of the engine.",
+        default=_get_default("precision"),
+        description="With auto, the backend uses its default.",
     )
 
     def build_body(self) -> dict[str, Any]:
         """See ``JobForm``."""
         texts = self.texts
-        prompts = list(self._number_lines().values())
+        prompts = list(self._number_prompts().values())
         params: dict[str, Any] = {
             "prompts": prompts,
             "audio_prompts": self._list_clips(len(prompts)),
             "do_sample": bool(self.do_sample.data),
-            **{name: texts[name] for name in _WORDS if texts[name]},
-            **self._read_numbers(_NUMBERS),
+            **{name: texts[name] for name in _CHOICE_FIELDS if texts[name]},
+            **self._read_numbers(_NUMBER_FIELDS),
         }
         return {"kind": self.KIND, "params": params, "device": texts["device"]}
 
     @classmethod
-    def make_blank(cls, settings: Settings) -> Self:
-        """See ``JobForm``: with a model that can run, where the API's default cannot."""
+    def make_blank(cls, services: Services) -> Self:
+        """See ``JobForm``: with a model that can run, if the API's default cannot."""
         form = cls(formdata=None)
-        usable = [card.name for card in list_models(settings) if card.state is not Availability.MISSING]
+        usable = [card.name for card in list_models(services.settings) if card.state is not Availability.MISSING]
         if usable and form.model.data not in usable:
             form.model.data = usable[0]
         return form
 
-    def list_notes(self, settings: Settings) -> dict[str, Any]:
-        """See ``JobForm``: the models, their licences and defaults, and what empty fields mean."""
-        cards = list_models(settings)
+    def prepare(self, services: Services) -> dict[str, Any]:
+        """See ``JobForm``: the models with their licences, notes and defaults, and what empty fields mean."""
+        cards = list_models(services.settings)
         self.model.choices = {card.name: f"{card.title} · {card.state}" for card in cards}
-        defaults = _describe_defaults(cards)
-        for name, default in defaults.items():
+        self.precision.choices = _list_precisions(services)
+        for name, default in _describe_defaults(cards).items():
             field = self._fields[name]
-            field.description = f"{field.description} The model's default: {default}.".strip()
-        for name, meaning in EMPTY.items():
+            field.description = f"{field.description} Default of the model: {default}.".strip()
+        for name, meaning in PLACEHOLDERS.items():
             self._fields[name].render_kw = {"placeholder": meaning}
-        return {"models": cards, "licences": _group_licences(cards)}
+        notes = {card.title: render(as_text(card.note)) for card in cards if card.note}
+        return {"licences": _group_licences(cards), "notes": notes}
 
-    def _list_clips(self, rows: int) -> list[dict[str, Any]]:
-        """Write the clips; a single one is every prompt's."""
-        part = self._read_numbers(_CLIP)
-        if not self.kept and part:
-            return [part]  # a part of nothing: the schema says at the file that it is missing
-        clips = [{"upload": upload.id, **part} for upload in self.kept]
-        return clips * max(1, rows) if len(clips) == 1 else clips
+    def _list_clips(self, prompt_count: int) -> list[dict[str, Any]]:
+        """List the clips of the body; a single file is the clip of every prompt."""
+        part = self._read_numbers(_CLIP_FIELDS)
+        if not self.uploads and part:
+            return [part]  # the schema then reports at the file that the upload is missing
+        clips = [{"upload": upload.id, **part} for upload in self.uploads]
+        return clips * max(1, prompt_count) if len(clips) == 1 else clips
 
     def _read_numbers(self, names: Sequence[str]) -> dict[str, Any]:
         texts = self.texts
         return {name: read_number(texts[name]) for name in names if texts[name].strip()}
 
-    def _number_lines(self) -> dict[int, str]:
-        """Return line number, from 1, to prompt; lines with nothing on them are no prompts."""
+    def _number_prompts(self) -> dict[int, str]:
+        """Return line number, from 1, to prompt; blank lines are left out."""
         lines = re.split(r"\r\n|\r|\n", self.texts["prompts"])
         return {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
 
-    def _place(self, parts: list[str]) -> tuple[str, str]:
+    def _find_field(self, parts: list[str]) -> tuple[str, str]:
         match parts:
             case ["params", "prompts", index]:
-                return "prompts", f"line {list(self._number_lines())[int(index)]}: "
+                return "prompts", f"line {list(self._number_prompts())[int(index)]}: "
             case ["params", "audio_prompts", index, *names]:
-                which = f"clip {int(index) + 1}: " if len(self.kept) > 1 else ""
-                return names[-1] if names and names[-1] in _CLIP else FILE, which
+                prefix = f"clip {int(index) + 1}: " if len(self.uploads) > 1 else ""
+                return names[-1] if names and names[-1] in _CLIP_FIELDS else FILE_FIELD, prefix
             case ["params", "audio_prompts"]:
-                return FILE, ""
+                return FILE_FIELD, ""
         return parts[-1] if parts else "", ""
 
 
+def _list_precisions(services: Services) -> list[Precision]:
+    """List the precisions that live workers offer, or all if that is not known."""
+    with services.database.reading() as session:
+        offered = queries.list_offered_precisions(session, Kind.MUSICGEN, AUTO)
+    return [precision for precision in Precision if not offered or precision in {Precision.AUTO, *offered}]
+
+
 def _group_licences(cards: Iterable[ModelCard]) -> dict[tuple[str, str | None], list[str]]:
-    """Return licence and its address to the titles of the models under it."""
+    """Return the titles of the models under each licence; a licence is its name and address."""
     groups: dict[tuple[str, str | None], list[str]] = {}
     for card in cards:
         groups.setdefault((card.licence, card.licence_url), []).append(card.title)
@@ -150,18 +162,19 @@ def _group_licences(cards: Iterable[ModelCard]) -> dict[tuple[str, str | None], 
 
 
 def _describe_defaults(cards: Sequence[ModelCard]) -> dict[str, str]:
-    """Return parameter to the models' own default: that of most of them first, then who differs."""
+    """Return the models' default of each parameter: that of most models, then the models that differ."""
     described: dict[str, str] = {}
     for name in asdict(cards[0].defaults) if cards else ():
         titles: dict[str, list[str]] = {}
         for card in cards:
-            titles.setdefault(_write(getattr(card.defaults, name)), []).append(card.title)
+            titles.setdefault(_format(getattr(card.defaults, name)), []).append(card.title)
         usual, *others = sorted(titles, key=lambda value: -len(titles[value]))
-        described[name] = ", ".join([usual, *(f"for {' and '.join(titles[value])} {value}" for value in others)])
+        exceptions = "; ".join(f"{value} for {' and '.join(titles[value])}" for value in others)
+        described[name] = f"{usual} ({exceptions})" if exceptions else usual
     return described
 
 
-def _write(value: float) -> str:
+def _format(value: float) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}"

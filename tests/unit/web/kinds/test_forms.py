@@ -1,7 +1,6 @@
-"""The forms: what they say to the schemas, and where the schemas' answers land."""
+"""The forms: which body they build for the schemas, and to which field the schemas' problems go."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,23 +10,24 @@ from werkzeug.datastructures import MultiDict
 from shared.database.tables import Upload
 from shared.errors import Problem, RequestInvalidError
 from shared.ids import make_id
+from shared.jobs import DeviceClass
 from shared.kinds.musicgen.catalogue import Availability, GenerationDefaults, ModelCard
+from shared.kinds.musicgen.parameters import Precision
 from shared.schemas.submission import parse_submission
-from shared.settings import Settings
-from web.kinds.knn.form import KnnForm
+from shared.services import Services
+from tests.support.job_outcomes import register_worker
+from web.kinds import PAGES
+from web.kinds.job_form import JobForm, read_number
 from web.kinds.musicgen import form as form_module
 from web.kinds.musicgen.form import MusicgenForm
-from web.pages.forms import JobForm, read_number
 
+FORMS = [pages.form for pages in PAGES.values()]
 DEFAULTS = GenerationDefaults(
     do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=250, top_p=1.0, max_new_tokens=1_500
 )
 
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.chdir(tmp_path)  # away from a developer's .env
-    return Settings(home=tmp_path)
+# Nothing here depends on the database.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def make_card(name: str, state: Availability, defaults: GenerationDefaults = DEFAULTS) -> ModelCard:
@@ -42,37 +42,34 @@ def _context() -> Iterator[None]:
         yield
 
 
-def keep(form: JobForm, *uploads: str) -> JobForm:
-    form.kept = [Upload(id=upload) for upload in uploads]
+def send_music_form(*uploads: str, without: str = "", **fields: str) -> JobForm:
+    """Send the music form with some fields filled in."""
+    blank = {field.name: field.data for field in MusicgenForm(formdata=None) if isinstance(field.data, str)}
+    filled = {"do_sample": "y"} | blank | fields
+    form = MusicgenForm(formdata=MultiDict({name: value for name, value in filled.items() if name != without}))
+    form.uploads = [Upload(id=upload) for upload in uploads]
     return form
-
-
-def fill(*uploads: str, without: str = "", **fields: str) -> JobForm:
-    """Send the form of music with some fields filled in."""
-    untouched = {field.name: field.data for field in MusicgenForm(formdata=None) if isinstance(field.data, str)}
-    filled = {"do_sample": "y"} | untouched | fields
-    sent = MultiDict({name: value for name, value in filled.items() if name != without})
-    return keep(MusicgenForm(formdata=sent), *uploads)
 
 
 def parse(body: object) -> dict[str, Any]:
     return parse_submission(body, 1e6).params.model_dump(mode="json")
 
 
-def refuse(form: JobForm) -> dict[str, str]:
+def find_messages(form: JobForm) -> dict[str, str]:
+    """Return the messages at the fields of a form whose body is refused."""
     with pytest.raises(RequestInvalidError) as caught:
         parse_submission(form.build_body(), 1e6)
-    form.place_problems(caught.value.problems)
+    form.assign_problems(caught.value.problems)
     return {field.name: "; ".join(field.errors) for field in form if field.errors}
 
 
-@pytest.mark.parametrize("form", [KnnForm, MusicgenForm])
-def test_an_untouched_form_is_an_empty_request(form: type[JobForm]) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_blank_form_is_an_empty_request(form: type[JobForm]) -> None:
     assert parse(form(formdata=None).build_body()) == parse({"kind": form.KIND})
 
 
-def test_every_field_of_the_musicgen_form_reaches_its_parameter() -> None:
-    form = fill(
+def test_every_field_of_the_music_form_sets_its_parameter() -> None:
+    form = send_music_form(
         "clip",
         model="mindjobs/tiny",
         prompts="one\r\n two ",
@@ -121,47 +118,47 @@ def test_every_field_of_the_musicgen_form_reaches_its_parameter() -> None:
         (["a", "b"], "x\ny", ["a", "b"]),
     ],
 )
-def test_one_clip_is_every_prompts_and_several_are_one_each(
+def test_one_clip_is_used_for_every_prompt_and_several_for_one_each(
     uploads: list[str], prompts: str, expected: list[str]
 ) -> None:
-    clips = parse(fill(*uploads, prompts=prompts).build_body())["audio_prompts"]
+    clips = parse(send_music_form(*uploads, prompts=prompts).build_body())["audio_prompts"]
     assert [clip["upload"] for clip in clips] == expected
 
 
 @pytest.mark.parametrize(
     ("uploads", "fields", "expected"),
     [
-        ([], {"prompts": "short\n\n" + "x" * 4_001}, {"prompts": "line 3: "}),
-        ([], {"prompts": "x\n" * 65}, {"prompts": "at most 64"}),
-        ([], {"duration_s": "5", "max_new_tokens": "9"}, {"max_new_tokens": "a second time"}),
-        ([], {"duration_s": "ten", "top_k": "1.5"}, {"duration_s": "valid number", "top_k": "valid integer"}),
+        ([], {"prompts": "short\n\n" + "x" * 4_001}, {"prompts": "line 3: is longer than"}),
+        ([], {"prompts": "x\n" * 65}, {"prompts": "more items than the maximum of 64"}),
+        ([], {"duration_s": "5", "max_new_tokens": "9"}, {"max_new_tokens": "duration_s"}),
+        ([], {"duration_s": "ten", "top_k": "1.5"}, {"duration_s": "must be a number", "top_k": "whole number"}),
         ([], {"temperature": "NaN"}, {"temperature": "finite"}),
-        ([], {"start_s": "2"}, {"file": "is missing"}),
-        (["a"], {"start_s": "3", "end_s": "2"}, {"end_s": "must come after start_s, 3 s"}),
-        (["a", "b"], {"end_s": "0"}, {"end_s": "clip 1: input should be greater than 0; clip 2: input should be"}),
-        (["a", "b"], {"prompts": "one"}, {"file": "has 2 clips for 1 prompts"}),
-        ([], {"format": "aiff"}, {"format": "'wav', 'flac'"}),
+        ([], {"start_s": "2"}, {"file": "is required"}),
+        (["a"], {"start_s": "3", "end_s": "2"}, {"end_s": "start_s"}),
+        (["a", "b"], {"end_s": "0"}, {"end_s": "clip 1: must be greater than 0; clip 2: must be"}),
+        (["a", "b"], {"prompts": "one"}, {"file": "2"}),
+        ([], {"format": "aiff"}, {"format": "must be 'wav', 'flac'"}),
         ([], {"device": "tpu"}, {"device": "pattern"}),
         ([], {"model": "small"}, {"model": "pattern"}),
     ],
 )
-def test_what_is_wrong_stands_at_its_field(
+def test_message_is_at_the_field_that_is_wrong(
     uploads: list[str], fields: dict[str, str], expected: dict[str, str]
 ) -> None:
-    placed = refuse(fill(*uploads, **fields))
-    assert placed.keys() == expected.keys()
+    messages = find_messages(send_music_form(*uploads, **fields))
+    assert messages.keys() == expected.keys()
     for name, words in expected.items():
-        assert words in placed[name]
+        assert words in messages[name]
 
 
-def test_a_clip_that_serves_every_prompt_is_wrong_once() -> None:
-    assert refuse(fill("a", prompts="x\ny\nz", end_s="0")) == {"end_s": "input should be greater than 0"}
+def test_message_about_the_clip_of_every_prompt_appears_once() -> None:
+    assert find_messages(send_music_form("a", prompts="x\ny\nz", end_s="0")) == {"end_s": "must be greater than 0"}
 
 
-@pytest.mark.parametrize("kind", [KnnForm, MusicgenForm])
-def test_what_belongs_to_no_field_stands_above_the_form(kind: type[JobForm]) -> None:
+@pytest.mark.parametrize("kind", FORMS)
+def test_problem_without_a_field_is_shown_above_the_form(kind: type[JobForm]) -> None:
     form = kind(formdata=None)
-    form.place_problems([Problem("", "one"), Problem("/params/nothing", "two")])
+    form.assign_problems([Problem("", "one"), Problem("/params/nothing", "two")])
     assert form.form_errors == ["one", "two"]
 
 
@@ -173,27 +170,40 @@ def test_what_belongs_to_no_field_stands_above_the_form(kind: type[JobForm]) -> 
         ([Availability.MISSING, Availability.MISSING], "facebook/musicgen-small"),
     ],
 )
-def test_an_untouched_form_has_a_model_that_can_run(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, states: list[Availability], chosen: str
+@on_sqlite
+def test_blank_form_selects_a_model_that_can_run(
+    services: Services, monkeypatch: pytest.MonkeyPatch, states: list[Availability], chosen: str
 ) -> None:
     names = ["facebook/musicgen-small", "mindjobs/tiny"]
     cards = [make_card(name, state) for name, state in zip(names, states, strict=True)]
     monkeypatch.setattr(form_module, "list_models", lambda _: cards)
-    assert MusicgenForm.make_blank(settings).texts["model"] == chosen
+    assert MusicgenForm.make_blank(services).texts["model"] == chosen
 
 
-def test_a_default_that_models_do_not_share_names_them(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    odd = GenerationDefaults(
+@on_sqlite
+def test_hint_names_the_models_with_another_default(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = GenerationDefaults(
         do_sample=False, guidance_scale=3.0, temperature=1.0, top_k=50, top_p=1.0, max_new_tokens=256
     )
     ready = Availability.READY
-    cards = [make_card("c", ready, odd), make_card("a", ready), make_card("b", ready)]
+    cards = [make_card("c", ready, other), make_card("a", ready), make_card("b", ready)]
     monkeypatch.setattr(form_module, "list_models", lambda _: cards)
-    form = MusicgenForm.make_blank(settings)
-    form.list_notes(settings)
-    assert form.do_sample.description.endswith("The model's default: on, for C off.")
-    assert form.top_k.description.endswith("The model's default: 250, for C 50.")
-    assert form.max_new_tokens.description.endswith("The model's default: 1500, for C 256.")
+    form = MusicgenForm.make_blank(services)
+    form.prepare(services)
+    assert form.do_sample.description.endswith("Default of the model: on (off for C).")
+    assert form.top_k.description.endswith("Default of the model: 250 (50 for C).")
+    assert form.max_new_tokens.description.endswith("Default of the model: 1500 (256 for C).")
+
+
+@on_sqlite
+def test_music_form_offers_the_precisions_of_live_workers(services: Services) -> None:
+    form = MusicgenForm.make_blank(services)
+    form.prepare(services)
+    assert form.precision.choices == [*Precision]
+    register_worker(services, "one", DeviceClass.CPU, kinds=["musicgen"], precisions={"musicgen": ["int8", "float32"]})
+    register_worker(services, "two", DeviceClass.GPU, kinds=["musicgen"], precisions={"musicgen": ["float16"]})
+    form.prepare(services)
+    assert form.precision.choices == [Precision.AUTO, Precision.FLOAT32, Precision.FLOAT16, Precision.INT8]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
-"""What a musicgen job made, sample by sample, as its page shows it."""
+"""What the page of a musicgen job shows of its result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from shared.errors import as_text
 from shared.kinds.musicgen.catalogue import ModelCard, list_models
+from shared.kinds.musicgen.parameters import Format
 from shared.schemas import responses
-from shared.settings import Settings
+from shared.services import Services
+from shared.texts import render
+from web.kinds.spec import ResultView
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,11 @@ class Sample:
     number
         From 0, as in the names of its files.
     prompt
-        What was asked for; ``None`` where nothing was.
+        ``None`` for unconditional generation.
     facts
         Its entry in the job's result.
     files
-        What it is (``audio``, ``codes``, ``waveform``, ``spectrogram``) to the artifact.
+        Its artifacts, by what they are: ``audio``, ``codes``, ``waveform``, ``spectrogram``.
     """
 
     number: int
@@ -32,45 +36,45 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Music:
-    """The musicgen part of a job's page.
+class MusicResultView(ResultView):
+    """The samples of a musicgen job.
 
     Parameters
     ----------
     samples
         In the order of the result.
-    other_files
-        The artifacts that belong to no sample.
     model
-        The model that played; ``None`` where this instance does not know it.
+        The model that generated them; ``None`` if this instance does not know it.
+    note
+        What to know about the model.
+    formats
+        The formats in which a sample can be downloaded.
     """
 
     samples: Sequence[Sample]
-    other_files: Sequence[responses.Artifact]
     model: ModelCard | None
+    note: str | None
+    formats: Sequence[Format]
 
 
-def describe_music(job: responses.Job, settings: Settings) -> Music:
-    """Bring together what belongs to each sample.
-
-    Parameters
-    ----------
-    job
-        As the API shows it.
-    settings
-        Say where the models lie.
-    """
+def view_result(services: Services, job: responses.Job) -> MusicResultView | None:
+    """Collect what belongs to each sample; ``None`` if there is none."""
     samples = list_samples(job)
+    if not samples:
+        return None
     shown = {file["name"] for sample in samples for file in sample.files.values()}
-    return Music(
-        samples,
-        [artifact for artifact in job["artifacts"] if artifact["name"] not in shown],
-        next((card for card in list_models(settings) if card.name == job["params"]["model"]), None),
+    model = next((card for card in list_models(services.settings) if card.name == job["params"]["model"]), None)
+    return MusicResultView(
+        other_files=[artifact for artifact in job["artifacts"] if artifact["name"] not in shown],
+        samples=samples,
+        model=model,
+        note=render(as_text(model.note)) if model and model.note else None,
+        formats=[*Format],
     )
 
 
 def list_samples(job: responses.Job) -> list[Sample]:
-    """List what a job has played; nothing, if it is of another kind."""
+    """List what a musicgen job has generated."""
     artifacts = {artifact["name"]: artifact for artifact in job["artifacts"]}
     return [
         Sample(number, facts["prompt"] or None, facts, _find_files(number, facts, artifacts))

@@ -1,8 +1,7 @@
-// Shows what a form's files hold before the form is sent. Without this, the button shows a table, and clips are chosen unheard.
+// Plays the chosen clips before the form is sent. Without this script, clips are chosen without hearing them.
 
 const form = document.querySelector("form[enctype]");
 const file = form.elements.namedItem("file");
-const look = form.elements.namedItem("look");
 const players = document.querySelector("#players");
 
 function makeButton(title, player, field) {
@@ -23,7 +22,7 @@ function makePlayer(clip) {
   player.setAttribute("aria-label", clip.name);
   const buttons = document.createElement("div");
   buttons.className = "d-flex flex-wrap gap-2";
-  buttons.append(makeButton("Continue from here", player, "start_s"), makeButton("Up to here", player, "end_s"));
+  buttons.append(makeButton("Set start", player, "start_s"), makeButton("Set end", player, "end_s"));
   const name = document.createElement("div");
   name.className = "small break";
   name.textContent = clip.name;
@@ -38,12 +37,5 @@ function showPlayers() {
   players.replaceChildren(...Array.from(file.files, makePlayer));
 }
 
-file.addEventListener("change", () => {
-  if (players) showPlayers();
-  else if (file.files.length) form.requestSubmit(look);
-});
-// A table whose first row turns out to be its header, or not, is read anew.
-form.elements.namedItem("header")?.addEventListener("change", () => {
-  if (form.elements.namedItem("upload")) form.requestSubmit(look);
-});
-if (players) showPlayers(); // the browser may have kept the choice over a reload
+file.addEventListener("change", showPlayers);
+showPlayers(); // browsers keep the chosen files over a reload

@@ -1,0 +1,100 @@
+"""What the page of a knn job shows of its result."""
+
+import csv
+import io
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from shared.database import queries
+from shared.errors import NotFoundError
+from shared.kinds.knn.parameters import Task
+from shared.schemas import responses
+from shared.services import Services
+from web.kinds.spec import ResultView
+
+PREDICTIONS_FILE: Final = "predictions.csv"
+PICTURE_TYPE: Final = "image/svg+xml"
+MAX_ROWS: Final = 500
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A row of the table and its prediction.
+
+    Parameters
+    ----------
+    index
+        Of the row in the table, from 0.
+    wrong
+        Whether the label is another class; ``None`` for regression.
+    """
+
+    index: str
+    label: str
+    prediction: str
+    wrong: bool | None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The first predictions.
+
+    Parameters
+    ----------
+    cut
+        Whether there are more.
+    url
+        The address of the whole file.
+    """
+
+    rows: Sequence[Prediction]
+    cut: bool
+    url: str
+
+    @property
+    def wrong(self) -> int | None:
+        """How many are wrong; ``None`` for regression."""
+        judged = [row.wrong for row in self.rows if row.wrong is not None]
+        return sum(judged) if judged else None
+
+
+@dataclass(frozen=True)
+class KnnResultView(ResultView):
+    """The predictions and pictures of a knn job."""
+
+    predictions: Predictions | None
+    pictures: Sequence[responses.Artifact]
+
+
+def view_result(services: Services, job: responses.Job) -> KnnResultView:
+    """Collect what the page shows besides the job itself."""
+    pictures = [artifact for artifact in job["artifacts"] if artifact["media_type"] == PICTURE_TYPE]
+    return KnnResultView(job["artifacts"], _read_predictions(services, job), pictures)
+
+
+def _read_predictions(services: Services, job: responses.Job) -> Predictions | None:
+    """Read the first predictions of a job; ``None`` if it has none, or if their file no longer exists."""
+    is_classification = job["params"]["task"] == Task.CLASSIFICATION
+    url = next((artifact["url"] for artifact in job["artifacts"] if artifact["name"] == PREDICTIONS_FILE), None)
+    if url is None:
+        return None
+    try:
+        with services.database.reading() as session:
+            key = queries.get_artifact(session, job["id"], PREDICTIONS_FILE).key
+        with io.TextIOWrapper(services.files.open(key), encoding="utf-8", newline="") as file:
+            lines = list(itertools.islice(csv.DictReader(file), MAX_ROWS + 1))
+    except (FileNotFoundError, NotFoundError):  # deleted in the meantime
+        return None
+    rows = [
+        Prediction(
+            line["index"],
+            line["label"],
+            line["prediction"],
+            line["label"] != line["prediction"] if is_classification else None,
+        )
+        for line in lines[:MAX_ROWS]
+    ]
+    rows.sort(key=lambda row: not row.wrong)  # the wrong ones first, since they are what a user looks for
+    return Predictions(rows, len(lines) > MAX_ROWS, url)
