@@ -1,4 +1,4 @@
-"""Audio prompts: the wanted part of an uploaded clip, in the model's rate and channels."""
+"""Audio prompts: reads the requested part of an uploaded clip, at the model's sampling rate and with its channels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +11,23 @@ from numpy.typing import NDArray
 
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.parameters import AudioPrompt
+from shared.texts import Value, text
 
-BLOCK: Final = 1 << 16
-"""Samples decoded at a time where there are more than two channels: a small file can hold silence in 255 of them."""
-RUN_UP_S: Final = 2.0
-"""Decoded before the part and thrown away: an MP3 frame takes its data from frames before it, at low bit rates
-from up to 1.3 s, and is damaged where the decoder has just jumped there."""
-SHORTEST_S: Final = 0.1
-SLACK_S: Final = 0.01
-"""How far ``end_s`` may lie beyond the clip's end: players round lengths to hundredths."""
+BLOCK_SAMPLES: Final = 1 << 16
+"""Samples decoded at a time if there are more than two channels: a small file can contain 255 silent channels."""
+PREROLL_S: Final = 2.0
+"""Decoded before the part and discarded: an MP3 frame uses data of the frames before it, at low bit rates of up to
+1.3 s, and is damaged if the decoder has just jumped there."""
+MIN_CLIP_S: Final = 0.1
+END_TOLERANCE_S: Final = 0.01
+"""How far ``end_s`` may be beyond the end of the clip: players round lengths to hundredths of a second."""
 RATES_HZ: Final = range(1_000, 768_001)
 QUALITY: Final = "VHQ"
 
 
 @dataclass(frozen=True)
-class ClipForm:
-    """What a model takes.
+class ClipFormat:
+    """The audio that a model accepts.
 
     Parameters
     ----------
@@ -34,37 +35,37 @@ class ClipForm:
         Its sampling rate.
     channels
         1 or 2.
-    longest_s
-        Up to which length it can continue a clip.
+    max_length_s
+        The longest clip that it can continue.
     """
 
     sample_rate_hz: int
     channels: int
-    longest_s: float
+    max_length_s: float
 
 
-def read_clip(path: Path, prompt: AudioPrompt, form: ClipForm, where: str) -> NDArray[np.float32]:
-    """Read the part of a clip that a prompt names; only that part is decoded.
+def read_clip(path: Path, prompt: AudioPrompt, clip_format: ClipFormat, where: str) -> NDArray[np.float32]:
+    """Read the part of a clip that an audio prompt requests; only that part is decoded.
 
-    A clip for a mono model is the mean of its channels. For a stereo model,
-    stereo stays as it is, and anything else is the mean on both sides.
+    For a mono model the channels are averaged. For a stereo model, stereo stays as
+    it is; of any other number of channels, both sides get the average.
 
     Parameters
     ----------
     path
-        A file in any format that libsndfile reads, of any rate and number of channels.
+        A file in any format that libsndfile reads, with any sampling rate and number of channels.
     prompt
-        Which part; without an end it goes on to the clip's.
-    form
-        What the model takes.
+        The part; without an end it extends to the end of the clip.
+    clip_format
+        The audio that the model accepts.
     where
-        The prompt's place in the request, ``params.audio_prompts[0]``, for what the user is told.
+        The place of the prompt in the request for the error: ``params.audio_prompts[0]``.
 
     Returns
     -------
     NDArray[np.float32]
-        Shape (channels, samples), nominally -1 to 1; of n samples at the clip's own rate there are
-        exactly ``round(n * sample_rate_hz / own rate)``.
+        Shape (channels, samples), nominally -1 to 1; n samples at the rate of the clip become exactly
+        ``round(n * sample_rate_hz / clip rate)``.
 
     Raises
     ------
@@ -75,70 +76,66 @@ def read_clip(path: Path, prompt: AudioPrompt, form: ClipForm, where: str) -> ND
         with soundfile.SoundFile(path) as file:
             rate_hz: int = file.samplerate
             if rate_hz not in RATES_HZ:
-                raise _refuse(
-                    "clip-unreadable", where, f"is sampled at {rate_hz} Hz; upload it at 44100 Hz, for example"
-                )
+                raise _refuse("clip-unreadable", "clip-rate", where, rate_hz=rate_hz)
             if not file.frames:
-                raise _refuse("clip-empty", where, "holds no sound at all; upload another file")
-            first, last = _choose_part(prompt, form, file.frames / rate_hz, where)
-            part = _decode(file, round(first * rate_hz), round(last * rate_hz), form.channels)
+                raise _refuse("clip-empty", "clip-empty", where)
+            first, last = _choose_part(prompt, clip_format, file.frames / rate_hz, where)
+            part = _decode(file, round(first * rate_hz), round(last * rate_hz), clip_format.channels)
     except soundfile.LibsndfileError as error:
-        reason = error.error_string.strip(" .") or "it is damaged"
-        raise _refuse(
-            "clip-unreadable", where, f"cannot be decoded ({reason}); upload a whole file in WAV, FLAC, OGG or MP3"
-        ) from error
+        reason = error.error_string.strip(" .") or "the file is damaged"
+        raise _refuse("clip-unreadable", "clip-undecodable", where, reason=reason) from error
     decoded_s = len(part) / rate_hz
-    if prompt.end_s is not None and decoded_s < last - first - SLACK_S:
-        raise _refuse("clip-range", where, f"breaks off after {first + decoded_s:.2f} s; set end_s to that, or less")
-    if decoded_s < SHORTEST_S:
-        raise _refuse("clip-range", where, f"gives only {decoded_s:.3f} s to continue; take {SHORTEST_S:g} s or more")
+    if prompt.end_s is not None and decoded_s < last - first - END_TOLERANCE_S:
+        raise _refuse("clip-range", "clip-incomplete", where, decoded_s=first + decoded_s)
+    if decoded_s < MIN_CLIP_S:
+        raise _refuse("clip-range", "clip-too-short", where, length_s=decoded_s, min_length_s=MIN_CLIP_S)
     if not np.isfinite(part).all():
-        raise _refuse("clip-unreadable", where, "has samples that are not finite numbers; upload a sound file of it")
-    return np.ascontiguousarray(_resample(part, rate_hz, form.sample_rate_hz).T)
+        raise _refuse("clip-unreadable", "clip-not-finite", where)
+    return np.ascontiguousarray(_resample(part, rate_hz, clip_format.sample_rate_hz).T)
 
 
-def _choose_part(prompt: AudioPrompt, form: ClipForm, length_s: float, where: str) -> tuple[float, float]:
-    """Return where the part begins and ends, in seconds."""
+def _choose_part(prompt: AudioPrompt, clip_format: ClipFormat, length_s: float, where: str) -> tuple[float, float]:
+    """Return the start and the end of the part, in seconds."""
     if prompt.start_s >= length_s:
-        raise _refuse("clip-range", where, f"is {length_s:.2f} s long; set start_s, {prompt.start_s:g} now, below that")
-    if prompt.end_s is not None and prompt.end_s > length_s + SLACK_S:
-        raise _refuse(
-            "clip-range", where, f"is {length_s:.2f} s long; set end_s, {prompt.end_s:g} now, to that, or leave it out"
-        )
+        raise _refuse("clip-range", "clip-start-beyond-end", where, length_s=length_s, start_s=prompt.start_s)
+    if prompt.end_s is not None and prompt.end_s > length_s + END_TOLERANCE_S:
+        raise _refuse("clip-range", "clip-end-beyond-end", where, length_s=length_s, end_s=prompt.end_s)
     last = length_s if prompt.end_s is None else min(prompt.end_s, length_s)
-    if last - prompt.start_s > form.longest_s:
+    if last - prompt.start_s > clip_format.max_length_s:
         raise _refuse(
             "clip-too-long",
+            "clip-too-long",
             where,
-            f"gives {last - prompt.start_s:.2f} s to continue, and there is room for {form.longest_s:.2f} s; "
-            f"set end_s to {prompt.start_s + form.longest_s:.2f} or less",
+            length_s=last - prompt.start_s,
+            max_length_s=clip_format.max_length_s,
+            max_end_s=prompt.start_s + clip_format.max_length_s,
         )
     return prompt.start_s, last
 
 
 def _decode(file: soundfile.SoundFile, first: int, last: int, channels: int) -> NDArray[np.float32]:
-    """Decode samples first to last, shape (samples, channels); fewer where the header promised too many.
+    """Decode samples first to last, shape (samples, channels); fewer if the file has fewer than its header says.
 
-    soundfile jumps after each read, to where it is already, and an MP3 is
-    damaged at each jump: mono and stereo, and so every MP3, are read at once.
+    soundfile seeks after each read, even to the position where it is, and an MP3 is
+    damaged at each seek: mono and stereo, and so every MP3, are read in one call.
     """
-    place = max(first - round(RUN_UP_S * file.samplerate), 0)
-    file.seek(place)
-    at_once = BLOCK if file.channels > 2 else last - place  # noqa: PLR2004 - stereo
+    position = max(first - round(PREROLL_S * file.samplerate), 0)
+    file.seek(position)
+    block_samples = BLOCK_SAMPLES if file.channels > 2 else last - position  # noqa: PLR2004 - stereo
     mixed = [np.zeros((0, channels), np.float32)]
-    while place < last:
-        block = file.read(min(at_once, last - place), dtype="float32", always_2d=True)
+    while position < last:
+        block = file.read(min(block_samples, last - position), dtype="float32", always_2d=True)
         if not len(block):
             break
-        mixed.append(_mix(block[max(first - place, 0) :], channels))
-        place += len(block)
+        mixed.append(_mix(block[max(first - position, 0) :], channels))
+        position += len(block)
     return np.concatenate(mixed)
 
 
 def _mix(block: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
     if block.shape[1] == channels:
         return block
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found, and told, at the end
+    with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are found and reported at the end
         return np.repeat(block.mean(axis=1, keepdims=True), channels, axis=1)
 
 
@@ -146,9 +143,9 @@ def _resample(part: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np
     """Resample, shape (samples, channels), to the exact length.
 
     EnCodec frames its input by counting samples, so a resampler that rounds
-    down moves the last frame and the codes with it. soxr takes what lies
-    beyond the end for zeros; appending an output sample's worth of them
-    changes no value and makes sure that the last one comes.
+    down would move the last frame and change its codes. soxr treats what is
+    beyond the end as zeros; appending zeros for one output sample changes no
+    value and makes sure that the last sample is returned.
     """
     if from_hz == to_hz:
         return part
@@ -156,9 +153,9 @@ def _resample(part: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np
     tail = np.zeros((-(-from_hz // to_hz), part.shape[1]), np.float32)
     resampled: NDArray[np.float32] = soxr.resample(np.concatenate([part, tail]), from_hz, to_hz, QUALITY)[:length]
     if len(resampled) != length:
-        raise ValueError(f"soxr made {len(resampled)} samples at {to_hz} Hz of {len(part)} at {from_hz} Hz")
+        raise ValueError(f"soxr made {len(resampled)} samples at {to_hz} Hz from {len(part)} at {from_hz} Hz")
     return resampled
 
 
-def _refuse(error_type: str, where: str, what: str) -> JobFailedError:
-    return JobFailedError(error_type, f"The clip of {where} {what}.")
+def _refuse(error_type: str, code: str, where: str, **values: Value) -> JobFailedError:
+    return JobFailedError(error_type, text(code, where=where, **values))

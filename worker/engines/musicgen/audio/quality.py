@@ -1,4 +1,4 @@
-"""What a listener should be told about generated audio: its faults, each in a sentence."""
+"""Finds faults in generated audio that a listener should know about."""
 
 import math
 from typing import Final
@@ -6,33 +6,37 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.texts import Text, text
 from worker.engines.musicgen.audio.loudness import SILENCE_DBFS
 
-CLIPPED_FEW: Final = 10
-"""Samples beyond full scale that nobody hears."""
+MAX_INAUDIBLE_CLIPPED: Final = 10
+"""So many samples beyond full scale are not heard."""
 BLOCK_S: Final = 0.1
 SILENT_SHARE: Final = 0.5
+"""More silence than this is a warning."""
 START_S: Final = 2.0
+"""How much of the new music is compared with the clip."""
 QUIETER_DB: Final = 12.0
+"""A start that is quieter than the clip by more than this is a warning."""
 MIN_POWER: Final = 1e-30
 """Keeps the logarithm of silence finite: -300 dB."""
 
 
 def find_warnings(
     audio: NDArray[np.float32], clip: NDArray[np.float32] | None, sample_rate_hz: int, prompt_samples: int = 0
-) -> list[str]:
+) -> list[Text]:
     """List what is wrong with the model's raw output.
 
     Parameters
     ----------
     audio
-        Shape (channels, samples), before it is levelled: what clips shows only there.
+        Shape (channels, samples), before its level is changed: clipping is visible only there.
     clip
-        The audio prompt that it continues, shape (channels, samples), if there is one.
+        The audio prompt that it continues, shape (channels, samples), if any.
     sample_rate_hz
-        Of both.
+        The sampling rate of both.
     prompt_samples
-        How many samples of ``audio`` repeat the prompt; the new music follows.
+        Number of samples of ``audio`` that repeat the prompt; the new music follows.
     """
     music = audio[:, prompt_samples:]
     warnings = [_find_clipping(audio), _find_silence(music, sample_rate_hz)]
@@ -41,19 +45,15 @@ def find_warnings(
     return [warning for warning in warnings if warning is not None]
 
 
-def _find_clipping(audio: NDArray[np.float32]) -> str | None:
+def _find_clipping(audio: NDArray[np.float32]) -> Text | None:
     magnitudes = np.abs(audio)
     clipped = int(np.count_nonzero(magnitudes > 1))
-    if clipped <= CLIPPED_FEW:
+    if clipped <= MAX_INAUDIBLE_CLIPPED:
         return None
-    return (
-        f"Clipping: {clipped / audio.size:.2%} of the model's samples lie beyond full scale, "
-        f"by up to {20 * math.log10(magnitudes.max()):.1f} dB; "
-        'a loudness of "peak", "rms" or "lufs" keeps them from being cut off.'
-    )
+    return text("audio-clipping", share=clipped / audio.size, excess_db=float(20 * math.log10(magnitudes.max())))
 
 
-def _find_silence(music: NDArray[np.float32], sample_rate_hz: int) -> str | None:
+def _find_silence(music: NDArray[np.float32], sample_rate_hz: int) -> Text | None:
     if not music.size:
         return None
     starts = np.arange(0, music.shape[1], max(round(BLOCK_S * sample_rate_hz), 1))
@@ -62,23 +62,23 @@ def _find_silence(music: NDArray[np.float32], sample_rate_hz: int) -> str | None
     share = float(np.mean(levels_dbfs < SILENCE_DBFS))
     if share <= SILENT_SHARE:
         return None
-    part = "the music" if share == 1 else f"{share:.0%} of the music"
-    return f"Silence: {part} is below {SILENCE_DBFS:g} dBFS; another seed or prompt may help."
+    if share == 1:
+        return text("audio-silent", level_dbfs=SILENCE_DBFS)
+    return text("audio-mostly-silent", share=share, level_dbfs=SILENCE_DBFS)
 
 
-def _find_drop(music: NDArray[np.float32], clip: NDArray[np.float32], sample_rate_hz: int) -> str | None:
-    """Find new music that does not take up the prompt's level: a sign that the model has lost it."""
+def _find_drop(music: NDArray[np.float32], clip: NDArray[np.float32], sample_rate_hz: int) -> Text | None:
+    """Find new music far below the level of the prompt: a sign that the model does not continue it."""
     start = music[:, : round(START_S * sample_rate_hz)]
     if not start.size:
         return None
     drop_db = _measure_level(clip) - _measure_level(start)
     if drop_db <= QUIETER_DB:
         return None
-    amount = f"{drop_db:.0f} dB quieter than" if start.any() else "silent after"
-    return (
-        f"Start much quieter than the prompt: the first {start.shape[1] / sample_rate_hz:.1f} s of new music are "
-        f"{amount} the clip; another seed, or a part of the clip that ends in full sound, may help."
-    )
+    start_s = start.shape[1] / sample_rate_hz
+    if not start.any():
+        return text("audio-starts-silent", start_s=start_s)
+    return text("audio-starts-quiet", start_s=start_s, drop_db=drop_db)
 
 
 def _measure_level(audio: NDArray[np.float32]) -> float:

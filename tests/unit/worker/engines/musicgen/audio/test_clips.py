@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.parameters import AudioPrompt
-from worker.engines.musicgen.audio.clips import ClipForm, read_clip
+from worker.engines.musicgen.audio.clips import ClipFormat, read_clip
 
 WHERE = "params.audio_prompts[3]"
-MONO = ClipForm(sample_rate_hz=32_000, channels=1, longest_s=30.0)
-STEREO = ClipForm(sample_rate_hz=32_000, channels=2, longest_s=30.0)
+MONO = ClipFormat(sample_rate_hz=32_000, channels=1, max_length_s=30.0)
+STEREO = ClipFormat(sample_rate_hz=32_000, channels=2, max_length_s=30.0)
 
 
 def sing(frequency_hz: float, duration_s: float, rate_hz: int) -> NDArray[np.float64]:
@@ -33,7 +33,7 @@ def write(path: Path, samples: Any, rate_hz: int, kind: str = "WAV", subtype: st
     return path
 
 
-def fail(path: Path, prompt: AudioPrompt, form: ClipForm = MONO) -> JobFailedError:
+def fail(path: Path, prompt: AudioPrompt, form: ClipFormat = MONO) -> JobFailedError:
     with pytest.raises(JobFailedError) as caught:
         read_clip(path, prompt, form, WHERE)
     assert WHERE in caught.value.detail
@@ -105,7 +105,7 @@ def test_a_part_of_an_mp3_is_not_damaged_by_the_jump(tmp_path: Path, rate_hz: in
     with soundfile.SoundFile(path, "w", rate_hz, 1, format="MP3", compression_level=0.99, bitrate_mode=mode) as file:
         file.write(sing(440, 12, rate_hz))
     whole = soundfile.read(path, dtype="float32")[0]
-    form = ClipForm(rate_hz, 1, longest_s=30.0)
+    form = ClipFormat(rate_hz, 1, max_length_s=30.0)
     for start_s in range(1, 12):
         part = read_clip(path, ask(start_s), form, WHERE)
         np.testing.assert_allclose(part[0], whole[start_s * rate_hz :], atol=1e-6)
@@ -172,7 +172,7 @@ def test_zeros_are_a_clip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"), [(b"", "not recognised"), (b"not a sound" * 50, "not recognised"), (b"fLaC" * 50, "decoded")]
 )
-def test_a_file_that_is_no_sound(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_file_that_is_not_audio_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "clip"
     path.write_bytes(content)
     error = fail(path, ask())
@@ -181,21 +181,21 @@ def test_a_file_that_is_no_sound(tmp_path: Path, content: bytes, reason: str) ->
     assert "WAV, FLAC, OGG or MP3" in error.detail
 
 
-def test_half_a_file(tmp_path: Path) -> None:
+def test_half_a_file_is_refused(tmp_path: Path) -> None:
     tone = sing(440, 4, 44_100)
     path = write(tmp_path / "clip", tone, 44_100, "FLAC")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert fail(path, ask()).type == "clip-unreadable"
 
 
-def test_a_file_that_breaks_off_before_its_header_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_shorter_than_its_header_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "clip", sing(440, 4, 44_100), 44_100)
     # libsndfile estimates the length of an MP3 that does not say it.
     monkeypatch.setattr(soundfile.SoundFile, "frames", property(lambda _: 44_100 * 5))
     assert read_clip(path, ask(1), MONO, WHERE).shape == (1, 96_000)
     error = fail(path, ask(1, 4.5))
     assert error.type == "clip-range"
-    assert "breaks off after 4.00 s" in error.detail
+    assert "ends after 4.00 s" in error.detail
 
 
 def test_a_file_without_samples(tmp_path: Path) -> None:
@@ -205,18 +205,20 @@ def test_a_file_without_samples(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prompt", "type_", "words"),
     [
-        (ask(2.0), "clip-range", "is 2.00 s long; set start_s, 2 now"),
-        (ask(1e300), "clip-range", "set start_s"),
-        (ask(0.5, 2.02), "clip-range", "is 2.00 s long; set end_s, 2.02 now"),
-        (ask(1.95), "clip-range", "0.050 s to continue; take 0.1 s or more"),
-        (ask(1.0, 1.05), "clip-range", "take 0.1 s or more"),
-        (ask(0.25), "clip-too-long", "room for 1.50 s; set end_s to 1.75 or less"),
-        (ask(0.25, 1.8), "clip-too-long", "gives 1.55 s"),
+        (ask(2.0), "clip-range", "is 2.00 s long, and start_s is 2. Set start_s"),
+        (ask(1e300), "clip-range", "Set start_s"),
+        (ask(0.5, 2.02), "clip-range", "is 2.00 s long, and end_s is 2.02."),
+        (ask(1.95), "clip-range", "only 0.050 s to continue. Choose at least 0.1 s"),
+        (ask(1.0, 1.05), "clip-range", "at least 0.1 s"),
+        (ask(0.25), "clip-too-long", "at most 1.50 s. Set end_s to 1.75 or less"),
+        (ask(0.25, 1.8), "clip-too-long", "has 1.55 s to continue"),
     ],
 )
-def test_a_part_that_cannot_be_had(tmp_path: Path, prompt: AudioPrompt, type_: str, words: str) -> None:
+def test_a_part_that_the_clip_does_not_have_is_refused(
+    tmp_path: Path, prompt: AudioPrompt, type_: str, words: str
+) -> None:
     path = write(tmp_path / "clip.wav", sing(440, 2, 44_100), 44_100)
-    error = fail(path, prompt, ClipForm(32_000, 1, longest_s=1.5))
+    error = fail(path, prompt, ClipFormat(32_000, 1, max_length_s=1.5))
     assert error.type == type_
     assert words in error.detail
 
@@ -228,18 +230,18 @@ def test_an_end_may_be_rounded_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("form", [MONO, STEREO], ids=["mono", "stereo"])
-def test_samples_that_are_no_numbers(tmp_path: Path, wrong: float, form: ClipForm) -> None:
+def test_samples_that_are_not_finite_are_refused(tmp_path: Path, wrong: float, form: ClipFormat) -> None:
     samples = np.zeros((44_100, 2))
     samples[20_000] = wrong, -wrong
     path = write(tmp_path / "clip.wav", samples, 44_100, subtype="FLOAT")
     error = fail(path, ask(), form)
     assert error.type == "clip-unreadable"
-    assert "not finite" in error.detail
+    assert "NaN or infinite" in error.detail
     assert read_clip(path, ask(0.5), form, WHERE).any() == np.False_
 
 
 @pytest.mark.parametrize("rate_hz", [10, 2_000_000_000])
-def test_a_rate_that_no_sound_has(tmp_path: Path, rate_hz: int) -> None:
+def test_an_implausible_sampling_rate_is_refused(tmp_path: Path, rate_hz: int) -> None:
     error = fail(write(tmp_path / "clip.wav", np.zeros(4_000), rate_hz), ask())
     assert error.type == "clip-unreadable"
     assert f"{rate_hz} Hz" in error.detail

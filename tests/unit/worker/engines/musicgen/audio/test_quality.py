@@ -1,9 +1,10 @@
-"""Faults are found and named; sound music gives no warnings."""
+"""Faults in audio are reported; audio without faults gives no warnings."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from shared.texts import render, text
 from worker.engines.musicgen.audio.quality import find_warnings
 
 RATE_HZ = 32_000
@@ -17,23 +18,24 @@ def hiss(level_dbfs: float, duration_s: float = 4.0, channels: int = 2) -> Audio
 
 
 @pytest.mark.parametrize("clip", [None, hiss(-20)], ids=["text", "clip"])
-def test_sound_music_gives_no_warning(clip: Audio | None) -> None:
+def test_music_without_faults_gives_no_warning(clip: Audio | None) -> None:
     prompt = 0 if clip is None else clip.shape[1]
     assert find_warnings(hiss(-20, 10), clip, RATE_HZ, prompt) == []
 
 
-def test_nothing_is_said_of_nothing() -> None:
+def test_no_new_music_gives_no_warning() -> None:
     assert find_warnings(hiss(-20), hiss(-20), RATE_HZ, prompt_samples=4 * RATE_HZ) == []
 
 
-def test_clipping_is_told_with_its_share_and_its_height() -> None:
+def test_clipping_is_reported_with_share_and_excess() -> None:
     audio = hiss(-20)
     audio[0, :2_560] = 2.0
     [warning] = find_warnings(audio, None, RATE_HZ)
-    assert warning.startswith("Clipping: 1.00% of the model's samples lie beyond full scale, by up to 6.0 dB")
+    assert warning.code == "audio-clipping"
+    assert render(warning).startswith("Clipping: 1.00% of the model's samples are beyond full scale, by up to 6.0 dB.")
 
 
-def test_a_few_clipped_samples_are_nothing() -> None:
+def test_a_few_clipped_samples_give_no_warning() -> None:
     audio = hiss(-20)
     audio[1, 100:110] = -1.1
     assert find_warnings(audio, None, RATE_HZ) == []
@@ -42,22 +44,22 @@ def test_a_few_clipped_samples_are_nothing() -> None:
 
 
 @pytest.mark.parametrize("level_dbfs", [-61, -200])
-def test_silence(level_dbfs: float) -> None:
+def test_quiet_music_is_reported_as_silence(level_dbfs: float) -> None:
     [warning] = find_warnings(hiss(level_dbfs), None, RATE_HZ)
-    assert warning.startswith("Silence: the music is below -60 dBFS")
+    assert render(warning).startswith("Silence: the music is below -60 dBFS.")
     assert find_warnings(hiss(-59), None, RATE_HZ) == []
 
 
-def test_digital_silence() -> None:
+def test_digital_silence_is_reported() -> None:
     [warning] = find_warnings(np.zeros((1, 5_000), np.float32), None, RATE_HZ)
-    assert warning.startswith("Silence: the music")
+    assert warning.code == "audio-silent"
 
 
-def test_music_that_is_mostly_silent() -> None:
+def test_mostly_silent_music_is_reported() -> None:
     audio = hiss(-20, 10)
     audio[:, 2 * RATE_HZ :] = 0
     [warning] = find_warnings(audio, None, RATE_HZ)
-    assert warning.startswith("Silence: 80% of the music")
+    assert render(warning).startswith("Silence: 80% of the music is below")
     audio = hiss(-20, 10)
     audio[:, 6 * RATE_HZ :] = 0
     assert find_warnings(audio, None, RATE_HZ) == []
@@ -67,21 +69,21 @@ def test_the_prompt_does_not_count_as_music() -> None:
     clip = hiss(-20, 8)
     audio = np.concatenate([clip, np.zeros((2, 2 * RATE_HZ), np.float32)], axis=1)
     silence, drop = find_warnings(audio, clip, RATE_HZ, clip.shape[1])
-    assert silence.startswith("Silence: the music")
-    assert "2.0 s of new music are silent after the clip" in drop
+    assert silence.code == "audio-silent"
+    assert drop == text("audio-starts-silent", start_s=2.0)
 
 
 @pytest.mark.parametrize(("drop_db", "count"), [(11, 0), (13, 1)])
-def test_a_start_much_quieter_than_the_prompt(drop_db: float, count: int) -> None:
+def test_a_start_much_quieter_than_the_clip_is_reported(drop_db: float, count: int) -> None:
     clip = hiss(-20, 3)
-    # It grows loud again after two seconds, which is too late.
+    # It becomes loud again after two seconds, which is too late.
     audio = np.concatenate([clip, hiss(-20 - drop_db, 2), hiss(-10, 5)], axis=1)
     warnings = find_warnings(audio, clip, RATE_HZ, clip.shape[1])
     assert len(warnings) == count
     for warning in warnings:
-        assert "the first 2.0 s of new music are 13 dB quieter than the clip" in warning
+        assert "the first 2.0 s of new music are 13 dB quieter than the clip" in render(warning)
 
 
-def test_a_silent_prompt_asks_for_nothing() -> None:
+def test_a_silent_clip_gives_no_warning() -> None:
     clip = np.zeros((2, RATE_HZ), np.float32)
     assert find_warnings(np.concatenate([clip, hiss(-50)], axis=1), clip, RATE_HZ, RATE_HZ) == []
