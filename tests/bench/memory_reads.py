@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from worker.engines.musicgen.backends.openvino.graph_cache import CACHES_IN
+from worker.engines.musicgen.backends.openvino.graph_cache import KV_CACHE_PRECISIONS
 from worker.engines.musicgen.backends.openvino.weight_formats import INT4_GROUP
 from worker.engines.musicgen.model.configuration import DecoderConfig
 
@@ -64,6 +64,6 @@ def count_step_bytes(config: DecoderConfig, precision: str, rows: int, positions
     text_tokens
         How many each row attends to.
     """
-    cache = count_cache_bytes(config, rows, positions, NUMBER_BYTES[CACHES_IN[precision]])
+    cache = count_cache_bytes(config, rows, positions, NUMBER_BYTES[KV_CACHE_PRECISIONS[precision]])
     text = count_cache_bytes(config, rows, text_tokens)
     return WEIGHT_BYTES[precision] * count_read_weights(config) + cache + text

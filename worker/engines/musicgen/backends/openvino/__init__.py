@@ -1,1 +1,1 @@
-"""The decoder on OpenVINO, its caches in blocks."""
+"""The backend OpenVINO, with keys and values in blocks (paged attention)."""

@@ -1,15 +1,15 @@
 """EnCodec on OpenVINO: audio to codes and back, in windows of one shape.
 
-Only the LSTM remembers for long, and it looks back alone; it is computed in
-stretches. What comes before it or after it is computed window by window (see
-`worker.engines.musicgen.codec.windows`). So it takes the memory of one window, and a
-job can be stopped between two.
+Only the LSTM has a long memory, and it is causal; it is computed in segments,
+one after the other. The convolutions before it and after it are computed window
+by window (see `worker.engines.musicgen.codec.windows`). So the memory needed is
+that of one window, and a job can be stopped between two windows.
 
-Convolutions read rows of channels here, and where OpenVINO knows all shapes it
-sees that nothing has to be moved for that; with shapes of any length they take
-twice as long. Hence the one shape, and how signals of any length find room in
-it: a convolution's padded input is gathered, from where its length says, and
-what stands behind the signal's end is masked.
+The convolutions here read rows of channels. OpenVINO needs no copy for that if it
+knows all shapes; with dynamic shapes the convolutions take twice as long. Hence
+the one shape. A signal of any length fits into it: the padded input of a
+convolution is gathered with indices that depend on the length, and what lies
+after the end of the signal is masked.
 
 References
 ----------
@@ -27,8 +27,8 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset16 as ops
 
-from worker.engines.musicgen.backends.openvino.decoder_graph import take
-from worker.engines.musicgen.backends.openvino.graph_cache import GraphCompiler, Part
+from worker.engines.musicgen.backends.openvino.decoder_graph import make_input
+from worker.engines.musicgen.backends.openvino.graph_cache import GraphCompiler, LockedGraph
 from worker.engines.musicgen.codec.rvq import Rows, quantise, read_embeddings, restore
 from worker.engines.musicgen.codec.windows import Local, cut, divide, lay_padding, measure_padding, measure_reach
 from worker.engines.musicgen.model.configuration import CodecConfig
@@ -45,22 +45,22 @@ from worker.engines.musicgen.model.weights import Weights
 from worker.engines.musicgen.request import Codes
 
 WINDOW_S: Final = 1
-"""How much of a window is kept: whole seconds are cut without a rest, and musicgen-small's widest layer is 8 MB."""
-STRETCH: Final = 128
+"""How much of a window is kept: whole seconds divide into it evenly, and musicgen-small's widest layer is 8 MB."""
+SEGMENT_FRAMES: Final = 128
 """How many frames the LSTM reads at once."""
 
 SIGNAL: Final = "signal"
 
-_END: Final = 2**40
-"""Where a slice ends that leaves nothing out."""
+_TO_END: Final = 2**40
+"""The stop of a slice that goes to the end, whatever the length."""
 
-Tell = Callable[[], None]
-Load = Callable[[str, Callable[[Weights], ov.Model]], Part]
+OnProgress = Callable[[], None]
+Load = Callable[[str, Callable[[Weights], ov.Model]], LockedGraph]
 """Loads the graph of a name, or builds it from the weights."""
 
 
 class Codec:
-    """EnCodec; see `worker.engines.musicgen.pipeline.Codec`.
+    """See `worker.engines.musicgen.pipeline.Codec`.
 
     The encoder is loaded when audio is first encoded, since most jobs have none.
     """
@@ -71,46 +71,47 @@ class Codec:
         self._compiler = compiler
         self._embeddings = read_embeddings(config, weights)
         self._decoder = self._load("decoder", list_decoder_layers(config), (1, config.hop))
-        self._encoder: _Half | None = None
+        self._encoder: _CodecHalf | None = None
         self._lock = threading.Lock()
 
-    def encode(self, audio: NDArray[np.float32], tell: Tell) -> Codes:
+    def encode(self, audio: NDArray[np.float32], on_progress: OnProgress) -> Codes:
         """Encode; see the protocol."""
         with self._lock:
             if self._encoder is None:
                 self._encoder = self._load("encoder", list_encoder_layers(self._config), (self._config.hop, 1))
-        return quantise(self._encoder.compute(audio[:, None], tell), self._embeddings)
+        return quantise(self._encoder.compute(audio[:, None], on_progress), self._embeddings)
 
-    def decode(self, codes: Codes, tell: Tell) -> NDArray[np.float32]:
+    def decode(self, codes: Codes, on_progress: OnProgress) -> NDArray[np.float32]:
         """Decode; see the protocol."""
-        return self._decoder.compute(restore(codes, self._embeddings), tell)[:, 0]
+        return self._decoder.compute(restore(codes, self._embeddings), on_progress)[:, 0]
 
-    def _load(self, half: str, layers: Sequence[Layer], samples: tuple[int, int]) -> "_Half":
-        def load(part: str, build: Callable[[Weights], ov.Model]) -> Part:
-            return Part(self._compiler.compile(f"{half}-{part}", partial(build, self._weights)))
+    def _load(self, half: str, layers: Sequence[Layer], rows_per_frame: tuple[int, int]) -> "_CodecHalf":
+        def load(part: str, build: Callable[[Weights], ov.Model]) -> LockedGraph:
+            return LockedGraph(self._compiler.compile(f"{half}-{part}", partial(build, self._weights)))
 
-        return _Half(layers, samples, self._config.frame_rate * WINDOW_S, load)
+        return _CodecHalf(layers, rows_per_frame, self._config.frame_rate * WINDOW_S, load)
 
 
-class _Half:
+class _CodecHalf:
     """The encoder or the decoder: convolutions, an LSTM, convolutions.
 
     Parameters
     ----------
-    samples
-        How many rows of the input and of the output are a frame.
+    rows_per_frame
+        How many rows of the input, and of the output, make one frame.
     frames
-        How many of a window are kept.
+        How many frames of a window are kept.
     """
 
-    def __init__(self, layers: Sequence[Layer], samples: tuple[int, int], frames: int, load: Load) -> None:
+    def __init__(self, layers: Sequence[Layer], rows_per_frame: tuple[int, int], frames: int, load: Load) -> None:
         before, lstm, after = divide(layers)
-        self._recurrence = _Recurrence(lstm, load)
-        self._before = _Convolutions(before, (samples[0], 1), frames, partial(load, "before"))
-        self._after = _Convolutions(after, (1, samples[1]), frames, partial(load, "after"))
+        self._lstm = _LstmLayers(lstm, load)
+        self._before = _Convolutions(before, (rows_per_frame[0], 1), frames, partial(load, "before"))
+        self._after = _Convolutions(after, (1, rows_per_frame[1]), frames, partial(load, "after"))
 
-    def compute(self, x: Rows, tell: Tell) -> Rows:
-        return self._after.compute(self._recurrence.compute(self._before.compute(x, tell), tell), tell)
+    def compute(self, x: Rows, on_progress: OnProgress) -> Rows:
+        x = self._before.compute(x, on_progress)
+        return self._after.compute(self._lstm.compute(x, on_progress), on_progress)
 
 
 class _Convolutions:
@@ -119,87 +120,95 @@ class _Convolutions:
     def __init__(
         self,
         layers: Sequence[Local],
-        samples: tuple[int, int],
+        rows_per_frame: tuple[int, int],
         frames: int,
-        load: Callable[[Callable[[Weights], ov.Model]], Part],
+        load: Callable[[Callable[[Weights], ov.Model]], LockedGraph],
     ) -> None:
         self._layers = layers
-        self._inputs, self._outputs = samples
-        self._reach = math.ceil(measure_reach(layers) / self._outputs)
-        # With room for more than any padding, which is reflected as in the whole signal.
+        self._input_rows, self._output_rows = rows_per_frame
+        self._reach = math.ceil(measure_reach(layers) / self._output_rows)
+        # Longer than any padding, so that the padding is reflected as in the whole signal.
         self._frames = max(frames, 2 * self._reach) + 2 * self._reach
-        self._rows = self._frames * self._inputs
-        self._part = load(lambda weights: ConvolutionsBuilder(weights).build(layers, self._rows))
-        self._whole = trace(layers, self._rows, self._rows)
+        self._rows = self._frames * self._input_rows
+        self._graph = load(lambda weights: ConvolutionGraphBuilder(weights).build(layers, self._rows))
+        self._full_inputs = make_length_inputs(layers, self._rows, self._rows)
 
-    def compute(self, x: Rows, tell: Tell) -> Rows:
+    def compute(self, x: Rows, on_progress: OnProgress) -> Rows:
         parts = []
-        for window in cut(math.ceil(len(x) / self._inputs), self._frames, self._frames, self._reach):
-            y = self._compute(window.read(x, self._inputs))
-            parts.append(window.keep(y, self._outputs))
-            tell()
+        for window in cut(math.ceil(len(x) / self._input_rows), self._frames, self._frames, self._reach):
+            y = self._compute_window(window.read(x, self._input_rows))
+            parts.append(window.keep(y, self._output_rows))
+            on_progress()
         return np.concatenate(parts)
 
-    def _compute(self, x: Rows) -> Rows:
-        filled, route = x[None], self._whole
+    def _compute_window(self, x: Rows) -> Rows:
+        signal, length_inputs = x[None], self._full_inputs
         if len(x) < self._rows:
-            filled = np.pad(filled, ((0, 0), (0, self._rows - len(x)), (0, 0)))
-            route = trace(self._layers, len(x), self._rows)
-        (y,) = self._part.compute({SIGNAL: filled, **route})
+            signal = np.pad(signal, ((0, 0), (0, self._rows - len(x)), (0, 0)))
+            length_inputs = make_length_inputs(self._layers, len(x), self._rows)
+        (y,) = self._graph.compute({SIGNAL: signal, **length_inputs})
         rows: Rows = y[0]
         return rows
 
 
-class _Recurrence:
-    """Stacked LSTM layers along time, and the skip beside them."""
+class _LstmLayers:
+    """Stacked LSTM layers along time, with the skip connection around them."""
 
     def __init__(self, layer: Lstm, load: Load) -> None:
         self._layer = layer
-        self._part = load("lstm", lambda weights: build_recurrence(layer, weights))
+        self._graph = load("lstm", lambda weights: build_lstm(layer, weights))
 
-    def compute(self, x: Rows, tell: Tell) -> Rows:
+    def compute(self, x: Rows, on_progress: OnProgress) -> Rows:
         names = name_states(self._layer)
         states = [np.zeros((1, self._layer.size), dtype=np.float32)] * len(names)
         parts = []
-        for start in range(0, len(x), STRETCH):
-            stretch = {SIGNAL: x[start : start + STRETCH], **dict(zip(names, states, strict=True))}
-            y, *states = self._part.compute(stretch)
+        for start in range(0, len(x), SEGMENT_FRAMES):
+            segment = x[start : start + SEGMENT_FRAMES]
+            y, *states = self._graph.compute({SIGNAL: segment, **dict(zip(names, states, strict=True))})
             parts.append(y)
-            tell()
+            on_progress()
         return np.concatenate(parts)
 
 
 def name_mask(layer: Convolution | Transposed) -> str:
-    """Name the input that tells a layer's signal from what stands behind its end."""
+    """Name the input that is 1 for the rows of a layer's signal, and 0 for the rows after its end."""
     return f"{layer.name}.mask"
 
 
 def name_sources(layer: Convolution) -> str:
-    """Name the input that says where each row of a convolution's padded input stands."""
+    """Name the input with the index of each row of a convolution's padded input."""
     return f"{layer.name}.sources"
 
 
 def name_states(layer: Lstm) -> list[str]:
-    """Name the inputs that are each layer's hidden and cell state."""
+    """Name the inputs for the hidden state and the cell state of each layer."""
     return [f"{layer.name}.{kind}.{index}" for index in range(layer.layers) for kind in ("hidden", "cell")]
 
 
-def trace(layers: Sequence[Local], length: int, rows: int) -> dict[str, NDArray[Any]]:
-    """Make the inputs, by name, that a signal of ``length`` at the start of so many rows needs beside itself."""
+def make_length_inputs(layers: Sequence[Local], length: int, rows: int) -> dict[str, NDArray[Any]]:
+    """Make the inputs that depend on the length of the signal, by name.
+
+    Parameters
+    ----------
+    length
+        Of the signal, which lies at the start of the rows.
+    rows
+        How many rows the input has.
+    """
     inputs: dict[str, NDArray[Any]] = {}
     for layer in layers:
-        taken = layer.wide if isinstance(layer, Residual) else layer
-        if _is_padded(taken):
-            inputs[name_mask(taken)] = (np.arange(rows) < length).astype(np.float32)[None, :, None]
-        if isinstance(taken, Transposed):
-            length, rows = length * taken.stride, rows * taken.stride
+        first = layer.wide if isinstance(layer, Residual) else layer
+        if _is_padded(first):
+            inputs[name_mask(first)] = (np.arange(rows) < length).astype(np.float32)[None, :, None]
+        if isinstance(first, Transposed):
+            length, rows = length * first.stride, rows * first.stride
             continue
-        if _is_padded(taken):
-            sources = np.zeros(rows + sum(measure_padding(taken)), dtype=np.int32)
-            padded = lay_padding(taken, length, zero=length)[: len(sources)]
+        if _is_padded(first):
+            sources = np.zeros(rows + sum(measure_padding(first)), dtype=np.int32)
+            padded = lay_padding(first, length, zero=length)[: len(sources)]
             sources[: len(padded)] = padded
-            inputs[name_sources(taken)] = sources
-        length, rows = -(-length // taken.stride), rows // taken.stride
+            inputs[name_sources(first)] = sources
+        length, rows = -(-length // first.stride), rows // first.stride
     return inputs
 
 
@@ -207,10 +216,11 @@ def _is_padded(layer: Convolution | Transposed) -> bool:
     return isinstance(layer, Transposed) or layer.kernel > 1
 
 
-class ConvolutionsBuilder:
-    """Builds the graph of layers for so many rows.
+class ConvolutionGraphBuilder:
+    """Builds the graph of convolutional layers for a fixed number of rows.
 
-    Its tensors have the shape (1, rows, channels), except between two turns.
+    The tensors have the shape (1, rows, channels), and around each convolution of
+    OpenVINO (1, channels, rows).
     """
 
     def __init__(self, weights: Weights) -> None:
@@ -218,21 +228,21 @@ class ConvolutionsBuilder:
         self._inputs: list[Any] = []
 
     def build(self, layers: Sequence[Local], rows: int) -> ov.Model:
-        """Build it.
+        """Build the graph.
 
         Inputs
         ------
         signal
             float32, shape (1, rows, channels).
         *.mask, *.sources
-            Made by `trace` of the same layers.
+            Made by `make_length_inputs` of the same layers.
 
         Returns
         -------
-        One output, float32, of the same form, with the signal at its start.
+        One output, float32, shape (1, rows, channels), with the signal at its start.
         """
         first = layers[0].wide if isinstance(layers[0], Residual) else layers[0]
-        x = self._take(SIGNAL, ov.Type.f32, [1, rows, first.inputs])
+        x = self._add_input(SIGNAL, ov.Type.f32, [1, rows, first.inputs])
         for layer in layers:
             match layer:
                 case Convolution():
@@ -244,119 +254,120 @@ class ConvolutionsBuilder:
                     x = ops.add(x if layer.shortcut is None else self._convolve(layer.shortcut, x), y)
         return ov.Model([ops.result(x)], self._inputs, "convolutions")
 
-    def _take(self, name: str, kind: ov.Type, shape: list[int]) -> Any:
-        node = take(name, kind, shape)
+    def _add_input(self, name: str, dtype: ov.Type, shape: list[int]) -> Any:
+        node = make_input(name, dtype, shape)
         self._inputs.append(node)
         return node
 
     def _convolve(self, layer: Convolution, x: Any) -> Any:
         kernel, bias = self._read(layer)
-        x = self._prepare(layer, x)
+        x = self._activate_and_mask(layer, x)
         if layer.outputs == 1:
-            y = self._multiply_first(layer, x, kernel)
+            y = self._multiply_then_gather(layer, x, kernel)
         else:
             y = ops.convolution(
-                _turn(self._pad(layer, x, 1)), _hold(kernel), [layer.stride], [0], [0], [layer.dilation]
+                _swap_axes(self._pad(layer, x, 1)), _constant(kernel), [layer.stride], [0], [0], [layer.dilation]
             )
-        return _turn(ops.add(y, _hold(bias[None, :, None])))
+        return _swap_axes(ops.add(y, _constant(bias[None, :, None])))
 
-    def _multiply_first(self, layer: Convolution, x: Any, kernel: NDArray[np.float32]) -> Any:
-        """Convolve to one channel: multiply, and add up the products, which are fewer than what is multiplied."""
-        products = self._pad(layer, _turn(ops.matmul(x, _hold(kernel.transpose(0, 2, 1)), False, True)), 2)
-        reach = layer.dilation * (layer.kernel - 1)
+    def _multiply_then_gather(self, layer: Convolution, x: Any, kernel: NDArray[np.float32]) -> Any:
+        """Convolve to one channel: multiply first, and then pad and add up the products, which are fewer numbers."""
+        products = self._pad(layer, _swap_axes(ops.matmul(x, _constant(kernel.transpose(0, 2, 1)), False, True)), 2)
+        extent = layer.dilation * (layer.kernel - 1)
         taps = [
-            ops.slice(products, [tap, start], [tap + 1, start - reach or _END], [1, layer.stride], [1, 2])
-            for tap, start in enumerate(range(0, reach + 1, layer.dilation))
+            ops.slice(products, [tap, start], [tap + 1, start - extent or _TO_END], [1, layer.stride], [1, 2])
+            for tap, start in enumerate(range(0, extent + 1, layer.dilation))
         ]
         return reduce(ops.add, taps)
 
     def _convolve_transposed(self, layer: Transposed, x: Any) -> Any:
-        """Convolve each row and the one before it to as many rows as the stride is long; trim their ends."""
+        """Convolve each row together with the one before it to ``stride`` rows; trim the ends."""
         kernel, bias = self._read(layer)
         # (inputs, outputs, 2 * stride) to (stride, outputs, inputs, row before or this one)
         kernel = kernel.reshape(layer.inputs, layer.outputs, 2, layer.stride)[:, :, ::-1].transpose(3, 1, 0, 2)
         kernel = kernel.reshape(layer.stride * layer.outputs, layer.inputs, 2)
-        y = ops.convolution(_turn(self._prepare(layer, x)), _hold(kernel), [1], [1], [1], [1])
-        y = _turn(ops.add(y, _hold(np.tile(bias, layer.stride)[None, :, None])))
+        y = ops.convolution(_swap_axes(self._activate_and_mask(layer, x)), _constant(kernel), [1], [1], [1], [1])
+        y = _swap_axes(ops.add(y, _constant(np.tile(bias, layer.stride)[None, :, None])))
         y = ops.reshape(y, [1, -1, layer.outputs], False)
         trimmed = layer.stride // 2
-        return ops.slice(y, [layer.stride - trimmed], [-trimmed or _END], [1], [1])
+        return ops.slice(y, [layer.stride - trimmed], [-trimmed or _TO_END], [1], [1])
 
     def _read(self, layer: Convolution | Transposed) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         kernel, bias = (self._weights.read(name) for name, _ in layer.list_tensors())
         return kernel, bias
 
-    def _prepare(self, layer: Convolution | Transposed, x: Any) -> Any:
+    def _activate_and_mask(self, layer: Convolution | Transposed, x: Any) -> Any:
         if isinstance(layer, Transposed) or layer.activated:
             x = ops.elu(x, 1.0)
         if _is_padded(layer):
-            x = ops.multiply(x, self._take(name_mask(layer), ov.Type.f32, [1, x.get_output_shape(0)[1], 1]))
+            x = ops.multiply(x, self._add_input(name_mask(layer), ov.Type.f32, [1, x.get_output_shape(0)[1], 1]))
         return x
 
     def _pad(self, layer: Convolution, x: Any, axis: int) -> Any:
         if not _is_padded(layer):
             return x
         rows = x.get_output_shape(0)[axis] + sum(measure_padding(layer))
-        return ops.gather(x, self._take(name_sources(layer), ov.Type.i32, [rows]), axis)
+        return ops.gather(x, self._add_input(name_sources(layer), ov.Type.i32, [rows]), axis)
 
 
-def build_recurrence(layer: Lstm, weights: Weights) -> ov.Model:
-    """Build the graph of stacked LSTM layers, and the skip beside them.
+def build_lstm(layer: Lstm, weights: Weights) -> ov.Model:
+    """Build the graph of stacked LSTM layers, with the skip connection around them.
 
-    OpenVINO has an operator for an LSTM, too, which takes half as long again: its
-    product of a single row with a matrix is slower than that of the others.
+    It is a loop and not OpenVINO's operator for an LSTM, which takes one and a half
+    times as long: its product of a single row with a matrix is slower than ``matmul``.
 
     Inputs
     ------
     signal
         float32, shape (frames, size).
     *.hidden.N, *.cell.N
-        Of each layer, before the first frame, shape (1, size).
+        The states of each layer before the first frame, shape (1, size).
 
     Returns
     -------
-    What becomes of the signal, and then the states after its last frame.
+    The output for each frame, shape (frames, size), and then the states after the last frame.
     """
-    signal = take(SIGNAL, ov.Type.f32, [-1, layer.size])
-    states = [take(name, ov.Type.f32, [1, layer.size]) for name in name_states(layer)]
+    signal = make_input(SIGNAL, ov.Type.f32, [-1, layer.size])
+    states = [make_input(name, ov.Type.f32, [1, layer.size]) for name in name_states(layer)]
     names = [name for name, _ in layer.list_tensors()]
     x, outputs = signal, []
     for index in range(layer.layers):
-        parts = [weights.read(name) for name in names[4 * index : 4 * index + 4]]
-        x, *after = _step_through(x, states[2 * index : 2 * index + 2], parts)
-        outputs += after
-    return ov.Model([ops.result(y) for y in (ops.add(signal, x), *outputs)], [signal, *states], "recurrence")
+        tensors = [weights.read(name) for name in names[4 * index : 4 * index + 4]]
+        x, *last_states = _build_lstm_layer(x, states[2 * index : 2 * index + 2], tensors)
+        outputs += last_states
+    return ov.Model([ops.result(y) for y in (ops.add(signal, x), *outputs)], [signal, *states], "lstm")
 
 
-def _step_through(x: Any, states: Sequence[Any], parts: Sequence[NDArray[np.float32]]) -> tuple[Any, Any, Any]:
-    """Step through the rows of x with one layer; return what it gives, and its states in the end."""
-    inner, recurrent, *biases = parts
-    size = recurrent.shape[1]
-    entered = ops.add(ops.matmul(x, _hold(inner), False, True), _hold(np.sum(biases, axis=0)[None]))
-    given, hidden, cell = (
-        take(name, ov.Type.f32, [1, width]) for name, width in (("given", 4 * size), ("hidden", size), ("cell", size))
+def _build_lstm_layer(x: Any, states: Sequence[Any], tensors: Sequence[NDArray[np.float32]]) -> tuple[Any, Any, Any]:
+    """Build a loop over the rows of x with one layer; return its output, and its hidden and cell state at the end."""
+    input_weights, recurrent_weights, *biases = tensors
+    size = recurrent_weights.shape[1]
+    projected = ops.add(ops.matmul(x, _constant(input_weights), False, True), _constant(np.sum(biases, axis=0)[None]))
+    projected_row, hidden, cell = (
+        make_input(name, ov.Type.f32, [1, width])
+        for name, width in (("projected", 4 * size), ("hidden", size), ("cell", size))
     )
-    # Added only after they are split: a sum right behind a product would choose a slower product.
-    halves = (ops.matmul(hidden, _hold(recurrent), False, True), given)
-    pairs = zip(*(ops.split(half, 1, 4).outputs() for half in halves), strict=True)
-    entry, forget, new, out = (ops.add(*pair) for pair in pairs)
-    kept = ops.multiply(ops.sigmoid(forget), cell)
-    next_cell = ops.result(ops.add(kept, ops.multiply(ops.sigmoid(entry), ops.tanh(new))))
-    next_hidden = ops.result(ops.multiply(ops.sigmoid(out), ops.tanh(next_cell.input_value(0))))
+    # Split before the addition: with an addition right after the product, OpenVINO chooses a slower product.
+    summands = (ops.matmul(hidden, _constant(recurrent_weights), False, True), projected_row)
+    pairs = zip(*(ops.split(summand, 1, 4).outputs() for summand in summands), strict=True)
+    input_gate, forget_gate, candidate, output_gate = (ops.add(*pair) for pair in pairs)
+    kept = ops.multiply(ops.sigmoid(forget_gate), cell)
+    next_cell = ops.result(ops.add(kept, ops.multiply(ops.sigmoid(input_gate), ops.tanh(candidate))))
+    next_hidden = ops.result(ops.multiply(ops.sigmoid(output_gate), ops.tanh(next_cell.input_value(0))))
     loop = ops.tensor_iterator()
-    loop.set_body(ov.Model([next_hidden, next_cell], [given, hidden, cell], "step"))
-    loop.set_sliced_input(given, entered.output(0), 0, 1, 1, -1, 0)
+    loop.set_body(ov.Model([next_hidden, next_cell], [projected_row, hidden, cell], "step"))
+    loop.set_sliced_input(projected_row, projected.output(0), 0, 1, 1, -1, 0)
     results = (next_hidden.output(0), next_cell.output(0))
-    for before, start, after in zip((hidden, cell), states, results, strict=True):
-        loop.set_merged_input(before, start.output(0), after)
+    for state, first, result in zip((hidden, cell), states, results, strict=True):
+        loop.set_merged_input(state, first.output(0), result)
     rows = loop.get_concatenated_slices(results[0], 0, 1, 1, -1, 0)
     return rows, *(loop.get_iter_value(result, -1) for result in results)
 
 
-def _turn(x: Any) -> Any:
-    """Exchange rows and channels."""
+def _swap_axes(x: Any) -> Any:
+    """Swap rows and channels."""
     return ops.transpose(x, [0, 2, 1])
 
 
-def _hold(values: NDArray[np.float32]) -> Any:
+def _constant(values: NDArray[np.float32]) -> Any:
     return ops.constant(np.ascontiguousarray(values), shared_memory=True)

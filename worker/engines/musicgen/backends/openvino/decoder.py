@@ -1,8 +1,7 @@
-"""Rows of the decoder side by side: the backend of the decode loop on OpenVINO.
+"""The decoder on OpenVINO, with keys and values in blocks.
 
-Each row's keys and values lie in blocks of their own, so rows of any length run
-together, each reads what it has and no more, and none is moved when others come
-or go.
+Each slot has blocks of its own. So slots of any lengths run in one batch, each
+reads only what it holds, and none is moved when others are admitted or dropped.
 """
 
 import itertools
@@ -15,31 +14,33 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.backends.openvino import decoder_graph
-from worker.engines.musicgen.backends.openvino.graph_cache import CompiledModel
+from worker.engines.musicgen.backends.openvino.graph_cache import CompiledDecoder
 from worker.engines.musicgen.decoding.decoder import OnCompile, TextStates, ignore_compiling
 from worker.engines.musicgen.request import Tokens
 
 BLOCK: Final = 32
 """How many positions a block has: OpenVINO's choice on CPUs."""
 CHUNK: Final = 256
-"""Known positions that are read at once."""
+"""How many known positions are read at once."""
 MASKED: Final = -1e9
+"""Added to the attention scores of padding."""
 TEXT_STEP: Final = 16
-"""Texts are filled up to a multiple of this, so that their sums are rounded the same beside longer ones."""
-SPARE: Final = -1
-"""A row that always reads its first positions anew, beside the others.
+"""Texts are padded to a multiple of this, so that their sums are rounded the same in a batch with longer texts."""
+PADDING_SLOT: Final = -1
+"""A slot that is part of every batch, and always reads its first positions again.
 
 Of a single row OpenVINO computes the products, and of single positions of few rows the attention, in another way than
-of more, and so rounds them differently. With this one there are never so few.
+of more, and so rounds them differently. With this slot there are never so few.
 """
-SPARE_POSITIONS: Final = 2
+PADDING_POSITIONS: Final = 2
+"""How many positions the padding slot reads."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
-class _Row:
+class _Slot:
     blocks: list[int]
     text: list[Floats]
     """Keys and values of each layer, shapes (1, heads, head, tokens) and (1, heads, tokens, head)."""
@@ -47,145 +48,151 @@ class _Row:
 
 
 class OpenVinoDecoder:
-    """Rows in OpenVINO; see `worker.engines.musicgen.decoding.decoder.Decoder`.
+    """See `worker.engines.musicgen.decoding.decoder.Decoder`.
 
     Parameters
     ----------
     max_bytes
-        How much memory the caches may take; it is taken from the system as it is written.
+        How much memory the caches may take; the system provides it only as it is written.
     """
 
-    chunk = CHUNK
+    max_chunk = CHUNK
 
-    def __init__(self, compiled: CompiledModel, max_bytes: int) -> None:
+    def __init__(self, compiled: CompiledDecoder, max_bytes: int) -> None:
         self._config = compiled.config
-        self.announce: OnCompile = ignore_compiling
+        self.on_compile: OnCompile = ignore_compiling
         self._step = compiled.step.create_infer_request()
         self._texts = compiled.texts.create_infer_request()
-        self._kind = compiled.step.input(decoder_graph.name_caches(0)[0]).get_element_type()
-        spare = 1
-        self._blocks = spare + max(max_bytes // self._block_bytes, self._count_blocks(self._config.positions) * 2)
+        self._cache_dtype = compiled.step.input(decoder_graph.name_caches(0)[0]).get_element_type()
+        padding_blocks = 1
+        # The two slots of one sample are always admitted, whatever the limit.
+        min_blocks = self._count_blocks(self._config.positions) * 2
+        self._blocks = padding_blocks + max(max_bytes // self._block_bytes, min_blocks)
         self._free: list[int] = []
-        self._rows: dict[int, _Row] = {}
+        self._slots: dict[int, _Slot] = {}
         self._caches: list[NDArray[Any]] = []
         self._numbers = itertools.count()
-        self._company: tuple[int, ...] = ()
+        self._gathered: tuple[int, ...] = ()
+        """The slots whose texts are set as inputs."""
 
     def count_bytes(self, length: int) -> int:
-        """Count what a row takes; see the protocol."""
+        """Count the memory of a slot; see the protocol."""
         return self._count_blocks(length) * self._block_bytes
 
     def admit(self, text: TextStates | None, length: int) -> int:
-        """Start a row; see the protocol."""
-        if not self._rows:
-            self._open()
+        """Occupy a slot; see the protocol."""
+        if not self._slots:
+            self._start_batch()
         number = next(self._numbers)
-        self._seat(number, text, length)
+        self._add_slot(number, text, length)
         return number
 
-    def drop(self, row: int) -> None:
-        """End a row; see the protocol."""
-        self._free.extend(self._rows.pop(row).blocks)
-        self._company = ()
-        if self._rows.keys() == {SPARE}:
+    def drop(self, slot: int) -> None:
+        """Free a slot; see the protocol."""
+        self._free.extend(self._slots.pop(slot).blocks)
+        self._gathered = ()
+        if self._slots.keys() == {PADDING_SLOT}:
             self.close()
 
-    def feed(self, row: int, tokens: Tokens, position: int) -> None:
-        """Let a row read what is known; see the protocol."""
-        # As if each position were a row of its own: as many steps at once, and rounded as these are.
+    def feed(self, slot: int, tokens: Tokens, position: int) -> None:
+        """Read known tokens; see the protocol."""
+        # As if each position were in a slot of its own: as many as in steps, and rounded in the same way.
         positions = np.arange(position, position + tokens.shape[1])
-        self._gather_texts([row])
-        self._infer([row] * len(positions), tokens.T, positions, np.zeros(1))
+        self._gather_texts([slot])
+        self._infer([slot] * len(positions), tokens.T, positions, np.zeros(1))
 
-    def step(self, rows: Sequence[int], tokens: Ints, positions: Ints) -> Floats:
-        """Let rows read one position each; see the protocol."""
-        count = len(rows)
-        self._gather_texts([*rows, *[SPARE] * SPARE_POSITIONS])
-        self._infer(rows, tokens, positions, np.arange(count))
+    def step(self, slots: Sequence[int], tokens: Ints, positions: Ints) -> Floats:
+        """Read one position per slot; see the protocol."""
+        count = len(slots)
+        self._gather_texts([*slots, *[PADDING_SLOT] * PADDING_POSITIONS])
+        self._infer(slots, tokens, positions, np.arange(count))
         logits: Floats = self._step.get_output_tensor(0).data
         return logits.reshape(count, self._config.codebooks, self._config.vocabulary)
 
     def close(self) -> None:
-        """Give the caches' memory back."""
-        self._rows.clear()
-        self._hold_caches(blocks=1)
+        """Free the memory of the caches."""
+        self._slots.clear()
+        self._allocate_caches(blocks=1)
 
-    def _infer(self, rows: Sequence[int], tokens: NDArray[Any], positions: NDArray[Any], asked: NDArray[Any]) -> None:
-        spare = np.zeros((SPARE_POSITIONS, tokens.shape[1]), dtype=np.int32)
-        tokens = np.concatenate([tokens, spare])
-        rows = [*rows, SPARE]
+    def _infer(
+        self, slots: Sequence[int], tokens: NDArray[Any], positions: NDArray[Any], logit_indices: NDArray[Any]
+    ) -> None:
+        padding = np.zeros((PADDING_POSITIONS, tokens.shape[1]), dtype=np.int32)
+        tokens = np.concatenate([tokens, padding])
+        slots = [*slots, PADDING_SLOT]
         past = np.append(positions, 0)
         counts = [self._count_blocks(int(position) + 1) for position in past]
-        blocks = [self._rows[row].blocks[:count] for row, count in zip(rows, counts, strict=True)]
+        blocks = [self._slots[slot].blocks[:count] for slot, count in zip(slots, counts, strict=True)]
         inputs = {
             decoder_graph.TOKENS: tokens,
-            decoder_graph.POSITIONS: np.append(positions, np.arange(SPARE_POSITIONS)),
-            decoder_graph.ASKED: asked,
-            decoder_graph.PAST: past,
-            decoder_graph.BEGINS: np.append(np.arange(len(rows)), len(rows) - 1 + SPARE_POSITIONS),
-            decoder_graph.BLOCKS: np.concatenate(blocks),
-            decoder_graph.BLOCKS_BEGINS: np.cumsum([0, *counts]),
-            decoder_graph.LONGEST: np.array(max(positions.max() + 1, SPARE_POSITIONS)),
+            decoder_graph.POSITIONS: np.append(positions, np.arange(PADDING_POSITIONS)),
+            decoder_graph.LOGIT_INDICES: logit_indices,
+            decoder_graph.PAST_LENGTHS: past,
+            decoder_graph.SUBSEQUENCE_BEGINS: np.append(np.arange(len(slots)), len(slots) - 1 + PADDING_POSITIONS),
+            decoder_graph.BLOCK_INDICES: np.concatenate(blocks),
+            decoder_graph.BLOCK_INDICES_BEGINS: np.cumsum([0, *counts]),
+            decoder_graph.MAX_CONTEXT_LENGTH: np.array(max(positions.max() + 1, PADDING_POSITIONS)),
         }
         for name, values in inputs.items():
             self._step.set_tensor(name, ov.Tensor(np.array(values, dtype=np.int32, order="C")))
         self._step.infer()
 
-    def _gather_texts(self, rows: Sequence[int]) -> None:
-        """Lay the texts of these rows side by side, unless they already do."""
-        if tuple(rows) == self._company:
+    def _gather_texts(self, numbers: Sequence[int]) -> None:
+        """Set the texts of these slots, in this order, as inputs of the graph, unless they are set already."""
+        if tuple(numbers) == self._gathered:
             return
-        seated = [self._rows[row] for row in rows]
-        longest = -(-max(row.text_tokens for row in seated) // TEXT_STEP) * TEXT_STEP
-        mask = np.zeros((len(rows), 1, 1, longest), dtype=np.float32)
-        for index, row in enumerate(seated):
-            mask[index, ..., row.text_tokens :] = MASKED
+        slots = [self._slots[number] for number in numbers]
+        length = -(-max(slot.text_tokens for slot in slots) // TEXT_STEP) * TEXT_STEP
+        mask = np.zeros((len(slots), 1, 1, length), dtype=np.float32)
+        for index, slot in enumerate(slots):
+            mask[index, ..., slot.text_tokens :] = MASKED
         self._step.set_tensor(decoder_graph.TEXT_MASK, ov.Tensor(mask))
         heads, head = self._config.heads, self._config.hidden // self._config.heads
-        shapes = ((len(rows), heads, head, longest), (len(rows), heads, longest, head))
+        shapes = ((len(slots), heads, head, length), (len(slots), heads, length, head))
         for layer in range(self._config.layers):
             for part, (name, shape) in enumerate(zip(decoder_graph.name_text(layer), shapes, strict=True)):
                 stacked = np.zeros(shape, dtype=np.float32)
-                for place, row in zip(stacked, seated, strict=True):
-                    text = row.text[2 * layer + part][0]
-                    place[tuple(map(slice, text.shape))] = text
+                for padded, slot in zip(stacked, slots, strict=True):
+                    text = slot.text[2 * layer + part][0]
+                    padded[tuple(map(slice, text.shape))] = text
                 self._step.set_tensor(name, ov.Tensor(stacked))
-        self._company = tuple(rows)
+        self._gathered = tuple(numbers)
 
-    def _make_text(self, text: TextStates | None) -> list[Floats]:
+    def _compute_text(self, text: TextStates | None) -> list[Floats]:
+        """Compute each layer's keys and values of a text."""
         config = self._config
         if text is None:
-            # Keys and values of nothing are 0, and so is what attention makes of them.
+            # Without a text, keys and values are 0, and so is the output of the attention to them.
             head = config.hidden // config.heads
-            nothing = [np.zeros((1, config.heads, *shape), dtype=np.float32) for shape in ((head, 1), (1, head))]
-            return nothing * config.layers
+            zeros = [np.zeros((1, config.heads, *shape), dtype=np.float32) for shape in ((head, 1), (1, head))]
+            return zeros * config.layers
         self._texts.set_tensor(decoder_graph.STATES, ov.Tensor(np.ascontiguousarray(text.states)))
         self._texts.infer()
         return [self._texts.get_output_tensor(index).data.copy() for index in range(2 * config.layers)]
 
-    def _open(self) -> None:
-        """Take the caches' memory, which the system gives when it is written."""
+    def _start_batch(self) -> None:
+        """Allocate the caches, whose memory the system provides when it is written, and the padding slot."""
         self._free = list(range(self._blocks))
-        self._hold_caches(self._blocks)
-        self._seat(SPARE, None, SPARE_POSITIONS)
+        self._allocate_caches(self._blocks)
+        self._add_slot(PADDING_SLOT, None, PADDING_POSITIONS)
 
-    def _seat(self, number: int, text: TextStates | None, length: int) -> None:
+    def _add_slot(self, number: int, text: TextStates | None, length: int) -> None:
         blocks = [self._free.pop() for _ in range(self._count_blocks(length))]
-        self._rows[number] = _Row(blocks, self._make_text(text), 1 if text is None else len(text.states))
+        self._slots[number] = _Slot(blocks, self._compute_text(text), 1 if text is None else len(text.states))
 
-    def _hold_caches(self, blocks: int) -> None:
+    def _allocate_caches(self, blocks: int) -> None:
         shape = (blocks, self._config.heads, BLOCK, self._config.hidden // self._config.heads)
-        numbers = np.float32 if self._kind == ov.Type.f32 else np.uint16  # NumPy knows not all kinds of two bytes
+        dtype = np.float32 if self._cache_dtype == ov.Type.f32 else np.uint16  # NumPy has no bfloat16
         arrays = []
         for layer in range(self._config.layers):
             for name in decoder_graph.name_caches(layer):
-                arrays.append(np.zeros(shape, dtype=numbers))
-                self._step.set_tensor(name, ov.Tensor(arrays[-1], ov.Shape(shape), self._kind))
-        self._caches = arrays  # OpenVINO does not hold what it is lent
+                arrays.append(np.zeros(shape, dtype=dtype))
+                self._step.set_tensor(name, ov.Tensor(arrays[-1], ov.Shape(shape), self._cache_dtype))
+        self._caches = arrays  # OpenVINO does not keep arrays alive that it shares
 
     @property
     def _block_bytes(self) -> int:
-        return int(2 * self._config.layers * BLOCK * self._config.hidden * self._kind.size)
+        return int(2 * self._config.layers * BLOCK * self._config.hidden * self._cache_dtype.size)
 
     @staticmethod
     def _count_blocks(length: int) -> int:

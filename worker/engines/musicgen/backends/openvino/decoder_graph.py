@@ -1,4 +1,4 @@
-"""The decoder as OpenVINO's graphs, built from the weights by its own operators.
+"""The decoder as OpenVINO's graphs, built from the weights with OpenVINO's operators.
 
 References
 ----------
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from openvino import opset16 as ops
 from openvino.op import _PagedAttentionExtension as PagedAttention
 
-from worker.engines.musicgen.backends.openvino.weight_formats import HOLDERS
+from worker.engines.musicgen.backends.openvino.weight_formats import WEIGHT_FORMATS
 from worker.engines.musicgen.model.configuration import DecoderConfig
 from worker.engines.musicgen.model.sinusoids import make_sinusoids
 from worker.engines.musicgen.model.tensors import DECODER, HEADS
@@ -24,84 +24,87 @@ EPSILON: Final = 1e-5
 
 TOKENS: Final = "tokens"
 POSITIONS: Final = "positions"
-ASKED: Final = "asked"
-PAST: Final = "past_lens"
-BEGINS: Final = "subsequence_begins"
-BLOCKS: Final = "block_indices"
-BLOCKS_BEGINS: Final = "block_indices_begins"
-LONGEST: Final = "max_context_len"
+LOGIT_INDICES: Final = "logit_indices"
+PAST_LENGTHS: Final = "past_lens"
+SUBSEQUENCE_BEGINS: Final = "subsequence_begins"
+BLOCK_INDICES: Final = "block_indices"
+BLOCK_INDICES_BEGINS: Final = "block_indices_begins"
+MAX_CONTEXT_LENGTH: Final = "max_context_len"
 TEXT_MASK: Final = "text_mask"
 STATES: Final = "states"
 
 
 def name_caches(layer: int) -> tuple[str, str]:
-    """Name the inputs that are a layer's blocks of keys and of values."""
+    """Name the inputs for a layer's blocks of keys and of values."""
     return f"key_cache.{layer}", f"value_cache.{layer}"
 
 
 def name_text(layer: int) -> tuple[str, str]:
-    """Name the inputs that are a layer's keys and values of the texts."""
+    """Name the inputs for a layer's keys and values of the texts."""
     return f"text_keys.{layer}", f"text_values.{layer}"
 
 
-class Builder:
-    """Builds the graphs of one model.
+class DecoderGraphBuilder:
+    """Builds the graphs of one model's decoder.
 
     Parameters
     ----------
     precision
-        One of ``constants.HOLDERS``.
+        A key of ``weight_formats.WEIGHT_FORMATS``.
     """
 
     def __init__(self, config: DecoderConfig, weights: Weights, precision: str) -> None:
         self._config = config
         self._weights = weights
-        self._hold = HOLDERS[precision]
+        self._make_weights = WEIGHT_FORMATS[precision]
         self._head = config.hidden // config.heads
         self._inputs: list[Any] = []
 
     def build_step(self) -> ov.Model:
-        """Build what reads one position of each row, or several of one row, and gives logits.
+        """Build the graph that reads n positions, one of each slot or several of one slot, and computes logits.
 
         Inputs
         ------
         tokens, positions
             int32, shapes (n, codebooks) and (n,).
-        asked
-            Of which of the n the logits are asked for; int32, shape (m,).
+        logit_indices
+            The indices, among the n, of the positions whose logits are computed; int32, shape (m,).
         past_lens, subsequence_begins, block_indices, block_indices_begins, max_context_len
-            How rows lie in the caches, as OpenVINO's PagedAttention wants it.
+            Where each slot's keys and values lie in the caches, as OpenVINO's PagedAttention expects it.
         key_cache.N, value_cache.N
             Shape (blocks, heads, block, head), written in place.
         text_mask, text_keys.N, text_values.N
-            As `build_texts` makes them, shapes (rows, 1, 1, tokens), (rows, heads, head, tokens) and
-            (rows, heads, tokens, head).
+            Made from outputs of `build_texts`, shapes (texts, 1, 1, tokens), (texts, heads, head, tokens) and
+            (texts, heads, tokens, head). The n positions are divided among the texts in order.
 
         Returns
         -------
         One output, float32, shape (m, codebooks * vocabulary).
         """
         config = self._config
-        tokens = self._take(TOKENS, ov.Type.i32, [-1, config.codebooks])
-        positions = self._take(POSITIONS, ov.Type.i32, [-1])
-        asked = self._take(ASKED, ov.Type.i32, [-1])
-        paging = [self._take(name, ov.Type.i32, [-1]) for name in (PAST, BEGINS, BLOCKS, BLOCKS_BEGINS)]
-        longest = self._take(LONGEST, ov.Type.i32, [])
-        mask = self._take(TEXT_MASK, ov.Type.f32, [-1, 1, 1, -1])
-        rows = ops.gather(ops.shape_of(mask), _ints(0), _ints(0))
-        text_shape = ops.concat([ops.unsqueeze(rows, _ints(0)), _ints([-1, config.heads, self._head])], 0)
+        tokens = self._add_input(TOKENS, ov.Type.i32, [-1, config.codebooks])
+        positions = self._add_input(POSITIONS, ov.Type.i32, [-1])
+        logit_indices = self._add_input(LOGIT_INDICES, ov.Type.i32, [-1])
+        paging = [
+            self._add_input(name, ov.Type.i32, [-1])
+            for name in (PAST_LENGTHS, SUBSEQUENCE_BEGINS, BLOCK_INDICES, BLOCK_INDICES_BEGINS)
+        ]
+        max_length = self._add_input(MAX_CONTEXT_LENGTH, ov.Type.i32, [])
+        mask = self._add_input(TEXT_MASK, ov.Type.f32, [-1, 1, 1, -1])
+        texts = ops.gather(ops.shape_of(mask), _ints(0), _ints(0))
+        text_shape = ops.concat([ops.unsqueeze(texts, _ints(0)), _ints([-1, config.heads, self._head])], 0)
         hidden = self._embed(tokens, positions)
         for layer in range(config.layers):
             prefix = f"{DECODER}.layers.{layer}"
-            hidden = ops.add(hidden, self._attend(prefix, layer, hidden, paging, longest))
+            hidden = ops.add(hidden, self._attend(prefix, layer, hidden, paging, max_length))
             hidden = ops.add(hidden, self._attend_text(prefix, layer, hidden, mask, text_shape))
             hidden = ops.add(hidden, self._feed_forward(prefix, hidden))
-        last = self._norm(f"{DECODER}.layer_norm", ops.gather(hidden, asked, _ints(0)))
+        last = self._norm(f"{DECODER}.layer_norm", ops.gather(hidden, logit_indices, _ints(0)))
         logits = self._multiply(last, *(f"{HEADS}.{index}.weight" for index in range(config.codebooks)))
-        return self._finish([logits], "step")
+        return self._make_model([logits], "step")
 
     def build_texts(self) -> ov.Model:
-        """Build what makes each layer's keys and values of a text.
+        """Build the graph that computes each layer's keys and values of a text.
 
         Inputs
         ------
@@ -112,60 +115,63 @@ class Builder:
         -------
         Two outputs per layer: keys, shape (1, heads, head, tokens), and values, shape (1, heads, tokens, head).
         """
-        states = self._take(STATES, ov.Type.f32, [-1, self._config.hidden])
+        states = self._add_input(STATES, ov.Type.f32, [-1, self._config.hidden])
         outputs = []
         for layer in range(self._config.layers):
             keys, values = (self._project_text(states, layer, part) for part in "kv")
-            # Turned and scaled here, once per text, and not in each step.
+            # Transposed and scaled here, once per text, and not in each step.
             scaled = ops.multiply(keys, np.float32(self._head**-0.5))
-            outputs += [ops.transpose(scaled, _ints([0, 2, 3, 1])), _turn(values)]
-        return self._finish(outputs, "texts")
+            outputs += [ops.transpose(scaled, _ints([0, 2, 3, 1])), _swap_tokens_and_heads(values)]
+        return self._make_model(outputs, "texts")
 
     def _project_text(self, states: Any, layer: int, part: str) -> Any:
         projected = self._multiply(states, f"{DECODER}.layers.{layer}.encoder_attn.{part}_proj.weight")
         return ops.reshape(projected, _ints([1, -1, self._config.heads, self._head]), False)
 
-    def _take(self, name: str, kind: ov.Type, shape: list[int]) -> Any:
-        node = take(name, kind, shape)
+    def _add_input(self, name: str, dtype: ov.Type, shape: list[int]) -> Any:
+        node = make_input(name, dtype, shape)
         self._inputs.append(node)
         return node
 
-    def _finish(self, outputs: list[Any], name: str) -> ov.Model:
+    def _make_model(self, outputs: list[Any], name: str) -> ov.Model:
         model = ov.Model([ops.result(output) for output in outputs], self._inputs, name)
         self._inputs = []
-        tell_heads(model, self._config)
+        set_head_sizes(model, self._config)
         return model
 
     def _embed(self, tokens: Any, positions: Any) -> Any:
-        """Add up the embeddings of all codebooks, whose tables lie one after the other, and the position's."""
+        """Add up the embeddings of all codebooks, whose tables are concatenated, and that of the position."""
         config = self._config
         tables = self._join(*(f"{DECODER}.embed_tokens.{index}.weight" for index in range(config.codebooks)))
-        firsts = _ints([[index * (config.vocabulary + 1) for index in range(config.codebooks)]], np.int32)
-        embedded = ops.gather(ops.constant(tables), ops.add(tokens, firsts), _ints(0))
-        places = ops.constant(make_sinusoids(config.positions, config.hidden))
-        return ops.add(ops.reduce_sum(embedded, _ints([1]), False), ops.gather(places, positions, _ints(0)))
+        offsets = _ints([[index * (config.vocabulary + 1) for index in range(config.codebooks)]], np.int32)
+        embedded = ops.gather(ops.constant(tables), ops.add(tokens, offsets), _ints(0))
+        sinusoids = ops.constant(make_sinusoids(config.positions, config.hidden))
+        return ops.add(ops.reduce_sum(embedded, _ints([1]), False), ops.gather(sinusoids, positions, _ints(0)))
 
-    def _attend(self, prefix: str, layer: int, hidden: Any, paging: list[Any], longest: Any) -> Any:
+    def _attend(self, prefix: str, layer: int, hidden: Any, paging: list[Any], max_length: Any) -> Any:
         normed = self._norm(f"{prefix}.self_attn_layer_norm", hidden)
-        fused = self._multiply(normed, *(f"{prefix}.self_attn.{part}_proj.weight" for part in "qkv"))
-        caches = [self._take(name, ov.Type.dynamic, [-1, self._config.heads, -1, -1]) for name in name_caches(layer)]
+        qkv = self._multiply(normed, *(f"{prefix}.self_attn.{part}_proj.weight" for part in "qkv"))
+        cache_shape = [-1, self._config.heads, -1, -1]
+        caches = [self._add_input(name, ov.Type.dynamic, cache_shape) for name in name_caches(layer)]
         attention = PagedAttention(
             [
-                *ops.split(fused, _ints(1), 3).outputs(),
+                *ops.split(qkv, _ints(1), 3).outputs(),
                 *(node.output(0) for node in (*caches, *paging, ops.constant(np.float32(self._head**-0.5)))),
-                *_decline_options(longest),
+                *_make_remaining_inputs(max_length),
             ]
         )
         return self._multiply(attention.output(0), f"{prefix}.self_attn.out_proj.weight")
 
     def _attend_text(self, prefix: str, layer: int, hidden: Any, mask: Any, shape: Any) -> Any:
         normed = self._norm(f"{prefix}.encoder_attn_layer_norm", hidden)
-        queries = _turn(ops.reshape(self._multiply(normed, f"{prefix}.encoder_attn.q_proj.weight"), shape, False))
-        heads, (keys, values) = self._config.heads, name_text(layer)
-        scores = ops.matmul(queries, self._take(keys, ov.Type.f32, [-1, heads, self._head, -1]), False, False)
-        weights = ops.softmax(ops.add(scores, mask), -1)
-        found = _turn(ops.matmul(weights, self._take(values, ov.Type.f32, [-1, heads, -1, self._head]), False, False))
-        flat = ops.reshape(found, _ints([-1, self._config.hidden]), False)
+        projected = self._multiply(normed, f"{prefix}.encoder_attn.q_proj.weight")
+        queries = _swap_tokens_and_heads(ops.reshape(projected, shape, False))
+        heads, (key_name, value_name) = self._config.heads, name_text(layer)
+        keys = self._add_input(key_name, ov.Type.f32, [-1, heads, self._head, -1])
+        probabilities = ops.softmax(ops.add(ops.matmul(queries, keys, False, False), mask), -1)
+        values = self._add_input(value_name, ov.Type.f32, [-1, heads, -1, self._head])
+        attended = _swap_tokens_and_heads(ops.matmul(probabilities, values, False, False))
+        flat = ops.reshape(attended, _ints([-1, self._config.hidden]), False)
         return self._multiply(flat, f"{prefix}.encoder_attn.out_proj.weight")
 
     def _feed_forward(self, prefix: str, hidden: Any) -> Any:
@@ -177,44 +183,44 @@ class Builder:
         scale, shift = (ops.constant(self._weights.read(f"{name}.{part}")[None]) for part in ("weight", "bias"))
         return ops.add(ops.multiply(normed, scale), shift)
 
-    def _multiply(self, rows: Any, *names: str) -> Any:
-        return ops.matmul(rows, self._hold(self._join(*names)), False, True)
+    def _multiply(self, x: Any, *names: str) -> Any:
+        return ops.matmul(x, self._make_weights(self._join(*names)), False, True)
 
     def _join(self, *names: str) -> NDArray[np.float32]:
         return np.concatenate([self._weights.read(name) for name in names])
 
 
-def tell_heads(model: ov.Model, config: DecoderConfig) -> None:
-    """Tell the attention how its inputs divide into heads, which OpenVINO's files do not keep."""
+def set_head_sizes(model: ov.Model, config: DecoderConfig) -> None:
+    """Set how many heads PagedAttention's inputs have, and their size, which OpenVINO's files do not hold."""
     for node in model.get_ops():
         if node.get_type_name() == "PagedAttentionExtension":
-            facts = node.get_rt_info()
+            attributes = node.get_rt_info()
             for name in ("k", "v"):
-                facts[f"num_{name}_heads"] = config.heads
-                facts[f"{name}_head_size"] = config.hidden // config.heads
+                attributes[f"num_{name}_heads"] = config.heads
+                attributes[f"{name}_head_size"] = config.hidden // config.heads
 
 
-def take(name: str, kind: ov.Type, shape: list[int]) -> Any:
-    """Make an input of a graph, which it is given by name."""
-    node = ops.parameter(ov.PartialShape(shape), kind, name)
+def make_input(name: str, dtype: ov.Type, shape: list[int]) -> Any:
+    """Make an input of a graph, which can be set by its name."""
+    node = ops.parameter(ov.PartialShape(shape), dtype, name)
     node.output(0).set_names({name})
     return node
 
 
-def _ints(values: Any, kind: type[np.signedinteger[Any]] = np.int64) -> Any:
-    return ops.constant(np.array(values, dtype=kind))
+def _ints(values: Any, dtype: type[np.signedinteger[Any]] = np.int64) -> Any:
+    return ops.constant(np.array(values, dtype=dtype))
 
 
-def _turn(blocks: Any) -> Any:
-    """Exchange rows' tokens and heads, shape (rows, tokens, heads, head) or the other way round."""
-    return ops.transpose(blocks, _ints([0, 2, 1, 3]))
+def _swap_tokens_and_heads(x: Any) -> Any:
+    """Swap the axes of tokens and heads: (n, tokens, heads, head) to (n, heads, tokens, head), or back."""
+    return ops.transpose(x, _ints([0, 2, 1, 3]))
 
 
-def _decline_options(longest: Any) -> list[Any]:
-    """Return PagedAttention's inputs after the scale: all that it could do besides is left out."""
+def _make_remaining_inputs(max_length: Any) -> list[Any]:
+    """Make PagedAttention's inputs after the scale; except for the length, all its options are switched off."""
 
-    def nothing(kind: type[np.generic], rank: int = 1) -> Any:
-        return ops.constant(np.zeros((0,) * rank, dtype=kind)).output(0)
+    def empty(dtype: type[np.generic], rank: int = 1) -> Any:
+        return ops.constant(np.zeros((0,) * rank, dtype=dtype)).output(0)
 
     def zero() -> Any:
         return ops.constant(np.int32(0)).output(0)
@@ -222,12 +228,12 @@ def _decline_options(longest: Any) -> list[Any]:
     ints, floats = np.int32, np.float32
     return [
         zero(),  # sliding window
-        nothing(floats),  # ALiBi's slopes
-        longest.output(0),
-        nothing(ints),  # scores added up
-        *(nothing(ints), nothing(ints), nothing(floats)),  # rotation of blocks
-        *(nothing(floats), zero(), zero()),  # sparse attention
-        nothing(floats, 4),  # sinks
-        *(zero(), nothing(ints), nothing(ints), nothing(ints)),  # eviction by diversity
-        *(nothing(ints), nothing(np.uint8), nothing(ints)),  # bias between queries
+        empty(floats),  # ALiBi's slopes
+        max_length.output(0),
+        empty(ints),  # accumulated scores
+        *(empty(ints), empty(ints), empty(floats)),  # rotation of blocks
+        *(empty(floats), zero(), zero()),  # sparse attention
+        empty(floats, 4),  # sinks
+        *(zero(), empty(ints), empty(ints), empty(ints)),  # eviction by diversity
+        *(empty(ints), empty(np.uint8), empty(ints)),  # bias between queries
     ]

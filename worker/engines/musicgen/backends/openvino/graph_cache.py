@@ -1,7 +1,7 @@
-"""Graphs, compiled for this processor and kept on disk, so that a second start takes seconds.
+"""Graphs, compiled for this processor and stored on disk, so that a second start takes seconds.
 
-What is kept is what OpenVINO reads, weights included: it maps the file, so that
-weights that it has laid out anew for itself take no memory twice.
+The files are OpenVINO's own, weights included. OpenVINO maps them into memory,
+so that weights that it reorders for itself are not held twice.
 """
 
 import hashlib
@@ -20,97 +20,95 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from worker.engines.musicgen.backends.openvino import decoder_graph
-from worker.engines.musicgen.backends.openvino.decoder_graph import Builder
-from worker.engines.musicgen.codec import windows
-from worker.engines.musicgen.model import seanet, sinusoids
+from shared.kinds.musicgen.catalogue import CONFIGURATION
+from worker.engines.musicgen.backends.openvino.decoder_graph import DecoderGraphBuilder, set_head_sizes
+from worker.engines.musicgen.backends.openvino.graph_sources import hash_sources
 from worker.engines.musicgen.model.configuration import DecoderConfig
 from worker.engines.musicgen.model.weights import Weights, list_files
 
 DEVICE: Final = "CPU"
-COMPUTES_IN: Final = {"float32": "f32", "bfloat16": "bf16", "int8": "f32", "int4": "f32"}
-"""Precision of the weights to that of all that is computed with them."""
-CACHES_IN: Final = {"float32": "f32", "bfloat16": "bf16", "int8": "f16", "int4": "f16"}
-"""The same to that of keys and values: half as many bytes to read, rounded far less than the weights are."""
+COMPUTE_PRECISIONS: Final = {"float32": "f32", "bfloat16": "bf16", "int8": "f32", "int4": "f32"}
+"""The precision of the weights to the precision of all computation with them."""
+KV_CACHE_PRECISIONS: Final = {"float32": "f32", "bfloat16": "bf16", "int8": "f16", "int4": "f16"}
+"""The precision of the weights to that of keys and values: half as many bytes to read, rounded far less than the
+weights are."""
 
-_SOURCES: Final = (
-    *map(str, sorted(Path(__file__).parent.glob("*.py"))),
-    *(sinusoids.__file__, seanet.__file__, windows.__file__),
-)
+SOURCES_HASH: Final = hash_sources()
+"""Computed at import: it must be of the code that runs, even if a new version is installed while this process lives."""
 
 logger = logging.getLogger(__name__)
 
 
 class GraphCompiler:
-    """Compiles a model's graphs.
+    """Compiles the graphs of one model.
 
     Parameters
     ----------
     folder
-        The model's.
+        The model's folder.
     precision
-        A key of ``COMPUTES_IN``.
-    kept
-        Where graphs are kept.
+        A key of ``COMPUTE_PRECISIONS``.
+    cache_folder
+        The folder for compiled graphs.
     """
 
-    def __init__(self, folder: Path, precision: str, kept: Path) -> None:
+    def __init__(self, folder: Path, precision: str, cache_folder: Path) -> None:
         self._core = ov.Core()
         self._options = {
-            "INFERENCE_PRECISION_HINT": COMPUTES_IN[precision],
-            "KV_CACHE_PRECISION": CACHES_IN[precision],
+            "INFERENCE_PRECISION_HINT": COMPUTE_PRECISIONS[precision],
+            "KV_CACHE_PRECISION": KV_CACHE_PRECISIONS[precision],
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
             "ENABLE_CPU_PINNING": False,
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32,
         }
         processor = self._core.get_property(DEVICE, "FULL_DEVICE_NAME")
-        self._purpose = _hash(folder.resolve(), precision, processor, platform.machine())
-        self._origin = hash_origin(folder)
-        self._kept = kept
+        self._target = _hash(folder.resolve(), precision, processor, platform.machine())
+        self._version = hash_version(folder)
+        self._cache_folder = cache_folder
 
-    def place(self, name: str) -> Path:
-        """Tell where a graph is kept."""
-        return self._kept / f"{self._purpose}-{self._origin}-{name}.xml"
+    def graph_path(self, name: str) -> Path:
+        """Return the file of a graph, whether it exists or not."""
+        return self._cache_folder / f"{self._target}-{self._version}-{name}.xml"
 
     def compile(
-        self, name: str, build: Callable[[], ov.Model], complete: Callable[[ov.Model], None] = lambda _: None
+        self, name: str, build: Callable[[], ov.Model], annotate: Callable[[ov.Model], None] = lambda _: None
     ) -> Any:
-        """Compile the graph that an earlier start has kept, or build and keep it.
+        """Compile a graph: the one that an earlier start has stored, or a new one, which is then stored.
 
         Parameters
         ----------
-        complete
-            Adds what OpenVINO's files do not keep.
+        annotate
+            Adds to the graph what OpenVINO's files do not hold.
         """
-        path = self.place(name)
-        model = self._read(path)
+        path = self.graph_path(name)
+        model = self._load(path)
         if model is None:
             model = build()
-            if _keep(model, path):
-                self._forget_others()
-                model = self._read(path) or model
-        complete(model)
+            if _store(model, path):
+                self._remove_outdated()
+                model = self._load(path) or model
+        annotate(model)
         return self._core.compile_model(model, DEVICE, self._options)
 
-    def _forget_others(self) -> None:
-        """Remove what was kept for the same purpose of other origin: of a model or a version that has been replaced."""
-        for path in self._kept.glob(f"{self._purpose}-*"):
-            if not path.name.startswith(f"{self._purpose}-{self._origin}-"):
+    def _remove_outdated(self) -> None:
+        """Remove the graphs of the same model and precision whose weights or code have been replaced since."""
+        for path in self._cache_folder.glob(f"{self._target}-*"):
+            if not path.name.startswith(f"{self._target}-{self._version}-"):
                 path.unlink(missing_ok=True)
 
-    def _read(self, path: Path) -> ov.Model | None:
+    def _load(self, path: Path) -> ov.Model | None:
         if not path.is_file():
             return None
         try:
             return self._core.read_model(path)
         except RuntimeError as error:
-            logger.warning("%s cannot be read and is made again: %s", path, error)
+            logger.warning("the compiled graph %s cannot be read and is built again: %s", path, error)
             return None
 
 
-class Part:
-    """A compiled graph that several threads may use, one at a time: there are no more cores for them together."""
+class LockedGraph:
+    """A compiled graph for several threads, one at a time: together they would have no more cores."""
 
     def __init__(self, compiled: Any) -> None:
         self._request = compiled.create_infer_request()
@@ -123,61 +121,64 @@ class Part:
 
 
 @dataclass(frozen=True)
-class CompiledModel:
-    """The decoder's graphs, the step's and the texts', ready to compute."""
+class CompiledDecoder:
+    """The two graphs of the decoder, for a step and for texts, compiled."""
 
     config: DecoderConfig
     step: Any
     texts: Any
     path: Path
-    """Where the step's graph is kept."""
+    """The file of the step's graph."""
 
     @classmethod
-    def load(cls, folder: Path, config: DecoderConfig, weights: Weights, precision: str, kept: Path) -> Self:
-        """Read the graphs that an earlier start has kept, or compile and keep them.
+    def load(cls, folder: Path, config: DecoderConfig, weights: Weights, precision: str, cache_folder: Path) -> Self:
+        """Load the graphs that an earlier start has stored, or build and store them.
 
         Parameters
         ----------
         folder
-            The model's.
-        kept
-            Where compiled graphs are kept.
+            The model's folder.
+        cache_folder
+            The folder for compiled graphs.
         """
-        compiler = GraphCompiler(folder, precision, kept)
-        builder = Builder(config, weights, precision)
-        complete = partial(decoder_graph.tell_heads, config=config)
-        step = compiler.compile("step", builder.build_step, complete)
-        texts = compiler.compile("texts", builder.build_texts, complete)
-        return cls(config, step, texts, compiler.place("step"))
+        compiler = GraphCompiler(folder, precision, cache_folder)
+        builder = DecoderGraphBuilder(config, weights, precision)
+        annotate = partial(set_head_sizes, config=config)
+        step = compiler.compile("step", builder.build_step, annotate)
+        texts = compiler.compile("texts", builder.build_texts, annotate)
+        return cls(config, step, texts, compiler.graph_path("step"))
 
 
-def hash_origin(folder: Path) -> str:
-    """Hash all that graphs are made from; of the weights, when and how long each file was written."""
-    stats = [(path.resolve(), path.stat()) for path in [*list_files(folder), folder / "config.json"]]
-    return _hash(
-        *(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats),
-        *(hashlib.sha256(Path(source).read_bytes()).hexdigest() for source in _SOURCES),
-        ov.__version__,
-    )
+def hash_version(folder: Path) -> str:
+    """Hash all that the graphs of a model are made from: its files, this code, and OpenVINO's version.
+
+    Of the model's files, only path, size and time of the last change are read.
+    """
+    stats = [(path.resolve(), path.stat()) for path in [*list_files(folder), folder / CONFIGURATION]]
+    return _hash(*(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats), SOURCES_HASH, ov.__version__)
 
 
 def _hash(*words: object) -> str:
     return hashlib.sha256("\n".join(map(str, words)).encode()).hexdigest()[:20]
 
 
-def _keep(model: ov.Model, path: Path) -> bool:
-    """Write a graph beside its place first, so that nobody reads half of one; tell whether that went well."""
-    partial = path.with_name(f"{os.getpid()}-{path.name}")
-    weights = path.with_suffix(".bin")
+def _store(model: ov.Model, path: Path) -> bool:
+    """Write a graph under a temporary name and rename it, so that no process reads half of one.
+
+    Returns
+    -------
+    Whether it is stored.
+    """
+    temporary = path.with_name(f"{os.getpid()}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        ov.serialize(model, partial, partial.with_suffix(".bin"))
-        partial.with_suffix(".bin").replace(weights)
-        partial.replace(path)
+        ov.serialize(model, temporary, temporary.with_suffix(".bin"))
+        temporary.with_suffix(".bin").replace(path.with_suffix(".bin"))
+        temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        logger.warning("a compiled graph is not kept: %s", error)
-        with suppress(OSError):  # where nothing can be written, nothing is left
-            for left in (partial, partial.with_suffix(".bin")):
-                left.unlink(missing_ok=True)
+        logger.warning("a compiled graph cannot be stored: %s", error)
+        with suppress(OSError):  # where nothing can be written, there is nothing to remove
+            for leftover in (temporary, temporary.with_suffix(".bin")):
+                leftover.unlink(missing_ok=True)
         return False
     return True

@@ -1,4 +1,4 @@
-"""The T5 encoder as OpenVINO's graph: what a prompt sounds like to the decoder.
+"""The T5 encoder as a graph of OpenVINO: from a prompt's tokens to the states that the decoder attends to.
 
 References
 ----------
@@ -13,8 +13,8 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset16 as ops
 
-from worker.engines.musicgen.backends.openvino.decoder_graph import take
-from worker.engines.musicgen.backends.openvino.graph_cache import GraphCompiler, Part
+from worker.engines.musicgen.backends.openvino.decoder_graph import make_input
+from worker.engines.musicgen.backends.openvino.graph_cache import GraphCompiler, LockedGraph
 from worker.engines.musicgen.decoding.decoder import TextStates
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.relative_positions import bucket_distances
@@ -22,51 +22,51 @@ from worker.engines.musicgen.model.tensors import PROJECTION, TEXT
 from worker.engines.musicgen.model.weights import Weights
 
 TOKENS: Final = "tokens"
-DISTANCES: Final = "distances"
+BUCKETS: Final = "buckets"
 
 
 class TextEncoder:
-    """Encodes prompts one by one, so that none depends on the others."""
+    """Encodes prompts one by one, so that no result depends on other prompts."""
 
     def __init__(self, config: ModelConfig, weights: Weights, compiler: GraphCompiler) -> None:
         self._config = config.text
-        self._part = Part(compiler.compile("text", TextBuilder(config, weights).build))
+        self._graph = LockedGraph(compiler.compile("text", TextGraphBuilder(config, weights).build))
 
     def encode(self, ids: NDArray[np.int32]) -> TextStates:
         """Encode one prompt; see the protocol."""
         positions = np.arange(len(ids))
         distances = positions[None, :] - positions[:, None]
         buckets = bucket_distances(distances, self._config.distance_buckets, self._config.max_distance)
-        (states,) = self._part.compute({TOKENS: ids.astype(np.int32), DISTANCES: buckets.astype(np.int32)})
+        (states,) = self._graph.compute({TOKENS: ids.astype(np.int32), BUCKETS: buckets.astype(np.int32)})
         return TextStates(states)
 
 
-class TextBuilder:
-    """Builds the graph."""
+class TextGraphBuilder:
+    """Builds the graph of one model's text encoder."""
 
     def __init__(self, config: ModelConfig, weights: Weights) -> None:
         self._config = config
         self._weights = weights
 
     def build(self) -> ov.Model:
-        """Build it.
+        """Build the graph.
 
         Inputs
         ------
         tokens
             int32, shape (tokens,).
-        distances
-            The bucket of each token's distance to each, int32, shape (tokens, tokens).
+        buckets
+            The bucket of the distance from each token to each other one; int32, shape (tokens, tokens).
 
         Returns
         -------
         One output, float32, shape (tokens, the decoder's hidden).
         """
         config = self._config
-        tokens, distances = take(TOKENS, ov.Type.i32, [-1]), take(DISTANCES, ov.Type.i32, [-1, -1])
-        x = ops.gather(self._read(f"{TEXT}.shared"), tokens, 0)
-        near = self._read(f"{TEXT}.encoder.block.0.layer.0.SelfAttention.relative_attention_bias")
-        bias = ops.unsqueeze(ops.transpose(ops.gather(near, distances, 0), [2, 0, 1]), 0)
+        tokens, buckets = make_input(TOKENS, ov.Type.i32, [-1]), make_input(BUCKETS, ov.Type.i32, [-1, -1])
+        x = ops.gather(self._make_weight(f"{TEXT}.shared"), tokens, 0)
+        biases = self._make_weight(f"{TEXT}.encoder.block.0.layer.0.SelfAttention.relative_attention_bias")
+        bias = ops.unsqueeze(ops.transpose(ops.gather(biases, buckets, 0), [2, 0, 1]), 0)
         for block in range(config.text.layers):
             prefix = f"{TEXT}.encoder.block.{block}.layer"
             x = ops.add(x, self._attend(f"{prefix}.0", x, bias))
@@ -74,28 +74,28 @@ class TextBuilder:
         x = self._norm(f"{TEXT}.encoder.final_layer_norm", x)
         if config.projected:
             x = ops.add(self._multiply(x, PROJECTION), ops.constant(self._weights.read(f"{PROJECTION}.bias")[None]))
-        return ov.Model([ops.result(x)], [tokens, distances], "text")
+        return ov.Model([ops.result(x)], [tokens, buckets], "text")
 
     def _attend(self, prefix: str, x: Any, bias: Any) -> Any:
         normed = self._norm(f"{prefix}.layer_norm", x)
         queries, keys, values = (
-            self._part_heads(self._multiply(normed, f"{prefix}.SelfAttention.{part}")) for part in "qkv"
+            self._split_heads(self._multiply(normed, f"{prefix}.SelfAttention.{part}")) for part in "qkv"
         )
         # T5 does not scale its scores.
-        found = ops.scaled_dot_product_attention(queries, keys, values, bias, np.float32(1))
+        attended = ops.scaled_dot_product_attention(queries, keys, values, bias, np.float32(1))
         flat = ops.reshape(
-            ops.transpose(found, [0, 2, 1, 3]), [-1, self._config.text.heads * self._config.text.head], False
+            ops.transpose(attended, [0, 2, 1, 3]), [-1, self._config.text.heads * self._config.text.head], False
         )
         return self._multiply(flat, f"{prefix}.SelfAttention.o")
 
-    def _part_heads(self, x: Any) -> Any:
-        """Take the heads apart: (tokens, heads * head) to (1, heads, tokens, head)."""
+    def _split_heads(self, x: Any) -> Any:
+        """Split the heads: (tokens, heads * head) to (1, heads, tokens, head)."""
         text = self._config.text
         return ops.transpose(ops.reshape(x, [1, -1, text.heads, text.head], False), [0, 2, 1, 3])
 
     def _feed_forward(self, prefix: str, x: Any) -> Any:
         wide = self._multiply(self._norm(f"{prefix}.layer_norm", x), f"{prefix}.DenseReluDense.wi")
-        # As a ReLU it would become part of the product, for which OpenVINO would keep the weights in three more forms.
+        # OpenVINO would fuse a ReLU into the product, and then hold the weights in three more layouts.
         return self._multiply(ops.maximum(wide, np.float32(0)), f"{prefix}.DenseReluDense.wo")
 
     def _norm(self, name: str, x: Any) -> Any:
@@ -106,7 +106,7 @@ class TextBuilder:
         return ops.multiply(normed, ops.constant(self._weights.read(f"{name}.weight")[None]))
 
     def _multiply(self, x: Any, name: str) -> Any:
-        return ops.matmul(x, self._read(name), False, True)
+        return ops.matmul(x, self._make_weight(name), False, True)
 
-    def _read(self, name: str) -> Any:
+    def _make_weight(self, name: str) -> Any:
         return ops.constant(self._weights.read(f"{name}.weight"), shared_memory=True)

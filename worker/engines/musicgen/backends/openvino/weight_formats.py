@@ -1,4 +1,4 @@
-"""The decoder's matrices as OpenVINO's graph holds them, in the numbers that a precision asks for."""
+"""The decoder's weight matrices as constants of OpenVINO's graph, in the format of each precision."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,55 +10,57 @@ from openvino import opset16 as ops
 from openvino.op import Constant
 
 MAX_INT8: Final = 127
+MAX_INT4: Final = 15
+"""The largest unsigned number of four bits."""
 INT4_GROUP: Final = 64
-"""How many weights of a row share a scale; fewer where a row cannot be divided by it."""
+"""How many weights of a row share a scale; the whole row, if it cannot be divided into such groups."""
 
 Matrix = NDArray[np.float32]
 """Shape (outputs, inputs)."""
 
 
-def hold_whole(matrix: Matrix) -> Any:
-    """Hold a matrix as it is; what computes in bfloat16 rounds it when it is compiled."""
+def make_float_weights(matrix: Matrix) -> Any:
+    """Make a constant of the matrix as it is; for bfloat16, OpenVINO rounds it when it compiles the graph."""
     return ops.constant(matrix, shared_memory=True)
 
 
-def hold_int8(matrix: Matrix) -> Any:
-    """Hold a matrix as signed bytes with a scale per output, which the product undoes while it reads them."""
+def make_int8_weights(matrix: Matrix) -> Any:
+    """Quantize to signed bytes with one scale per output; the product multiplies by the scales as it reads them."""
     scales = np.maximum(np.abs(matrix).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / MAX_INT8
     rounded = np.rint(matrix / scales).astype(np.int8)
     return ops.multiply(ops.convert(ops.constant(rounded), "f32"), ops.constant(scales.astype(np.float32)))
 
 
-def hold_int4(matrix: Matrix) -> Any:
-    """Hold a matrix as nibbles with a scale and a middle per group of inputs."""
+def make_int4_weights(matrix: Matrix) -> Any:
+    """Quantize to unsigned numbers of four bits, with one scale and one zero point per group of inputs."""
     outputs, inputs = matrix.shape
     group = INT4_GROUP if inputs % INT4_GROUP == 0 else inputs
     grouped = matrix.reshape(outputs, inputs // group, group)
-    # The range takes 0 in, which is exact then, and without which the middle would not be a nibble.
+    # The range includes 0: so 0 is exact, and the zero point fits into four bits.
     low = np.minimum(grouped.min(axis=2, keepdims=True), 0)
     high = np.maximum(grouped.max(axis=2, keepdims=True), 0)
-    scales = np.maximum(high - low, np.finfo(np.float32).tiny) / np.float32(15)
-    middles = np.clip(np.rint(-low / scales), 0, 15).astype(np.uint8)
-    nibbles = np.clip(np.rint(grouped / scales) + middles, 0, 15).astype(np.uint8)
-    shifted = ops.subtract(ops.convert(_pack(nibbles), "f32"), ops.convert(_pack(middles), "f32"))
+    scales = np.maximum(high - low, np.finfo(np.float32).tiny) / np.float32(MAX_INT4)
+    zero_points = np.clip(np.rint(-low / scales), 0, MAX_INT4).astype(np.uint8)
+    quantized = np.clip(np.rint(grouped / scales) + zero_points, 0, MAX_INT4).astype(np.uint8)
+    shifted = ops.subtract(ops.convert(_make_uint4(quantized), "f32"), ops.convert(_make_uint4(zero_points), "f32"))
     scaled = ops.multiply(shifted, ops.constant(scales.astype(np.float32)))
     return ops.reshape(scaled, ops.constant(np.array(matrix.shape, dtype=np.int64)), special_zero=False)
 
 
-HOLDERS: Final[dict[str, Callable[[Matrix], Any]]] = {
-    "float32": hold_whole,
-    "bfloat16": hold_whole,
-    "int8": hold_int8,
-    "int4": hold_int4,
+WEIGHT_FORMATS: Final[dict[str, Callable[[Matrix], Any]]] = {
+    "float32": make_float_weights,
+    "bfloat16": make_float_weights,
+    "int8": make_int8_weights,
+    "int4": make_int4_weights,
 }
-"""Precision to how a matrix is held."""
+"""Precision to the function that makes a matrix of it."""
 
 
-def _pack(nibbles: NDArray[np.uint8]) -> Any:
-    """Pack nibbles two to a byte, the first one low, as OpenVINO's u4 has them."""
-    flat = nibbles.ravel()
+def _make_uint4(values: NDArray[np.uint8]) -> Any:
+    """Pack two numbers into a byte, the first one into the low half, as OpenVINO's u4 has them."""
+    flat = values.ravel()
     if flat.size % 2:
         flat = np.append(flat, np.uint8(0))
     packed = flat[0::2] | (flat[1::2] << 4)
-    # By itself it would share the memory, and not hold it.
-    return Constant(ov.Tensor(packed, ov.Shape(nibbles.shape), ov.Type.u4), shared_memory=False)
+    # By default the constant would share this memory without keeping it alive.
+    return Constant(ov.Tensor(packed, ov.Shape(values.shape), ov.Type.u4), shared_memory=False)

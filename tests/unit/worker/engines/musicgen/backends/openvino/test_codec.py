@@ -1,4 +1,4 @@
-"""EnCodec on OpenVINO against transformers', against itself uncut, and against MindSpore's in other shapes."""
+"""EnCodec on OpenVINO: compared with transformers, with itself in one window, and with MindSpore in other shapes."""
 
 import subprocess
 import sys
@@ -32,77 +32,77 @@ from tests.references.musicgen_cases import (
 )
 from tests.unit.worker.engines.musicgen.conftest import Write
 from tests.unit.worker.engines.musicgen.model_shapes import CODEC
-from worker.engines.musicgen.backends.mindspore.codec import Codec as NetworkCodec
+from worker.engines.musicgen.backends.mindspore.codec import Codec as MindSporeCodec
 from worker.engines.musicgen.backends.mindspore.layers import Target
 from worker.engines.musicgen.backends.openvino import codec as codec_module
-from worker.engines.musicgen.backends.openvino.codec import STRETCH, Codec
-from worker.engines.musicgen.backends.openvino.graph_cache import GraphCompiler, Part
+from worker.engines.musicgen.backends.openvino.codec import SEGMENT_FRAMES, Codec
+from worker.engines.musicgen.backends.openvino.graph_cache import GraphCompiler, LockedGraph
 from worker.engines.musicgen.model.configuration import CodecConfig, ModelConfig
 from worker.engines.musicgen.model.seanet import list_decoder_layers, list_encoder_layers
 from worker.engines.musicgen.model.weights import Weights
 
 Array = NDArray[Any]
 Codes = NDArray[np.int16]
-Load = Callable[[Model], Codec]
-Open = Callable[[Model, Path], Codec]
+LoadCodec = Callable[[Model], Codec]
+OpenCodec = Callable[[Model, Path], Codec]
 
 TOLERANCE = 1e-4
-UNCUT_TOLERANCE = 1e-5
+WINDOWS_TOLERANCE = 1e-5
 MODELS = {"mono": MONO, "classic": CLASSIC, "shortcut": SHORTCUT, "strides": STRIDES}
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 each_codec_case = pytest.mark.parametrize("case", CODEC_CASES, ids=lambda case: case.name)
 
 
-def say_nothing() -> None:
-    """For codecs that nobody waits for."""
+def ignore_progress() -> None:
+    """Do nothing."""
 
 
 @pytest.fixture(scope="session")
-def open_codec(write_model: Write) -> Open:
-    def open_kept(model: Model, kept: Path) -> Codec:
+def open_codec(write_model: Write) -> OpenCodec:
+    def open_with_cache(model: Model, cache_folder: Path) -> Codec:
         folder = write_model(model)
         config = ModelConfig.read(folder)
-        return Codec(config.codec, Weights.open(folder, config), GraphCompiler(folder, "float32", kept))
+        return Codec(config.codec, Weights.open(folder, config), GraphCompiler(folder, "float32", cache_folder))
 
-    return open_kept
+    return open_with_cache
 
 
 @pytest.fixture(scope="session")
-def load(open_codec: Open, tmp_path_factory: pytest.TempPathFactory) -> Load:
+def load_codec(open_codec: OpenCodec, tmp_path_factory: pytest.TempPathFactory) -> LoadCodec:
     """Load a codec; once for all tests."""
-    kept: Path = tmp_path_factory.mktemp("compiled")
-    return cache(lambda model: open_codec(model, kept))
+    cache_folder: Path = tmp_path_factory.mktemp("compiled")
+    return cache(lambda model: open_codec(model, cache_folder))
 
 
 @pytest.fixture(scope="module")
-def load_cut(open_codec: Open, tmp_path_factory: pytest.TempPathFactory) -> Load:
-    """Load a codec whose windows are as small as can be; once for all tests."""
+def load_small_windows(open_codec: OpenCodec, tmp_path_factory: pytest.TempPathFactory) -> LoadCodec:
+    """Load a codec whose windows are as small as possible; once for all tests."""
     return make_loader(open_codec, tmp_path_factory.mktemp("compiled"), window_s=0)
 
 
 @pytest.fixture(scope="module")
-def load_uncut(open_codec: Open, tmp_path_factory: pytest.TempPathFactory) -> Load:
-    """Load a codec whose windows hold all that the tests have; once for all tests."""
+def load_one_window(open_codec: OpenCodec, tmp_path_factory: pytest.TempPathFactory) -> LoadCodec:
+    """Load a codec whose windows are longer than most signals of the tests; once for all tests."""
     return make_loader(open_codec, tmp_path_factory.mktemp("compiled"), window_s=4)
 
 
-def make_loader(open_codec: Open, kept: Path, window_s: int) -> Load:
-    """Make what loads codecs with windows of another size, encoder included."""
+def make_loader(open_codec: OpenCodec, cache_folder: Path, window_s: int) -> LoadCodec:
+    """Make a function that loads codecs with windows of another size, the encoder included."""
 
     @cache
-    def load_with(model: Model) -> Codec:
+    def load(model: Model) -> Codec:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(codec_module, "WINDOW_S", window_s)
-            codec = open_codec(model, kept)
-            codec.encode(np.zeros(1, dtype=np.float32), say_nothing)
+            codec = open_codec(model, cache_folder)
+            codec.encode(np.zeros(1, dtype=np.float32), ignore_progress)
         return codec
 
-    return load_with
+    return load
 
 
-def deviate(audio: Array, reference: Array) -> float:
-    """Return the largest difference, relative to what is loudest."""
+def compute_error(audio: Array, reference: Array) -> float:
+    """Compute the largest difference, relative to the largest value of the reference."""
     assert audio.shape == reference.shape
     assert audio.dtype == np.float32
     return float(np.abs(audio - reference).max() / np.abs(reference).max())
@@ -117,186 +117,203 @@ def draw_model_codes(model: Model, frames: int) -> Codes:
 
 
 @each_codec_case
-def test_clips_become_the_codes_that_transformers_makes(case: CodecCase, load: Load) -> None:
+def test_encode_returns_the_codes_of_transformers(case: CodecCase, load_codec: LoadCodec) -> None:
     arrays = case.read()
     for index, clip in enumerate(case.make_clips()):
-        codes = load(case.model).encode(clip[0], say_nothing)
+        codes = load_codec(case.model).encode(clip[0], ignore_progress)
         assert codes.dtype == np.int16
         np.testing.assert_array_equal(codes, arrays[f"codes_{index}"], err_msg=f"of {clip.shape[1]} samples")
 
 
 @each_codec_case
-def test_codes_become_the_audio_that_transformers_makes(case: CodecCase, load: Load) -> None:
+def test_decode_returns_the_audio_of_transformers(case: CodecCase, load_codec: LoadCodec) -> None:
     arrays = case.read()
     for index, codes in enumerate(case.make_codes()):
-        assert deviate(load(case.model).decode(codes, say_nothing), arrays[f"audio_{index}"]) < TOLERANCE
+        assert (
+            compute_error(load_codec(case.model).decode(codes, ignore_progress), arrays[f"audio_{index}"]) < TOLERANCE
+        )
 
 
 @each_case
-def test_generated_codes_become_the_audio_that_transformers_makes(case: Case, load: Load) -> None:
+def test_decode_returns_the_audio_of_transformers_for_generated_codes(case: Case, load_codec: LoadCodec) -> None:
     arrays = case.read()
-    codec, channels = load(case.model), case.model.size.channels
+    codec, channels = load_codec(case.model), case.model.size.channels
     for codes, audio in zip(arrays["codes"], arrays["audio"], strict=True):
         for channel in range(channels):
-            assert deviate(codec.decode(codes[channel::channels], say_nothing), audio[channel]) < TOLERANCE
+            assert compute_error(codec.decode(codes[channel::channels], ignore_progress), audio[channel]) < TOLERANCE
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.clips], ids=lambda case: case.name)
-def test_prompts_become_the_codes_that_transformers_makes(case: Case, load: Load) -> None:
+def test_encode_returns_the_codes_of_transformers_for_padded_clips(case: Case, load_codec: LoadCodec) -> None:
     arrays = case.read()
-    codec, channels = load(case.model), case.model.size.channels
+    codec, channels = load_codec(case.model), case.model.size.channels
     for clip, padding, codes in zip(case.make_clips(), arrays["padding_samples"], arrays["prompt_codes"], strict=True):
         for channel in range(channels):
             padded = np.pad(clip[channel], (padding, 0))
-            np.testing.assert_array_equal(codec.encode(padded, say_nothing), codes[channel::channels])
+            np.testing.assert_array_equal(codec.encode(padded, ignore_progress), codes[channel::channels])
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_windows_cannot_be_heard(name: str, load: Load, load_cut: Load, load_uncut: Load) -> None:
+def test_result_in_windows_is_that_in_one_window(
+    name: str, load_codec: LoadCodec, load_small_windows: LoadCodec, load_one_window: LoadCodec
+) -> None:
     model = MODELS[name]
-    uncut = load_uncut(model)
-    # Windows are smallest at 4 frames, and usual ones 402, or 52 with strides; the LSTM's stretches end at 128.
+    whole = load_one_window(model)
+    # The smallest windows have 4 frames, and usual ones 402, or 52 with strides; the LSTM's segments have 128.
     for frames in (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 51, 52, 53, 101, 102, 103, 127, 128, 129, 150):
         codes = draw_model_codes(model, frames)
-        whole = uncut.decode(codes, say_nothing)
-        hop = uncut._config.hop
+        audio = whole.decode(codes, ignore_progress)
+        hop = whole._config.hop
         clip = Clip(frames * hop - frames % hop, frames).make(model.size, 1)[0]
-        for windowed in (load(model), load_cut(model)):
-            assert deviate(windowed.decode(codes, say_nothing), whole) < UNCUT_TOLERANCE
+        for windowed in (load_codec(model), load_small_windows(model)):
+            assert compute_error(windowed.decode(codes, ignore_progress), audio) < WINDOWS_TOLERANCE
             np.testing.assert_array_equal(
-                windowed.encode(clip, say_nothing), uncut.encode(clip, say_nothing), err_msg=f"of {frames} frames"
+                windowed.encode(clip, ignore_progress),
+                whole.encode(clip, ignore_progress),
+                err_msg=f"of {frames} frames",
             )
 
 
-def test_long_music_in_usual_windows_is_that_of_one_piece(load: Load, load_uncut: Load) -> None:
+def test_long_music_in_usual_windows_is_that_in_one_window(load_codec: LoadCodec, load_one_window: LoadCodec) -> None:
     codes = draw_model_codes(MONO, 1_600)
-    assert deviate(load(MONO).decode(codes, say_nothing), load_uncut(MONO).decode(codes, say_nothing)) < UNCUT_TOLERANCE
+    audio, whole = (load(MONO).decode(codes, ignore_progress) for load in (load_codec, load_one_window))
+    assert compute_error(audio, whole) < WINDOWS_TOLERANCE
 
 
-def test_windows_reach_less_than_a_second_further_than_they_are_kept(load_uncut: Load, load_cut: Load) -> None:
-    # Frames that are computed: the codec's first layers and last ones reach 3 frames, the others 1.
-    parts = [half._before if before else half._after for half in list_halves(load_uncut(STRIDES)) for before in (1, 0)]
+def test_windows_are_longer_than_what_is_kept_by_their_reach(
+    load_one_window: LoadCodec, load_small_windows: LoadCodec
+) -> None:
+    # Frames that are computed: the reach of the codec's first and last layers is 1 frame, that of the others 3.
+    parts = [
+        half._before if before else half._after for half in list_halves(load_one_window(STRIDES)) for before in (1, 0)
+    ]
     assert [part._frames for part in parts] == [202, 206, 206, 202]
-    parts = [half._before if before else half._after for half in list_halves(load_cut(STRIDES)) for before in (1, 0)]
+    parts = [
+        half._before if before else half._after
+        for half in list_halves(load_small_windows(STRIDES))
+        for before in (1, 0)
+    ]
     assert [part._frames for part in parts] == [4, 12, 12, 4]
 
 
-def list_halves(codec: Codec) -> list[codec_module._Half]:
+def list_halves(codec: Codec) -> list[codec_module._CodecHalf]:
     assert codec._encoder is not None
     return [codec._encoder, codec._decoder]
 
 
-@pytest.mark.parametrize("stretch", [1, 7, 64])
-def test_the_lstm_goes_on_from_stretch_to_stretch(stretch: int, load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    codes = draw_model_codes(MONO, STRETCH)
-    whole = load(MONO).decode(codes, say_nothing)
-    monkeypatch.setattr(codec_module, "STRETCH", stretch)
-    assert deviate(load(MONO).decode(codes, say_nothing), whole) < UNCUT_TOLERANCE
+@pytest.mark.parametrize("frames", [1, 7, 64])
+def test_lstm_states_are_passed_from_segment_to_segment(
+    frames: int, load_codec: LoadCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = draw_model_codes(MONO, SEGMENT_FRAMES)
+    whole = load_codec(MONO).decode(codes, ignore_progress)
+    monkeypatch.setattr(codec_module, "SEGMENT_FRAMES", frames)
+    assert compute_error(load_codec(MONO).decode(codes, ignore_progress), whole) < WINDOWS_TOLERANCE
 
 
-def test_no_length_brings_a_new_shape_of_windows(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long a signal is, what is computed at once is not."""
-    codec = load(STRIDES)
-    met: set[tuple[int, ...]] = set()
-    compute = Part.compute
+def test_no_length_needs_a_new_shape_of_windows(load_codec: LoadCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a signal is, the windows have the same shapes."""
+    codec = load_codec(STRIDES)
+    shapes: set[tuple[int, ...]] = set()
+    compute = LockedGraph.compute
 
-    def watch(part: Part, inputs: dict[str, Array]) -> list[Array]:
-        met.add(inputs[codec_module.SIGNAL].shape)
-        return compute(part, inputs)
+    def record_shape(graph: LockedGraph, inputs: dict[str, Array]) -> list[Array]:
+        shapes.add(inputs[codec_module.SIGNAL].shape)
+        return compute(graph, inputs)
 
-    monkeypatch.setattr(Part, "compute", watch)
+    monkeypatch.setattr(LockedGraph, "compute", record_shape)
     for frames in (1, 2, 30, 51, 52, 53, 389):
-        codec.decode(draw_model_codes(STRIDES, frames), say_nothing)
-        codec.encode(np.zeros(frames * 640 - frames % 3, dtype=np.float32), say_nothing)
-    windows = {shape for shape in met if len(shape) == 3}
+        codec.decode(draw_model_codes(STRIDES, frames), ignore_progress)
+        codec.encode(np.zeros(frames * 640 - frames % 3, dtype=np.float32), ignore_progress)
+    windows = {shape for shape in shapes if len(shape) == 3}
     assert windows == {(1, 56, 16), (1, 52, 64), (1, 52 * 640, 1), (1, 56, 64)}
-    assert max(length for length, _ in met - windows) == STRETCH
+    assert max(length for length, _ in shapes - windows) == SEGMENT_FRAMES
 
 
 @pytest.mark.parametrize("stop_at", [0, 1, 3, 6, 9])
-def test_work_can_be_stopped_between_windows_and_stretches(stop_at: int, load: Load) -> None:
-    codec, codes = load(STRIDES), draw_model_codes(STRIDES, 200)
+def test_work_can_be_stopped_between_windows_and_segments(stop_at: int, load_codec: LoadCodec) -> None:
+    codec, codes = load_codec(STRIDES), draw_model_codes(STRIDES, 200)
     audio = np.zeros(200 * 640, dtype=np.float32)
-    whole = codec.decode(codes, say_nothing)
+    whole = codec.decode(codes, ignore_progress)
     computes: list[Callable[[Callable[[], None]], object]] = [
-        lambda tell: codec.decode(codes, tell),
-        lambda tell: codec.encode(audio, tell),
+        lambda on_progress: codec.decode(codes, on_progress),
+        lambda on_progress: codec.encode(audio, on_progress),
     ]
     for compute in computes:
-        told: list[None] = []
+        reports: list[None] = []
 
-        def stop(told: list[None] = told) -> None:
-            told.append(None)
-            if len(told) > stop_at:
+        def stop(reports: list[None] = reports) -> None:
+            reports.append(None)
+            if len(reports) > stop_at:
                 raise JobStoppedError("enough")
 
         with pytest.raises(JobStoppedError):
             compute(stop)
-        assert len(told) == stop_at + 1
-        told.clear()
-        compute(lambda told=told: told.append(None))  # type: ignore[misc]
-        assert len(told) == 4 + 2 + 4
-    np.testing.assert_array_equal(codec.decode(codes, say_nothing), whole)
+        assert len(reports) == stop_at + 1
+        reports.clear()
+        compute(lambda reports=reports: reports.append(None))  # type: ignore[misc]
+        assert len(reports) == 4 + 2 + 4
+    np.testing.assert_array_equal(codec.decode(codes, ignore_progress), whole)
 
 
-def test_threads_do_not_disturb_each_other(open_codec: Open, tmp_path: Path) -> None:
+def test_several_threads_can_use_a_codec(open_codec: OpenCodec, tmp_path: Path) -> None:
     codec = open_codec(STRIDES, tmp_path)
     threads = 4
     tasks = [draw_model_codes(STRIDES, 60 + 31 * index) for index in range(threads)]
     clips = [Clip(20_000 + 7_001 * index, index).make(STRIDES.size, 1)[0] for index in range(threads)]
     barrier = threading.Barrier(2 * threads)
 
-    def wait_and(compute: Callable[[], Array]) -> list[Array]:
+    def wait_and_compute(compute: Callable[[], Array]) -> list[Array]:
         barrier.wait()
         return [compute() for _ in range(3)]
 
     with ThreadPoolExecutor(2 * threads) as pool:
-        # Nobody has encoded yet: all of them want the encoder loaded.
-        encoding = [pool.submit(wait_and, partial(codec.encode, clip, say_nothing)) for clip in clips]
-        decoding = [pool.submit(wait_and, partial(codec.decode, codes, say_nothing)) for codes in tasks]
+        # Nothing has been encoded yet, so all of these load the encoder.
+        encoding = [pool.submit(wait_and_compute, partial(codec.encode, clip, ignore_progress)) for clip in clips]
+        decoding = [pool.submit(wait_and_compute, partial(codec.decode, codes, ignore_progress)) for codes in tasks]
     for future, clip in zip(encoding, clips, strict=True):
         for codes in future.result():
-            np.testing.assert_array_equal(codes, codec.encode(clip, say_nothing))
+            np.testing.assert_array_equal(codes, codec.encode(clip, ignore_progress))
     for future, task in zip(decoding, tasks, strict=True):
         for audio in future.result():
-            np.testing.assert_array_equal(audio, codec.decode(task, say_nothing))
+            np.testing.assert_array_equal(audio, codec.decode(task, ignore_progress))
 
 
-def test_the_encoder_is_loaded_when_there_is_something_to_encode(
-    open_codec: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_encoder_is_loaded_when_audio_is_first_encoded(
+    open_codec: OpenCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
     compile_graph = GraphCompiler.compile
 
-    def watch(compiler: GraphCompiler, name: str, *arguments: Any) -> Any:
+    def record_name(compiler: GraphCompiler, name: str, *arguments: Any) -> Any:
         loaded.append(name)
         return compile_graph(compiler, name, *arguments)
 
-    monkeypatch.setattr(GraphCompiler, "compile", watch)
+    monkeypatch.setattr(GraphCompiler, "compile", record_name)
     codec = open_codec(MONO, tmp_path)
     parts = ["after", "before", "lstm"]
     assert sorted(loaded) == [f"decoder-{part}" for part in parts]
     for _ in range(2):
-        codec.encode(np.zeros(100, dtype=np.float32), say_nothing)
+        codec.encode(np.zeros(100, dtype=np.float32), ignore_progress)
         assert sorted(loaded[3:]) == [f"encoder-{part}" for part in parts]
 
 
 def test_graphs_are_built_once(
-    open_codec: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    open_codec: OpenCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     codes = draw_model_codes(MONO, 20)
 
     def compute() -> Iterable[Array]:
         codec = open_codec(MONO, tmp_path)
-        audio = codec.decode(codes, say_nothing)
-        return audio, codec.encode(audio, say_nothing)
+        audio = codec.decode(codes, ignore_progress)
+        return audio, codec.encode(audio, ignore_progress)
 
     def refuse(*_: object) -> None:
         raise AssertionError("the graph is built again")
 
     first = compute()
-    monkeypatch.setattr(codec_module.ConvolutionsBuilder, "build", refuse)
-    monkeypatch.setattr(codec_module, "build_recurrence", refuse)
+    monkeypatch.setattr(codec_module.ConvolutionGraphBuilder, "build", refuse)
+    monkeypatch.setattr(codec_module, "build_lstm", refuse)
     for again, once in zip(compute(), first, strict=True):
         np.testing.assert_array_equal(again, once)
     assert caplog.messages == []
@@ -305,8 +322,8 @@ def test_graphs_are_built_once(
         open_codec(CLASSIC, tmp_path)
 
 
-class DrawnWeights:
-    """Weights of a codec of any shape, without a file."""
+class RandomWeights:
+    """Random weights of a codec of any shape, without a file."""
 
     def __init__(self, config: CodecConfig) -> None:
         layers = [*list_encoder_layers(config), *list_decoder_layers(config)]
@@ -319,16 +336,16 @@ class DrawnWeights:
         return values / np.float32(np.sqrt(np.prod(shape[1:]) / 2)) if len(shape) > 1 else values * np.float32(0.1)
 
 
-class ForgetfulCompiler(GraphCompiler):
-    """Keeps nothing."""
+class UncachedCompiler(GraphCompiler):
+    """Stores no graphs."""
 
     def __init__(self) -> None:
         pass
 
-    def compile(self, name: str, build: Callable[[], ov.Model], complete: object = None) -> Any:
-        """Compile what is built."""
+    def compile(self, name: str, build: Callable[[], ov.Model], annotate: object = None) -> Any:
+        """Compile a graph."""
         assert name
-        assert complete is None
+        assert annotate is None
         return ov.Core().compile_model(build(), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 
@@ -345,19 +362,19 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_codecs_of_other_shapes_are_as_with_mindspore(name: str) -> None:
+def test_codec_of_another_shape_agrees_with_mindspore(name: str) -> None:
     config = SHAPES[name]
-    weights: Any = DrawnWeights(config)
-    ours, theirs = Codec(config, weights, ForgetfulCompiler()), NetworkCodec(config, weights, Target())
+    weights: Any = RandomWeights(config)
+    codec, reference = Codec(config, weights, UncachedCompiler()), MindSporeCodec(config, weights, Target())
     for frames in (1, 2, 3, 9, 40, 90):
         codes = draw_codes(config.codebooks, config.codebook_size, frames)
-        assert deviate(ours.decode(codes, say_nothing), theirs.decode(codes)) < UNCUT_TOLERANCE
+        assert compute_error(codec.decode(codes, ignore_progress), reference.decode(codes)) < WINDOWS_TOLERANCE
         audio = np.random.default_rng(frames).uniform(-1, 1, frames * config.hop - frames % config.hop)
         clip = audio.astype(np.float32)
-        np.testing.assert_array_equal(ours.encode(clip, say_nothing), theirs.encode(clip))
+        np.testing.assert_array_equal(codec.encode(clip, ignore_progress), reference.encode(clip))
 
 
-def test_the_engine_needs_neither_mindspore_nor_torch() -> None:
+def test_backend_imports_neither_mindspore_nor_torch() -> None:
     program = (
         "import sys, worker.engines.musicgen.backends.openvino.model; "
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
