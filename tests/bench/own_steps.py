@@ -163,7 +163,7 @@ class OwnBench:
         from worker.engines.musicgen.backends.mindspore.decoder import MindSporeDecoder  # loads MindSpore
 
         decoder: Any = self._decoder
-        return MindSporeDecoder(decoder._compiled)
+        return MindSporeDecoder(decoder._cells)
 
     def _make_full_decoder(self, jobs: int, position: int) -> tuple[Any, list[int]]:
         from mindspore import Tensor

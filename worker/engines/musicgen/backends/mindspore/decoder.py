@@ -1,4 +1,4 @@
-"""Rows of the decoder side by side: the backend of the decode loop."""
+"""The decoder in MindSpore: slots in the rows of tensors of fixed shapes."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,190 +8,194 @@ import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
 
-from worker.engines.musicgen.backends.mindspore.buckets import CAPACITIES, CHUNK, ROWS, TEXT_TOKENS, round_up
-from worker.engines.musicgen.backends.mindspore.decoder_cells import CrossCell, DecoderCell
+from worker.engines.musicgen.backends.mindspore.buckets import BATCH_SIZES, CAPACITIES, CHUNK, TEXT_TOKENS, round_up
+from worker.engines.musicgen.backends.mindspore.decoder_cells import CrossKeyValueCell, DecoderCell
 from worker.engines.musicgen.backends.mindspore.kv_cache import KvCache
-from worker.engines.musicgen.backends.mindspore.layers import MASKED, take
+from worker.engines.musicgen.backends.mindspore.layers import MASKED, to_numpy
 from worker.engines.musicgen.backends.mindspore.lock import run_exclusively
 from worker.engines.musicgen.backends.mindspore.weights import DecoderWeights
 from worker.engines.musicgen.decoding.decoder import OnCompile, TextStates, ignore_compiling
 from worker.engines.musicgen.request import Tokens
 
 
-class Compiled:
-    """The decoder's cells, each compiled for the shapes that were met so far, and shared by all decoders."""
+class DecoderCells:
+    """The decoder's cells, each compiled for the shapes that have been used, and shared by all decoders of a model."""
 
     def __init__(self, weights: DecoderWeights) -> None:
         self.weights = weights
         self.chunk = DecoderCell(weights, 1, CHUNK)
         self._steps: dict[int, DecoderCell] = {}
-        self._crosses: dict[int, CrossCell] = {}
-        self._met: set[tuple[object, ...]] = set()
+        self._cross: dict[int, CrossKeyValueCell] = {}
+        self._used_shapes: set[tuple[object, ...]] = set()
 
     def get_step(self, rows: int) -> DecoderCell:
-        """Return the cell for so many rows, one of ``ROWS``."""
+        """Return the cell for so many rows, one of ``BATCH_SIZES``."""
         if rows not in self._steps:
             self._steps[rows] = DecoderCell(self.weights, rows, 1)
         return self._steps[rows]
 
-    def get_cross(self, tokens: int) -> CrossCell:
+    def get_cross(self, tokens: int) -> CrossKeyValueCell:
         """Return the cell for so many tokens of text, one of ``TEXT_TOKENS``."""
-        if tokens not in self._crosses:
-            self._crosses[tokens] = CrossCell(self.weights, tokens)
-        return self._crosses[tokens]
+        if tokens not in self._cross:
+            self._cross[tokens] = CrossKeyValueCell(self.weights, tokens)
+        return self._cross[tokens]
 
-    def meet(self, *shape: object) -> bool:
-        """Tell whether a shape is met for the first time, and so takes seconds to compile."""
-        new = shape not in self._met
-        self._met.add(shape)
+    def add_shape(self, *shape: object) -> bool:
+        """Note that a shape is used; return whether that is the first time, so that it takes seconds to compile."""
+        new = shape not in self._used_shapes
+        self._used_shapes.add(shape)
         return new
 
 
 class MindSporeDecoder:
-    """Rows in MindSpore; see `worker.engines.musicgen.decoding.decoder.Decoder`.
+    """See `worker.engines.musicgen.decoding.decoder.Decoder`.
 
-    The cells have fixed shapes, so rows lie one after the other in slots, as many
-    as the next of ``ROWS``; where one is dropped, the last moves in.
+    The cells have fixed shapes. So the slots occupy the first rows of tensors that
+    have the next of ``BATCH_SIZES`` rows. When a slot is dropped, the last one moves into its row.
     """
 
     max_chunk = CHUNK
 
-    def __init__(self, compiled: Compiled) -> None:
-        self._compiled = compiled
+    def __init__(self, cells: DecoderCells) -> None:
+        self._cells = cells
         self.on_compile: OnCompile = ignore_compiling
         self._numbers = itertools.count()
         self._slots: list[int] = []
+        """The number of the slot in each row."""
 
     def count_bytes(self, length: int) -> int:
-        """Count what a row takes; see the protocol."""
-        config, target = self._compiled.weights.config, self._compiled.weights.target
+        """Count the memory of a slot; see the protocol."""
+        config, target = self._cells.weights.config, self._cells.weights.target
         itemsize = 4 if target.precision == "float32" else 2
         return 2 * config.layers * round_up(length, CAPACITIES) * config.hidden * itemsize
 
     @run_exclusively
-    def admit(self, text: TextStates | None, length: int) -> int:  # noqa: ARG002 - rows grow as they are read
-        """Start a row; see the protocol."""
-        weights = self._compiled.weights
+    def admit(self, text: TextStates | None, length: int) -> int:  # noqa: ARG002 - caches grow as positions are read
+        """Occupy a slot; see the protocol."""
+        weights = self._cells.weights
         config, target = weights.config, weights.target
         tokens = 0 if text is None else len(text.states)
-        slot = len(self._slots)
+        row = len(self._slots)
         if not self._slots:
-            self._open()
-        self._resize(slot + 1, self._keys.capacity, tokens)
+            self._reset_caches()
+        self._resize(row + 1, self._keys.capacity, tokens)
         states = np.zeros((self._text_tokens, config.hidden), dtype=np.float32)
         if text is not None:
             states[:tokens] = text.states
-        # Without text every key and value is 0, and so is what attention makes of them, whatever the mask.
-        self._text_mask[slot] = 0.0
-        self._text_mask[slot, :, :, tokens:] = MASKED if tokens else 0.0
-        outputs = self._call("cross", self._compiled.get_cross(self._text_tokens), target.send(states))
-        for layer, fused in enumerate(outputs):
-            slots = np.full(self._text_tokens, slot, dtype=np.int32)
+        # Without a text, all keys and values are 0, and so is the output of the attention to them, whatever the mask.
+        self._text_mask[row] = 0.0
+        self._text_mask[row, :, :, tokens:] = MASKED if tokens else 0.0
+        outputs = self._call("cross", self._cells.get_cross(self._text_tokens), target.to_tensor(states))
+        for layer, keys_values in enumerate(outputs):
+            rows = np.full(self._text_tokens, row, dtype=np.int32)
             positions = np.arange(self._text_tokens, dtype=np.int32)
-            self._cross_keys.write(layer, slots, positions, fused[:, : config.hidden])
-            self._cross_values.write(layer, slots, positions, fused[:, config.hidden :])
+            self._cross_keys.write(layer, rows, positions, keys_values[:, : config.hidden])
+            self._cross_values.write(layer, rows, positions, keys_values[:, config.hidden :])
         number = next(self._numbers)
         self._slots.append(number)
         return number
 
     @run_exclusively
-    def drop(self, row: int) -> None:
-        """End a row; see the protocol."""
-        slot, last = self._slots.index(row), len(self._slots) - 1
-        if slot != last:
+    def drop(self, slot: int) -> None:
+        """Free a slot; see the protocol."""
+        row, last = self._slots.index(slot), len(self._slots) - 1
+        if row != last:
             for cache in self._caches:
-                cache.copy_row(last, slot)
-            self._text_mask[slot] = self._text_mask[last]
-            self._slots[slot] = self._slots[last]
+                cache.copy_row(last, row)
+            self._text_mask[row] = self._text_mask[last]
+            self._slots[row] = self._slots[last]
         self._slots.pop()
         if self._slots:
             self._resize(len(self._slots), self._keys.capacity, self._text_tokens)
         else:
-            self._open()
+            self._reset_caches()
 
     @run_exclusively
-    def feed(self, row: int, tokens: Tokens, position: int) -> None:
-        """Let a row read what is known; see the protocol."""
+    def feed(self, slot: int, tokens: Tokens, position: int) -> None:
+        """Read known tokens; see the protocol."""
         read = tokens.shape[1]
-        slot = self._slots.index(row)
-        self._make_room(position + read)
+        row = self._slots.index(slot)
+        self._ensure_capacity(position + read)
         padded = np.zeros((CHUNK, tokens.shape[0]), dtype=np.int32)
         padded[:read] = tokens.T
-        last = self._compiled.weights.config.positions - 1
-        places = np.minimum(np.arange(position, position + CHUNK, dtype=np.int32), last)
+        last = self._cells.weights.config.positions - 1
+        positions = np.minimum(np.arange(position, position + CHUNK, dtype=np.int32), last)
         outputs = self._call(
             "chunk",
-            self._compiled.chunk,
+            self._cells.chunk,
             Tensor.from_numpy(padded),
-            Tensor.from_numpy(places),
-            *self._send_masks(places[:1], self._text_mask[slot : slot + 1]),
-            *(cache.take_row(slot) for cache in self._caches),
+            Tensor.from_numpy(positions),
+            *self._make_masks(positions[:1], self._text_mask[row : row + 1]),
+            *(cache.get_row(row) for cache in self._caches),
         )
-        self._write(outputs, np.full(read, slot, dtype=np.int32), places[:read])
+        self._write(outputs, np.full(read, row, dtype=np.int32), positions[:read])
 
     @run_exclusively
-    def step(self, rows: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Let rows read one position each; see the protocol."""
-        self._make_room(int(positions.max()) + 1)
-        config = self._compiled.weights.config
-        slots = np.array([self._slots.index(row) for row in rows], dtype=np.int32)
-        read = np.zeros((self._rows, config.codebooks), dtype=np.int32)
-        read[slots] = tokens
-        places = np.zeros(self._rows, dtype=np.int32)
-        places[slots] = positions
+    def step(
+        self, slots: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """Read one position per slot; see the protocol."""
+        self._ensure_capacity(int(positions.max()) + 1)
+        config = self._cells.weights.config
+        rows = np.array([self._slots.index(slot) for slot in slots], dtype=np.int32)
+        all_tokens = np.zeros((self._rows, config.codebooks), dtype=np.int32)
+        all_tokens[rows] = tokens
+        all_positions = np.zeros(self._rows, dtype=np.int32)
+        all_positions[rows] = positions
         logits, *outputs = self._call(
             "step",
-            self._compiled.get_step(self._rows),
-            Tensor.from_numpy(read),
-            Tensor.from_numpy(places),
-            *self._send_masks(places, self._text_mask),
+            self._cells.get_step(self._rows),
+            Tensor.from_numpy(all_tokens),
+            Tensor.from_numpy(all_positions),
+            *self._make_masks(all_positions, self._text_mask),
             *(cache.tensors for cache in self._caches),
         )
-        values = take(logits).reshape(self._rows, config.codebooks, config.vocabulary)
-        if np.array_equal(slots, np.arange(self._rows)):
-            self._write(outputs, slots, positions)
+        values = to_numpy(logits).reshape(self._rows, config.codebooks, config.vocabulary)
+        if np.array_equal(rows, np.arange(self._rows)):
+            self._write(outputs, rows, positions)
             return values
-        self._write([output[Tensor.from_numpy(slots)] for output in outputs], slots, positions)
-        return values[slots]
+        self._write([output[Tensor.from_numpy(rows)] for output in outputs], rows, positions)
+        return values[rows]
 
     @property
     def _rows(self) -> int:
         return self._keys.rows
 
-    def _open(self) -> None:
-        """Begin with as little memory as there can be."""
-        config, target = self._compiled.weights.config, self._compiled.weights.target
+    def _reset_caches(self) -> None:
+        """Allocate caches of the smallest size."""
+        config, target = self._cells.weights.config, self._cells.weights.target
         self._text_tokens = TEXT_TOKENS[0]
-        self._text_mask = np.zeros((ROWS[0], 1, 1, self._text_tokens), dtype=np.float32)
+        self._text_mask = np.zeros((BATCH_SIZES[0], 1, 1, self._text_tokens), dtype=np.float32)
 
-        def make(capacity: int) -> KvCache:
-            return KvCache.make(target, config.layers, (ROWS[0], config.heads, capacity, config.hidden // config.heads))
+        def allocate(capacity: int) -> KvCache:
+            shape = (BATCH_SIZES[0], config.heads, capacity, config.hidden // config.heads)
+            return KvCache.allocate(target, config.layers, shape)
 
-        self._keys, self._values = make(CAPACITIES[0]), make(CAPACITIES[0])
-        self._cross_keys, self._cross_values = make(self._text_tokens), make(self._text_tokens)
+        self._keys, self._values = allocate(CAPACITIES[0]), allocate(CAPACITIES[0])
+        self._cross_keys, self._cross_values = allocate(self._text_tokens), allocate(self._text_tokens)
 
     @property
     def _caches(self) -> tuple[KvCache, KvCache, KvCache, KvCache]:
         return self._keys, self._values, self._cross_keys, self._cross_values
 
-    def _send_masks(self, places: NDArray[np.int32], text_mask: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-        held = np.arange(self._keys.capacity) < places[:, None, None, None]
-        mask = np.where(held, np.float32(0), np.float32(MASKED))
-        target = self._compiled.weights.target
-        return target.send(mask), target.send(text_mask)
+    def _make_masks(self, positions: NDArray[np.int32], text_mask: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        known = np.arange(self._keys.capacity) < positions[:, None, None, None]
+        mask = np.where(known, np.float32(0), np.float32(MASKED))
+        target = self._cells.weights.target
+        return target.to_tensor(mask), target.to_tensor(text_mask)
 
     def _write(self, outputs: Sequence[Tensor], rows: NDArray[np.int32], positions: NDArray[np.int32]) -> None:
-        for layer in range(self._compiled.weights.config.layers):
+        for layer in range(self._cells.weights.config.layers):
             self._keys.write(layer, rows, positions, outputs[2 * layer])
             self._values.write(layer, rows, positions, outputs[2 * layer + 1])
 
-    def _make_room(self, positions: int) -> None:
+    def _ensure_capacity(self, positions: int) -> None:
         if positions > self._keys.capacity:
             self._resize(self._rows, positions, self._text_tokens)
 
     def _resize(self, rows: int, positions: int, text_tokens: int) -> None:
-        """Give the caches so many rows, and at least so many positions."""
-        rows = round_up(rows, ROWS)
+        """Resize the caches to the next batch size, and if they are too small, to the next capacities."""
+        rows = round_up(rows, BATCH_SIZES)
         capacity = max(self._keys.capacity, round_up(positions, CAPACITIES))
         text_tokens = max(self._text_tokens, round_up(text_tokens, TEXT_TOKENS))
         self._keys, self._values = self._keys.resize(rows, capacity), self._values.resize(rows, capacity)
@@ -200,12 +204,12 @@ class MindSporeDecoder:
         self._cross_keys = self._cross_keys.resize(rows, text_tokens)
         self._cross_values = self._cross_values.resize(rows, text_tokens)
         mask = np.full((rows, 1, 1, text_tokens), MASKED, dtype=np.float32)
-        held = self._text_mask[:rows]
-        mask[: len(held), ..., : self._text_tokens] = held
+        kept = self._text_mask[:rows]
+        mask[: len(kept), ..., : self._text_tokens] = kept
         self._text_mask, self._text_tokens = mask, text_tokens
 
     def _call(self, name: str, cell: Any, *inputs: Any) -> Any:
-        if not self._compiled.meet(name, self._rows, self._keys.capacity, self._text_tokens):
+        if not self._cells.add_shape(name, self._rows, self._keys.capacity, self._text_tokens):
             return cell(*inputs)
         self.on_compile(compiling=True)
         outputs = cell(*inputs)

@@ -1,7 +1,7 @@
-"""The decoder's cells: from text to the cross-attention's keys and values, and the decoder's layers.
+"""The decoder's cells: the projection of texts to the cross-attention's keys and values, and the decoder's layers.
 
-A cell reads the caches that it is handed, and what is to be added to them it
-returns, for `Cache.write`. MindSpore compiles its ``construct`` once for each shape, which takes seconds.
+A cell reads the caches that it is given, and returns what is to be added to them
+by `KvCache.write`. MindSpore compiles its ``construct`` once for each shape, which takes seconds.
 """
 
 from typing import Any, Final
@@ -10,15 +10,16 @@ import mindspore
 from mindspore import Tensor, nn, ops
 
 from worker.engines.musicgen.backends.mindspore.layers import MASKED, Linear
-from worker.engines.musicgen.backends.mindspore.weights import LAYER_PARTS, DecoderWeights
+from worker.engines.musicgen.backends.mindspore.weights import TENSORS_PER_LAYER, DecoderWeights
 
 NORM_EPSILON: Final = 1e-5
 
-# MindSpore's compiler reads the source: what a method calls stands in ``self``, and types are its own business.
+# MindSpore's compiler reads the source of these methods: what they call must be an attribute of ``self``. The types
+# are MindSpore's own, hence ``Any``.
 
 
-class CrossCell(nn.Cell):
-    """Keys and values of the cross-attention, which do not change while a row is decoded."""
+class CrossKeyValueCell(nn.Cell):
+    """The keys and values of the cross-attention, which do not change while a sequence is decoded."""
 
     def __init__(self, weights: DecoderWeights, tokens: int) -> None:
         super().__init__()
@@ -28,7 +29,7 @@ class CrossCell(nn.Cell):
 
     @mindspore.jit
     def construct(self, states: Any) -> Any:
-        """Project.
+        """Project text states.
 
         Parameters
         ----------
@@ -46,84 +47,85 @@ class CrossCell(nn.Cell):
 
 
 class DecoderCell(nn.Cell):
-    """Reads one position of several rows, or several positions of one row.
+    """Reads one position of each row, or several positions of one row.
 
     Parameters
     ----------
     rows, positions
-        How many rows are read at once, and how many positions of each. Several
-        positions are known already, so nobody asks for their logits.
+        How many rows are read at once, and how many positions of each. If there
+        are several positions, their tokens are known, and no logits are computed.
     """
 
     def __init__(self, weights: DecoderWeights, rows: int, positions: int) -> None:
         super().__init__()
         config, target = weights.config, weights.target
         self.rows, self.positions = rows, positions
-        self.layers, self.hidden, self.parts = config.layers, config.hidden, LAYER_PARTS
+        self.layers, self.hidden, self.tensors_per_layer = config.layers, config.hidden, TENSORS_PER_LAYER
         self.heads, self.head = config.heads, config.hidden // config.heads
         self.weights, self.head_weights = weights.layers, weights.head
         self.embeddings = weights.embeddings
         self.offsets = Tensor([[index * (config.vocabulary + 1) for index in range(config.codebooks)]], mindspore.int32)
-        later = [[0.0 if key <= query else MASKED for key in range(positions)] for query in range(positions)]
-        self.causal = Tensor([[later]], target.floats)
+        causal = [[0.0 if key <= query else MASKED for key in range(positions)] for query in range(positions)]
+        self.causal_mask = Tensor([[causal]], target.dtype)
         self.linear = Linear(target, rows * positions)
         self.norm = ops.LayerNorm(-1, -1, NORM_EPSILON)
         self.score = ops.BatchMatMul(transpose_b=True)
-        self.blend = ops.BatchMatMul()
+        self.weighted_sum = ops.BatchMatMul()
         self.softmax = ops.Softmax(-1)
         self.gather = ops.Gather()
         self.concat = ops.Concat(-1)
         self.split = ops.Split(1, 3)
 
-    def embed(self, tokens: Any, places: Any) -> Any:
-        """Sum the embeddings of tokens, shape (n, codebooks), and of places, shape (n,)."""
+    def embed(self, tokens: Any, positions: Any) -> Any:
+        """Add up the embeddings of tokens, shape (n, codebooks), and of positions, shape (n,)."""
         return self.gather(self.embeddings[0], tokens + self.offsets, 0).sum(1) + self.gather(
-            self.embeddings[1], places, 0
+            self.embeddings[1], positions, 0
         )
 
-    def part(self, x: Any) -> Any:
-        """Take the heads apart: (rows * positions, hidden) to (rows, heads, positions, head)."""
+    def split_heads(self, x: Any) -> Any:
+        """Split the heads: (rows * positions, hidden) to (rows, heads, positions, head)."""
         if self.positions == 1:
             return x.reshape(self.rows, self.heads, 1, self.head)
         return x.reshape(self.rows, self.positions, self.heads, self.head).transpose(0, 2, 1, 3)
 
-    def join(self, x: Any) -> Any:
-        """Put the heads together again."""
+    def join_heads(self, x: Any) -> Any:
+        """Join the heads: (rows, heads, positions, head) to (rows * positions, hidden)."""
         if self.positions == 1:
             return x.reshape(self.rows, self.hidden)
         return x.transpose(0, 2, 1, 3).reshape(self.rows * self.positions, self.hidden)
 
-    def attend(self, x: Any, at: int, keys: Any, values: Any, mask: Any) -> Any:
-        """Attend to the cache and to what is read now; return the sum, and what the cache is to hold."""
-        normed = self.norm(x, self.weights[at], self.weights[at + 1])[0]
-        query, key, value = self.split(self.linear(normed, self.weights[at + 2]))
-        query = self.part(query)
-        before = self.score(query, keys) + mask
-        now = self.score(query, self.part(key))
+    def attend(self, x: Any, first: int, keys: Any, values: Any, mask: Any) -> Any:
+        """Attend to the cache and to the new positions; return the sum, and the key and value to add to the cache."""
+        normed = self.norm(x, self.weights[first], self.weights[first + 1])[0]
+        query, key, value = self.split(self.linear(normed, self.weights[first + 2]))
+        query = self.split_heads(query)
+        cached_scores = self.score(query, keys) + mask
+        new_scores = self.score(query, self.split_heads(key))
         if self.positions > 1:
-            now = now + self.causal
-        share = self.softmax(self.concat((before, now)))
-        blended = self.blend(share[:, :, :, : keys.shape[2]], values)
-        blended = blended + self.blend(share[:, :, :, keys.shape[2] :], self.part(value))
-        return x + self.linear(self.join(blended), self.weights[at + 3]), key, value
+            new_scores = new_scores + self.causal_mask
+        probabilities = self.softmax(self.concat((cached_scores, new_scores)))
+        attended = self.weighted_sum(probabilities[:, :, :, : keys.shape[2]], values)
+        attended = attended + self.weighted_sum(probabilities[:, :, :, keys.shape[2] :], self.split_heads(value))
+        return x + self.linear(self.join_heads(attended), self.weights[first + 3]), key, value
 
-    def cross(self, x: Any, at: int, keys: Any, values: Any, mask: Any) -> Any:
+    def attend_text(self, x: Any, first: int, keys: Any, values: Any, mask: Any) -> Any:
         """Attend to the text."""
-        normed = self.norm(x, self.weights[at + 4], self.weights[at + 5])[0]
-        query = self.part(self.linear(normed, self.weights[at + 6]))
-        share = self.softmax(self.score(query, keys) + mask)
-        return x + self.linear(self.join(self.blend(share, values)), self.weights[at + 7])
+        normed = self.norm(x, self.weights[first + 4], self.weights[first + 5])[0]
+        query = self.split_heads(self.linear(normed, self.weights[first + 6]))
+        probabilities = self.softmax(self.score(query, keys) + mask)
+        attended = self.join_heads(self.weighted_sum(probabilities, values))
+        return x + self.linear(attended, self.weights[first + 7])
 
-    def feed_forward(self, x: Any, at: int) -> Any:
+    def feed_forward(self, x: Any, first: int) -> Any:
         """Apply the feed-forward part."""
-        normed = self.norm(x, self.weights[at + 8], self.weights[at + 9])[0]
-        return x + self.linear.feed_forward(normed, self.weights[at + 10], self.weights[at + 11])
+        normed = self.norm(x, self.weights[first + 8], self.weights[first + 9])[0]
+        return x + self.linear.feed_forward(normed, self.weights[first + 10], self.weights[first + 11])
 
     @mindspore.jit
     def construct(
         self,
         tokens: Any,
-        places: Any,
+        positions: Any,
         mask: Any,
         text_mask: Any,
         keys: Any,
@@ -131,14 +133,14 @@ class DecoderCell(nn.Cell):
         cross_keys: Any,
         cross_values: Any,
     ) -> Any:
-        """Read.
+        """Read tokens.
 
         Parameters
         ----------
         tokens
             Shape (rows * positions, codebooks), int32.
-        places
-            Shape (rows * positions,), int32: the positions that are read.
+        positions
+            Shape (rows * positions,), int32.
         mask, text_mask
             Added to the scores of what the caches hold, shape (rows, 1, 1, capacity): 0, or `MASKED`.
         keys, values, cross_keys, cross_values
@@ -146,15 +148,16 @@ class DecoderCell(nn.Cell):
 
         Returns
         -------
-        A key and a value per layer, shape (rows * positions, hidden); where one position is read, the logits of
-        the next go before them, shape (rows, codebooks * vocabulary).
+        A key and a value per layer, shape (rows * positions, hidden). If one position is read, the logits of the next
+        one come first, shape (rows, codebooks * vocabulary).
         """
-        x = self.embed(tokens, places)
+        x = self.embed(tokens, positions)
         outputs: Any = ()
         for layer in range(self.layers):
-            x, key, value = self.attend(x, self.parts * layer, keys[layer], values[layer], mask)
-            x = self.cross(x, self.parts * layer, cross_keys[layer], cross_values[layer], text_mask)
-            x = self.feed_forward(x, self.parts * layer)
+            first = self.tensors_per_layer * layer
+            x, key, value = self.attend(x, first, keys[layer], values[layer], mask)
+            x = self.attend_text(x, first, cross_keys[layer], cross_values[layer], text_mask)
+            x = self.feed_forward(x, first)
             outputs = (*outputs, key, value)
         if self.positions > 1:
             return outputs

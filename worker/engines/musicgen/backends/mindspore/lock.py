@@ -1,22 +1,22 @@
-"""Whose turn it is to compute."""
+"""The lock of MindSpore."""
 
 import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
-Given = ParamSpec("Given")
+Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
-_TURN: Final = threading.RLock()
+_LOCK: Final = threading.RLock()
 
 
-def run_exclusively(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Let one thread at a time into all that is decorated: MindSpore cannot compile beside anything else."""
+def run_exclusively(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Let only one thread at a time run any decorated function: MindSpore cannot compile while it computes."""
 
     @wraps(function)
-    def wait_and_call(*arguments: Given.args, **named: Given.kwargs) -> Result:
-        with _TURN:
+    def call_with_lock(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
+        with _LOCK:
             return function(*arguments, **named)
 
-    return wait_and_call
+    return call_with_lock

@@ -7,106 +7,107 @@ import numpy as np
 from mindspore import Tensor, ops
 from numpy.typing import NDArray
 
-from worker.engines.musicgen.backends.mindspore.layers import Target, take
+from worker.engines.musicgen.backends.mindspore.layers import Target, to_numpy
 from worker.engines.musicgen.backends.mindspore.lock import run_exclusively
 from worker.engines.musicgen.model.seanet import Lstm
 from worker.engines.musicgen.model.weights import Weights
 
-SHORT: Final = 128
-LONG: Final = 512
-"""How many frames are read at once: each time takes as long as 40 more, in which the weights are reordered."""
+SHORT_SEGMENT: Final = 128
+LONG_SEGMENT: Final = 512
+"""How many frames are read at once. Each call takes as long as 40 more frames, since it reorders the weights."""
 
 
-class CompiledLstm:
-    """Stacked LSTM layers along time, and the skip beside them.
+class LstmLayers:
+    """Stacked LSTM layers along time, with the skip connection around them.
 
-    They are called and not compiled: a layer is a single operator, and when it
-    is called, MindSpore keeps what it prepared for a length once for all
-    layers, 35 MB for musicgen-small; compiled, once for each.
+    They are called without compilation. A layer is a single operator. If it is
+    called, MindSpore keeps what it prepared for a length once for all layers,
+    35 MB for musicgen-small; if it is compiled, once for each layer.
 
     On CPU and GPU that operator is ``LSTM``, on Ascend ``DynamicRNN``.
-    ``nn.LSTM`` chooses between them as well, but packs the weights anew in
-    every call, which more than doubles the time. Precision is float32 where the
-    operator has it; Ascend's has float16 alone.
+    ``nn.LSTM`` chooses between them as well, but packs the weights again in
+    every call, which more than doubles the time. The precision is float32 if the
+    operator supports it; Ascend's supports float16 alone.
     """
 
     def __init__(self, layer: Lstm, weights: Weights, target: Target) -> None:
         self._ascend = target.device == "Ascend"
         self._target = Target(target.device, "float16" if self._ascend else "float32")
         self._shape = (1, 1, layer.size)
-        # MindSpore takes whether there are biases and two directions, and the dropout, by position.
+        # By position: input size, hidden size, layers, whether it has biases, whether it is bidirectional, dropout.
         self._lstm = ops.DynamicRNN() if self._ascend else ops.LSTM(layer.size, layer.size, 1, True, False, 0.0)  # noqa: FBT003
         names = [name for name, _ in layer.list_tensors()]
-        parts = [[weights.read(name) for name in names[first : first + 4]] for first in range(0, len(names), 4)]
-        self._weights = [self._pack(*part) for part in parts]
+        tensors = [[weights.read(name) for name in names[first : first + 4]] for first in range(0, len(names), 4)]
+        self._weights = [self._pack_weights(*of_layer) for of_layer in tensors]
 
-    def compute(self, x: NDArray[np.float32], tell: Callable[[], None]) -> NDArray[np.float32]:
-        """Step through a signal.
+    def compute(self, x: NDArray[np.float32], on_progress: Callable[[], None]) -> NDArray[np.float32]:
+        """Run the layers over a signal.
 
         Parameters
         ----------
         x
             Shape (frames, size).
-        tell
-            Called between stretches; may raise.
+        on_progress
+            Called between segments; may raise.
 
         Returns
         -------
         Of the same shape.
         """
         y = np.empty_like(x)
-        zero = self._target.send(np.zeros(self._shape, dtype=np.float32))
+        zero = self._target.to_tensor(np.zeros(self._shape, dtype=np.float32))
         states = [(zero, zero)] * len(self._weights)
         done = 0
         while done < len(x):
-            # What the last stretch is filled up with comes too late to matter.
-            filled = np.zeros((choose_stretch(len(x) - done), 1, x.shape[1]), dtype=np.float32)
-            read = min(len(filled), len(x) - done)
-            filled[:read, 0] = x[done : done + read]
-            stretch = self._target.send(filled)
+            # The padding of the last segment comes after the signal, so it changes nothing.
+            padded = np.zeros((choose_segment(len(x) - done), 1, x.shape[1]), dtype=np.float32)
+            read = min(len(padded), len(x) - done)
+            padded[:read, 0] = x[done : done + read]
+            segment = self._target.to_tensor(padded)
             for index, state in enumerate(states):
-                stretch, hidden, cell = self._step(stretch, state, self._weights[index])
+                segment, hidden, cell = self._run_layer(segment, state, self._weights[index])
                 states[index] = (hidden, cell)
-            y[done : done + read] = take(stretch)[:read, 0]
+            y[done : done + read] = to_numpy(segment)[:read, 0]
             done += read
-            tell()
+            on_progress()
         y += x
         return y
 
     @run_exclusively
-    def _step(
+    def _run_layer(
         self, x: Tensor, state: tuple[Tensor, Tensor], weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Go through a layer: (length, 1, size) to the same, and its hidden and cell state after it."""
+        """Run one layer: (length, 1, size) to the same, and its hidden and cell state at the end."""
         if self._ascend:
             y, hidden, cell, *_ = self._lstm(x, *weights, None, *state)
             return y, hidden[-1:], cell[-1:]
         y, hidden, cell, *_ = self._lstm(x, *state, *weights)
         return y, hidden, cell
 
-    def _pack(
+    def _pack_weights(
         self,
-        inner: NDArray[np.float32],
-        recurrent: NDArray[np.float32],
-        inner_bias: NDArray[np.float32],
+        input_weights: NDArray[np.float32],
+        recurrent_weights: NDArray[np.float32],
+        input_bias: NDArray[np.float32],
         recurrent_bias: NDArray[np.float32],
     ) -> tuple[Tensor, ...]:
-        """Put a layer's weights where it is computed, as the operator wants them."""
+        """Put a layer's weights on the device, in the layout of the operator."""
+        bias = input_bias + recurrent_bias
         if self._ascend:
-            matrix = exchange_gates(np.concatenate([inner, recurrent], axis=1)).T
-            return self._target.hold(matrix), self._target.hold(exchange_gates(inner_bias + recurrent_bias))
-        biases = [inner_bias + recurrent_bias] if self._target.device == "CPU" else [inner_bias, recurrent_bias]
-        packed = np.concatenate([part.ravel() for part in (inner, recurrent, *biases)])
-        return (self._target.hold(packed[:, None, None]),)
+            matrix = reorder_gates(np.concatenate([input_weights, recurrent_weights], axis=1)).T
+            return self._target.to_device(matrix), self._target.to_device(reorder_gates(bias))
+        biases = [bias] if self._target.device == "CPU" else [input_bias, recurrent_bias]
+        packed = np.concatenate([part.ravel() for part in (input_weights, recurrent_weights, *biases)])
+        return (self._target.to_device(packed[:, None, None]),)
 
 
-def choose_stretch(frames: int) -> int:
-    """Choose how much to read next where so many frames are left: three short stretches take as long as a long one."""
-    return LONG if frames > LONG - SHORT else SHORT
+def choose_segment(frames: int) -> int:
+    """Choose the length of the next segment if so many frames are left: three short ones take as long as a long one."""
+    return LONG_SEGMENT if frames > LONG_SEGMENT - SHORT_SEGMENT else SHORT_SEGMENT
 
 
-def exchange_gates(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Put the gates in Ascend's order: input, cell, forget, output.
+def reorder_gates(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Put the gates into Ascend's order: input, cell, forget, output.
 
     Parameters
     ----------

@@ -1,13 +1,13 @@
-"""A model's parts in MindSpore."""
+"""Loads a model into MindSpore."""
 
 from functools import partial
 from pathlib import Path
 
 from worker.devices import Device
 from worker.engines import mindspore_device
-from worker.engines.musicgen.backends.mindspore.buckets import ROWS
+from worker.engines.musicgen.backends.mindspore.buckets import BATCH_SIZES
 from worker.engines.musicgen.backends.mindspore.codec import Codec
-from worker.engines.musicgen.backends.mindspore.decoder import Compiled, MindSporeDecoder
+from worker.engines.musicgen.backends.mindspore.decoder import DecoderCells, MindSporeDecoder
 from worker.engines.musicgen.backends.mindspore.layers import Target
 from worker.engines.musicgen.backends.mindspore.lock import run_exclusively
 from worker.engines.musicgen.backends.mindspore.text_encoder import TextEncoder
@@ -19,27 +19,27 @@ from worker.engines.musicgen.model_cache import ModelKey
 from worker.engines.musicgen.pipeline import BackendModel, MusicgenPipeline
 
 
-def load_generator(key: ModelKey, device: Device, limits: BatchLimits, compiled: Path) -> MusicgenPipeline:  # noqa: ARG001 - MindSpore keeps no graphs on disk
-    """Load a model as `backends.registry.Load` says."""
+def load_generator(key: ModelKey, device: Device, limits: BatchLimits, compiled_folder: Path) -> MusicgenPipeline:  # noqa: ARG001 - MindSpore stores no graphs on disk
+    """Load a model; see `worker.engines.musicgen.backends.registry.Load`."""
     target = Target(mindspore_device.name_target(device.device_class), key.precision)
     return MusicgenPipeline(key.folder, "mindspore", key.precision, partial(load, key.folder, target=target), limits)
 
 
 @run_exclusively
 def load(folder: Path, config: ModelConfig, target: Target) -> BackendModel:
-    """Load what computes.
+    """Load the parts of a model.
 
     Raises
     ------
     JobFailedError
-        Its files cannot be used.
+        The model's files cannot be used.
     """
     weights = Weights.open(folder, config)
-    decoder = DecoderWeights(config.decoder, weights, target)
+    decoder_weights = DecoderWeights(config.decoder, weights, target)
     return BackendModel(
         text=TextEncoder(config, weights, target),
         codec=Codec(config.codec, weights, target),
-        decoder=MindSporeDecoder(Compiled(decoder)),
-        max_slots=ROWS[-1],  # measured once: a step of 16 rows takes hardly longer than one of 5
-        close=decoder.release,
+        decoder=MindSporeDecoder(DecoderCells(decoder_weights)),
+        max_slots=BATCH_SIZES[-1],  # measured once: a step of 16 rows takes hardly longer than one of 5
+        close=decoder_weights.release,
     )

@@ -1,4 +1,4 @@
-"""The T5 encoder: what a prompt sounds like to the decoder.
+"""The T5 encoder: from a prompt's tokens to the states that the decoder attends to.
 
 References
 ----------
@@ -14,7 +14,7 @@ from mindspore import Tensor, mutable, nn, ops
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.backends.mindspore.buckets import TEXT_TOKENS, round_up
-from worker.engines.musicgen.backends.mindspore.layers import MASKED, Linear, Target, take
+from worker.engines.musicgen.backends.mindspore.layers import MASKED, Linear, Target, to_numpy
 from worker.engines.musicgen.backends.mindspore.lock import run_exclusively
 from worker.engines.musicgen.decoding.decoder import TextStates
 from worker.engines.musicgen.model.configuration import ModelConfig
@@ -24,23 +24,24 @@ from worker.engines.musicgen.model.weights import Weights
 
 
 class TextEncoder:
-    """Encodes prompts one by one, so that none depends on the others.
+    """Encodes prompts one by one, so that no result depends on other prompts.
 
-    In float32 wherever it runs: T5's sums are known to leave half precision.
+    It computes in float32 on every device: T5's sums are known to exceed the range of half precision.
     """
 
     def __init__(self, config: ModelConfig, weights: Weights, target: Target) -> None:
         self._config = config.text
         self._target = Target(target.device)
-        self._cell = TextCell(config, self._target)
-        self._table = weights.read(f"{TEXT}.shared.weight")
-        self._distances = weights.read(f"{TEXT}.encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
+        self._cell = TextEncoderCell(config, self._target)
+        self._embeddings = weights.read(f"{TEXT}.shared.weight")
+        biases = f"{TEXT}.encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        self._distance_biases = weights.read(biases)
         blocks = (f"{TEXT}.encoder.block.{block}.layer" for block in range(config.text.layers))
-        self._blocks = mutable(tuple(self._hold_block(weights, prefix) for prefix in blocks))
+        self._blocks = mutable(tuple(self._load_block(weights, prefix) for prefix in blocks))
         last = [f"{TEXT}.encoder.final_layer_norm.weight"]
         if config.projected:
             last += [f"{PROJECTION}.weight", f"{PROJECTION}.bias"]
-        self._last = mutable(tuple(self._target.hold(weights.read(name)) for name in last))
+        self._last = mutable(tuple(self._target.to_device(weights.read(name)) for name in last))
 
     @run_exclusively
     def encode(self, ids: NDArray[np.int32]) -> TextStates:
@@ -53,17 +54,17 @@ class TextEncoder:
         """
         length = round_up(len(ids), TEXT_TOKENS)
         embedded = np.zeros((length, self._config.hidden), dtype=np.float32)
-        embedded[: len(ids)] = self._table[ids]
+        embedded[: len(ids)] = self._embeddings[ids]
         positions = np.arange(length)
         distances = positions[None, :] - positions[:, None]
         buckets = bucket_distances(distances, self._config.distance_buckets, self._config.max_distance)
-        bias = self._distances[buckets].transpose(2, 0, 1)
+        bias = self._distance_biases[buckets].transpose(2, 0, 1)
         bias[:, :, len(ids) :] += np.float32(MASKED)
-        inputs = self._target.send(embedded), self._target.send(np.ascontiguousarray(bias))
+        inputs = self._target.to_tensor(embedded), self._target.to_tensor(np.ascontiguousarray(bias))
         states = self._cell(*inputs, self._blocks, self._last)
-        return TextStates(take(states)[: len(ids)].copy())
+        return TextStates(to_numpy(states)[: len(ids)].copy())
 
-    def _hold_block(self, weights: Weights, prefix: str) -> tuple[Tensor, ...]:
+    def _load_block(self, weights: Weights, prefix: str) -> tuple[Tensor, ...]:
         def read(name: str) -> NDArray[np.float32]:
             return weights.read(f"{prefix}.{name}.weight")
 
@@ -75,10 +76,10 @@ class TextEncoder:
             read("1.DenseReluDense.wi"),
             read("1.DenseReluDense.wo"),
         )
-        return tuple(self._target.hold(array) for array in values)
+        return tuple(self._target.to_device(array) for array in values)
 
 
-class TextCell(nn.Cell):
+class TextEncoderCell(nn.Cell):
     """The encoder's blocks, and the projection to the decoder's size."""
 
     def __init__(self, config: ModelConfig, target: Target) -> None:
@@ -89,7 +90,7 @@ class TextCell(nn.Cell):
         self.projected = config.projected
         self.linear = Linear(target, TEXT_TOKENS[0])
         self.score = ops.BatchMatMul(transpose_b=True)
-        self.blend = ops.BatchMatMul()
+        self.weighted_sum = ops.BatchMatMul()
         self.softmax = ops.Softmax(-1)
         self.split = ops.Split(1, 3)
 
@@ -97,8 +98,8 @@ class TextCell(nn.Cell):
         """Scale to a root mean square of 1."""
         return x * ops.rsqrt(ops.square(x).mean(-1, keep_dims=True) + self.epsilon) * scale
 
-    def part(self, x: Any) -> Any:
-        """Take the heads apart: (tokens, heads * head) to (heads, tokens, head)."""
+    def split_heads(self, x: Any) -> Any:
+        """Split the heads: (tokens, heads * head) to (heads, tokens, head)."""
         return x.reshape(-1, self.heads, self.head).transpose(1, 0, 2)
 
     @mindspore.jit
@@ -110,11 +111,11 @@ class TextCell(nn.Cell):
         x
             The tokens' embeddings, shape (tokens, hidden).
         bias
-            Added to the scores, shape (heads, tokens, tokens): what distance says, and what is padding.
+            Added to the scores, shape (heads, tokens, tokens): the bias of the distance, and the mask of padding.
         blocks
-            Of each: norm, qkv, out; norm, and the feed-forward part's two matrices.
+            Of each block: norm, qkv, out; norm, and the feed-forward part's two matrices.
         last
-            The last norm, and the projection's matrix and shift where there is one.
+            The last norm, and if there is a projection, its matrix and shift.
 
         Returns
         -------
@@ -123,9 +124,9 @@ class TextCell(nn.Cell):
         for layer in range(self.layers):
             weights = blocks[layer]
             query, key, value = self.split(self.linear(self.norm(x, weights[0]), weights[1]))
-            share = self.softmax(self.score(self.part(query), self.part(key)) + bias)
-            blended = self.blend(share, self.part(value)).transpose(1, 0, 2).reshape(-1, self.heads * self.head)
-            x = x + self.linear(blended, weights[2])
+            scores = self.score(self.split_heads(query), self.split_heads(key)) + bias
+            attended = self.weighted_sum(self.softmax(scores), self.split_heads(value))
+            x = x + self.linear(attended.transpose(1, 0, 2).reshape(-1, self.heads * self.head), weights[2])
             wide = ops.relu(self.linear(self.norm(x, weights[3]), weights[4]))
             x = x + self.linear(wide, weights[5])
         x = self.norm(x, last[0])

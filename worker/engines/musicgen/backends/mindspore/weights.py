@@ -1,4 +1,4 @@
-"""The decoder's weights, fused for speed, where the network computes.
+"""The decoder's weights on the device, fused for speed.
 
 References
 ----------
@@ -19,26 +19,27 @@ from worker.engines.musicgen.model.sinusoids import make_sinusoids
 from worker.engines.musicgen.model.tensors import DECODER, HEADS
 from worker.engines.musicgen.model.weights import Weights
 
-LAYER_PARTS: Final = 12
-"""How many tensors a layer has, in ``DecoderWeights.layers``."""
+TENSORS_PER_LAYER: Final = 12
+"""How many tensors of a layer are in ``DecoderWeights.layers``."""
 
 
 class DecoderWeights:
-    """The decoder's weights, where it computes, for the cells of every shape.
+    """The decoder's weights on the device, shared by the cells of all shapes.
 
-    The matrices for queries, keys and values are one, with the attention's scale
-    in the queries' part; so are the heads of all codebooks, and their embeddings.
+    The matrices for queries, keys and values are concatenated, with the attention's
+    scale multiplied into the queries' part. The heads of all codebooks are
+    concatenated, too, and so are their embeddings.
 
     Attributes
     ----------
     layers
-        ``LAYER_PARTS`` of each layer: scale and shift before the self-attention, its matrices qkv and out; scale and
-        shift before the cross-attention, its matrices q and out; scale and shift before the feed-forward part, and
-        its two matrices.
+        ``TENSORS_PER_LAYER`` tensors of each layer: scale and shift of the norm before the self-attention, its
+        matrices qkv and out; scale and shift before the cross-attention, its matrices q and out; scale and shift
+        before the feed-forward part, and its two matrices.
     cross_kv
-        Of each layer, the matrix that makes keys and values from text, shape (2 * hidden, hidden).
+        Of each layer, the matrix that projects text states to keys and values, shape (2 * hidden, hidden).
     embeddings
-        Shape (codebooks * (vocabulary + 1), hidden), and of the positions, shape (positions, hidden).
+        Shape (codebooks * (vocabulary + 1), hidden), and those of the positions, shape (positions, hidden).
     head
         Scale and shift of the last norm, and the matrix, shape (codebooks * vocabulary, hidden).
     """
@@ -46,38 +47,41 @@ class DecoderWeights:
     def __init__(self, config: DecoderConfig, weights: Weights, target: Target) -> None:
         self.config = config
         self.target = target
-        self._pages = WeightMemory()
+        self._memory = WeightMemory()
         prefixes = [f"{DECODER}.layers.{layer}" for layer in range(config.layers)]
         codebooks = range(config.codebooks)
 
         def join(*names: str) -> NDArray[np.float32]:
             return np.concatenate([weights.read(name) for name in names])
 
-        self.layers = self._hold("layers", (part for prefix in prefixes for part in self._read_layer(weights, prefix)))
-        self.cross_kv = self._hold(
+        self.layers = self._make_parameters(
+            "layers", (part for prefix in prefixes for part in self._read_layer(weights, prefix))
+        )
+        self.cross_kv = self._make_parameters(
             "cross_kv", (join(*(f"{prefix}.encoder_attn.{part}_proj.weight" for part in "kv")) for prefix in prefixes)
         )
         embeddings = join(*(f"{DECODER}.embed_tokens.{index}.weight" for index in codebooks))
-        self.embeddings = self._hold("embeddings", (embeddings, make_sinusoids(config.positions, config.hidden)))
+        sinusoids = make_sinusoids(config.positions, config.hidden)
+        self.embeddings = self._make_parameters("embeddings", (embeddings, sinusoids))
         norm = f"{DECODER}.layer_norm"
         heads = join(*(f"{HEADS}.{index}.weight" for index in codebooks))
-        self.head = self._hold("head", (weights.read(f"{norm}.weight"), weights.read(f"{norm}.bias"), heads))
+        self.head = self._make_parameters("head", (weights.read(f"{norm}.weight"), weights.read(f"{norm}.bias"), heads))
 
     def release(self) -> None:
-        """Give the memory back; the cells must not be used any more. On the CPU alone: devices keep it."""
-        self._pages.release()
+        """Free the memory; the cells must not be used any more. On the CPU alone: devices keep it."""
+        self._memory.release()
 
-    def _hold(self, name: str, values: Iterable[NDArray[np.float32]]) -> ParameterTuple:
+    def _make_parameters(self, name: str, values: Iterable[NDArray[np.float32]]) -> ParameterTuple:
         parameters = []
         for index, array in enumerate(values):
-            tensor = self.target.hold(self._pages.place(array))
+            tensor = self.target.to_device(self._memory.copy(array))
             parameter = Parameter(tensor, name=f"{name}.{index}", requires_grad=False)
-            parameter.set_data(tensor)  # the pages themselves: what a parameter is made from it copies
+            parameter.set_data(tensor)  # makes it use the memory itself: the constructor copies the tensor
             parameters.append(parameter)
         return ParameterTuple(parameters)
 
     def _read_layer(self, weights: Weights, prefix: str) -> Iterator[NDArray[np.float32]]:
-        """Read a layer's tensors one by one, so that no more than one is in memory twice."""
+        """Read a layer's tensors one by one, so that only one at a time is in memory twice."""
         hidden = self.config.hidden
         scale = np.float32((hidden // self.config.heads) ** -0.5)
 

@@ -1,7 +1,7 @@
-"""Compile the decoder's cells as for an Ascend NPU, half precision and all, without running them.
+"""Compile the decoder's cells for an Ascend NPU, also in half precision, without running them.
 
-Started by a test in a process of its own, since MindSpore's mode holds for the whole process. MindSpore's wheel for
-CPUs knows no other device, so what is specific to one (its kernels) is beyond reach here.
+A test starts it in a process of its own, because MindSpore's mode holds for the whole process. MindSpore's wheel for
+CPUs supports no other device, so the kernels of an NPU cannot be tested here.
 """
 
 import sys
@@ -13,56 +13,57 @@ import numpy as np
 from mindspore import Tensor
 
 from tests.references.musicgen_cases import MONO
-from worker.engines.musicgen.backends.mindspore.decoder_cells import CrossCell, DecoderCell
+from worker.engines.musicgen.backends.mindspore.decoder_cells import CrossKeyValueCell, DecoderCell
 from worker.engines.musicgen.backends.mindspore.kv_cache import KvCache
 from worker.engines.musicgen.backends.mindspore.layers import Target
 from worker.engines.musicgen.backends.mindspore.weights import DecoderWeights
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.weights import Weights
 
-ROWS, CAPACITY, TEXT, POSITIONS = 8, 256, 32, 64
+ROWS, CAPACITY, TEXT_TOKENS, POSITIONS = 8, 256, 32, 64
 
 
 def compile_cells(precision: str) -> None:
-    """Compile each cell; MindSpore returns nothing where it only compiles."""
+    """Compile each cell; MindSpore returns nothing if it only compiles."""
     with tempfile.TemporaryDirectory() as name:
         MONO.write(Path(name))
         config = ModelConfig.read(Path(name))
-        mindspore.Tensor.move_to = lambda tensor, _device: tensor  # there is no such device here
+        mindspore.Tensor.move_to = lambda tensor, _device: tensor  # this machine has no such device
         target = Target("Ascend", precision)
         weights = DecoderWeights(config.decoder, Weights.open(Path(name), config), target)
     decoder = config.decoder
-    shape = (ROWS, decoder.heads, CAPACITY, decoder.hidden // decoder.heads)
+    head = decoder.hidden // decoder.heads
     caches = [
-        KvCache.make(target, decoder.layers, (*shape[:2], size, shape[3])) for size in (CAPACITY, CAPACITY, TEXT, TEXT)
+        KvCache.allocate(target, decoder.layers, (ROWS, decoder.heads, capacity, head))
+        for capacity in (CAPACITY, CAPACITY, TEXT_TOKENS, TEXT_TOKENS)
     ]
     mindspore.set_context(precompile_only=True)
 
-    def send(*size: int) -> Tensor:
-        return target.send(np.zeros(size, dtype=np.float32))
+    def make_floats(*shape: int) -> Tensor:
+        return target.to_tensor(np.zeros(shape, dtype=np.float32))
 
-    def count(*size: int) -> Tensor:
-        return Tensor.from_numpy(np.zeros(size, dtype=np.int32))
+    def make_ints(*shape: int) -> Tensor:
+        return Tensor.from_numpy(np.zeros(shape, dtype=np.int32))
 
     outputs = [
-        CrossCell(weights, TEXT)(send(TEXT, decoder.hidden)),
+        CrossKeyValueCell(weights, TEXT_TOKENS)(make_floats(TEXT_TOKENS, decoder.hidden)),
         DecoderCell(weights, ROWS, 1)(
-            count(ROWS, decoder.codebooks),
-            count(ROWS),
-            send(ROWS, 1, 1, CAPACITY),
-            send(ROWS, 1, 1, TEXT),
+            make_ints(ROWS, decoder.codebooks),
+            make_ints(ROWS),
+            make_floats(ROWS, 1, 1, CAPACITY),
+            make_floats(ROWS, 1, 1, TEXT_TOKENS),
             *(cache.tensors for cache in caches),
         ),
         DecoderCell(weights, 1, POSITIONS)(
-            count(POSITIONS, decoder.codebooks),
-            count(POSITIONS),
-            send(1, 1, 1, CAPACITY),
-            send(1, 1, 1, TEXT),
-            *(cache.take_row(1) for cache in caches),
+            make_ints(POSITIONS, decoder.codebooks),
+            make_ints(POSITIONS),
+            make_floats(1, 1, 1, CAPACITY),
+            make_floats(1, 1, 1, TEXT_TOKENS),
+            *(cache.get_row(1) for cache in caches),
         ),
     ]
     if any(output is not None for output in outputs):
-        sys.exit("MindSpore has run what it was to compile only")
+        sys.exit("MindSpore has run the cells, although it should only compile them")
     sys.stdout.write(f"compiled for {target}\n")
 
 
