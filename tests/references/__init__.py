@@ -1,1 +1,1 @@
-"""What transformers on PyTorch makes of small random models, for the engines to be compared with."""
+"""Results of transformers on PyTorch for small random models, which the backends are compared with."""

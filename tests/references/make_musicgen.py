@@ -1,46 +1,46 @@
-"""Make ``tests/references/musicgen``: what transformers on PyTorch makes of the cases.
+"""Make the files in ``tests/references/musicgen``: the results of transformers on PyTorch for the cases.
 
-It needs an environment of its own, because MindNLP does not run where torch is installed. PyTorch's build for the
-CPU will do::
+It needs an environment of its own, because MindNLP does not run if torch is installed. PyTorch's build for CPUs is
+enough::
 
     python3.11 -m venv /tmp/references
     /tmp/references/bin/pip install torch==2.13.0 transformers==4.55.4 tokenizers==0.21.4 numpy==1.26.4 \\
         safetensors==0.8.0 scipy sentencepiece protobuf
     /tmp/references/bin/python -m tests.references.make_musicgen [NAME...]
 
-A file is written only if its case is worth comparing with: no token, and no
-code of a clip, may hang on a difference that rounding makes, and the codes must
-vary. Running it again on the same kind of processor writes the same bytes.
+A file is written only if its case is a useful reference: a rounding error must
+not be able to change a token or a code of a clip, and the codes must vary.
+Running it again on the same kind of processor writes the same bytes.
 
-What the files hold, for B samples in R rows (the B conditional ones, then,
-where the case is guided, B unconditional ones):
+The content of the files, for B samples in R rows (B conditional ones and, if
+the case is guided, then B unconditional ones):
 
 =================== ============================================================================================
-weights_sha256      of the model's weights, see ``musicgen_cases.hash_weights``
-input_ids           (B, text) int32, padded right; not for unconditional cases
-attention_mask      (B, text) int32, 1 where there is text; (B, 1) zeros for unconditional cases
-text_states         (B, text, text_hidden), T5's last; what stands at padding means nothing
-projected           (R, text, hidden), projected to the decoder's size, and zero where the mask is
+weights_sha256      of the model's weights; see ``musicgen_cases.hash_weights``
+input_ids           (B, text) int32, padded on the right; not for unconditional cases
+attention_mask      (B, text) int32, 1 for text and 0 for padding; (B, 1) zeros for unconditional cases
+text_states         (B, text, text_hidden), the output of T5; values at padding have no meaning
+projected           (R, text, hidden), projected to the decoder's size, and zero if the mask is
 prompt_codes        (B, codebooks, frames) int16, of the clips, padded with silence on the left; only with clips
-prompt_embeddings   (B, channels, codec_hidden, frames), before they are quantised; only with clips
-padding_samples     (B,) int32, how much silence the clips were padded with; only with clips
-tokens              (B, codebooks, length) int16, delayed, the start token first: all that the decoder could read
-positions           (P,) int32, the positions that the next two are kept at
+prompt_embeddings   (B, channels, codec_hidden, frames), before quantisation; only with clips
+padding_samples     (B,) int32, how many samples of silence the clips were padded with; only with clips
+tokens              (B, codebooks, length) int16, with delays, the start token first: all that the decoder could read
+positions           (P,) int32, the positions of the next two
 states              (layers + 1, R, P, hidden): the first layer's input, the others' inputs, the last norm's output
-logits              (R, codebooks, P, codes), which decide the tokens at the positions that follow
-codes               (B, codebooks, frames) int16, delays out, those of the clips included
-audio               (B, channels, samples) float32, the padding still in front
-smallest_gap        by how much the closest of all choices was made
+logits              (R, codebooks, P, codes), which decide the tokens at the following positions
+codes               (B, codebooks, frames) int16, without delays, those of the clips included
+audio               (B, channels, samples) float32, with the padding at the start
+smallest_gap        the smallest gap between a chosen token and the next best
 =================== ============================================================================================
 
 For a ``CodecCase``: ``embeddings_N`` (codec_hidden, frames) and ``codes_N``
 (codebooks, frames) of its clip N, ``audio_N`` (samples,) of its codes N, and
 ``weights_sha256``.
 
-When tokens are sampled, the one whose probability is largest in comparison to
-an exponential variate is taken. That is sampling from the distribution, and
-here the variates come from ``worker.engines.musicgen.decoding.random_numbers``, so that both
-sides can be given the same.
+To sample a token, each probability is divided by an exponential variate, and
+the largest quotient is chosen. That is sampling from the distribution. The
+variates come from ``worker.engines.musicgen.decoding.random_numbers``, so that
+both sides use the same.
 """
 
 import argparse
@@ -59,11 +59,11 @@ import transformers
 from numpy.typing import NDArray
 from transformers.modeling_outputs import BaseModelOutput
 
-from tests.references.choices import UnfitCaseError, check_choices, check_codes, check_variety, draw_waits
+from tests.references.choices import UnsuitableCaseError, check_choices, check_codes, check_variety, draw_exponentials
 from tests.references.musicgen_cases import CASES, CODEC_CASES, FOLDER, Arrays, Case, CodecCase, Model, hash_weights
 
-POSITIONS_KEPT: Final = 3
-ROUNDING: Final = 1e-3
+STORED_POSITIONS: Final = 3
+LOGITS_TOLERANCE: Final = 1e-3
 TRAINING_ONLY: Final = ("cluster_size", "embed_avg", "inited")
 
 Inputs = dict[str, Any]
@@ -88,12 +88,12 @@ def load(model: Model) -> Loaded:
         )
         findings["missing_keys"] = [key for key in findings["missing_keys"] if not key.endswith(TRAINING_ONLY)]
         if any(findings.values()):
-            raise UnfitCaseError(f"transformers does not find what it looks for: {findings}")
+            raise UnsuitableCaseError(f"transformers does not find all tensors that it looks for: {findings}")
         return Loaded(loaded.eval(), transformers.AutoProcessor.from_pretrained(folder), hash_weights(folder))
 
 
-class Watch(transformers.LogitsProcessor):  # type: ignore[misc] # untyped here
-    """Keeps the logits of every step, and draws the tokens in the place of ``torch.multinomial``."""
+class StepRecorder(transformers.LogitsProcessor):  # type: ignore[misc] # untyped here
+    """Records the logits of every step, and samples the tokens in place of ``torch.multinomial``."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -105,19 +105,19 @@ class Watch(transformers.LogitsProcessor):  # type: ignore[misc] # untyped here
         self.logits.append(scores.double().numpy())
         return scores
 
-    def draw(self, probabilities: torch.Tensor, num_samples: int) -> torch.Tensor:
-        keys = probabilities.double().numpy() / draw_waits(self.case, self.position)
+    def sample(self, probabilities: torch.Tensor, num_samples: int) -> torch.Tensor:
+        keys = probabilities.double().numpy() / draw_exponentials(self.case, self.position)
         return torch.from_numpy(keys.argmax(axis=-1)).reshape(-1, num_samples)
 
 
 def make(case: Case) -> Arrays:
-    """Generate a case, and keep what happens on the way to it."""
+    """Generate a case, and record the intermediate results."""
     loaded = load(case.model)
     model = loaded.model
     inputs = prepare(case, loaded)
-    watch = Watch(case)
+    recorder = StepRecorder(case)
     apply = mock.patch.object(model.decoder, "apply_delay_pattern_mask", wraps=model.decoder.apply_delay_pattern_mask)
-    with mock.patch.object(torch, "multinomial", watch.draw), apply as applied:
+    with mock.patch.object(torch, "multinomial", recorder.sample), apply as applied:
         audio = model.generate(
             **inputs,
             max_new_tokens=case.new_tokens,
@@ -125,28 +125,28 @@ def make(case: Case) -> Arrays:
             temperature=case.temperature,
             top_k=case.top_k,
             top_p=case.top_p,
-            logits_processor=transformers.LogitsProcessorList([watch]),
+            logits_processor=transformers.LogitsProcessorList([recorder]),
         )
-    # The last call puts the delays over all that was generated.
-    drawn, pattern = applied.call_args.args
+    # The last call applies the delay pattern to all tokens.
+    chosen, pattern = applied.call_args.args
     samples = len(case.prompts)
-    decided = (pattern == -1).reshape(samples, -1, pattern.shape[-1]).numpy()
-    tokens = torch.where(pattern == -1, drawn, pattern).reshape(decided.shape)
-    decided[..., : -case.new_tokens] = False  # without delays the pattern is empty, though the start token is set
+    generated = (pattern == -1).reshape(samples, -1, pattern.shape[-1]).numpy()
+    tokens = torch.where(pattern == -1, chosen, pattern).reshape(generated.shape)
+    generated[..., : -case.new_tokens] = False  # without delays the pattern is empty, though the start token is given
     arrays = {"weights_sha256": np.array(loaded.weights_sha256), "tokens": tokens.numpy().astype(np.int16)}
-    arrays["smallest_gap"] = np.float32(check_choices(case, watch.logits, arrays["tokens"], decided))
-    check_variety(arrays["tokens"], decided)
-    arrays |= listen(case, loaded, inputs)
-    arrays |= follow(case, loaded, inputs, tokens)
-    check_logits(watch.logits, arrays)
-    codes = tokens[tokens != case.model.size.codebook_size].reshape(samples, decided.shape[1], -1)
+    arrays["smallest_gap"] = np.float32(check_choices(case, recorder.logits, arrays["tokens"], generated))
+    check_variety(arrays["tokens"], generated)
+    arrays |= encode_clips(case, loaded, inputs)
+    arrays |= run_decoder(case, loaded, inputs, tokens)
+    check_logits(recorder.logits, arrays)
+    codes = tokens[tokens != case.model.size.codebook_size].reshape(samples, generated.shape[1], -1)
     arrays |= {"codes": codes.numpy().astype(np.int16), "audio": audio.numpy()}
     check_prompts(case, loaded, inputs, arrays)
     return arrays
 
 
 def prepare(case: Case, loaded: Loaded) -> Inputs:
-    """Prepare what ``generate`` is called with."""
+    """Prepare the arguments of ``generate``."""
     if case.prompts[0] is None:
         inputs = dict(loaded.model.get_unconditional_inputs(num_samples=len(case.prompts)))
     else:
@@ -159,7 +159,7 @@ def prepare(case: Case, loaded: Loaded) -> Inputs:
     return inputs
 
 
-def listen(case: Case, loaded: Loaded, inputs: Inputs) -> Arrays:
+def encode_clips(case: Case, loaded: Loaded, inputs: Inputs) -> Arrays:
     """Encode the clips."""
     if not case.clips:
         return {}
@@ -177,8 +177,8 @@ def listen(case: Case, loaded: Loaded, inputs: Inputs) -> Arrays:
     }
 
 
-def follow(case: Case, loaded: Loaded, inputs: Inputs, tokens: torch.Tensor) -> Arrays:
-    """Run the model over the finished tokens at once."""
+def run_decoder(case: Case, loaded: Loaded, inputs: Inputs, tokens: torch.Tensor) -> Arrays:
+    """Run the model on all finished tokens at once."""
     model = loaded.model
     mask = inputs["attention_mask"]
     arrays = {"attention_mask": mask.numpy().astype(np.int32)}
@@ -198,7 +198,7 @@ def follow(case: Case, loaded: Loaded, inputs: Inputs, tokens: torch.Tensor) -> 
             decoder_input_ids=rows.flatten(0, 1),
             output_hidden_states=True,
         )
-    positions = np.unique(np.linspace(0, rows.shape[-1] - 1, POSITIONS_KEPT).round().astype(np.int32))
+    positions = np.unique(np.linspace(0, rows.shape[-1] - 1, STORED_POSITIONS).round().astype(np.int32))
     logits = output.logits.reshape(*rows.shape, -1).numpy()
     return arrays | {
         "projected": decode.call_args.kwargs["encoder_hidden_states"].numpy(),
@@ -209,34 +209,36 @@ def follow(case: Case, loaded: Loaded, inputs: Inputs, tokens: torch.Tensor) -> 
 
 
 def check_logits(steps: list[NDArray[np.float64]], arrays: Arrays) -> None:
-    """Check that the logits of all tokens at once are those of one after the other."""
+    """Check that the logits computed for all tokens at once are those of the single steps."""
     first = arrays["tokens"].shape[-1] - len(steps) - 1
     for index, position in enumerate(arrays["positions"]):
         if position >= first:
             at_once = arrays["logits"][:, :, index]
             stepwise = steps[position - first].reshape(at_once.shape)
-            if not np.allclose(at_once, stepwise, atol=ROUNDING, rtol=0):
-                raise UnfitCaseError(f"The logits at position {position} are not those that decided.")
+            if not np.allclose(at_once, stepwise, atol=LOGITS_TOLERANCE, rtol=0):
+                raise UnsuitableCaseError(
+                    f"The logits at position {position} are not those that the token was chosen by."
+                )
 
 
 def check_prompts(case: Case, loaded: Loaded, inputs: Inputs, arrays: Arrays) -> None:
-    """Check that the result starts with the clips, and that the padding is what transformers takes off."""
+    """Check that the result starts with the clips, and that the padding is what transformers removes."""
     if not case.clips:
         return
     prompts, audio = arrays["prompt_codes"], arrays["audio"]
     codes = arrays["codes"][..., : prompts.shape[-1]]
     if not np.array_equal(codes, prompts[..., : codes.shape[-1]]):
-        raise UnfitCaseError("The codes do not start with those of the clip.")
+        raise UnsuitableCaseError("The codes do not start with those of the clip.")
     if audio.shape[1] > 1 or audio.shape[-1] < inputs["padding_mask"].shape[-1]:
-        return  # transformers 4.55 can take padding off neither stereo audio nor what became shorter than the clip
+        return  # transformers 4.55 can remove padding neither from stereo audio nor from audio shorter than the clip
     trimmed = loaded.processor.batch_decode(audio, padding_mask=inputs["padding_mask"])
     for whole, part, padding in zip(audio, trimmed, arrays["padding_samples"], strict=True):
         if not np.array_equal(whole[:, padding:], part.astype(np.float32)):
-            raise UnfitCaseError("The padding is not what transformers takes off.")
+            raise UnsuitableCaseError("The padding is not what transformers removes.")
 
 
 def make_codec(case: CodecCase) -> Arrays:
-    """Encode and decode a case of the codec alone."""
+    """Encode the clips and decode the codes of a case of the codec."""
     loaded = load(case.model)
     codec = loaded.model.audio_encoder
     arrays: Arrays = {"weights_sha256": np.array(loaded.weights_sha256)}
@@ -246,34 +248,34 @@ def make_codec(case: CodecCase) -> Arrays:
         check_codes(embeddings, codes, codec)
         arrays[f"embeddings_{index}"] = embeddings[0].numpy()
         arrays[f"codes_{index}"] = codes[0].numpy().astype(np.int16)
-    for index, drawn in enumerate(case.make_codes()):
-        audio = codec.decode(torch.from_numpy(drawn.astype(np.int64))[None, None], [None]).audio_values
+    for index, given in enumerate(case.make_codes()):
+        audio = codec.decode(torch.from_numpy(given.astype(np.int64))[None, None], [None]).audio_values
         arrays[f"audio_{index}"] = audio[0, 0].numpy()
     return arrays
 
 
 def make_all(names: list[str]) -> Iterator[tuple[str, Arrays]]:
-    """Make the cases of those names, or all."""
+    """Make the cases with these names, or all."""
     for case in (*CASES, *CODEC_CASES):
         if names and case.name not in names:
             continue
         try:
             yield case.name, make(case) if isinstance(case, Case) else make_codec(case)
-        except UnfitCaseError as error:
-            raise UnfitCaseError(f"{case.name}: {error}") from error
+        except UnsuitableCaseError as error:
+            raise UnsuitableCaseError(f"{case.name}: {error}") from error
 
 
 def main() -> None:
     """Make the files."""
     parser = argparse.ArgumentParser(prog="python -m tests.references.make_musicgen")
-    parser.add_argument("names", nargs="*", help="the cases to make; all if none is named")
+    parser.add_argument("names", nargs="*", help="the cases to make; all by default")
     names = parser.parse_args().names
     unknown = set(names) - {case.name for case in (*CASES, *CODEC_CASES)}
     if unknown:
         parser.error(f"there is no case {', '.join(sorted(unknown))}")
     transformers.logging.set_verbosity_error()
     torch.set_grad_enabled(False)
-    torch.set_num_threads(1)  # how many there are changes the last bits of sums
+    torch.set_num_threads(1)  # the number of threads changes the last bits of sums
     FOLDER.mkdir(exist_ok=True)
     for name, arrays in make_all(names):
         np.savez_compressed(FOLDER / f"{name}.npz", **arrays)

@@ -1,11 +1,11 @@
-"""The cases that MusicGen engines are compared in: models, prompts, clips, and how tokens are chosen.
+"""The cases in which the backends are compared with transformers: models, prompts, clips, and sampling.
 
-Both sides write the same random models and make the same clips from what
-stands here; ``tests/references/musicgen`` keeps what transformers made of
-them, and ``make_musicgen`` says what each file holds.
+Both sides write the same random models and the same clips from the definitions
+here. ``tests/references/musicgen`` holds the results of transformers, and
+``make_musicgen`` describes its files.
 
-The prompts and the seeds were searched: no token hangs on a rounding error in
-any of the cases, and ``make_musicgen`` refuses those of which one does.
+The prompts and seeds were chosen by search: in none of the cases can a rounding
+error change a token, and ``make_musicgen`` refuses cases in which one could.
 """
 
 import hashlib
@@ -22,15 +22,16 @@ from worker.engines.musicgen.model.random_model import Size, Spelling, write_ran
 from worker.engines.musicgen.request import Audio, GenerationRequest, SampleRequest, Sampling
 
 FOLDER: Final = Path(__file__).parent / "musicgen"
-LOUDEST: Final = 0.9
-STEPS: Final = 2**14
+PEAK: Final = 0.9
+LEVELS: Final = 2**14
+"""How many different samples there are between 0 and 1."""
 
 Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A random model; equal ones are the same files."""
+    """A random model; equal ones have the same files."""
 
     size: Size
     seed: int
@@ -38,21 +39,22 @@ class Model:
     shard_bytes: int | None = None
 
     def write(self, folder: Path) -> None:
-        """Write its files in the layout of the hub."""
+        """Write the model's files in the layout of the Hugging Face hub."""
         write_random_model(folder, self.size, self.seed, self.spelling, self.shard_bytes)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A few tones under noise."""
+    """A synthetic audio clip: a few tones with noise."""
 
     samples: int
     seed: int
 
     def make(self, size: Size, channels: int) -> Audio:
-        """Make it: shape (channels, samples), at the model's rate.
+        """Compute the clip: shape (channels, samples), at the model's sampling rate.
 
-        The numbers are multiples of a power of two, so that no machine's sine makes others.
+        The samples are rounded to multiples of a power of two, so that they are the same on every machine, although
+        its sine may differ in the last bits.
         """
         random = np.random.default_rng([self.seed, self.samples])
         times_s = np.arange(self.samples) / size.sample_rate_hz
@@ -60,21 +62,21 @@ class Clip:
         phases = random.uniform(0, 2 * np.pi, (channels, 4, 1))
         tones = np.sin(2 * np.pi * tones_hz * times_s + phases).sum(axis=1) / 4
         noise = random.uniform(-1, 1, (channels, self.samples))
-        steps: NDArray[np.float64] = np.round(LOUDEST * STEPS * (0.75 * tones + 0.25 * noise))
-        return (steps / STEPS).astype(np.float32)
+        rounded: NDArray[np.float64] = np.round(PEAK * LEVELS * (0.75 * tones + 0.25 * noise))
+        return (rounded / LEVELS).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A batch that is generated.
+    """A batch of samples to generate.
 
     Parameters
     ----------
     prompts
-        One per sample; ``None`` for unconditional generation, which transformers
-        does without guidance, whatever scale is asked for.
+        One per sample; ``None`` for unconditional generation, for which transformers
+        uses no guidance, whatever the scale.
     clips
-        None at all, or one per sample, all at the model's rate and with its channels.
+        Empty, or one per sample, all at the model's sampling rate and with its channels.
     seeds
         One per sample.
     """
@@ -93,15 +95,15 @@ class Case:
 
     @property
     def guided(self) -> bool:
-        """Whether there are unconditional rows beside the conditional ones."""
+        """Whether there is an unconditional row for each conditional one."""
         return self.guidance_scale > 1 and self.prompts[0] is not None
 
     def make_clips(self) -> list[Audio]:
-        """Make the clips: shape (channels, samples) each."""
+        """Compute the clips: shape (channels, samples) each."""
         return [clip.make(self.model.size, self.model.size.channels) for clip in self.clips]
 
-    def order(self) -> GenerationRequest:
-        """Say the case in the engine's own terms."""
+    def make_request(self) -> GenerationRequest:
+        """Make the request that a backend gets for this case."""
         clips: Sequence[Audio | None] = self.make_clips() or [None] * len(self.prompts)
         seeds = self.seeds or (0,) * len(self.prompts)
         return GenerationRequest(
@@ -111,13 +113,19 @@ class Case:
         )
 
     def read(self) -> Arrays:
-        """Read what transformers made of it."""
+        """Read the results of transformers."""
         return read(self.name)
 
 
 @dataclass(frozen=True)
 class CodecCase:
-    """Clips that are encoded one by one, and codes that are decoded; mono, as EnCodec itself is."""
+    """Clips to encode one by one, and codes to decode; mono, as EnCodec itself is.
+
+    Parameters
+    ----------
+    frames
+        The length of each set of codes.
+    """
 
     name: str
     model: Model
@@ -125,7 +133,7 @@ class CodecCase:
     frames: tuple[int, ...]
 
     def make_clips(self) -> list[Audio]:
-        """Make the clips: shape (1, samples) each."""
+        """Compute the clips: shape (1, samples) each."""
         return [clip.make(self.model.size, 1) for clip in self.clips]
 
     def make_codes(self) -> list[NDArray[np.int16]]:
@@ -137,21 +145,21 @@ class CodecCase:
         ]
 
     def read(self) -> Arrays:
-        """Read what transformers made of it."""
+        """Read the results of transformers."""
         return read(self.name)
 
 
 def read(name: str) -> Arrays:
-    """Read the reference of a case."""
+    """Read the file of a case."""
     with np.load(FOLDER / f"{name}.npz") as arrays:
         return dict(arrays)
 
 
 def hash_weights(folder: Path) -> str:
-    """Hash the names and the numbers of a model's weights, however they are cut into files.
+    """Hash the names and the values of a model's weights, however they are divided among files.
 
-    Where this differs from a reference's ``weights_sha256``, the random
-    model is another one than it was made with, and the comparison says nothing.
+    If this differs from ``weights_sha256`` of a reference, the random model is not
+    the one that the reference was made with, and a comparison has no meaning.
     """
     tensors = {name: array for path in folder.glob("*.safetensors") for name, array in load_file(path).items()}
     digest = hashlib.sha256()
@@ -183,7 +191,7 @@ STEREO: Final = Model(replace(TINY, channels=2), 2)
 CLASSIC: Final = Model(TINY, 3, Spelling.CLASSIC, shard_bytes=100_000)
 SHORTCUT: Final = Model(replace(TINY, shortcut=True), 4)
 UNPROJECTED: Final = Model(replace(TINY, text_hidden=32, text_heads=4), 6)
-# EnCodec as MusicGen has it, of few filters; its other parts are as small as can be.
+# EnCodec with the strides of the published models, but few filters; the other parts are as small as possible.
 STRIDES: Final = Model(replace(TINY, codebook_size=2_048, ratios=(8, 5, 4, 4), sample_rate_hz=32_000, layers=1), 6)
 
 POP: Final = "80s pop track with bassy drums and synth"
