@@ -55,8 +55,8 @@ def view_job(session: Session, job_id: str) -> JobView:
         There is no such job.
     """
     job = queries.get_job(session, job_id)
-    # Artifacts are recorded when a job ends, and a queue position exists until it starts.
-    document = serialize_job(job, queries.list_artifacts_of(session, job_id) if job.state in ENDED else ())
+    # A job has no artifacts before its first attempt, and no queue position unless it is queued.
+    document = serialize_job(job, queries.list_artifacts_of(session, job_id) if job.attempt else ())
     if job.state == State.QUEUED:
         document["queue_position"] = queries.count_jobs_ahead(session, job)
     without_estimate = document | {"eta_s": None}

@@ -1,4 +1,4 @@
-"""The API's jobs, on both databases."""
+"""The jobs of the API, on both databases."""
 
 import socket
 import threading
@@ -30,26 +30,26 @@ WINE = {"kind": "knn", "params": {"dataset": {"name": "wine"}}, "device": "cpu"}
 
 
 def submit(client: FlaskClient, body: object = WINE, **headers: str) -> dict[str, Any]:
-    answer = client.post("/api/v1/jobs", json=body, headers=headers)
-    assert answer.status_code in {200, 202}, answer.text
-    return read(answer)
+    response = client.post("/api/v1/jobs", json=body, headers=headers)
+    assert response.status_code in {200, 202}, response.text
+    return read(response)
 
 
-def read(answer: TestResponse) -> dict[str, Any]:
-    assert isinstance(answer.json, dict)
-    return answer.json
+def read(response: TestResponse) -> dict[str, Any]:
+    assert isinstance(response.json, dict)
+    return response.json
 
 
 def end(services: Services, *files: StoredFile) -> None:
     transitions.finish(services.database, start_job(services), Outcome(State.SUCCEEDED, {"best_k": 5}, files=files))
 
 
-def test_a_submission_answers_with_the_whole_job(client: FlaskClient) -> None:
-    answer = client.post("/api/v1/jobs", json=WINE)
-    job = read(answer)
-    assert answer.status_code == 202
-    assert answer.headers["Location"] == f"/api/v1/jobs/{job['id']}"
-    assert answer.headers["Retry-After"] == "1"
+def test_submission_returns_the_whole_job(client: FlaskClient) -> None:
+    response = client.post("/api/v1/jobs", json=WINE)
+    job = read(response)
+    assert response.status_code == 202
+    assert response.headers["Location"] == f"/api/v1/jobs/{job['id']}"
+    assert response.headers["Retry-After"] == "1"
     assert job["params"] == {
         "dataset": {"name": "wine"},
         "task": "classification",
@@ -62,10 +62,10 @@ def test_a_submission_answers_with_the_whole_job(client: FlaskClient) -> None:
     }
     expected = {"state": "queued", "attempt": 0, "max_attempts": 3, "priority": 5, "result": None, "artifacts": []}
     assert job | expected == job
-    assert read(client.get(answer.headers["Location"])) == job
+    assert read(client.get(response.headers["Location"])) == job
 
 
-def test_the_time_left_is_that_of_the_stage_at_its_own_pace(client: FlaskClient, services: Services) -> None:
+def test_estimate_is_for_the_current_stage_at_its_own_speed(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     assert read(client.get(url))["eta_s"] is None
     lease = start_job(services)
@@ -73,28 +73,28 @@ def test_the_time_left_is_that_of_the_stage_at_its_own_pace(client: FlaskClient,
 
     def beat(stage: str, done: int) -> float | None:
         transitions.heartbeat(services.database, lease, Progress(stage, done, 1_000, "steps"), 60.0)
-        with services.database.writing() as session:  # as though ten hours had passed since
+        with services.database.writing() as session:  # as if ten hours had passed
             session.execute(update(Job).values(started_at=now(-72_000), stage_started_at=now(-36_000)))
         eta_s: float | None = read(client.get(url))["eta_s"]
         return eta_s
 
     assert beat("loading", 0) is None
     assert beat("loading", 500) == pytest.approx(36_000, rel=0.01)
-    assert beat("generating", 400) is None  # what an earlier attempt did has no pace
+    assert beat("generating", 400) is None  # what an earlier attempt did has no speed
     assert beat("generating", 800) == pytest.approx(18_000, rel=0.01)
     assert beat("generating", 1_000) == 0
-    assert beat("generating", 1_001) is None  # more than there was to do: anybody's guess
+    assert beat("generating", 1_001) is None  # more than there was to do: no estimate is possible
     transitions.finish(services.database, lease, Outcome(State.SUCCEEDED, {}))
     assert read(client.get(url))["eta_s"] is None
 
 
-def test_queue_positions_count_who_goes_first(client: FlaskClient) -> None:
+def test_queue_position_counts_the_jobs_ahead(client: FlaskClient) -> None:
     jobs = [submit(client, WINE | {"priority": priority}) for priority in (5, 5, 9, 1)]
     positions = [read(client.get(f"/api/v1/jobs/{job['id']}"))["queue_position"] for job in jobs]
     assert positions == [1, 2, 0, 3]
 
 
-def test_the_same_key_and_body_give_the_same_job(client: FlaskClient) -> None:
+def test_same_key_and_body_return_the_same_job(client: FlaskClient) -> None:
     key = {"Idempotency-Key": "k1"}
     first = client.post("/api/v1/jobs", json=WINE, headers=key)
     again = client.post("/api/v1/jobs", json=WINE, headers=key)
@@ -104,19 +104,19 @@ def test_the_same_key_and_body_give_the_same_job(client: FlaskClient) -> None:
     assert read(other)["type"] == "idempotency-key-reused"
 
 
-def test_fifty_submissions_at_once_with_one_key_are_one_job(app: Flask) -> None:
+def test_fifty_concurrent_submissions_with_one_key_create_one_job(app: Flask) -> None:
     start_line = threading.Barrier(50)
 
-    def ask(_: int) -> str:
+    def submit_once(_: int) -> str:
         start_line.wait()
         return str(submit(app.test_client(), WINE, **{"Idempotency-Key": "once"})["id"])
 
     with ThreadPoolExecutor(50) as pool:
-        assert len(set(pool.map(ask, range(50)))) == 1
+        assert len(set(pool.map(submit_once, range(50)))) == 1
     assert len(read(app.test_client().get("/api/v1/jobs"))["jobs"]) == 1
 
 
-def test_an_unchanged_job_is_not_sent_again(client: FlaskClient, services: Services) -> None:
+def test_unchanged_job_is_not_sent_again(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     etag = client.get(url).headers["ETag"]
     same = client.get(url, headers={"If-None-Match": etag})
@@ -125,37 +125,37 @@ def test_an_unchanged_job_is_not_sent_again(client: FlaskClient, services: Servi
     assert client.get(url, headers={"If-None-Match": etag}).status_code == 200
 
 
-def test_waiting_ends_when_something_changes(client: FlaskClient, services: Services) -> None:
+def test_wait_ends_when_the_job_changes(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     etag = client.get(url).headers["ETag"]
     change = threading.Timer(0.1, start_job, [services])
     change.start()
-    # Were the first change missed, the answer would come with the second.
+    # If the first change were missed, the response would come with the second.
     second_change = threading.Timer(10, client.post, [f"{url}/cancel"])
     second_change.start()
-    answer = client.get(url, headers={"Prefer": "wait=30", "If-None-Match": etag})
+    response = client.get(url, headers={"Prefer": "wait=30", "If-None-Match": etag})
     second_change.cancel()
     change.join()
     second_change.join()
-    assert not read(answer)["cancel_requested"]
-    assert read(answer)["state"] == "running"
-    assert answer.headers["Preference-Applied"] == "wait=30"
+    assert not read(response)["cancel_requested"]
+    assert read(response)["state"] == "running"
+    assert response.headers["Preference-Applied"] == "wait=30"
 
 
-def test_waiting_for_a_change_that_has_happened_already_does_not_wait(client: FlaskClient, services: Services) -> None:
+def test_wait_for_a_change_that_has_already_happened_returns_at_once(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     etag = client.get(url).headers["ETag"]
     start_job(services)
     assert read(client.get(url, headers={"Prefer": "wait=60", "If-None-Match": etag}))["state"] == "running"
 
 
-def test_a_wait_in_vain_says_that_nothing_changed(client: FlaskClient) -> None:
+def test_wait_without_a_change_returns_not_modified(client: FlaskClient) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     etag = client.get(url).headers["ETag"]
     assert client.get(url, headers={"Prefer": "wait=1", "If-None-Match": etag}).status_code == 304
 
 
-def test_a_submission_may_wait_for_the_end(client: FlaskClient, services: Services) -> None:
+def test_submission_can_wait_for_the_end(client: FlaskClient, services: Services) -> None:
     def end_when_queued() -> None:
         def is_queued() -> bool:
             with services.database.reading() as session:
@@ -171,21 +171,21 @@ def test_a_submission_may_wait_for_the_end(client: FlaskClient, services: Servic
     assert job["state"] == "succeeded"
 
 
-def test_waiting_never_takes_the_last_thread(settings: Settings) -> None:
-    app = create_app(settings.model_copy(update={"web_threads": 2}))  # one seat
+def test_long_polls_leave_a_thread_free(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"web_threads": 2}))  # one slot
     client = app.test_client()
     url = f"/api/v1/jobs/{submit(client)['id']}"
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(app.test_client().get, url, headers={"Prefer": "wait=60"})
-        wait_until(lambda: get_context(app).long_poll_slots._slots._value == 0, "the seat to be taken")
-        standing = client.get(url, headers={"Prefer": "wait=60"})
-        assert "Preference-Applied" not in standing.headers
+        wait_until(lambda: get_context(app).long_poll_slots._slots._value == 0, "the slot to be reserved")
+        second = client.get(url, headers={"Prefer": "wait=60"})
+        assert "Preference-Applied" not in second.headers
         client.post(f"{url}/cancel")
         assert read(waiting.result())["state"] == "cancelled"
     get_context(app).services.close()
 
 
-def test_a_repeated_request_is_known_though_its_upload_is_gone(client: FlaskClient, services: Services) -> None:
+def test_repeated_request_returns_its_job_after_its_upload_is_deleted(client: FlaskClient, services: Services) -> None:
     upload = client.post("/api/v1/uploads", data=b"k,a\nx,1\ny,2\n").json
     assert upload is not None
     params = {"dataset": {"upload": upload["id"], "label": "k"}, "k": 1, "evaluation": {"method": "loo"}}
@@ -196,7 +196,9 @@ def test_a_repeated_request_is_known_though_its_upload_is_gone(client: FlaskClie
     assert submit(client, body, **{"Idempotency-Key": "k1"})["id"] == first["id"]
 
 
-def test_the_longest_timeout_can_be_retried(client: FlaskClient, services: Services, settings: Settings) -> None:
+def test_job_with_the_longest_timeout_can_be_retried(
+    client: FlaskClient, services: Services, settings: Settings
+) -> None:
     job = submit(client, WINE | {"timeout_s": settings.max_timeout_s})
     end(services)
     assert client.post(f"/api/v1/jobs/{job['id']}/retry").status_code == 202
@@ -215,33 +217,33 @@ def test_the_longest_timeout_can_be_retried(client: FlaskClient, services: Servi
         ({"Host": "evil.example"}, 400),
     ],
 )
-def test_other_sites_cannot_submit(client: FlaskClient, headers: dict[str, str], status: int) -> None:
+def test_pages_of_other_sites_cannot_submit(client: FlaskClient, headers: dict[str, str], status: int) -> None:
     assert client.post("/api/v1/jobs", json=WINE, headers=headers).status_code == status
 
 
-def test_when_to_ask_again_is_the_job_s_to_say_and_the_limiter_s_once_it_refuses(settings: Settings) -> None:
+def test_retry_after_is_the_jobs_until_the_limiter_refuses(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"requests_per_minute": 2}))
     services: Services = get_context(app).services
     client = app.test_client()
     headers = {"Authorization": f"Bearer {api_keys.create_key(services.database, 'eager')}"}
-    answers = [client.post("/api/v1/jobs", json=WINE, headers=headers) for _ in range(3)]
+    responses = [client.post("/api/v1/jobs", json=WINE, headers=headers) for _ in range(3)]
     services.close()
-    assert [answer.status_code for answer in answers] == [202, 202, 429]
-    assert {answer.headers["Retry-After"] for answer in answers[:2]} == {"1"}
-    assert 0 <= int(answers[2].headers["Retry-After"]) <= 60
+    assert [response.status_code for response in responses] == [202, 202, 429]
+    assert {response.headers["Retry-After"] for response in responses[:2]} == {"1"}
+    assert 0 <= int(responses[2].headers["Retry-After"]) <= 60
 
 
-def test_a_database_that_does_not_answer_is_a_503(settings: Settings) -> None:
+def test_unreachable_database_is_a_503(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         app = create_app(settings.model_copy(update={"database_url": f"postgresql://127.0.0.1:{port}/x"}))
-        answer = app.test_client().get("/api/v1/jobs")
-        assert (answer.status_code, read(answer)["type"]) == (503, "database-unavailable")
-        assert answer.headers["Retry-After"]
+        response = app.test_client().get("/api/v1/jobs")
+        assert (response.status_code, read(response)["type"]) == (503, "database-unavailable")
+        assert response.headers["Retry-After"]
         get_context(app).services.close()
 
 
-def test_the_list_is_newest_first_in_pages(client: FlaskClient) -> None:
+def test_list_is_newest_first_in_pages(client: FlaskClient) -> None:
     ids = [submit(client)["id"] for _ in range(5)]
     listed: list[str] = []
     url = "/api/v1/jobs?limit=2"
@@ -256,7 +258,7 @@ def test_the_list_is_newest_first_in_pages(client: FlaskClient) -> None:
     assert len(cursors) == 3
 
 
-def test_the_list_is_filtered(client: FlaskClient, services: Services) -> None:
+def test_list_is_filtered(client: FlaskClient, services: Services) -> None:
     ended = submit(client)
     end(services)
     labelled = submit(client, WINE | {"labels": {"team": "a"}})
@@ -291,51 +293,51 @@ def test_the_list_is_filtered(client: FlaskClient, services: Services) -> None:
         ("created_after=0001-01-01T00:00:00%2B14:00", "/created_after"),
     ],
 )
-def test_a_wrong_query_names_its_parameter(client: FlaskClient, query: str, pointer: str) -> None:
-    answer = client.get(f"/api/v1/jobs?{query}")
-    assert answer.status_code == 422
-    assert [problem["pointer"] for problem in read(answer)["errors"]] == [pointer]
+def test_problem_names_the_wrong_parameter(client: FlaskClient, query: str, pointer: str) -> None:
+    response = client.get(f"/api/v1/jobs?{query}")
+    assert response.status_code == 422
+    assert [problem["pointer"] for problem in read(response)["errors"]] == [pointer]
 
 
-def test_cancelling(client: FlaskClient, services: Services) -> None:
+def test_queued_job_is_cancelled_at_once_and_a_running_one_later(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     cancelled = client.post(f"{url}/cancel")
     assert (cancelled.status_code, read(cancelled)["state"]) == (202, "cancelled")
     assert client.post(f"{url}/cancel").status_code == 409
     running = submit(client)
     start_job(services)
-    asked = client.post(f"/api/v1/jobs/{running['id']}/cancel")
-    assert asked.status_code == 202
-    assert read(asked) | {"state": "running", "cancel_requested": True} == read(asked)
+    requested = client.post(f"/api/v1/jobs/{running['id']}/cancel")
+    assert requested.status_code == 202
+    assert read(requested) | {"state": "running", "cancel_requested": True} == read(requested)
 
 
-def test_retrying_makes_a_new_job(client: FlaskClient, services: Services) -> None:
+def test_retry_creates_a_new_job(client: FlaskClient, services: Services) -> None:
     first = submit(client, WINE | {"priority": 7, "labels": {"a": "b"}, "timeout_s": 100})
     url = f"/api/v1/jobs/{first['id']}/retry"
     assert client.post(url).status_code == 409
     end(services)
-    answer = client.post(url)
-    again = read(answer)
-    assert answer.status_code == 202
+    response = client.post(url)
+    again = read(response)
+    assert response.status_code == 202
     assert again["retry_of"] == first["id"] != again["id"]
     for name in ("params", "priority", "labels", "kind"):
         assert again[name] == first[name]
 
 
-def test_deleting_removes_job_and_files(client: FlaskClient, services: Services) -> None:
+def test_deletion_removes_job_and_files(client: FlaskClient, services: Services) -> None:
     job = submit(client)
     url = f"/api/v1/jobs/{job['id']}"
     assert client.delete(url).status_code == 409
     written = services.files.put(f"jobs/{job['id']}/1/a.txt", [b"a"])
     end(services, StoredFile("a.txt", written.key, "text/plain", 1, written.sha256))
-    answer = client.delete(url)
-    assert (answer.status_code, answer.data) == (204, b"")
+    response = client.delete(url)
+    assert (response.status_code, response.data) == (204, b"")
     assert not path_on_disk(services.files, written.key).exists()
     assert client.get(url).status_code == 404
     assert client.delete(url).status_code == 404
 
 
-def test_an_artifact_is_sent_whole_and_in_ranges(client: FlaskClient, services: Services) -> None:
+def test_artifact_is_sent_whole_and_in_ranges(client: FlaskClient, services: Services) -> None:
     job = submit(client)
     written = services.files.put(f"jobs/{job['id']}/1/scores.csv", [b"0123", b"456789"])
     end(services, StoredFile("scores.csv", written.key, "text/csv", written.bytes, written.sha256))
@@ -360,23 +362,30 @@ def test_an_artifact_is_sent_whole_and_in_ranges(client: FlaskClient, services: 
 
 @pytest.mark.parametrize("call", ["get", "delete"])
 @pytest.mark.parametrize("job_id", ["nonsense", pytest.param(make_id(), id="unknown"), "..%2f..%2fetc%2fpasswd"])
-def test_a_job_that_is_not_there(client: FlaskClient, call: str, job_id: str) -> None:
-    answer = getattr(client, call)(f"/api/v1/jobs/{job_id}")
-    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
-    assert answer.headers["X-Request-ID"]
+def test_unknown_job_is_not_found(client: FlaskClient, call: str, job_id: str) -> None:
+    response = getattr(client, call)(f"/api/v1/jobs/{job_id}")
+    assert (response.status_code, response.content_type) == (404, "application/problem+json")
+    assert response.headers["X-Request-ID"]
 
 
-def test_every_response_names_its_request(client: FlaskClient) -> None:
+def test_every_response_has_the_id_of_its_request(client: FlaskClient) -> None:
     assert client.get("/healthz", headers={"X-Request-ID": "mine-1"}).headers["X-Request-ID"] == "mine-1"
     assert client.get("/healthz", headers={"X-Request-ID": "not mine\t!"}).headers["X-Request-ID"] != "not mine\t!"
 
 
-def test_health_and_catalogues(client: FlaskClient) -> None:
+def test_health_data_sets_and_devices(client: FlaskClient) -> None:
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").json == {"status": "ready"}
     (wine,) = read(client.get("/api/v1/datasets"))["datasets"]
     assert (wine["name"], wine["rows"], len(wine["columns"])) == ("wine", 178, 13)
     submit(client)
     devices = {device["device"]: device for device in read(client.get("/api/v1/devices"))["devices"]}
-    assert devices["cpu"] == {"device": "cpu", "workers_alive": 0, "engines": {}, "queued": 1, "running": 0}
+    assert devices["cpu"] == {
+        "device": "cpu",
+        "workers_alive": 0,
+        "engines": {},
+        "precisions": {},
+        "queued": 1,
+        "running": 0,
+    }
     assert set(devices) == {"ascend", "gpu", "cpu"}

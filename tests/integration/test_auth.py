@@ -1,4 +1,4 @@
-"""Who may come in, and whose jobs and files they meet there."""
+"""Which requests need a key, and whose jobs and files they reach."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -26,8 +26,8 @@ from web.context import get_context
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 OPEN = {"health.alive", "health.ready", "static", "bootstrap.static", "pages.sign_in"}
-LOOKS = {"GET", "HEAD"}
-PEOPLE = {"Accept": "text/html"}
+READING_METHODS = {"GET", "HEAD"}
+HTML = {"Accept": "text/html"}
 TABLE = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
 FILES = {
     "audio-0.ogg": ("audio/ogg", b"OggS" + bytes(96)),
@@ -37,19 +37,19 @@ FILES = {
 
 @dataclass(frozen=True)
 class Route:
-    """A way into the application."""
+    """An address of the application with one of its methods."""
 
     endpoint: str
     method: str
     address: str
 
     def open(self, client: FlaskClient, **headers: str) -> TestResponse:
-        """Go there."""
+        """Send a request to it."""
         return client.open(self.address, method=self.method, headers=headers, buffered=True)
 
 
 def list_routes(app: Flask, **given: object) -> list[Route]:
-    """List every address with every method that the application knows; removal last, as nothing follows it."""
+    """List every route of the application; deletions last, because nothing is found after them."""
     values: dict[str, object] = {
         "job_id": make_id(),
         "upload_id": make_id(),
@@ -72,68 +72,68 @@ def list_routes(app: Flask, **given: object) -> list[Route]:
     return sorted(routes, key=lambda route: (route.method == "DELETE", route.address, route.method))
 
 
-def is_let_in(answer: TestResponse) -> bool:
-    return answer.status_code != HTTPStatus.UNAUTHORIZED and "/sign-in" not in answer.headers.get("Location", "")
+def is_admitted(response: TestResponse) -> bool:
+    return response.status_code != HTTPStatus.UNAUTHORIZED and "/sign-in" not in response.headers.get("Location", "")
 
 
-def submit(client: FlaskClient, bearer: Headers, kind: str = "knn", **headers: str) -> str:
-    answer = client.post("/api/v1/jobs", json={"kind": kind, "device": "cpu"}, headers=bearer | headers)
-    assert answer.status_code in {200, 202}, answer.text
-    return read(answer)["id"]  # type: ignore[no-any-return]  # a job has one
+def submit(client: FlaskClient, headers: Headers, kind: str = "knn", **others: str) -> str:
+    response = client.post("/api/v1/jobs", json={"kind": kind, "device": "cpu"}, headers=headers | others)
+    assert response.status_code in {200, 202}, response.text
+    return read(response)["id"]  # type: ignore[no-any-return]  # a job has one
 
 
-def read(answer: TestResponse) -> dict[str, Any]:
-    assert answer.json is not None
-    return dict(answer.json)
+def read(response: TestResponse) -> dict[str, Any]:
+    assert response.json is not None
+    return dict(response.json)
 
 
-def send_key(client: FlaskClient, bearer: Headers, page: str = "/sign-in", **how: Any) -> TestResponse:
-    """Fill in the form of a sign-in, which goes to the page's own address."""
-    form = Page(client.get(page, **how).text).find_form(None)
-    key = bearer["Authorization"].removeprefix("Bearer ")
-    answer = client.post(page, data=form.fields | {"key": key}, **how)
-    assert answer.status_code == HTTPStatus.SEE_OTHER, answer.text
-    return answer
+def send_key(client: FlaskClient, auth_headers: Headers, page: str = "/sign-in", **options: Any) -> TestResponse:
+    """Send a key with the sign-in form."""
+    form = Page(client.get(page, **options).text).find_form(None)
+    key = auth_headers["Authorization"].removeprefix("Bearer ")
+    response = client.post(page, data=form.fields | {"key": key}, **options)
+    assert response.status_code == HTTPStatus.SEE_OTHER, response.text
+    return response
 
 
-def sign_in(app: Flask, bearer: Headers) -> FlaskClient:
+def sign_in(app: Flask, headers: Headers) -> FlaskClient:
     """Return a browser with a session."""
     client = app.test_client()
-    send_key(client, bearer)
+    send_key(client, headers)
     return client
 
 
-def test_without_keys_all_is_open_on_loopback(app: Flask, client: FlaskClient) -> None:
+def test_without_keys_everything_is_open_on_loopback(app: Flask, client: FlaskClient) -> None:
     routes = list_routes(app)
     assert {route.endpoint for route in routes} == app.view_functions.keys()
-    shut = [route for route in routes if route.endpoint != "pages.sign_out" and not is_let_in(route.open(client))]
-    assert shut == []
+    refused = [route for route in routes if route.endpoint != "pages.sign_out" and not is_admitted(route.open(client))]
+    assert refused == []
 
 
-def check_that_keys_are_asked_for(app: Flask) -> None:
+def check_keys_are_required(app: Flask) -> None:
     client = app.test_client()
     for route in list_routes(app):
-        answer = route.open(client)
+        response = route.open(client)
         if route.endpoint in OPEN:
-            assert is_let_in(answer), route
-        elif route.endpoint.startswith("pages.") and route.method in LOOKS:
-            assert answer.status_code == HTTPStatus.SEE_OTHER, route
-            assert answer.headers["Location"].startswith("/sign-in?next=/"), route
+            assert is_admitted(response), route
+        elif route.endpoint.startswith("pages.") and route.method in READING_METHODS:
+            assert response.status_code == HTTPStatus.SEE_OTHER, route
+            assert response.headers["Location"].startswith("/sign-in?next=/"), route
         else:
-            assert answer.status_code == HTTPStatus.UNAUTHORIZED, route
-            assert answer.headers["WWW-Authenticate"] == "Bearer", route
-            assert answer.content_type == "application/problem+json", route
+            assert response.status_code == HTTPStatus.UNAUTHORIZED, route
+            assert response.headers["WWW-Authenticate"] == "Bearer", route
+            assert response.content_type == "application/problem+json", route
     assert client.get("/nowhere").status_code == HTTPStatus.UNAUTHORIZED
 
 
-def test_with_the_first_key_everything_needs_one(app: Flask, client: FlaskClient, services: Services) -> None:
+def test_first_key_makes_everything_need_one(app: Flask, client: FlaskClient, services: Services) -> None:
     assert client.get("/api/v1/jobs").status_code == HTTPStatus.OK
     create_key(services.database, "ada")
     expire_key_cache(app)
-    check_that_keys_are_asked_for(app)
+    check_keys_are_required(app)
 
 
-def test_keys_are_read_anew_after_a_moment(app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_read_again_after_a_while(app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("web.key_cache.MAX_AGE_S", 3600.0)
     client = app.test_client()
     assert client.get("/api/v1/jobs").status_code == HTTPStatus.OK
@@ -143,33 +143,33 @@ def test_keys_are_read_anew_after_a_moment(app: Flask, services: Services, monke
     assert client.get("/api/v1/jobs").status_code == HTTPStatus.UNAUTHORIZED
 
 
-def test_where_others_may_reach_it_a_key_is_needed_before_there_is_one(settings: Settings) -> None:
+def test_instance_on_all_addresses_needs_a_key_before_there_is_one(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"host": "0.0.0.0"}))  # noqa: S104 - nothing listens
-    check_that_keys_are_asked_for(app)
+    check_keys_are_required(app)
     get_context(app).services.close()
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_a_key_opens_in_any_spelling_of_the_scheme(app: Flask, client: FlaskClient, scheme: str) -> None:
+def test_scheme_may_be_in_any_case(app: Flask, client: FlaskClient, scheme: str) -> None:
     key = make_auth_headers(app, "ada")["Authorization"].removeprefix("Bearer ")
     assert client.get("/api/v1/jobs", headers={"Authorization": f"{scheme} {key}"}).status_code == HTTPStatus.OK
 
 
 @pytest.mark.parametrize("given", ["Bearer mj_wrong", "Bearer", "Bearer ", "Basic {key}", "{key}", "Bearer {key}x"])
-def test_what_is_no_key_opens_nothing(app: Flask, client: FlaskClient, given: str) -> None:
+def test_invalid_key_is_refused(app: Flask, client: FlaskClient, given: str) -> None:
     key = make_auth_headers(app, "ada")["Authorization"].removeprefix("Bearer ")
-    answer = client.get("/api/v1/jobs", headers={"Authorization": given.format(key=key)})
-    assert answer.status_code == HTTPStatus.UNAUTHORIZED
+    response = client.get("/api/v1/jobs", headers={"Authorization": given.format(key=key)})
+    assert response.status_code == HTTPStatus.UNAUTHORIZED
 
 
-def test_a_revoked_key_opens_nothing(app: Flask, client: FlaskClient) -> None:
+def test_revoked_key_is_refused(app: Flask, client: FlaskClient) -> None:
     ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     revoke(app, "ada")
-    statuses = [client.get("/api/v1/jobs", headers=bearer).status_code for bearer in (ada, bob)]
+    statuses = [client.get("/api/v1/jobs", headers=headers).status_code for headers in (ada, bob)]
     assert statuses == [HTTPStatus.UNAUTHORIZED, HTTPStatus.OK]
 
 
-def test_a_session_opens_pages_and_may_only_look_at_the_api(app: Flask) -> None:
+def test_session_opens_pages_and_only_reads_the_api(app: Flask) -> None:
     ada = make_auth_headers(app, "ada")
     job_id = submit(app.test_client(), ada)
     browser = sign_in(app, ada)
@@ -178,54 +178,53 @@ def test_a_session_opens_pages_and_may_only_look_at_the_api(app: Flask) -> None:
     assert send_form(browser, f"/jobs/{job_id}", f"/jobs/{job_id}/cancel").status_code == HTTPStatus.SEE_OTHER
     for route in list_routes(app, job_id=job_id):
         if route.endpoint.startswith("api."):
-            looks = route.method in LOOKS
-            assert is_let_in(route.open(browser)) == looks, route
+            assert is_admitted(route.open(browser)) == (route.method in READING_METHODS), route
 
 
-def test_a_session_ends_with_its_key(app: Flask) -> None:
+def test_session_ends_when_its_key_is_revoked(app: Flask) -> None:
     ada, _ = (make_auth_headers(app, name) for name in ("ada", "bob"))
     browser = sign_in(app, ada)
     assert browser.get("/jobs").status_code == HTTPStatus.OK
     revoke(app, "ada")
-    opened = [route for route in list_routes(app) if route.endpoint not in OPEN and is_let_in(route.open(browser))]
-    assert opened == []
+    admitted = [route for route in list_routes(app) if route.endpoint not in OPEN and is_admitted(route.open(browser))]
+    assert admitted == []
 
 
-def test_a_session_ends_with_the_sign_out(app: Flask) -> None:
+def test_session_ends_with_the_sign_out(app: Flask) -> None:
     browser = sign_in(app, make_auth_headers(app, "ada"))
     assert send_form(browser, "/jobs", "/sign-out").headers["Location"] == "/sign-in"
-    assert not is_let_in(browser.get("/jobs"))
+    assert not is_admitted(browser.get("/jobs"))
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_sessions_cookie_is_for_this_service_alone(app: Flask, scheme: str) -> None:
+def test_session_cookie_is_sent_to_this_service_only(app: Flask, scheme: str) -> None:
     ada = make_auth_headers(app, "ada")
     origin = f"{scheme}://localhost"
-    answer = send_key(app.test_client(), ada, base_url=origin, headers={"Referer": f"{origin}/sign-in"})
-    flags = {part.strip() for part in answer.headers["Set-Cookie"].split(";")[1:]}
+    response = send_key(app.test_client(), ada, base_url=origin, headers={"Referer": f"{origin}/sign-in"})
+    flags = {part.strip() for part in response.headers["Set-Cookie"].split(";")[1:]}
     assert {"HttpOnly", "SameSite=Lax"} <= flags
     assert ("Secure" in flags) == (scheme == "https")
-    assert ada["Authorization"].removeprefix("Bearer ") not in answer.headers["Set-Cookie"]
+    assert ada["Authorization"].removeprefix("Bearer ") not in response.headers["Set-Cookie"]
 
 
-def test_programs_get_no_cookie(app: Flask, client: FlaskClient) -> None:
+def test_program_gets_no_cookie(app: Flask, client: FlaskClient) -> None:
     assert "Set-Cookie" not in client.get("/api/v1/jobs", headers=make_auth_headers(app, "ada")).headers
 
 
 @pytest.mark.parametrize("wanted", ["/jobs?state=queued", "//evil.example", "https://evil.example", "/\\evil.example"])
-def test_the_sign_in_leads_on_to_pages_of_this_service_only(app: Flask, wanted: str) -> None:
-    answer = send_key(app.test_client(), make_auth_headers(app, "ada"), f"/sign-in?{urlencode({'next': wanted})}")
-    assert answer.headers["Location"] == (wanted if wanted.startswith("/jobs") else "/")
+def test_sign_in_redirects_only_to_pages_of_this_service(app: Flask, wanted: str) -> None:
+    response = send_key(app.test_client(), make_auth_headers(app, "ada"), f"/sign-in?{urlencode({'next': wanted})}")
+    assert response.headers["Location"] == (wanted if wanted.startswith("/jobs") else "/")
 
 
-def test_a_page_that_needs_a_key_is_shown_after_the_sign_in(app: Flask) -> None:
+def test_sign_in_redirects_to_the_page_that_needed_a_key(app: Flask) -> None:
     ada, client = make_auth_headers(app, "ada"), app.test_client()
-    led_to = client.get("/jobs?state=queued").headers["Location"]
-    assert send_key(client, ada, led_to).headers["Location"] == "/jobs?state=queued"
+    sign_in_page = client.get("/jobs?state=queued").headers["Location"]
+    assert send_key(client, ada, sign_in_page).headers["Location"] == "/jobs?state=queued"
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_form_without_its_sessions_token_is_refused(app: Flask, elsewhere: bool) -> None:
+@pytest.mark.parametrize("with_token_of_another", [False, True])
+def test_form_without_the_token_of_its_session_is_refused(app: Flask, with_token_of_another: bool) -> None:
     ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     job_id = submit(app.test_client(), ada)
     browser, other = sign_in(app, ada), sign_in(app, bob)
@@ -233,17 +232,17 @@ def test_a_form_without_its_sessions_token_is_refused(app: Flask, elsewhere: boo
         Page(session.get("/knn").text).find_form("/knn").fields["csrf_token"] for session in (browser, other)
     )
     assert own != others
-    token = {"csrf_token": others} if elsewhere else {}
+    token = {"csrf_token": others} if with_token_of_another else {}
     for address in (f"/jobs/{job_id}/cancel", f"/jobs/{job_id}/retry", f"/jobs/{job_id}/delete", "/knn", "/sign-out"):
-        answer = browser.post(address, data=token, headers=PEOPLE)
-        assert answer.status_code == HTTPStatus.BAD_REQUEST, address
-        assert "open its page again" in answer.text, address
-        assert "/" in [link["href"] for link in Page(answer.text).find_all("a")], address
+        response = browser.post(address, data=token, headers=HTML)
+        assert response.status_code == HTTPStatus.BAD_REQUEST, address
+        assert "Open its page again" in response.text, address
+        assert "/" in [link["href"] for link in Page(response.text).find_all("a")], address
     jobs = read(app.test_client().get("/api/v1/jobs", headers=ada))["jobs"]
     assert [(job["id"], job["state"]) for job in jobs] == [(job_id, "queued")]
 
 
-def test_another_sites_page_is_refused_whatever_it_brings(app: Flask) -> None:
+def test_page_of_another_site_is_refused_even_with_a_key(app: Flask) -> None:
     ada = make_auth_headers(app, "ada")
     browser = sign_in(app, ada)
     for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
@@ -253,25 +252,27 @@ def test_another_sites_page_is_refused_whatever_it_brings(app: Flask) -> None:
 
 @pytest.fixture
 def finished(app: Flask, client: FlaskClient, services: Services) -> tuple[Headers, Headers, str]:
-    """Two keys, and an ended job with a sample, the first one's."""
+    """Two keys, and an ended job of the first one, with a sample."""
     ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     job_id = submit(client, ada, "musicgen")
     succeed(services, job_id, MUSIC | {"samples": [make_sample(0)]}, FILES)
     return ada, bob, job_id
 
 
-def test_another_keys_job_is_not_there_at_any_address(
+def test_job_of_another_key_is_not_found_at_any_address(
     app: Flask, client: FlaskClient, finished: tuple[Headers, Headers, str]
 ) -> None:
     ada, bob, job_id = finished
     routes = [route for route in list_routes(app, job_id=job_id) if job_id in route.address]
     assert len({route.endpoint for route in routes}) == 13
-    for bearer in (bob, {"Cookie": read_cookie(sign_in(app, bob))}):
+    for headers in (bob, {"Cookie": read_cookie(sign_in(app, bob))}):
         for route in routes:
-            barred = "Cookie" in bearer and route.endpoint.startswith("api.") and route.method not in LOOKS
-            expected = HTTPStatus.UNAUTHORIZED if barred else HTTPStatus.NOT_FOUND
-            assert route.open(app.test_client(use_cookies=False), **bearer).status_code == expected, route
-    for route in routes:  # all were the same job's, which is there
+            is_session_write = (
+                "Cookie" in headers and route.endpoint.startswith("api.") and route.method not in READING_METHODS
+            )
+            expected = HTTPStatus.UNAUTHORIZED if is_session_write else HTTPStatus.NOT_FOUND
+            assert route.open(app.test_client(use_cookies=False), **headers).status_code == expected, route
+    for route in routes:  # the same addresses exist for the owner
         assert route.open(client, **ada).status_code < HTTPStatus.NOT_FOUND or route.endpoint == "api.cancel_job", route
 
 
@@ -282,73 +283,71 @@ def read_cookie(browser: FlaskClient) -> str:
     return f"{name}={cookie.value}"
 
 
-def test_another_keys_jobs_are_not_listed(
+def test_jobs_of_another_key_are_not_listed(
     app: Flask, client: FlaskClient, finished: tuple[Headers, Headers, str]
 ) -> None:
     ada, bob, job_id = finished
     own = submit(client, bob)
-    for bearer, listed in ((ada, [job_id]), (bob, [own])):
-        assert [job["id"] for job in read(client.get("/api/v1/jobs", headers=bearer))["jobs"]] == listed
+    for headers, listed in ((ada, [job_id]), (bob, [own])):
+        assert [job["id"] for job in read(client.get("/api/v1/jobs", headers=headers))["jobs"]] == listed
         for query in ("kind=musicgen", "state=succeeded", f"cursor={make_id()}"):
-            jobs = read(client.get(f"/api/v1/jobs?{query}", headers=bearer))["jobs"]
+            jobs = read(client.get(f"/api/v1/jobs?{query}", headers=headers))["jobs"]
             assert {job["id"] for job in jobs} <= set(listed)
-        browser = sign_in(app, bearer)
+        browser = sign_in(app, headers)
         for address in ("/", "/jobs"):
             text = browser.get(address).text
             assert [shown for shown in (job_id, own) if shown in text] == listed
 
 
-def test_another_keys_upload_is_not_there(app: Flask, client: FlaskClient) -> None:
+def test_upload_of_another_key_is_not_found(app: Flask, client: FlaskClient) -> None:
     ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     upload_id = read(client.post("/api/v1/uploads", data=TABLE, headers=ada))["id"]
-    for bearer, there in ((bob, False), (ada, True)):
-        browser = sign_in(app, bearer)
-        assert (browser.get(f"/uploads/{upload_id}", buffered=True).status_code == HTTPStatus.OK) == there
+    for headers, is_own in ((bob, False), (ada, True)):
+        browser = sign_in(app, headers)
+        assert (browser.get(f"/uploads/{upload_id}", buffered=True).status_code == HTTPStatus.OK) == is_own
         sent = send_form(browser, "/knn", upload=upload_id, k="1", train_size="2")
-        assert (sent.status_code == HTTPStatus.SEE_OTHER) == there, sent.text
+        assert (sent.status_code == HTTPStatus.SEE_OTHER) == is_own, sent.text
         for params in (
             {"dataset": {"upload": upload_id}, "k": 1, "evaluation": {"method": "loo"}},
             {"audio_prompts": [{"upload": upload_id}]},
         ):
             kind = "knn" if "dataset" in params else "musicgen"
-            answer = client.post("/api/v1/jobs", json={"kind": kind, "params": params}, headers=bearer)
-            missing = [
-                problem["detail"] for problem in read(answer).get("errors", ()) if "no upload" in problem["detail"]
-            ]
-            assert bool(missing) != there, answer.text
+            response = client.post("/api/v1/jobs", json={"kind": kind, "params": params}, headers=headers)
+            codes = {problem["code"] for problem in read(response).get("errors", ())}
+            assert ("upload-not-found" in codes) != is_own, response.text
 
 
-def test_an_idempotency_key_is_its_owners(app: Flask, client: FlaskClient) -> None:
+def test_idempotency_key_belongs_to_its_owner(app: Flask, client: FlaskClient) -> None:
     ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     once = {"Idempotency-Key": "once"}
-    first, again, others = (submit(client, bearer, **once) for bearer in (ada, ada, bob))
+    first, again, others = (submit(client, headers, **once) for headers in (ada, ada, bob))
     assert first == again
     assert first != others
 
 
-def test_what_came_before_the_first_key_is_nobodys(app: Flask, client: FlaskClient) -> None:
+def test_job_from_before_the_first_key_belongs_to_no_key(app: Flask, client: FlaskClient) -> None:
     job_id = submit(client, {})
     ada = make_auth_headers(app, "ada")
     assert client.get(f"/api/v1/jobs/{job_id}", headers=ada).status_code == HTTPStatus.NOT_FOUND
     assert read(client.get("/api/v1/jobs", headers=ada))["jobs"] == []
 
 
-def test_instances_on_one_host_have_a_cookie_each(app: Flask) -> None:
+def test_instances_on_one_host_use_different_cookies(app: Flask) -> None:
     assert app.config["SESSION_COOKIE_NAME"].endswith(f"-{get_context(app).services.settings.port}")
 
 
-def test_who_waited_for_a_database_that_does_not_answer_does_not_ask_it_again(app: Flask, client: FlaskClient) -> None:
-    asked = 0
+def test_failed_read_of_the_keys_serves_all_requests_that_wait_for_it(app: Flask, client: FlaskClient) -> None:
+    reads = 0
 
     def fail(_: Database) -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal reads
+        reads += 1
         raise OperationalError("SELECT", None, Exception("gone"))
 
     expire_key_cache(app)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("shared.api_keys.list_keys", fail)
         statuses = {client.get("/api/v1/jobs").status_code for _ in range(3)}
-    assert (statuses, asked) == ({503}, 1)
+    assert (statuses, reads) == ({503}, 1)
     expire_key_cache(app)
     assert client.get("/api/v1/jobs").status_code == HTTPStatus.OK

@@ -1,4 +1,4 @@
-"""The event stream: each event once, in order, whatever becomes of the connection; on both databases."""
+"""The event stream: each event once and in order, however often the connection is lost; on both databases."""
 
 import json
 import random
@@ -38,8 +38,8 @@ _BLOCK = re.compile(r"id: (\d+)\nevent: (\w+)\ndata: (.*)")
 
 
 @dataclass(frozen=True)
-class Told:
-    """An event, as a client reads it."""
+class ReceivedEvent:
+    """An event as a client reads it."""
 
     id: int
     kind: str
@@ -54,8 +54,8 @@ def beat(services: Services, lease: Lease, done: int) -> None:
     assert transitions.heartbeat(services.database, lease, Progress("searching", done, 9, "rows"), 60) is not None
 
 
-def run_whole(services: Services) -> str:
-    """Let a job be lost once, and succeed."""
+def run_to_success(services: Services) -> str:
+    """Run a job that is lost once and then succeeds."""
     job_id = submit(services)
     lost = start_job(services)
     beat(services, lost, 1)
@@ -66,25 +66,28 @@ def run_whole(services: Services) -> str:
     return job_id
 
 
-def parse(body: str) -> list[Told]:
-    """Read the whole events; what is cut off at the end is none."""
+def parse(body: str) -> list[ReceivedEvent]:
+    """Return the complete events; an event that is cut off at the end is left out."""
     found = [_BLOCK.fullmatch(block) for block in body.split("\n\n")[:-1]]
-    return [Told(int(match[1]), match[2], json.loads(match[3])) for match in found if match]
+    return [ReceivedEvent(int(match[1]), match[2], json.loads(match[3])) for match in found if match]
 
 
-def find_events(services: Services, job_id: str) -> list[Told]:
-    """Read the events as they stand in the database, without their moments."""
+def find_events(services: Services, job_id: str) -> list[ReceivedEvent]:
+    """Return the events in the database, without their timestamps."""
     statement = select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
     with services.database.reading() as session:
-        return [Told(event.id, event.kind, event.data) for event in session.scalars(statement)]
+        return [ReceivedEvent(event.id, event.kind, event.data) for event in session.scalars(statement)]
 
 
-def drop_moments(told: list[Told]) -> list[Told]:
-    return [Told(one.id, one.kind, {name: one.data[name] for name in one.data if name != "at"}) for one in told]
+def drop_timestamps(events: list[ReceivedEvent]) -> list[ReceivedEvent]:
+    return [
+        ReceivedEvent(event.id, event.kind, {name: event.data[name] for name in event.data if name != "at"})
+        for event in events
+    ]
 
 
-def read_until(stream: Iterator[bytes], count: int) -> list[Told]:
-    """Read from a stream until so many events have come."""
+def read_until(stream: Iterator[bytes], count: int) -> list[ReceivedEvent]:
+    """Read from a stream until it has sent a number of events."""
     body = ""
     while len(parse(body)) < count:
         body += next(stream).decode()
@@ -95,14 +98,14 @@ def open_stream(client: FlaskClient, job_id: str, **headers: str) -> TestRespons
     return client.get(f"/api/v1/jobs/{job_id}/events", headers=headers)
 
 
-def test_an_ended_job_tells_its_whole_life(client: FlaskClient, services: Services) -> None:
-    answer = open_stream(client, run_whole(services))
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"] == "text/event-stream"
-    assert (answer.headers["Cache-Control"], answer.headers["X-Accel-Buffering"]) == ("no-cache", "no")
-    assert answer.text.startswith("retry: 1000\n\nid: ")
-    told = parse(answer.text)
-    assert [(one.kind, one.data.get("state")) for one in told] == [
+def test_ended_job_streams_its_whole_history(client: FlaskClient, services: Services) -> None:
+    response = open_stream(client, run_to_success(services))
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/event-stream"
+    assert (response.headers["Cache-Control"], response.headers["X-Accel-Buffering"]) == ("no-cache", "no")
+    assert response.text.startswith("retry: 1000\n\nid: ")
+    events = parse(response.text)
+    assert [(event.kind, event.data.get("state")) for event in events] == [
         ("state", "queued"),
         ("state", "running"),
         ("progress", None),
@@ -113,54 +116,56 @@ def test_an_ended_job_tells_its_whole_life(client: FlaskClient, services: Servic
         ("artifact", None),
         ("state", "succeeded"),
     ]
-    moments = [one.data.pop("at") for one in told]
-    assert moments == sorted(moments)
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", moment) for moment in moments)
-    assert told[2].data == {"stage": "searching", "done": 1, "total": 9, "unit": "rows"}
-    assert told[4].data == {
+    timestamps = [event.data.pop("at") for event in events]
+    assert timestamps == sorted(timestamps)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", timestamp) for timestamp in timestamps)
+    assert events[2].data == {"stage": "searching", "done": 1, "total": 9, "unit": "rows"}
+    assert events[4].data == {
         "state": "running",
         "attempt": 2,
         "worker": "box:1",
         "cancel_requested": False,
         "error": None,
     }
-    assert told[-2].data == {"name": "b.csv", "media_type": "text/csv", "bytes": 3, "sha256": "0" * 64}
+    assert events[-2].data == {"name": "b.csv", "media_type": "text/csv", "bytes": 3, "sha256": "0" * 64}
 
 
-def test_each_event_is_a_place_to_resume_from(client: FlaskClient, services: Services) -> None:
-    job_id = run_whole(services)
-    told = parse(open_stream(client, job_id).text)
-    for number, one in enumerate(told[:-1], start=1):
-        assert parse(open_stream(client, job_id, Last_Event_ID=str(one.id)).text) == told[number:]
-    end = open_stream(client, job_id, Last_Event_ID=str(told[-1].id))
+def test_stream_resumes_after_any_event(client: FlaskClient, services: Services) -> None:
+    job_id = run_to_success(services)
+    events = parse(open_stream(client, job_id).text)
+    for number, event in enumerate(events[:-1], start=1):
+        assert parse(open_stream(client, job_id, Last_Event_ID=str(event.id)).text) == events[number:]
+    end = open_stream(client, job_id, Last_Event_ID=str(events[-1].id))
     assert (end.status_code, end.data) == (204, b"")
 
 
-def test_a_long_history_comes_whole(client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    job_id = run_whole(services)
+def test_long_history_is_sent_in_several_reads(
+    client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = run_to_success(services)
     monkeypatch.setattr("shared.database.queries.MAX_EVENTS_PER_READ", 3)
-    assert drop_moments(parse(open_stream(client, job_id).text)) == find_events(services, job_id)
+    assert drop_timestamps(parse(open_stream(client, job_id).text)) == find_events(services, job_id)
 
 
-def test_what_happens_is_told_until_the_end(client: FlaskClient, services: Services) -> None:
+def test_events_are_sent_as_they_happen_until_the_end(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     stream = open_stream(client, job_id).iter_encoded()
-    told = read_until(stream, 1)
+    events = read_until(stream, 1)
     lease = start_job(services)
-    told += read_until(stream, 1)
+    events += read_until(stream, 1)
     beat(services, lease, 1)
     beat(services, lease, 2)
-    told += read_until(stream, 2)
+    events += read_until(stream, 2)
     transitions.cancel(services.database, job_id)
-    told += read_until(stream, 1)
-    assert told[-1].data["cancel_requested"]
+    events += read_until(stream, 1)
+    assert events[-1].data["cancel_requested"]
     transitions.finish(services.database, lease, DONE)
-    told += parse(b"".join(stream).decode())
-    assert [one.data["name"] for one in told[-3:-1]] == ["a.csv", "b.csv"]
-    assert drop_moments(told) == find_events(services, job_id)
+    events += parse(b"".join(stream).decode())
+    assert [event.data["name"] for event in events[-3:-1]] == ["a.csv", "b.csv"]
+    assert drop_timestamps(events) == find_events(services, job_id)
 
 
-def test_a_deleted_job_ends_its_stream(client: FlaskClient, services: Services) -> None:
+def test_deleted_job_ends_its_stream(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     stream = open_stream(client, job_id).iter_encoded()
     read_until(stream, 1)
@@ -170,21 +175,21 @@ def test_a_deleted_job_ends_its_stream(client: FlaskClient, services: Services) 
     assert open_stream(client, job_id).status_code == 404
 
 
-def test_a_stream_ends_with_the_database_and_is_resumed_with_it(client: FlaskClient, services: Services) -> None:
+def test_stream_ends_when_the_database_fails_and_can_be_resumed(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     stream = open_stream(client, job_id).iter_encoded()
     (queued,) = read_until(stream, 1)
     with services.database.writing() as session:
-        session.execute(text("ALTER TABLE job_events RENAME TO elsewhere"))
+        session.execute(text("ALTER TABLE job_events RENAME TO hidden"))
     assert list(stream) == []
     with services.database.writing() as session:
-        session.execute(text("ALTER TABLE elsewhere RENAME TO job_events"))
+        session.execute(text("ALTER TABLE hidden RENAME TO job_events"))
     transitions.cancel(services.database, job_id)
     (cancelled,) = parse(open_stream(client, job_id, Last_Event_ID=str(queued.id)).text)
     assert cancelled.data["state"] == "cancelled"
 
 
-def test_silence_is_broken_by_heartbeats(
+def test_stream_without_events_sends_heartbeats(
     client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = open_stream(client, submit(services)).iter_encoded()
@@ -193,45 +198,45 @@ def test_silence_is_broken_by_heartbeats(
     assert [next(stream), next(stream)] == [b":\n\n", b":\n\n"]
 
 
-def test_streams_never_take_the_last_thread(settings: Settings) -> None:
-    app = create_app(settings.model_copy(update={"web_threads": 2}))  # one seat
+def test_streams_leave_a_thread_free(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"web_threads": 2}))  # one slot
     client = app.test_client()
     job_id = submit(get_context(app).services)
     for method in ("HEAD", "HEAD"):
         assert client.open(f"/api/v1/jobs/{job_id}/events", method=method).status_code == 200
-    seated = open_stream(client, job_id)
+    first = open_stream(client, job_id)
     refused = open_stream(client, job_id)
     assert (refused.status_code, refused.content_type) == (503, "application/problem+json")
     assert refused.json is not None
     assert refused.json["type"] == "busy"
     assert int(refused.headers["Retry-After"]) > 0
     assert client.get(f"/api/v1/jobs/{job_id}").status_code == 200
-    seated.close()
+    first.close()
     assert open_stream(client, job_id).status_code == 200
     get_context(app).services.close()
 
 
-def test_what_cannot_be_streamed_is_said(client: FlaskClient, services: Services) -> None:
+def test_stream_that_cannot_start_returns_a_problem(client: FlaskClient, services: Services) -> None:
     missing = open_stream(client, make_id())
     assert (missing.status_code, missing.content_type) == (404, "application/problem+json")
     job_id = submit(services)
     for bad in ("", "x", "-1", "1.5", "9" * 19):
-        answer = open_stream(client, job_id, Last_Event_ID=bad)
-        assert answer.status_code == 400
-        assert answer.json is not None
-        assert "Last-Event-ID" in answer.json["detail"]
+        response = open_stream(client, job_id, Last_Event_ID=bad)
+        assert response.status_code == 400
+        assert response.json is not None
+        assert "Last-Event-ID" in response.json["detail"]
 
 
-def test_other_keys_jobs_are_not_there(app: Flask, services: Services) -> None:
+def test_events_of_other_keys_are_not_found(app: Flask, services: Services) -> None:
     own, other = (api_keys.create_key(services.database, name) for name in ("own", "other"))
     owners = {key.name: key.id for key in api_keys.list_keys(services.database)}
     client, job_id = app.test_client(), submit(services, owners["own"])
     transitions.cancel(services.database, job_id)
-    answers = [open_stream(client, job_id, Authorization=f"Bearer {key}").status_code for key in (own, other, "none")]
-    assert answers == [200, 404, 401]
+    responses = [open_stream(client, job_id, Authorization=f"Bearer {key}").status_code for key in (own, other, "none")]
+    assert responses == [200, 404, 401]
 
 
-def test_a_stream_ends_with_its_key(app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stream_ends_when_its_key_is_revoked(app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("web.key_cache.MAX_AGE_S", 0.0)
     key = api_keys.create_key(services.database, "own")
     (owner,) = (key.id for key in api_keys.list_keys(services.database))
@@ -243,27 +248,27 @@ def test_a_stream_ends_with_its_key(app: Flask, services: Services, monkeypatch:
 
 
 def read_some(port: int, job_id: str, last_id: int | None, max_bytes: int) -> tuple[str, str]:
-    """Read the beginning of a stream and cut it there.
+    """Read the beginning of a stream, then close the connection.
 
     Returns
     -------
     head, body
-        As far as they came.
+        What was received.
     """
     lines = [f"GET /api/v1/jobs/{job_id}/events HTTP/1.0", "Host: 127.0.0.1"]  # 1.0 has no chunks
     lines += [f"Last-Event-ID: {last_id}"] if last_id is not None else []
-    heard = b""
+    received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         head, body = b"", b""
         while len(body) < max_bytes and (some := connection.recv(max_bytes - len(body))):
-            heard += some
-            head, _, body = heard.partition(b"\r\n\r\n")
+            received += some
+            head, _, body = received.partition(b"\r\n\r\n")
     return head.decode(), body.decode()
 
 
-def live(services: Services, steps: threading.Semaphore) -> None:
-    """Let the job be claimed, lost, claimed again and finished, a step whenever there is leave for one."""
+def run_in_steps(services: Services, steps: threading.Semaphore) -> None:
+    """Run a job that is lost once and then succeeds; each heartbeat acquires the semaphore."""
     for attempt in (1, 2):
         lease = start_job(services)
         for done in range(60):
@@ -275,33 +280,33 @@ def live(services: Services, steps: threading.Semaphore) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_stream_cut_anywhere_and_resumed_tells_each_event_once(
+def test_stream_that_is_cut_anywhere_and_resumed_sends_each_event_once(
     services: Services, serve_web: ServeWeb, seed: int
 ) -> None:
-    drawn = random.Random(seed)  # noqa: S311 - cuts, not secrets
+    rng = random.Random(seed)  # noqa: S311 - where to cut, not a secret
     port, job_id = serve_web()[1].port, submit(services)
-    told: list[Told] = []
+    events: list[ReceivedEvent] = []
     cut_inside = 0
     steps = threading.Semaphore(4)
     with ThreadPoolExecutor(1) as pool:
-        lived = pool.submit(live, services, steps)
+        finished = pool.submit(run_in_steps, services, steps)
         while True:
-            # Each time more events come than are read, so that there always are some to read.
-            last_id = told[-1].id if told else None
-            head, body = read_some(port, job_id, last_id, drawn.randrange(200, 800))
-            told += parse(body)
+            # Each time more events are written than read, so that there are always some to read.
+            last_id = events[-1].id if events else None
+            head, body = read_some(port, job_id, last_id, rng.randrange(200, 800))
+            events += parse(body)
             cut_inside += not body.endswith("\n\n")
             if head.startswith("HTTP/1.0 204"):
                 break
             steps.release(4)
-        lived.result()
+        finished.result()
     assert cut_inside > 10
-    assert drop_moments(told) == find_events(services, job_id)
-    assert [one.kind for one in told[-3:]] == ["artifact", "artifact", "state"]
+    assert drop_timestamps(events) == find_events(services, job_id)
+    assert [event.kind for event in events[-3:]] == ["artifact", "artifact", "state"]
 
 
-def test_a_client_that_has_gone_gives_its_seat_back(services: Services, serve_web: ServeWeb) -> None:
-    port = serve_web(web_processes=1, web_threads=2)[1].port  # one seat
+def test_disconnected_client_releases_its_slot(services: Services, serve_web: ServeWeb) -> None:
+    port = serve_web(web_processes=1, web_threads=2)[1].port  # one slot
     job_id = submit(services)
     lease = start_job(services)
     path = f"/api/v1/jobs/{job_id}/events"
@@ -311,4 +316,4 @@ def test_a_client_that_has_gone_gives_its_seat_back(services: Services, serve_we
         beat(services, lease, 1)
         return ask(port, path) == 200
 
-    wait_until(is_free, "the seat")
+    wait_until(is_free, "the slot")

@@ -1,4 +1,4 @@
-"""The description of the API: that it is whole, and that the service keeps to it."""
+"""The OpenAPI document is complete, and the service behaves as it says."""
 
 import json
 import re
@@ -40,12 +40,12 @@ RESULT: KnnResult = {
 }
 CONFIGURATION = """
 [checks.positive_data_acceptance]
-# No schema says all: that uploads exist, that k is below the number of rows, that a key came with this body.
+# The schemas cannot say that an upload exists, that k is below the number of rows, or that a key belongs to a body.
 expected-statuses = ["2xx", "304", "404", "409", "412", "416", "422"]
 
 [[operations]]
 include-operation-id = "stream_events"
-enabled = false # a stream ends when its job does, and nothing works here
+enabled = false # a stream ends with its job, and no worker runs here
 
 [[operations]]
 include-operation-id = "get_artifact"
@@ -55,9 +55,9 @@ parameters = {{ job_id = "{job_id}", name = "{name}" }}
 
 @pytest.fixture
 def document(client: FlaskClient) -> Any:
-    answer = client.get(DOCUMENT)
-    assert answer.status_code == 200
-    return answer.json
+    response = client.get(DOCUMENT)
+    assert response.status_code == 200
+    return response.json
 
 
 def list_references(node: Any) -> set[str]:
@@ -75,7 +75,7 @@ def list_operations(document: Any) -> list[tuple[str, str, Any]]:
     ]
 
 
-def test_every_route_is_described_and_nothing_else(app: Flask, document: Any) -> None:
+def test_document_describes_exactly_the_routes(app: Flask, document: Any) -> None:
     rules = [rule for rule in app.url_map.iter_rules() if not rule.endpoint.startswith(("pages.", "bootstrap."))]
     routes = {rule.endpoint: list_methods(rule) for rule in rules if rule.endpoint != "static"}
     assert set(routes) == set(OPERATIONS)
@@ -88,15 +88,16 @@ def test_every_route_is_described_and_nothing_else(app: Flask, document: Any) ->
     )
 
 
-def test_the_document_is_valid(document: Any) -> None:
+def test_document_is_valid(document: Any) -> None:
     OPENAPI_31_VALIDATOR.validate(document)
     for schema in document["components"]["schemas"].values():
         jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema)
 
 
-def test_every_reference_leads_somewhere(document: Any) -> None:
+def test_every_reference_can_be_resolved(document: Any) -> None:
     references = list_references(document)
     assert "#/components/schemas/KnnParams" in references
+    assert not [reference for reference in references if "__" in reference], "names of Python modules"
     for reference in references:
         part = document
         for name in reference.removeprefix("#/").split("/"):
@@ -105,7 +106,7 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "fits"),
+    ("body", "valid"),
     [
         (KNN | {"params": {"k": [1, 3], "evaluation": {"method": "loo"}}}, True),
         (KNN, True),
@@ -117,28 +118,28 @@ def test_every_reference_leads_somewhere(document: Any) -> None:
         (KNN | {"webhook": {"url": "ftp://example.com"}}, False),
     ],
 )
-def test_a_submission_is_described_as_it_is_checked(
-    client: FlaskClient, document: Any, body: dict[str, Any], *, fits: bool
+def test_submission_is_described_as_it_is_checked(
+    client: FlaskClient, document: Any, body: dict[str, Any], *, valid: bool
 ) -> None:
     validator = jsonschema_rs.validator_for(
         {"$ref": "#/components/schemas/Submission", "components": document["components"]}
     )
-    assert validator.is_valid(body) is fits
-    assert (client.post("/api/v1/jobs", json=body).status_code == 202) is fits
+    assert validator.is_valid(body) is valid
+    assert (client.post("/api/v1/jobs", json=body).status_code == 202) is valid
 
 
-def test_what_needs_a_key_says_so(client: FlaskClient, services: Services) -> None:
+def test_operation_that_needs_a_key_says_so(client: FlaskClient, services: Services) -> None:
     key = api_keys.create_key(services.database, "some")
     document = client.get(DOCUMENT, headers={"Authorization": f"Bearer {key}"}).json
     for method, path, operation in list_operations(document):
-        answer = client.open(re.sub(r"{\w+}", "0" * 8 + "-0000" * 3 + "-" + "0" * 12, path), method=method.upper())
-        assert (answer.status_code == 401) is ("401" in operation["responses"]) is (operation.get("security") != [])
-        if answer.status_code == 401:
-            assert answer.headers["WWW-Authenticate"] == "Bearer"
+        response = client.open(re.sub(r"{\w+}", "0" * 8 + "-0000" * 3 + "-" + "0" * 12, path), method=method.upper())
+        assert (response.status_code == 401) is ("401" in operation["responses"]) is (operation.get("security") != [])
+        if response.status_code == 401:
+            assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
 class Outline(HTMLParser):
-    """What the page must be right in, beside what it looks like."""
+    """The structure of the page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,11 +164,11 @@ class Outline(HTMLParser):
         self.sources += [values[name] for name in ("src", "srcset") if name in values]
 
 
-def test_the_page_shows_every_operation_and_schema(client: FlaskClient, document: Any) -> None:
-    answer = client.get("/api/v1/docs")
-    assert (answer.status_code, answer.mimetype) == (200, "text/html")
+def test_page_shows_every_operation_and_schema(client: FlaskClient, document: Any) -> None:
+    response = client.get("/api/v1/docs")
+    assert (response.status_code, response.mimetype) == (200, "text/html")
     page = Outline()
-    page.feed(answer.text)
+    page.feed(response.text)
     assert {operation["operationId"] for *_, operation in list_operations(document)} <= page.anchors
     assert {f"schema-{name}" for name in document["components"]["schemas"]} <= page.anchors
     assert page.targets <= page.anchors
@@ -178,25 +179,25 @@ def test_the_page_shows_every_operation_and_schema(client: FlaskClient, document
     assert page.sources == ["/static/theme.js"]
 
 
-def finish_a_job(services: Services) -> tuple[str, str]:
-    """Return a job with an artifact, and the artifact's name."""
+def finish_job(services: Services) -> tuple[str, str]:
+    """Return the id of an ended job with an artifact, and the name of the artifact."""
     job_id = submit.submit_job(services, KNN)[0].id
     succeed(services, job_id, RESULT, {"scores.csv": ("text/csv", b"0123456789")})
     return job_id, "scores.csv"
 
 
-def test_a_version_that_is_not_there_is_refused(client: FlaskClient, services: Services) -> None:
-    job_id, name = finish_a_job(services)
+def test_request_for_another_version_is_refused(client: FlaskClient, services: Services) -> None:
+    job_id, name = finish_job(services)
     for url in (f"/api/v1/jobs/{job_id}", f"/api/v1/jobs/{job_id}/artifacts/{name}"):
-        answer = client.get(url, headers={"If-Match": '"another"'}, buffered=True)
-        assert answer.status_code == 412
+        response = client.get(url, headers={"If-Match": '"another"'}, buffered=True)
+        assert response.status_code == 412
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_the_service_keeps_to_its_description(serve_web: ServeWeb, services: Services, tmp_path: Path) -> None:
-    """Schemathesis asks what can be asked, and what cannot; ``--max-examples`` makes it ask for longer."""
+def test_service_behaves_as_described(serve_web: ServeWeb, services: Services, tmp_path: Path) -> None:
+    """Schemathesis sends valid and invalid requests; ``--max-examples`` is how many of each."""
     _, settings = serve_web(web_processes=1, web_threads=8)
-    job_id, name = finish_a_job(services)
+    job_id, name = finish_job(services)
     configuration = tmp_path / "schemathesis.toml"
     configuration.write_text(CONFIGURATION.format(job_id=job_id, name=name))
     command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "--no-color"]

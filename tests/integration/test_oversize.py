@@ -1,4 +1,4 @@
-"""What is too large is refused while it arrives, by a web as in production, and nothing of it is kept."""
+"""A web server as in production refuses bodies that are too large while they arrive, and stores nothing of them."""
 
 import socket
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.instances import ask
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
 from web import uploads
-from web.uploads import MULTIPART_BYTES
+from web.uploads import MULTIPART_OVERHEAD_BYTES
 
 # Nothing here depends on the database.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -27,7 +27,7 @@ UPLOAD_BYTES = 2**20
 TEXT_BYTES = 2**17
 CHUNK_BYTES = 2**14
 MARGIN_BYTES = uploads.CHUNK_BYTES + CHUNK_BYTES
-"""What the reading of a body is ahead of the look at it."""
+"""How much of a body is read ahead of the check of its size."""
 CHUNK = b"%x\r\n%s\r\n" % (CHUNK_BYTES, b"x" * CHUNK_BYTES)
 CSV = "text/csv"
 FORM = "application/x-www-form-urlencoded"
@@ -39,14 +39,14 @@ TEXT = PART % (b"k", b"")
 
 @dataclass(frozen=True)
 class Web:
-    """A web as in production, with what it may keep nothing in."""
+    """A web server as in production, with the folders in which it must leave nothing."""
 
     process: ServiceProcess
     settings: Settings
     temporary: Path
 
-    def list_kept(self) -> list[str]:
-        """List the files that requests left: uploads, and temporary files, those without a name too."""
+    def list_leftovers(self) -> list[str]:
+        """List the files that requests left: uploads, and temporary files, those without a name included."""
         uploads = [str(path) for path in (self.settings.home / "files").rglob("*") if path.is_file()]
         return uploads + [name for name in self._list_open() if name.startswith(str(self.temporary))]
 
@@ -56,9 +56,9 @@ class Web:
             for handle in Path(f"/proc/{child.pid}/fd").iterdir():
                 try:
                     name = str(handle.readlink())
-                except FileNotFoundError:  # closed meanwhile
+                except FileNotFoundError:  # closed in the meantime
                     continue
-                # What gunicorn's workers show their life by has its name from gunicorn.
+                # The heartbeat files of gunicorn's workers have names of this form.
                 if "wgunicorn-" not in name:
                     yield name
 
@@ -75,7 +75,7 @@ def web(serve_web: ServeWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @contextmanager
 def send(web: Web, address: str, body_bytes: int, begin: bytes = b"", **headers: str) -> Iterator[HTTPResponse]:
-    """Send so much of a body, but not its end: whoever waits for that before they answer never does."""
+    """Send part of a body but not its end: a server that waits for the end never answers."""
     given = {"Host": "127.0.0.1"} | {name.replace("_", "-"): value for name, value in headers.items()}
     given |= {} if "Content-Length" in given else {"Transfer-Encoding": "chunked"}
     head = "\r\n".join([f"POST {address} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items()), "", ""])
@@ -83,7 +83,7 @@ def send(web: Web, address: str, body_bytes: int, begin: bytes = b"", **headers:
         connection.sendall(head.encode())
         if begin:
             connection.sendall(b"%x\r\n%s\r\n" % (len(begin), begin))
-        with suppress(BrokenPipeError):  # the answer may come before all of this has gone
+        with suppress(BrokenPipeError):  # the server may answer before everything is sent
             for _ in range(-(-body_bytes // CHUNK_BYTES)):
                 connection.sendall(CHUNK)
         with closing(HTTPResponse(connection, method="POST")) as answer:
@@ -96,46 +96,46 @@ def read_status(answer: HTTPResponse) -> int:
 
 
 @pytest.mark.parametrize("content_type", [CSV, MULTIPART, FORM])
-def test_what_says_that_it_is_too_large_need_not_be_sent(web: Web, content_type: str) -> None:
+def test_body_with_a_length_above_the_limit_is_refused_before_it_is_sent(web: Web, content_type: str) -> None:
     length = str(100 * UPLOAD_BYTES)
     for address in ("/api/v1/uploads", "/api/v1/jobs", "/knn", "/musicgen", "/sign-in"):
         with send(web, address, 0, Content_Type=content_type, Content_Length=length) as answer:
             assert read_status(answer) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE, address
-    assert web.list_kept() == []
+    assert web.list_leftovers() == []
 
 
 @pytest.mark.parametrize(
     ("address", "content_type", "begin", "max_bytes"),
     [
-        ("/api/v1/uploads", CSV, b"", UPLOAD_BYTES + MULTIPART_BYTES),
-        ("/api/v1/uploads", FORM, b"", UPLOAD_BYTES + MULTIPART_BYTES),
-        ("/api/v1/uploads", MULTIPART, FILE, UPLOAD_BYTES + MULTIPART_BYTES),
+        ("/api/v1/uploads", CSV, b"", UPLOAD_BYTES + MULTIPART_OVERHEAD_BYTES),
+        ("/api/v1/uploads", FORM, b"", UPLOAD_BYTES + MULTIPART_OVERHEAD_BYTES),
+        ("/api/v1/uploads", MULTIPART, FILE, UPLOAD_BYTES + MULTIPART_OVERHEAD_BYTES),
         ("/api/v1/uploads", MULTIPART, TEXT, UPLOAD_BYTES),
         ("/api/v1/jobs", "application/json", b"", TEXT_BYTES),
-        ("/knn", MULTIPART, FILE, UPLOAD_BYTES + TEXT_BYTES + MULTIPART_BYTES),
-        ("/musicgen", MULTIPART, FILE, UPLOAD_BYTES + TEXT_BYTES + MULTIPART_BYTES),
+        ("/knn", MULTIPART, FILE, UPLOAD_BYTES + TEXT_BYTES + MULTIPART_OVERHEAD_BYTES),
+        ("/musicgen", MULTIPART, FILE, UPLOAD_BYTES + TEXT_BYTES + MULTIPART_OVERHEAD_BYTES),
         ("/knn", MULTIPART, TEXT, TEXT_BYTES),
         ("/knn", FORM, b"", TEXT_BYTES),
         ("/sign-in", MULTIPART, FILE, TEXT_BYTES),
         ("/sign-in", FORM, b"", TEXT_BYTES),
     ],
 )
-def test_what_turns_out_too_large_is_answered_before_its_end(
+def test_body_without_a_length_is_refused_when_it_exceeds_the_limit(
     web: Web, address: str, content_type: str, begin: bytes, max_bytes: int
 ) -> None:
     with send(web, address, max_bytes + MARGIN_BYTES, begin, Content_Type=content_type) as answer:
         assert read_status(answer) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    wait_until(lambda: not web.list_kept(), "the last of it to be gone")
+    wait_until(lambda: not web.list_leftovers(), "the leftovers to disappear")
 
 
 @pytest.mark.parametrize(("content_type", "begin"), [(CSV, b""), (MULTIPART, FILE)])
-def test_what_breaks_off_leaves_nothing(web: Web, content_type: str, begin: bytes) -> None:
+def test_interrupted_upload_leaves_nothing(web: Web, content_type: str, begin: bytes) -> None:
     with send(web, "/api/v1/uploads", 3 * UPLOAD_BYTES // 4, begin, Content_Type=content_type):
-        wait_until(web.list_kept, "a part of it")
-    wait_until(lambda: not web.list_kept(), "the last of it to be gone")
+        wait_until(web.list_leftovers, "a part of the upload")
+    wait_until(lambda: not web.list_leftovers(), "the leftovers to disappear")
 
 
-def test_who_has_no_key_need_not_send_anything(web: Web) -> None:
+def test_request_without_a_key_is_refused_before_its_body_is_sent(web: Web) -> None:
     make_key(web)
     for address in ("/api/v1/uploads", "/knn"):
         with send(web, address, 0, Content_Type=MULTIPART) as answer:
@@ -143,22 +143,24 @@ def test_who_has_no_key_need_not_send_anything(web: Web) -> None:
 
 
 @pytest.mark.parametrize(("content_type", "begin"), [(CSV, b""), (MULTIPART, FILE)])
-def test_a_key_has_the_room_that_its_uploads_leave(web: Web, content_type: str, begin: bytes) -> None:
-    bearer = {"Authorization": f"Bearer {make_key(web)}"}
+def test_upload_may_fill_what_earlier_uploads_of_the_key_left(web: Web, content_type: str, begin: bytes) -> None:
+    headers = {"Authorization": f"Bearer {make_key(web)}"}
     with closing(HTTPConnection("127.0.0.1", web.settings.port, timeout=60)) as connection:
-        connection.request("POST", "/api/v1/uploads", b"x" * (UPLOAD_BYTES // 2), bearer)
+        connection.request("POST", "/api/v1/uploads", b"x" * (UPLOAD_BYTES // 2), headers)
         assert connection.getresponse().status == HTTPStatus.CREATED
-    (kept,) = web.list_kept()
-    max_bytes = UPLOAD_BYTES // 2 + MULTIPART_BYTES
-    with send(web, "/api/v1/uploads", max_bytes + MARGIN_BYTES, begin, Content_Type=content_type, **bearer) as answer:
+    (stored,) = web.list_leftovers()
+    max_bytes = UPLOAD_BYTES // 2 + MULTIPART_OVERHEAD_BYTES
+    with send(web, "/api/v1/uploads", max_bytes + MARGIN_BYTES, begin, Content_Type=content_type, **headers) as answer:
         assert read_status(answer) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    wait_until(lambda: web.list_kept() == [kept], "the last of it to be gone")
+    wait_until(lambda: web.list_leftovers() == [stored], "the leftovers to disappear")
 
 
 def make_key(web: Web) -> str:
-    """Make a key, and wait until the web knows of it."""
+    """Create a key, and wait until the web server requires keys."""
     with closing(Database(web.settings.database)) as database:
         key = create_key(database, "ada")
 
-    wait_until(lambda: ask(web.settings.port, "/api/v1/jobs") == HTTPStatus.UNAUTHORIZED, "the web to ask for keys")
+    wait_until(
+        lambda: ask(web.settings.port, "/api/v1/jobs") == HTTPStatus.UNAUTHORIZED, "the web server to require keys"
+    )
     return key

@@ -1,4 +1,4 @@
-"""From a request to the lines that a worker logs of its job; and no line of any process is of another form."""
+"""A worker logs the id of the request that submitted a job, and every log line of every process is JSON."""
 
 import io
 import json
@@ -36,8 +36,8 @@ def settings(settings: Settings) -> Settings:
 
 
 def read_lines(process: ServiceProcess) -> list[dict[str, Any]]:
-    whole = process.read_log().rpartition("\n")[0]  # the last line may not be
-    lines: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
+    complete = process.read_log().rpartition("\n")[0]  # the last line may be incomplete
+    lines: list[dict[str, Any]] = [json.loads(line) for line in complete.splitlines()]
     assert [line for line in lines if not line.keys() >= FIELDS] == []
     return lines
 
@@ -45,24 +45,24 @@ def read_lines(process: ServiceProcess) -> list[dict[str, Any]]:
 def submit(client: FlaskClient, gate: Path, then: str, **headers: str) -> Job:
     prompt = json.dumps({"gate": str(gate), "then": then})
     body = {"kind": "musicgen", "device": "cpu", "params": {"prompts": [prompt]}, "max_attempts": 1}
-    answer = client.post("/api/v1/jobs", json=body, headers=headers)
-    assert answer.status_code == HTTPStatus.ACCEPTED, answer.text
-    assert answer.json is not None
+    response = client.post("/api/v1/jobs", json=body, headers=headers)
+    assert response.status_code == HTTPStatus.ACCEPTED, response.text
+    assert response.json is not None
     services: Services = get_context(client.application).services
     with services.database.reading() as session:
-        job = queries.get_job(session, answer.json["id"])
-    assert job.request_id == answer.headers["X-Request-ID"]
+        job = queries.get_job(session, response.json["id"])
+    assert job.request_id == response.headers["X-Request-ID"]
     return job
 
 
-def test_a_worker_names_the_request_that_a_job_came_with(
+def test_worker_logs_the_request_that_submitted_the_job(
     client: FlaskClient, start_worker: Callable[[], ServiceProcess], tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     gate.touch()
     worker = start_worker()
-    jobs = [submit(client, gate, "succeed", X_Request_ID="from-afar.1"), submit(client, gate, "crash")]
-    assert jobs[0].request_id == "from-afar.1"
+    jobs = [submit(client, gate, "succeed", X_Request_ID="client-request.1"), submit(client, gate, "crash")]
+    assert jobs[0].request_id == "client-request.1"
     assert jobs[1].request_id is not None
     assert is_id(jobs[1].request_id)
 
@@ -76,7 +76,7 @@ def test_a_worker_names_the_request_that_a_job_came_with(
     assert crash["job"] == jobs[1].id
 
 
-def test_the_web_servers_own_lines_are_objects_too(serve_web: ServeWeb) -> None:
+def test_log_lines_of_gunicorn_are_json(serve_web: ServeWeb) -> None:
     web, _ = serve_web()
     web.signal(signal.SIGTERM)
     web.wait(60)
@@ -85,21 +85,21 @@ def test_the_web_servers_own_lines_are_objects_too(serve_web: ServeWeb) -> None:
     assert {line["level"] for line in lines} == {"INFO"}
 
 
-def test_a_line_within_a_request_names_it(app: Flask, settings: Settings) -> None:
-    logger, written = logging.getLogger("tests.noise"), io.StringIO()
+def test_log_line_of_a_request_has_its_id(app: Flask, settings: Settings) -> None:
+    logger, written = logging.getLogger("tests.request"), io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(make_formatter(settings))
     logger.addHandler(handler)
 
-    @app.get("/noise")
-    def make_noise() -> str:
-        logger.warning("heard")
-        return "heard"
+    @app.get("/log")
+    def write_log_line() -> str:
+        logger.warning("called")
+        return "done"
 
-    names = ["from-afar.2", "from-afar.3"]
+    names = ["client-request.2", "client-request.3"]
     try:
         for name in names:
-            assert app.test_client().get("/noise", headers={"X-Request-ID": name}).text == "heard"
+            assert app.test_client().get("/log", headers={"X-Request-ID": name}).text == "done"
     finally:
         logger.removeHandler(handler)
     assert [json.loads(line)["request"] for line in written.getvalue().splitlines()] == names

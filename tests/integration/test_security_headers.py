@@ -1,4 +1,4 @@
-"""What every answer tells a browser to keep from, and pages that keep to it."""
+"""The security headers of every response, and pages that obey them."""
 
 import re
 from http import HTTPStatus
@@ -10,45 +10,60 @@ from flask.testing import FlaskClient
 from shared.database.migrate import ROOT
 from shared.jobs import Outcome, State
 from shared.services import Services
+from shared.submission.submit import submit_job
 from tests.support.auth_headers import make_auth_headers
-from tests.support.job_outcomes import end, start_job
+from tests.support.job_outcomes import end, start_job, succeed
 from web.request_hooks import HEADERS
 
 # Nothing here depends on the database.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 POLICY = "Content-Security-Policy"
-PEOPLE = {"Accept": "text/html"}
+HTML = {"Accept": "text/html"}
 PAGES = ["/", "/knn", "/musicgen", "/jobs", "/jobs?limit=none", "/sign-in", "/nowhere", "/api/v1/docs"]
 PICTURE = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
 FILES = {"scatter.svg": ("image/svg+xml", PICTURE), "report.html": ("text/html", PICTURE)}
 INLINE = {
-    "an attribute that is a script": re.compile(r"<[^>]*\son\w+\s*=", re.IGNORECASE),
-    "an attribute that is a style": re.compile(r"<[^>]*\sstyle\s*=", re.IGNORECASE),
-    "an element that is a style": re.compile(r"<style", re.IGNORECASE),
-    "an element that is a script": re.compile(r"<script(?![^>]*\ssrc=)", re.IGNORECASE),
-    "an address that is a script": re.compile(r"=\s*[\"']?\s*javascript:", re.IGNORECASE),
+    "a script in an attribute": re.compile(r"<[^>]*\son\w+\s*=", re.IGNORECASE),
+    "a style in an attribute": re.compile(r"<[^>]*\sstyle\s*=", re.IGNORECASE),
+    "a style element": re.compile(r"<style", re.IGNORECASE),
+    "an inline script element": re.compile(r"<script(?![^>]*\ssrc=)", re.IGNORECASE),
+    "a script in an address": re.compile(r"=\s*[\"']?\s*javascript:", re.IGNORECASE),
 }
 
 
 @pytest.fixture
 def job(client: FlaskClient, services: Services) -> str:
-    """The address of an ended job with a picture and a page of its own, so to say."""
-    answer = client.post("/api/v1/jobs", json={"kind": "knn", "device": "cpu", "labels": {"<b onclick=x>": "style="}})
-    assert answer.json is not None
-    job_id = answer.json["id"]
+    """The address of a failed job whose labels and error contain HTML."""
+    response = client.post("/api/v1/jobs", json={"kind": "knn", "device": "cpu", "labels": {"<b onclick=x>": "style="}})
+    assert response.json is not None
+    job_id = response.json["id"]
     error = {"type": "t", "title": "<script>alert(1)</script>", "detail": "<img src=x onerror=alert(1)>"}
-    end(services, start_job(services, job_id), Outcome(State.FAILED, error=error), FILES)
+    end(services, start_job(services, job_id), Outcome(State.FAILED, error=error), {})
+    return f"/jobs/{job_id}"
+
+
+@pytest.fixture
+def job_with_files(services: Services) -> str:
+    """The address of a job that succeeded with an SVG and an HTML file."""
+    job_id = submit_job(services, {"kind": "knn", "device": "cpu"})[0].id
+    succeed(services, job_id, {}, FILES)
     return f"/jobs/{job_id}"
 
 
 @on_sqlite
-def test_every_answer_has_them(client: FlaskClient, job: str) -> None:
+def test_every_response_has_the_headers(client: FlaskClient, job: str) -> None:
     api = [f"/api/v1{job}", "/api/v1/jobs", "/api/v1/jobs?limit=none", "/api/v1/openapi.json", "/api/v1/nowhere"]
-    files = ["/static/style.css", "/static/job.js", "/bootstrap/static/css/bootstrap.min.css", "/static/nowhere"]
+    files = [
+        "/static/style.css",
+        "/static/job.js",
+        "/static/knn/form.js",
+        "/bootstrap/static/css/bootstrap.min.css",
+        "/static/nowhere",
+    ]
     others = ["/healthz", "/readyz", "/metrics", f"/api/v1{job}/events", "/%00"]
     for address in [*PAGES, job, *api, *files, *others]:
-        for accept in (PEOPLE, {}):
+        for accept in (HTML, {}):
             headers = client.get(address, headers=accept, buffered=True).headers
             assert HEADERS.items() <= dict(headers).items(), address
     for method, address in (("POST", "/knn"), ("DELETE", "/jobs"), ("OPTIONS", "/api/v1/jobs"), ("HEAD", "/")):
@@ -56,34 +71,36 @@ def test_every_answer_has_them(client: FlaskClient, job: str) -> None:
 
 
 @on_sqlite
-def test_so_do_the_answers_to_strangers(app: Flask, client: FlaskClient) -> None:
-    renamed = client.get("/", headers=PEOPLE | {"Host": "evil.example"})
+def test_responses_to_refused_requests_have_the_headers(app: Flask, client: FlaskClient) -> None:
+    untrusted = client.get("/", headers=HTML | {"Host": "evil.example"})
     make_auth_headers(app, "ada")
-    answers = [renamed, client.get("/jobs", headers=PEOPLE), client.get("/api/v1/jobs")]
-    assert [answer.status_code for answer in answers] == [
+    responses = [untrusted, client.get("/jobs", headers=HTML), client.get("/api/v1/jobs")]
+    assert [response.status_code for response in responses] == [
         HTTPStatus.BAD_REQUEST,
         HTTPStatus.SEE_OTHER,
         HTTPStatus.UNAUTHORIZED,
     ]
-    for answer in answers:
-        assert HEADERS.items() <= dict(answer.headers).items()
+    for response in responses:
+        assert HEADERS.items() <= dict(response.headers).items()
 
 
 @on_sqlite
-def test_what_nobody_foresaw_has_them_too(app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def break_down() -> str:
+def test_responses_to_unexpected_errors_have_the_headers(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setitem(app.view_functions, "pages.show_home", break_down)
-    answer = client.get("/", headers=PEOPLE)
-    assert answer.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
-    assert HEADERS.items() <= dict(answer.headers).items()
+    monkeypatch.setitem(app.view_functions, "pages.show_home", fail)
+    response = client.get("/", headers=HTML)
+    assert response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
+    assert HEADERS.items() <= dict(response.headers).items()
 
 
 @pytest.mark.parametrize("name", ["scatter.svg", "report.html"])
 @on_sqlite
-def test_what_jobs_made_may_do_nothing(client: FlaskClient, job: str, name: str) -> None:
-    headers = dict(client.get(f"/api/v1{job}/artifacts/{name}", buffered=True).headers)
+def test_files_of_jobs_may_not_run_scripts(client: FlaskClient, job_with_files: str, name: str) -> None:
+    headers = dict(client.get(f"/api/v1{job_with_files}/artifacts/{name}", buffered=True).headers)
     policy = {part.strip() for part in headers[POLICY].split(";")}
     assert {"default-src 'none'", "sandbox"} <= policy
     assert not any("script" in part for part in policy)
@@ -91,17 +108,17 @@ def test_what_jobs_made_may_do_nothing(client: FlaskClient, job: str, name: str)
 
 
 @on_sqlite
-def test_no_page_has_scripts_or_styles_of_its_own(client: FlaskClient, job: str) -> None:
+def test_no_page_has_inline_scripts_or_styles(client: FlaskClient, job: str) -> None:
     for address in [*PAGES, job, "/jobs?state=failed"]:
-        text = client.get(address, headers=PEOPLE).text
+        text = client.get(address, headers=HTML).text
         assert "<html" in text, address
         found = [what for what, pattern in INLINE.items() if pattern.search(text)]
         assert found == [], address
 
 
-def test_no_template_has_any() -> None:
-    templates = list((ROOT / "web" / "templates").rglob("*.html"))
-    assert templates
+def test_no_template_has_inline_scripts_or_styles() -> None:
+    templates = list((ROOT / "web").rglob("*.html"))
+    assert len(templates) > 10
     for template in templates:
         text = re.sub(r"{%.*?%}", "", template.read_text(), flags=re.DOTALL)
         found = [what for what, pattern in INLINE.items() if pattern.search(text)]
@@ -120,5 +137,5 @@ def test_no_template_has_any() -> None:
         "<a href='javascript:x'>",
     ],
 )
-def test_any_would_be_found(text: str) -> None:
+def test_inline_script_or_style_would_be_found(text: str) -> None:
     assert any(pattern.search(text) for pattern in INLINE.values())

@@ -1,4 +1,4 @@
-"""What a client calls a file is a name for people: no path, no header, no type."""
+"""The name that a client gives a file is only shown to people: it is no path, no header and no media type."""
 
 from http import HTTPStatus
 from typing import Any
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 TABLE = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
 
 
-def read(answer: TestResponse) -> dict[str, Any]:
-    assert answer.json is not None
-    return dict(answer.json)
+def read(response: TestResponse) -> dict[str, Any]:
+    assert response.json is not None
+    return dict(response.json)
 
 
 def send_named(client: FlaskClient, filename: str) -> TestResponse:
-    """Send a table under a name, written as a client would."""
+    """Upload a table with a ``filename`` parameter as a client writes it."""
     head = f'--cut\r\nContent-Disposition: form-data; name="file"; {filename}\r\nContent-Type: text/html\r\n\r\n'
     body = head.encode() + TABLE + b"\r\n--cut--\r\n"
     return client.post("/api/v1/uploads", data=body, content_type="multipart/form-data; boundary=cut")
@@ -44,17 +44,17 @@ def send_named(client: FlaskClient, filename: str) -> TestResponse:
         ('filename="..csv"', "..csv"),
     ],
 )
-def test_a_files_name_stays_a_name(client: FlaskClient, services: Services, sent: str, name: str) -> None:
-    answer = send_named(client, sent)
-    assert answer.status_code == HTTPStatus.CREATED, answer.text
-    upload = read(answer)
+def test_file_name_is_only_shown(client: FlaskClient, services: Services, sent: str, name: str) -> None:
+    response = send_named(client, sent)
+    assert response.status_code == HTTPStatus.CREATED, response.text
+    upload = read(response)
     assert (upload["filename"], upload["media_type"]) == (name, "text/csv")
     assert list_keys(services.files, "uploads") == [f"uploads/{upload['id']}"]
-    kept = client.get(f"/uploads/{upload['id']}", buffered=True)
-    assert (kept.data, kept.mimetype) == (TABLE, "text/csv")
-    kind, options = parse_options_header(kept.headers["Content-Disposition"])
+    downloaded = client.get(f"/uploads/{upload['id']}", buffered=True)
+    assert (downloaded.data, downloaded.mimetype) == (TABLE, "text/csv")
+    kind, options = parse_options_header(downloaded.headers["Content-Disposition"])
     assert (kind, options["filename"]) == ("attachment", name)
-    assert escape(name) in send_form(client, "/knn", upload=upload["id"], look="1").text
+    assert escape(name) in send_form(client, "/knn", upload=upload["id"], preview="1").text
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_a_files_name_stays_a_name(client: FlaskClient, services: Services, sent
         f'filename="{"a" * 300}"',
     ],
 )
-def test_a_name_that_is_a_path_or_none_is_refused(client: FlaskClient, services: Services, sent: str) -> None:
-    answer = send_named(client, sent)
-    assert answer.status_code == RequestInvalidError.status, answer.text
-    assert read(answer)["errors"][0]["pointer"] == "/file"
+def test_file_name_that_is_a_path_is_refused(client: FlaskClient, services: Services, sent: str) -> None:
+    response = send_named(client, sent)
+    assert response.status_code == RequestInvalidError.status, response.text
+    assert read(response)["errors"][0]["pointer"] == "/file"
     assert list_keys(services.files, "uploads") == []
