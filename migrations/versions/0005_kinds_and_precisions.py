@@ -24,12 +24,14 @@ depends_on = None
 def upgrade() -> None:
     with altered_jobs() as jobs:
         jobs.drop_constraint(op.f(KIND_CHECK), type_="check")
+        jobs.alter_column("kind", existing_type=sa.String(16), type_=sa.String(64), existing_nullable=False)
     op.add_column("workers", sa.Column("precisions", JSON, server_default="{}", nullable=False))
 
 
 def downgrade() -> None:
     op.drop_column("workers", "precisions")
     with altered_jobs() as jobs:
+        jobs.alter_column("kind", existing_type=sa.String(64), type_=sa.String(16), existing_nullable=False)
         jobs.create_check_constraint(op.f(KIND_CHECK), "kind IN ('knn', 'musicgen')")
 
 

@@ -84,7 +84,7 @@ class Job(Base):
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     owner: Mapped[str] = mapped_column(String(ID_LENGTH), default=ANONYMOUS, server_default=ANONYMOUS)
     """The API key that submitted it; `ANONYMOUS` if it was submitted without a key."""
-    kind: Mapped[str] = mapped_column(String(16))
+    kind: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16), default=State.QUEUED)
     params: Mapped[dict[str, Any]] = mapped_column(Json)
     labels: Mapped[dict[str, str]] = mapped_column(Json, default=dict)

@@ -1,1 +1,1 @@
-"""The sweeper: recovers lost jobs, delivers webhook messages, deletes what is old."""
+"""The sweeper: rescues jobs, sends messages to webhooks, deletes what is old."""

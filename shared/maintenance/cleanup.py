@@ -1,136 +1,133 @@
-"""Forgets what is old, and removes files that no row records and checkpoints that nobody needs any more."""
+"""Deletes what is old, files that no row records, and checkpoints that no job needs any more."""
 
 import logging
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from shared.database import transitions
 from shared.database.connection import now
 from shared.database.tables import Artifact, Delivery, Job, Upload
-from shared.files.keys import CHECKPOINTS, JOBS, UPLOADS, checkpoint_prefix, id_of, job_prefix, upload_key
+from shared.files.keys import CHECKPOINTS, JOBS, UPLOADS, checkpoint_prefix, id_of, job_prefix
 from shared.jobs import ENDED, State
-from shared.kinds import list_uploads, parse_params
 from shared.services import Services
 
 BATCH: Final = 200
+"""How many rows or files are deleted at once."""
 DAY_S: Final = 86_400.0
+ORPHAN_AGE_S: Final = DAY_S
+"""How long a file may be without a row: it is written before it is recorded."""
 
 logger = logging.getLogger(__name__)
 
 
 def clean_up(services: Services) -> None:
-    """Do everything once."""
-    _forget_jobs(services)
-    _forget_uploads(services)
-    _forget_messages(services)
+    """Do once everything but the removal of checkpoints."""
+    _delete_old_jobs(services)
+    _delete_old_uploads(services)
+    _delete_old_messages(services)
     _remove_orphans(services)
 
 
-def delete_job(services: Services, job_id: str) -> None:
-    """Forget an ended job and its files.
-
-    Raises
-    ------
-    NotFoundError, ConflictError
-        There is no such job; it has not ended.
-    """
-    transitions.delete_job(services.database, job_id)
-    remove_files(services, job_id)
-
-
-def remove_files(services: Services, job_id: str) -> None:
-    """Remove every file of a job that is no longer recorded."""
-    services.files.remove(job_prefix(job_id))
-
-
 def remove_checkpoints(services: Services) -> None:
-    """Remove the checkpoints of the jobs that have ended or are gone.
+    """Remove the checkpoints of jobs that have ended or are deleted.
 
-    A job ends in many places: its worker, another's parent, the web, the
-    sweeper. None of them removes its checkpoints; this does, for all of them,
-    and finds few folders to look at, since only unended jobs keep theirs.
+    Jobs end in many places: in their worker, in its parent process, in the web and in the sweeper. None of them removes
+    the checkpoints; this does so for all of them. There are few to look at, since only unended jobs have any.
     """
     job_ids = sorted({id_of(file.key) for file in services.files.list(CHECKPOINTS)})
     for start in range(0, len(job_ids), BATCH):
         batch = job_ids[start : start + BATCH]
         with services.database.reading() as session:
             unended = set(session.scalars(select(Job.id).where(Job.id.in_(batch), Job.state.not_in(ENDED))))
-        for job_id in set(batch) - unended:  # a job that has ended stays so
+        for job_id in set(batch) - unended:  # a job that has ended never runs again
             services.files.remove(checkpoint_prefix(job_id))
 
 
-def _forget_jobs(services: Services) -> None:
-    """Delete the jobs that ended long ago, rows first: a file without a row is found again, not so the other way."""
+def _delete_old_jobs(services: Services) -> None:
+    """Delete the jobs that ended long ago, rows first: files without a row are found again, and not vice versa."""
     old = (
         select(Job.id)
         .where(Job.finished_at < now(-services.settings.retention_days * DAY_S), Job.state.in_(ENDED))
         .limit(BATCH)
     )
+    statement = delete(Job).where(Job.id.in_(old.scalar_subquery())).returning(Job.id)
     while True:
         with services.database.writing() as session:
-            statement = delete(Job).where(Job.id.in_(old.scalar_subquery())).returning(Job.id)
-            gone = session.scalars(statement, execution_options={"synchronize_session": False}).all()
-        for job_id in gone:
-            remove_files(services, job_id)
-        if len(gone) < BATCH:
+            deleted = session.scalars(statement, execution_options={"synchronize_session": False}).all()
+        for job_id in deleted:
+            services.files.remove(job_prefix(job_id))
+        if len(deleted) < BATCH:
             return
 
 
-def _forget_uploads(services: Services) -> None:
-    """Delete the old uploads that no job still to run may name."""
+def _delete_old_uploads(services: Services) -> None:
+    """Delete the old uploads that no unended job names."""
     with services.database.reading() as session:
-        wanted = _list_wanted_uploads(session)
-        old = session.scalars(
-            select(Upload.id).where(Upload.created_at < now(-services.settings.retention_days * DAY_S))
+        needed = _list_needed_uploads(session)
+        old = session.execute(
+            select(Upload.id, Upload.key).where(Upload.created_at < now(-services.settings.retention_days * DAY_S))
         ).all()
-    for upload_id in set(old) - wanted:
-        with services.database.writing() as session:
-            session.execute(delete(Upload).where(Upload.id == upload_id))
-        services.files.remove(upload_key(upload_id))
+    for upload_id, key in old:
+        if upload_id not in needed:
+            with services.database.writing() as session:
+                session.execute(delete(Upload).where(Upload.id == upload_id))
+            services.files.remove(key)
 
 
-def _forget_messages(services: Services) -> None:
-    """Delete the messages of so long ago: their endpoint takes them slower than they come."""
+def _delete_old_messages(services: Services) -> None:
+    """Delete the messages to webhooks that accept them more slowly than they are written."""
     with services.database.writing() as session:
         old = delete(Delivery).where(Delivery.created_at < now(-services.settings.retention_days * DAY_S))
-        gone = session.scalars(old.returning(Delivery.id)).all()
-    if gone:
+        deleted = session.scalars(old.returning(Delivery.id)).all()
+    if deleted:
         logger.warning(
-            "%d messages to webhooks are given up after %g days", len(gone), services.settings.retention_days
+            "%d messages to webhooks were not delivered within %g days and are deleted",
+            len(deleted),
+            services.settings.retention_days,
         )
 
 
-def _list_wanted_uploads(session: Session) -> set[str]:
-    unended = select(Job.kind, Job.params).where(Job.state.in_([State.QUEUED, State.RUNNING]))
-    return {
-        upload_id
-        for kind, params in session.execute(unended)
-        for upload_id in list_uploads(kind, parse_params(kind, params)).values()
-    }
+def _list_needed_uploads(session: Session) -> set[str]:
+    """List every string in the parameters of unended jobs: the ids of their uploads are among them.
+
+    So the parameters need not be parsed, which is impossible for those of a kind that this version does not know.
+    """
+    unended = select(Job.params).where(Job.state.in_([State.QUEUED, State.RUNNING]))
+    return {string for params in session.scalars(unended) for string in _list_strings(params)}
+
+
+def _list_strings(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
+    match value:
+        case str():
+            yield value
+        case dict():
+            yield from _list_strings([*value.values()])
+        case list():
+            for item in value:
+                yield from _list_strings(item)
 
 
 def _remove_orphans(services: Services) -> None:
-    """Remove the files that have no row a day after they were written: what a crash or a lost attempt left."""
+    """Remove the old files that have no row: what crashes and lost attempts left."""
     for keys in _list_old_keys(services, UPLOADS):
         with services.database.reading() as session:
             recorded = set(session.scalars(select(Upload.id).where(Upload.id.in_(map(id_of, keys)))))
         _remove_all(services, [key for key in keys if id_of(key) not in recorded])
     for keys in _list_old_keys(services, JOBS):
         with services.database.reading() as session:
-            # In this order: a job that ends in between is in both.
+            # In this order: a job that ends between the two queries is in both results.
             running = set(session.scalars(select(Job.id).where(Job.state == State.RUNNING)))
             recorded = set(session.scalars(select(Artifact.key).where(Artifact.key.in_(keys))))
         _remove_all(services, [key for key in keys if key not in recorded and id_of(key) not in running])
 
 
 def _list_old_keys(services: Services, prefix: str) -> Iterator[list[str]]:
-    """Yield the keys of files that were written over a day ago, in batches."""
-    latest = datetime.now(UTC) - timedelta(seconds=DAY_S)
+    """Yield the keys of the old files below a prefix, in batches."""
+    latest = datetime.now(UTC) - timedelta(seconds=ORPHAN_AGE_S)
     keys = (file.key for file in services.files.list(prefix) if file.written_at < latest)
     while batch := list(islice(keys, BATCH)):
         yield batch
@@ -138,5 +135,5 @@ def _list_old_keys(services: Services, prefix: str) -> Iterator[list[str]]:
 
 def _remove_all(services: Services, keys: Iterable[str]) -> None:
     for key in keys:
-        logger.info("removing %s, which no row records", key)
+        logger.info("removing the file %s, which no row records", key)
         services.files.remove(key)

@@ -1,1 +1,1 @@
-"""From a request to a queued job."""
+"""What clients do with jobs besides reading them: submit, retry and delete; `shared.database.transitions` cancels."""

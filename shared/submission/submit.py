@@ -1,44 +1,39 @@
-"""From a request to a queued job: schema → row → message."""
+"""From a request to a queued job: check it, insert its row, wake a worker."""
 
 import hashlib
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Final
 
 from shared.database import queries, transitions
 from shared.database.connection import Database
 from shared.database.tables import Job
-from shared.errors import ConflictError, LimitError, Problem, RequestInvalidError
-from shared.ids import is_id, make_id
-from shared.jobs import ANONYMOUS, AUTO, ENDED, DeviceClass, Kind, Origin
-from shared.kinds import KINDS
+from shared.ids import make_id
+from shared.jobs import ANONYMOUS, AUTO, DeviceClass, Kind, Origin
 from shared.schemas.submission import ParsedSubmission, parse_submission
 from shared.services import Services
-from shared.texts import text
-from shared.webhooks import target
+from shared.submission.checks import check_submission
 
-_NOWHERE: Final = Origin()
+ANONYMOUS_ORIGIN: Final = Origin()
 
 
 def submit_job(
-    services: Services, body: object, idempotency_key: str | None = None, origin: Origin = _NOWHERE
+    services: Services, body: object, idempotency_key: str | None = None, origin: Origin = ANONYMOUS_ORIGIN
 ) -> tuple[Job, bool]:
     """Queue a job.
 
     Parameters
     ----------
     body
-        What the JSON text or the form said.
+        The JSON document of the request, or what a form built in its place.
     idempotency_key
-        Makes a repeated request harmless.
+        Requests with the same key and body create one job.
     origin
-        Whose the job is.
+        The request.
 
     Returns
     -------
     job, created
-        The job, and whether this call made it.
+        The job, and whether this call created it.
 
     Raises
     ------
@@ -46,124 +41,67 @@ def submit_job(
         Nothing was queued.
     """
     parsed = parse_submission(body, services.settings.max_timeout_s)
-    idempotency_key = _scope(idempotency_key, origin.owner)
+    idempotency_key = _make_unique_to_owner(idempotency_key, origin.owner)
     earlier = transitions.find_by_idempotency_key(services.database, idempotency_key, _hash(body))
     if earlier is not None:
         return earlier, False
-    _check_inputs(services, parsed, origin.owner)
-    return _queue(services, parsed, body, origin, idempotency_key)
+    return check_and_queue(services, parsed, body, origin, idempotency_key=idempotency_key)
 
 
-def retry_job(
-    services: Services, job_id: str, origin: Origin = _NOWHERE, changes: Mapping[str, object] | None = None
-) -> Job:
-    """Queue a new job with an ended one's parameters.
-
-    Parameters
-    ----------
-    changes
-        The parameters that the new job has otherwise.
-
-    Raises
-    ------
-    NotFoundError, ConflictError, RequestInvalidError, LimitError
-        There is no such job; it has not ended; an upload of it is gone; too many jobs wait.
-    """
-    with services.database.reading() as session:
-        earlier = queries.get_job(session, job_id)
-    if earlier.state not in ENDED:
-        raise ConflictError(f"Job {job_id} is {earlier.state}; only an ended job can be retried.")
-    body = {
-        "kind": earlier.kind,
-        "params": earlier.params | dict(changes or {}),
-        "device": earlier.wanted_device,
-        "priority": earlier.priority,
-        "timeout_s": round((earlier.deadline_at - earlier.created_at).total_seconds()) or 1,
-        "max_attempts": earlier.max_attempts,
-        "labels": earlier.labels,
-        "webhook": earlier.webhook,
-    }
-    parsed = parse_submission(body, services.settings.max_timeout_s)
-    _check_inputs(services, parsed, origin.owner)
-    job, _ = _queue(services, parsed, body, origin, retry_of=job_id)
-    return job
-
-
-def _check_inputs(services: Services, parsed: ParsedSubmission, owner: str) -> None:
-    """Refuse now what the engine would refuse later, so that nothing is queued that cannot succeed."""
-    spec = KINDS[parsed.submission.kind]
-    named = spec.list_uploads(parsed.params)
-    with services.database.reading() as session:
-        uploads = queries.find_uploads(session, [upload_id for upload_id in named.values() if is_id(upload_id)], owner)
-        if owner and queries.count_queued(session, owner) >= services.settings.max_queued_jobs:
-            raise LimitError(
-                f"As many jobs of this key wait as may, {services.settings.max_queued_jobs}; submit more when some "
-                "have begun, or cancel some."
-            )
-    missing = [
-        Problem(pointer, f"there is no upload {upload_id!r}; send the file to POST /api/v1/uploads first")
-        for pointer, upload_id in named.items()
-        if upload_id not in uploads
-    ]
-    if missing:
-        raise RequestInvalidError(missing)
-    webhook = parsed.submission.webhook
-    if webhook is not None:
-        target.resolve_target(webhook.url, private=services.settings.allow_private_webhooks)
-    if spec.check_inputs is not None:
-        with ExitStack() as copies:
-            try:
-                files = {
-                    upload.id: copies.enter_context(services.files.local_copy(upload.key))
-                    for upload in uploads.values()
-                }
-            except FileNotFoundError as error:
-                raise RequestInvalidError(
-                    [
-                        Problem(pointer, text("upload-file-missing"))
-                        for pointer, upload_id in named.items()
-                        if services.files.stat(uploads[upload_id].key) is None
-                    ]
-                ) from error
-            spec.check_inputs(parsed.params, files, services.settings)
-
-
-def _queue(  # noqa: PLR0913 - what is queued, and all that is known of where it comes from
+def check_and_queue(  # noqa: PLR0913 - the columns of a job, besides what is parsed
     services: Services,
     parsed: ParsedSubmission,
     body: object,
     origin: Origin,
-    idempotency_key: str | None = None,
     *,
+    idempotency_key: str | None = None,
     retry_of: str | None = None,
 ) -> tuple[Job, bool]:
+    """Queue a job whose body has been parsed.
+
+    Parameters
+    ----------
+    retry_of
+        The job that this one repeats.
+
+    Returns
+    -------
+    job, created
+        As `submit_job` returns them.
+
+    Raises
+    ------
+    RequestInvalidError, IdempotencyError, LimitError
+        Nothing was queued.
+    """
+    check_submission(services, parsed, origin.owner)
     submission = parsed.submission
-    kind = Kind(submission.kind)
     job = Job(
         id=make_id(),
         owner=origin.owner,
         request_id=origin.request_id,
         webhook=None if submission.webhook is None else submission.webhook.model_dump(mode="json"),
-        kind=kind,
+        kind=submission.kind,
         params=parsed.params.model_dump(mode="json"),
         labels=submission.labels,
         priority=submission.priority,
         wanted_device=submission.device,
-        device=_choose_device(services.database, kind, submission.device),
+        device=_choose_device(services.database, submission.kind, submission.device),
         max_attempts=submission.max_attempts,
         idempotency_key=idempotency_key,
         request_sha256=_hash(body),
         retry_of=retry_of,
     )
-    written, created = transitions.submit(services.database, job, submission.timeout_s or services.settings.timeout_s)
-    if created and written.device is not None:
-        # After the commit: a worker that is quicker than we are must find the row.
-        services.broker.wake(kind, DeviceClass(written.device), written.id)
-    return written, created
+    timeout_s = submission.timeout_s or services.settings.timeout_s
+    queued, created = transitions.submit(services.database, job, timeout_s)
+    if created and queued.device is not None:
+        # After the commit: the worker may be quicker than this process, and must find the row.
+        services.broker.wake(submission.kind, DeviceClass(queued.device), queued.id)
+    return queued, created
 
 
-def _scope(idempotency_key: str | None, owner: str) -> str | None:
-    """Make one owner's idempotency key unlike all others'."""
+def _make_unique_to_owner(idempotency_key: str | None, owner: str) -> str | None:
+    """Make the idempotency keys of different owners differ."""
     if idempotency_key is None or owner == ANONYMOUS:
         return idempotency_key
     return hashlib.sha256(f"{owner} {idempotency_key}".encode()).hexdigest()

@@ -1,30 +1,37 @@
-"""The sweeper's slow half: forgetting what is old, and only that."""
+"""The sweeper's cleanup: it deletes what is old or has no row, and only that."""
 
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 from sqlalchemy import select, update
 
-from shared.database import transitions
+from shared.database import queries, transitions
 from shared.database.connection import now
 from shared.database.tables import Artifact, Job, Upload, Worker
 from shared.files.keys import CHECKPOINTS, artifact_key, checkpoint_key
-from shared.jobs import ANONYMOUS, CANCELLED, TIMED_OUT, DeviceClass, Kind, Outcome, RetryDelay, State
-from shared.maintenance import __main__, cleanup
+from shared.ids import make_id
+from shared.jobs import CANCELLED, TIMED_OUT, DeviceClass, Kind, Outcome, RetryDelay, State
+from shared.maintenance import cleanup
+from shared.maintenance.__main__ import sweep
+from shared.maintenance.rescue import WORKER_RETENTION_S
 from shared.services import Services
 from shared.settings import Settings
-from shared.submission import submit
+from shared.submission.delete import delete_job
+from shared.submission.submit import submit_job
 from tests.support.disks import list_keys, path_on_disk
-from tests.support.job_outcomes import start_job, succeed
+from tests.support.job_outcomes import start_job, store_file, store_upload, succeed
 from tests.support.waiting import wait_until
-from web.uploads import store
 from worker.checkpoint import StoredCheckpoint
+from worker.devices import Device
+from worker.engines.knn.backends import MINDSPORE
 from worker.registration import WorkerRegistration
 
-MONTHS_S = 60 * 86_400.0
+MONTHS_S: Final = 60 * 86_400.0
+TABLE: Final = b"k,a\nx,1\ny,2\n"
 
 
 def make_old(path: Path) -> None:
@@ -32,13 +39,17 @@ def make_old(path: Path) -> None:
     os.utime(path, (then, then))
 
 
+def submit_one(services: Services) -> str:
+    return submit_job(services, {"kind": "knn", "device": "cpu"})[0].id
+
+
 def finish_one(services: Services, name: str) -> str:
-    job_id = submit.submit_job(services, {"kind": "knn", "device": "cpu"})[0].id
+    job_id = submit_one(services)
     succeed(services, job_id, {}, {name: ("text/plain", b"content")})
     return job_id
 
 
-def test_jobs_that_ended_long_ago_are_forgotten_with_their_files(services: Services) -> None:
+def test_jobs_that_ended_long_ago_are_deleted_with_their_files(services: Services) -> None:
     old, young = finish_one(services, "old.txt"), finish_one(services, "young.txt")
     with services.database.writing() as session:
         session.execute(update(Job).where(Job.id == old).values(finished_at=now(-MONTHS_S)))
@@ -49,45 +60,83 @@ def test_jobs_that_ended_long_ago_are_forgotten_with_their_files(services: Servi
     assert list_keys(services.files, "jobs") == [artifact_key(young, 1, "young.txt")]
 
 
-def test_files_without_a_row_go_and_the_others_stay(services: Services) -> None:
-    job_id = finish_one(services, "kept.txt")
-    kept = path_on_disk(services.files, f"jobs/{job_id}/1/kept.txt")
-    lost_attempt = path_on_disk(services.files, services.files.put(f"jobs/{job_id}/0/lost.txt", [b"x"]).key)
-    half = kept.with_name(".part-1")
-    half.write_bytes(b"half")
-    fresh = path_on_disk(services.files, services.files.put(f"jobs/{job_id}/2/fresh.txt", [b"x"]).key)
-    for path in (kept, lost_attempt, half):
+def test_a_job_is_deleted_with_its_files(services: Services) -> None:
+    deleted, other = finish_one(services, "deleted.txt"), finish_one(services, "other.txt")
+    delete_job(services, deleted)
+    with services.database.reading() as session:
+        assert session.scalars(select(Job.id)).all() == [other]
+    assert list_keys(services.files, "jobs") == [artifact_key(other, 1, "other.txt")]
+
+
+def test_old_files_without_a_row_are_removed(services: Services) -> None:
+    job_id = finish_one(services, "recorded.txt")
+    recorded = path_on_disk(services.files, artifact_key(job_id, 1, "recorded.txt"))
+    lost_attempt = path_on_disk(services.files, services.files.put(artifact_key(job_id, 0, "lost.txt"), [b"x"]).key)
+    unfinished = recorded.with_name(".part-1")
+    unfinished.write_bytes(b"half")
+    upload = path_on_disk(services.files, services.files.put(f"uploads/{make_id()}", [b"x"]).key)
+    young = path_on_disk(services.files, services.files.put(artifact_key(job_id, 2, "young.txt"), [b"x"]).key)
+    for path in (recorded, lost_attempt, unfinished, upload):
         make_old(path)
     cleanup.clean_up(services)
-    assert [path.exists() for path in (kept, lost_attempt, half, fresh)] == [True, False, False, True]
+    existing = [path for path in (recorded, lost_attempt, unfinished, upload, young) if path.exists()]
+    assert existing == [recorded, young]
 
 
-@pytest.mark.parametrize("ending", [Outcome(State.SUCCEEDED, {}), TIMED_OUT, CANCELLED])
-def test_a_checkpoint_lives_as_long_as_its_job_may_run(services: Services, ending: Outcome) -> None:
-    submit.submit_job(services, {"kind": "knn", "device": "cpu"})
+def test_the_files_of_a_running_job_are_kept_however_old(services: Services) -> None:
+    submit_one(services)
+    lease = start_job(services)
+    recorded = store_file(services, lease, "recorded.txt", "text/plain", b"x")
+    unrecorded = store_file(services, lease, "unrecorded.txt", "text/plain", b"x")
+    transitions.heartbeat(services.database, lease, None, 60.0, [recorded])
+    for file in (recorded, unrecorded):
+        make_old(path_on_disk(services.files, file.key))
+    cleanup.clean_up(services)
+    assert list_keys(services.files, "jobs") == [recorded.key, unrecorded.key]
+
+
+def test_a_recovered_job_keeps_its_recorded_files_until_its_next_attempt_ends(services: Services) -> None:
+    submit_one(services)
+    lease = start_job(services)
+    recorded = store_file(services, lease, "recorded.txt", "text/plain", b"x")
+    unrecorded = store_file(services, lease, "unrecorded.txt", "text/plain", b"x")
+    transitions.heartbeat(services.database, lease, None, 60.0, [recorded])
+    transitions.recover_lost(services.database, lease, RetryDelay(0.0, 0.0))
+    for file in (recorded, unrecorded):
+        make_old(path_on_disk(services.files, file.key))
+    cleanup.clean_up(services)
+    assert list_keys(services.files, "jobs") == [recorded.key]
+    transitions.finish(services.database, start_job(services), Outcome(State.SUCCEEDED, {}))
+    cleanup.clean_up(services)
+    assert list_keys(services.files, "jobs") == []
+
+
+@pytest.mark.parametrize("outcome", [Outcome(State.SUCCEEDED, {}), TIMED_OUT, CANCELLED])
+def test_a_checkpoint_is_kept_until_its_job_has_ended(services: Services, outcome: Outcome) -> None:
+    submit_one(services)
     lease = start_job(services)
     StoredCheckpoint(services.files, lease).store(b"half")
     checkpoint = path_on_disk(services.files, checkpoint_key(lease.job_id, 1))
     make_old(checkpoint)
 
-    def sweep() -> None:
-        __main__.sweep(services)
+    def sweep_and_clean_up() -> None:
+        sweep(services)
         cleanup.clean_up(services)
 
-    sweep()
+    sweep_and_clean_up()
     assert checkpoint.exists()
     transitions.recover_lost(services.database, lease, RetryDelay(0.0, 0.0))
-    sweep()
+    sweep_and_clean_up()
     assert checkpoint.exists()
     lease = start_job(services)
     assert (lease.attempt, StoredCheckpoint(services.files, lease).load()) == (2, b"half")
-    transitions.finish(services.database, lease, ending)
-    __main__.sweep(services)
+    transitions.finish(services.database, lease, outcome)
+    sweep(services)
     assert list_keys(services.files, CHECKPOINTS) == []
 
 
-def test_the_checkpoints_of_other_ends_go_too(services: Services) -> None:
-    jobs = [submit.submit_job(services, {"kind": "knn", "device": "cpu"})[0].id for _ in range(4)]
+def test_checkpoints_are_removed_wherever_their_job_ended(services: Services) -> None:
+    jobs = [submit_one(services) for _ in range(4)]
     leases = {lease.job_id: lease for lease in (start_job(services) for _ in jobs)}
     cancelled, late, deleted, running = jobs
     for lease in leases.values():
@@ -99,56 +148,74 @@ def test_the_checkpoints_of_other_ends_go_too(services: Services) -> None:
         session.execute(update(Job).where(Job.id == late).values(deadline_at=now(-1)))
     transitions.finish(services.database, leases[deleted], CANCELLED)
     transitions.delete_job(services.database, deleted)
-    __main__.sweep(services)
+    sweep(services)
     assert list_keys(services.files, CHECKPOINTS) == [checkpoint_key(running, 1)]
 
 
-def test_an_upload_lives_as_long_as_a_job_may_need_it(services: Services, tmp_path: Path) -> None:
-    table = tmp_path / "table.csv"
-    table.write_text("k,a\nx,1\ny,2\n")
-    uploads = []
-    for _ in range(2):
-        with table.open("rb") as file:
-            uploads.append(store(services, file, "table.csv", ANONYMOUS))
-    wanted, unwanted = uploads
-    params = {"dataset": {"upload": wanted.id, "label": "k"}, "k": 1, "evaluation": {"method": "loo"}}
-    submit.submit_job(services, {"kind": "knn", "device": "cpu", "params": params})
+def test_an_old_upload_is_kept_while_an_unended_job_names_it(services: Services) -> None:
+    needed, unneeded = store_upload(services, TABLE), store_upload(services, TABLE)
+    params = {"dataset": {"upload": needed.id, "label": "k"}, "k": 1, "evaluation": {"method": "loo"}}
+    submit_job(services, {"kind": "knn", "device": "cpu", "params": params})
+    make_uploads_old(services, needed, unneeded)
+    cleanup.clean_up(services)
+    with services.database.reading() as session:
+        assert session.scalars(select(Upload.id)).all() == [needed.id]
+    assert list_keys(services.files, "uploads") == [needed.key]
+
+
+def make_uploads_old(services: Services, *uploads: Upload) -> None:
     with services.database.writing() as session:
         session.execute(update(Upload).values(created_at=now(-MONTHS_S)))
     for upload in uploads:
         make_old(path_on_disk(services.files, upload.key))
+
+
+def test_a_job_of_an_unknown_kind_waits_with_its_uploads(services: Services) -> None:
+    upload = store_upload(services, TABLE)
+    job = Job(
+        id=make_id(),
+        kind="from-a-later-version",
+        params={"parts": [{"upload": upload.id}]},
+        priority=5,
+        wanted_device="auto",
+        device="cpu",
+        max_attempts=3,
+        request_sha256="0" * 64,
+    )
+    transitions.submit(services.database, job, 60.0)
+    with services.database.writing() as session:
+        session.execute(update(Job).values(available_at=now(-60)))
+    make_uploads_old(services, upload)
+    sweep(services)
     cleanup.clean_up(services)
     with services.database.reading() as session:
-        assert session.scalars(select(Upload.id)).all() == [wanted.id]
-    assert path_on_disk(services.files, wanted.key).exists()
-    assert not path_on_disk(services.files, unwanted.key).exists()
+        assert queries.get_job(session, job.id).state == State.QUEUED
+    assert list_keys(services.files, "uploads") == [upload.key]
 
 
 @pytest.fixture
-def presence(settings: Settings, open_services: Callable[[Settings], Services]) -> WorkerRegistration:
+def registration(settings: Settings, open_services: Callable[[Settings], Services]) -> WorkerRegistration:
     return WorkerRegistration(
-        open_services(settings).database,  # its own, since it closes it between beats
+        open_services(settings).database,  # its own, since it closes it between heartbeats
         name="w1",
-        device=DeviceClass.CPU,
-        device_index=0,
-        kinds=[Kind.KNN],
-        engines={Kind.KNN: "mindspore"},
-        beat_interval_s=60.0,
+        device=Device(DeviceClass.CPU, 0),
+        backends={Kind.KNN: MINDSPORE},
+        heartbeat_interval_s=60.0,
         wait_until_ready=lambda _: True,
     )
 
 
-def test_a_worker_that_is_silent_for_long_is_forgotten(services: Services, presence: WorkerRegistration) -> None:
+def test_a_worker_without_heartbeats_is_deleted(services: Services, registration: WorkerRegistration) -> None:
     def list_workers() -> list[str]:
         with services.database.reading() as session:
             return list(session.scalars(select(Worker.name)))
 
-    with presence:
+    with registration:
         wait_until(list_workers, "the worker")
-        __main__.sweep(services)
+        sweep(services)
         assert list_workers() == ["w1"]
         with services.database.writing() as session:
-            session.execute(update(Worker).values(beat_at=now(-__main__.FORGET_WORKERS_AFTER_S - 1)))
-        __main__.sweep(services)
+            session.execute(update(Worker).values(beat_at=now(-WORKER_RETENTION_S - 1)))
+        sweep(services)
         assert list_workers() == []
     assert list_workers() == []

@@ -1,57 +1,164 @@
-"""The database's history: one line, and the tables at its end."""
+"""Migrations: a single line of revisions, which ends at the tables of today and keeps all data on the way."""
 
+import hashlib
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
+import sqlalchemy
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, select
+from sqlalchemy import Connection, func, inspect, select
+from sqlalchemy.exc import IntegrityError
 
+from shared.database import queries
 from shared.database.connection import Database
 from shared.database.migrate import make_alembic_config, migrate
 from shared.database.queries import JobFilter, list_jobs
-from shared.database.tables import Base, Job
+from shared.database.tables import Base, Delivery, Key, Worker
+from shared.files.keys import artifact_key, upload_key
+from shared.ids import make_id
+from shared.jobs import State
+from shared.maintenance import cleanup
+from shared.maintenance.__main__ import sweep
+from shared.services import Services
+from shared.settings import Settings
+from tests.support.disks import path_on_disk
 
-# As the first revision knew it: its own words, for the tables of today may have more.
-_RUNNING_JOB = """
-    INSERT INTO jobs (
-        id, kind, state, params, labels, priority, wanted_device, attempt, max_attempts, cancel_requested,
-        request_sha256, created_at, available_at, deadline_at, progress_stage, progress_done, progress_total
-    ) VALUES (
-        'x', 'knn', 'running', '{}', '{}', 5, 'cpu', 1, 3, false,
-        '', '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000',
-        'evaluating', 3, 9
-    )
-"""
+REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005"]
+OLD_REVISIONS: Final = REVISIONS[:-1]
+Row = Mapping[str, Any]
+
+# Each as the revision knew it: the tables of today may have more columns.
+_JOB_0001: Final[Row] = {
+    "kind": "knn",
+    "state": "succeeded",
+    "params": '{"k": 5}',
+    "labels": '{"who": "me", "why": "o\'clock"}',
+    "priority": 5,
+    "wanted_device": "cpu",
+    "device": "cpu",
+    "attempt": 1,
+    "max_attempts": 3,
+    "cancel_requested": False,
+    "request_sha256": "",
+    "created_at": "2026-01-01 00:00:00.000000",
+    "available_at": "2026-01-01 00:00:00.000000",
+    "deadline_at": "2026-01-02 00:00:00.000000",
+    "progress_stage": "evaluating",
+    "progress_done": 3,
+    "progress_total": 9,
+    "result": '{"accuracy": 0.5}',
+}
+_UPLOAD_0001: Final[Row] = {
+    "media_type": "text/csv",
+    "filename": "table.csv",
+}
+_WORKER_0001: Final[Row] = {
+    "name": "w1",
+    "device": "cpu",
+    "device_index": 0,
+    "kinds": '["knn"]',
+    "engines": '{"knn": "mindspore"}',
+    "started_at": "2026-01-01 00:00:00.000000",
+    "beat_at": "2026-01-01 00:00:00.000000",
+    "beat_interval_s": 5.0,
+}
+_FILE: Final = b"index,label\n0,a\n"
+
+
+def insert(connection: Connection, table: str, row: Row) -> None:
+    """Insert a row as it is, without the tables of today."""
+    columns = ", ".join(row)
+    values = ", ".join(f"%({name})s" if connection.dialect.name == "postgresql" else f":{name}" for name in row)
+    connection.exec_driver_sql(f"INSERT INTO {table} ({columns}) VALUES ({values})", dict(row))  # noqa: S608 - the names of this file
+
+
+def fill(connection: Connection, revision: str, job_id: str, upload_id: str) -> None:
+    """Insert a job with all that belongs to it, an upload and a worker, as a revision knew them."""
+    owner = {"owner": "me"} if revision >= "0003" else {}
+    stage = {"stage_started_at": "2026-01-01 00:00:01.000000", "stage_started_done": 1} if revision >= "0002" else {}
+    webhook = {"webhook": '{"url": "https://example.org", "events": ["failed"]}'} if revision >= "0003" else {}
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    size = {"bytes": len(_FILE), "sha256": hashlib.sha256(_FILE).hexdigest()}
+    insert(connection, "jobs", {"id": job_id, "finished_at": now} | dict(_JOB_0001) | owner | stage | webhook)
+    event = {"job_id": job_id, "at": "2026-01-01 00:00:00.000000", "kind": "state", "data": '{"state": "succeeded"}'}
+    insert(connection, "job_events", event)
+    artifact = {"job_id": job_id, "name": "a.csv", "path": artifact_key(job_id, 1, "a.csv"), "media_type": "text/csv"}
+    insert(connection, "artifacts", artifact | size)
+    upload = {"id": upload_id, "path": upload_key(upload_id), "created_at": now} | dict(_UPLOAD_0001)
+    insert(connection, "uploads", upload | size | owner)
+    insert(connection, "workers", _WORKER_0001)
+    if revision >= "0003":
+        key = {"id": make_id(), "name": "me", "sha256": "0" * 64, "created_at": "2026-01-01 00:00:00.000000"}
+        insert(connection, "keys", key)
+        delivery = {"id": make_id(), "owner": "me", "url": "https://example.org", "data": "{}", "attempt": 0}
+        times = dict.fromkeys(("created_at", "due_at"), "2026-01-01 00:00:00.000000")
+        insert(connection, "deliveries", delivery | times)
+    if revision >= "0004":
+        for name, value in (("who", "me"), ("why", "o'clock")):
+            insert(connection, "job_labels", {"job_id": job_id, "owner": "me", "name": name, "value": value})
+
+
+def list_indexes(connection: Connection) -> set[str]:
+    """List the definitions of all indexes."""
+    if connection.dialect.name == "sqlite":
+        query = "SELECT sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    else:
+        query = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'"
+    return set(connection.exec_driver_sql(query).scalars())
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    yield database
-    database.close()
+def open_database() -> Iterator[Callable[[str], Database]]:
+    """Open databases that are closed at the end."""
+    opened: list[Database] = []
+
+    def open_it(url: str) -> Database:
+        opened.append(Database(url))
+        return opened[-1]
+
+    yield open_it
+    for database in opened:
+        database.close()
+
+
+@pytest.fixture
+def database(database_url: str, open_database: Callable[[str], Database]) -> Database:
+    """A migrated database."""
+    return open_database(database_url)
+
+
+@pytest.fixture
+def empty_database(empty_database_url: str, open_database: Callable[[str], Database]) -> Database:
+    return open_database(empty_database_url)
 
 
 def downgrade(database: Database, revision: str) -> None:
     config = make_alembic_config()
-    with database.engine.begin() as connection:
+    with database.migrating() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, revision)
 
 
-def test_there_is_one_head() -> None:
-    assert len(ScriptDirectory.from_config(make_alembic_config()).get_heads()) == 1
+def test_there_is_one_head_and_every_revision_is_tested() -> None:
+    scripts = ScriptDirectory.from_config(make_alembic_config())
+    assert len(scripts.get_heads()) == 1
+    assert [script.revision for script in scripts.walk_revisions()] == REVISIONS[::-1]
 
 
-def test_the_migrated_database_is_what_the_tables_say(database: Database) -> None:
+def test_the_migrated_database_has_the_tables_of_the_code(database: Database) -> None:
     with database.engine.connect() as connection, warnings.catch_warnings():
-        # SQLite cannot tell how the queue's index orders; PostgreSQL, beside it, can.
+        # SQLite cannot tell the order of the queue's index; PostgreSQL, on which this test runs too, can.
         warnings.filterwarnings("ignore", "autogenerate skipping metadata-specified expression-based index")
-        cannot_tell = {"ix_jobs_queue"} if connection.dialect.name == "sqlite" else set()
-        options = {"compare_type": True, "include_name": lambda name, *_: name not in cannot_tell}
+        skipped = {"ix_jobs_queue"} if connection.dialect.name == "sqlite" else set()
+        options = {"compare_type": True, "include_name": lambda name, *_: name not in skipped}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
         indexes = {index["name"] for index in inspect(connection).get_indexes("jobs")}
@@ -64,29 +171,117 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
         assert "jobs" in inspect(connection).get_table_names()
 
 
-def test_a_job_that_ran_before_its_stage_was_kept_is_still_there(database: Database) -> None:
-    downgrade(database, "0001")
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql(_RUNNING_JOB)
+@pytest.mark.parametrize("revision", OLD_REVISIONS)
+def test_an_upgrade_keeps_all_data(empty_database: Database, revision: str) -> None:
+    migrate(empty_database, revision)
+    job_id, upload_id = make_id(), make_id()
+    with empty_database.writing() as session:
+        fill(session.connection(), revision, job_id, upload_id)
+    migrate(empty_database)
+    with empty_database.reading() as session:
+        job = queries.get_job(session, job_id)
+        assert (job.kind, job.state, job.params, job.result) == ("knn", "succeeded", {"k": 5}, {"accuracy": 0.5})
+        assert (job.progress_stage, job.progress_done) == ("evaluating", 3)
+        assert job.stage_started_done == (1 if revision >= "0002" else None)
+        assert job.owner == ("me" if revision >= "0003" else "")
+        assert [artifact.name for artifact in queries.list_artifacts_of(session, job_id)] == ["a.csv"]
+        assert [event.data for event in queries.read_events(session, job_id, 0).events] == [{"state": "succeeded"}]
+        for labels, found in (({"who": "me", "why": "o'clock"}, [job_id]), ({"who": "you"}, []), ({"me": "who"}, [])):
+            assert [job.id for job in list_jobs(session, JobFilter(labels=labels), limit=9)] == found
+        assert [*queries.find_uploads(session, [upload_id])] == [upload_id]
+        (worker,) = session.scalars(select(Worker)).all()
+        assert (worker.engines, worker.precisions) == ({"knn": "mindspore"}, {})
+        for table in (Key, Delivery):
+            assert session.scalar(select(func.count()).select_from(table)) == (1 if revision >= "0003" else 0)
+
+
+def test_a_downgrade_keeps_all_data_of_the_older_tables(database: Database) -> None:
+    job_id, upload_id = make_id(), make_id()
+    with database.writing() as session:
+        fill(session.connection(), "0005", job_id, upload_id)
+        session.execute(Worker.metadata.tables["workers"].update().values(precisions={"knn": ["float32"]}))
+    for revision in OLD_REVISIONS[::-1]:
+        downgrade(database, revision)
+        with database.engine.connect() as connection:
+            for table in ("jobs", "job_events", "artifacts", "uploads", "workers"):
+                query = select(func.count()).select_from(sqlalchemy.table(table))
+                assert connection.scalar(query) == 1, (revision, table)
     migrate(database)
     with database.reading() as session:
-        job = session.scalars(select(Job)).one()
-    assert (job.progress_stage, job.progress_done) == ("evaluating", 3)
-    assert (job.stage_started_at, job.stage_started_done) == (None, None)
+        assert list_jobs(session, JobFilter(labels={"who": "me"}), limit=9)[0].id == job_id
 
 
-def test_the_way_back_leaves_nothing(database: Database) -> None:
+def test_a_downgrade_to_the_base_leaves_no_tables(database: Database) -> None:
     downgrade(database, "base")
     with database.engine.connect() as connection:
         assert inspect(connection).get_table_names() == ["alembic_version"]
 
 
-def test_jobs_from_before_their_labels_table_are_found_by_them(database: Database) -> None:
-    downgrade(database, "0003")
-    labelled = _RUNNING_JOB.replace("'{}', '{}'", """'{}', '{"who": "me", "why": "o''clock"}'""")
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql(labelled)
-    migrate(database)
-    with database.reading() as session:
-        for wanted, found in (({"who": "me", "why": "o'clock"}, ["x"]), ({"who": "you"}, []), ({"me": "who"}, [])):
-            assert [job.id for job in list_jobs(session, JobFilter(labels=wanted), limit=9)] == found
+def test_the_copy_of_the_jobs_table_keeps_its_indexes_and_checks(empty_database: Database) -> None:
+    migrate(empty_database, "0004")
+    with empty_database.engine.connect() as connection:
+        indexes = list_indexes(connection)
+    migrate(empty_database, "0005")
+    with empty_database.writing() as session:
+        assert list_indexes(session.connection()) == indexes
+        insert(session.connection(), "jobs", {"id": "x"} | dict(_JOB_0001) | {"kind": "any-kind"})
+    with pytest.raises(IntegrityError, match="state"), empty_database.writing() as session:
+        insert(session.connection(), "jobs", {"id": "y"} | dict(_JOB_0001) | {"state": "any-state"})
+    with pytest.raises(IntegrityError), empty_database.writing() as session:
+        insert(session.connection(), "job_labels", {"job_id": "z", "owner": "", "name": "a", "value": "b"})
+    with empty_database.writing() as session:
+        session.connection().exec_driver_sql("DELETE FROM jobs")
+    downgrade(empty_database, "0004")
+    with empty_database.engine.connect() as connection:
+        assert list_indexes(connection) == indexes
+    with pytest.raises(IntegrityError, match="kind"), empty_database.writing() as session:
+        insert(session.connection(), "jobs", {"id": "x"} | dict(_JOB_0001) | {"kind": "any-kind"})
+
+
+def test_a_failed_migration_changes_nothing_and_keeps_foreign_keys(
+    empty_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(empty_database, "0004")
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("alembic.op.add_column", fail)  # the last operation of the revision
+    with pytest.raises(ZeroDivisionError):
+        migrate(empty_database)
+    monkeypatch.undo()
+    with pytest.raises(IntegrityError, match="kind"), empty_database.writing() as session:
+        insert(session.connection(), "jobs", {"id": "x"} | dict(_JOB_0001) | {"kind": "any-kind"})
+    with pytest.raises(IntegrityError), empty_database.writing() as session:
+        insert(session.connection(), "job_labels", {"job_id": "z", "owner": "", "name": "a", "value": "b"})
+
+
+@pytest.mark.parametrize("revision", OLD_REVISIONS)
+def test_an_old_state_folder_keeps_its_jobs_and_files(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    open_services: Callable[[Settings], Services],
+    redis_server: Any,
+    revision: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+    settings = Settings(home=tmp_path / "home", redis_url=redis_server.url)
+    services = open_services(settings)
+    migrate(services.database, revision)
+    job_id, upload_id = make_id(), make_id()
+    with services.database.writing() as session:
+        fill(session.connection(), revision, job_id, upload_id)
+    for key in (upload_key(upload_id), artifact_key(job_id, 1, "a.csv")):
+        services.files.put(key, [_FILE])
+        os.utime(path_on_disk(services.files, key), (0, 0))
+
+    migrate(services.database)
+    sweep(services)
+    cleanup.clean_up(services)
+    with services.database.reading() as session:
+        assert queries.get_job(session, job_id).state == State.SUCCEEDED
+        artifact = queries.get_artifact(session, job_id, "a.csv")
+        upload = queries.find_uploads(session, [upload_id])[upload_id]
+    for key in (artifact.key, upload.key):
+        with services.files.open(key) as file:
+            assert file.read() == _FILE

@@ -1,4 +1,4 @@
-"""Jobs that run and end without a worker, for what shows them."""
+"""Uploads, workers, and jobs that run and end without a worker, for tests of what shows them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,9 +8,10 @@ from sqlalchemy import insert
 
 from shared.database import transitions
 from shared.database.connection import now
-from shared.database.tables import Worker
-from shared.files.keys import artifact_key
-from shared.jobs import DeviceClass, Kind, Lease, Outcome, State, StoredFile, WorkerIdentity
+from shared.database.tables import Upload, Worker
+from shared.files.keys import artifact_key, upload_key
+from shared.ids import make_id
+from shared.jobs import ANONYMOUS, DeviceClass, Kind, Lease, Outcome, State, StoredFile, WorkerIdentity
 from shared.services import Services
 
 Files = Mapping[str, tuple[str, bytes]]
@@ -24,29 +25,49 @@ MUSIC = {
     "engine": "mindspore",
     "precision": "float32",
 }
-"""A result, but for its samples."""
+"""A result without its samples."""
 
 
 def start_job(services: Services, job_id: str | None = None, *, worker: str = "box:1") -> Lease:
-    """Claim a job as a worker would: the next one, where none is named."""
-    claimant = WorkerIdentity(dict.fromkeys(Kind, "mindspore"), DeviceClass.CPU, worker, lease_s=60)
-    job = transitions.claim(services.database, claimant, job_id)
+    """Claim a job as a worker would; without an id, the next one."""
+    identity = WorkerIdentity(dict.fromkeys(Kind, "mindspore"), DeviceClass.CPU, worker, lease_s=60)
+    job = transitions.claim(services.database, identity, job_id)
     assert job is not None
     return Lease(job.id, job.attempt)
 
 
-def end(services: Services, lease: Lease, ending: Outcome, files: Files) -> None:
-    """End an attempt that leaves files."""
-    stored = []
-    for name, (media_type, content) in files.items():
-        written = services.files.put(artifact_key(lease.job_id, lease.attempt, name), [content])
-        stored.append(StoredFile(name, written.key, media_type, written.bytes, written.sha256))
-    assert transitions.finish(services.database, lease, replace(ending, files=tuple(stored)))
+def store_file(services: Services, lease: Lease, name: str, media_type: str, content: bytes) -> StoredFile:
+    """Store an artifact of an attempt, without recording it."""
+    stored = services.files.put(artifact_key(lease.job_id, lease.attempt, name), [content])
+    return StoredFile(name, stored.key, media_type, stored.bytes, stored.sha256)
+
+
+def end(services: Services, lease: Lease, outcome: Outcome, files: Files) -> None:
+    """End an attempt that has files."""
+    stored = tuple(store_file(services, lease, name, *file) for name, file in files.items())
+    assert transitions.finish(services.database, lease, replace(outcome, files=stored))
 
 
 def succeed(services: Services, job_id: str, result: Mapping[str, Any], files: Files) -> None:
-    """Run a job to its end."""
+    """Run a job to its success."""
     end(services, start_job(services, job_id), Outcome(State.SUCCEEDED, result), files)
+
+
+def store_upload(services: Services, content: bytes, *, owner: str = ANONYMOUS) -> Upload:
+    """Store a CSV file as an upload."""
+    upload_id = make_id()
+    stored = services.files.put(upload_key(upload_id), [content])
+    row = insert(Upload).values(
+        id=upload_id,
+        owner=owner,
+        key=stored.key,
+        media_type="text/csv",
+        bytes=stored.bytes,
+        sha256=stored.sha256,
+        created_at=now(),
+    )
+    with services.database.writing() as session:
+        return session.scalars(row.returning(Upload)).one()
 
 
 def register_worker(services: Services, name: str, device: DeviceClass, **columns: Any) -> None:
@@ -57,7 +78,7 @@ def register_worker(services: Services, name: str, device: DeviceClass, **column
 
 
 def make_sample(number: int, **facts: Any) -> dict[str, Any]:
-    """Make the facts of a sample, as they stand in a result."""
+    """Return the facts of a sample, as a result has them."""
     return {
         "prompt": None,
         "seed": 41 + number,

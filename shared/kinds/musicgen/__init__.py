@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from shared.kinds.musicgen.parameters import MusicgenParams
+from shared.kinds.musicgen.parameters import MusicgenParams, Precision
 from shared.kinds.musicgen.result import MusicgenResult
 from shared.kinds.spec import KindSpec
 from shared.texts import render_stored
@@ -11,6 +11,10 @@ from shared.texts import render_stored
 
 def _list_uploads(params: MusicgenParams) -> dict[str, str]:
     return {f"/params/audio_prompts/{index}/upload": clip.upload for index, clip in enumerate(params.audio_prompts)}
+
+
+def _get_wanted_precision(params: MusicgenParams) -> str | None:
+    return None if params.precision is Precision.AUTO else params.precision
 
 
 def _present_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -24,5 +28,6 @@ SPEC: Final = KindSpec(
     result=MusicgenResult,
     example={"prompts": ["80s pop track with bassy drums and synth"], "duration_s": 8},
     list_uploads=_list_uploads,
+    wanted_precision=_get_wanted_precision,
     present_result=_present_result,
 )

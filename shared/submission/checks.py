@@ -1,0 +1,91 @@
+"""Refuses at submission what would fail later, so that no job is queued that cannot succeed."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from shared.database import queries
+from shared.database.tables import Upload
+from shared.errors import LimitError, Problem, RequestInvalidError
+from shared.files.file_store import FileStore
+from shared.ids import is_id
+from shared.kinds import KINDS
+from shared.schemas.submission import ParsedSubmission
+from shared.services import Services
+from shared.settings import Settings
+from shared.texts import text
+from shared.webhooks import target
+
+PRECISION: Final = "/params/precision"
+"""The pointer of the precision, which has the same name in every kind that has a choice."""
+
+
+def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -> None:
+    """Check what the schema alone cannot decide: limits, uploads, workers, the webhook, and the content of files.
+
+    Raises
+    ------
+    RequestInvalidError, LimitError
+        The job cannot succeed; the owner may not submit another one now.
+    """
+    spec, settings = KINDS[parsed.submission.kind], services.settings
+    upload_ids = spec.list_uploads(parsed.params)
+    with services.database.reading() as session:
+        _check_limit(session, settings, owner)
+        ids = [upload_id for upload_id in upload_ids.values() if is_id(upload_id)]
+        uploads = queries.find_uploads(session, ids, owner)
+        problems = _find_missing_uploads(upload_ids, uploads) + _find_missing_precision(session, parsed)
+    if problems:
+        raise RequestInvalidError(problems)
+    if parsed.submission.webhook is not None:
+        target.resolve_target(parsed.submission.webhook.url, private=settings.allow_private_webhooks)
+    if spec.check_inputs is not None:
+        with _opened_uploads(services.files, upload_ids, uploads) as files:
+            spec.check_inputs(parsed.params, files, settings)
+
+
+def _check_limit(session: Session, settings: Settings, owner: str) -> None:
+    if owner and queries.count_queued(session, owner) >= settings.max_queued_jobs:
+        raise LimitError(text("queue-limit", max_jobs=settings.max_queued_jobs))
+
+
+def _find_missing_uploads(upload_ids: Mapping[str, str], uploads: Mapping[str, Upload]) -> list[Problem]:
+    return [
+        Problem(pointer, text("upload-not-found", upload=upload_id))
+        for pointer, upload_id in upload_ids.items()
+        if upload_id not in uploads
+    ]
+
+
+def _find_missing_precision(session: Session, parsed: ParsedSubmission) -> list[Problem]:
+    """Return the problem of a precision that no live worker offers; if nothing is known of workers, there is none."""
+    submission = parsed.submission
+    precision = KINDS[submission.kind].wanted_precision(parsed.params)
+    if precision is None:
+        return []
+    offered = queries.list_offered_precisions(session, submission.kind, submission.device)
+    if offered is None or precision in offered:
+        return []
+    values = {"precision": precision, "device": submission.device, "offered": ", ".join(offered)}
+    return [Problem(PRECISION, text("precision-not-offered", **values))]
+
+
+@contextmanager
+def _opened_uploads(
+    files: FileStore, upload_ids: Mapping[str, str], uploads: Mapping[str, Upload]
+) -> Iterator[dict[str, Path]]:
+    """Provide the uploads as files of this machine, by upload id."""
+    with ExitStack() as copies:
+        opened: dict[str, Path] = {}
+        problems: list[Problem] = []
+        for pointer, upload_id in upload_ids.items():
+            try:
+                opened[upload_id] = copies.enter_context(files.local_copy(uploads[upload_id].key))
+            except FileNotFoundError:
+                problems.append(Problem(pointer, text("upload-file-missing")))
+        if problems:
+            raise RequestInvalidError(problems)
+        yield opened

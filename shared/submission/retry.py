@@ -1,0 +1,47 @@
+"""Submitting an ended job again."""
+
+from collections.abc import Mapping
+
+from shared.database import queries
+from shared.database.tables import Job
+from shared.errors import ConflictError
+from shared.jobs import ENDED, Origin
+from shared.schemas.submission import parse_submission
+from shared.services import Services
+from shared.submission.submit import ANONYMOUS_ORIGIN, check_and_queue
+from shared.texts import text
+
+
+def retry_job(
+    services: Services, job_id: str, origin: Origin = ANONYMOUS_ORIGIN, changes: Mapping[str, object] | None = None
+) -> Job:
+    """Queue a new job with the parameters of an ended one.
+
+    Parameters
+    ----------
+    changes
+        The parameters that differ in the new job.
+
+    Raises
+    ------
+    NotFoundError, ConflictError, RequestInvalidError, LimitError
+        There is no such job; it has not ended; the new job cannot succeed, for example because an upload no longer
+        exists; too many jobs are queued.
+    """
+    with services.database.reading() as session:
+        ended = queries.get_job(session, job_id)
+    if ended.state not in ENDED:
+        raise ConflictError(text("retry-unended-job", job=job_id, state=ended.state))
+    body = {
+        "kind": ended.kind,
+        "params": ended.params | dict(changes or {}),
+        "device": ended.wanted_device,
+        "priority": ended.priority,
+        "timeout_s": round((ended.deadline_at - ended.created_at).total_seconds()) or 1,
+        "max_attempts": ended.max_attempts,
+        "labels": ended.labels,
+        "webhook": ended.webhook,
+    }
+    parsed = parse_submission(body, services.settings.max_timeout_s)
+    job, _ = check_and_queue(services, parsed, body, origin, retry_of=job_id)
+    return job

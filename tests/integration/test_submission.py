@@ -1,0 +1,91 @@
+"""Submission as a service: what is refused before a job is queued."""
+
+from typing import Any, Final
+
+import pytest
+
+from shared.database import queries
+from shared.errors import Problem, RequestInvalidError
+from shared.jobs import CANCELLED, DeviceClass
+from shared.services import Services
+from shared.submission.retry import retry_job
+from shared.submission.submit import submit_job
+from shared.texts import text
+from tests.support.job_outcomes import end, register_worker, start_job, store_upload
+
+MUSICGEN: Final = {"kinds": ["musicgen"]}
+
+
+def submit_music(services: Services, precision: str, device: str = "cpu") -> str:
+    body = {"kind": "musicgen", "device": device, "params": {"prompts": ["rock"], "precision": precision}}
+    return submit_job(services, body)[0].id
+
+
+def list_problems(services: Services, body: dict[str, Any]) -> list[Problem]:
+    with pytest.raises(RequestInvalidError) as caught:
+        submit_job(services, body)
+    with services.database.reading() as session:
+        assert queries.list_jobs(session, queries.JobFilter(), limit=1) == []
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_a_precision_that_no_worker_offers_is_refused(services: Services, device: str) -> None:
+    for name, offered in (("one", ["int8", "float32"]), ("two", ["int4", "float32"])):
+        register_worker(services, name, DeviceClass.CPU, **MUSICGEN, precisions={"musicgen": offered})
+    params = {"prompts": ["rock"], "precision": "bfloat16"}
+    (problem,) = list_problems(services, {"kind": "musicgen", "device": device, "params": params})
+    assert problem.pointer == "/params/precision"
+    assert problem.text == text(
+        "precision-not-offered", precision="bfloat16", device=device, offered="float32, int4, int8"
+    )
+    assert "choose one of float32, int4, int8" in problem.detail
+    for precision in ("int4", "int8", "float32", "auto"):
+        submit_music(services, precision, device)
+
+
+def test_a_precision_of_another_device_is_refused_unless_any_device_will_do(services: Services) -> None:
+    register_worker(services, "one", DeviceClass.CPU, **MUSICGEN, precisions={"musicgen": ["int8"]})
+    register_worker(services, "two", DeviceClass.ASCEND, **MUSICGEN, precisions={"musicgen": ["float16"]})
+    with pytest.raises(RequestInvalidError):
+        submit_music(services, "float16", "cpu")
+    submit_music(services, "float16", "ascend")
+    submit_music(services, "float16", "auto")
+
+
+def test_any_precision_is_accepted_if_no_worker_for_it_is_alive(services: Services) -> None:
+    submit_music(services, "float16")
+    register_worker(services, "knn", DeviceClass.CPU, kinds=["knn"], precisions={})
+    register_worker(services, "other", DeviceClass.ASCEND, **MUSICGEN, precisions={"musicgen": ["float16"]})
+    register_worker(
+        services, "silent", DeviceClass.CPU, **MUSICGEN, precisions={"musicgen": ["int8"]}, beat_interval_s=-1
+    )
+    submit_music(services, "bfloat16")
+
+
+def test_any_precision_is_accepted_if_a_worker_does_not_say_what_it_offers(services: Services) -> None:
+    register_worker(services, "one", DeviceClass.CPU, **MUSICGEN, precisions={"musicgen": ["int8"]})
+    register_worker(services, "of an earlier version", DeviceClass.CPU, **MUSICGEN)
+    submit_music(services, "float16")
+
+
+def test_a_retry_with_a_precision_that_is_no_longer_offered_is_refused(services: Services) -> None:
+    job_id = submit_music(services, "float16")
+    end(services, start_job(services, job_id), CANCELLED, {})
+    register_worker(services, "one", DeviceClass.CPU, **MUSICGEN, precisions={"musicgen": ["int8"]})
+    with pytest.raises(RequestInvalidError) as caught:
+        retry_job(services, job_id)
+    assert [problem.code for problem in caught.value.problems] == ["precision-not-offered"]
+    retried = retry_job(services, job_id, changes={"precision": "auto"})
+    assert (retried.retry_of, retried.params["precision"]) == (job_id, "auto")
+
+
+def test_a_missing_upload_and_a_missing_file_are_refused(services: Services) -> None:
+    upload = store_upload(services, b"k,a\nx,1\ny,2\n")
+    services.files.remove(upload.key)
+    for upload_id, expected in (
+        (upload.id, text("upload-file-missing")),
+        ("nonsense", text("upload-not-found", upload="nonsense")),
+    ):
+        body = {"kind": "knn", "params": {"dataset": {"upload": upload_id, "label": "k"}}}
+        assert list_problems(services, body) == [Problem("/params/dataset/upload", expected)]
