@@ -111,7 +111,11 @@ class EngineHarness:
 
     def make_engine(self, backend: str, device: Device = CPU) -> MusicgenEngine:
         """Make another engine for the same models, with the backend that the setting names."""
-        return MusicgenEngine(device, self.settings.model_copy(update={"musicgen_backend": backend}))
+        return MusicgenEngine(device, self.make_settings(backend))
+
+    def make_settings(self, backend: str) -> Settings:
+        """Return the settings with another backend."""
+        return self.settings.model_copy(update={"musicgen_backend": backend})
 
     def get_pipeline(self, model: str, precision: str = "int8") -> MusicgenPipeline:
         """Return a model that a job has loaded."""

@@ -175,7 +175,7 @@ def test_the_left_codebooks_of_a_stereo_model_come_first_and_loud_audio_is_not_c
     np.testing.assert_array_equal(audio, [codec.decode(codes[:4], ignore), codec.decode(codes[4:], ignore)])
     assert np.abs(audio).max() > 1
     assert run.samples[0]["peak_dbfs"] > 0
-    assert run.samples[0]["warnings"][0]["code"] == "clipping"
+    assert run.samples[0]["warnings"][0]["code"] == "audio-clipping"
 
 
 @pytest.mark.parametrize(("name", "media_type"), [("flac", "audio/flac"), ("mp3", "audio/mpeg"), ("ogg", "audio/ogg")])
@@ -351,7 +351,7 @@ def test_music_is_the_same_after_knn_has_freed_its_graphs(harness: EngineHarness
 
 def test_the_setting_chooses_the_backend(harness: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.run()
-    settings = harness.settings.model_copy(update={"musicgen_backend": "mindnlp"})
+    settings = harness.make_settings("mindnlp")
     loaded: list[ModelKey] = []
     imported: list[str] = []
 

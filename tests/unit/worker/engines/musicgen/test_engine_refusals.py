@@ -93,7 +93,7 @@ def test_a_clip_that_cannot_be_continued_is_refused(
 ) -> None:
     error = harness.fail(audio_prompts=[clip], **params)
     assert error.type == error_type
-    assert [word for word in words if word not in error.detail] == []
+    assert [word for word in words if word.casefold() not in error.detail.casefold()] == []
 
 
 @pytest.mark.usefixtures("clip_folder")
@@ -162,7 +162,7 @@ def test_a_model_that_cannot_be_used_is_refused(
     error = harness.fail(model=f"someone/{broken.name}")
     assert error.type == "model-invalid"
     assert str(broken) in error.detail
-    assert [word for word in words if word not in error.detail] == []
+    assert [word for word in words if word.casefold() not in error.detail.casefold()] == []
 
 
 @pytest.mark.parametrize(
