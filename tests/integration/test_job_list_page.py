@@ -1,4 +1,4 @@
-"""The list of jobs: its filter, its pages, and what is done from it."""
+"""The list of jobs: its filters, its pages, and its buttons."""
 
 from html import unescape
 from typing import Any
@@ -30,7 +30,7 @@ def find_link(page: str, title: str) -> str | None:
 
 @pytest.fixture
 def jobs(services: Services) -> dict[str, str]:
-    """Jobs by what they are, oldest first."""
+    """Jobs by name, oldest first."""
     labels = {"project": "thesis"}
     jobs = {
         "running": submit(services, labels=labels),
@@ -58,35 +58,39 @@ def jobs(services: Services) -> dict[str, str]:
         ("label=project%3D", []),
     ],
 )
-def test_a_filter_shows_what_it_says(client: FlaskClient, jobs: dict[str, str], query: str, names: list[str]) -> None:
-    answer = client.get(f"/jobs?{query}")
-    assert answer.status_code == 200
-    assert list_ids(answer.text) == [jobs[name] for name in names]
-    assert ("No jobs here." in answer.text) == (not names)
+def test_filter_shows_the_matching_jobs(
+    client: FlaskClient, jobs: dict[str, str], query: str, names: list[str]
+) -> None:
+    response = client.get(f"/jobs?{query}")
+    assert response.status_code == 200
+    assert list_ids(response.text) == [jobs[name] for name in names]
+    assert ("No jobs match these filters." in response.text) == (not names)
 
 
 @pytest.mark.parametrize(
     ("query", "field", "words"),
     [
-        ("label=thesis", "label", "label: is not NAME=VALUE"),
-        ("label=%3Dthesis", "label", "label: is not NAME=VALUE"),
+        ("label=thesis", "label", "label: must have the form NAME=VALUE"),
+        ("label=%3Dthesis", "label", "label: must have the form NAME=VALUE"),
         ("state=lost&label=project%3Dthesis", "state", "state: "),
         ("cursor=mine", None, "cursor: is not a cursor"),
         ("colour=red", None, "colour: "),
     ],
 )
-def test_a_filter_that_is_none_says_so(client: FlaskClient, query: str, field: str | None, words: str) -> None:
-    answer = client.get(f"/jobs?{query}")
-    assert answer.status_code == 422
-    assert words in answer.text
-    elements = Page(answer.text)
+def test_invalid_filter_is_reported_at_its_field(
+    client: FlaskClient, query: str, field: str | None, words: str
+) -> None:
+    response = client.get(f"/jobs?{query}")
+    assert response.status_code == 422
+    assert words in response.text
+    elements = Page(response.text)
     invalid = [one["id"] for tag in ("select", "input") for one in elements.find_all(tag) if "aria-invalid" in one]
     assert invalid == ([field] if field else [])
     fields = {str(one.get("name")): one.get("value") for one in elements.find_all("input")}
     assert quote(str(fields["label"])) in query or not fields["label"]
 
 
-def test_pages_keep_the_filter_and_lead_back(client: FlaskClient, services: Services) -> None:
+def test_pages_keep_the_filter_and_link_to_the_newest(client: FlaskClient, services: Services) -> None:
     ids = [submit(services, labels={"a": "b c"}) for _ in range(5)]
     submit(services)
     page = client.get("/jobs?label=a%3Db+c&limit=2&state=queued").text
@@ -102,12 +106,12 @@ def test_pages_keep_the_filter_and_lead_back(client: FlaskClient, services: Serv
     assert 'value="a=b c"' in pages[-1]
 
 
-def test_cancelling_and_running_again_come_back_to_the_list(client: FlaskClient, services: Services) -> None:
+def test_buttons_return_to_the_filtered_list(client: FlaskClient, services: Services) -> None:
     job_id = submit(services, labels={"a": "b&c"})
     address = "/jobs?label=a%3Db%26c&state="
     for action in ("cancel", "retry"):
-        answer = send_form(client, address, f"/jobs/{job_id}/{action}")
-        assert (answer.status_code, answer.headers["Location"]) == (303, address)
+        response = send_form(client, address, f"/jobs/{job_id}/{action}")
+        assert (response.status_code, response.headers["Location"]) == (303, address)
     again, first = list_ids(client.get(address).text)
     assert first == job_id
     with services.database.reading() as session:
@@ -116,5 +120,5 @@ def test_cancelling_and_running_again_come_back_to_the_list(client: FlaskClient,
 
 
 @pytest.mark.parametrize("query", ["cursor=x&endpoint=y", "limit=0&_scheme=z", "state=nonsense&_external=1"])
-def test_what_is_no_filter_is_said_and_leads_nowhere(client: FlaskClient, query: str) -> None:
+def test_unknown_filter_is_reported_and_not_linked(client: FlaskClient, query: str) -> None:
     assert client.get(f"/jobs?{query}").status_code == 422

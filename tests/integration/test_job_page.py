@@ -1,4 +1,4 @@
-"""A job's page in each state, and what knn predicted."""
+"""The page of a job in each state, and the result of a knn job."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ from shared.services import Services
 from shared.submission.submit import submit_job
 from tests.support.html_pages import Page, send_form
 from tests.support.job_outcomes import register_worker, start_job, succeed
-from web.kinds.knn import predictions
+from web.kinds.knn.result import MAX_ROWS
 
 COUNTS = {"best_k": 5, "n_train": 2, "n_test": 3, "device": "cpu", "compute_s": 0.01}
 CLASSIFIED = COUNTS | {
@@ -31,17 +31,17 @@ def submit(services: Services, **body: Any) -> str:
 
 
 def read(client: FlaskClient, job_id: str) -> str:
-    answer = client.get(f"/jobs/{job_id}")
-    assert answer.status_code == 200
-    return answer.text
+    response = client.get(f"/jobs/{job_id}")
+    assert response.status_code == 200
+    return response.text
 
 
-def test_a_classification_shows_what_is_wrong(client: FlaskClient, services: Services) -> None:
+def test_classification_shows_the_wrong_predictions_first(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     succeed(services, job_id, CLASSIFIED, {"predictions.csv": ("text/csv", TABLE)})
     page = read(client, job_id)
     assert "Accuracy <strong>66.7 %</strong> with k = 5." in page
-    assert " 1 of these are wrong, which come first." in page
+    assert " Wrong predictions: 1 of 3, listed first." in page
     assert page.count('<tr class="table-danger">') == page.count("<td>wrong</td>") == 1
     assert "<td>&lt;a&gt;</td><td>b</td><td>wrong</td>" in page
     assert re.findall(r'class="fw-normal">(\d)</th>', page) == ["8", "7", "9"]
@@ -52,7 +52,7 @@ def test_a_classification_shows_what_is_wrong(client: FlaskClient, services: Ser
     assert f"/api/v1/jobs/{job_id}/artifacts/predictions.csv?download=1" in page
 
 
-def test_a_regression_has_errors_and_nothing_wrong(client: FlaskClient, services: Services) -> None:
+def test_regression_shows_errors_and_no_wrong_predictions(client: FlaskClient, services: Services) -> None:
     job_id = submit(services, params={"task": "regression"})
     succeed(services, job_id, MEASURED, {"predictions.csv": ("text/csv", TABLE.replace(b"<a>", b"1.5"))})
     page = read(client, job_id)
@@ -61,21 +61,23 @@ def test_a_regression_has_errors_and_nothing_wrong(client: FlaskClient, services
         assert f'<th scope="col">{name}</th>' in page
     assert "<td>0.1</td><td>\N{EN DASH}</td>" in page
     assert "<td>1.5</td><td>b</td><td></td>" in page
-    for absent in ("Confusion", "are wrong", "table-danger"):
+    for absent in ("Confusion", "Wrong predictions", "table-danger"):
         assert absent not in page
 
 
-@pytest.mark.parametrize(("more", "says"), [(0, "With neighbours and distances in"), (1, "The first 500; all are in")])
-def test_only_the_first_predictions_are_shown(client: FlaskClient, services: Services, more: int, says: str) -> None:
-    rows = b"index,label,prediction\n" + b"0,a,b\n" * (predictions.MAX_ROWS + more)
+@pytest.mark.parametrize(
+    ("more", "words"), [(0, "<p>Neighbours and distances are in"), (1, "The first 500 rows. All rows, with")]
+)
+def test_page_shows_only_the_first_predictions(client: FlaskClient, services: Services, more: int, words: str) -> None:
+    rows = b"index,label,prediction\n" + b"0,a,b\n" * (MAX_ROWS + more)
     job_id = submit(services)
     succeed(services, job_id, CLASSIFIED, {"predictions.csv": ("text/csv", rows)})
     page = read(client, job_id)
-    assert says in page
-    assert page.count("<td>wrong</td>") == predictions.MAX_ROWS == 500
+    assert words in page
+    assert page.count("<td>wrong</td>") == MAX_ROWS == 500
 
 
-def test_without_its_file_a_result_is_shown_without_predictions(client: FlaskClient, services: Services) -> None:
+def test_result_whose_file_is_missing_is_shown_without_predictions(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     succeed(services, job_id, CLASSIFIED, {"predictions.csv": ("text/csv", TABLE)})
     assert "<h2>Predictions</h2>" in read(client, job_id)
@@ -86,7 +88,7 @@ def test_without_its_file_a_result_is_shown_without_predictions(client: FlaskCli
     assert "<h2>Predictions</h2>" not in page
 
 
-def test_without_artifacts_a_result_is_shown_alone(client: FlaskClient, services: Services) -> None:
+def test_result_without_artifacts_is_shown_alone(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     succeed(services, job_id, CLASSIFIED, {})
     page = read(client, job_id)
@@ -95,7 +97,7 @@ def test_without_artifacts_a_result_is_shown_alone(client: FlaskClient, services
         assert absent not in page
 
 
-def test_a_failure_says_what_happened(client: FlaskClient, services: Services) -> None:
+def test_failed_job_shows_its_error(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     error = build_error("internal-error", "sentence", {"sentence": "It went <wrong> & badly."})
     assert transitions.finish(services.database, start_job(services, job_id), Outcome(State.FAILED, error=error))
@@ -107,18 +109,20 @@ def test_a_failure_says_what_happened(client: FlaskClient, services: Services) -
     assert {form.action for form in Page(page).forms} == {f"/jobs/{job_id}/{action}" for action in ("retry", "delete")}
 
 
-def test_a_queued_job_counts_those_before_it(client: FlaskClient, services: Services) -> None:
+def test_queued_job_shows_how_many_are_ahead(client: FlaskClient, services: Services) -> None:
     ids = [submit(services) for _ in range(3)]
-    for job_id, words in zip(ids, ("It is the next one.", "1 job before it.", "2 jobs before it."), strict=True):
+    for job_id, words in zip(
+        ids, ("Next in the queue.", "1 job ahead in the queue.", "2 jobs ahead in the queue."), strict=True
+    ):
         assert words in read(client, job_id)
         assert f'data-events="/api/v1/jobs/{job_id}/events"' in read(client, job_id)
 
 
-@pytest.mark.parametrize(("device", "where"), [("auto", ""), ("cpu", " on cpu")])
-def test_a_queued_job_that_no_worker_takes_says_so(
-    client: FlaskClient, services: Services, device: str, where: str
+@pytest.mark.parametrize(("device", "on_device"), [("auto", ""), ("cpu", " on cpu")])
+def test_queued_job_without_a_worker_says_so(
+    client: FlaskClient, services: Services, device: str, on_device: str
 ) -> None:
-    words = f" No worker{where} takes such jobs now; it waits for one to be started."
+    words = f" No live worker{on_device} runs jobs of this kind; the job waits until one is started."
     job_id = submit(services, device=device)
     register_worker(services, "other", DeviceClass.GPU)
     assert (words in read(client, job_id)) is (device == "cpu")
@@ -129,7 +133,7 @@ def test_a_queued_job_that_no_worker_takes_says_so(
     assert words not in read(client, job_id)
 
 
-def test_a_running_job_shows_how_far_it_is(client: FlaskClient, services: Services) -> None:
+def test_running_job_shows_its_progress(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     lease = start_job(services, job_id)
     assert "Starting" in read(client, job_id)
@@ -145,22 +149,22 @@ def test_a_running_job_shows_how_far_it_is(client: FlaskClient, services: Servic
     assert "Attempt 1 of 3, on box:1 (cpu)." in page
 
 
-def test_a_job_whose_worker_was_lost_waits_for_its_next_attempt(client: FlaskClient, services: Services) -> None:
+def test_job_whose_worker_was_lost_waits_for_its_next_attempt(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     assert transitions.recover_lost(services.database, start_job(services, job_id), RetryDelay(60, 60))
     page = read(client, job_id)
     assert '<span class="badge text-bg-secondary">queued</span>' in page
-    assert "Attempt 1 was lost; the next one begins soon." in page
+    assert "The worker of attempt 1 was lost; the next attempt starts soon." in page
 
 
-def test_a_running_job_is_asked_to_stop_once(client: FlaskClient, services: Services) -> None:
+def test_cancellation_of_a_running_job_is_requested_once(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     lease = start_job(services, job_id)
     assert send_form(client, f"/jobs/{job_id}", f"/jobs/{job_id}/cancel").status_code == 303
     page = read(client, job_id)
-    assert "being cancelled" in page
+    assert "cancel requested" in page
     assert Page(page).forms == []
     assert transitions.finish(services.database, lease, CANCELLED)
     page = read(client, job_id)
-    assert "being cancelled" not in page
-    assert "Somebody asked for it." in page
+    assert "cancel requested" not in page
+    assert "A client cancelled this job." in page

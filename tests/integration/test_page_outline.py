@@ -1,4 +1,4 @@
-"""What every page has: a title, one first heading, landmarks, and a label for each field."""
+"""The structure of every page: a title, one main heading, landmarks, and a label for each field."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from shared.database import transitions
 from shared.database.connection import now
 from shared.database.tables import Worker
-from shared.jobs import CANCELLED
+from shared.jobs import CANCELLED, Kind
 from shared.services import Services
 from shared.submission import submit
 from tests.support.html_pages import Page, send_form
@@ -18,7 +18,7 @@ ADDRESSES = ("/", "/knn", "/musicgen", "/jobs", "/jobs?label=oops", "/sign-in", 
 
 
 def find_unlabelled(page: Page) -> list[dict[str, Any]]:
-    """Return the fields without a label."""
+    """Return the fields that have no label."""
     labelled = {label.get("for") for label in page.find_all("label")}
     fields = [field for tag in ("input", "select", "textarea") for field in page.find_all(tag)]
     return [field for field in fields if field.get("type") != "hidden" and field.get("id") not in labelled]
@@ -47,12 +47,12 @@ def _list_references(found: dict[str, str | None]) -> list[str]:
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_each_page_has_an_outline(client: FlaskClient, address: str) -> None:
+def test_every_page_has_an_outline(client: FlaskClient, address: str) -> None:
     check_outline(client.get(address, headers={"Accept": "text/html"}).text)
 
 
-@pytest.mark.parametrize("kind", ["knn", "musicgen"])
-def test_a_job_has_an_outline_in_each_state(client: FlaskClient, services: Services, kind: str) -> None:
+@pytest.mark.parametrize("kind", [*Kind])
+def test_page_of_a_job_has_an_outline_in_each_state(client: FlaskClient, services: Services, kind: Kind) -> None:
     job_id = submit.submit_job(services, {"kind": kind})[0].id
     check_outline(client.get(f"/jobs/{job_id}").text)
     lease = start_job(services, job_id)
@@ -62,14 +62,14 @@ def test_a_job_has_an_outline_in_each_state(client: FlaskClient, services: Servi
     check_outline(client.get("/jobs").text)
 
 
-@pytest.mark.parametrize("address", ["/knn", "/musicgen"])
-def test_a_form_that_fails_has_an_outline(client: FlaskClient, address: str) -> None:
-    answer = send_form(client, address, device="abacus")
-    assert answer.status_code == 422
-    check_outline(answer.text)
+@pytest.mark.parametrize("address", [f"/{kind}" for kind in Kind])
+def test_form_with_messages_has_an_outline(client: FlaskClient, address: str) -> None:
+    response = send_form(client, address, device="abacus")
+    assert response.status_code == 422
+    check_outline(response.text)
 
 
-def test_home_shows_how_busy_the_devices_are(client: FlaskClient, services: Services) -> None:
+def test_home_page_shows_the_load_of_the_devices(client: FlaskClient, services: Services) -> None:
     page = client.get("/").text
     assert page.count("<td>none</td>") == 3
     worker = Worker(

@@ -1,4 +1,4 @@
-"""The pages, as a browser without JavaScript uses them."""
+"""The pages as a browser without JavaScript uses them."""
 
 import io
 from typing import Any
@@ -6,26 +6,27 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from shared.jobs import Kind
 from shared.services import Services
 from tests.support.html_pages import Page, find_message, send_form
 from tests.support.job_outcomes import succeed
 
 
 def submit(client: FlaskClient, **fields: Any) -> str:
-    answer = send_form(client, "/knn", **fields)
-    assert answer.status_code == 303, answer.text
-    return answer.headers["Location"]
+    response = send_form(client, "/knn", **fields)
+    assert response.status_code == 303, response.text
+    return response.headers["Location"]
 
 
-def test_home_leads_to_both_forms(client: FlaskClient) -> None:
+def test_home_page_links_to_every_form(client: FlaskClient) -> None:
     page = client.get("/").text
-    for url in ("/knn", "/musicgen"):
-        assert f'href="{url}">' in page
-        assert f'method="post" action="{url}"' in client.get(url).text
-    assert "No jobs here" in page
+    for kind in Kind:
+        assert f'href="/{kind}">' in page
+        assert f'method="post" action="/{kind}"' in client.get(f"/{kind}").text
+    assert "No jobs yet." in page
 
 
-def test_an_untouched_form_is_an_empty_request(client: FlaskClient) -> None:
+def test_unchanged_form_is_an_empty_request(client: FlaskClient) -> None:
     job = client.get(f"/api/v1{submit(client)}").json
     plain = client.post("/api/v1/jobs", json={"kind": "knn"}).json
     assert job is not None
@@ -33,7 +34,7 @@ def test_an_untouched_form_is_an_empty_request(client: FlaskClient) -> None:
     assert job["params"] == plain["params"]
 
 
-def test_the_form_queues_what_it_says(client: FlaskClient) -> None:
+def test_form_queues_a_job_with_its_values(client: FlaskClient) -> None:
     url = submit(client, k="1, 3,5", metric="minkowski", p="3", method="kfold", folds="5", normalise="zscore")
     job = client.get(f"/api/v1{url}").json
     assert job is not None
@@ -51,7 +52,7 @@ def test_the_form_queues_what_it_says(client: FlaskClient) -> None:
     assert job["id"] in client.get("/jobs?state=queued").text
 
 
-def test_the_form_takes_a_file(client: FlaskClient) -> None:
+def test_form_uploads_a_file(client: FlaskClient) -> None:
     table = b"kind,a\n" + b"x,1\ny,2\n" * 5
     url = submit(client, file=(io.BytesIO(table), "my.csv"), label="kind", header="on", method="loo", k="1")
     job = client.get(f"/api/v1{url}").json
@@ -63,34 +64,34 @@ def test_the_form_takes_a_file(client: FlaskClient) -> None:
     ("fields", "field", "words"),
     [
         ({"k": "500"}, "k", "give 1 to 128"),
-        ({"k": "five"}, "k", "valid integer"),
+        ({"k": "five"}, "k", "must be a whole number"),
         ({"train_size": "178"}, "train_size", "1 to 177"),
-        ({"method": "kfold", "folds": "1"}, "folds", "greater than or equal to 2"),
+        ({"method": "kfold", "folds": "1"}, "folds", "must be at least 2"),
         ({"file": b"k,a\nx,1\ny,two\n", "header": "on"}, "file", "line 3"),
         ({"file": b"k,a\nx,1\ny,2\n", "label": "c", "header": "on"}, "label", "no column 'c'"),
     ],
 )
-def test_a_form_that_fails_comes_back_with_the_message_at_the_field(
+def test_invalid_form_is_shown_again_with_the_message_at_the_field(
     client: FlaskClient, fields: dict[str, Any], field: str, words: str
 ) -> None:
     sent: dict[str, Any] = {
         name: (io.BytesIO(value), "a.csv") if isinstance(value, bytes) else value for name, value in fields.items()
     }
-    answer = send_form(client, "/knn", **({"seed": "77"} | sent))
-    assert answer.status_code == 422
-    assert words in find_message(answer.text, field)
-    assert Page(answer.text).find_form("/knn").fields["seed"] == "77"
+    response = send_form(client, "/knn", **({"seed": "77"} | sent))
+    assert response.status_code == 422
+    assert words in find_message(response.text, field)
+    assert Page(response.text).find_form("/knn").fields["seed"] == "77"
     assert client.get("/api/v1/jobs").json == {"jobs": [], "next_cursor": None}
 
 
-def test_a_job_is_shown_cancelled_and_run_again(client: FlaskClient, services: Services) -> None:
+def test_job_is_shown_cancelled_and_run_again(client: FlaskClient, services: Services) -> None:
     url = submit(client)
     page = client.get(url).text
     assert "queued" in page
     assert 'http-equiv="refresh"' in page
     assert send_form(client, url, f"{url}/cancel").headers["Location"] == url
     page = client.get(url).text
-    assert "Somebody asked for it." in page
+    assert "A client cancelled this job." in page
     assert 'http-equiv="refresh"' not in page
     again = send_form(client, url, f"{url}/retry").headers["Location"]
     assert again != url
@@ -99,23 +100,23 @@ def test_a_job_is_shown_cancelled_and_run_again(client: FlaskClient, services: S
     succeed(services, again.rpartition("/")[2], result, {})
     page = client.get(again).text
     assert "<td>0.7</td>" in page
-    assert "128 rows known, 50 predicted" in page
+    assert "128 training rows, 50 predicted rows" in page
 
 
-def test_a_file_that_came_is_not_asked_for_again(client: FlaskClient) -> None:
+def test_uploaded_file_need_not_be_sent_again(client: FlaskClient) -> None:
     table = (io.BytesIO(b"kind,a\n" + b"x,1\ny,2\n" * 5), "my.csv")
     sent = {"label": "kind", "header": "on", "method": "loo"}
     page = send_form(client, "/knn", **sent, file=table, k="500").text
-    kept = Page(page).find_form("/knn").fields["upload"]
-    assert ">my.csv, already here (" in page
-    url = submit(client, **sent, upload=kept, k="1")
+    upload_id = Page(page).find_form("/knn").fields["upload"]
+    assert ">my.csv, uploaded (" in page
+    url = submit(client, **sent, upload=upload_id, k="1")
     job = client.get(f"/api/v1{url}").json
     assert job is not None
-    assert job["params"]["dataset"]["upload"] == kept
+    assert job["params"]["dataset"]["upload"] == upload_id
 
 
 @pytest.mark.parametrize("url", ["/nothing", "/jobs/nonsense"])
-def test_a_page_that_is_not_there_has_a_way_on(client: FlaskClient, url: str) -> None:
-    answer = client.get(url, headers={"Accept": "text/html"})
-    assert answer.status_code == 404
-    assert 'href="/jobs"' in answer.text
+def test_page_that_is_not_found_links_to_the_jobs(client: FlaskClient, url: str) -> None:
+    response = client.get(url, headers={"Accept": "text/html"})
+    assert response.status_code == 404
+    assert 'href="/jobs"' in response.text

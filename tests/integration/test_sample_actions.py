@@ -1,4 +1,4 @@
-"""What is done with a sample on a music job's page: downloaded, continued, and played again."""
+"""The samples on the page of a music job: download, continue, and run again."""
 
 import io
 import itertools
@@ -23,10 +23,10 @@ from tests.support.html_pages import Page, send_form
 from tests.support.job_outcomes import MUSIC, make_sample, succeed
 
 FRAMES = 40_000
-FRAME_OF_MP3 = 1_152
+MP3_FRAME = 1_152
 LONG_PROMPT = "ä" * 4_000
 HTML = {"Accept": "text/html"}
-Play = Callable[..., str]
+MakeJob = Callable[..., str]
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def play(services: Services) -> Play:
-    """Make a job that has played one sample."""
+def make_job(services: Services) -> MakeJob:
+    """Make a job that has generated one sample."""
 
     def make(
         stored_as: Format = Format.WAV, channels: int = 1, rate_hz: int = 32_000, prompt: str | None = None, **body: Any
@@ -60,34 +60,34 @@ def read_job(services: Services, job_id: str) -> Job:
 
 
 @pytest.mark.parametrize(("stored_as", "channels"), list(itertools.product(Format, (1, 2))))
-def test_a_sample_is_downloaded_in_each_format(
-    client: FlaskClient, play: Play, stored_as: Format, channels: int
+def test_sample_is_downloaded_in_each_format(
+    client: FlaskClient, make_job: MakeJob, stored_as: Format, channels: int
 ) -> None:
-    job_id = play(stored_as, channels)
+    job_id = make_job(stored_as, channels)
     for wanted in Format:
-        with client.get(f"/jobs/{job_id}/samples/0.{wanted}", follow_redirects=True, buffered=True) as answer:
-            assert answer.status_code == 200
-            assert f"audio-0.{wanted}" in answer.headers["Content-Disposition"]
-            assert answer.headers["Content-Disposition"].startswith("attachment")
-            with soundfile.SoundFile(io.BytesIO(answer.data)) as file:
+        with client.get(f"/jobs/{job_id}/samples/0.{wanted}", follow_redirects=True, buffered=True) as response:
+            assert response.status_code == 200
+            assert f"audio-0.{wanted}" in response.headers["Content-Disposition"]
+            assert response.headers["Content-Disposition"].startswith("attachment")
+            with soundfile.SoundFile(io.BytesIO(response.data)) as file:
                 assert (file.format, file.samplerate, file.channels) == (wanted.upper(), 32_000, channels)
                 audio = file.read()
-        within = FRAME_OF_MP3 if Format.MP3 in {stored_as, wanted} else 0
-        assert abs(len(audio) - FRAMES) <= within
+        tolerance = MP3_FRAME if Format.MP3 in {stored_as, wanted} else 0
+        assert abs(len(audio) - FRAMES) <= tolerance
         assert np.abs(audio).max() == pytest.approx(0.5, abs=0.05)
 
 
-def test_a_format_without_the_rate_says_what_to_do(client: FlaskClient, play: Play) -> None:
-    job_id = play(rate_hz=8_001)
-    answer = client.get(f"/jobs/{job_id}/samples/0.mp3", headers=HTML)
-    assert answer.status_code == 422
-    assert "8001 Hz, which mp3 files cannot have; take wav instead" in answer.text
-    assert 'href="/jobs"' in answer.text
+def test_format_that_does_not_support_the_rate_is_refused(client: FlaskClient, make_job: MakeJob) -> None:
+    job_id = make_job(rate_hz=8_001)
+    response = client.get(f"/jobs/{job_id}/samples/0.mp3", headers=HTML)
+    assert response.status_code == 422
+    assert "8001 Hz, which mp3 files cannot have; take wav instead" in response.text
+    assert 'href="/jobs"' in response.text
     assert client.get(f"/jobs/{job_id}/samples/0.flac").status_code == 200
 
 
-def test_what_is_not_there_leads_on(client: FlaskClient, services: Services, play: Play) -> None:
-    job_id = play()
+def test_unknown_sample_is_not_found(client: FlaskClient, services: Services, make_job: MakeJob) -> None:
+    job_id = make_job()
     knn_id = submit.submit_job(services, {"kind": "knn"})[0].id
     for address in (
         f"/jobs/{job_id}/samples/1.wav",
@@ -95,33 +95,35 @@ def test_what_is_not_there_leads_on(client: FlaskClient, services: Services, pla
         f"/jobs/{knn_id}/samples/0.wav",
         f"/jobs/{make_id()}/samples/0.wav",
     ):
-        answer = client.get(address, headers=HTML)
-        assert answer.status_code == 404
-        assert 'href="/jobs"' in answer.text
+        response = client.get(address, headers=HTML)
+        assert response.status_code == 404
+        assert 'href="/jobs"' in response.text
 
 
-def test_a_sample_whose_file_is_gone_says_how_to_get_it(client: FlaskClient, services: Services, play: Play) -> None:
-    job_id = play()
+def test_sample_whose_file_is_missing_says_how_to_get_it(
+    client: FlaskClient, services: Services, make_job: MakeJob
+) -> None:
+    job_id = make_job()
     page = Page(client.get(f"/jobs/{job_id}").text)
     (file,) = services.settings.home.rglob("audio-0.wav")
     file.unlink()
     token = page.find_form(f"/jobs/{job_id}/samples/0/continue").fields
-    for answer in (
+    for response in (
         client.get(f"/jobs/{job_id}/samples/0.ogg", headers=HTML),
         client.post(f"/jobs/{job_id}/samples/0/continue", headers=HTML, data=token),
     ):
-        assert answer.status_code == 404
-        assert "is gone; retry the job to make it anew" in answer.text
-        assert 'href="/jobs"' in answer.text
+        assert response.status_code == 404
+        assert "no longer exists. Retry the job to produce it again." in response.text
+        assert 'href="/jobs"' in response.text
 
 
-def test_a_sample_is_continued_from_the_form(client: FlaskClient, services: Services, play: Play) -> None:
-    job_id = play(prompt=LONG_PROMPT)
-    answer = send_form(client, f"/jobs/{job_id}", f"/jobs/{job_id}/samples/0/continue")
-    assert answer.status_code == 303
-    assert len(answer.headers["Location"]) < 500  # servers take no address that could hold every prompt
-    page = client.get(answer.headers["Location"]).text
-    assert "audio-0.wav, already here" in page
+def test_sample_is_continued_with_the_form(client: FlaskClient, services: Services, make_job: MakeJob) -> None:
+    job_id = make_job(prompt=LONG_PROMPT)
+    response = send_form(client, f"/jobs/{job_id}", f"/jobs/{job_id}/samples/0/continue")
+    assert response.status_code == 303
+    assert len(response.headers["Location"]) < 500  # servers accept no address that is long enough for every prompt
+    page = client.get(response.headers["Location"]).text
+    assert "audio-0.wav, uploaded" in page
     sent = Page(page).find_form("/musicgen").fields
     assert (sent["prompts"], sent["model"]) == (LONG_PROMPT, "mindjobs/tiny")
     submitted = client.post("/musicgen", data=sent | {"duration_s": "2"})
@@ -135,13 +137,13 @@ def test_a_sample_is_continued_from_the_form(client: FlaskClient, services: Serv
 
 
 @pytest.mark.parametrize(("button", "seed"), [({"new_seed": "1"}, None), ({}, 7)])
-def test_a_job_is_played_again(
-    client: FlaskClient, services: Services, play: Play, button: dict[str, str], seed: int | None
+def test_job_is_run_again_with_the_same_or_a_new_seed(
+    client: FlaskClient, services: Services, make_job: MakeJob, button: dict[str, str], seed: int | None
 ) -> None:
     labels, webhook = {"project": "thesis"}, {"url": "http://127.0.0.1:9/", "events": ["failed"]}
-    job_id = play(prompt="a waltz", labels=labels, webhook=webhook, params={"seed": 7, "top_k": 11})
-    answer = send_form(client, f"/jobs/{job_id}", f"/jobs/{job_id}/retry", **button)
-    again = read_job(services, answer.headers["Location"].rpartition("/")[2])
+    job_id = make_job(prompt="a waltz", labels=labels, webhook=webhook, params={"seed": 7, "top_k": 11})
+    response = send_form(client, f"/jobs/{job_id}", f"/jobs/{job_id}/retry", **button)
+    again = read_job(services, response.headers["Location"].rpartition("/")[2])
     assert again.params == read_job(services, job_id).params | {"seed": seed}
     assert (again.params["top_k"], again.retry_of, again.labels) == (11, job_id, labels)
     assert again.webhook == webhook
