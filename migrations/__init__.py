@@ -1,1 +1,1 @@
-"""The history of the database, by Alembic."""
+"""The revisions of the database, run by Alembic."""

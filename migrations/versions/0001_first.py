@@ -9,7 +9,6 @@ from sqlalchemy.dialects import postgresql
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -116,11 +115,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-
-    op.drop_table("job_events")
-    op.drop_table("artifacts")
-    op.drop_table("workers")
-
-    op.drop_table("uploads")
-
-    op.drop_table("jobs")
+    for table in ("job_events", "artifacts", "workers", "uploads", "jobs"):
+        op.drop_table(table)

@@ -1,4 +1,4 @@
-"""When a job's stage started, and how much was done then."""
+"""The time at which a job's stage started, and its progress at that time."""
 
 import sqlalchemy as sa
 from alembic import op

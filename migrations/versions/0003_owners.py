@@ -1,4 +1,4 @@
-"""Keys, whose jobs and uploads are; webhooks and what is to be delivered to them."""
+"""API keys, the owners of jobs and uploads, and webhooks with the messages that are to be delivered."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Labels in a table of their own, to find jobs by."""
+"""A table of labels, to find jobs by them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,10 +19,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_job_labels_job_id_jobs", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "name", name="pk_job_labels"),
     )
-    each = "jsonb_each_text" if op.get_bind().dialect.name == "postgresql" else "json_each"
+    split_object = "jsonb_each_text" if op.get_bind().dialect.name == "postgresql" else "json_each"
     op.execute(
-        "INSERT INTO job_labels (job_id, owner, name, value) "  # noqa: S608 - our own words
-        f"SELECT jobs.id, jobs.owner, label.key, label.value FROM jobs, {each}(jobs.labels) AS label"
+        "INSERT INTO job_labels (job_id, owner, name, value) "  # noqa: S608 - fixed names
+        f"SELECT jobs.id, jobs.owner, label.key, label.value FROM jobs, {split_object}(jobs.labels) AS label"
     )
     op.create_index("ix_job_labels_name_value_job_id", "job_labels", ["name", "value", "job_id"])
     op.create_index("ix_job_labels_owner_name_value_job_id", "job_labels", ["owner", "name", "value", "job_id"])

@@ -1,4 +1,4 @@
-"""Errors of the database, in the shape that all who catch them expect."""
+"""Errors of the database: their type, and what their message reveals."""
 
 import sqlite3
 from contextlib import closing
@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from shared.database import connection as module
 from shared.database.connection import Database
+from shared.errors import SettingsError
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "a.sqlite"
 
 
-def test_a_lock_that_is_held_is_an_error_as_all_others(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_lock_raises_an_operational_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0)
     database = Database(f"sqlite:///{file}")
     with closing(sqlite3.connect(file, isolation_level=None)) as holder:
@@ -29,9 +30,19 @@ def test_a_lock_that_is_held_is_an_error_as_all_others(file: Path, monkeypatch: 
     database.close()
 
 
-def test_an_error_tells_nothing_that_was_asked_for(file: Path) -> None:
+def test_an_error_message_contains_no_parameters(file: Path) -> None:
     database = Database(f"sqlite:///{file}")
     with pytest.raises(OperationalError) as caught, database.reading() as session:
         session.execute(text("SELECT * FROM nowhere WHERE url = :url"), {"url": "https://example.org/secret"})
     assert "secret" not in str(caught.value)
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [("nonsense", "database-url-invalid"), ("mysql://host/name", "database-scheme-unknown")],
+)
+def test_an_unsupported_address_is_refused(url: str, code: str) -> None:
+    with pytest.raises(SettingsError, match="MINDJOBS_DATABASE_URL") as caught:
+        Database(url)
+    assert caught.value.text.code == code

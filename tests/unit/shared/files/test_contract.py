@@ -11,7 +11,7 @@ from shared.errors import TooLargeError
 from shared.files.file_store import FileStore, LocalFile, SignedAddress
 from shared.files.local import LocalFileStore
 from tests.support.disks import list_keys
-from tests.unit.shared.files.memory import MemoryFileStore
+from tests.support.memory_files import MemoryFileStore
 
 STORES: dict[str, Callable[[Path], FileStore]] = {
     "local": lambda folder: LocalFileStore(folder / "files"),

@@ -1,0 +1,41 @@
+"""Responses with stored files, from a store that has local files and from one that signs addresses."""
+
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from shared.files.local import LocalFileStore
+from tests.support.memory_files import MemoryFileStore
+from web.stored_files import send_stored_file
+
+
+@pytest.fixture
+def app() -> Flask:
+    return Flask("test")
+
+
+def test_a_local_file_is_sent(app: Flask, tmp_path: Path) -> None:
+    files = LocalFileStore(tmp_path)
+    files.put("jobs/a/1/x.txt", [b"abc"])
+    with app.test_request_context(headers={"Range": "bytes=1-"}):
+        response = send_stored_file(files, "jobs/a/1/x.txt", "text/plain", etag="e", conditional=True)
+        response.direct_passthrough = False
+        assert (response.status_code, response.get_data()) == (HTTPStatus.PARTIAL_CONTENT, b"bc")
+    response.close()
+
+
+def test_a_file_with_an_address_is_a_redirect(app: Flask) -> None:
+    files = MemoryFileStore()
+    files.put("jobs/a/1/x.txt", [b"abc"])
+    with app.test_request_context():
+        response = send_stored_file(files, "jobs/a/1/x.txt", "text/plain", etag="e", conditional=True)
+    assert response.status_code == HTTPStatus.TEMPORARY_REDIRECT
+    assert response.location == files.download_source("jobs/a/1/x.txt").url
+
+
+def test_a_missing_file_is_not_found(app: Flask, tmp_path: Path) -> None:
+    for files in (LocalFileStore(tmp_path), MemoryFileStore()):
+        with app.test_request_context(), pytest.raises(FileNotFoundError):
+            send_stored_file(files, "jobs/a/1/x.txt", "text/plain")
