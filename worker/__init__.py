@@ -1,1 +1,1 @@
-"""The worker: claims jobs, runs their engine on one device, stores what comes out."""
+"""The worker: claims jobs, runs their engines on one device, and stores the results."""

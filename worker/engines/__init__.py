@@ -1,4 +1,4 @@
-"""The engines: parameters and files in, results and files out; they know neither queues nor databases.
+"""The engines: parameters and files in, results and files out. They know neither the queue nor the database.
 
 A kind of job is a member of ``shared.jobs.Kind`` and a package here of the same name, whose ``ENGINE`` describes its
 engine.

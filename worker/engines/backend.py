@@ -1,4 +1,4 @@
-"""What a backend declares: its devices, its precisions, and how a process is prepared for it."""
+"""What a backend declares: its devices and precisions, and how a process is prepared for it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from shared.jobs import DeviceClass
 from worker.devices import Device
 
 
-def do_nothing(device: Device) -> None:
-    """Accept any device: for backends that compute on every CPU, and need no preparation."""
+def accept_device(device: Device) -> None:
+    """Do nothing: for backends that compute on every CPU and need no preparation."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Backend:
     name
         As jobs and ``GET /devices`` show it (their field is ``engine``).
     device_classes
-        Where it computes.
+        The classes of device that it computes on.
     is_installed
-        Whether its libraries are installed; imports none of them.
+        Returns whether its libraries are installed; imports none of them.
     list_precisions
         Returns the precisions that a device offers, the default first; none if the kind has no choice of precision.
-        It is asked in the worker's parent process, which must not load a framework.
+        It is called in the worker's parent process, which must not load a framework.
     probe
         Computes something on the device, in a process of its own, and raises ``DeviceMissingError`` if that fails. It
         is called when a worker starts.
@@ -37,5 +37,5 @@ class Backend:
     device_classes: frozenset[DeviceClass]
     is_installed: Callable[[], bool]
     list_precisions: Callable[[Device], tuple[str, ...]] = lambda _: ()
-    probe: Callable[[Device], None] = do_nothing
-    prepare_process: Callable[[Device], None] = do_nothing
+    probe: Callable[[Device], None] = accept_device
+    prepare_process: Callable[[Device], None] = accept_device

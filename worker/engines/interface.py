@@ -1,4 +1,4 @@
-"""What the worker and an engine promise each other."""
+"""The interface between the worker and an engine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,58 +9,58 @@ P = TypeVar("P")
 
 
 class ReportProgress(Protocol):
-    """Tell how far the job is; returns at once, or raises when the job must stop."""
+    """Reports how far the job is; returns at once, or raises if the job must stop."""
 
     def __call__(self, *, stage: str, done: int, total: int, unit: str) -> None:
-        """ReportProgress progress.
+        """Report progress.
 
         Parameters
         ----------
         stage
-            What is being done, one word.
+            What is being done, in one word.
         done, total
-            How much of it, counted in ``unit``.
+            How much of it is done, and how much there is, counted in ``unit``.
         unit
             What is counted, ``rows`` for example.
 
         Raises
         ------
         JobStoppedError
-            The job was cancelled, timed out, or is another worker's by now.
-            The engine lets it pass.
+            The job was cancelled, timed out, or now belongs to another worker.
+            The engine must not catch it.
         """
 
 
 SaveArtifact = Callable[[str, str, bytes], None]
-"""Store an artifact: name, media type, content. Later artifacts of one name are an error."""
+"""Saves an artifact: name, media type, content. A name can be used once in a job."""
 
 
 class Checkpoint(Protocol):
-    """Keeps what a later attempt of the same job needs to go on where this one was lost."""
+    """Stores what a later attempt of the same job needs to continue if this one is lost."""
 
     def load(self) -> bytes | None:
-        """Return what the latest earlier attempt stored last, or ``None`` where none did.
+        """Return the last checkpoint of the latest earlier attempt, or ``None`` if there is none.
 
-        Bytes and no more: whether they suit this job and this version of the engine is the engine's to judge.
+        These are just bytes: the engine decides whether they fit this job and this version of the engine.
         """
 
     def store(self, content: bytes) -> None:
-        """Keep this in place of what this attempt stored before; durable when it returns.
+        """Replace the checkpoint of this attempt; durable when this returns.
 
-        Costs two syncs of the disk, so every few seconds is often enough. Where
-        it cannot be kept, a full disk for example, the job goes on without.
+        It costs two syncs of the disk, so once every few seconds is often enough. If it
+        cannot be stored, on a full disk for example, the job continues without it.
         """
 
 
 class NullCheckpoint:
-    """Keeps nothing: for engines whose jobs are short, and for runs that are no job."""
+    """Stores nothing: for engines whose jobs are short, and for runs outside the service."""
 
     def load(self) -> bytes | None:
         """Return ``None``: there was no earlier attempt."""
         return None
 
     def store(self, content: bytes) -> None:
-        """Forget it."""
+        """Discard the content."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Engine(Protocol[P]):
         Raises
         ------
         JobFailedError
-            The job cannot succeed; its sentence is shown to the user.
+            The job cannot succeed; the user is shown its text.
         JobStoppedError
             Passed on from ``report``.
         """
@@ -113,12 +113,12 @@ class BatchingEngine(Engine[P], Protocol[P]):
     """An engine that runs several jobs at the same time, each in a thread of its own."""
 
     def can_batch(self, params: P, running: Sequence[P]) -> bool:
-        """Tell whether a job can run in the same batch as the jobs that run now.
+        """Return whether a job can run in the same batch as the jobs that are running now.
 
         Parameters
         ----------
         params
             The parameters of the job.
         running
-            Those of the jobs that run, at least one.
+            The parameters of the running jobs, of which there is at least one.
         """

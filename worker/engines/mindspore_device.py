@@ -1,4 +1,4 @@
-"""MindSpore's devices: binding a process to one, and probing one when a worker starts."""
+"""MindSpore's devices: binding a process to one, and testing one when a worker starts."""
 
 import importlib.util
 import subprocess
@@ -7,6 +7,7 @@ from typing import Final
 
 from shared.errors import DeviceMissingError
 from shared.jobs import DeviceClass
+from shared.texts import text
 from worker.devices import Device
 
 _TARGETS: Final = {DeviceClass.ASCEND: "Ascend", DeviceClass.GPU: "GPU", DeviceClass.CPU: "CPU"}
@@ -14,7 +15,7 @@ PROBE_TIMEOUT_S: Final = 180.0
 
 
 def is_installed() -> bool:
-    """Whether MindSpore is installed."""
+    """Return whether MindSpore is installed."""
     return importlib.util.find_spec("mindspore") is not None
 
 
@@ -24,24 +25,24 @@ def name_target(device_class: DeviceClass) -> str:
 
 
 def select_device(device: Device) -> None:
-    """Make MindSpore compute on the device; it cannot be changed afterwards."""
-    # Only a worker's child may load MindSpore: a fork after its first use hangs.
+    """Make MindSpore compute on the device; this cannot be changed afterwards."""
+    # Only a worker's child process may load MindSpore: a fork after its first use hangs.
     import mindspore  # noqa: PLC0415
 
     # The process sees only the device that it is pinned to, so its index is 0.
     mindspore.set_device(_TARGETS[device.device_class], 0)
     if device.device_class is DeviceClass.ASCEND:
-        # Some chips compute float32 in half precision unless told otherwise; engines choose their precision.
+        # By default, some chips compute float32 in half precision; the engines choose their precision themselves.
         mindspore.device_context.ascend.op_precision.precision_mode("must_keep_origin_dtype")
 
 
 def probe(device: Device) -> None:
-    """Compute something on the device, in a process of its own, so that a missing one stops the worker at its start.
+    """Compute something on the device, in a process of its own, so that a worker without its device does not start.
 
     Raises
     ------
     DeviceMissingError
-        MindSpore cannot compute on it.
+        MindSpore cannot compute on the device.
     """
     if device.device_class is DeviceClass.CPU:
         return
@@ -49,20 +50,17 @@ def probe(device: Device) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        last = (str(error.stderr or "").strip().splitlines() or ["no answer"])[-1]
-        raise DeviceMissingError(
-            f"{device} is not there: MindSpore cannot compute on it ({last}). "
-            "Check the driver and that this environment's MindSpore is built for it."
-        ) from error
+        reason = (str(error.stderr or "").strip().splitlines() or ["it gave no reason"])[-1]
+        raise DeviceMissingError(text("mindspore-cannot-compute", device=str(device), reason=reason)) from error
 
 
 def _compute(device: Device) -> None:
     select_device(device)
     import mindspore  # noqa: PLC0415 - as in select_device
 
-    total = mindspore.ops.ones((2,), mindspore.float32).sum()
-    if total.asnumpy() != 2:  # noqa: PLR2004 - 1 + 1
-        raise DeviceMissingError(f"{device} adds 1 and 1 to {total.asnumpy()}.")
+    total = float(mindspore.ops.ones((2,), mindspore.float32).sum().asnumpy())
+    if total != 2:  # noqa: PLR2004 - 1 + 1
+        raise DeviceMissingError(text("device-computes-wrong", device=str(device), total=total))
 
 
 if __name__ == "__main__":

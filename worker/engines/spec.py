@@ -23,7 +23,7 @@ class EngineSpec(Generic[P]):
         Returns what computes on a class of device; imports no framework. Raises ``SettingsError`` if the settings name
         a backend that does not exist or does not compute there.
     make
-        Makes the engine; imports its framework, so it is called in a worker's child process only.
+        Makes the engine. It may import the engine's framework, so it is called in a worker's child process only.
     """
 
     choose_backend: Callable[[DeviceClass, Settings], Backend]
