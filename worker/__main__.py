@@ -26,25 +26,25 @@ from worker.watchdog import ChildStatus, Watchdog
 logger = logging.getLogger(__name__)
 
 
-def parse_kinds(text: str) -> list[Kind]:
-    """Read ``knn,musicgen``.
+def parse_kinds(names: str) -> list[Kind]:
+    """Parse ``knn,musicgen`` for argparse.
 
     Raises
     ------
     argparse.ArgumentTypeError
-        With what would be right.
+        A kind is unknown or is named twice; the message lists the kinds.
     """
-    names = [name.strip() for name in text.split(",")]
-    unknown = [name for name in names if name not in set(Kind)]
-    if unknown or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text!r}: give each kind once, of {', '.join(Kind)}")
-    return [Kind(name) for name in names]
+    listed = [name.strip() for name in names.split(",")]
+    unknown = [name for name in listed if name not in set(Kind)]
+    if unknown or len(set(listed)) < len(listed):
+        raise argparse.ArgumentTypeError(f"{names!r}: name each kind once, out of {', '.join(Kind)}")
+    return [Kind(name) for name in listed]
 
 
-def parse_device(text: str) -> Device:
-    """Read ``cpu:0`` for argparse."""
+def parse_device(name: str) -> Device:
+    """Parse ``cpu:0`` for argparse."""
     try:
-        return Device.parse(text)
+        return Device.parse(name)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -53,17 +53,17 @@ def make_parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     parser = argparse.ArgumentParser(prog="python -m worker", description="Run jobs on one device.")
     parser.add_argument("--device", type=parse_device, required=True, help="cpu:N, gpu:N or ascend:N")
-    parser.add_argument("--kinds", type=parse_kinds, required=True, help="what to run, separated by commas")
+    parser.add_argument("--kinds", type=parse_kinds, required=True, help="the kinds of job to run, separated by commas")
     return parser
 
 
 def list_queues(device: Device, kinds: Sequence[Kind]) -> list[str]:
-    """List the queues that a worker listens to; all workers of one class share them."""
+    """List the queues that a worker listens to; all workers of one class of device share them."""
     return [name_queue(kind, device.device_class) for kind in kinds]
 
 
-def run(device: Device, kinds: list[Kind]) -> int:
-    """Work until told to stop: SIGTERM finishes the running job first, SIGQUIT hands it back.
+def run_worker(device: Device, kinds: list[Kind]) -> int:
+    """Run jobs until a signal stops the worker: SIGTERM ends the running jobs first, SIGQUIT queues them again.
 
     Returns
     -------
@@ -73,27 +73,25 @@ def run(device: Device, kinds: list[Kind]) -> int:
     set_up_logging(settings)
     devices.pin_process(device, settings.cpu_shares)
     backends = {kind: ENGINES[kind].choose_backend(device.device_class, settings) for kind in kinds}
-    for probe in {backend.probe for backend in backends.values()}:
+    for probe in dict.fromkeys(backend.probe for backend in backends.values()):
         probe(device)
-    # In a container the host and the process's number are the same after every restart; the token is not.
+    # In a container, the host name and the process id are the same after every restart; the token is not.
     name = f"{device}/{'+'.join(kinds)}@{socket.gethostname()}-{secrets.token_hex(3)}:{os.getpid()}"
     services = Services.open(settings)
     # Celery warns root of pickled messages; ours are JSON with an identifier in them.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    pulse = ChildStatus()
-    app = make_app(settings, device, kinds, name, pulse)
-    presence = WorkerRegistration(
+    status = ChildStatus()
+    app = make_app(settings, device, kinds, name, status)
+    registration = WorkerRegistration(
         services.database,
         name=name,
-        device=device.device_class,
-        device_index=device.index,
-        kinds=kinds,
-        engines={kind: backend.name for kind, backend in backends.items()},
-        beat_interval_s=settings.worker_heartbeat_s,
-        wait_until_ready=pulse.wait_until_ready,
+        device=device,
+        backends=backends,
+        heartbeat_interval_s=settings.worker_heartbeat_s,
+        wait_until_ready=status.wait_until_ready,
     )
-    watchdog = Watchdog(pulse, settings.lease_s + settings.grace_s, settings.heartbeat_s)
-    with presence, watchdog:
+    watchdog = Watchdog(status, settings.lease_s + settings.grace_s, settings.heartbeat_s)
+    with registration, watchdog:
         worker = app.Worker(
             hostname=name,
             queues=list_queues(device, kinds),
@@ -109,10 +107,10 @@ def run(device: Device, kinds: list[Kind]) -> int:
 
 
 def main() -> None:
-    """Parse, run, and say plainly what stops the start."""
+    """Run a worker; if it cannot start, exit with the reason."""
     arguments = make_parser().parse_args()
     try:
-        sys.exit(run(arguments.device, arguments.kinds))
+        sys.exit(run_worker(arguments.device, arguments.kinds))
     except MindjobsError as error:
         sys.exit(f"mindjobs worker: {error.title}: {error.detail}")
 

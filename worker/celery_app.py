@@ -1,4 +1,4 @@
-"""The Celery side of a worker: its queues, its one task, and what its child does first."""
+"""The Celery side of a worker: its one task, and how its child process is prepared."""
 
 import logging
 import os
@@ -20,22 +20,22 @@ logger = logging.getLogger(__name__)
 
 
 class Child:
-    """What the worker's one child process keeps between tasks; empty in the parent."""
+    """What the worker's one child process keeps between tasks; there is no runner in the parent process."""
 
     runner: Runner
 
-    def __init__(self, settings: Settings, device: Device, kinds: list[Kind], name: str, pulse: ChildStatus) -> None:
+    def __init__(self, settings: Settings, device: Device, kinds: list[Kind], name: str, status: ChildStatus) -> None:
         self._settings = settings
         self._device = device
         self._kinds = kinds
         self._name = name
-        self._pulse = pulse
+        self._status = status
 
     def start(self, **_: object) -> None:
-        """Open connections of the child's own, after the fork, and load what the first job needs.
+        """Open the child's own connections, after the fork, and load what the first job needs.
 
         Celery would log an error here and go on with a child that can run
-        nothing, so an error ends the worker.
+        nothing, so an error stops the worker.
         """
         set_up_logging(self._settings)
         try:
@@ -43,30 +43,29 @@ class Child:
             backends = [ENGINES[kind].choose_backend(device_class, self._settings) for kind in self._kinds]
             for prepare_process in dict.fromkeys(backend.prepare_process for backend in backends):
                 prepare_process(self._device)
-            self.runner = Runner(Services.open(self._settings), self._device, self._kinds, self._name, self._pulse)
-            for kind in self._kinds:
-                self.runner.prepare(kind)
+            self.runner = Runner(Services.open(self._settings), self._device, self._kinds, self._name, self._status)
+            self.runner.prepare()
         except Exception:
-            logger.exception("%s cannot be made ready; the worker stops", self._device)
+            logger.exception("the child process for %s cannot be prepared; the worker stops", self._device)
             os.kill(os.getppid(), signal.SIGTERM)
             os._exit(1)
-        self._pulse.announce()
+        self._status.mark_ready()
         logger.info("ready on %s for %s", self._device, ", ".join(self._kinds))
 
 
-def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str, pulse: ChildStatus) -> Celery:
+def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str, status: ChildStatus) -> Celery:
     """Make the worker's Celery application."""
     app = make_celery(settings)
-    child = Child(settings, device, kinds, name, pulse)
-    # weak=False: nobody else holds these.
+    child = Child(settings, device, kinds, name, status)
+    # weak=False: there are no other references to these.
     signals.worker_process_init.connect(child.start, weak=False)
-    signals.worker_shutting_down.connect(lambda **_: pulse.close(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: status.request_shutdown(), weak=False)
     signals.setup_logging.connect(lambda **_: set_up_logging(settings), weak=False)
 
     @app.task(name=TASK)  # type: ignore[untyped-decorator]  # Celery has no types
     def work(job_id: str) -> None:
-        """Answer a bell: run the jobs that wait, best first, which need not begin with the one that rang."""
-        logger.debug("rung by job %s", job_id)
+        """React to a wake-up: run the queued jobs, best first; the job that caused it need not be the first."""
+        logger.debug("woken for job %s", job_id)
         child.runner.run_queued_jobs()
 
     return app

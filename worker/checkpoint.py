@@ -1,9 +1,10 @@
-"""The checkpoint of one attempt, in the storage."""
+"""The checkpoints of a job's attempts, in the file store."""
 
 import logging
 from typing import Final
 
-from shared.files.local import LocalFileStore, checkpoint_key
+from shared.files.file_store import FileStore
+from shared.files.keys import checkpoint_key
 from shared.jobs import Lease
 
 FIRST_ATTEMPT: Final = 1
@@ -12,35 +13,38 @@ logger = logging.getLogger(__name__)
 
 
 class StoredCheckpoint:
-    """Keeps an attempt's checkpoint, and finds those of the attempts before.
+    """Stores the checkpoint of an attempt, and loads those of earlier attempts.
 
     See ``worker.engines.interface.Checkpoint``.
 
-    A checkpoint saves time and nothing else, so none that cannot be kept or
-    read fails a job. Those of ended jobs are the sweeper's to remove.
+    A checkpoint saves time and nothing else, so one that cannot be stored or
+    read never fails a job. The sweeper removes the checkpoints of finished jobs.
     """
 
-    def __init__(self, storage: LocalFileStore, lease: Lease) -> None:
-        self._storage = storage
+    def __init__(self, files: FileStore, lease: Lease) -> None:
+        self._files = files
         self._lease = lease
 
     def load(self) -> bytes | None:
-        """Return what the latest attempt before this one that left something readable stored last."""
+        """Return the last checkpoint of the latest earlier attempt that left a readable one."""
         for attempt in range(self._lease.attempt - 1, FIRST_ATTEMPT - 1, -1):
             try:
-                content = self._storage.locate(checkpoint_key(self._lease.job_id, attempt)).read_bytes()
+                with self._files.open(checkpoint_key(self._lease.job_id, attempt)) as file:
+                    content = file.read()
             except FileNotFoundError:
                 continue
             except OSError as error:
-                logger.warning("job %s: the checkpoint of attempt %d is lost: %s", self._lease.job_id, attempt, error)
+                logger.warning(
+                    "job %s: the checkpoint of attempt %d cannot be read: %s", self._lease.job_id, attempt, error
+                )
                 continue
-            logger.info("job %s has a checkpoint of attempt %d", self._lease.job_id, attempt)
+            logger.info("job %s continues from the checkpoint of attempt %d", self._lease.job_id, attempt)
             return content
         return None
 
     def store(self, content: bytes) -> None:
-        """Keep this in place of what this attempt stored before."""
+        """Replace the checkpoint of this attempt."""
         try:
-            self._storage.write(checkpoint_key(self._lease.job_id, self._lease.attempt), [content])
+            self._files.put(checkpoint_key(self._lease.job_id, self._lease.attempt), [content])
         except OSError as error:
-            logger.warning("job %s goes on without a new checkpoint: %s", self._lease.job_id, error)
+            logger.warning("job %s continues without a new checkpoint: %s", self._lease.job_id, error)

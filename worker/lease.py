@@ -1,10 +1,11 @@
-"""Keeps a running job's lease while its engine computes, and stops the engine when it must stop."""
+"""Keeps the lease of a running job while its engine computes, and stops the engine when it must stop."""
 
 import logging
 import os
 import signal
 import time
-from concurrent.futures import Executor
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -15,8 +16,10 @@ from shared.background import Background
 from shared.database import transitions
 from shared.database.connection import Database
 from shared.errors import JobStoppedError
-from shared.jobs import CANCELLED, TIMED_OUT, Lease, Outcome, Progress
+from shared.jobs import CANCELLED, TIMED_OUT, Lease, Outcome, Progress, StoredFile
 from shared.settings import Settings
+from shared.texts import text
+from worker.attempt_files import AttemptFiles
 from worker.watchdog import ChildStatus
 
 logger = logging.getLogger(__name__)
@@ -27,7 +30,7 @@ class StopReason(Enum):
 
     CANCELLED = auto()
     TIMED_OUT = auto()
-    LOST = auto()  # the lease is another attempt's, or nobody's; what this one makes is discarded
+    LOST = auto()  # this attempt no longer holds the lease; its results are discarded
 
 
 OUTCOMES: Final = {StopReason.CANCELLED: CANCELLED, StopReason.TIMED_OUT: TIMED_OUT}
@@ -35,56 +38,59 @@ OUTCOMES: Final = {StopReason.CANCELLED: CANCELLED, StopReason.TIMED_OUT: TIMED_
 
 @dataclass(frozen=True)
 class HeartbeatContext:
-    """What all leases of a worker have in common.
+    """What the heartbeats of all leases of a worker have in common.
 
     Parameters
     ----------
     worker
-        Whose they are.
+        The name of the worker.
     threads
-        Beat, one for each lease that is held.
+        Provides two threads for each lease: one sends the heartbeats, one makes files durable.
     """
 
     database: Database
     settings: Settings
-    pulse: ChildStatus
+    status: ChildStatus
     worker: str
     threads: Executor
 
 
 class LeaseHeartbeat(Background):
-    """Beats in a thread while the block runs, so that the lease holds while native code computes.
+    """Sends heartbeats from a thread while the block runs, so that the lease holds while native code computes.
+
+    A heartbeat also records the progress and the files of the attempt.
 
     The thread also ends what cannot end itself: an engine that does not stop
-    when told to, and one that makes no progress any more. It kills this process
-    then; Celery's parent starts another.
+    when it must, and one that makes no progress any more. It then kills this
+    process; Celery's parent process starts another.
 
     Parameters
     ----------
-    keeping
-        What it has in common with the worker's other leases.
+    files
+        The files of the attempt.
     """
 
-    def __init__(self, keeping: HeartbeatContext, lease: Lease) -> None:
-        super().__init__("lease", keeping.threads)
-        self._database = keeping.database
-        self._settings = keeping.settings
-        self._pulse = keeping.pulse
-        self._worker = keeping.worker
+    def __init__(self, context: HeartbeatContext, lease: Lease, files: AttemptFiles) -> None:
+        super().__init__("lease", context.threads)
+        self._context = context
+        self._settings = context.settings
         self._lease = lease
+        self._files = files
+        self._sync: Future[None] | None = None
+        self._recorded_files = 0
         self._progress: Progress | None = None
-        self._written: Progress | None = None
-        self._moved_at = time.monotonic()
-        self._held_until = self._moved_at + self._settings.lease_s
-        self._stop: StopReason | None = None
-        self._stopped_at = 0.0
+        self._recorded_progress: Progress | None = None
+        self._progress_at = time.monotonic()
+        self._lease_until = self._progress_at + self._settings.lease_s
+        self._stop_reason: StopReason | None = None
+        self._stop_at = 0.0
 
     def report(self, *, stage: str, done: int, total: int, unit: str) -> None:
-        """Take the engine's progress; see ``worker.engines.interface.Report``."""
+        """Accept the engine's progress; see ``worker.engines.interface.ReportProgress``."""
         self._progress = Progress(stage, done, total, unit)
-        self._moved_at = time.monotonic()
-        if self._stop is not None:
-            raise JobStoppedError(f"The job must stop: {self._stop.name.lower()}.")
+        self._progress_at = time.monotonic()
+        if self._stop_reason is not None:
+            raise JobStoppedError(text("job-must-stop", reason=self._stop_reason.name.lower()))
 
     @property
     def progress(self) -> Progress | None:
@@ -92,64 +98,81 @@ class LeaseHeartbeat(Background):
         return self._progress
 
     @property
-    def ending(self) -> Outcome | None:
-        """How a stopped job ends; ``None`` where it is no longer ours to end."""
-        return OUTCOMES.get(self._stop) if self._stop is not None else None
+    def outcome(self) -> Outcome | None:
+        """The outcome of an attempt that was stopped; ``None`` if its lease was lost."""
+        return OUTCOMES.get(self._stop_reason) if self._stop_reason is not None else None
 
     def _run(self) -> None:
-        self._pulse.beat()
-        while not self._left.wait(self._settings.heartbeat_s):
-            self._pulse.beat()
-            if self._stop is None:
-                self._beat()
-                self._watch_progress()
-            elif time.monotonic() - self._stopped_at > self._settings.grace_s:
-                self._end_by_force(self._stop)
+        self._context.status.mark_alive()
+        while not self._stop_requested.wait(self._settings.heartbeat_s):
+            self._context.status.mark_alive()
+            if self._stop_reason is None:
+                self._send_heartbeat()
+                self._check_progress()
+            elif time.monotonic() - self._stop_at > self._settings.grace_s:
+                self._end_by_force(self._stop_reason)
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         progress = self._progress
+        changed = progress if progress != self._recorded_progress else None
+        files = self._sync_files()
         try:
-            news = progress if progress != self._written else None
-            answer = transitions.heartbeat(self._database, self._lease, news, self._settings.lease_s)
+            reply = transitions.heartbeat(
+                self._context.database, self._lease, changed, self._settings.lease_s, files=files
+            )
         except SQLAlchemyError as error:
-            logger.warning("job %s: no beat, the database does not answer: %s", self._lease.job_id, error)
-            if time.monotonic() > self._held_until:
-                self._tell(StopReason.LOST)
+            logger.warning("job %s: no heartbeat, the database does not answer: %s", self._lease.job_id, error)
+            if time.monotonic() > self._lease_until:
+                self._request_stop(StopReason.LOST)
             return
-        if answer is None:
-            self._tell(StopReason.LOST)
+        if reply is None:
+            self._request_stop(StopReason.LOST)
             return
-        self._written = progress
-        self._held_until = time.monotonic() + self._settings.lease_s
-        if answer.cancel_requested:
-            self._tell(StopReason.CANCELLED)
-        elif answer.timed_out:
-            self._tell(StopReason.TIMED_OUT)
+        self._recorded_progress = progress
+        self._recorded_files += len(files)
+        self._lease_until = time.monotonic() + self._settings.lease_s
+        if reply.cancel_requested:
+            self._request_stop(StopReason.CANCELLED)
+        elif reply.timed_out:
+            self._request_stop(StopReason.TIMED_OUT)
 
-    def _tell(self, stop: StopReason) -> None:
-        self._stopped_at = time.monotonic()
-        self._stop = stop
+    def _sync_files(self) -> Sequence[StoredFile]:
+        """Make the files that were saved since the last heartbeat durable; return those that are not recorded yet.
 
-    def _watch_progress(self) -> None:
-        if time.monotonic() - self._moved_at > self._settings.stall_s:
+        Another thread does it, so that a slow disk delays no heartbeat beyond the next one; files that are not durable
+        by then are recorded by a later heartbeat. If they cannot be made durable, the end of the attempt shows the
+        error (`AttemptFiles.sync`).
+        """
+        if self._files.has_pending():
+            if self._sync is None or self._sync.done():
+                self._sync = self._context.threads.submit(self._files.sync)
+            wait([self._sync], self._settings.heartbeat_s)
+        return self._files.durable[self._recorded_files :]
+
+    def _request_stop(self, reason: StopReason) -> None:
+        self._stop_at = time.monotonic()
+        self._stop_reason = reason
+
+    def _check_progress(self) -> None:
+        if time.monotonic() - self._progress_at > self._settings.stall_s:
             logger.error("job %s makes no progress any more; its process is killed", self._lease.job_id)
             try:
-                transitions.recover_lost(self._database, self._lease, self._settings.retry_delay)
-            finally:  # without the database the lease runs out by itself
-                self._die()
+                transitions.recover_lost(self._context.database, self._lease, self._settings.retry_delay)
+            finally:  # if the database does not answer, the lease expires
+                self._kill_process()
 
-    def _end_by_force(self, stop: StopReason) -> None:
+    def _end_by_force(self, reason: StopReason) -> None:
         logger.error("job %s did not stop in time; its process is killed", self._lease.job_id)
-        ending = OUTCOMES.get(stop)
+        outcome = OUTCOMES.get(reason)
         try:
-            if ending is not None:
-                transitions.finish(self._database, self._lease, ending)
+            if outcome is not None:
+                transitions.finish(self._context.database, self._lease, outcome)
         finally:
-            self._die()
+            self._kill_process()
 
-    def _die(self) -> None:
-        """Kill this process; the jobs that run in it beside this one are queued again at once."""
+    def _kill_process(self) -> None:
+        """Kill this process; the other jobs that run in it are queued again at once."""
         try:
-            transitions.requeue_jobs_of(self._database, self._worker)
+            transitions.requeue_jobs_of(self._context.database, self._context.worker)
         finally:
             os.kill(os.getpid(), signal.SIGKILL)

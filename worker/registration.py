@@ -1,9 +1,9 @@
-"""A worker's word that it is there, by which ``auto`` chooses a device."""
+"""The registration of a worker and its heartbeat, by which ``auto`` chooses a device."""
 
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final
 
@@ -14,26 +14,28 @@ from shared.background import Background
 from shared.database import transitions
 from shared.database.connection import Database, now
 from shared.database.tables import Worker
-from shared.jobs import DeviceClass, Kind
+from shared.jobs import Kind
+from worker.devices import Device
+from worker.engines.backend import Backend
 
-LOOK_EVERY_S: Final = 0.2
+READY_CHECK_INTERVAL_S: Final = 0.2
 
 logger = logging.getLogger(__name__)
 
 
 class WorkerRegistration(Background):
-    """Registers a worker for as long as the block runs; hands its job back at the end.
+    """Registers a worker while the block runs; at its end, queues the worker's running jobs again.
 
     Parameters
     ----------
     name
-        The worker's, unique among all that ever ran.
-    engines
-        Kind to engine, of the kinds that it can run.
-    beat_interval_s
-        How often it says that it is there.
+        The name of the worker, unique among all workers that ever ran.
+    backends
+        What computes each kind of job that the worker runs.
+    heartbeat_interval_s
+        How often the worker confirms that it is alive.
     wait_until_ready
-        Waits for that many seconds at most until jobs can be taken, and tells whether they can.
+        Waits, for at most the given number of seconds, until the worker is ready for jobs; returns whether it is.
     """
 
     def __init__(  # noqa: PLR0913 - what the row holds
@@ -41,27 +43,27 @@ class WorkerRegistration(Background):
         database: Database,
         *,
         name: str,
-        device: DeviceClass,
-        device_index: int,
-        kinds: Sequence[Kind],
-        engines: Mapping[Kind, str],
-        beat_interval_s: float,
+        device: Device,
+        backends: Mapping[Kind, Backend],
+        heartbeat_interval_s: float,
         wait_until_ready: Callable[[float], bool],
     ) -> None:
-        super().__init__("presence")
+        super().__init__("registration")
         self._database = database
         self._wait_until_ready = wait_until_ready
         self._name = name
+        precisions = {kind: list(backend.list_precisions(device)) for kind, backend in backends.items()}
         self._row = {
             "name": name,
-            "device": device,
-            "device_index": device_index,
-            "kinds": list(kinds),
-            "engines": dict(engines),
-            "beat_interval_s": beat_interval_s,
+            "device": device.device_class,
+            "device_index": device.index,
+            "kinds": list(backends),
+            "engines": {kind: backend.name for kind, backend in backends.items()},
+            "precisions": {kind: offered for kind, offered in precisions.items() if offered},
+            "beat_interval_s": heartbeat_interval_s,
         }
-        self._interval_s = beat_interval_s
-        # A fork must not come while a connection is open: a child that inherits SQLite's would take its
+        self._interval_s = heartbeat_interval_s
+        # The process must not fork while a connection is open: a child that inherits SQLite's would mistake its
         # parent's locks for its own.
         self._connected = threading.Lock()
         os.register_at_fork(
@@ -73,27 +75,27 @@ class WorkerRegistration(Background):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave; what was running here goes back to the queue."""
+        """Remove the registration, and queue the worker's running jobs again."""
         super().__exit__(kind, error, trace)
         for job in transitions.requeue_jobs_of(self._database, self._name):
-            logger.info("job %s is handed back and %s", job.id, job.state)
+            logger.info("job %s was running when the worker stopped; it is %s now", job.id, job.state)
         with self._database.writing() as session:
             session.execute(delete(Worker).where(Worker.name == self._name))
 
     def _run(self) -> None:
-        while not self._left.is_set() and not self._wait_until_ready(LOOK_EVERY_S):
+        while not self._stop_requested.is_set() and not self._wait_until_ready(READY_CHECK_INTERVAL_S):
             pass
-        while not self._left.is_set():
+        while not self._stop_requested.is_set():
             try:
                 with self._connected:
-                    self._say_so()
+                    self._send_heartbeat()
                     self._database.close()
             except SQLAlchemyError as error:
-                logger.warning("the database does not answer, the next beat tries again: %s", error)
-            self._left.wait(self._interval_s)
+                logger.warning("the database does not answer, the next heartbeat tries again: %s", error)
+            self._stop_requested.wait(self._interval_s)
 
-    def _say_so(self) -> None:
-        """Write that this worker is there; register it where the row is not, or no longer, there."""
+    def _send_heartbeat(self) -> None:
+        """Write that the worker is alive; insert its row if there is none, or none any more."""
         with self._database.writing() as session:
             beat = update(Worker).where(Worker.name == self._name).values(beat_at=now()).returning(Worker.name)
             if session.execute(beat, execution_options={"synchronize_session": False}).one_or_none() is None:

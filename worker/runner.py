@@ -1,241 +1,291 @@
-"""One job from claim to end: claim → engine → files → row."""
+"""Runs queued jobs: claims them, runs their engines under a lease, and records the outcomes."""
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from shared.database import queries, transitions
 from shared.database.tables import Job
-from shared.errors import DiskFullError, JobFailedError, JobStoppedError, MindjobsError, is_disk_full
-from shared.files.local import artifact_key
-from shared.jobs import Kind, Lease, Outcome, State, StoredFile, WorkerIdentity, build_error
-from shared.kinds import list_uploads, parse_params
+from shared.errors import JobFailedError, JobStoppedError
+from shared.jobs import Kind, Lease, Outcome, State, WorkerIdentity
+from shared.kinds import list_uploads
 from shared.logs import log_context
 from shared.schemas.strict import Strict
 from shared.services import Services
 from shared.settings import MAX_CLAIM_LOOP_S
 from shared.texts import text
+from worker.attempt_files import AttemptFiles
 from worker.checkpoint import StoredCheckpoint
 from worker.devices import Device
 from worker.engines import ENGINES
 from worker.engines.interface import BatchingEngine, Engine, JobContext
+from worker.failures import UNEXPECTED, describe_failure
 from worker.job_threads import JobThreads
 from worker.lease import HeartbeatContext, LeaseHeartbeat
+from worker.parsed_job import ParsedJob, is_last_attempt
 from worker.watchdog import ChildStatus
 
-LOOK_EVERY_S: Final = 0.2
-"""How often to look for a job that can join those that run."""
+BATCH_CHECK_INTERVAL_S: Final = 0.2
+"""How often to check, while jobs run, whether the head of the queue can run in the same batch."""
 MAX_CONCURRENT_JOBS: Final = 64
-"""How many jobs run side by side at most, whatever their engine thinks."""
+"""The maximum number of jobs that run at the same time, whatever their engine allows."""
 
 logger = logging.getLogger(__name__)
 
 
+def _ignore(head: Job | None) -> None:
+    """Ignore a batch check."""
+
+
 class Runner:
-    """Runs jobs on one device; lives in the worker's child, and keeps its engines between jobs.
+    """Runs jobs on one device, in the child process of a worker; keeps its engines between jobs.
 
     Parameters
     ----------
     kinds
-        What it runs.
+        The kinds of job that it runs.
     name
-        The worker's, as registered.
-    pulse
-        Tells the parent that this process lives.
+        The name of the worker, as it is registered.
+    status
+        Shows the parent process that this process is alive.
+    max_claim_loop_s
+        How long one call of `run_queued_jobs` claims jobs.
+    on_batch_check
+        Called after each check whether another job can run in the same batch, with the job at the head of the queue;
+        with ``None`` if the queue is empty or was not read because no job may be added.
     """
 
-    def __init__(
-        self, services: Services, device: Device, kinds: Sequence[Kind], name: str, pulse: ChildStatus
+    def __init__(  # noqa: PLR0913 - what a worker is, and two hooks
+        self,
+        services: Services,
+        device: Device,
+        kinds: Sequence[Kind],
+        name: str,
+        status: ChildStatus,
+        *,
+        max_claim_loop_s: float = MAX_CLAIM_LOOP_S,
+        on_batch_check: Callable[[Job | None], None] = _ignore,
     ) -> None:
         self._services = services
         self._device = device
         self._kinds = kinds
-        self._pulse = pulse
-        names = {kind: ENGINES[kind].choose_backend(device.device_class, services.settings).name for kind in kinds}
-        self._claimant = WorkerIdentity(names, device.device_class, name, services.settings.lease_s)
-        self._engines: dict[Kind, Engine[Any]] = {}
-        threads = ThreadPoolExecutor(MAX_CONCURRENT_JOBS, "lease")
-        self._keeping = HeartbeatContext(services.database, services.settings, pulse, name, threads)
+        self._status = status
+        self._max_claim_loop_s = max_claim_loop_s
+        self._on_batch_check = on_batch_check
+        settings = services.settings
+        names = {kind: ENGINES[kind].choose_backend(device.device_class, settings).name for kind in kinds}
+        self._identity = WorkerIdentity(names, device.device_class, name, settings.lease_s)
+        self._engines: dict[Kind, Engine[Any]] = {kind: ENGINES[kind].make(device, settings) for kind in kinds}
+        threads = ThreadPoolExecutor(2 * MAX_CONCURRENT_JOBS, "lease")
+        self._heartbeats = HeartbeatContext(services.database, settings, status, name, threads)
+        self._claim_until = 0.0
+        self._last_parsed: ParsedJob | None = None
 
-    def prepare(self, kind: Kind) -> None:
-        """Load an engine before its first job."""
-        self._get_engine(kind).prepare()
+    def prepare(self) -> None:
+        """Load what the first job of each kind would otherwise wait for."""
+        for engine in self._engines.values():
+            engine.prepare()
 
     def run_queued_jobs(self) -> None:
-        """Claim the best queued job and bring it to its end, with those that join it meanwhile, until none waits.
+        """Claim and run queued jobs, best first, until none is left.
 
-        Or until the shift is over; then somebody else is rung for what is left.
+        Stops earlier if the worker shuts down, or after ``max_claim_loop_s``, and then wakes another worker.
         """
-        over_at = time.monotonic() + MAX_CLAIM_LOOP_S
-        job = self._claim()
-        while job is not None:
+        self._claim_until = time.monotonic() + self._max_claim_loop_s
+        row = self._claim()
+        while row is not None:
+            job = self._parse(row)
             try:
-                following = self._run_group(job, over_at)
+                row = self._run_group(job)
             finally:
-                self._pulse.rest()
-            if following is None and self._is_over(over_at):
-                self._services.broker.ring(Kind(job.kind), self._device.device_class, job.id)
-                return
-            job = following or self._claim()
+                self._status.mark_idle()
+            if row is None:
+                if not self._may_claim():
+                    self._services.broker.wake(job.kind, self._device.device_class, job.row.id)
+                    return
+                row = self._claim()
 
-    def _is_over(self, over_at: float) -> bool:
-        return self._pulse.closing or time.monotonic() > over_at
-
-    def _run_group(self, job: Job, over_at: float) -> Job | None:
-        """Run a job and those that join it; return the one that was claimed as it ended, where none could join."""
-        engine = self._engines.get(Kind(job.kind))
-        if engine is not None and not isinstance(engine, BatchingEngine):
-            return JobThreads(partial(self._bring_to_end, over_at=over_at)).run(job)
-        crew = JobThreads(self._bring_to_end)
-        crew.add(job)
-        while crew.jobs:
-            room = len(crew.jobs) < MAX_CONCURRENT_JOBS and time.monotonic() < over_at
-            newcomer = self._claim_joinable(crew.jobs) if room else None
-            if newcomer is None:
-                crew.wait(LOOK_EVERY_S)
-            else:
-                crew.add(newcomer)
-        return None
+    def _may_claim(self) -> bool:
+        return not self._status.shutting_down and time.monotonic() < self._claim_until
 
     def _claim(self, job_id: str | None = None) -> Job | None:
-        return transitions.claim(self._services.database, self._claimant, job_id)
+        return transitions.claim(self._services.database, self._identity, job_id)
 
-    def _claim_joinable(self, crew: Sequence[Job]) -> Job | None:
-        """Claim the job whose turn it is, if it can run beside those that do.
-
-        Nobody is overtaken: while another job's turn has come, of another kind or
-        model, none joins, and it runs when these have ended. A job that is on its
-        last attempt runs alone, so that one that takes its process with it is, at
-        the latest then, the only one to fail.
-        """
-        kind = Kind(crew[0].kind)
-        engine = self._engines.get(kind)
-        if not isinstance(engine, BatchingEngine) or self._pulse.closing or any(map(is_last_attempt, crew)):
-            return None
-        try:
-            with self._services.database.reading() as session:
-                head = queries.find_next_job(session, self._kinds, self._device.device_class)
-            if head is None or head.kind != kind or is_last_attempt(head, claimed=False):
-                return None
-            if not engine.can_batch(parse_params(kind, head.params), [parse_params(kind, job.params) for job in crew]):
-                return None
-            return self._claim(head.id)
-        except SQLAlchemyError as error:
-            logger.warning("nobody can join, the database does not answer: %s", error)
-            return None
-
-    def _bring_to_end(self, job: Job, over_at: float = 0.0) -> Job | None:
-        """Attempt a job, and return the one that was claimed as it ended; none is once the shift is over."""
-        with log_context(job=job.id, request=job.request_id):
-            return self._attempt(job, over_at)
-
-    def _attempt(self, job: Job, over_at: float) -> Job | None:
-        logger.info("job %s (%s) starts, attempt %d", job.id, job.kind, job.attempt)
-        lease = Lease(job.id, job.attempt)
-        ending = self._run(job, lease)
-        counted, following = self._finish(lease, ending, over_at) if ending is not None else (False, None)
-        if counted and ending is not None:
-            logger.info("job %s has %s", job.id, ending.state)
-        else:
-            logger.warning("job %s, attempt %d: discarded, the lease was lost", job.id, job.attempt)
-        return following
-
-    def _run(self, job: Job, lease: Lease) -> Outcome | None:
-        """Run the engine under the lease; every way in which it can end becomes an ending."""
-        files: list[StoredFile] = []
-
-        def save(name: str, media_type: str, content: bytes) -> None:
-            if any(file.name == name for file in files):
-                raise ValueError(f"the engine saved {name!r} twice")
-            written = self._services.storage.place(artifact_key(job.id, job.attempt, name), [content])
-            files.append(StoredFile(name, written.path, media_type, written.bytes, written.sha256))
-
-        with LeaseHeartbeat(self._keeping, lease) as keeper:
-            try:
-                engine = self._get_engine(Kind(job.kind))
-                params = parse_params(job.kind, job.params)
-                checkpoint = StoredCheckpoint(self._services.storage, lease)
-                assignment = JobContext(params, self._locate_uploads(job, params), keeper.report, save, checkpoint)
-                result = engine.run(assignment)
-                self._services.storage.settle(file.path for file in files)
-                return Outcome(State.SUCCEEDED, result=result, files=tuple(files), progress=keeper.progress)
-            except JobStoppedError:
-                return keeper.ending
-            except SQLAlchemyError:
-                logger.exception("job %s: the database does not answer; its lease runs out, and it runs again", job.id)
-                return None
-            except Exception as error:  # noqa: BLE001 - the worker must live on, whatever an engine does
-                return Outcome(State.FAILED, error=self._explain(job, error))
-
-    def _explain(self, job: Job, error: Exception) -> dict[str, Any]:
-        """Return what the user reads about an error; the log has the rest."""
-        if isinstance(error, JobFailedError):
-            return _serialize_error(error)
-        if isinstance(error, MemoryError):
-            logger.error("job %s ran out of memory", job.id, exc_info=error)
-            return _OUT_OF_MEMORY
-        if is_disk_full(error):
-            logger.error("job %s found the disk full", job.id, exc_info=error)
-            return _serialize_error(DiskFullError(self._services.settings.storage))
-        logger.error("job %s failed in a way that nobody foresaw", job.id, exc_info=error)
-        return _UNEXPECTED
-
-    def _finish(self, lease: Lease, ending: Outcome, over_at: float) -> tuple[bool, Job | None]:
-        """Write the ending, for as long as the lease may still be ours while the database does not answer.
+    def _run_group(self, job: ParsedJob) -> Job | None:
+        """Run a job, and those that can run in the same batch while it does.
 
         Returns
         -------
-        counted, following
-            Whether it was still ours, and the job that was claimed with it.
+        The next job, which was claimed when this one ended, if its engine runs one job at a time.
         """
+        engine = self._engines[job.kind]
+        if not isinstance(engine, BatchingEngine):
+            # In this thread: starting another takes longer than a short job does.
+            return self._run_job(job, claim_next=True)
+        threads = JobThreads(partial(self._run_job, claim_next=False))
+        threads.start(job)
+        while threads.running:
+            joined = self._claim_joinable(engine, threads.running)
+            if joined is None:
+                threads.wait(BATCH_CHECK_INTERVAL_S)
+            else:
+                threads.start(joined)
+        return None
+
+    def _claim_joinable(self, engine: BatchingEngine[Any], running: Sequence[ParsedJob]) -> ParsedJob | None:
+        """Claim the job at the head of the queue if it can run in the same batch as the running jobs.
+
+        The head of the queue is never skipped: if it is of another kind or
+        model, no job is added, and it runs when the running jobs have ended. A
+        job on its last attempt runs alone, so that a job that kills its process
+        is, at the latest then, the only one that fails.
+        """
+        row: Job | None = None
+        try:
+            if self._may_add_to(running):
+                row = self._read_head()
+            head = None if row is None else self._parse(row)
+            if head is None or not _can_batch(engine, head, running):
+                return None
+            claimed = self._claim(head.row.id)
+            return None if claimed is None else ParsedJob(claimed, head.params)
+        except SQLAlchemyError as error:
+            logger.warning("no job can be added to the batch, the database does not answer: %s", error)
+            return None
+        finally:
+            self._on_batch_check(row)
+
+    def _may_add_to(self, running: Sequence[ParsedJob]) -> bool:
+        full = len(running) >= MAX_CONCURRENT_JOBS
+        return self._may_claim() and not full and not any(is_last_attempt(job.row) for job in running)
+
+    def _read_head(self) -> Job | None:
+        with self._services.database.reading() as session:
+            return queries.find_next_job(session, self._kinds, self._device.device_class)
+
+    def _parse(self, row: Job) -> ParsedJob:
+        """Parse a job; its parameters only if it is another job than at the last call."""
+        if self._last_parsed is None or self._last_parsed.row.id != row.id:
+            self._last_parsed = ParsedJob.parse(row)
+        return ParsedJob(row, self._last_parsed.params)
+
+    def _run_job(self, job: ParsedJob, *, claim_next: bool) -> Job | None:
+        """Run one attempt of a job and record its outcome.
+
+        Parameters
+        ----------
+        claim_next
+            Whether to claim the next job in the transaction that records the outcome.
+
+        Returns
+        -------
+        The job that was claimed.
+        """
+        row = job.row
+        lease = Lease(row.id, row.attempt)
+        with log_context(job=row.id, request=row.request_id):
+            logger.info("job %s (%s) starts, attempt %d", row.id, row.kind, row.attempt)
+            try:
+                outcome = self._run_engine(job, lease)
+                if outcome is None:
+                    recorded, claimed = False, None
+                else:
+                    recorded, claimed = self._finish(lease, outcome, claim_next=claim_next)
+            except Exception:
+                logger.exception("job %s: its outcome cannot be recorded; it runs again after its lease", row.id)
+                return None
+            if outcome is not None and recorded:
+                logger.info("job %s has %s", row.id, outcome.state)
+            else:
+                logger.warning("job %s, attempt %d: discarded, the lease was lost", row.id, row.attempt)
+            return claimed
+
+    def _run_engine(self, job: ParsedJob, lease: Lease) -> Outcome | None:
+        """Run the engine while heartbeats keep the lease.
+
+        Returns
+        -------
+        The outcome, whatever happened; ``None`` if the lease was lost, so that there is nothing to record.
+        """
+        files = AttemptFiles(self._services.files, lease)
+        with LeaseHeartbeat(self._heartbeats, lease, files) as heartbeat:
+            try:
+                params = job.require_params()
+                with ExitStack() as copies:
+                    uploads = self._copy_uploads(job.kind, params, copies)
+                    checkpoint = StoredCheckpoint(self._services.files, lease)
+                    context = JobContext(params, uploads, heartbeat.report, files.save, checkpoint)
+                    result = self._engines[job.kind].run(context)
+                files.sync()
+                return Outcome(State.SUCCEEDED, result=result, files=tuple(files.durable), progress=heartbeat.progress)
+            except JobStoppedError:
+                return heartbeat.outcome
+            except SQLAlchemyError:
+                logger.exception("job %s: the database does not answer; it runs again after its lease", lease.job_id)
+                return None
+            except Exception as error:  # noqa: BLE001 - the worker must survive any error of an engine
+                failure = describe_failure(lease.job_id, error, self._services.settings.storage)
+                return Outcome(State.FAILED, error=failure)
+
+    def _copy_uploads(self, kind: Kind, params: Strict, copies: ExitStack) -> Mapping[str, Path]:
+        """Make the uploads of a job available on this machine until the copies are closed."""
+        wanted = set(list_uploads(kind, params).values())
+        if not wanted:
+            return {}
+        with self._services.database.reading() as session:
+            found = queries.find_uploads(session, sorted(wanted))
+        missing = wanted - set(found)
+        if missing:
+            raise _make_upload_missing(min(missing))
+        paths: dict[str, Path] = {}
+        for upload in found.values():
+            try:
+                paths[upload.id] = copies.enter_context(self._services.files.local_copy(upload.key))
+            except FileNotFoundError as error:
+                raise _make_upload_missing(upload.id) from error
+        return paths
+
+    def _finish(self, lease: Lease, outcome: Outcome, *, claim_next: bool) -> tuple[bool, Job | None]:
+        """Record the outcome; while the database does not answer, retry for as long as the lease may still be held.
+
+        Returns
+        -------
+        recorded, claimed
+            Whether the lease was still held, and the job that was claimed in the same transaction.
+        """
+        database = self._services.database
         give_up_at = time.monotonic() + self._services.settings.lease_s
         while True:
             try:
-                if self._is_over(over_at):
-                    return transitions.finish(self._services.database, lease, ending), None
-                return transitions.finish_and_claim(self._services.database, lease, ending, self._claimant)
+                if claim_next and self._may_claim():
+                    return transitions.finish_and_claim(database, lease, outcome, self._identity)
+                return transitions.finish(database, lease, outcome), None
             except OperationalError as error:
                 if time.monotonic() > give_up_at:
                     raise
                 logger.warning("job %s: not finished, the database does not answer: %s", lease.job_id, error)
                 time.sleep(self._services.settings.heartbeat_s)
-            except SQLAlchemyError:  # a result that the database cannot hold: the same again each time
-                logger.exception("job %s: its ending cannot be written", lease.job_id)
-                failed = Outcome(State.FAILED, error=_UNEXPECTED)
-                return transitions.finish(self._services.database, lease, failed), None
-
-    def _get_engine(self, kind: Kind) -> Engine[Any]:
-        if kind not in self._engines:
-            self._engines[kind] = ENGINES[kind].make(self._device, self._services.settings)
-        return self._engines[kind]
-
-    def _locate_uploads(self, job: Job, params: Strict) -> Mapping[str, Path]:
-        wanted = set(list_uploads(job.kind, params).values())
-        if not wanted:
-            return {}
-        with self._services.database.reading() as session:
-            uploads = queries.find_uploads(session, sorted(wanted))
-        missing = wanted - set(uploads)
-        if missing:
-            raise JobFailedError("upload-missing", text("upload-missing", upload=min(missing)))
-        return {upload.id: self._services.storage.locate(upload.path) for upload in uploads.values()}
+            except SQLAlchemyError:  # a result that the database cannot store: it would fail each time
+                logger.exception("job %s: its outcome cannot be stored", lease.job_id)
+                return transitions.finish(database, lease, Outcome(State.FAILED, error=UNEXPECTED)), None
 
 
-def is_last_attempt(job: Job, *, claimed: bool = True) -> bool:
-    """Tell whether a job that lost earlier attempts has, or will have once it is claimed, no other after this one."""
-    attempt = job.attempt if claimed else job.attempt + 1
-    return attempt > 1 and attempt >= job.max_attempts
+def _can_batch(engine: BatchingEngine[Any], head: ParsedJob, running: Sequence[ParsedJob]) -> bool:
+    if any(job.kind is not head.kind for job in running) or is_last_attempt(head.row, claimed=False):
+        return False
+    params = [job.params for job in (head, *running)]
+    if any(isinstance(each, ValidationError) for each in params):
+        return False
+    return engine.can_batch(params[0], params[1:])
 
 
-def _serialize_error(error: MindjobsError) -> dict[str, Any]:
-    return build_error(error.type, error.text.code, error.text.values)
-
-
-_OUT_OF_MEMORY = build_error("out-of-memory", "out-of-memory")
-_UNEXPECTED = build_error("internal-error", "engine-failed")
+def _make_upload_missing(upload_id: str) -> JobFailedError:
+    return JobFailedError("upload-missing", text("upload-missing", upload=upload_id))

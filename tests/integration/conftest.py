@@ -76,9 +76,24 @@ class Gate:
         self._file = file
         self.job_id = ""
 
-    def submit(self, *, deaf: bool = False, shares: bool = False, then: str = "succeed", **others: object) -> str:
+    def submit(
+        self,
+        *,
+        ignores_stop: bool = False,
+        batches: bool = False,
+        saves_early: bool = False,
+        then: str = "succeed",
+        **others: object,
+    ) -> str:
         """Submit the job."""
-        prompt = json.dumps({"gate": str(self._file), "deaf": deaf, "shares": shares, "then": then})
+        instructions = {
+            "gate": str(self._file),
+            "ignores_stop": ignores_stop,
+            "batches": batches,
+            "saves_early": saves_early,
+            "then": then,
+        }
+        prompt = json.dumps(instructions)
         body = {"kind": Kind.MUSICGEN, "device": "cpu", "params": {"prompts": [prompt]}} | others
         self.job_id = submit.submit_job(self._services, body)[0].id
         return self.job_id

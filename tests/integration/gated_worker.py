@@ -1,4 +1,4 @@
-"""A real worker whose musicgen engine does what its prompt says, and waits at a gate until the test opens it.
+"""A real worker whose musicgen engine does what its first prompt says, once the test opens its gate.
 
 Started as ``python -m tests.integration.gated_worker``, with the worker's own arguments.
 """
@@ -6,45 +6,52 @@ Started as ``python -m tests.integration.gated_worker``, with the worker's own a
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from shared.errors import JobFailedError
+from shared.jobs import Kind
+from shared.kinds.musicgen.parameters import MusicgenParams
+from shared.texts import text
+from tests.support.engine_specs import make_engine_spec
 from worker import __main__ as command
-from worker import devices, registry
+from worker.devices import Device
+from worker.engines import ENGINES
 from worker.engines.interface import JobContext
 
 
 class GatedEngine:
-    """Stores a checkpoint, then reports its steps until the gate, a file, is there."""
+    """Stores a checkpoint, and then reports progress until the gate, a file, exists."""
 
     name = "gated"
 
     def prepare(self) -> None:
         """Nothing to load."""
 
-    def can_batch(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
-        """Join jobs that say so."""
-        return all(json.loads(job["prompts"][0]).get("shares") for job in (params, *beside))
+    def can_batch(self, params: MusicgenParams, running: Sequence[MusicgenParams]) -> bool:
+        """Batch the jobs whose instructions allow it."""
+        return all(parse_instructions(job).get("batches") for job in (params, *running))
 
-    def run(self, context: JobContext[Any]) -> dict[str, Any]:
-        """Do what the first prompt says, a JSON object."""
-        orders = json.loads(context.params["prompts"][0])
+    def run(self, context: JobContext[MusicgenParams]) -> dict[str, Any]:
+        """Follow the instructions of the job."""
+        instructions = parse_instructions(context.params)
         pause = threading.Event()
-        gate = Path(orders["gate"])
+        gate = Path(instructions["gate"])
         earlier = context.checkpoint.load()
         context.checkpoint.store((earlier or b"") + b"%d " % os.getpid())
+        if instructions.get("saves_early"):
+            context.save("early.txt", "text/plain", b"saved by %d" % os.getpid())
         Path(f"{gate}.pid").write_text(str(os.getpid()))
         step = 0
         while not gate.exists():
             step += 1
-            if not orders.get("deaf"):
-                context.report(stage="waiting", done=min(step, 99), total=100, unit="looks")
+            if not instructions.get("ignores_stop"):
+                context.report(stage="waiting", done=min(step, 99), total=100, unit="steps")
             pause.wait(0.02)
-        match orders.get("then"):
+        match instructions.get("then"):
             case "fail":
-                raise JobFailedError("told-to", "It was told to fail.")
+                raise JobFailedError("told-to", text("told-to-fail"))
             case "crash":
                 raise ZeroDivisionError("/a/path/that/users/must/not/see")
             case "fill":
@@ -55,14 +62,21 @@ class GatedEngine:
         return {"pid": os.getpid()}
 
 
+def parse_instructions(params: MusicgenParams) -> dict[str, Any]:
+    """Parse the first prompt, a JSON object."""
+    instructions: dict[str, Any] = json.loads(params.prompts[0])
+    return instructions
+
+
+def prepare_process(device: Device) -> None:
+    """Fail if the test says so."""
+    if "GATED_WORKER_BREAKS" in os.environ:
+        raise OSError(f"no such library for {device}")
+
+
 if __name__ == "__main__":
-    registry.name_engine = lambda *_: "gated"
-    registry.make_engine = lambda *_: GatedEngine()
-
     # MindSpore takes seconds to load, and nothing here computes with it.
-    def select(device: devices.Device) -> None:
-        if "GATED_WORKER_BREAKS" in os.environ:
-            raise OSError(f"no such library for {device}")
-
-    devices.select_in_mindspore = select
+    ENGINES[Kind.MUSICGEN] = make_engine_spec(
+        GatedEngine, name="gated", precisions=("float32", "int8"), prepare_process=prepare_process
+    )
     command.main()

@@ -1,24 +1,31 @@
-"""Jobs that share a worker's child: who joins whom, and that what becomes of one is its own."""
+"""Jobs that run in the same batch: which jobs are added to it, and that each has an outcome of its own."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import pytest
+from pydantic import model_validator
 from sqlalchemy import update
 
 from shared.database import queries, transitions
 from shared.database.tables import Job
 from shared.errors import JobFailedError
 from shared.jobs import DeviceClass, Kind, State
+from shared.kinds import KINDS
+from shared.kinds.musicgen.parameters import MusicgenParams
 from shared.services import Services
+from shared.settings import MAX_CLAIM_LOOP_S
 from shared.submission import submit
+from shared.texts import text
 from tests.integration.conftest import Gate
+from tests.support.engine_specs import make_engine_spec
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
-from worker import registry, runner
 from worker.devices import Device
+from worker.engines import ENGINES
 from worker.engines.interface import JobContext
 from worker.runner import Runner
 from worker.watchdog import ChildStatus
@@ -29,225 +36,263 @@ Work = Callable[[JobContext[Any]], None]
 
 @dataclass
 class FakeEngine:
-    """Runs jobs of one model side by side; what each does is the test's."""
+    """Runs jobs of one model at the same time; each does what the test says.
+
+    Parameters
+    ----------
+    work
+        First prompt to what the job does.
+    started
+        The first prompts of the jobs that have started, in this order; ``knn`` for those of that kind.
+    checked
+        The first prompt of each job that the runner has asked about.
+    """
 
     work: dict[str, Work] = field(default_factory=dict)
-    """The first prompt to what is done for it."""
-    began: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
     name: str = "fake"
 
     def prepare(self) -> None:
         raise NotImplementedError
 
-    def can_batch(self, params: Mapping[str, Any], beside: Sequence[Mapping[str, Any]]) -> bool:
-        self.asked.append(params["prompts"][0])
-        return len({job["model"] for job in (params, *beside)}) == 1
+    def can_batch(self, params: MusicgenParams, running: Sequence[MusicgenParams]) -> bool:
+        self.checked.append(params.prompts[0])
+        return len({job.model for job in (params, *running)}) == 1
 
     def run(self, context: JobContext[Any]) -> dict[str, Any]:
-        name = context.params.get("prompts", ["knn"])[0]
-        self.began.append(name)
+        name = context.params.prompts[0] if isinstance(context.params, MusicgenParams) else "knn"
+        self.started.append(name)
         if name in self.work:
             self.work[name](context)
         return {"name": name}
 
 
 @dataclass
-class Stage:
+class BatchTest:
+    """A runner with a fake engine, and the jobs of a test by name."""
+
     services: Services
     engine: FakeEngine
-    pulse: ChildStatus = field(default_factory=ChildStatus)
+    status: ChildStatus = field(default_factory=ChildStatus)
     ids: dict[str, str] = field(default_factory=dict)
-    looks: int = 0
+    heads: list[str] = field(default_factory=list)
+    """The kind of the job at the head of the queue at each check; empty if the runner read none."""
 
     def submit(self, name: str, model: str = "a/a", **body: Any) -> None:
         body = {"kind": "musicgen", "device": "cpu", "params": {"model": model, "prompts": [name]}} | body
         self.ids[name] = submit.submit_job(self.services, body)[0].id
 
-    def run(self) -> None:
-        Runner(self.services, Device(DeviceClass.CPU, 0), BOTH, "w1", self.pulse).run_queued_jobs()
+    def change(self, name: str, **columns: Any) -> None:
+        """Change a job's row."""
+        with self.services.database.writing() as session:
+            session.execute(update(Job).where(Job.id == self.ids[name]).values(**columns))
 
-    def check_only_first_runs(self) -> None:
-        bells = self.services.broker.count_pending_wakeups(Kind.MUSICGEN, DeviceClass.CPU)
-        self.run()
-        assert self.engine.began == ["first"]
+    def run(self, max_claim_loop_s: float = MAX_CLAIM_LOOP_S) -> None:
+        runner = Runner(
+            self.services,
+            Device(DeviceClass.CPU, 0),
+            BOTH,
+            "w1",
+            self.status,
+            max_claim_loop_s=max_claim_loop_s,
+            on_batch_check=lambda head: self.heads.append("" if head is None else head.kind),
+        )
+        runner.run_queued_jobs()
+
+    def check_only_first_runs(self, max_claim_loop_s: float = MAX_CLAIM_LOOP_S) -> None:
+        wakeups = self.services.broker.count_pending_wakeups(Kind.MUSICGEN, DeviceClass.CPU)
+        self.run(max_claim_loop_s)
+        assert self.engine.started == ["first"]
         assert self.read("second").state == State.QUEUED
-        assert self.services.broker.count_pending_wakeups(Kind.MUSICGEN, DeviceClass.CPU) == bells + 1
+        assert self.services.broker.count_pending_wakeups(Kind.MUSICGEN, DeviceClass.CPU) == wakeups + 1
 
     def read(self, name: str) -> Job:
         with self.services.database.reading() as session:
             return queries.get_job(session, self.ids[name])
 
     def wait_for(self, look: Callable[[], object], what: str) -> None:
-        """Wait within a job, so that nothing of the test is left waiting behind it."""
+        """Wait within a job, for less time than the test itself may take."""
         wait_until(lambda: bool(look()), what, 20)
 
-    def wait_for_looks(self, _: JobContext[Any]) -> None:
-        """Work until the runner has twice looked whether somebody can join."""
-        before = self.looks
-        self.wait_for(lambda: self.looks >= before + 2, "the runner's looks")
+    def wait_for_checks(self, _: JobContext[Any]) -> None:
+        """Work until the runner has checked twice whether another job can be added."""
+        before = len(self.heads)
+        self.wait_for(lambda: len(self.heads) >= before + 2, "two checks")
 
-    def wait_until_asked(self, name: str) -> Work:
-        """Make work that goes on until the runner has twice wondered whether a job may join."""
-        return lambda _: self.wait_for(lambda: self.engine.asked.count(name) >= 2, f"the turn of {name}")
+    def wait_until_checked(self, name: str) -> Work:
+        """Make work that goes on until the runner has asked twice about a job."""
+        return lambda _: self.wait_for(lambda: self.engine.checked.count(name) >= 2, f"two checks of {name}")
 
 
 @pytest.fixture
-def stage(services: Services, monkeypatch: pytest.MonkeyPatch) -> Stage:
+def batch(services: Services, monkeypatch: pytest.MonkeyPatch) -> BatchTest:
     engine = FakeEngine()
-    monkeypatch.setattr(registry, "make_engine", lambda *_: engine)
-    stage = Stage(services, engine)
-    claim_company = Runner._claim_joinable
-
-    def count(*arguments: Any) -> Job | None:
-        stage.looks += 1
-        return claim_company(*arguments)
-
-    monkeypatch.setattr(Runner, "_claim_joinable", count)
-    return stage
+    for kind in BOTH:
+        monkeypatch.setitem(ENGINES, kind, make_engine_spec(lambda: engine))
+    return BatchTest(services, engine)
 
 
-def test_jobs_that_suit_each_other_run_at_the_same_time(stage: Stage) -> None:
-    together = threading.Barrier(3)
+def test_jobs_of_the_same_model_run_at_the_same_time(batch: BatchTest) -> None:
+    all_running = threading.Barrier(3)
     for name in ("one", "two", "three"):
-        stage.submit(name)
-        stage.engine.work[name] = lambda _: (together.wait(20), None)[1]
-    stage.run()
-    assert sorted(stage.engine.began) == ["one", "three", "two"]
-    assert stage.engine.began[0] == "one"
-    for name in stage.ids:
-        ended = stage.read(name)
+        batch.submit(name)
+        batch.engine.work[name] = lambda _: (all_running.wait(20), None)[1]
+    batch.run()
+    assert sorted(batch.engine.started) == ["one", "three", "two"]
+    assert batch.engine.started[0] == "one"
+    for name in batch.ids:
+        ended = batch.read(name)
         assert (ended.state, ended.attempt, ended.result) == (State.SUCCEEDED, 1, {"name": name})
 
 
-def test_a_newcomer_joins_jobs_that_run(stage: Stage) -> None:
-    def wait_for_newcomer(_: JobContext[Any]) -> None:
-        stage.submit("new")
-        stage.wait_for(lambda: "new" in stage.engine.began, "the newcomer")
+def test_a_new_job_is_added_to_a_running_batch(batch: BatchTest) -> None:
+    def wait_for_new_job(_: JobContext[Any]) -> None:
+        batch.submit("new")
+        batch.wait_for(lambda: "new" in batch.engine.started, "the new job")
 
-    stage.engine.work["old"] = wait_for_newcomer
-    stage.submit("old")
-    stage.run()
-    assert [stage.read(name).state for name in ("old", "new")] == [State.SUCCEEDED] * 2
-
-
-def test_nobody_overtakes_a_job_that_suits_nobody(stage: Stage) -> None:
-    stage.submit("first")
-    stage.submit("other", model="b/b")
-    stage.submit("third")
-    stage.engine.work["first"] = stage.wait_until_asked("other")
-    stage.run()
-    assert stage.engine.began == ["first", "other", "third"]
+    batch.engine.work["old"] = wait_for_new_job
+    batch.submit("old")
+    batch.run()
+    assert [batch.read(name).state for name in ("old", "new")] == [State.SUCCEEDED] * 2
 
 
-def test_the_most_urgent_joins_first(stage: Stage) -> None:
-    stage.submit("first")
-    stage.submit("calm")
-    stage.submit("urgent", priority=9)
-    stage.engine.work["urgent"] = lambda _: stage.wait_for(lambda: len(stage.engine.began) == 3, "all")
-    stage.run()
-    assert stage.engine.began[0] == "urgent"
-    assert stage.engine.asked == ["first", "calm"]
+def test_the_head_of_the_queue_is_never_skipped(batch: BatchTest) -> None:
+    batch.submit("first")
+    batch.submit("other", model="b/b")
+    batch.submit("third")
+    batch.engine.work["first"] = batch.wait_until_checked("other")
+    batch.run()
+    assert batch.engine.started == ["first", "other", "third"]
 
 
-def test_a_job_of_another_kind_waits_for_those_that_run_and_for_no_newcomer(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    turns: list[str] = []
-    find_head = queries.find_next_job
+def test_the_job_of_highest_priority_is_added_first(batch: BatchTest) -> None:
+    batch.submit("first")
+    batch.submit("normal")
+    batch.submit("urgent", priority=9)
+    batch.engine.work["urgent"] = lambda _: batch.wait_for(lambda: len(batch.engine.started) == 3, "all jobs")
+    batch.run()
+    assert batch.engine.started[0] == "urgent"
+    assert batch.engine.checked == ["first", "normal"]
 
-    def note_turn(*arguments: Any) -> Job | None:
-        head = find_head(*arguments)
-        turns.append("" if head is None else head.kind)
-        return head
 
-    monkeypatch.setattr(queries, "find_next_job", note_turn)
-
+def test_a_job_of_another_kind_waits_for_the_running_jobs_only(batch: BatchTest) -> None:
     def submit_both(_: JobContext[Any]) -> None:
-        stage.submit("neighbours", kind="knn", params={})
-        stage.submit("late")
-        stage.wait_for(lambda: turns.count("knn") >= 2, "a look at the queues")
+        batch.submit("neighbours", kind="knn", params={})
+        batch.submit("late")
+        batch.wait_for(lambda: batch.heads.count("knn") >= 2, "two checks of the queue")
 
-    stage.engine.work["first"] = submit_both
-    stage.submit("first")
-    stage.run()
-    assert stage.engine.began == ["first", "knn", "late"]
+    batch.engine.work["first"] = submit_both
+    batch.submit("first")
+    batch.run()
+    assert batch.engine.started == ["first", "knn", "late"]
 
 
-def test_what_becomes_of_one_is_its_own(stage: Stage) -> None:
-    together = threading.Barrier(4)
+def test_parameters_are_parsed_once_per_job(batch: BatchTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: Counter[str] = Counter()
 
-    def stop(context: JobContext[Any]) -> None:
-        together.wait(20)
-        transitions.cancel(stage.services.database, stage.ids["cancelled"])
+    class CountedParams(MusicgenParams):
+        @model_validator(mode="after")
+        def _count(self) -> Self:
+            parsed[self.prompts[0]] += 1
+            return self
+
+    batch.submit("first")
+    batch.submit("second")
+    batch.submit("other", model="b/b")
+    batch.engine.work["first"] = batch.wait_until_checked("other")
+    monkeypatch.setitem(KINDS, Kind.MUSICGEN, replace(KINDS[Kind.MUSICGEN], params=CountedParams))
+    batch.run()
+    # Two of them waited at the head of the queue: one was added to the batch, and one ran after it.
+    assert batch.engine.started == ["first", "second", "other"]
+    assert parsed == {"first": 1, "second": 1, "other": 1}
+
+
+def test_a_job_whose_stored_parameters_are_invalid_fails_alone(batch: BatchTest) -> None:
+    for name in ("first", "invalid", "third"):
+        batch.submit(name)
+    batch.change("invalid", params={"prompts": "of another version"})
+    batch.engine.work["first"] = batch.wait_for_checks
+    batch.run()
+    assert batch.engine.started == ["first", "third"]
+    assert [batch.read(name).state for name in batch.ids] == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED]
+    error = batch.read("invalid").error
+    assert error is not None
+    assert error["type"] == "internal-error"
+
+
+def test_each_job_of_a_batch_has_its_own_outcome(batch: BatchTest) -> None:
+    all_running = threading.Barrier(4)
+
+    def cancel(context: JobContext[Any]) -> None:
+        all_running.wait(20)
+        transitions.cancel(batch.services.database, batch.ids["cancelled"])
         while True:
-            context.report(stage="waiting", done=0, total=1, unit="looks")
+            context.report(stage="waiting", done=0, total=1, unit="steps")
 
     def refuse(_: JobContext[Any]) -> None:
-        together.wait(20)
-        raise JobFailedError("no-such-thing", "There is none.")
+        all_running.wait(20)
+        raise JobFailedError("no-such-thing", text("no-such-thing"))
 
-    def break_down(_: JobContext[Any]) -> None:
-        together.wait(20)
+    def crash(_: JobContext[Any]) -> None:
+        all_running.wait(20)
         raise ZeroDivisionError
 
     def outlast(_: JobContext[Any]) -> None:
-        together.wait(20)
-        stage.wait_for(lambda: all(stage.read(name).finished_at for name in stage.ids if name != "good"), "the others")
+        all_running.wait(20)
+        batch.wait_for(lambda: all(batch.read(name).finished_at for name in batch.ids if name != "good"), "the others")
 
-    stage.engine.work |= {"cancelled": stop, "refused": refuse, "broken": break_down, "good": outlast}
-    for name in stage.engine.work:
-        stage.submit(name)
-    stage.run()
-    states = {name: stage.read(name).state for name in stage.ids}
+    batch.engine.work |= {"cancelled": cancel, "refused": refuse, "crashed": crash, "good": outlast}
+    for name in batch.engine.work:
+        batch.submit(name)
+    batch.run()
+    states = {name: batch.read(name).state for name in batch.ids}
     assert states == {
         "cancelled": State.CANCELLED,
         "refused": State.FAILED,
-        "broken": State.FAILED,
+        "crashed": State.FAILED,
         "good": State.SUCCEEDED,
     }
 
 
-@pytest.mark.parametrize("order", [("weak", "other"), ("other", "weak")], ids=["joins", "is-joined"])
-def test_a_job_on_its_last_attempt_runs_alone(stage: Stage, order: tuple[str, str]) -> None:
-    """Whatever takes a process with it is then the only one that fails."""
+@pytest.mark.parametrize("order", [("weak", "other"), ("other", "weak")], ids=["runs-first", "waits"])
+def test_a_job_on_its_last_attempt_runs_alone(batch: BatchTest, order: tuple[str, str]) -> None:
+    """A job that kills its process is then the only one that fails."""
     for name in order:
-        stage.submit(name, max_attempts=3)
-    with stage.services.database.writing() as session:
-        session.execute(update(Job).where(Job.id == stage.ids["weak"]).values(attempt=2))
-    stage.engine.work[order[0]] = stage.wait_for_looks
-    stage.run()
-    assert stage.engine.began == [*order]
-    assert stage.engine.asked == []
+        batch.submit(name, max_attempts=3)
+    batch.change("weak", attempt=2)
+    batch.engine.work[order[0]] = batch.wait_for_checks
+    batch.run()
+    assert batch.engine.started == [*order]
+    assert batch.engine.checked == []
 
 
-def test_nobody_joins_a_worker_that_is_told_to_go(stage: Stage) -> None:
-    stage.submit("first")
-    stage.submit("second")
-    stage.pulse.close()
-    stage.engine.work["first"] = stage.wait_for_looks
-    stage.check_only_first_runs()
+def test_no_job_starts_on_a_worker_that_shuts_down(batch: BatchTest) -> None:
+    batch.submit("first")
+    batch.submit("second")
+    batch.status.request_shutdown()
+    batch.engine.work["first"] = batch.wait_for_checks
+    batch.check_only_first_runs()
 
 
-def test_a_shift_ends_and_somebody_else_is_rung(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage.submit("first")
-    stage.submit("second")
-    monkeypatch.setattr(runner, "MAX_CLAIM_LOOP_S", 0)
-    stage.check_only_first_runs()
+def test_another_worker_is_woken_when_the_claim_loop_has_lasted_long_enough(batch: BatchTest) -> None:
+    batch.submit("first")
+    batch.submit("second")
+    batch.check_only_first_runs(max_claim_loop_s=0.0)
 
 
-def test_a_job_that_has_to_be_killed_does_not_take_its_neighbour_with_it(
+def test_a_job_whose_process_is_killed_does_not_fail_the_others_of_its_batch(
     services: Services, start_worker: Callable[[], ServiceProcess], make_gate: Callable[[], Gate]
 ) -> None:
-    """It is queued again at once: no sweeper runs here that could find its lease to have run out."""
+    """The other job is queued again at once: no sweeper runs here that could recover it after its lease."""
     start_worker()
-    deaf, neighbour = make_gate(), make_gate()
-    deaf.submit(deaf=True, shares=True)
-    neighbour.submit(shares=True)
-    child = deaf.wait_for_child()
-    assert neighbour.wait_for_child() == child
-    transitions.cancel(services.database, deaf.job_id)
-    deaf.wait_for(State.CANCELLED)
-    neighbour.wait_for_child(other_than=child)
-    neighbour.open()
-    assert neighbour.wait_for(State.SUCCEEDED).attempt == 2
+    stuck, other = make_gate(), make_gate()
+    stuck.submit(ignores_stop=True, batches=True)
+    other.submit(batches=True)
+    child = stuck.wait_for_child()
+    assert other.wait_for_child() == child
+    transitions.cancel(services.database, stuck.job_id)
+    stuck.wait_for(State.CANCELLED)
+    other.wait_for_child(other_than=child)
+    other.open()
+    assert other.wait_for(State.SUCCEEDED).attempt == 2

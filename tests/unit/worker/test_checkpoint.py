@@ -1,79 +1,81 @@
-"""Checkpoints: the latest attempt before this one counts, and nothing about them fails a job."""
+"""Checkpoints: the latest earlier attempt counts, and no problem with a checkpoint fails a job."""
 
 import logging
 from pathlib import Path
 
 import pytest
 
-from shared.files.local import LocalFileStore, checkpoint_key, checkpoint_prefix
+from shared.files.file_store import FileStore
+from shared.files.keys import checkpoint_key, checkpoint_prefix
+from shared.files.local import LocalFileStore
 from shared.jobs import Lease
-from tests.support.disks import fill_disk
+from tests.support.disks import fill_disk, list_keys, path_on_disk
 from worker.checkpoint import StoredCheckpoint
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> LocalFileStore:
-    return LocalFileStore(f"file://{tmp_path}/files")
+def files(tmp_path: Path) -> FileStore:
+    return LocalFileStore(tmp_path / "files")
 
 
-def open_checkpoint(storage: LocalFileStore, attempt: int, job_id: str = "a") -> StoredCheckpoint:
-    return StoredCheckpoint(storage, Lease(job_id, attempt))
+def open_checkpoint(files: FileStore, attempt: int, job_id: str = "a") -> StoredCheckpoint:
+    return StoredCheckpoint(files, Lease(job_id, attempt))
 
 
-def test_a_later_attempt_loads_what_an_earlier_one_stored_last(storage: LocalFileStore) -> None:
-    first = open_checkpoint(storage, 1)
+def test_a_later_attempt_loads_the_last_checkpoint_of_an_earlier_one(files: FileStore) -> None:
+    first = open_checkpoint(files, 1)
     assert first.load() is None
     first.store(b"half")
     first.store(b"more")
-    assert open_checkpoint(storage, 2).load() == b"more"
-    assert open_checkpoint(storage, 9).load() == b"more"
-    assert open_checkpoint(storage, 2, job_id="b").load() is None
+    assert open_checkpoint(files, 2).load() == b"more"
+    assert open_checkpoint(files, 9).load() == b"more"
+    assert open_checkpoint(files, 2, job_id="b").load() is None
 
 
-def test_an_attempt_never_loads_its_own_or_a_later_one(storage: LocalFileStore) -> None:
+def test_an_attempt_never_loads_its_own_checkpoint_or_a_later_one(files: FileStore) -> None:
     for attempt in (2, 3):
-        open_checkpoint(storage, attempt).store(b"%d" % attempt)
-    assert open_checkpoint(storage, 2).load() is None
+        open_checkpoint(files, attempt).store(b"%d" % attempt)
+    assert open_checkpoint(files, 2).load() is None
 
 
-def test_attempts_count_as_numbers(storage: LocalFileStore) -> None:
+def test_attempts_are_ordered_as_numbers(files: FileStore) -> None:
     for attempt in (9, 10):
-        open_checkpoint(storage, attempt).store(b"%d" % attempt)
-    assert open_checkpoint(storage, 11).load() == b"10"
+        open_checkpoint(files, attempt).store(b"%d" % attempt)
+    assert open_checkpoint(files, 11).load() == b"10"
 
 
-def test_a_stale_attempt_overwrites_nothing(storage: LocalFileStore) -> None:
-    stale, fresh = open_checkpoint(storage, 1), open_checkpoint(storage, 2)
+def test_an_attempt_that_lost_its_lease_overwrites_nothing(files: FileStore) -> None:
+    stale, fresh = open_checkpoint(files, 1), open_checkpoint(files, 2)
     fresh.store(b"fresh")
     stale.store(b"stale")
-    assert open_checkpoint(storage, 3).load() == b"fresh"
+    assert open_checkpoint(files, 3).load() == b"fresh"
 
 
-def test_one_that_cannot_be_read_counts_as_none(storage: LocalFileStore, caplog: pytest.LogCaptureFixture) -> None:
-    open_checkpoint(storage, 1).store(b"first")
-    storage.locate(checkpoint_key("a", 2)).mkdir()  # the one obstacle that stops root too
-    assert open_checkpoint(storage, 3).load() == b"first"
+def test_a_checkpoint_that_cannot_be_read_is_skipped(files: FileStore, caplog: pytest.LogCaptureFixture) -> None:
+    open_checkpoint(files, 1).store(b"first")
+    path_on_disk(files, checkpoint_key("a", 2)).mkdir()  # root can read any file, but no folder as a file
+    assert open_checkpoint(files, 3).load() == b"first"
     [warning] = [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "attempt 2 is lost" in warning.message
+    assert "attempt 2 cannot be read" in warning.message
 
 
-def test_a_full_disk_keeps_the_one_before_and_is_no_error(
-    storage: LocalFileStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_full_disk_leaves_the_earlier_checkpoint_and_raises_nothing(
+    files: FileStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    checkpoint = open_checkpoint(storage, 1)
+    checkpoint = open_checkpoint(files, 1)
     checkpoint.store(b"before")
-    fill_disk(storage, checkpoint_prefix("a"), monkeypatch)
+    fill_disk(files, checkpoint_prefix("a"), monkeypatch)
     checkpoint.store(b"after")
     assert "No space left" in caplog.text
-    assert open_checkpoint(storage, 2).load() == b"before"
-    assert storage.list_names(checkpoint_prefix("a")) == ["1"]
+    assert open_checkpoint(files, 2).load() == b"before"
+    assert list_keys(files, checkpoint_prefix("a")) == [checkpoint_key("a", 1)]
 
 
-def test_a_storage_that_is_gone_is_no_error(
-    storage: LocalFileStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_missing_file_store_raises_nothing(
+    files: FileStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "files").write_bytes(b"a file where the folder should be")
-    checkpoint = open_checkpoint(storage, 2)
+    (tmp_path / "files").write_bytes(b"a file in place of the folder")
+    checkpoint = open_checkpoint(files, 2)
     checkpoint.store(b"x")
     assert "without a new checkpoint" in caplog.text
     assert checkpoint.load() is None

@@ -1,0 +1,63 @@
+"""A job with its parameters parsed."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from pydantic import ValidationError
+
+from shared.database.tables import Job
+from shared.jobs import Kind
+from shared.kinds import parse_params
+from shared.schemas.strict import Strict
+
+
+@dataclass(frozen=True)
+class ParsedJob:
+    """A job's row and its parameters, which are parsed once.
+
+    Parameters
+    ----------
+    params
+        The error if they do not fit the schema of this version, because another version of the service queued the job;
+        it then fails with this error when it is run.
+    """
+
+    row: Job
+    params: Strict | ValidationError
+
+    @classmethod
+    def parse(cls, row: Job) -> Self:
+        """Parse a job's parameters."""
+        try:
+            return cls(row, parse_params(row.kind, row.params))
+        except ValidationError as error:
+            return cls(row, error)
+
+    def require_params(self) -> Strict:
+        """Return the parameters.
+
+        Raises
+        ------
+        ValidationError
+            They do not fit the schema.
+        """
+        if isinstance(self.params, ValidationError):
+            raise self.params
+        return self.params
+
+    @property
+    def kind(self) -> Kind:
+        """The job's kind."""
+        return Kind(self.row.kind)
+
+
+def is_last_attempt(row: Job, *, claimed: bool = True) -> bool:
+    """Return whether a job whose earlier attempts were lost has no attempt left after this one.
+
+    Parameters
+    ----------
+    claimed
+        Whether the attempt has begun; if not, the next one is meant.
+    """
+    attempt = row.attempt if claimed else row.attempt + 1
+    return attempt > 1 and attempt >= row.max_attempts
