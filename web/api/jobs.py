@@ -8,9 +8,8 @@ from werkzeug import Response as AnyResponse
 
 from shared.database import queries, transitions
 from shared.errors import NotFoundError
-from shared.maintenance import cleanup
 from shared.schemas import responses
-from shared.submission import submit
+from shared.submission import delete, retry, submit
 from shared.texts import text
 from web.api import blueprint
 from web.auth import get_origin
@@ -69,14 +68,14 @@ def cancel_job(job_id: UUID) -> Response:
 @blueprint.post("/jobs/<uuid:job_id>/retry")
 def retry_job(job_id: UUID) -> Response:
     """Submit a new job with the parameters of an ended job."""
-    job = submit.retry_job(get_services(), str(job_id), get_origin())
+    job = retry.retry_job(get_services(), str(job_id), get_origin())
     return _show(job.id, 202)
 
 
 @blueprint.delete("/jobs/<uuid:job_id>")
 def delete_job(job_id: UUID) -> tuple[str, int]:
     """Delete an ended job and its files."""
-    cleanup.delete_job(get_services(), str(job_id))
+    delete.delete_job(get_services(), str(job_id))
     return "", 204
 
 

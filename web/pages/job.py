@@ -9,9 +9,8 @@ from werkzeug import Response
 
 from shared.database import queries, transitions
 from shared.jobs import ENDED, State
-from shared.maintenance import cleanup
 from shared.schemas import responses
-from shared.submission import submit
+from shared.submission import delete, retry
 from web.auth import get_origin
 from web.context import get_services
 from web.kinds import find_pages
@@ -57,14 +56,14 @@ def retry_job(job_id: UUID) -> Response:
     changes: dict[str, Any] = {}
     for name, option in pages.retry_options.items() if pages else ():
         changes |= option.changes if name in request.form else {}
-    job = submit.retry_job(services, str(job_id), get_origin(), changes)
+    job = retry.retry_job(services, str(job_id), get_origin(), changes)
     return _redirect_next(job.id)
 
 
 @blueprint.post(f"{_JOB}/delete")
 def delete_job(job_id: UUID) -> Response:
     """Delete an ended job and its files, and show the list of jobs."""
-    cleanup.delete_job(get_services(), str(job_id))
+    delete.delete_job(get_services(), str(job_id))
     return redirect(url_for("pages.show_jobs"), HTTPStatus.SEE_OTHER)
 
 
