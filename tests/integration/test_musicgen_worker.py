@@ -1,4 +1,4 @@
-"""A real worker that makes music: from the request to the files, killed, cancelled, and beside KNN."""
+"""A real worker that generates music: from the request to the files, with KNN jobs in turn, killed, and cancelled."""
 
 import io
 import os
@@ -16,25 +16,26 @@ from sqlalchemy import select
 
 from shared.database import queries, transitions
 from shared.database.tables import Artifact, Job
-from shared.files.local import checkpoint_key
+from shared.files.keys import checkpoint_key
 from shared.jobs import State
 from shared.kinds.musicgen.catalogue import TINY, builtin_folder
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission.submit import submit_job
 from tests.integration.conftest import StartProcess
+from tests.support.disks import path_on_disk
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
 from worker.engines.musicgen.resume_state import ResumeState
 
 DEADLINE_S = 200.0
-# As many steps as fit, of rows enough: seconds of work, so that it can be disturbed.
+# Seconds of work, so that the job can be interrupted.
 LONG = {"max_new_tokens": 1_400, "num_samples": 6}
-# More than an attempt that began anew could have made by its first beat.
-MIN_KNOWN = 200
+# More positions than an attempt that starts from the beginning could have generated before its first heartbeat.
+MIN_POSITIONS = 200
 
 pytestmark = [
-    # What differs between databases has tests without a model.
+    # What depends on the database has tests without a model.
     pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
     pytest.mark.timeout(600),
 ]
@@ -42,13 +43,13 @@ pytestmark = [
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Give the lease more time, since nothing beats while a model is compiled; and room for the jobs of one test."""
+    """Make the lease longer, since no heartbeat is sent while a model is compiled; allow enough slots for all jobs."""
     return settings.model_copy(update={"lease_s": 6.0, "musicgen_max_slots": 16})
 
 
 @pytest.fixture
 def start(start_process: StartProcess) -> Iterator[Callable[[str], ServiceProcess]]:
-    """Start a worker beside a sweeper, which rings for what was submitted before the worker was there."""
+    """Start a worker, and a sweeper, which sends the wake-ups for jobs submitted before the worker started."""
     sweeper = start_process("shared.maintenance")
 
     def start_worker(kinds: str) -> ServiceProcess:
@@ -79,17 +80,17 @@ def wait_for(services: Services, job_id: str, state: State, worker: ServiceProce
 
 
 def wait_for_tokens(services: Services, job_id: str) -> int:
-    """Wait until the checkpoint has some of what is generated, and return how many positions of each sample."""
-    file = services.storage.locate(checkpoint_key(job_id, 1))
+    """Wait until the checkpoint has tokens, and return how many positions of each sample."""
+    file = path_on_disk(services.files, checkpoint_key(job_id, 1))
 
     def look() -> int:
         job = read(services, job_id)
-        assert job.state in {State.QUEUED, State.RUNNING}, "the job has ended too early to be disturbed"
+        assert job.state in {State.QUEUED, State.RUNNING}, "the job ended before it could be interrupted"
         if job.progress_stage != "generating" or not file.exists():
             return 0
-        tokens = ResumeState.read(file.read_bytes()).tokens
-        known = min((row.shape[1] for row in tokens), default=0)
-        return known if known > MIN_KNOWN else 0
+        tokens = ResumeState.parse(file.read_bytes()).tokens
+        positions = min((sample.shape[1] for sample in tokens), default=0)
+        return positions if positions > MIN_POSITIONS else 0
 
     return wait_until(look, "a checkpoint with tokens", DEADLINE_S)
 
@@ -98,25 +99,25 @@ def read_codes(services: Services, job_id: str) -> list[NDArray[np.int16]]:
     """Read the codes of every sample, shape (codebooks, frames) each."""
     with services.database.reading() as session:
         query = select(Artifact).where(Artifact.job_id == job_id, Artifact.name.like("codes-%")).order_by(Artifact.name)
-        return [np.load(services.storage.locate(artifact.path)) for artifact in session.scalars(query)]
+        return [np.load(path_on_disk(services.files, artifact.key)) for artifact in session.scalars(query)]
 
 
 def download(client: FlaskClient, url: str) -> bytes:
-    with client.get(url) as answer:
-        return bytes(answer.data)
+    with client.get(url) as response:
+        return bytes(response.data)
 
 
-def test_one_worker_makes_music_and_evaluates_neighbours_by_turns(
+def test_one_worker_runs_musicgen_and_knn_jobs_in_turn(
     client: FlaskClient, services: Services, start: Callable[[str], ServiceProcess]
 ) -> None:
     worker = start("knn,musicgen")
     music = {"model": TINY, "prompts": ["rock"], "max_new_tokens": 13, "seed": 7}
     codes = []
     for _ in range(2):
-        answer = client.post("/api/v1/jobs", json={"kind": "musicgen", "device": "cpu", "params": music})
-        assert answer.status_code == 202
-        wait_for(services, answer.json["id"], State.SUCCEEDED, worker)  # type: ignore[index]  # it is an object
-        job: Any = client.get(f"/api/v1/jobs/{answer.json['id']}").json  # type: ignore[index]  # the same
+        response = client.post("/api/v1/jobs", json={"kind": "musicgen", "device": "cpu", "params": music})
+        assert response.status_code == 202
+        wait_for(services, response.json["id"], State.SUCCEEDED, worker)  # type: ignore[index]  # it is an object
+        job: Any = client.get(f"/api/v1/jobs/{response.json['id']}").json  # type: ignore[index]  # the same
         assert job["result"]["samples"][0]["duration_s"] == 0.2
         assert (job["engine"], job["device"], job["attempt"]) == ("openvino", "cpu", 1)
         files = {file["name"]: download(client, file["url"]) for file in job["artifacts"]}
@@ -127,17 +128,17 @@ def test_one_worker_makes_music_and_evaluates_neighbours_by_turns(
         assert (rate_hz, audio.shape, audio.dtype) == (32_000, (6_400,), np.float32)
         assert files.keys() == {"audio-0.wav", "codes-0.npy", "waveform-0.svg", "spectrogram-0.png"}
         codes.append(files["codes-0.npy"])
-        neighbours, _ = submit_job(services, {"kind": "knn", "device": "cpu", "params": {}})
-        wait_for(services, neighbours.id, State.SUCCEEDED, worker)
+        knn, _ = submit_job(services, {"kind": "knn", "device": "cpu", "params": {}})
+        wait_for(services, knn.id, State.SUCCEEDED, worker)
     assert codes[0] == codes[1]
 
 
-def test_a_killed_child_is_followed_by_one_that_goes_on(
+def test_after_a_kill_the_next_attempt_continues_from_the_checkpoint(
     services: Services, start: Callable[[str], ServiceProcess]
 ) -> None:
     worker = start("musicgen")
     job_id = submit(services, **LONG)
-    known = wait_for_tokens(services, job_id)
+    positions = wait_for_tokens(services, job_id)
     [child] = [each for each in worker.list_children() if has_loaded("openvino", each)]
     assert not has_loaded("mindspore", child)
     os.kill(child.pid, signal.SIGKILL)
@@ -149,35 +150,35 @@ def test_a_killed_child_is_followed_by_one_that_goes_on(
 
     started = wait_until(find_start, "the second attempt", DEADLINE_S)
     assert started is not None
-    assert started >= known - 1  # the start token is no step
+    assert started >= positions - 1  # the start token is no step
     job = wait_for(services, job_id, State.SUCCEEDED, worker)
     assert job.attempt == 2
-    assert f"job {job_id} has a checkpoint of attempt 1" in worker.read_log()
-    undisturbed = wait_for(services, submit(services, **LONG), State.SUCCEEDED, worker)
-    assert undisturbed.attempt == 1
+    assert f"job {job_id} continues from the checkpoint of attempt 1" in worker.read_log()
+    uninterrupted = wait_for(services, submit(services, **LONG), State.SUCCEEDED, worker)
+    assert uninterrupted.attempt == 1
     resumed = read_codes(services, job_id)
     assert [codes.shape for codes in resumed] == [(4, 1_397)] * LONG["num_samples"]
-    for ours, theirs in zip(resumed, read_codes(services, undisturbed.id), strict=True):
+    for ours, theirs in zip(resumed, read_codes(services, uninterrupted.id), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_jobs_that_share_a_batch_make_what_each_makes_alone(
+def test_jobs_in_the_same_batch_generate_what_each_generates_alone(
     services: Services, start: Callable[[str], ServiceProcess]
 ) -> None:
     worker = start("musicgen")
-    wait_for(services, submit(services), State.SUCCEEDED, worker)  # nobody can join before a model is loaded
-    plans: list[dict[str, Any]] = [
+    wait_for(services, submit(services), State.SUCCEEDED, worker)  # jobs share a batch only if their model is loaded
+    params: list[dict[str, Any]] = [
         {"seed": 1, "max_new_tokens": 450},
         {"seed": 2, "max_new_tokens": 350, "prompts": ["a calm waltz of a solo violin"], "guidance_scale": 1.0},
         {"seed": 3, "max_new_tokens": 400, "prompts": [], "temperature": 1.3},
         {"seed": 4, "max_new_tokens": 300, "top_k": 20, "num_samples": 2},
     ]
-    together = [submit(services, **plan) for plan in plans]
+    together = [submit(services, **each) for each in params]
     ended = [wait_for(services, job_id, State.SUCCEEDED, worker) for job_id in together]
     latest_start = max(job.started_at for job in ended if job.started_at)
     assert all(job.finished_at and job.finished_at > latest_start for job in ended)
-    for plan, job in zip(plans, ended, strict=True):
-        alone = wait_for(services, submit(services, **plan), State.SUCCEEDED, worker)
+    for each, job in zip(params, ended, strict=True):
+        alone = wait_for(services, submit(services, **each), State.SUCCEEDED, worker)
         for ours, theirs in zip(read_codes(services, job.id), read_codes(services, alone.id), strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
@@ -186,22 +187,24 @@ def has_loaded(library: str, process: psutil.Process) -> bool:
     return any(f"/{library}/" in mapped.path for mapped in process.memory_maps())
 
 
-def test_a_cancelled_job_leaves_the_model_loaded(services: Services, start: Callable[[str], ServiceProcess]) -> None:
+def test_the_model_stays_loaded_after_a_job_is_cancelled(
+    services: Services, start: Callable[[str], ServiceProcess]
+) -> None:
     worker = start("musicgen")
     job_id = submit(services, **LONG)
 
-    def generates() -> bool:
+    def has_steps() -> bool:
         job = read(services, job_id)
         assert job.state in {State.QUEUED, State.RUNNING}
         return job.progress_stage == "generating" and (job.progress_done or 0) > 0
 
-    wait_until(generates, "the first steps", DEADLINE_S)
+    wait_until(has_steps, "the first steps", DEADLINE_S)
     transitions.cancel(services.database, job_id)
     cancelled = wait_for(services, job_id, State.CANCELLED, worker)
     assert cancelled.attempt == 1
     assert cancelled.error is not None
     assert cancelled.error["type"] == "cancelled"
-    # Whoever read the weights again would fail.
+    # A job that loads the model again would fail.
     weights = builtin_folder(services.settings) / "model.safetensors"
     weights.write_bytes(b"damaged")
     following = wait_for(services, submit(services), State.SUCCEEDED, worker)
