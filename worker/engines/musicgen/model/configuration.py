@@ -1,4 +1,4 @@
-"""A model's shape, read from the configuration files of its folder in the Hugging Face layout."""
+"""A model's dimensions, read from the configuration file of its folder in the Hugging Face layout."""
 
 import json
 import math
@@ -9,14 +9,15 @@ from typing import Any, Final, Self
 
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.catalogue import CONFIGURATION
+from shared.texts import Text, Value, text
 
 MAX_VALUE: Final = 1e12
-"""No number of a model is as large; JSON knows numbers that are not even finite."""
+"""No number of a model is this large; JSON allows numbers that are not even finite."""
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The T5 encoder's shape."""
+    """The dimensions of the T5 encoder."""
 
     vocabulary: int
     hidden: int
@@ -30,8 +31,8 @@ class TextConfig:
 
     @classmethod
     def read(cls, part: "_Part") -> Self:
-        """Read it; only T5 with ReLU is known, which every published MusicGen has."""
-        part.demand("feed_forward_proj", "relu", default="relu")
+        """Read the part; only T5 with ReLU is supported, which every published MusicGen has."""
+        part.require("feed_forward_proj", "relu", default="relu")
         return cls(
             vocabulary=part.count("vocab_size"),
             hidden=part.count("d_model"),
@@ -47,9 +48,9 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """The language model's shape.
+    """The dimensions of the decoder.
 
-    ``vocabulary`` counts the codes that a codebook has; the token of that number
+    ``vocabulary`` is the number of codes of a codebook; the token of that number
     starts and pads every sequence, and is never sampled.
     """
 
@@ -64,11 +65,11 @@ class DecoderConfig:
 
     @classmethod
     def read(cls, part: "_Part") -> Self:
-        """Read it."""
-        part.demand("activation_function", "gelu", default="gelu")
+        """Read the part."""
+        part.require("activation_function", "gelu", default="gelu")
         vocabulary = part.count("vocab_size", default=2048)
         for name in ("pad_token_id", "bos_token_id"):
-            part.demand(name, vocabulary, default=2048)
+            part.require(name, vocabulary, default=2048)
         config = cls(
             vocabulary=vocabulary,
             positions=part.count("max_position_embeddings", default=2048),
@@ -80,9 +81,9 @@ class DecoderConfig:
             channels=part.count("audio_channels", default=1),
         )
         if config.hidden % config.heads or config.hidden % 2:
-            raise part.misfit("hidden_size", f"{config.hidden} cannot be divided by 2 and by {config.heads} heads")
+            raise part.invalid("hidden_size", "indivisible", value=config.hidden, heads=config.heads)
         if config.channels not in {1, 2} or config.codebooks % config.channels:
-            raise part.misfit("audio_channels", f"{config.channels} does not fit {config.codebooks} codebooks")
+            raise part.invalid("audio_channels", "channels", value=config.channels, codebooks=config.codebooks)
         return config
 
     @property
@@ -118,19 +119,19 @@ class CodecConfig:
     @classmethod
     def read(cls, part: "_Part") -> Self:
         """Read it; what no published MusicGen has (causal, chunked, normalised) is refused."""
-        part.demand("norm_type", "weight_norm", default="weight_norm")
-        part.demand("pad_mode", "reflect", default="reflect")
-        part.demand("use_causal_conv", False, default=True)  # noqa: FBT003 - the value that is demanded
-        part.demand("normalize", False, default=False)  # noqa: FBT003 - the same
-        part.demand("chunk_length_s", None, default=None)
-        part.demand("audio_channels", 1, default=1)
+        part.require("norm_type", "weight_norm", default="weight_norm")
+        part.require("pad_mode", "reflect", default="reflect")
+        part.require("use_causal_conv", False, default=True)  # noqa: FBT003 - the value that is demanded
+        part.require("normalize", False, default=False)  # noqa: FBT003 - the same
+        part.require("chunk_length_s", None, default=None)
+        part.require("audio_channels", 1, default=1)
         ratios = part.counts("upsampling_ratios")
         sample_rate_hz = part.count("sampling_rate")
         codebook_size = part.count("codebook_size", default=1024)
         if codebook_size == 1:
-            raise part.misfit("codebook_size", "a codebook of 1 has nothing to choose from")
+            raise part.invalid("codebook_size", "codebook-size", value=codebook_size)
         hidden = part.count("hidden_size", default=128)
-        part.demand("codebook_dim", hidden, default=hidden)
+        part.require("codebook_dim", hidden, default=hidden)
         frame_rate = math.ceil(sample_rate_hz / math.prod(ratios))
         bits = math.ceil(math.log2(codebook_size))
         return cls(
@@ -182,10 +183,10 @@ class ModelConfig:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise unusable_model(f"{path} cannot be read ({error}); download the model again.") from error
+            raise unusable_model(text("model-file-unreadable", path=str(path), error=str(error))) from error
         if not isinstance(content, dict):
-            raise unusable_model(f"{path} is not an object; download the model again.")
-        _Part(path, "", content).demand("model_type", "musicgen", default=None)
+            raise unusable_model(text("model-file-unreadable", path=str(path), error="not a JSON object"))
+        _Part(path, "", content).require("model_type", "musicgen", default=None)
         config = cls(
             TextConfig.read(_Part.open(path, content, "text_encoder")),
             DecoderConfig.read(_Part.open(path, content, "decoder")),
@@ -194,20 +195,26 @@ class ModelConfig:
         codes = (config.codec.codebooks * config.decoder.channels, config.codec.codebook_size)
         if codes != (config.decoder.codebooks, config.decoder.vocabulary):
             raise unusable_model(
-                f"{path}: the decoder has {config.decoder.codebooks} codebooks of {config.decoder.vocabulary}, "
-                f"its audio encoder {codes[0]} of {codes[1]}."
+                text(
+                    "model-codebooks-mismatch",
+                    path=str(path),
+                    codebooks=config.decoder.codebooks,
+                    codes=config.decoder.vocabulary,
+                    codec_codebooks=codes[0],
+                    codec_codes=codes[1],
+                )
             )
         return config
 
     @property
     def projected(self) -> bool:
-        """Whether the text states are projected to the decoder's size."""
+        """Whether the text states are projected to the hidden size of the decoder."""
         return self.text.hidden != self.decoder.hidden
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One object of the configuration, and how to name it in an error."""
+    """One object of the configuration, with its name for errors."""
 
     path: Path
     name: str
@@ -217,49 +224,49 @@ class _Part:
     def open(cls, path: Path, content: Mapping[str, Any], name: str) -> Self:
         values = content.get(name)
         if not isinstance(values, dict):
-            raise unusable_model(f"{path} has no {name!r}; this is not a MusicGen model in the Hugging Face layout.")
+            raise unusable_model(text("model-part-missing", path=str(path), part=name))
         return cls(path, name, values)
 
-    def misfit(self, key: str, what: str) -> JobFailedError:
-        where = f"{self.name}.{key}" if self.name else key
-        return unusable_model(f"{self.path}: {where}: {what}.")
+    def invalid(self, key: str, reason: str, **values: Value) -> JobFailedError:
+        field = f"{self.name}.{key}" if self.name else key
+        return unusable_model(text(f"model-value-{reason}", path=str(self.path), field=field, **values))
 
-    def demand(self, key: str, wanted: object, *, default: object) -> None:
+    def require(self, key: str, wanted: object, *, default: object) -> None:
         value = self.values.get(key, default)
         if value != wanted:
-            raise self.misfit(key, f"{value!r} is not supported, only {wanted!r} is")
+            raise self.invalid(key, "unsupported", value=repr(value), wanted=repr(wanted))
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self.values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MAX_VALUE:
-            raise self.misfit(key, f"{value!r} is not a positive number below {MAX_VALUE:g}")
+            raise self.invalid(key, "not-positive", value=repr(value), max_value=MAX_VALUE)
         return float(value)
 
     def count(self, key: str, default: int | None = None) -> int:
         value = self.number(key, default)
         if value != int(value):
-            raise self.misfit(key, f"{value!r} is not a whole number")
+            raise self.invalid(key, "not-integer", value=repr(value))
         return int(value)
 
     def flag(self, key: str, *, default: bool) -> bool:
         value = self.values.get(key, default)
         if not isinstance(value, bool):
-            raise self.misfit(key, f"{value!r} is neither true nor false")
+            raise self.invalid(key, "not-boolean", value=repr(value))
         return value
 
     def numbers(self, key: str) -> tuple[float, ...]:
         values = self.values.get(key)
         if not isinstance(values, list) or not values:
-            raise self.misfit(key, f"{values!r} is not a list of numbers")
+            raise self.invalid(key, "not-numbers", value=repr(values))
         return tuple(_Part(self.path, self.name, {key: value}).number(key) for value in values)
 
     def counts(self, key: str) -> tuple[int, ...]:
         values = self.numbers(key)
         if not all(value.is_integer() for value in values):
-            raise self.misfit(key, f"{self.values[key]!r} are not whole numbers")
+            raise self.invalid(key, "not-integer", value=repr(self.values[key]))
         return tuple(int(value) for value in values)
 
 
-def unusable_model(detail: str) -> JobFailedError:
+def unusable_model(reason: Text) -> JobFailedError:
     """Make the error of a model whose files cannot be used."""
-    return JobFailedError("model-invalid", detail)
+    return JobFailedError("model-invalid", reason)

@@ -1,1 +1,1 @@
-"""MindNLP's own MusicGen as a backend, to compare with."""
+"""The backend MindNLP, which the other backends are compared with: the MusicGen of transformers."""

@@ -1,6 +1,6 @@
-"""MindNLP 0.5.1, imported without noise, and repaired where it makes MusicGen wrong.
+"""MindNLP 0.5.1, imported without messages, and patched where it computes MusicGen wrongly.
 
-Each repair says what it is for; ``test_backend.py`` fails without it.
+Each patch says what it is for; ``test_backend.py`` fails without it.
 """
 
 import logging
@@ -21,14 +21,14 @@ _LSTM_LISTS: Final = {
 
 @dataclass(frozen=True)
 class MindNLP:
-    """What MusicGen needs of it; it has no types.
+    """What MusicGen needs of MindNLP, which has no types.
 
     Parameters
     ----------
     torch
-        MindNLP's replacement of it.
+        MindNLP's replacement of torch.
     model_class, processor_class
-        Of transformers, over that.
+        Of transformers, on that replacement.
     """
 
     torch: Any
@@ -38,47 +38,47 @@ class MindNLP:
 
 @cache
 def import_mindnlp() -> MindNLP:
-    """Import it, which takes seconds and changes the process for good.
+    """Import MindNLP, which takes seconds and changes the process for good.
 
-    ``import torch`` finds MindNLP's replacement from then on,
-    ``mindspore.Tensor`` behaves like torch's, ``importlib.metadata`` tells of a
-    torch, and transformers, which must not have been imported before, reads files
-    and attends through MindNLP. What MindSpore compiles runs as before.
+    Afterwards ``import torch`` finds MindNLP's replacement, ``mindspore.Tensor``
+    behaves like torch's, ``importlib.metadata`` finds a torch, and transformers,
+    which must not have been imported before, reads files and computes attention
+    through MindNLP. What MindSpore compiles runs as before.
     """
-    # First, and with the user's HF_ENDPOINT: MindNLP sets another for all that reads it afterwards.
+    # Imported first, with the user's HF_ENDPOINT: MindNLP sets another one for all that reads the variable later.
     import huggingface_hub.constants  # noqa: F401, PLC0415
 
     endpoint = os.environ.get("HF_ENDPOINT")
-    logging.disable(logging.WARNING)  # libraries that nobody here needs tell of their experiments
+    logging.disable(logging.WARNING)  # libraries that are not needed here warn about their experimental parts
     try:
-        import mindtorch  # noqa: PLC0415 - nobody is to have this who has not chosen it
+        import mindtorch  # noqa: PLC0415 - it must not change the processes of other backends
         from mindnlp.transformers import AutoProcessor, MusicgenForConditionalGeneration  # noqa: PLC0415 - the same
         from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - after MindNLP
     finally:
         logging.disable(logging.NOTSET)
         if endpoint is None:
             os.environ.pop("HF_ENDPOINT", None)
-    # Each load would warn of statistics of EnCodec's training, and draw a bar.
+    # Otherwise each load warns about missing statistics of EnCodec's training, and draws a progress bar.
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-    _repair_product(mindtorch)
+    _patch_product(mindtorch)
     return MindNLP(mindtorch, MusicgenForConditionalGeneration, AutoProcessor)
 
 
-def repair_model(model: Any, torch: Any) -> None:  # noqa: ANN401 - MindNLP has no types
-    """Repair a loaded MusicGen."""
+def patch_model(model: Any, torch: Any) -> None:  # noqa: ANN401 - MindNLP has no types
+    """Patch a loaded MusicGen."""
     for module in model.modules():
         if isinstance(module, torch.nn.LSTM):
-            _repair_lstm(module)
+            _patch_lstm(module)
     for block in model.text_encoder.encoder.block:
-        _repair_distances(block.layer[0].SelfAttention, torch)
+        _patch_distance_buckets(block.layer[0].SelfAttention, torch)
 
 
-def _repair_product(torch: Any) -> None:  # noqa: ANN401 - the same
-    """Let a boolean tensor times numbers be numbers.
+def _patch_product(torch: Any) -> None:  # noqa: ANN401 - the same
+    """Make the product of a boolean tensor and numbers a tensor of numbers.
 
-    They stay booleans if they come first (MindNLP's issue 2265): EnCodec hears
-    a clip, which transformers masks so, as ones and zeros or fails, and the delay pattern is lost.
+    With the booleans first it stays boolean (MindNLP's issue 2265). transformers
+    masks a clip so: EnCodec then reads it as ones and zeros, or fails, and the delay pattern is lost.
     """
     multiply = torch.Tensor.__mul__
 
@@ -90,23 +90,23 @@ def _repair_product(torch: Any) -> None:  # noqa: ANN401 - the same
     torch.Tensor.__mul__ = multiply_numbers_first
 
 
-def _repair_lstm(lstm: Any) -> None:  # noqa: ANN401 - the same
-    """Let an LSTM compute with the weights that were loaded.
+def _patch_lstm(lstm: Any) -> None:  # noqa: ANN401 - the same
+    """Make an LSTM compute with the weights that were loaded.
 
-    It computes with lists of those that it was made with, which loading
-    replaces: the lists keep what memory happened to hold.
+    It computes with lists of the weights that it was created with. Loading
+    replaces the weights but not the lists, which keep uninitialised memory.
     """
     for name, weight in _LSTM_LISTS.items():
         setattr(lstm, name, [getattr(lstm, weight.format(layer)) for layer in range(lstm.num_layers)])
 
 
-def _repair_distances(attention: Any, torch: Any) -> None:  # noqa: ANN401 - the same
-    """Let T5 sort distances between tokens into the right buckets.
+def _patch_distance_buckets(attention: Any, torch: Any) -> None:  # noqa: ANN401 - the same
+    """Make T5 put distances between tokens into the right buckets.
 
-    MindSpore's logarithm on the CPU is a little too small for some powers of two, where buckets begin.
+    MindSpore's logarithm on the CPU is a little too small for some powers of two, at which buckets begin.
     """
 
-    def sort_tensor(
+    def bucket_tensor(
         distances: Any,  # noqa: ANN401 - the same
         *,
         num_buckets: int,
@@ -116,4 +116,4 @@ def _repair_distances(attention: Any, torch: Any) -> None:  # noqa: ANN401 - the
         buckets = bucket_distances(distances.numpy(), num_buckets, max_distance)
         return torch.from_numpy(buckets).to(distances.device)
 
-    attention._relative_position_bucket = sort_tensor  # noqa: SLF001 - transformers' own name of it
+    attention._relative_position_bucket = bucket_tensor  # noqa: SLF001 - transformers' own name of it

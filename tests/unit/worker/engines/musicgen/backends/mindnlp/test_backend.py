@@ -1,7 +1,7 @@
-"""The composer over MindNLP, beside what transformers on PyTorch makes: see ``tests.references``.
+"""MindNLP, compared with transformers on PyTorch: see ``tests.references``.
 
-MindNLP takes a fifth of a second for each step of the smallest model, so the
-cases are few, and each shows something of its own.
+MindNLP takes a fifth of a second for each step of the smallest model. So there
+are few cases, and each covers something that the others do not.
 """
 
 import dataclasses
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,181 +19,158 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from shared.errors import JobFailedError, JobStoppedError
+from shared.texts import text
 from tests.references.musicgen_cases import CASES, MONO, Case, Model, hash_weights
+from tests.unit.worker.engines.musicgen.conftest import Write
+from tests.unit.worker.engines.musicgen.engine_harness import ignore_report, ignore_tokens
 from worker.engines.musicgen.backends.mindnlp.backend import MindnlpGenerator
 from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, SampleRequest, Tokens
 
-COMPARED = (
+WHOLE_CASES = (
     "text_two",
     "clip_shortest",  # too short for a new frame
     "stereo_clips_two",
 )
-# Their first steps alone, since no later one changes what those choose.
-BEGUN = {"unconditional_two": 8, "clips_two_alone": 8, "sampled_all": 8}
-NAMED = {case.name: case for case in CASES}
+# Only the first steps of these: later ones do not change what the first choose.
+STEPS_OF_CASES = {"unconditional_two": 8, "clips_two_alone": 8, "sampled_all": 8}
+CASES_BY_NAME = {case.name: case for case in CASES}
 
-Load = Callable[[Model], MindnlpGenerator]
-
-
-@pytest.fixture(scope="module")
-def write(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Model], Path]:
-    folders: dict[Model, Path] = {}
-
-    def write_once(model: Model) -> Path:
-        if model not in folders:
-            folders[model] = tmp_path_factory.mktemp("model")
-            model.write(folders[model])
-        return folders[model]
-
-    return write_once
+LoadModel = Callable[[Model], MindnlpGenerator]
 
 
 @pytest.fixture(scope="module")
-def load(write: Callable[[Model], Path]) -> Load:
-    loaded: dict[Model, MindnlpGenerator] = {}
-
-    def load_once(model: Model) -> MindnlpGenerator:
-        if model not in loaded:
-            loaded[model] = MindnlpGenerator(write(model))
-        return loaded[model]
-
-    return load_once
+def load_model(write_model: Write) -> LoadModel:
+    """Load a model; once for all tests."""
+    return cache(lambda model: MindnlpGenerator(write_model(model)))
 
 
-def ignore_progress(**_: object) -> None:
-    pass
-
-
-def ignore_tokens(_: Sequence[Tokens]) -> None:
-    pass
-
-
-def compose(composer: MindnlpGenerator, order: GenerationRequest) -> list[GeneratedSample]:
-    return composer.generate(order, ignore_progress, ignore_tokens, None)
+def generate(generator: MindnlpGenerator, request: GenerationRequest) -> list[GeneratedSample]:
+    return generator.generate(request, ignore_report, ignore_tokens, None)
 
 
 def shorten(case: Case, steps: int) -> GenerationRequest:
-    return dataclasses.replace(case.order(), new_tokens=steps)
+    return dataclasses.replace(case.make_request(), new_tokens=steps)
 
 
-@pytest.mark.parametrize("name", COMPARED)
-def test_makes_what_transformers_makes(load: Load, write: Callable[[Model], Path], name: str) -> None:
-    case = NAMED[name]
+@pytest.mark.parametrize("name", WHOLE_CASES)
+def test_result_is_that_of_transformers(load_model: LoadModel, write_model: Write, name: str) -> None:
+    case = CASES_BY_NAME[name]
     expected = case.read()
-    assert hash_weights(write(case.model)) == expected["weights_sha256"], "the random weights are others"
-    pieces = compose(load(case.model), case.order())
-    paddings = expected.get("padding_samples", np.zeros(len(pieces), np.int32))
-    hop = load(case.model).config.codec.hop
-    assert len(pieces) == len(case.prompts)
-    for piece, codes, audio, padding in zip(pieces, expected["codes"], expected["audio"], paddings, strict=True):
-        np.testing.assert_array_equal(piece.codes, codes[:, padding // hop :])
-        assert piece.codes.dtype == np.int16
-        assert piece.audio.dtype == np.float32
-        np.testing.assert_allclose(piece.audio, audio[:, padding:], rtol=0, atol=1e-5 * np.abs(audio).max())
+    assert hash_weights(write_model(case.model)) == expected["weights_sha256"], "the random weights are different"
+    samples = generate(load_model(case.model), case.make_request())
+    paddings = expected.get("padding_samples", np.zeros(len(samples), np.int32))
+    hop = load_model(case.model).config.codec.hop
+    assert len(samples) == len(case.prompts)
+    for sample, codes, audio, padding in zip(samples, expected["codes"], expected["audio"], paddings, strict=True):
+        np.testing.assert_array_equal(sample.codes, codes[:, padding // hop :])
+        assert sample.codes.dtype == np.int16
+        assert sample.audio.dtype == np.float32
+        np.testing.assert_allclose(sample.audio, audio[:, padding:], rtol=0, atol=1e-5 * np.abs(audio).max())
 
 
-@pytest.mark.parametrize("name", BEGUN)
-def test_begins_as_transformers_does(load: Load, name: str) -> None:
-    case = NAMED[name]
+@pytest.mark.parametrize("name", STEPS_OF_CASES)
+def test_first_codes_are_those_of_transformers(load_model: LoadModel, name: str) -> None:
+    case = CASES_BY_NAME[name]
     expected = case.read()
-    pieces = compose(load(case.model), shorten(case, BEGUN[name]))
-    paddings = expected.get("padding_samples", np.zeros(len(pieces), np.int32))
-    for piece, codes, padding in zip(pieces, expected["codes"], paddings, strict=True):
-        # In the last two frames, later codebooks see that earlier ones have ended.
-        begun = piece.codes[:, :-2]
-        given = codes[:, padding // load(case.model).config.codec.hop :]
-        np.testing.assert_array_equal(begun, given[:, : begun.shape[1]])
+    samples = generate(load_model(case.model), shorten(case, STEPS_OF_CASES[name]))
+    paddings = expected.get("padding_samples", np.zeros(len(samples), np.int32))
+    for sample, codes, padding in zip(samples, expected["codes"], paddings, strict=True):
+        # In the last two frames, later codebooks read that earlier ones have ended.
+        first_codes = sample.codes[:, :-2]
+        without_padding = codes[:, padding // load_model(case.model).config.codec.hop :]
+        np.testing.assert_array_equal(first_codes, without_padding[:, : first_codes.shape[1]])
 
 
-def test_goes_on_where_an_attempt_broke_off(load: Load) -> None:
-    composer = load(MONO)
-    order = shorten(NAMED["sampled_all"], 8)
-    kept: list[Sequence[Tokens]] = []
-    whole = composer.generate(order, ignore_progress, kept.append, None)
-    told: list[dict[str, Any]] = []
-    known = [kept[4][0], kept[6][1]]  # as an engine whose samples do not go in step would leave them
-    resumed = composer.generate(order, lambda **state: told.append(state), ignore_tokens, known)
-    assert next(state["done"] for state in told if state["stage"] == "generating") == 5
-    again = composer.generate(order, ignore_progress, ignore_tokens, kept[-1])
-    for one, two, three in zip(whole, resumed, again, strict=True):
-        np.testing.assert_array_equal(two.codes, one.codes)
-        np.testing.assert_array_equal(three.codes, one.codes)
+def test_generation_resumes_from_the_tokens_of_an_earlier_attempt(load_model: LoadModel) -> None:
+    generator = load_model(MONO)
+    request = shorten(CASES_BY_NAME["sampled_all"], 8)
+    stored: list[Sequence[Tokens]] = []
+    whole = generator.generate(request, ignore_report, stored.append, None)
+    reports: list[dict[str, Any]] = []
+    known = [stored[4][0], stored[6][1]]  # as from another backend, whose samples may be at different positions
+    resumed = generator.generate(request, lambda **state: reports.append(state), ignore_tokens, known)
+    assert next(state["done"] for state in reports if state["stage"] == "generating") == 5
+    finished = generator.generate(request, ignore_report, ignore_tokens, stored[-1])
+    for sample, *others in zip(whole, resumed, finished, strict=True):
+        for other in others:
+            np.testing.assert_array_equal(other.codes, sample.codes)
 
 
-def test_keeps_tokens_at_each_step_and_tells_of_stages(load: Load) -> None:
-    told: list[dict[str, Any]] = []
-    kept: list[list[Tokens]] = []
-    order = shorten(NAMED["text_two"], 7)
+def test_tokens_are_passed_on_at_each_step_and_stages_are_reported(load_model: LoadModel) -> None:
+    reports: list[dict[str, Any]] = []
+    passed: list[list[Tokens]] = []
+    request = shorten(CASES_BY_NAME["text_two"], 7)
 
-    def tell(**state: Any) -> None:
-        told.append(state)
+    def report(**state: Any) -> None:
+        reports.append(state)
 
-    def keep(tokens: Sequence[Tokens]) -> None:
-        kept.append([each.copy() for each in tokens])
+    def on_tokens(tokens: Sequence[Tokens]) -> None:
+        passed.append([each.copy() for each in tokens])
 
-    load(MONO).generate(order, tell, keep, None)
-    assert list(dict.fromkeys(state["stage"] for state in told)) == ["encoding", "generating", "decoding"]
-    steps = [(state["done"], state["total"], state["unit"]) for state in told if state["stage"] == "generating"]
+    load_model(MONO).generate(request, report, on_tokens, None)
+    assert list(dict.fromkeys(state["stage"] for state in reports)) == ["encoding", "generating", "decoding"]
+    steps = [(state["done"], state["total"], state["unit"]) for state in reports if state["stage"] == "generating"]
     assert list(dict.fromkeys(steps)) == [(done, 7, "steps") for done in range(7)]
-    # Each layer tells, since a step of a real model takes seconds.
+    # There is a report at each layer, since a step of a real model takes seconds.
     assert len(steps) > 7 * 20
-    assert [[each.shape for each in tokens] for tokens in kept] == [[(4, 2 + step)] * 2 for step in range(7)]
-    for earlier, later in itertools.pairwise(kept):
+    assert [[each.shape for each in tokens] for tokens in passed] == [[(4, 2 + step)] * 2 for step in range(7)]
+    for earlier, later in itertools.pairwise(passed):
         np.testing.assert_array_equal(later[1][:, : earlier[1].shape[1]], earlier[1])
 
 
-def test_stops_within_a_stage(load: Load) -> None:
-    composer = load(MONO)
-    order = shorten(NAMED["text_guided"], 3)
+def test_each_stage_can_be_stopped(load_model: LoadModel) -> None:
+    generator = load_model(MONO)
+    request = shorten(CASES_BY_NAME["text_guided"], 3)
     for stage in ("encoding", "generating", "decoding"):
         seen: list[str] = []
 
         def stop(**state: Any) -> None:
-            seen.append(state["stage"])  # noqa: B023 - called in this turn only
+            seen.append(state["stage"])  # noqa: B023 - called only in this iteration
             if seen.count(stage) == 3:  # noqa: B023 - the same
-                raise JobStoppedError("Enough.")
+                raise JobStoppedError("enough")
 
-        with pytest.raises(JobStoppedError, match="Enough"):
-            composer.generate(order, stop, ignore_tokens, None)
+        with pytest.raises(JobStoppedError, match="enough"):
+            generator.generate(request, stop, ignore_tokens, None)
         assert seen.count(stage) == 3
         assert seen[-1] == stage
     calls = len(seen)
-    # Nothing of it stays behind: not its hooks either, or it would be stopped again.
-    compose(composer, order)
+    # Its hooks are removed; otherwise the next generation would be stopped, too.
+    generate(generator, request)
     assert len(seen) == calls
 
 
-def test_refuses_samples_of_different_kinds(load: Load) -> None:
-    order = shorten(NAMED["text_guided"], 3)
-    mixed = dataclasses.replace(order, samples=[*order.samples, SampleRequest(None, None, 1)])
-    with pytest.raises(JobFailedError, match="choose the engine mindspore") as caught:
-        compose(load(MONO), mixed)
-    assert caught.value.type == "unsupported"
+def test_samples_of_different_kinds_are_refused(load_model: LoadModel) -> None:
+    request = shorten(CASES_BY_NAME["text_guided"], 3)
+    mixed = dataclasses.replace(request, samples=[*request.samples, SampleRequest(None, None, 1)])
+    with pytest.raises(JobFailedError) as caught:
+        generate(load_model(MONO), mixed)
+    assert (caught.value.type, caught.value.text) == ("unsupported", text("mindnlp-mixed-samples"))
 
 
-def test_refuses_a_folder_without_a_tokenizer(write: Callable[[Model], Path], tmp_path: Path) -> None:
-    folder = shutil.copytree(write(MONO), tmp_path / "model")
+def test_model_without_a_tokenizer_is_refused(write_model: Write, tmp_path: Path) -> None:
+    folder = shutil.copytree(write_model(MONO), tmp_path / "model")
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(JobFailedError, match="download the model again") as caught:
+    with pytest.raises(JobFailedError) as caught:
         MindnlpGenerator(folder)
-    assert caught.value.type == "model-invalid"
+    assert (caught.value.type, caught.value.text.code) == ("model-invalid", "mindnlp-model-unreadable")
+    assert caught.value.text.values["folder"] == str(folder)
 
 
-def test_refuses_weights_that_transformers_would_make_up(write: Callable[[Model], Path], tmp_path: Path) -> None:
-    folder = shutil.copytree(write(MONO), tmp_path / "model")
+def test_model_with_tensors_that_transformers_does_not_find_is_refused(write_model: Write, tmp_path: Path) -> None:
+    folder = shutil.copytree(write_model(MONO), tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
-    # A convolution whose norm is folded: the engine's own reader takes it, transformers does not.
+    # A convolution whose weight norm is folded: the service's own reader accepts it, transformers does not.
     stem = "audio_encoder.decoder.layers.0.conv"
     weights[f"{stem}.weight"] = weights.pop(f"{stem}.parametrizations.weight.original1")
     del weights[f"{stem}.parametrizations.weight.original0"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(JobFailedError, match=r"layers\.0\.conv.*choose the engine mindspore") as caught:
+    with pytest.raises(JobFailedError, match=r"layers\.0\.conv") as caught:
         MindnlpGenerator(folder)
-    assert caught.value.type == "model-invalid"
+    assert (caught.value.type, caught.value.text.code) == ("model-invalid", "mindnlp-tensor-missing")
 
 
-def test_leaves_the_process_to_others() -> None:
-    # In a process of its own, since what an import does is done once.
+def test_import_does_not_affect_other_libraries() -> None:
+    # In a process of its own, since an import is done once per process.
     script = """
 import os, sys
 os.environ.pop("HF_ENDPOINT", None)
