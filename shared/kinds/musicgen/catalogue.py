@@ -1,7 +1,7 @@
-"""The MusicGen models: which are known, where they lie on this machine, and what their folders say of themselves.
+"""The catalogue of MusicGen models: the known ones, their folders on this machine, and what the folders contain.
 
-A model is a folder in the Hugging Face layout. Nothing here uses the network,
-and nothing reads weights: a form asks for the list each time that it is shown.
+A model is a folder in the Hugging Face layout. Nothing here uses the network or
+reads weights: a form requests the list each time that it is shown.
 """
 
 import json
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from shared.kinds.musicgen.parameters import MusicgenParams
 from shared.settings import Settings
+from shared.texts import Text, text
 
 CONFIGURATION: Final = "config.json"
 GENERATION: Final = "generation_config.json"
@@ -27,7 +28,7 @@ WEIGHTS_INDEX: Final = f"{WEIGHTS}.index.json"
 README: Final = "README.md"
 TINY: Final = "mindjobs/tiny"
 
-# What the published models say: 1,500 positions, of which the start token takes one.
+# As the published models have it: 1,500 positions, of which the start token takes one.
 _NEW_TOKENS: Final = 1_499
 _FRONT_MATTER: Final = re.compile(r"\A---\r?\n(.*?)^---", re.DOTALL | re.MULTILINE)
 _LICENCE: Final = re.compile(r"""^license:[ \t]*["']?([\w.+-]+)""", re.MULTILINE)
@@ -36,7 +37,7 @@ _LICENCE_URL: Final = re.compile(r"""^license_link:[ \t]*["']?(https?://[^\s"']+
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """What a form proposes for a model."""
+    """The generation parameters that a model suggests."""
 
     do_sample: bool
     guidance_scale: float
@@ -50,22 +51,22 @@ class Availability(StrEnum):
     """Whether a job can use a model."""
 
     READY = "ready"
-    DOWNLOADABLE = "downloadable"  # the first job that asks for it downloads it
+    DOWNLOADABLE = "downloadable"  # the first job that uses it downloads it
     MISSING = "missing"
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A model, described.
+    """The description of a model.
 
     Parameters
     ----------
     channels
         1 for mono, 2 for stereo.
     parameters
-        Of the language model alone, by which models of this kind are told apart; ``None`` where nobody counted.
+        Number of parameters of the decoder alone, the usual size of a MusicGen model; ``None`` if unknown.
     note
-        What a user should know before choosing it.
+        What a user should know before choosing the model.
     """
 
     name: str
@@ -76,7 +77,7 @@ class ModelCard:
     defaults: GenerationDefaults
     licence: str
     licence_url: str | None
-    note: str | None
+    note: Text | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class _Known:
     parameters: int
     licence: str = "CC-BY-NC-4.0"
     licence_url: str = "https://creativecommons.org/licenses/by-nc/4.0/"
-    note: str | None = None
+    note: Text | None = None
 
 
 _KNOWN: Final = {
@@ -104,7 +105,7 @@ _KNOWN: Final = {
         1_180_800,
         licence="Apache-2.0",
         licence_url="https://www.apache.org/licenses/LICENSE-2.0",
-        note="Random weights: what it makes is noise, for trying the pipeline out.",
+        note=text("model-note-random"),
     ),
 }
 
@@ -112,7 +113,7 @@ _KNOWN: Final = {
 def list_models(settings: Settings) -> list[ModelCard]:
     """List the known models, and after them whatever else lies in ``MINDJOBS_MODELS_DIR``.
 
-    A folder that cannot be used is listed as missing, and its note says why.
+    A folder that cannot be used is listed as missing, with the reason in its note.
     """
     known = [_describe_known(settings, name, known) for name, known in _KNOWN.items()]
     return known + list(_list_own(settings))
@@ -122,12 +123,12 @@ def find_model(settings: Settings, name: str) -> Path | None:
     """Find the folder of a model.
 
     A folder in ``MINDJOBS_MODELS_DIR`` comes first, then the built-in model,
-    then what Hugging Face's libraries have downloaded. Only a complete folder
-    is found, so that a download which was cut short is taken up again.
+    then what Hugging Face's libraries have downloaded. Only a complete folder is
+    found, so that an interrupted download is continued.
 
     Returns
     -------
-    ``None`` where the model has to be made or downloaded first.
+    ``None`` if the model has to be built or downloaded first.
     """
     if not _is_name(name):
         return None
@@ -142,36 +143,38 @@ def find_model(settings: Settings, name: str) -> Path | None:
 
 
 def builtin_folder(settings: Settings) -> Path:
-    """Return where the built-in model lies once it has been made."""
+    """Return the folder of the built-in model, which may not exist yet."""
     return settings.home / "models" / TINY
 
 
 def own_folder(settings: Settings, name: str) -> Path | None:
     """Return a model's folder in ``MINDJOBS_MODELS_DIR`` if there is one, usable or not.
 
-    Where there is one, no other is looked for: whoever put it there means it to be used.
+    If there is one, no other folder is searched, since the operator put it there to be used.
     """
     folder = settings.models_dir / name if settings.models_dir is not None else None
     return folder.absolute() if folder is not None and os.access(folder, os.F_OK) else None
 
 
-def find_missing_file(folder: Path) -> str | None:
-    """Say which file a model's folder lacks; ``None`` where it is complete."""
+def find_missing_file(folder: Path) -> Path | None:
+    """Return a file that a model's folder missings, or that cannot be read; ``None`` if it is complete."""
     needed = [CONFIGURATION, TOKENIZER]
     if not _is_readable(folder / WEIGHTS):
         needed += _list_shards(folder) or [WEIGHTS]
-    return next(
-        (f"{folder} has no {name} that can be read" for name in needed if not _is_readable(folder / name)), None
-    )
+    return next((folder / name for name in needed if not _is_readable(folder / name)), None)
+
+
+def _note_missing(path: Path) -> Text:
+    return text("model-note-missing-file", path=str(path))
 
 
 def _describe_known(settings: Settings, name: str, known: _Known) -> ModelCard:
     folder = find_model(settings, name)
     own = own_folder(settings, name)
-    lack = find_missing_file(own) if own is not None else None
-    if folder is not None or (name == TINY and lack is None):
+    missing = find_missing_file(own) if own is not None else None
+    if folder is not None or (name == TINY and missing is None):
         state = Availability.READY
-    elif lack is not None or constants.HF_HUB_OFFLINE:
+    elif missing is not None or constants.HF_HUB_OFFLINE:
         state = Availability.MISSING
     else:
         state = Availability.DOWNLOADABLE
@@ -184,7 +187,7 @@ def _describe_known(settings: Settings, name: str, known: _Known) -> ModelCard:
         defaults=_read_defaults(folder),
         licence=known.licence,
         licence_url=known.licence_url,
-        note=f"{lack}." if lack is not None else known.note,
+        note=_note_missing(missing) if missing is not None else known.note,
     )
 
 
@@ -198,23 +201,23 @@ def _list_own(settings: Settings) -> Iterator[ModelCard]:
         config = _read_json(path)
         if name in _KNOWN or not _is_name(name) or (config is not None and config.get("model_type") != "musicgen"):
             continue
-        lack = f"{path} cannot be read" if config is None else find_missing_file(folder)
+        missing = path if config is None else find_missing_file(folder)
         licence, licence_url = _read_licence(folder)
         yield ModelCard(
             name=name,
             title=name,
-            state=Availability.READY if lack is None else Availability.MISSING,
+            state=Availability.READY if missing is None else Availability.MISSING,
             channels=_read_channels(config or {}),
             parameters=None,
             defaults=_read_defaults(folder),
             licence=licence,
             licence_url=licence_url,
-            note=None if lack is None else f"{lack}.",
+            note=None if missing is None else _note_missing(missing),
         )
 
 
 def _list_snapshots(name: str) -> list[Path]:
-    """List what Hugging Face's cache holds of a model: the current revision first, then the newest."""
+    """List the revisions of a model in Hugging Face's cache: the current one first, then the newest."""
     repository = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
     try:
         current = (repository / "refs" / constants.DEFAULT_REVISION).read_text().strip()
@@ -228,13 +231,13 @@ def _list_snapshots(name: str) -> list[Path]:
 
 
 def _list_shards(folder: Path) -> list[str]:
-    """List the files among which a folder's weights are divided; none where no index says so."""
+    """List the shards of a folder's weights; none if the folder has no index."""
     shards = (_read_json(folder / WEIGHTS_INDEX) or {}).get("weight_map")
     return sorted({str(shard) for shard in shards.values()}) if isinstance(shards, dict) else []
 
 
 def _read_defaults(folder: Path | None) -> GenerationDefaults:
-    """Read a model's own defaults; what it does not say, or says wrongly, is what the schema says."""
+    """Read a model's own defaults; a missing or invalid one is replaced by the schema's."""
     stored = (_read_json(folder / GENERATION) if folder is not None else None) or {}
     if "max_new_tokens" not in stored and isinstance(stored.get("max_length"), int):
         stored["max_new_tokens"] = stored["max_length"] - 1  # the start token counts as length
@@ -259,7 +262,7 @@ def _is_name(name: str) -> bool:
 
 
 def _is_valid(field: str, value: object) -> bool:
-    """Whether a job may say so."""
+    """Whether the parameters of a job may have this value."""
     try:
         MusicgenParams.model_validate({field: value})
     except ValidationError:
@@ -273,7 +276,7 @@ def _read_channels(config: dict[str, Any]) -> int:
 
 
 def _read_licence(folder: Path) -> tuple[str, str | None]:
-    """Read the licence and its address from the head of a model's README, as the hub writes them."""
+    """Read the licence and its address from the front matter of a model's README."""
     try:
         head = _FRONT_MATTER.search((folder / README).read_text(errors="replace"))
     except OSError:

@@ -1,7 +1,7 @@
-"""The built-in model: random weights in a real model's layout, so that the pipeline can be tried without a download.
+"""The built-in model: random weights in the layout of a real model, to try the service without a download.
 
-Its frame rate, its codebooks and its delays are the published models'; what it
-makes is noise.
+Its frame rate, codebooks and delays are those of the published models; its output
+is noise.
 """
 
 import shutil
@@ -11,6 +11,7 @@ from typing import Final
 from shared.files.local import TEMPORARY_PREFIX
 from shared.ids import make_id
 from shared.kinds.musicgen.catalogue import find_missing_file
+from shared.texts import text
 from worker.engines.musicgen.model.configuration import unusable_model
 from worker.engines.musicgen.model.random_model import Size, write_random_model
 
@@ -32,22 +33,21 @@ TINY: Final = Size(
 
 
 def build_tiny(folder: Path) -> None:
-    """Write the built-in model, whole or not at all; of several processes that do so at once, one wins.
+    """Write the built-in model, completely or not at all; if several processes do so at once, one succeeds.
 
     Raises
     ------
     JobFailedError
-        It cannot be written, or something else has the folder's name.
+        It cannot be written, or the name of the folder is taken.
     """
     temporary = folder.with_name(f"{TEMPORARY_PREFIX}{make_id()}")
     try:
         write_random_model(temporary, TINY, SEED)
         temporary.rename(folder)
     except OSError as error:
-        lack = find_missing_file(folder)
-        if lack is not None:
-            raise unusable_model(
-                f"{lack}, and it cannot be made anew ({error}); make room or remove that folder."
-            ) from error
+        missing = find_missing_file(folder)
+        if missing is not None:
+            reason = text("model-builtin-not-written", missing=str(missing), error=str(error))
+            raise unusable_model(reason) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

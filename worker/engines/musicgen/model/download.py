@@ -1,4 +1,4 @@
-"""Gets a model onto this machine: found, built or downloaded."""
+"""Provides a model's folder: found on this machine, built, or downloaded."""
 
 import json
 import os
@@ -12,15 +12,15 @@ from huggingface_hub import constants
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.catalogue import TINY, builtin_folder, find_missing_file, find_model, own_folder
 from shared.settings import Settings
-from shared.texts import Text
+from shared.texts import Text, text
 from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.model.builtin_model import build_tiny
 from worker.engines.musicgen.model.configuration import unusable_model
 from worker.engines.musicgen.model.weights import list_files
 
 ROOT: Final = Path(__file__).parents[4]
-# The other ways in which the library downloads cannot be taken up again half-way.
-PLAIN: Final = {
+# Downloads by the library's other methods cannot be continued after an interruption.
+PLAIN_DOWNLOADS: Final = {
     "HF_HUB_DISABLE_XET": "1",
     "HF_HUB_ENABLE_HF_TRANSFER": "0",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -29,22 +29,22 @@ PLAIN: Final = {
 
 
 def fetch(settings: Settings, name: str, report: ReportProgress) -> Path:
-    """Return a model's folder, once it is there.
+    """Return a model's folder; downloads the model if it is not on this machine.
 
     Parameters
     ----------
     settings
-        Where models lie; where and whether they are downloaded, Hugging Face's own variables say.
+        Where models are; Hugging Face's own variables decide whether and from where they are downloaded.
     name
-        The model, ``facebook/musicgen-small`` for example.
+        The model, for example ``facebook/musicgen-small``.
     report
-        Told of the stage ``downloading``. When it says that the job must stop, what
-        has come so far stays for the next attempt.
+        Receives the progress of the stage ``downloading``. If it raises, since the job must stop,
+        what was downloaded is kept for the next attempt.
 
     Raises
     ------
     JobFailedError
-        The model cannot be had, and what to do.
+        The model cannot be provided.
     JobStoppedError
         Passed on from ``report``.
     """
@@ -53,49 +53,43 @@ def fetch(settings: Settings, name: str, report: ReportProgress) -> Path:
         return folder
     own = own_folder(settings, name)
     if own is not None:
-        list_files(own)  # knows what to say where there are only pickles
-        raise unusable_model(
-            f"{find_missing_file(own)}; complete that folder, or remove it and the model is downloaded."
-        )
+        list_files(own)  # raises the specific error if there are only pickles
+        raise unusable_model(text("model-folder-incomplete", missing=str(find_missing_file(own))))
     if name == TINY:
         build_tiny(builtin_folder(settings))
     else:
         _download(name, report)
     folder = find_model(settings, name)
     if folder is None:
-        raise unusable_model(
-            f"{name} was downloaded, and parts of its weights are missing where it came from; tell its makers."
-        )
+        raise unusable_model(text("model-download-incomplete", model=name))
     return folder
 
 
 def _download(name: str, report: ReportProgress) -> None:
-    """Run ``hub`` and pass on what it tells."""
+    """Run ``hub_process`` and pass on its progress."""
     report(stage="downloading", done=0, total=0, unit="bytes")
     cache = Path(constants.HF_HUB_CACHE).absolute()
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "worker.engines.musicgen.model.hub_process", name, str(cache)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        env=os.environ | PLAIN | {"PYTHONPATH": str(ROOT)},
-        start_new_session=True,  # Ctrl-C is for the worker to answer
+        env=os.environ | PLAIN_DOWNLOADS | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,  # the worker handles Ctrl-C
     ) as process:
         try:
             for line in process.stdout or ():
-                _pass_on(json.loads(line), report)
+                _handle_message(json.loads(line), report)
         except BaseException:
             process.kill()
             raise
     if process.returncode:
-        raise JobFailedError(
-            "model-unavailable",
-            f"The download of {name} ended with status {process.returncode}; the worker's log says why.",
-        )
+        reason = text("download-process-failed", model=name, status=process.returncode)
+        raise JobFailedError("model-unavailable", reason)
 
 
-def _pass_on(message: dict[str, Any], report: ReportProgress) -> None:
+def _handle_message(message: dict[str, Any], report: ReportProgress) -> None:
     match message:
-        case {"error": {"type": str(error_type), "text": dict(text)}}:
-            raise JobFailedError(error_type, Text.parse(text))
+        case {"error": {"type": str(error_type), "text": dict(stored)}}:
+            raise JobFailedError(error_type, Text.parse(stored))
         case {"done": int(done), "total": int(total)}:
             report(stage="downloading", done=done, total=total, unit="bytes")

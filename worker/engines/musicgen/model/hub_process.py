@@ -1,10 +1,10 @@
 """Downloads a model from the hub, as a process of its own that ``download`` starts, watches and ends.
 
-The library's calls wait and try again for minutes and cannot be told to stop;
-a process can be, at any moment, and what it has written is taken up again.
+The library's calls wait and retry for minutes and cannot be stopped; a process can be
+stopped at any moment, and the next one continues what it has written.
 
-It prints a line of JSON several times per second: how much is there, and in the
-end what went wrong, if something did.
+It prints a line of JSON several times per second: how much is downloaded, and at the
+end what went wrong, if anything did.
 """
 
 import json
@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -33,6 +33,7 @@ from huggingface_hub.hf_api import ModelInfo, RepoSibling
 from shared.background import Background
 from shared.errors import JobFailedError, is_disk_full
 from shared.kinds.musicgen.catalogue import CONFIGURATION, GENERATION, README, TINY, TOKENIZER, WEIGHTS, WEIGHTS_INDEX
+from shared.texts import Text, Value, text
 from worker.engines.musicgen.model.configuration import unusable_model
 from worker.engines.musicgen.model.weights import PICKLES, pickles_refused
 
@@ -49,16 +50,16 @@ SHARDS: Final = "model-*-of-*.safetensors"
 
 REPORT_INTERVAL_S: Final = 0.3
 TIMEOUT_S: Final = 10.0
-# After a connection that broke before it brought anything.
-TRIES: Final = 3
+# Of connections that broke before they delivered anything.
+MAX_FAILURES: Final = 3
 PAUSE_S: Final = 0.5
-# The library's 10 MiB are a minute of a slow line, and lost when the connection breaks.
+# The library's chunks of 10 MiB take a minute on a slow line, and are lost when the connection breaks.
 CHUNK_BYTES: Final = 2**18
 
 
 @dataclass(frozen=True)
 class File:
-    """A file to download; the cache keeps it under its tag."""
+    """A file to download; the cache stores it under its tag."""
 
     name: str
     bytes: int
@@ -85,26 +86,26 @@ class Download:
 
     @property
     def total(self) -> int:
-        """Bytes of the model, 0 while they are not known."""
+        """Bytes of the model, 0 while unknown."""
         return sum(file.bytes for file in self._files)
 
     def count_done(self) -> int:
-        """Count the bytes that are there."""
+        """Count the bytes that are downloaded."""
         return sum(self._count(file) for file in self._files)
 
     def run(self) -> None:
-        """Download what is not there yet.
+        """Download what is missing.
 
         Raises
         ------
         JobFailedError
-            Saying what to do about it.
+            The download failed.
         """
         try:
             info = HfApi().model_info(self._name, files_metadata=True, timeout=TIMEOUT_S)
             self._files = list(_select(self._name, info))
             self._commit = info.sha or ""
-            self._demand_room()
+            self._require_disk_space()
             for file in self._files:
                 self._download(file)
         except (OSError, HFValidationError) as error:  # every error of the library and of requests is an OSError
@@ -112,28 +113,28 @@ class Download:
 
     def _download(self, file: File) -> None:
         if self._partial(file).is_file() and self._partial(file).stat().st_size > file.bytes:
-            self._partial(file).unlink()  # the library would ask for what comes after the end, for ever
+            self._partial(file).unlink()  # the library would request what comes after the end, without end
         failures = 0
         while True:
             before = self._count(file)
             try:
                 hf_hub_download(self._name, file.name, revision=self._commit, cache_dir=self._cache)
-            except requests.exceptions.ChunkedEncodingError:  # the one broken connection that it does not take up
+            except requests.exceptions.ChunkedEncodingError:  # the library does not continue after this one
                 failures = failures + 1 if self._count(file) <= before else 0
-                if failures == TRIES:
+                if failures == MAX_FAILURES:
                     raise
                 time.sleep(PAUSE_S)
             else:
                 return
 
-    def _demand_room(self) -> None:
-        place = next(folder for folder in (self._cache, *self._cache.parents) if folder.exists())
-        free = shutil.disk_usage(place).free
-        lacking = self.total - self.count_done()
-        if lacking > free:
-            raise _say_full(
-                f"{self._name} needs {lacking / 1e9:.1f} GB more, and {place} has {free / 1e9:.1f} GB left", self._cache
-            )
+    def _require_disk_space(self) -> None:
+        folder = next(folder for folder in (self._cache, *self._cache.parents) if folder.exists())
+        free_bytes = shutil.disk_usage(folder).free
+        missing_bytes = self.total - self.count_done()
+        if missing_bytes > free_bytes:
+            sizes = {"missing_gb": missing_bytes / 1e9, "free_gb": free_bytes / 1e9}
+            folders = {"folder": str(folder), "cache": str(self._cache)}
+            raise _disk_full(text("download-too-large", model=self._name, **folders, **sizes))
 
     def _count(self, file: File) -> int:
         if (self._folder / "snapshots" / self._commit / file.name).exists():
@@ -148,17 +149,17 @@ class Download:
 
 
 def _select(name: str, info: ModelInfo) -> Iterator[File]:
-    """Choose the files to download; the weights come last, so that nothing looks complete before it is."""
+    """Choose the files to download; the weights come last, so that no model looks complete before it is."""
     found = {sibling.rfilename: sibling for sibling in info.siblings or [] if "/" not in sibling.rfilename}
     weights = [WEIGHTS] if WEIGHTS in found else sorted(file for file in found if fnmatchcase(file, SHARDS))
     if not weights or (weights != [WEIGHTS] and WEIGHTS_INDEX not in found):
         pickles = [file for file in found if any(fnmatchcase(file, pattern) for pattern in PICKLES)]
         if pickles:
             raise pickles_refused(name, pickles)
-        raise unusable_model(f"{name} has no {WEIGHTS}; choose a MusicGen model in the Hugging Face layout.")
+        raise unusable_model(text("model-not-musicgen", model=name, file=WEIGHTS))
     for needed in NEEDED:
         if needed not in found:
-            raise unusable_model(f"{name} has no {needed}; choose a MusicGen model in the Hugging Face layout.")
+            raise unusable_model(text("model-not-musicgen", model=name, file=needed))
     wanted = [*NEEDED, *WANTED] if weights == [WEIGHTS] else [*NEEDED, *WANTED, WEIGHTS_INDEX]
     small = [file for file in found if any(fnmatchcase(file, pattern) for pattern in wanted)]
     for file in [*sorted(small), *weights]:
@@ -170,95 +171,76 @@ def _find_tag(sibling: RepoSibling) -> str:
 
 
 def explain(error: Exception, name: str, cache: Path) -> JobFailedError:
-    """Say in words what went wrong, and what to do."""
+    """Make the job's error from one of the library or the system."""
     if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # why the hub could not be asked
+        error = error.__cause__  # the reason why the hub was not reached
     if is_disk_full(error):
-        return _say_full(f"The disk was full before all of {name} was there", cache)
+        return _disk_full(text("download-disk-full", model=name, cache=str(cache)))
     return JobFailedError("model-unavailable", _describe(error, name, cache))
 
 
-def _describe(error: Exception, name: str, cache: Path) -> str:
-    hub = constants.ENDPOINT
-    otherwise = (
-        f"put the model's files into the folder {name} of MINDJOBS_MODELS_DIR, "
-        f"set HF_ENDPOINT to a mirror for the workers, or use {TINY}"
-    )
+def _describe(error: Exception, name: str, cache: Path) -> Text:
+    names: dict[str, Value] = {"model": name, "hub": constants.ENDPOINT, "tiny": TINY}
     match error:
         case OfflineModeIsEnabled():
-            return (
-                f"{name} is not on this machine, and HF_HUB_OFFLINE is set; unset it for the workers, or {otherwise}."
-            )
+            return text("hub-offline", **names)
         case HFValidationError():
-            return f"{name} is no name that a hub knows; check it."
-        case HfHubHTTPError(response=requests.Response() as answer):
-            return _describe_answer(error, answer, name, otherwise)
+            return text("hub-name-invalid", model=name)
+        case HfHubHTTPError(response=requests.Response() as response):
+            return _describe_response(error, response, names)
         case FileMetadataError() | requests.exceptions.InvalidJSONError():
-            return f"{hub} does not answer as a hub does; check HF_ENDPOINT, or {otherwise}."
+            return text("hub-not-a-hub", **names)
         case requests.RequestException():
-            return (
-                f"{name} is not on this machine, and {hub} cannot be reached or stopped answering "
-                f"({type(error).__name__}); try again later, {otherwise}."
-            )
+            return text("hub-unreachable", error=type(error).__name__, **names)
         case _:
-            return f"{name} cannot be stored in {cache} ({error}); set HF_HOME for the workers to a folder of theirs."
+            return text("hub-cache-not-writable", model=name, cache=str(cache), error=str(error))
 
 
-def _describe_answer(error: HfHubHTTPError, answer: requests.Response, name: str, otherwise: str) -> str:
-    hub = constants.ENDPOINT
-    status = answer.status_code
+def _describe_response(error: HfHubHTTPError, response: requests.Response, names: Mapping[str, Value]) -> Text:
+    status = response.status_code
     if isinstance(error, GatedRepoError):
-        return (
-            f"{name} is open to those alone who accepted its conditions: accept them at {hub}/{name}, "
-            "and set HF_TOKEN for the workers."
-        )
+        return text("hub-gated", **names)
     if status in {requests.codes.unauthorized, requests.codes.forbidden}:
-        return (
-            f"{hub} does not let this service read {name} ({status}): it is private, or there is none. "
-            "Check the name, and for a private one set HF_TOKEN for the workers."
-        )
+        return text("hub-forbidden", status=status, **names)
     if status == requests.codes.not_found:
-        return f"There is no model {name} at {hub}; check the name, or {otherwise}."
-    return f"{hub} answered {status} when asked for {name}; try again later, or {otherwise}."
+        return text("hub-model-not-found", **names)
+    return text("hub-error", status=status, **names)
 
 
-def _say_full(what: str, cache: Path) -> JobFailedError:
-    return JobFailedError(
-        "disk-full",
-        f"{what}; make room where {cache} lies, or set HF_HOME for the workers to a folder on a larger disk.",
-    )
+def _disk_full(reason: Text) -> JobFailedError:
+    return JobFailedError("disk-full", reason)
 
 
 class _ProgressPrinter(Background):
-    """Says how far the download is, and ends the process when nobody listens any more."""
+    """Prints the progress of the download, and ends the process when its parent has closed the pipe."""
 
     def __init__(self, download: Download) -> None:
-        super().__init__("teller")
+        super().__init__("progress")
         self._download = download
-        self._most = 0
+        self._max_done = 0
 
-    def tell(self) -> None:
+    def print_progress(self) -> None:
         """Print a line."""
-        # A server that starts a file anew makes what is done less; progress never is.
-        self._most = max(self._most, self._download.count_done())
-        _print({"done": self._most, "total": self._download.total})
+        # A server that sends a file from its start again reduces what is done; progress must not fall.
+        self._max_done = max(self._max_done, self._download.count_done())
+        _print({"done": self._max_done, "total": self._download.total})
 
     def _run(self) -> None:
         while not self._stop_requested.wait(REPORT_INTERVAL_S):
             try:
-                self.tell()
+                self.print_progress()
             except BrokenPipeError:
                 os._exit(1)
 
 
 def main(name: str, cache: str) -> None:
-    """Download the model, telling how far it is."""
+    """Download the model and print the progress."""
     constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
     download = Download(name, Path(cache))
     try:
-        with _ProgressPrinter(download) as teller:
+        with _ProgressPrinter(download) as printer:
             download.run()
-        teller.tell()
+        printer.print_progress()
     except JobFailedError as error:
         _print({"error": {"type": error.type, "text": error.text.serialize()}})
 

@@ -19,6 +19,7 @@ from shared.kinds.musicgen.catalogue import (
     list_models,
 )
 from shared.settings import Settings
+from shared.texts import render, text
 from worker.engines.musicgen.model.builtin_model import TINY
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.random_model import SMALL, Size, describe
@@ -65,6 +66,10 @@ def write_snapshot(cache: Path, name: str, commit: str, **files: str) -> Path:
     return write_model(cache / f"models--{name.replace('/', '--')}" / "snapshots" / commit, **files)
 
 
+def render_note(card: ModelCard) -> str:
+    return render(card.note) if card.note else ""
+
+
 def find_card(settings: Settings, name: str) -> ModelCard:
     cards = [card for card in list_models(settings) if card.name == name]
     assert len(cards) == 1
@@ -80,7 +85,7 @@ def test_knows_the_published_models_and_the_built_in_one(settings: Settings) -> 
         assert card.channels == (2 if "stereo" in name else 1)
         if name == "mindjobs/tiny":
             assert (card.state, card.licence) == (Availability.READY, "Apache-2.0")
-            assert "noise" in (card.note or "")
+            assert card.note == text("model-note-random")
         else:
             assert (card.state, card.licence, card.note) == (Availability.DOWNLOADABLE, "CC-BY-NC-4.0", None)
             assert card.licence_url == "https://creativecommons.org/licenses/by-nc/4.0/"
@@ -149,7 +154,7 @@ def test_finds_shards_when_all_are_there(settings: Settings, own: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(index)
     (folder / "model-1.safetensors").touch()
     assert find_model(settings, "me/mine") is None
-    assert "model-2.safetensors" in (find_card(settings, "me/mine").note or "")
+    assert "model-2.safetensors" in render_note(find_card(settings, "me/mine"))
     (folder / "model-2.safetensors").touch()
     assert find_model(settings, "me/mine") == folder
 
@@ -226,17 +231,17 @@ def test_reads_a_models_own_defaults(settings: Settings, own: Path, stored: Any,
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"config_json": "{"}, "config.json cannot be read"),
-        ({"config_json": "[]"}, "config.json cannot be read"),
-        ({"tokenizer_json": ""}, "has no tokenizer.json"),
-        ({"model_safetensors": ""}, "has no model.safetensors"),
+        ({"config_json": "{"}, "config.json is missing or cannot be read"),
+        ({"config_json": "[]"}, "config.json is missing or cannot be read"),
+        ({"tokenizer_json": ""}, "tokenizer.json is missing"),
+        ({"model_safetensors": ""}, "model.safetensors is missing"),
     ],
 )
 def test_says_what_a_broken_folder_lacks(settings: Settings, own: Path, files: dict[str, str], words: str) -> None:
     write_model(own / "me/broken", **files)
     card = find_card(settings, "me/broken")
     assert card.state == Availability.MISSING
-    assert words in (card.note or "")
+    assert words in render_note(card)
 
 
 def test_a_broken_folder_hides_the_published_model(settings: Settings, cache: Path, own: Path) -> None:
@@ -244,7 +249,7 @@ def test_a_broken_folder_hides_the_published_model(settings: Settings, cache: Pa
     write_model(own / SMALL_NAME, tokenizer_json="")
     card = find_card(settings, SMALL_NAME)
     assert card.state == Availability.MISSING
-    assert "has no tokenizer.json" in (card.note or "")
+    assert "tokenizer.json is missing" in render_note(card)
     assert find_model(settings, SMALL_NAME) is None
 
 

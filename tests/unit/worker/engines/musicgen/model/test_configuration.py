@@ -165,13 +165,13 @@ def test_names_the_key_that_it_refuses(tmp_path: Path, name: str, value: object)
 @pytest.mark.parametrize("codebooks", [2, 8])
 def test_refuses_a_decoder_of_other_codebooks_than_the_codec(tmp_path: Path, codebooks: int) -> None:
     detail = refuse(tmp_path, lambda: read(tmp_path, decoder__num_codebooks=codebooks))
-    assert f"the decoder has {codebooks} codebooks of 64, its audio encoder 4 of 64" in detail
+    assert f"the decoder has {codebooks} codebooks of 64 codes, but the codec has 4 of 64" in detail
 
 
 def test_refuses_codebooks_of_another_size_than_the_codec(tmp_path: Path) -> None:
     changes: Content = {f"decoder__{key}": 60 for key in ("vocab_size", "pad_token_id", "bos_token_id")}
     detail = refuse(tmp_path, lambda: read(tmp_path, **changes))
-    assert "the decoder has 4 codebooks of 60, its audio encoder 4 of 64" in detail
+    assert "the decoder has 4 codebooks of 60 codes, but the codec has 4 of 64" in detail
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "decoder", "audio_encoder"])
@@ -194,7 +194,7 @@ def test_refuses_another_kind_of_model(tmp_path: Path, model_type: str | None) -
 @pytest.mark.parametrize("content", [[], "musicgen", None, 7])
 def test_refuses_what_is_no_object(tmp_path: Path, content: object) -> None:
     detail = refuse(tmp_path, lambda: ModelConfig.read(write(tmp_path, content)))
-    assert "is not an object; download the model again" in detail
+    assert "cannot be read (not a JSON object). Download the model again" in detail
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from shared.settings import Settings
 from tests.support.fake_hub import FakeHub, Refusal
 from worker.engines.musicgen.model.builtin_model import build_tiny
 from worker.engines.musicgen.model.configuration import ModelConfig
-from worker.engines.musicgen.model.download import PLAIN, ROOT, fetch
+from worker.engines.musicgen.model.download import PLAIN_DOWNLOADS, ROOT, fetch
 from worker.engines.musicgen.model.hub_process import CHUNK_BYTES, Download, explain
 from worker.engines.musicgen.model.weights import Weights
 
@@ -137,7 +137,7 @@ def test_gives_up_on_a_connection_that_brings_nothing_and_goes_on_later(
     hub.cut_at, hub.cuts = CUT, 100
     error = fail(settings)
     assert error.type == "model-unavailable"
-    assert "try again later" in error.detail
+    assert "Try again later" in error.detail
     hub.cuts = 0
     folder = fetch(settings, NAME, ignore)
     assert (folder / WEIGHTS).read_bytes() == files[WEIGHTS]
@@ -164,7 +164,7 @@ def test_stops_while_the_hub_is_silent_and_goes_on_later(
 def test_the_process_ends_when_nobody_listens(hub: FakeHub, tmp_path: Path) -> None:
     hub.hold_at = CUT
     command = [sys.executable, "-P", "-m", "worker.engines.musicgen.model.hub_process", NAME, str(tmp_path / "cache")]
-    environment = os.environ | PLAIN | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | PLAIN_DOWNLOADS | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -180,8 +180,8 @@ def test_the_process_ends_when_nobody_listens(hub: FakeHub, tmp_path: Path) -> N
         (Refusal(HTTPStatus.UNAUTHORIZED, {"X-Error-Code": "RepoNotFound"}), "set HF_TOKEN"),
         (Refusal(HTTPStatus.FORBIDDEN), "set HF_TOKEN"),
         (Refusal(HTTPStatus.FORBIDDEN, {"X-Error-Code": "GatedRepo"}), "accepted its conditions"),
-        (Refusal(HTTPStatus.INTERNAL_SERVER_ERROR), "answered 500"),
-        (Refusal(HTTPStatus.OK), "does not answer as a hub does"),
+        (Refusal(HTTPStatus.INTERNAL_SERVER_ERROR), "responded with 500"),
+        (Refusal(HTTPStatus.OK), "does not respond as a hub does"),
     ],
 )
 @pytest.mark.usefixtures("settings")
@@ -221,7 +221,7 @@ def test_asks_nobody_when_offline(settings: Settings, hub: FakeHub, monkeypatch:
 
 
 def test_refuses_a_name_that_no_hub_knows(settings: Settings, hub: FakeHub) -> None:
-    assert "no name that a hub knows" in fail(settings, "some--one/music").detail
+    assert "not a valid name on a hub" in fail(settings, "some--one/music").detail
     assert hub.asked == []
 
 
@@ -285,7 +285,7 @@ def test_a_folder_of_the_users_own_is_never_replaced(settings: Settings, hub: Fa
     (own / WEIGHTS).write_bytes(b"")
     error = fail(settings)
     assert error.type == "model-invalid"
-    assert "has no config.json" in error.detail
+    assert "config.json is missing" in error.detail
     assert hub.asked == []
 
 
@@ -318,5 +318,5 @@ def test_says_what_stands_where_the_tiny_model_belongs(settings: Settings) -> No
     folder = builtin_folder(settings)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
-    assert "remove that folder" in fail(settings, "mindjobs/tiny").detail
+    assert "delete that folder" in fail(settings, "mindjobs/tiny").detail
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]

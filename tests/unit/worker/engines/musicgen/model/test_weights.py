@@ -224,4 +224,4 @@ def test_refuses_pickles_and_says_how_to_convert_them(folder: Path, pickle: str)
 
 def test_names_the_file_that_an_empty_folder_lacks(folder: Path) -> None:
     (folder / FILE).unlink()
-    assert f"has no {FILE}" in refuse(folder)
+    assert f"{FILE} is missing" in refuse(folder)
