@@ -8,7 +8,6 @@ from typing import Any, Final, Self
 from wtforms import BooleanField, MultipleFileField, SelectField, StringField, TextAreaField
 
 from shared.database import queries
-from shared.errors import as_text
 from shared.jobs import AUTO, Kind
 from shared.kinds.musicgen.catalogue import Availability, ModelCard, list_models
 from shared.kinds.musicgen.parameters import DEFAULT_DURATION_S, Format, Loudness, MusicgenParams, Precision
@@ -114,7 +113,7 @@ class MusicgenForm(JobForm):
             field.description = f"{field.description} Default of the model: {default}.".strip()
         for name, meaning in PLACEHOLDERS.items():
             self._fields[name].render_kw = {"placeholder": meaning}
-        notes = {card.title: render(as_text(card.note)) for card in cards if card.note}
+        notes = {card.title: render(card.note) for card in cards if card.note}
         return {"licences": _group_licences(cards), "notes": notes}
 
     def _list_clips(self, prompt_count: int) -> list[dict[str, Any]]:

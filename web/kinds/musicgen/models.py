@@ -6,7 +6,6 @@ from typing import Final
 from flask import Blueprint
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
-from shared.errors import as_text
 from shared.jobs import Kind
 from shared.kinds.musicgen import catalogue
 from shared.kinds.musicgen.catalogue import Availability, ModelCard
@@ -83,5 +82,5 @@ def _serialize_model(card: ModelCard) -> Model:
         },
         "licence": card.licence,
         "licence_url": card.licence_url,
-        "note": render(as_text(card.note)) if card.note else None,
+        "note": render(card.note) if card.note else None,
     }

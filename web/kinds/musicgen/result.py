@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import as_text
 from shared.kinds.musicgen.catalogue import ModelCard, list_models
 from shared.kinds.musicgen.parameters import Format
 from shared.schemas import responses
@@ -68,7 +67,7 @@ def view_result(services: Services, job: responses.Job) -> MusicResultView | Non
         other_files=[artifact for artifact in job["artifacts"] if artifact["name"] not in shown],
         samples=samples,
         model=model,
-        note=render(as_text(model.note)) if model and model.note else None,
+        note=render(model.note) if model and model.note else None,
         formats=[*Format],
     )
 
