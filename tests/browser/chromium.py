@@ -1,11 +1,11 @@
-"""Debian's Chromium, driven by Playwright."""
+"""Debian's Chromium, controlled by Playwright."""
 
 import shutil
 
 from playwright.sync_api import Browser, Playwright
 
 ARGUMENTS = (
-    "--no-sandbox",  # root has none
+    "--no-sandbox",  # the sandbox does not work for root
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
@@ -16,7 +16,7 @@ ARGUMENTS = (
 
 
 def find_chromium() -> str | None:
-    """Return the browser's command; ``None`` where it is not installed."""
+    """Return the path of the browser; ``None`` if it is not installed."""
     return shutil.which("chromium")
 
 

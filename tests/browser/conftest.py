@@ -1,4 +1,4 @@
-"""An instance for all tests here, and a browser that must find nothing to complain of."""
+"""An instance that all browser tests share, and a browser that must report no errors."""
 
 import os
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from tests.conftest import SHORT_INTERVALS
 from tests.support.instances import make_settings, wait_for_ready
 from tests.support.processes import ServiceProcess
 
-PATIENCE_MS = 60_000
-expect.set_options(timeout=PATIENCE_MS)
+TIMEOUT_MS = 60_000
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests in one process: they share an instance and a browser."""
+    """Run these tests in one process, since they share an instance and a browser."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("browser"))
@@ -30,15 +30,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def browser() -> Iterator[Browser]:
     if find_chromium() is None:
         if os.environ.get("CI"):
-            pytest.fail("there is no Chromium: apt-get install chromium")
-        pytest.skip("there is no Chromium here: apt-get install chromium")
+            pytest.fail("Chromium is not installed: apt-get install chromium")
+        pytest.skip("Chromium is not installed: apt-get install chromium")
     with sync_playwright() as playwright, launch_chromium(playwright) as browser:
         yield browser
 
 
 @pytest.fixture(scope="package")
 def instance(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, ServiceProcess]]:
-    """A complete instance; not started where there is no browser for it."""
+    """A complete instance; it depends on the browser so that it is not started without one."""
     assert browser
     with make_settings(**SHORT_INTERVALS) as settings:
         process = ServiceProcess("shared.instance.up", settings=settings, log=tmp_path_factory.mktemp("up") / "up.log")
@@ -50,35 +50,35 @@ def instance(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 class Visit:
-    """A page of one person's browser, and all that it complains of.
+    """A page in a browser context of its own, and the errors that the browser reports.
 
     Parameters
     ----------
     address
-        Of the service: everything else is another host.
+        The address of the service; a request to any other address is an error.
     """
 
     def __init__(self, browser: Browser, address: str, **context: Any) -> None:
         self._context = browser.new_context(base_url=address, **context)
-        self._context.set_default_timeout(PATIENCE_MS)
+        self._context.set_default_timeout(TIMEOUT_MS)
         self.page: Page = self._context.new_page()
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self._address = address
-        self.page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
-        self.page.on("console", self._hear)
-        self._context.on("request", self._watch)
+        self.page.on("pageerror", lambda error: self.errors.append(f"script: {error}"))
+        self.page.on("console", self._record_console)
+        self._context.on("request", self._check_host)
 
-    def _hear(self, line: ConsoleMessage) -> None:
+    def _record_console(self, line: ConsoleMessage) -> None:
         if line.type == "error":
-            self.complaints.append(f"console: {line.text}")
+            self.errors.append(f"console: {line.text}")
 
-    def _watch(self, request: Request) -> None:
+    def _check_host(self, request: Request) -> None:
         if not request.url.startswith((self._address, "blob:", "data:")):
-            self.complaints.append(f"another host: {request.url}")
+            self.errors.append(f"another host: {request.url}")
 
-    def forgive(self, status: int) -> None:
-        """Take back the browser's own complaint of an answer that is as it should be."""
-        self.complaints.remove(next(complaint for complaint in self.complaints if f"status of {status} " in complaint))
+    def expect_status(self, status: int) -> None:
+        """Remove the browser's own error about a response whose status the test expects."""
+        self.errors.remove(next(error for error in self.errors if f"status of {status} " in error))
 
     def close(self) -> None:
         self._context.close()
@@ -86,11 +86,11 @@ class Visit:
 
 @pytest.fixture
 def visit(browser: Browser, instance: tuple[Settings, ServiceProcess]) -> Iterator[Visit]:
-    """Visit the instance; nothing may have been complained of in the end."""
+    """A visit to the instance, which must end without errors."""
     visit = Visit(browser, f"http://{instance[0].authority}")
     yield visit
     visit.close()
-    assert visit.complaints == []
+    assert visit.errors == []
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""Pictures of every page, light and dark, on a desktop and a phone: ``make screenshots``.
+"""Takes screenshots of every page, light and dark, on a desktop and a phone: ``make screenshots``.
 
-They are written into ``docs/screenshots``, in few enough colours to be small.
+They are written to ``docs/screenshots``, with few colours so that the files are small.
 """
 
 import io
@@ -25,19 +25,19 @@ from tests.support.processes import ServiceProcess
 FOLDER: Final = ROOT / "docs" / "screenshots"
 WIDTHS: Final = {"desktop": (1280, 800), "phone": (390, 844)}
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
-TALLEST: Final = 2400
+MAX_HEIGHT: Final = 2400
 COLOURS: Final = 256
 MUSIC: Final = {"model": "mindjobs/tiny", "prompts": ["80s pop track with bassy drums and synth"], "duration_s": 8}
 LONG: Final = {**MUSIC, "prompts": [f"variation {number}" for number in range(16)], "duration_s": 40}
 
-FORGET_HOST: Final = """(host) => {
+HIDE_HOST: Final = """(host) => {
     const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(host, "host");
 }"""
 
 
 def make_jobs(settings: Settings) -> dict[str, str]:
-    """Queue a job of each kind that there is to see; return page to address."""
+    """Submit the jobs that the screenshots show, and return the address of each page by name."""
     jobs: dict[str, Any] = {
         "neighbours": {"kind": "knn", "params": {"k": [1, 3, 5, 9, 15], "normalise": "zscore"}},
         "music": {"kind": "musicgen", "params": MUSIC, "labels": {"project": "demo"}},
@@ -51,7 +51,7 @@ def make_jobs(settings: Settings) -> dict[str, str]:
 
 @contextmanager
 def run_instance() -> Iterator[Settings]:
-    """Run an instance for as long as the block does."""
+    """Run an instance while the block runs."""
     with tempfile.TemporaryDirectory(prefix="mj-shots-") as folder, make_settings() as settings:
         process = ServiceProcess("shared.instance.up", settings=settings, log=Path(folder) / "up.log")
         try:
@@ -61,10 +61,10 @@ def run_instance() -> Iterator[Settings]:
             process.close()
 
 
-def photograph(
+def take_screenshots(
     browser: Browser, address: str, pages: dict[str, str], scheme: Literal["light", "dark"], width: str
 ) -> None:
-    """Take a picture of each page."""
+    """Take a screenshot of each page."""
     columns, rows = WIDTHS[width]
     context = browser.new_context(
         base_url=address,
@@ -75,10 +75,10 @@ def photograph(
     for name, path in pages.items():
         page.goto(path)
         page.wait_for_load_state("load")
-        height = min(page.evaluate("document.documentElement.scrollHeight"), TALLEST)
+        height = min(page.evaluate("document.documentElement.scrollHeight"), MAX_HEIGHT)
         page.set_viewport_size({"width": columns, "height": max(rows, height)})
         page.evaluate("Promise.all([...document.images].map((image) => image.decode().catch(() => null)))")
-        page.evaluate(FORGET_HOST, socket.gethostname())
+        page.evaluate(HIDE_HOST, socket.gethostname())
         shot = page.screenshot(clip={"x": 0, "y": 0, "width": columns, "height": height}, animations="disabled")
         picture = Image.open(io.BytesIO(shot))
         page.set_viewport_size({"width": columns, "height": rows})
@@ -88,9 +88,9 @@ def photograph(
 
 
 def main() -> None:
-    """Take them all."""
+    """Take all screenshots."""
     if find_chromium() is None:
-        sys.exit("There is no Chromium here: apt-get install chromium")
+        sys.exit("Chromium is not installed: apt-get install chromium")
     FOLDER.mkdir(parents=True, exist_ok=True)
     with run_instance() as settings, sync_playwright() as playwright, launch_chromium(playwright) as browser:
         pages = {
@@ -104,7 +104,7 @@ def main() -> None:
             "api": "/api/v1/docs",
         }
         for scheme, width in itertools.product(SCHEMES, WIDTHS):
-            photograph(browser, f"http://{settings.authority}", pages, scheme, width)
+            take_screenshots(browser, f"http://{settings.authority}", pages, scheme, width)
 
 
 if __name__ == "__main__":

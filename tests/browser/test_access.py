@@ -1,4 +1,4 @@
-"""Keys, as people meet them."""
+"""Signing in with an API key."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.support.servers import RedisServer
 
 @pytest.fixture
 def guarded(redis_server: RedisServer, tmp_path: Path) -> Iterator[tuple[Settings, dict[str, str]]]:
-    """A web process with keys for two people."""
+    """A web process with the keys of two users."""
     with make_settings(redis_url=redis_server.url) as settings:
         settings.home.mkdir()
         database = Database(settings.database)
@@ -33,9 +33,7 @@ def guarded(redis_server: RedisServer, tmp_path: Path) -> Iterator[tuple[Setting
             web.close()
 
 
-def test_who_signs_in_sees_their_jobs_and_nobody_elses(
-    browser: Browser, guarded: tuple[Settings, dict[str, str]]
-) -> None:
+def test_user_who_signs_in_sees_only_their_own_jobs(browser: Browser, guarded: tuple[Settings, dict[str, str]]) -> None:
     settings, keys = guarded
     address = f"http://{settings.authority}"
     jobs = {
@@ -45,25 +43,25 @@ def test_who_signs_in_sees_their_jobs_and_nobody_elses(
     visit = Visit(browser, address)
     page = visit.page
     page.goto(f"/jobs/{jobs['ada']}")
-    page.get_by_label("Key").fill("mj_nonsense")
+    page.get_by_label("API key").fill("mj_nonsense")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_label("Key")).to_have_accessible_description(
-        "this opens nothing here; check it, or ask whoever runs this instance"
+    expect(page.get_by_label("API key")).to_have_accessible_description(
+        "is not a valid API key of this instance; check it, or ask the operator"
     )
-    page.get_by_label("Key").fill(keys["ada"])
+    page.get_by_label("API key").fill(keys["ada"])
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"**/jobs/{jobs['ada']}")
     expect(page.get_by_text(jobs["ada"])).to_be_visible()
-    answer = page.goto(f"/jobs/{jobs['bob']}")
-    assert answer is not None
-    assert answer.status == 404
+    response = page.goto(f"/jobs/{jobs['bob']}")
+    assert response is not None
+    assert response.status == 404
     page.get_by_role("link", name="All jobs").click()
     expect(page.get_by_text(jobs["ada"])).to_be_visible()
     expect(page.get_by_text(jobs["bob"])).to_have_count(0)
     page.get_by_role("button", name="Sign out").click()
     page.goto("/jobs")
-    expect(page.get_by_label("Key")).to_be_visible()
+    expect(page.get_by_label("API key")).to_be_visible()
     visit.close()
-    visit.forgive(401)
-    visit.forgive(404)
-    assert visit.complaints == []
+    visit.expect_status(401)
+    visit.expect_status(404)
+    assert visit.errors == []

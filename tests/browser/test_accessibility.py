@@ -1,4 +1,4 @@
-"""Every page, light and dark, before axe-core."""
+"""Every page, light and dark, checked by axe-core."""
 
 import re
 from typing import Any
@@ -23,7 +23,7 @@ JOBS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def addresses(instance: tuple[Settings, ServiceProcess]) -> dict[str, str]:
-    """Every kind of page."""
+    """The address of every kind of page, by name."""
     jobs = {name: call(instance[0], "/api/v1/jobs", body, Prefer="wait=60") for name, body in JOBS.items()}
     queued = call(instance[0], "/api/v1/jobs", {"kind": "knn", "device": "gpu"})
     pages = ["/", "/knn", "/musicgen", "/jobs", "/sign-in", "/nothing", "/api/v1/docs", "/jobs?label=oops"]
@@ -33,38 +33,38 @@ def addresses(instance: tuple[Settings, ServiceProcess]) -> dict[str, str]:
     }
 
 
-def find_faults(page: Page) -> list[str]:
+def find_violations(page: Page) -> list[str]:
     violations = Axe().run(page).response["violations"]
     return [
-        f"{fault['impact']} {fault['id']}: {node['html']} {node['failureSummary']}"
-        for fault in violations
-        if fault["impact"] in SERIOUS
-        for node in fault["nodes"]
+        f"{violation['impact']} {violation['id']}: {node['html']} {node['failureSummary']}"
+        for violation in violations
+        if violation["impact"] in SERIOUS
+        for node in violation["nodes"]
     ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_has_serious_faults(
+def test_no_page_has_serious_violations(
     browser: Browser, instance: tuple[Settings, ServiceProcess], addresses: dict[str, str], scheme: str
 ) -> None:
     visit = Visit(browser, f"http://{instance[0].authority}", color_scheme=scheme)
-    faults = {}
+    violations = {}
     for name, address in addresses.items():
         visit.page.goto(address)
         expect(visit.page.locator("html")).to_have_attribute("data-bs-theme", scheme)
         for details in visit.page.locator("details").all():
             details.evaluate("element => element.open = true")
-        faults[name] = find_faults(visit.page)
+        violations[name] = find_violations(visit.page)
     visit.close()
-    assert {name: found for name, found in faults.items() if found} == {}
+    assert {name: found for name, found in violations.items() if found} == {}
 
 
-def test_forms_are_filled_in_with_the_keyboard_alone(page: Page) -> None:
+def test_form_is_filled_in_with_the_keyboard_alone(page: Page) -> None:
     page.goto("/knn")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
-    page.get_by_label("k, how many neighbours").focus()
+    page.get_by_label("k, the number of neighbours").focus()
     page.keyboard.type("3")
     page.keyboard.press("Enter")
     expect(page.get_by_text(re.compile(r"^Accuracy \d"))).to_be_visible()

@@ -1,9 +1,9 @@
-"""A job's page while it changes under somebody's hands."""
+"""A job's page that is updated while a user works with it."""
 
 from playwright.sync_api import Page, expect
 
 from shared.settings import Settings
-from tests.browser.conftest import PATIENCE_MS
+from tests.browser.conftest import TIMEOUT_MS
 from tests.support.instances import call
 from tests.support.processes import ServiceProcess
 
@@ -15,7 +15,7 @@ COUNT_ANNOUNCEMENTS = """() => {
 HAS_MOVED = "before => !document.querySelector('progress') || document.querySelector('progress').value > before"
 
 
-def test_the_focus_stays_while_progress_moves(page: Page, instance: tuple[Settings, ServiceProcess]) -> None:
+def test_focus_stays_while_the_progress_changes(page: Page, instance: tuple[Settings, ServiceProcess]) -> None:
     prompts = [f"song {number}" for number in range(8)]
     params = {"model": "mindjobs/tiny", "prompts": prompts, "duration_s": 30}
     job = call(instance[0], "/api/v1/jobs", {"kind": "musicgen", "params": params})
@@ -29,7 +29,7 @@ def test_the_focus_stays_while_progress_moves(page: Page, instance: tuple[Settin
     cancel.focus()
     page.evaluate(COUNT_ANNOUNCEMENTS)
     for _ in range(2):
-        page.wait_for_function(HAS_MOVED, arg=bar.evaluate("bar => bar.value"), timeout=PATIENCE_MS)
+        page.wait_for_function(HAS_MOVED, arg=bar.evaluate("bar => bar.value"), timeout=TIMEOUT_MS)
         expect(bar).to_be_visible()
         expect(cancel).to_be_focused()
     assert page.evaluate("window.announcements") == 0

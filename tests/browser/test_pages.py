@@ -1,4 +1,4 @@
-"""What people do with the pages."""
+"""What users do on the pages."""
 
 import re
 import signal
@@ -18,8 +18,8 @@ Instance = tuple[Settings, ServiceProcess]
 TABLE = "species,length,width\n" + "".join(f"{'ab'[row % 2]},{row % 2 + row / 100},{row}\n" for row in range(20))
 
 
-def mark(page: Page) -> None:
-    """Leave something in the page that a reload would lose."""
+def mark_page(page: Page) -> None:
+    """Set a variable that a reload of the page would lose."""
     page.evaluate("window.notReloaded = true")
 
 
@@ -35,25 +35,25 @@ def start_music(page: Page, prompts: str, seconds: str) -> None:
     page.goto("/")
     page.get_by_role("link", name="Generate music").click()
     page.get_by_label("Model").select_option("mindjobs/tiny")
-    page.get_by_label("Prompts, one a line").fill(prompts)
-    page.get_by_label("Length in seconds").fill(seconds)
+    page.get_by_label("Prompts, one per line").fill(prompts)
+    page.get_by_label("Duration in seconds").fill(seconds)
     page.get_by_role("button", name="Generate").click()
 
 
-def test_wine_is_evaluated_and_its_accuracy_read(page: Page) -> None:
+def test_wine_data_set_is_evaluated(page: Page) -> None:
     page.goto("/")
     page.get_by_role("link", name="Evaluate k nearest neighbours").click()
     expect(page.get_by_role("columnheader", name="Proline")).to_be_visible()
-    page.get_by_label("k, how many neighbours").fill("1, 5, 15")
+    page.get_by_label("k, the number of neighbours").fill("1, 5, 15")
     page.get_by_role("button", name="Evaluate").click()
-    mark(page)
+    mark_page(page)
     expect(find_accuracy(page)).to_be_visible()
     assert not was_reloaded(page)
     accuracy = re.search(r"Accuracy (\S+) % with k = \d+\.", find_accuracy(page).inner_text())
     assert accuracy is not None
     assert 60 < float(accuracy[1]) < 90
     expect(page.get_by_role("status")).to_have_text("succeeded")
-    expect(page.get_by_role("region", name="Confusion").get_by_role("row")).to_have_count(4)
+    expect(page.get_by_role("region", name="Confusion matrix").get_by_role("row")).to_have_count(4)
     expect(page.get_by_role("region", name="Scores by k").get_by_role("row")).to_have_count(4)
     expect(page.get_by_role("region", name="Predictions").get_by_role("row")).to_have_count(51)
     pictures = page.locator("img")
@@ -65,19 +65,19 @@ def test_wine_is_evaluated_and_its_accuracy_read(page: Page) -> None:
     assert Path(download.value.path()).read_text().startswith("index,label,prediction")
 
 
-def test_only_what_belongs_to_a_choice_is_shown(page: Page) -> None:
+def test_fields_of_unselected_choices_are_hidden(page: Page) -> None:
     page.goto("/knn")
-    power, folds = page.get_by_label("p, of the Minkowski distance"), page.get_by_label("Folds")
-    expect(power).to_be_hidden()
+    p, folds = page.get_by_label("p of the Minkowski distance"), page.get_by_label("Folds")
+    expect(p).to_be_hidden()
     expect(folds).to_be_hidden()
     page.get_by_label("Distance", exact=True).select_option("minkowski")
     page.get_by_label("Method").select_option("kfold")
-    expect(power).to_be_visible()
+    expect(p).to_be_visible()
     expect(folds).to_be_visible()
-    expect(page.get_by_label("Rows to know")).to_be_hidden()
+    expect(page.get_by_label("Training rows")).to_be_hidden()
 
 
-def test_a_table_is_shown_before_it_is_sent_and_what_is_wrong_at_its_field(visit: Visit, tmp_path: Path) -> None:
+def test_table_is_previewed_and_messages_are_at_their_fields(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
     (tmp_path / "mine.csv").write_text(TABLE)
     page.goto("/knn")
@@ -89,7 +89,7 @@ def test_a_table_is_shown_before_it_is_sent_and_what_is_wrong_at_its_field(visit
     page.get_by_label("Method").select_option("loo")
     page.get_by_role("button", name="Evaluate").click()
     expect(page.get_by_role("alert")).to_contain_text("Column to predict")
-    visit.forgive(422)
+    visit.expect_status(422)
     label = page.get_by_label("Column to predict")
     expect(label).to_have_value("kind")
     expect(label).to_have_accessible_description(re.compile("there is no column 'kind'"))
@@ -98,55 +98,55 @@ def test_a_table_is_shown_before_it_is_sent_and_what_is_wrong_at_its_field(visit
     expect(find_accuracy(page)).to_be_visible()
 
 
-def test_music_is_watched_heard_downloaded_and_continued(page: Page) -> None:
+def test_music_is_followed_played_downloaded_and_continued(page: Page) -> None:
     start_music(page, "\n".join(f"song {number}" for number in range(8)), "30")
-    mark(page)
-    seen: set[float] = set()
+    mark_page(page)
+    values: set[float] = set()
 
     def look() -> bool:
         bar = page.locator("progress")
         if bar.count():
-            seen.add(bar.evaluate_all("bars => bars.length ? bars[0].value : 0"))
+            values.add(bar.evaluate_all("bars => bars.length ? bars[0].value : 0"))
         return page.get_by_role("status").inner_text() == "succeeded"
 
     wait_until(look, "the music", 120)
     assert not was_reloaded(page)
-    assert len(seen) > 2, seen
+    assert len(values) > 2, values
     player = page.locator("audio").first
-    heard_s = player.evaluate(
+    played_s = player.evaluate(
         """player => new Promise((done) => {
             player.addEventListener("timeupdate", () => player.currentTime > 0.2 && done(player.currentTime));
             player.play();
         })"""
     )
-    assert heard_s > 0.2
+    assert played_s > 0.2
     for ending, magic in (("wav", b"RIFF"), ("flac", b"fLaC"), ("ogg", b"OggS"), ("mp3", b"")):
         with page.expect_download() as download:
             page.get_by_role("link", name=ending, exact=True).first.click()
         assert download.value.suggested_filename == f"audio-0.{ending}"
         assert Path(download.value.path()).read_bytes().startswith(magic)
-    page.get_by_role("button", name="Continue from this sample").first.click()
-    expect(page.get_by_label("Prompts, one a line")).to_have_value("song 0")
-    expect(page.get_by_label(re.compile("audio-0.wav, already here"))).to_be_checked()
-    page.get_by_label("Continue from, in seconds").fill("1")
-    page.get_by_label("Up to, in seconds").fill("2")
-    page.get_by_label("Length in seconds").fill("1")
+    page.get_by_role("button", name="Continue this sample").first.click()
+    expect(page.get_by_label("Prompts, one per line")).to_have_value("song 0")
+    expect(page.get_by_label(re.compile("audio-0.wav, uploaded"))).to_be_checked()
+    page.get_by_label("Start of the clip, in seconds").fill("1")
+    page.get_by_label("End of the clip, in seconds").fill("2")
+    page.get_by_label("Duration in seconds").fill("1")
     page.get_by_role("button", name="Generate").click()
     expect(page.get_by_role("status")).to_have_text("succeeded")
-    seed = page.locator("dt:text-is('seed') + dd").inner_text()
-    page.get_by_role("button", name="Again with another seed").click()
+    seed = page.locator("dt:text-is('Seed') + dd").inner_text()
+    page.get_by_role("button", name="Run again with a new seed").click()
     expect(page.get_by_role("status")).to_have_text("succeeded")
-    assert page.locator("dt:text-is('seed') + dd").inner_text() != seed
+    assert page.locator("dt:text-is('Seed') + dd").inner_text() != seed
 
 
-def test_a_clip_is_heard_and_its_part_chosen(page: Page, instance: Instance, tmp_path: Path) -> None:
-    made = call(
+def test_clip_is_played_and_its_part_selected(page: Page, instance: Instance, tmp_path: Path) -> None:
+    job = call(
         instance[0],
         "/api/v1/jobs",
         {"kind": "musicgen", "params": {"model": "mindjobs/tiny", "duration_s": 3}},
         Prefer="wait=60",
     )
-    page.goto(f"/jobs/{made['id']}")
+    page.goto(f"/jobs/{job['id']}")
     with page.expect_download() as download:
         page.get_by_role("link", name="wav", exact=True).click()
     download.value.save_as(tmp_path / "clip.wav")
@@ -154,17 +154,17 @@ def test_a_clip_is_heard_and_its_part_chosen(page: Page, instance: Instance, tmp
     page.get_by_label("Audio files").set_input_files(tmp_path / "clip.wav")
     player = page.get_by_label("clip.wav")
     player.evaluate("player => new Promise(done => { player.onseeked = done; player.currentTime = 1.5; })")
-    page.get_by_role("button", name="Up to here").click()
-    expect(page.get_by_label("Up to, in seconds")).to_have_value("1.50")
+    page.get_by_role("button", name="Set end").click()
+    expect(page.get_by_label("End of the clip, in seconds")).to_have_value("1.50")
 
 
-def test_a_running_job_is_cancelled_and_run_again(page: Page) -> None:
+def test_running_job_is_cancelled_and_run_again(page: Page) -> None:
     start_music(page, "\n".join(f"song {number}" for number in range(60)), "40")
     expect(page.get_by_role("status")).to_contain_text("running")
     address = page.url
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("status")).to_have_text("cancelled")
-    expect(page.get_by_text("Somebody asked for it.")).to_be_visible()
+    expect(page.get_by_text("A client cancelled this job.")).to_be_visible()
     page.get_by_role("button", name="Run again").click()
     page.wait_for_url(lambda url: url != address)
     expect(page.get_by_role("link", name=address.rpartition("/")[2])).to_be_visible()
@@ -179,12 +179,12 @@ def test_a_running_job_is_cancelled_and_run_again(page: Page) -> None:
     expect(page.get_by_text(again.rpartition("/")[2])).to_have_count(0)
 
 
-def test_the_page_comes_true_again_after_the_web_was_killed(browser: Browser, instance: Instance) -> None:
+def test_page_is_updated_after_the_web_server_was_killed(browser: Browser, instance: Instance) -> None:
     settings, process = instance
-    visit = Visit(browser, f"http://{settings.authority}")  # which may complain while nobody answers
+    visit = Visit(browser, f"http://{settings.authority}")  # errors are expected while no server responses
     page = visit.page
     start_music(page, "\n".join(f"song {number}" for number in range(12)), "30")
-    mark(page)
+    mark_page(page)
     expect(page.locator("progress")).to_be_visible()
     for child in process.list_children():
         if any("gunicorn" in word for word in child.cmdline()):
@@ -194,7 +194,7 @@ def test_the_page_comes_true_again_after_the_web_was_killed(browser: Browser, in
     visit.close()
 
 
-def test_without_javascript_everything_works_less_live(browser: Browser, instance: Instance) -> None:
+def test_pages_work_without_javascript(browser: Browser, instance: Instance) -> None:
     visit = Visit(browser, f"http://{instance[0].authority}", java_script_enabled=False)
     page = visit.page
     page.goto("/")
@@ -202,14 +202,14 @@ def test_without_javascript_everything_works_less_live(browser: Browser, instanc
     page.get_by_role("button", name="Evaluate").click()
     expect(find_accuracy(page)).to_be_visible()
     visit.close()
-    assert visit.complaints == []
+    assert visit.errors == []
 
 
 @pytest.mark.parametrize("address", ["/nothing", "/jobs/01a20000-0000-7000-8000-000000000000"])
-def test_a_page_that_is_not_there_leads_on(visit: Visit, address: str) -> None:
-    answer = visit.page.goto(address)
-    visit.forgive(404)
-    assert answer is not None
-    assert answer.status == 404
+def test_page_that_is_not_found_links_to_the_jobs(visit: Visit, address: str) -> None:
+    response = visit.page.goto(address)
+    visit.expect_status(404)
+    assert response is not None
+    assert response.status == 404
     visit.page.get_by_role("link", name="All jobs").click()
     expect(visit.page.get_by_role("heading", name="Jobs")).to_be_visible()

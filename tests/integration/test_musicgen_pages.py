@@ -1,4 +1,4 @@
-"""The musicgen form and the music on a job's page, as a browser without JavaScript uses them."""
+"""The music form, and the samples on a job's page, as a browser without JavaScript uses them."""
 
 import io
 import itertools
@@ -12,9 +12,10 @@ from flask.testing import FlaskClient
 from shared.database import queries
 from shared.kinds.musicgen.catalogue import Availability, GenerationDefaults, ModelCard
 from shared.services import Services
+from shared.texts import text
 from tests.support.html_pages import Page, find_message, send_form
 from tests.support.job_outcomes import MUSIC, make_sample, start_job, succeed
-from web.kinds.musicgen import form, samples
+from web.kinds.musicgen import form, result
 
 FORM = {"model": "mindjobs/tiny", "duration_s": "1"}
 TINY = ModelCard(
@@ -26,7 +27,7 @@ TINY = ModelCard(
     GenerationDefaults(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=77, top_p=1.0, max_new_tokens=256),
     "Apache-2.0",
     None,
-    "Random weights: noise.",
+    text("model-note-random"),
 )
 SMALL = ModelCard(
     "facebook/musicgen-small",
@@ -43,7 +44,7 @@ SMALL = ModelCard(
 
 @pytest.fixture
 def cards(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (form, samples):
+    for module in (form, result):
         monkeypatch.setattr(module, "list_models", lambda _: [SMALL, TINY])
 
 
@@ -58,9 +59,9 @@ def make_clip(name: str = "clip.wav") -> tuple[io.BytesIO, str]:
 
 
 def submit(client: FlaskClient, **fields: Any) -> dict[str, Any]:
-    answer = send_form(client, "/musicgen", **(FORM | fields))
-    assert answer.status_code == 303, answer.text
-    job = client.get(f"/api/v1{answer.headers['Location']}").json
+    response = send_form(client, "/musicgen", **(FORM | fields))
+    assert response.status_code == 303, response.text
+    job = client.get(f"/api/v1{response.headers['Location']}").json
     assert job is not None
     return dict(job)
 
@@ -75,18 +76,18 @@ def make_files(number: int) -> dict[str, tuple[str, bytes]]:
 
 
 @pytest.mark.usefixtures("cards")
-def test_the_form_shows_models_licences_and_defaults(client: FlaskClient) -> None:
+def test_form_shows_models_licences_and_defaults(client: FlaskClient) -> None:
     page = client.get("/musicgen").text
     assert f'<option selected value="{SMALL.name}">MusicGen small · downloadable<' in page
     assert f'<option value="{TINY.name}">Tiny · ready<' in page
     assert '<a href="https://example.org/by-nc" rel="license">CC-BY-NC-4.0</a></strong>: MusicGen small<' in page
-    assert "<strong>Tiny</strong>: Random weights: noise.<" in page
+    assert "<strong>Tiny</strong>: Random weights: the output is noise." in page
     for name, value in {"top_k": "77", "guidance_scale": "3", "do_sample": "on", "max_new_tokens": "256"}.items():
-        assert re.search(rf'id="{name}-hint">[^<]*The model&#39;s default: {value}\.<', page)
+        assert re.search(rf'id="{name}-hint">[^<]*Default of the model: {value}\.<', page)
     assert "open" not in Page(page).find_all("details")[0]
 
 
-def test_the_form_stores_what_the_api_would_have_stored(client: FlaskClient) -> None:
+def test_form_stores_the_same_parameters_as_the_api(client: FlaskClient) -> None:
     job = submit(client, prompts="a waltz\r\n\r\na <b>march</b>\r\n", num_samples="2", seed="7", format="flac")
     body = {
         "kind": "musicgen",
@@ -112,7 +113,7 @@ def test_clips_are_uploaded_with_the_form(client: FlaskClient) -> None:
     assert submit(client, prompts="one")["params"]["audio_prompts"] == []
 
 
-def test_clips_go_to_their_prompts_in_the_order_of_their_names(client: FlaskClient, services: Services) -> None:
+def test_clips_are_assigned_to_prompts_in_the_order_of_their_names(client: FlaskClient, services: Services) -> None:
     job = submit(client, prompts="one\ntwo", file=[make_clip("b.wav"), make_clip("a.wav")])
     ids = [clip["upload"] for clip in job["params"]["audio_prompts"]]
     with services.database.reading() as session:
@@ -120,49 +121,51 @@ def test_clips_go_to_their_prompts_in_the_order_of_their_names(client: FlaskClie
     assert [uploads[upload_id].filename for upload_id in ids] == ["a.wav", "b.wav"]
 
 
-def test_a_form_that_fails_comes_back_filled_in_and_keeps_its_clips(client: FlaskClient) -> None:
+def test_invalid_form_keeps_its_values_and_clips(client: FlaskClient) -> None:
     clips = [make_clip("a.wav"), make_clip("b.wav")]
-    answer = send_form(client, "/musicgen", **FORM, prompts="one\n<i>two</i>", top_k="1e9", file=clips)
-    assert answer.status_code == 422
-    assert "valid integer" in find_message(answer.text, "top_k")
-    elements = Page(answer.text)
+    response = send_form(client, "/musicgen", **FORM, prompts="one\n<i>two</i>", top_k="1e9", file=clips)
+    assert response.status_code == 422
+    assert "must be a whole number" in find_message(response.text, "top_k")
+    elements = Page(response.text)
     sent = elements.find_form("/musicgen").fields
     assert (sent["prompts"], sent["duration_s"]) == ("one\n<i>two</i>", "1")
     assert "open" in elements.find_all("details")[0]
-    kept = [field["value"] for field in elements.find_all("input") if field.get("name") == "upload"]
+    upload_ids = [field["value"] for field in elements.find_all("input") if field.get("name") == "upload"]
     assert client.get("/api/v1/jobs?kind=musicgen").json == {"jobs": [], "next_cursor": None}
-    job = submit(client, prompts="one\ntwo", upload=kept)
-    assert [clip["upload"] for clip in job["params"]["audio_prompts"]] == kept
-    assert len(kept) == 2
+    job = submit(client, prompts="one\ntwo", upload=upload_ids)
+    assert [clip["upload"] for clip in job["params"]["audio_prompts"]] == upload_ids
+    assert len(upload_ids) == 2
 
 
 @pytest.mark.parametrize(
     ("fields", "field", "words"),
     [
-        ({"prompts": "a\n\nb\0"}, "prompts", "line 3: holds a NUL"),
+        ({"prompts": "a\n\nb\0"}, "prompts", "line 3: contains a NUL"),
         ({"duration_s": "1", "max_new_tokens": "5"}, "max_new_tokens", "not both"),
         ({"prompts": "a\nb\nc", "file": ["a.wav", "b.wav"]}, "file", "2 clips for 3 prompts"),
         ({"file": ["a.wav", ""]}, "file", "empty.wav is empty"),
-        ({"upload": "mine"}, "file", "a file that came before is no longer here"),
-        ({"upload": "\0"}, "file", "a file that came before is no longer here"),
+        ({"upload": "mine"}, "file", "a file that you uploaded before no longer exists"),
+        ({"upload": "\0"}, "file", "a file that you uploaded before no longer exists"),
     ],
 )
-def test_what_is_wrong_stands_at_its_field(client: FlaskClient, fields: dict[str, Any], field: str, words: str) -> None:
+def test_message_is_at_the_field_that_is_wrong(
+    client: FlaskClient, fields: dict[str, Any], field: str, words: str
+) -> None:
     files = [make_clip(name) if name else (io.BytesIO(), "empty.wav") for name in fields.get("file", [])]
-    answer = send_form(client, "/musicgen", **(FORM | fields | {"file": files}))
-    assert answer.status_code == 422
-    assert words in find_message(answer.text, field)
+    response = send_form(client, "/musicgen", **(FORM | fields | {"file": files}))
+    assert response.status_code == 422
+    assert words in find_message(response.text, field)
 
 
 @pytest.mark.usefixtures("cards")
-def test_the_page_of_a_job_plays_and_shows_each_sample(client: FlaskClient, services: Services) -> None:
+def test_page_of_a_job_shows_each_sample_with_a_player(client: FlaskClient, services: Services) -> None:
     job = submit(client, prompts="<b>loud</b>\nquiet")
-    played = [
-        make_sample(0, prompt="<b>loud</b>", warnings=["1 sample clips"]),
+    generated = [
+        make_sample(0, prompt="<b>loud</b>", warnings=[{"code": "text", "values": {"message": "1 sample clips"}}]),
         make_sample(1, prompt="quiet", peak_dbfs=None, lufs=None),
     ]
     files = make_files(0) | make_files(1) | {"notes.txt": ("text/plain", b"more")}
-    succeed(services, job["id"], MUSIC | {"samples": played}, files)
+    succeed(services, job["id"], MUSIC | {"samples": generated}, files)
     page = client.get(f"/jobs/{job['id']}").text
     base = f"/api/v1/jobs/{job['id']}/artifacts"
     elements = Page(page)
@@ -180,24 +183,24 @@ def test_the_page_of_a_job_plays_and_shows_each_sample(client: FlaskClient, serv
     for number, ending in itertools.product(range(2), ("wav", "flac", "mp3", "ogg")):
         assert f"{samples_base}/{number}.{ending}" in [link["href"] for link in elements.find_all("a")]
     assert "<b>loud</b>" not in page
-    assert page.count("<dd>\N{EN DASH}</dd>") == 2  # there is no peak and no loudness of silence
+    assert page.count("<dd>\N{EN DASH}</dd>") == 2  # silence has no peak and no loudness
     for words in ("<dd>-1.2 dBFS</dd>", "<dd>-14.0 LUFS</dd>", "<dd>1.00 s</dd>", "<dd>41</dd>"):
         assert words in page
     for words in (
         "1 sample clips",
-        "12.3 tokens a second",
+        "12.3 tokens per second",
         "real-time factor 0.25",
-        "float32",
-        "Played by Tiny. Licence of its weights: Apache-2.0. Random weights: noise.",
+        "precision float32",
+        "Generated by Tiny. Licence of the weights: Apache-2.0. Random weights: the output is noise.",
     ):
         assert words in page
 
 
-def test_a_player_finds_its_audio_whole_and_in_ranges(client: FlaskClient, services: Services) -> None:
+def test_player_gets_its_audio_whole_and_in_ranges(client: FlaskClient, services: Services) -> None:
     job = submit(client)
     succeed(services, job["id"], MUSIC | {"samples": [make_sample(0)]}, make_files(0))
     page = client.get(f"/jobs/{job['id']}").text
-    assert " unconditional</h2>" in page
+    assert " No prompt</h2>" in page
     (player,) = Page(page).find_all("audio")
     url = str(player["src"])
     with client.get(url, buffered=True) as whole:
@@ -206,18 +209,18 @@ def test_a_player_finds_its_audio_whole_and_in_ranges(client: FlaskClient, servi
         assert (part.status_code, part.data) == (206, b"OggS")
 
 
-def test_a_job_that_runs_shows_its_stage_and_no_music(client: FlaskClient, services: Services) -> None:
+def test_running_job_shows_its_progress_and_no_samples(client: FlaskClient, services: Services) -> None:
     job = submit(client)
     start_job(services, job["id"])
     page = client.get(f"/jobs/{job['id']}").text
     assert "<progress" in page
-    assert "<h2>Music</h2>" not in page
+    assert "<audio" not in page
 
 
-def test_the_api_lists_the_models(client: FlaskClient) -> None:
-    answer = client.get("/api/v1/models")
-    assert answer.json is not None
-    models = {model["name"]: model for model in answer.json["models"]}
+def test_api_lists_the_models(client: FlaskClient) -> None:
+    response = client.get("/api/v1/models")
+    assert response.json is not None
+    models = {model["name"]: model for model in response.json["models"]}
     assert {"facebook/musicgen-small", "mindjobs/tiny"} <= models.keys()
     small = models["facebook/musicgen-small"]
     keys = ["name", "title", "state", "channels", "parameters", "defaults", "licence", "licence_url", "note"]

@@ -1,4 +1,4 @@
-"""A file is what its content says."""
+"""The media type of a file comes from its content."""
 
 import io
 from pathlib import Path
@@ -19,21 +19,21 @@ AUDIO = {
 }
 
 
-def sing(audio_format: str) -> bytes:
+def encode_tone(audio_format: str) -> bytes:
     file = io.BytesIO()
-    moments_s = np.arange(8_000) / 32_000
-    soundfile.write(file, np.sin(2_764 * moments_s).astype(np.float32), 32_000, format=audio_format)
+    times_s = np.arange(8_000) / 32_000
+    soundfile.write(file, np.sin(2_764 * times_s).astype(np.float32), 32_000, format=audio_format)
     return file.getvalue()
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "named-by-nobody"
+    return tmp_path / "file"
 
 
 @pytest.mark.parametrize(("audio_format", "media_type"), AUDIO.items())
-def test_audio_is_told_by_its_format(file: Path, audio_format: str, media_type: str) -> None:
-    file.write_bytes(sing(audio_format))
+def test_audio_is_recognised_by_its_format(file: Path, audio_format: str, media_type: str) -> None:
+    file.write_bytes(encode_tone(audio_format))
     assert detect_media_type(file) == media_type
 
 
@@ -53,22 +53,22 @@ def test_audio_is_told_by_its_format(file: Path, audio_format: str, media_type: 
         (b"RIFF\xff\xff\xff\xffWAVE", "application/octet-stream"),
         (b"fLaC" + b"\xff" * 40, "application/octet-stream"),
         (b"OggS" + b"\xff" * 40, "application/octet-stream"),
-        (sing("WAV")[:30], "application/octet-stream"),
+        (encode_tone("WAV")[:30], "application/octet-stream"),
     ],
 )
-def test_all_else_is_text_or_bytes(file: Path, content: bytes, media_type: str) -> None:
+def test_anything_else_is_text_or_bytes(file: Path, content: bytes, media_type: str) -> None:
     file.write_bytes(content)
     assert detect_media_type(file) == media_type
 
 
-@pytest.mark.parametrize("letter", ["é", "€", "😀"])
-def test_a_letter_that_the_look_cuts_is_text_all_the_same(file: Path, letter: str) -> None:
-    for before in range(1, len(letter.encode())):
-        file.write_bytes(b"a" * (TEXT_BYTES - before) + letter.encode() + b"\n")
+@pytest.mark.parametrize("character", ["é", "€", "😀"])
+def test_text_whose_character_is_split_by_the_read_limit_is_text(file: Path, character: str) -> None:
+    for before in range(1, len(character.encode())):
+        file.write_bytes(b"a" * (TEXT_BYTES - before) + character.encode() + b"\n")
         assert detect_media_type(file) == "text/csv"
 
 
-def test_a_letter_that_the_files_end_cuts_is_none(file: Path) -> None:
+def test_file_that_ends_within_a_character_is_not_text(file: Path) -> None:
     file.write_bytes("kind,é".encode()[:-1])
     assert detect_media_type(file) == "application/octet-stream"
     file.write_bytes(b"a" * (TEXT_BYTES - 1) + "é".encode()[:1])

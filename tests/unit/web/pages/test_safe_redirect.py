@@ -1,4 +1,4 @@
-"""Where a page leads on to is a page of this service, whatever a link says."""
+"""A redirect always leads to a page of this service."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from web.pages.safe_redirect import choose_next
 @pytest.mark.parametrize(
     "wanted", ["/", "/jobs", "/jobs?state=queued&label=a%2Fb", "/knn?upload=1#k", "/jobs/é", "/a//b"]
 )
-def test_pages_of_this_service_are_led_to(wanted: str) -> None:
+def test_path_of_this_service_is_accepted(wanted: str) -> None:
     assert choose_next(wanted, "/home") == wanted
 
 
@@ -42,5 +42,5 @@ def test_pages_of_this_service_are_led_to(wanted: str) -> None:
         "/jobs\x7f",
     ],
 )
-def test_all_else_leads_home(wanted: str | None) -> None:
+def test_any_other_address_is_replaced_by_the_default(wanted: str | None) -> None:
     assert choose_next(wanted, "/home") == "/home"
