@@ -18,7 +18,7 @@ class StoredCheckpoint:
     See ``worker.engines.interface.Checkpoint``.
 
     A checkpoint saves time and nothing else, so one that cannot be stored or
-    read never fails a job. The sweeper removes the checkpoints of finished jobs.
+    read never fails a job. The sweeper removes the checkpoints of ended jobs.
     """
 
     def __init__(self, files: FileStore, lease: Lease) -> None:

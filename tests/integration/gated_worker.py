@@ -51,7 +51,7 @@ class GatedEngine:
             pause.wait(0.02)
         match instructions.get("then"):
             case "fail":
-                raise JobFailedError("told-to", text("told-to-fail"))
+                raise JobFailedError("refused", text("refused"))
             case "crash":
                 raise ZeroDivisionError("/a/path/that/users/must/not/see")
             case "fill":

@@ -272,7 +272,7 @@ def test_an_attempt_without_progress_is_lost(
 
 
 @pytest.mark.parametrize(
-    ("then", "error_type"), [("fail", "told-to"), ("crash", "internal-error"), ("fill", "disk-full")]
+    ("then", "error_type"), [("fail", "refused"), ("crash", "internal-error"), ("fill", "disk-full")]
 )
 def test_an_error_of_the_engine_fails_the_job_but_not_the_worker(
     start_worker: StartWorker, make_gate: MakeGate, then: str, error_type: str
