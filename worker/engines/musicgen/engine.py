@@ -16,7 +16,7 @@ from shared.settings import Settings
 from shared.texts import text
 from worker.devices import Device
 from worker.engines.interface import JobContext
-from worker.engines.musicgen.audio.clips import ClipForm, read_clip
+from worker.engines.musicgen.audio.clips import ClipFormat, read_clip
 from worker.engines.musicgen.audio.loudness import level, measure
 from worker.engines.musicgen.audio.pictures import draw_spectrogram, draw_waveform
 from worker.engines.musicgen.audio.quality import find_warnings
@@ -69,7 +69,7 @@ class MusicgenEngine:
         self._backend.import_loader()
 
     def can_batch(self, params: MusicgenParams, running: Sequence[MusicgenParams]) -> bool:
-        """Tell whether a job can join the batch: it needs the same loaded model, and enough free slots."""
+        """Return whether a job can join the batch: it needs the same loaded model, and enough free slots."""
         jobs = [params, *running]
         if len({(job.model, job.precision) for job in jobs}) > 1:
             return False
@@ -153,7 +153,7 @@ def build_request(context: JobContext[MusicgenParams], config: ModelConfig, seed
         An audio prompt cannot be used.
     """
     params = context.params
-    form = ClipForm(
+    form = ClipFormat(
         config.codec.sample_rate_hz, config.decoder.channels, (config.decoder.positions - 1) / config.codec.frame_rate
     )
     clips: list[Audio | None] = [

@@ -56,7 +56,7 @@ class ModelCache:
         return self._generators[key]
 
     def is_loaded(self, key: ModelKey) -> bool:
-        """Tell whether a model is loaded."""
+        """Return whether a model is loaded."""
         return key in self._generators
 
     def find(self, name: str, precision: str) -> MusicGenerator | None:

@@ -35,7 +35,7 @@ def make_codes(config: DecoderConfig, frames: int) -> Codes:
 
 
 def fill(pattern: Tokens, config: DecoderConfig) -> Tokens:
-    """Put a token at each place that one is generated for, different from those beside it."""
+    """Put a token at each place that one is generated for, different from its neighbours."""
     numbers = np.arange(pattern.size, dtype=np.int32).reshape(pattern.shape) % config.vocabulary
     return np.where(pattern == TO_GENERATE, numbers, pattern)
 

@@ -1,4 +1,4 @@
-"""Tokens are chosen as transformers chooses them, and drawn with the probabilities that they have."""
+"""Tokens are chosen as in transformers, and drawn with their probabilities."""
 
 from dataclasses import replace
 
@@ -20,12 +20,12 @@ def make_logits(seed: int = 0, codebooks: int = 4, vocabulary: int = 200) -> NDA
 
 
 def weigh_plainly(logits: list[float], sampling: Sampling) -> list[float]:
-    """Return each token's probability, one after the other in float64."""
+    """Compute the probability of each token in plain Python, in float64."""
     scores = [logit / sampling.temperature for logit in logits]
     kept = set(range(len(scores)))
     if 0 < sampling.top_k < len(scores):
-        border = sorted(scores, reverse=True)[sampling.top_k - 1]
-        kept = {token for token in kept if scores[token] >= border}
+        kth = sorted(scores, reverse=True)[sampling.top_k - 1]
+        kept = {token for token in kept if scores[token] >= kth}
     shares = {token: np.exp(scores[token] - max(scores)) for token in kept}
     total = sum(shares.values())
     if sampling.top_p < 1:
@@ -38,7 +38,7 @@ def weigh_plainly(logits: list[float], sampling: Sampling) -> list[float]:
     return [float(shares[token] / total) if token in kept else 0.0 for token in range(len(scores))]
 
 
-def share(logits: NDArray[np.float32], sampling: Sampling) -> NDArray[np.float64]:
+def compute_probabilities(logits: NDArray[np.float32], sampling: Sampling) -> NDArray[np.float64]:
     weights = weigh(logits, sampling)
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True), dtype=np.float64)
 
@@ -50,9 +50,9 @@ def test_probabilities_are_those_of_a_plain_reference(temperature: float, top_k:
     sampling = replace(ALL, temperature=temperature, top_k=top_k, top_p=top_p)
     logits = make_logits()
     expected = np.array([weigh_plainly(row, sampling) for row in logits.tolist()])
-    shares = share(logits, sampling)
-    np.testing.assert_array_equal(shares > 0, expected > 0)
-    np.testing.assert_allclose(shares, expected, atol=ROUNDING)
+    probabilities = compute_probabilities(logits, sampling)
+    np.testing.assert_array_equal(probabilities > 0, expected > 0)
+    np.testing.assert_allclose(probabilities, expected, atol=ROUNDING)
 
 
 def count_kept(probabilities: list[float], sampling: Sampling) -> int:
@@ -80,7 +80,7 @@ def test_tokens_that_tie_with_the_kth_are_kept() -> None:
     )
 
 
-def test_the_likeliest_stays_however_small_top_p_is() -> None:
+def test_the_most_likely_token_is_kept_however_small_top_p_is() -> None:
     logits = make_logits()
     kept = weigh(logits, replace(ALL, top_p=5e-324)) > 0
     np.testing.assert_array_equal(kept.sum(axis=-1), 1)
@@ -89,7 +89,7 @@ def test_the_likeliest_stays_however_small_top_p_is() -> None:
 
 @pytest.mark.parametrize("temperature", [5e-324, 1e-50, 1e-38, 1e-3])
 @pytest.mark.parametrize("top_p", [0.5, 1.0])
-def test_at_the_smallest_temperatures_the_likeliest_is_drawn(temperature: float, top_p: float) -> None:
+def test_at_the_smallest_temperatures_the_most_likely_token_is_drawn(temperature: float, top_p: float) -> None:
     logits = make_logits() * np.float32(100)
     sampling = replace(ALL, temperature=temperature, top_k=50, top_p=top_p)
     for position in range(20):
@@ -97,12 +97,12 @@ def test_at_the_smallest_temperatures_the_likeliest_is_drawn(temperature: float,
         np.testing.assert_array_equal(chosen, logits.argmax(axis=-1))
 
 
-def test_large_logits_are_weighed_like_small_ones() -> None:
+def test_a_constant_added_to_all_logits_has_no_effect() -> None:
     logits = np.round(make_logits())
     np.testing.assert_array_equal(weigh(logits + np.float32(2.0**20), ALL), weigh(logits, ALL))
 
 
-def test_without_sampling_the_likeliest_is_taken() -> None:
+def test_without_sampling_the_most_likely_token_is_chosen() -> None:
     logits = make_logits()
     sampling = replace(ALL, do_sample=False)
     chosen = choose_tokens(logits, sampling, None)
@@ -116,7 +116,7 @@ def test_without_sampling_the_likeliest_is_taken() -> None:
     [ALL, replace(ALL, temperature=2.0), replace(ALL, top_k=4), replace(ALL, top_p=0.7), replace(ALL, temperature=0.5)],
     ids=str,
 )
-def test_tokens_come_as_often_as_they_are_likely(sampling: Sampling) -> None:
+def test_tokens_are_drawn_as_often_as_their_probabilities_say(sampling: Sampling) -> None:
     logits = np.array([1.0, -1.0, 0.5, 2.0, 0.0, 1.5], dtype=np.float32)
     draws = 20_000
     expected = draws * np.array(weigh_plainly(logits.tolist(), sampling))
@@ -128,7 +128,7 @@ def test_tokens_come_as_often_as_they_are_likely(sampling: Sampling) -> None:
         assert chisquare(counts[expected > 0], expected[expected > 0]).pvalue > 0.001
 
 
-def test_tokens_of_one_seed_follow_the_probabilities_from_position_to_position() -> None:
+def test_tokens_of_one_seed_are_drawn_as_often_as_their_probabilities_say_at_all_positions() -> None:
     logits = np.array([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0]], dtype=np.float32)
     chosen = np.array([choose_tokens(logits, ALL, draw_uniforms(5, position, 2, 3)) for position in range(4_000)])
     for codebook, row in enumerate(logits.tolist()):
@@ -148,13 +148,13 @@ def test_a_draw_of_zero_wins_and_brings_nothing_back_that_was_left_out() -> None
     assert choose_tokens(logits, replace(ALL, top_k=2), np.zeros((1, 4))) == 3
 
 
-def test_a_hopeless_token_may_be_drawn_without_a_warning() -> None:
+def test_a_token_with_almost_no_probability_gives_no_warning() -> None:
     logits = np.array([[0.0, -744.0, -2_000.0]], dtype=np.float32)
     assert weigh(logits, ALL)[0, 1] > 0
     assert choose_tokens(logits, ALL, np.array([[1 - 2.0**-53] * 3])) == 0
 
 
-def test_guidance_moves_away_from_the_unconditional() -> None:
+def test_guidance_moves_the_logits_away_from_the_unconditional_ones() -> None:
     conditional, unconditional = make_logits(1), make_logits(2)
     expected = unconditional.astype(np.float64) + 3.5 * (conditional.astype(np.float64) - unconditional)
     guided = guide(conditional, unconditional, 3.5)
@@ -164,7 +164,7 @@ def test_guidance_moves_away_from_the_unconditional() -> None:
     np.testing.assert_array_equal(guide(conditional, conditional, 100.0), conditional)
 
 
-def test_guidance_leaves_what_is_not_finite_to_be_found() -> None:
+def test_guidance_keeps_values_that_are_not_finite() -> None:
     infinite = np.full((1, 2), np.inf, dtype=np.float32)
     assert not np.isfinite(guide(infinite, infinite, 3.0)).any()
     assert not np.isfinite(guide(np.full((1, 2), 3e38, dtype=np.float32), np.zeros((1, 2), np.float32), 3.0)).any()
