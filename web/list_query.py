@@ -30,7 +30,7 @@ def _convert_to_utc(moment: datetime) -> datetime:
 
 
 def _refuse_number(given: str) -> str:
-    """Refuse seconds since 1970, which pydantic would accept: no response contains them, and a year could be meant."""
+    """Refuse plain numbers. Pydantic reads them as seconds since 1970, even 2026, and no response contains any."""
     if not _DATE.match(given):
         raise invalidity(text("timestamp-invalid"))
     return given

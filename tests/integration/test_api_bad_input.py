@@ -1,7 +1,8 @@
-"""Bad input: a clear problem that names the field and the remedy; nothing is queued, nothing is kept."""
+"""Invalid input gets a problem that names the field and the remedy; nothing is queued or stored."""
 
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -23,19 +24,29 @@ GOOD = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
 
 
 def upload(client: FlaskClient, content: bytes, **headers: str) -> str:
-    answer = client.post("/api/v1/uploads", data=content, headers={"Content-Type": "text/csv"} | headers)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json["id"])  # type: ignore[index]  # it is an object
+    response = client.post("/api/v1/uploads", data=content, headers={"Content-Type": "text/csv"} | headers)
+    assert response.status_code == 201, response.text
+    return str(response.json["id"])  # type: ignore[index]  # it is an object
 
 
-def problems(answer: TestResponse, status: int = 422) -> dict[str, str]:
-    assert (answer.status_code, answer.content_type) == (status, "application/problem+json"), answer.text
-    body: Any = answer.json
+def check_problem(response: TestResponse, status: int = 422) -> dict[str, str]:
+    """Check the document of a problem, and return the detail of each field's problem by its pointer."""
+    assert (response.status_code, response.content_type) == (status, "application/problem+json"), response.text
+    body: Any = response.json
     assert body["status"] == status
     assert body["type"]
     assert body["title"]
     assert body["detail"]
+    for problem in body.get("errors", []):
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", problem["code"])
     return {problem["pointer"]: problem["detail"] for problem in body.get("errors", [])}
+
+
+def list_codes(response: TestResponse) -> dict[str, str]:
+    """Return the code of each field's problem by its pointer."""
+    check_problem(response)
+    body: Any = response.json
+    return {problem["pointer"]: problem["code"] for problem in body["errors"]}
 
 
 def submit(client: FlaskClient, params: object, **others: object) -> TestResponse:
@@ -43,98 +54,111 @@ def submit(client: FlaskClient, params: object, **others: object) -> TestRespons
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_queued(client: FlaskClient) -> Any:
+def check_nothing_is_queued(client: FlaskClient) -> Any:
     yield
     assert client.get("/api/v1/jobs").json == {"jobs": [], "next_cursor": None}
 
 
 @pytest.mark.parametrize(
-    ("content", "dataset", "pointer", "words"),
+    ("content", "dataset", "pointer", "code", "words"),
     [
-        (b"\n\n", {}, "upload", "empty"),
-        (b"a,b\n", {}, "upload", "no rows"),
-        (b"a\n1\n2\n", {}, "upload", "one column"),
-        (b"k,a\nx,1\ny,2,3\n", {}, "upload", "line 3 has 3 cells"),
-        (b"k,a\nx,1\ny,two\n", {}, "upload", "line 3, column 'a': 'two' is not a finite number"),
-        (b"k,a\nx,1\ny,nan\n", {}, "upload", "line 3, column 'a': 'nan'"),
-        (b"k,a\nx,1\ny,inf\n", {}, "upload", "'inf'"),
-        (b"k,a\nx,1\ny,\n", {}, "upload", "'' is not a finite number"),
-        (b"k,a\nx,1\nx,2\n", {}, "label", "two classes"),
-        (b"k,a\nx,1\n,2\n", {}, "label", "line 3 has no label"),
-        ("k,ä\nx,1\ny,2\n".encode("latin-1"), {}, "upload", "not UTF-8"),
-        (b"k,a\nx,\x00\ny,2\n", {}, "upload", "binary"),
-        (GOOD, {"label": "colour"}, "label", "no column 'colour'; the columns are 'kind', 'a', 'b'"),
-        (GOOD, {"label": 3}, "label", "0 to 2"),
-        (GOOD, {"label": "kind", "header": False}, "label", "no header"),
-        (b"k,a,a\nx,1,2\ny,2,3\n", {"label": "a"}, "label", "2 columns are called 'a'"),
-        (b"k,a\n" + b"x,1\n" * 30, {}, "upload", "more than 20 rows"),
-        (b"k" + b",a" * 12 + b"\n", {}, "upload", "13 columns, more than 10"),
+        (b"\n\n", {}, "upload", "table-empty", ""),
+        (b"a,b\n", {}, "upload", "table-without-rows", ""),
+        (b"a\n1\n2\n", {}, "upload", "table-one-column", ""),
+        (b"k,a\nx,1\ny,2,3\n", {}, "upload", "table-uneven", "line 3 has 3 cells"),
+        (b"k,a\nx,1\ny,two\n", {}, "upload", "cell-not-a-number", "line 3, column 'a': 'two'"),
+        (b"k,a\nx,1\ny,nan\n", {}, "upload", "cell-not-a-number", "line 3, column 'a': 'nan'"),
+        (b"k,a\nx,1\ny,inf\n", {}, "upload", "cell-not-a-number", "'inf'"),
+        (b"k,a\nx,1\ny,\n", {}, "upload", "cell-not-a-number", "''"),
+        (b"k,a\nx,1\nx,2\n", {}, "label", "label-one-class", "'x'"),
+        (b"k,a\nx,1\n,2\n", {}, "label", "label-missing", "line 3"),
+        ("k,ä\nx,1\ny,2\n".encode("latin-1"), {}, "upload", "table-not-utf8", ""),
+        (b"k,a\nx,\x00\ny,2\n", {}, "upload", "table-binary", ""),
+        (GOOD, {"label": "colour"}, "label", "label-unknown", "'kind', 'a', 'b'"),
+        (GOOD, {"label": 3}, "label", "label-index-unknown", "0 to 2"),
+        (GOOD, {"label": "kind", "header": False}, "label", "label-needs-index", "0 to 2"),
+        (b"k,a,a\nx,1,2\ny,2,3\n", {"label": "a"}, "label", "label-ambiguous", "2 columns have the name 'a'"),
+        (b"k,a\n" + b"x,1\n" * 30, {}, "upload", "table-too-many-rows", "more than 20 rows"),
+        (b"k" + b",a" * 12 + b"\n", {}, "upload", "table-too-many-columns", "13 columns, more than 10"),
     ],
 )
-def test_a_table_that_cannot_be_used(
-    settings: Settings, content: bytes, dataset: dict[str, object], pointer: str, words: str
+def test_unusable_table_is_refused(  # noqa: PLR0913, PLR0917 - pytest's parameters
+    settings: Settings, content: bytes, dataset: dict[str, object], pointer: str, code: str, words: str
 ) -> None:
     small = settings.model_copy(update={"max_dataset_rows": 20, "max_dataset_columns": 10})
     app = create_app(small)
     client = app.test_client()
-    answer = submit(client, {"dataset": {"upload": upload(client, content)} | dataset, "k": 1})
-    found = problems(answer)
-    assert list(found) == [f"/params/dataset/{pointer}"]
-    assert words in found[f"/params/dataset/{pointer}"]
+    response = submit(client, {"dataset": {"upload": upload(client, content)} | dataset, "k": 1})
+    pointer = f"/params/dataset/{pointer}"
+    assert list_codes(response) == {pointer: code}
+    assert words in check_problem(response)[pointer]
     get_context(app).services.close()
 
 
 @pytest.mark.parametrize(
-    ("params", "pointer", "words"),
+    ("params", "pointer", "code", "words"),
     [
-        ({"k": 129}, "/params/k", "128 rows of the training part; give 1 to 128"),
-        ({"k": [1, 178], "evaluation": {"method": "loo"}}, "/params/k", "177 rows"),
-        ({"k": 0}, "/params/k", "greater than or equal to 1"),
-        ({"k": "5"}, "/params/k", "valid integer"),
-        ({"k": [1, 2.5]}, "/params/k/1", "valid integer"),
-        ({"k": []}, "/params/k", "at least 1"),
-        ({"metric": "cosine"}, "/params/metric", "'euclidean'"),
-        ({"p": 3}, "/params/p", "minkowski"),
-        ({"metric": "minkowski", "p": 0.5}, "/params/p", "greater than or equal to 1"),
-        ({"metric": "bhattacharyya", "normalise": "zscore"}, "/params/normalise", "minmax"),
-        ({"evaluation": {"method": "bootstrap"}}, "/params/evaluation/method", "'holdout', 'kfold', 'loo'"),
-        ({"evaluation": {"train_size": 178}}, "/params/evaluation/train_size", "1 to 177"),
-        ({"evaluation": {"method": "kfold", "folds": 200}}, "/params/evaluation/folds", "2 to 178"),
-        ({"evaluation": {"method": "loo", "seed": 1}}, "/params/evaluation/seed", "not a field"),
-        ({"dataset": {"name": "iris"}}, "/params/dataset/name", "'wine'"),
-        ({"dataset": {}}, "/params/dataset/name", "missing"),
-        ({"dataset": "wine"}, "/params/dataset", '{"name": "wine"}'),
-        ({"dataset": {"upload": "../../etc/passwd"}}, "/params/dataset/upload", "no upload"),
-        ({"dataset": {"upload": "x", "labl": 0}}, "/params/dataset/labl", "not a field"),
-        ({"distance": "euclidean"}, "/params/distance", "not a field"),
-        ([], "/params", "JSON object"),
+        ({"k": 129}, "/params/k", "k-too-large", "1 to 128"),
+        ({"k": [1, 178], "evaluation": {"method": "loo"}}, "/params/k", "k-too-large", "177 rows"),
+        ({"k": 0}, "/params/k", "greater-than-equal", "at least 1"),
+        ({"k": "5"}, "/params/k", "int-type", "whole number"),
+        ({"k": [1, 2.5]}, "/params/k/1", "int-type", "whole number"),
+        ({"k": []}, "/params/k", "too-short", "minimum of 1"),
+        ({"metric": "cosine"}, "/params/metric", "enum", "'euclidean'"),
+        ({"p": 3}, "/params/p", "p-without-minkowski", ""),
+        ({"metric": "minkowski", "p": 0.5}, "/params/p", "greater-than-equal", "at least 1"),
+        ({"metric": "bhattacharyya", "normalise": "zscore"}, "/params/normalise", "bhattacharyya-zscore", "minmax"),
+        (
+            {"evaluation": {"method": "bootstrap"}},
+            "/params/evaluation/method",
+            "union-tag-invalid",
+            "'holdout', 'kfold', 'loo'",
+        ),
+        ({"evaluation": {"train_size": 178}}, "/params/evaluation/train_size", "train-size-too-large", "1 to 177"),
+        (
+            {"evaluation": {"method": "kfold", "folds": 200}},
+            "/params/evaluation/folds",
+            "folds-too-many",
+            "2 to 178",
+        ),
+        ({"evaluation": {"method": "loo", "seed": 1}}, "/params/evaluation/seed", "extra-forbidden", "spelling"),
+        ({"dataset": {"name": "iris"}}, "/params/dataset/name", "literal-error", "'wine'"),
+        ({"dataset": {}}, "/params/dataset/name", "missing", "required"),
+        ({"dataset": "wine"}, "/params/dataset", "dataset", '{"name": "wine"}'),
+        ({"dataset": {"upload": "../../etc/passwd"}}, "/params/dataset/upload", "upload-not-found", ""),
+        ({"dataset": {"upload": "x", "labl": 0}}, "/params/dataset/labl", "extra-forbidden", "spelling"),
+        ({"distance": "euclidean"}, "/params/distance", "extra-forbidden", "spelling"),
+        ([], "/params", "dict-type", "JSON object"),
     ],
 )
-def test_parameters_that_make_no_sense(client: FlaskClient, params: object, pointer: str, words: str) -> None:
-    found = problems(submit(client, params))
-    assert list(found) == [pointer]
-    assert words in found[pointer]
+def test_invalid_parameters_are_refused(
+    client: FlaskClient, params: object, pointer: str, code: str, words: str
+) -> None:
+    response = submit(client, params)
+    assert list_codes(response) == {pointer: code}
+    assert words in check_problem(response)[pointer]
 
 
 @pytest.mark.parametrize(
-    ("others", "pointer"),
+    ("others", "pointer", "code"),
     [
-        ({"kind": "dance"}, "/kind"),
-        ({"device": "tpu"}, "/device"),
-        ({"priority": 10}, "/priority"),
-        ({"kind": []}, "/kind"),
-        ({"labels": {"a": "x\0y"}}, "/labels/a"),
-        ({"params": {"dataset": {"upload": "\ud800"}}}, "/params/dataset/upload"),
-        ({"timeout_s": 0}, "/timeout_s"),
-        ({"timeout_s": 1e9}, "/timeout_s"),
-        ({"max_attempts": 0}, "/max_attempts"),
-        ({"labels": {"a": 1}}, "/labels/a"),
-        ({"prio": 1}, "/prio"),
+        ({"kind": "dance"}, "/kind", "enum"),
+        ({"device": "tpu"}, "/device", "string-pattern-mismatch"),
+        ({"priority": 10}, "/priority", "less-than-equal"),
+        ({"kind": []}, "/kind", "enum"),
+        ({"labels": {"a": "x\0y"}}, "/labels/a", "string-unstorable"),
+        ({"labels": {"a\0": "x"}}, "/labels", "name-unstorable"),
+        ({"params": {"dataset": {"upload": "\ud800"}}}, "/params/dataset/upload", "string-unstorable"),
+        ({"timeout_s": 0}, "/timeout_s", "greater-than"),
+        ({"timeout_s": 1e9}, "/timeout_s", "timeout-too-long"),
+        ({"max_attempts": 0}, "/max_attempts", "greater-than-equal"),
+        ({"labels": {"a": 1}}, "/labels/a", "string-type"),
+        ({"prio": 1}, "/prio", "extra-forbidden"),
     ],
 )
-def test_an_envelope_that_makes_no_sense(client: FlaskClient, others: dict[str, object], pointer: str) -> None:
-    answer = client.post("/api/v1/jobs", json={"kind": "knn", "params": {}} | others)
-    assert list(problems(answer)) == [pointer]
+def test_invalid_submission_is_refused(client: FlaskClient, others: dict[str, object], pointer: str, code: str) -> None:
+    response = client.post("/api/v1/jobs", json={"kind": "knn", "params": {}} | others)
+    assert list_codes(response) == {pointer: code}
 
 
 @pytest.mark.parametrize(
@@ -155,61 +179,62 @@ def test_an_envelope_that_makes_no_sense(client: FlaskClient, others: dict[str, 
         ({"model": "../../etc"}, "/params/model"),
     ],
 )
-def test_music_that_cannot_be_made(client: FlaskClient, params: object, pointer: str) -> None:
-    answer = client.post("/api/v1/jobs", json={"kind": "musicgen", "params": params})
-    assert list(problems(answer)) == [pointer]
+def test_invalid_music_parameters_are_refused(client: FlaskClient, params: object, pointer: str) -> None:
+    response = client.post("/api/v1/jobs", json={"kind": "musicgen", "params": params})
+    assert list(check_problem(response)) == [pointer]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'{"kind": NaN}', b"[" * 100_000])
-def test_a_body_that_is_not_json(client: FlaskClient, body: bytes) -> None:
-    answer = client.post("/api/v1/jobs", data=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code in {400, 422}
-    problems(answer, answer.status_code)
+def test_body_that_is_not_json_is_refused(client: FlaskClient, body: bytes) -> None:
+    response = client.post("/api/v1/jobs", data=body, headers={"Content-Type": "application/json"})
+    assert response.status_code in {400, 422}
+    check_problem(response, response.status_code)
 
 
 @pytest.mark.parametrize("body", [[], "text", 5, None])
-def test_a_body_that_is_not_an_object(client: FlaskClient, body: object) -> None:
-    assert list(problems(client.post("/api/v1/jobs", data=json.dumps(body)))) == [""]
+def test_body_that_is_not_an_object_is_refused(client: FlaskClient, body: object) -> None:
+    assert list(check_problem(client.post("/api/v1/jobs", data=json.dumps(body)))) == [""]
 
 
-def test_negative_values_are_no_distribution(client: FlaskClient) -> None:
+def test_negative_values_are_not_a_distribution(client: FlaskClient) -> None:
     table = upload(client, b"k,a,b\nx,1,2\ny,-2,3\nx,3,4\n")
     params = {"dataset": {"upload": table}, "k": 1, "metric": "bhattacharyya", "evaluation": {"method": "loo"}}
-    found = problems(submit(client, params))
-    assert "row 1 has a negative 'a'" in found["/params/metric"]
+    response = submit(client, params)
+    assert list_codes(response) == {"/params/metric": "bhattacharyya-negative"}
+    assert "row 1 has a negative 'a'" in check_problem(response)["/params/metric"]
 
 
-def test_a_body_that_is_too_large(client: FlaskClient, settings: Settings) -> None:
-    answer = client.post("/api/v1/jobs", data=b" " * (settings.max_body_bytes + 1))
-    problems(answer, 413)
+def test_body_that_is_too_large_is_refused(client: FlaskClient, settings: Settings) -> None:
+    response = client.post("/api/v1/jobs", data=b" " * (settings.max_body_bytes + 1))
+    check_problem(response, 413)
 
 
 @pytest.mark.parametrize("length", [1, 2**17])
-def test_an_upload_that_is_too_large_leaves_nothing(settings: Settings, length: int) -> None:
+def test_upload_that_is_too_large_leaves_nothing(settings: Settings, length: int) -> None:
     small = settings.model_copy(update={"max_upload_bytes": 1000})
     app: Flask = create_app(small)
     services: Services = get_context(app).services
     client = app.test_client()
-    for answer in (
+    for response in (
         client.post("/api/v1/uploads", data=b"x" * (1000 + length)),
         client.post("/api/v1/uploads", data={"file": (io.BytesIO(b"x" * (1000 + length)), "a.csv")}),
     ):
-        problems(answer, 413)
+        check_problem(response, 413)
     assert list_keys(services.files, "uploads") == []
     services.close()
 
 
 @pytest.mark.parametrize("multipart", [False, True])
-def test_an_upload_for_which_there_is_no_room_leaves_nothing(
+def test_upload_to_a_full_disk_leaves_nothing(
     client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch, multipart: bool
 ) -> None:
     fill_disk(services.files, "uploads", monkeypatch)
     data: Any = {"file": (io.BytesIO(GOOD), "a.csv")} if multipart else GOOD
-    answer = client.post("/api/v1/uploads", data=data)
-    problems(answer, 507)
-    assert answer.json is not None
-    assert (answer.json["type"], answer.json["title"]) == ("disk-full", "The disk is full")
-    assert services.settings.storage in answer.json["detail"]
+    response = client.post("/api/v1/uploads", data=data)
+    check_problem(response, 507)
+    assert response.json is not None
+    assert (response.json["type"], response.json["title"]) == ("disk-full", "The disk is full")
+    assert services.settings.storage in response.json["detail"]
     assert list_keys(services.files, "uploads") == []
     with services.database.reading() as session:
         assert session.scalars(select(Upload)).all() == []
@@ -217,38 +242,38 @@ def test_an_upload_for_which_there_is_no_room_leaves_nothing(
     upload(client, GOOD)
 
 
-def test_a_page_says_that_the_disk_is_full(
+def test_page_says_that_the_disk_is_full(
     client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_disk(services.files, "uploads", monkeypatch)
-    answer = send_form(client, "/knn", file=(io.BytesIO(GOOD), "a.csv"))
-    assert (answer.status_code, answer.mimetype) == (507, "text/html")
-    assert "The disk is full" in answer.text
+    response = send_form(client, "/knn", file=(io.BytesIO(GOOD), "a.csv"))
+    assert (response.status_code, response.mimetype) == (507, "text/html")
+    assert "The disk is full" in response.text
     assert list_keys(services.files, "uploads") == []
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b.csv", "..", "a\x00b", "x" * 300])
-def test_a_file_name_that_is_a_path(client: FlaskClient, name: str) -> None:
-    answer = client.post("/api/v1/uploads", data={"file": (io.BytesIO(GOOD), name)})
-    assert list(problems(answer)) == ["/file"]
+def test_file_name_that_is_a_path_is_refused(client: FlaskClient, name: str) -> None:
+    response = client.post("/api/v1/uploads", data={"file": (io.BytesIO(GOOD), name)})
+    assert list(check_problem(response)) == ["/file"]
 
 
-def test_no_file_or_two_or_an_empty_one(client: FlaskClient) -> None:
+def test_request_without_exactly_one_file_with_content_is_refused(client: FlaskClient) -> None:
     def make(name: str) -> tuple[io.BytesIO, str]:
         return io.BytesIO(GOOD), name
 
     for data in ({"other": "text"}, {"file": [make("a"), make("b")]}, {"file": make("a"), "more": make("c")}):
-        answer = client.post("/api/v1/uploads", data=data, content_type="multipart/form-data")
-        assert list(problems(answer)) == ["/file"]
-    assert list(problems(client.post("/api/v1/uploads", data=b""))) == ["/file"]
+        response = client.post("/api/v1/uploads", data=data, content_type="multipart/form-data")
+        assert list(check_problem(response)) == ["/file"]
+    assert list(check_problem(client.post("/api/v1/uploads", data=b""))) == ["/file"]
 
 
-def test_an_upload_is_stored_and_described(client: FlaskClient) -> None:
-    whole = client.post("/api/v1/uploads", data={"file": (io.BytesIO(GOOD), "wine list.csv")})
+def test_upload_is_stored_and_described(client: FlaskClient) -> None:
+    multipart = client.post("/api/v1/uploads", data={"file": (io.BytesIO(GOOD), "wine list.csv")})
     raw = client.post("/api/v1/uploads", data=GOOD, headers={"Content-Type": "text/csv"})
-    for answer, filename in ((whole, "wine list.csv"), (raw, None)):
-        body: Any = answer.json
-        assert answer.status_code == 201
+    for response, filename in ((multipart, "wine list.csv"), (raw, None)):
+        body: Any = response.json
+        assert response.status_code == 201
         assert (body["bytes"], body["filename"], body["media_type"]) == (len(GOOD), filename, "text/csv")
         assert len(body["sha256"]) == 64
 
@@ -261,20 +286,20 @@ def test_an_upload_is_stored_and_described(client: FlaskClient) -> None:
         "/jobs/a%00b",
     ],
 )
-def test_addresses_with_a_nul(client: FlaskClient, url: str) -> None:
-    problems(client.get(url), 404)
+def test_address_with_a_nul_is_not_found(client: FlaskClient, url: str) -> None:
+    check_problem(client.get(url), 404)
 
 
 @pytest.mark.parametrize(("method", "url", "status"), [("put", "/api/v1/jobs", 405), ("get", "/api/v1/nothing", 404)])
-def test_addresses_that_are_not_there(client: FlaskClient, method: str, url: str, status: int) -> None:
-    problems(getattr(client, method)(url), status)
+def test_unknown_address_or_method_is_a_problem(client: FlaskClient, method: str, url: str, status: int) -> None:
+    check_problem(getattr(client, method)(url), status)
 
 
-def test_more_labels_than_a_job_has_are_refused(client: FlaskClient) -> None:
+def test_query_with_more_labels_than_a_job_can_have_is_refused(client: FlaskClient) -> None:
     query = "&".join(f"label.l{number}=x" for number in range(33))
-    assert list(problems(client.get(f"/api/v1/jobs?{query}"))) == ["/label"]
+    assert list(check_problem(client.get(f"/api/v1/jobs?{query}"))) == ["/label"]
 
 
 @pytest.mark.parametrize("origin", ["http://[", "null", "http://elsewhere.example"])
-def test_an_origin_that_is_not_ours_is_refused_whatever_it_is(client: FlaskClient, origin: str) -> None:
-    problems(client.post("/api/v1/jobs", json={"kind": "knn"}, headers={"Origin": origin}), 403)
+def test_request_of_another_origin_is_refused(client: FlaskClient, origin: str) -> None:
+    check_problem(client.post("/api/v1/jobs", json={"kind": "knn"}, headers={"Origin": origin}), 403)

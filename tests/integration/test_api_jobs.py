@@ -130,7 +130,7 @@ def test_wait_ends_when_the_job_changes(client: FlaskClient, services: Services)
     etag = client.get(url).headers["ETag"]
     change = threading.Timer(0.1, start_job, [services])
     change.start()
-    # If the first change were missed, the response would come with the second.
+    # If the first change were missed, the wait would end with the second.
     second_change = threading.Timer(10, client.post, [f"{url}/cancel"])
     second_change.start()
     response = client.get(url, headers={"Prefer": "wait=30", "If-None-Match": etag})

@@ -342,7 +342,7 @@ def test_failed_read_of_the_keys_serves_all_requests_that_wait_for_it(app: Flask
     def fail(_: Database) -> None:
         nonlocal reads
         reads += 1
-        raise OperationalError("SELECT", None, Exception("gone"))
+        raise OperationalError("SELECT", None, Exception("connection lost"))
 
     expire_key_cache(app)
     with pytest.MonkeyPatch.context() as patch:

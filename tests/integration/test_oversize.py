@@ -75,7 +75,7 @@ def web(serve_web: ServeWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @contextmanager
 def send(web: Web, address: str, body_bytes: int, begin: bytes = b"", **headers: str) -> Iterator[HTTPResponse]:
-    """Send part of a body but not its end: a server that waits for the end never answers."""
+    """Send part of a body but not its end: a server that waits for the end never responses."""
     given = {"Host": "127.0.0.1"} | {name.replace("_", "-"): value for name, value in headers.items()}
     given |= {} if "Content-Length" in given else {"Transfer-Encoding": "chunked"}
     head = "\r\n".join([f"POST {address} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items()), "", ""])
@@ -83,24 +83,24 @@ def send(web: Web, address: str, body_bytes: int, begin: bytes = b"", **headers:
         connection.sendall(head.encode())
         if begin:
             connection.sendall(b"%x\r\n%s\r\n" % (len(begin), begin))
-        with suppress(BrokenPipeError):  # the server may answer before everything is sent
+        with suppress(BrokenPipeError):  # the server may response before everything is sent
             for _ in range(-(-body_bytes // CHUNK_BYTES)):
                 connection.sendall(CHUNK)
-        with closing(HTTPResponse(connection, method="POST")) as answer:
-            yield answer
+        with closing(HTTPResponse(connection, method="POST")) as response:
+            yield response
 
 
-def read_status(answer: HTTPResponse) -> int:
-    answer.begin()
-    return answer.status
+def read_status(response: HTTPResponse) -> int:
+    response.begin()
+    return response.status
 
 
 @pytest.mark.parametrize("content_type", [CSV, MULTIPART, FORM])
 def test_body_with_a_length_above_the_limit_is_refused_before_it_is_sent(web: Web, content_type: str) -> None:
     length = str(100 * UPLOAD_BYTES)
     for address in ("/api/v1/uploads", "/api/v1/jobs", "/knn", "/musicgen", "/sign-in"):
-        with send(web, address, 0, Content_Type=content_type, Content_Length=length) as answer:
-            assert read_status(answer) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE, address
+        with send(web, address, 0, Content_Type=content_type, Content_Length=length) as response:
+            assert read_status(response) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE, address
     assert web.list_leftovers() == []
 
 
@@ -123,8 +123,8 @@ def test_body_with_a_length_above_the_limit_is_refused_before_it_is_sent(web: We
 def test_body_without_a_length_is_refused_when_it_exceeds_the_limit(
     web: Web, address: str, content_type: str, begin: bytes, max_bytes: int
 ) -> None:
-    with send(web, address, max_bytes + MARGIN_BYTES, begin, Content_Type=content_type) as answer:
-        assert read_status(answer) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    with send(web, address, max_bytes + MARGIN_BYTES, begin, Content_Type=content_type) as response:
+        assert read_status(response) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     wait_until(lambda: not web.list_leftovers(), "the leftovers to disappear")
 
 
@@ -138,8 +138,8 @@ def test_interrupted_upload_leaves_nothing(web: Web, content_type: str, begin: b
 def test_request_without_a_key_is_refused_before_its_body_is_sent(web: Web) -> None:
     make_key(web)
     for address in ("/api/v1/uploads", "/knn"):
-        with send(web, address, 0, Content_Type=MULTIPART) as answer:
-            assert read_status(answer) == HTTPStatus.UNAUTHORIZED
+        with send(web, address, 0, Content_Type=MULTIPART) as response:
+            assert read_status(response) == HTTPStatus.UNAUTHORIZED
 
 
 @pytest.mark.parametrize(("content_type", "begin"), [(CSV, b""), (MULTIPART, FILE)])
@@ -150,8 +150,10 @@ def test_upload_may_fill_what_earlier_uploads_of_the_key_left(web: Web, content_
         assert connection.getresponse().status == HTTPStatus.CREATED
     (stored,) = web.list_leftovers()
     max_bytes = UPLOAD_BYTES // 2 + MULTIPART_OVERHEAD_BYTES
-    with send(web, "/api/v1/uploads", max_bytes + MARGIN_BYTES, begin, Content_Type=content_type, **headers) as answer:
-        assert read_status(answer) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    with send(
+        web, "/api/v1/uploads", max_bytes + MARGIN_BYTES, begin, Content_Type=content_type, **headers
+    ) as response:
+        assert read_status(response) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     wait_until(lambda: web.list_leftovers() == [stored], "the leftovers to disappear")
 
 
