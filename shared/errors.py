@@ -80,7 +80,12 @@ class RequestInvalidError(MindjobsError):
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = list(problems)
-        super().__init__("; ".join(f"{problem.pointer}: {problem.detail}" for problem in self.problems))
+        super().__init__(Text("request-invalid"))
+
+    @property
+    def detail(self) -> str:
+        """All problems in English, each with its field."""
+        return "; ".join(f"{problem.pointer}: {problem.detail}" for problem in self.problems)
 
     @classmethod
     def at(cls, pointer: str, text: Text | str) -> "RequestInvalidError":

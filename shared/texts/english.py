@@ -8,6 +8,8 @@ from typing import Final
 
 SENTENCES: Final[Mapping[str, str]] = {
     "sentence": "{sentence}",
+    # Requests.
+    "request-invalid": "Some fields are not valid.",
     # Webhooks.
     "webhook-url-invalid": "is not a URL that can be called; use the form https://host:port/path",
     "webhook-url-credentials": "contains a user name or a password; leave them out: every message is signed",

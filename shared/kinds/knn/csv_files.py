@@ -1,4 +1,4 @@
-"""CSV files as text: rows of cells, and the beginning of a table as a form shows it."""
+"""CSV files as text: rows of cells, and the first rows of a table for a form."""
 
 import codecs
 import csv
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from shared.errors import RequestInvalidError
+from shared.texts import text
 
 UPLOAD: Final = "/params/dataset/upload"
 PREVIEW_BYTES: Final = 2**18
 _MAX_CELL_CHARS: Final = 2**17
-_EMPTY: Final = "the file is empty; upload a table with a row per sample"
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Preview:
-    """The beginning of a table, as text.
+    """The first rows of a table, as text.
 
     Parameters
     ----------
     columns
-        Their names; none where the first row alone is longer than what is read.
+        The names of the columns; none if the first row alone is longer than what is read.
     rows
-        The first ones.
+        The first rows.
     """
 
     columns: Sequence[str]
@@ -42,30 +42,30 @@ class Preview:
 
 
 def preview(path: Path, rows: int, columns: Sequence[str] | None = None, *, header: bool) -> Preview:
-    """Read the beginning of a table, whatever stands further down; blank lines are left out.
+    """Read the first rows of a table, without blank lines; what follows them is not checked.
 
     Parameters
     ----------
     rows
-        How many to read.
+        How many rows to read.
     columns
-        Their names, where the file has none.
+        The names of the columns, if the file has none.
     header
-        Whether the first row has them, where they are not given.
+        Whether the first row has them, if they are not given.
 
     Raises
     ------
     RequestInvalidError
-        This is no table, or it is gone.
+        The file is not a table, or no longer exists.
     """
     content = read_bytes(path, PREVIEW_BYTES + 1)
     whole = len(content) <= PREVIEW_BYTES
     filled = (row for row in _parse(content[:PREVIEW_BYTES], whole=whole) if any(cell.strip() for cell in row))
     lines = list(itertools.islice(filled, rows + 2))
     if not lines:
-        raise RequestInvalidError.at(UPLOAD, _EMPTY)
+        raise RequestInvalidError.at(UPLOAD, text("table-empty"))
     if not whole:
-        lines.pop()  # the cut may have gone through it
+        lines.pop()  # it may be incomplete
     if columns is None:
         columns = name_columns(lines[0], header=header) if lines else []
         lines = lines[1:] if header else lines
@@ -73,12 +73,12 @@ def preview(path: Path, rows: int, columns: Sequence[str] | None = None, *, head
 
 
 def split_rows(content: bytes, limits: Limits) -> Iterator[list[str]]:
-    """Split a CSV file into rows of equal length, one by one; blank lines at the end are left out.
+    """Yield the rows of a CSV file, which must have equal lengths; blank lines at the end are skipped.
 
     Raises
     ------
     RequestInvalidError
-        Naming the line that is amiss.
+        Names the line that is wrong.
     """
     width = 0
     blank = 0
@@ -87,67 +87,61 @@ def split_rows(content: bytes, limits: Limits) -> Iterator[list[str]]:
             blank = blank or line
             continue
         if blank:
-            raise RequestInvalidError.at(UPLOAD, f"line {blank} is blank, and rows follow; take it out")
+            raise RequestInvalidError.at(UPLOAD, text("table-blank-line", line=blank))
         if line > limits.rows + 1:  # one may be the header
-            raise RequestInvalidError.at(UPLOAD, f"the table has more than {limits.rows} rows; upload fewer")
+            raise RequestInvalidError.at(UPLOAD, text("table-too-many-rows", max_rows=limits.rows))
         width = width or _check_width(len(row), limits)
         if len(row) != width:
-            raise RequestInvalidError.at(
-                UPLOAD, f"line {line} has {len(row)} cells where line 1 has {width}; make them equal"
-            )
+            raise RequestInvalidError.at(UPLOAD, text("table-uneven", line=line, cells=len(row), width=width))
         yield row
     if not width:
-        raise RequestInvalidError.at(UPLOAD, _EMPTY)
+        raise RequestInvalidError.at(UPLOAD, text("table-empty"))
 
 
 def read_bytes(path: Path, max_bytes: int = -1) -> bytes:
-    """Read a file, or its beginning.
+    """Read a file, or its first bytes.
 
     Raises
     ------
     RequestInvalidError
-        It is gone.
+        The file no longer exists.
     """
     try:
         with path.open("rb") as file:
             return file.read(max_bytes)
     except FileNotFoundError as error:
-        raise RequestInvalidError.at(UPLOAD, "the file is no longer here; upload it again") from error
+        raise RequestInvalidError.at(UPLOAD, text("table-file-gone")) from error
 
 
 def name_columns(first: Sequence[str], *, header: bool) -> list[str]:
-    """Name the columns by the first row, or by their places."""
+    """Name the columns by the first row, or by their positions."""
     return [name.strip() for name in first] if header else [f"column {index}" for index in range(len(first))]
 
 
 def _parse(content: bytes, *, whole: bool = True) -> Iterator[list[str]]:
-    # The limit is the whole process's, and libraries set their own: what is a table must not depend on them.
+    # The limit applies to the whole process, and libraries set their own: set here, it is the same for every table.
     csv.field_size_limit(_MAX_CELL_CHARS)
     reader = csv.reader(io.StringIO(_decode(content, whole=whole), newline=""))
     try:
         yield from reader
     except csv.Error as error:
-        raise RequestInvalidError.at(UPLOAD, f"line {reader.line_num} is not CSV: {error}") from error
+        raise RequestInvalidError.at(UPLOAD, text("table-not-csv", line=reader.line_num, error=str(error))) from error
 
 
 def _check_width(width: int, limits: Limits) -> int:
     if width > limits.columns:
-        raise RequestInvalidError.at(UPLOAD, f"the table has {width} columns, more than {limits.columns}; upload fewer")
+        raise RequestInvalidError.at(UPLOAD, text("table-too-many-columns", columns=width, max_columns=limits.columns))
     if width == 1:
-        raise RequestInvalidError.at(
-            UPLOAD, "the table has one column; it needs a label and an attribute, separated by commas"
-        )
+        raise RequestInvalidError.at(UPLOAD, text("table-one-column"))
     return width
 
 
 def _decode(content: bytes, *, whole: bool) -> str:
-    """Decode a file, or its beginning, whose last letter may be incomplete."""
+    """Decode a file, or its first bytes, the last character of which may be incomplete."""
     try:
-        text = codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=whole)
+        decoded = codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=whole)
     except UnicodeDecodeError as error:
-        raise RequestInvalidError.at(
-            UPLOAD, f"the file is not UTF-8 text (byte {error.start}); save it as CSV in UTF-8"
-        ) from error
-    if "\0" in text:
-        raise RequestInvalidError.at(UPLOAD, "the file is binary, not a table; upload comma-separated text")
-    return text
+        raise RequestInvalidError.at(UPLOAD, text("table-not-utf8", position=error.start)) from error
+    if "\0" in decoded:
+        raise RequestInvalidError.at(UPLOAD, text("table-binary"))
+    return decoded

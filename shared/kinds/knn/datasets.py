@@ -1,4 +1,4 @@
-"""Tables of numbers with a label each: the built-in ones, and those that users upload."""
+"""Data sets: numeric attributes with a label per row, built in or uploaded."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -22,20 +22,21 @@ from shared.kinds.knn.parameters import (
     Task,
     UploadedDataset,
 )
+from shared.texts import text
 
 DATA_FOLDER: Final = Path(__file__).parent / "data"
 LABEL: Final = "/params/dataset/label"
-ROWS_AT_ONCE: Final = 4_096
+ROWS_PER_BLOCK: Final = 4_096
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A table, read and checked.
+    """A table that was read and checked.
 
     Parameters
     ----------
     name
-        What to call it in a title.
+        The name of the data set in titles.
     columns
         Names of the attributes, d of them.
     attributes
@@ -56,7 +57,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Builtin:
-    """A data set that comes with the service, as ``GET /datasets`` describes it."""
+    """A built-in data set, as ``GET /datasets`` describes it."""
 
     name: str
     title: str
@@ -105,14 +106,14 @@ def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset
     params
         The job's parameters.
     uploads
-        Upload id to file, for the upload that ``params`` may name.
+        Upload id to local file, for the upload that ``params`` may name.
     limits
         How large the table may be.
 
     Raises
     ------
     RequestInvalidError
-        Naming the field and, where it helps, the line of the file.
+        Names the field and, if possible, the line of the file.
     """
     if isinstance(params.dataset, BuiltinDataset):
         return _load_builtin(params.dataset.name, params.task, limits)
@@ -129,22 +130,22 @@ def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset
 
 @cache
 def _load_builtin(name: str, task: Task, limits: Limits) -> Dataset:
-    """Read a table that comes with the service; once, since a submission would wait for it."""
+    """Read a built-in table, once per process, since each submission would wait for it."""
     builtin = BUILTINS[name]
     table = _Table(builtin.title, list(builtin.columns), label=0, task=task, first_line=1)
     dataset = _build(table, split_rows((DATA_FOLDER / builtin.file).read_bytes(), limits))
     for array in (dataset.attributes, dataset.labels):
-        array.flags.writeable = False  # it is everybody's
+        array.flags.writeable = False  # the cached table is shared
     return dataset
 
 
 def check(params: KnnParams, dataset: Dataset) -> None:
-    """Raise where the parameters ask what the data set cannot give.
+    """Compare the parameters with the data set.
 
     Raises
     ------
     RequestInvalidError
-        With every problem found.
+        Names every parameter that the data set does not allow.
     """
     n = len(dataset.labels)
     problems: list[Problem] = []
@@ -153,21 +154,16 @@ def check(params: KnnParams, dataset: Dataset) -> None:
         n_train = evaluation.train_size
         if n_train >= n:
             problems.append(
-                Problem(
-                    "/params/evaluation/train_size",
-                    f"leaves nothing to predict: the data set has {n} rows; give 1 to {n - 1}",
-                )
+                Problem("/params/evaluation/train_size", text("train-size-too-large", rows=n, max_train_size=n - 1))
             )
     elif isinstance(evaluation, KFold):
         n_train = n - -(-n // evaluation.folds)
         if evaluation.folds > n:
-            problems.append(Problem("/params/evaluation/folds", f"is more than the data set's {n} rows; give 2 to {n}"))
+            problems.append(Problem("/params/evaluation/folds", text("folds-too-many", rows=n)))
     else:
         n_train = n - 1
     if not problems and max(params.ks) > n_train:
-        problems.append(
-            Problem("/params/k", f"is more than the {n_train} rows of the training part; give 1 to {n_train}")
-        )
+        problems.append(Problem("/params/k", text("k-too-large", train_rows=n_train)))
     if params.metric is Metric.BHATTACHARYYA and params.normalise is Normalisation.NONE:
         problems += _find_non_distributions(dataset)
     if problems:
@@ -177,13 +173,12 @@ def check(params: KnnParams, dataset: Dataset) -> None:
 def _find_non_distributions(dataset: Dataset) -> list[Problem]:
     rows, columns = np.nonzero(dataset.attributes < 0)
     if len(rows):
-        where = f"row {rows[0]} has a negative {dataset.columns[columns[0]]!r}"
-    else:
-        (empty,) = np.nonzero(dataset.attributes.sum(axis=1) == 0)
-        if not len(empty):
-            return []
-        where = f"row {empty[0]} has only zeros"
-    return [Problem("/params/metric", f"bhattacharyya reads rows as distributions, and {where}; take another metric")]
+        column = dataset.columns[columns[0]]
+        return [Problem("/params/metric", text("bhattacharyya-negative", row=int(rows[0]), column=column))]
+    (empty,) = np.nonzero(dataset.attributes.sum(axis=1) == 0)
+    if len(empty):
+        return [Problem("/params/metric", text("bhattacharyya-zeros", row=int(empty[0])))]
+    return []
 
 
 @dataclass(frozen=True)
@@ -195,58 +190,54 @@ class _Table:
     label: int
     task: Task
     first_line: int
-    """Of the numbers, counted from 1."""
+    """The first line with numbers, counted from 1."""
 
 
 def _find_label(names: list[str], dataset: UploadedDataset) -> int:
     width = len(names)
     if isinstance(dataset.label, int):
         if not -width <= dataset.label < width:
-            raise RequestInvalidError.at(LABEL, f"there is no column {dataset.label}; the columns are 0 to {width - 1}")
+            raise RequestInvalidError.at(LABEL, text("label-index-unknown", label=dataset.label, last=width - 1))
         return dataset.label % width
     if not dataset.header:
-        raise RequestInvalidError.at(LABEL, f"the file has no header, so give the column's index, 0 to {width - 1}")
+        raise RequestInvalidError.at(LABEL, text("label-needs-index", last=width - 1))
     found = [index for index, name in enumerate(names) if name == dataset.label]
     if not found:
         known = ", ".join(repr(name) for name in names[:20])
-        raise RequestInvalidError.at(LABEL, f"there is no column {dataset.label!r}; the columns are {known}")
+        raise RequestInvalidError.at(LABEL, text("label-unknown", label=dataset.label, columns=known))
     if len(found) > 1:
-        raise RequestInvalidError.at(
-            LABEL, f"{len(found)} columns are called {dataset.label!r}; give the index instead"
-        )
+        raise RequestInvalidError.at(LABEL, text("label-ambiguous", label=dataset.label, count=len(found)))
     return found[0]
 
 
 def _build(table: _Table, lines: Iterator[list[str]]) -> Dataset:
-    """Read the numbers, some rows at a time, since text takes ten times their memory."""
+    """Read the numbers block by block, since text takes ten times their memory."""
     cells: list[str] = []
     parts: list[NDArray[np.float64]] = []
-    while rows := list(itertools.islice(lines, ROWS_AT_ONCE)):
+    while rows := list(itertools.islice(lines, ROWS_PER_BLOCK)):
         first_line = table.first_line + len(cells)
         cells += [row.pop(table.label).strip() for row in rows]
         columns = zip(table.columns, zip(*rows, strict=True), strict=True)
         parts.append(np.column_stack([_read_numbers(column, name, first_line, UPLOAD) for name, column in columns]))
     if not parts:
-        raise RequestInvalidError.at(UPLOAD, "the file has a header and no rows; add rows")
+        raise RequestInvalidError.at(UPLOAD, text("table-without-rows"))
     attributes = np.concatenate(parts)
     if table.task is Task.REGRESSION:
         values = _read_numbers(cells, "label", table.first_line, LABEL)
         return Dataset(table.name, table.columns, attributes, values, [])
     if "" in cells:
         line = cells.index("") + table.first_line
-        raise RequestInvalidError.at(LABEL, f"line {line} has no label; fill it in")
+        raise RequestInvalidError.at(LABEL, text("label-missing", line=line))
     classes = _order_classes(set(cells))
     if len(classes) == 1:
-        raise RequestInvalidError.at(
-            LABEL, f"every row has the label {classes[0]!r}; classification needs two classes or more"
-        )
+        raise RequestInvalidError.at(LABEL, text("label-one-class", label=classes[0]))
     index = {name: position for position, name in enumerate(classes)}
     labels = np.array([index[cell] for cell in cells], np.int64)
     return Dataset(table.name, table.columns, attributes, labels, classes)
 
 
 def _order_classes(names: set[str]) -> list[str]:
-    """Sort by number where all are numbers, so that class 10 comes after class 9."""
+    """Sort by number if all are numbers, so that class 10 comes after class 9."""
     try:
         return sorted(names, key=lambda name: (float(name), name))
     except ValueError:
@@ -254,7 +245,7 @@ def _order_classes(names: set[str]) -> list[str]:
 
 
 def _read_numbers(cells: Sequence[str], column: str, first_line: int, pointer: str) -> NDArray[np.float64]:
-    """Convert one column; blame the first cell that is not a finite number."""
+    """Convert one column; the error names the first cell that is not a finite number."""
     try:
         numbers = np.array(cells, dtype=np.str_).astype(np.float64)
     except ValueError:
@@ -264,7 +255,7 @@ def _read_numbers(cells: Sequence[str], column: str, first_line: int, pointer: s
         line = int(bad[0]) + first_line
         raise RequestInvalidError.at(
             pointer,
-            f"line {line}, column {column!r}: {cells[bad[0]]!r} is not a finite number; mend the file",
+            text("cell-not-a-number", line=line, column=column, cell=cells[bad[0]]),
         )
     return numbers
 

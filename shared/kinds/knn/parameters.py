@@ -7,11 +7,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from shared.schemas.strict import Strict, inconsistency
+from shared.texts import text
 
 MAX_K = 1_000
 MAX_KS = 100
 MAX_SEED = 2**32 - 1
-# Tags of unions stand in pydantic's locations among the fields, so none may be called like a field.
+# Pydantic puts the tags of unions into its locations among the fields, so no tag may have the name of a field.
 _BUILTIN, _UPLOADED, _ONE_K, _MANY_KS = "(builtin)", "(uploaded)", "(one k)", "(many ks)"
 
 
@@ -23,7 +24,7 @@ class Task(StrEnum):
 
 
 class Metric(StrEnum):
-    """How far two rows are apart."""
+    """The distance between two rows."""
 
     EUCLIDEAN = "euclidean"
     MANHATTAN = "manhattan"
@@ -34,7 +35,7 @@ class Metric(StrEnum):
 
 
 class Weights(StrEnum):
-    """How much each neighbour's voice counts."""
+    """The weight of each neighbour's vote."""
 
     UNIFORM = "uniform"
     DISTANCE = "distance"
@@ -49,7 +50,7 @@ class Normalisation(StrEnum):
 
 
 class BuiltinDataset(Strict):
-    """A data set that comes with the service."""
+    """A built-in data set."""
 
     name: Literal["wine"]
 
@@ -57,8 +58,8 @@ class BuiltinDataset(Strict):
 class UploadedDataset(Strict):
     """A CSV file that was uploaded before.
 
-    ``label`` is the column to predict: its name where the file has a header,
-    or its index, from 0; negative indices count from the end.
+    ``label`` is the column to predict: its name if the file has a header, or its
+    index, from 0; negative indices count from the end.
     """
 
     upload: str
@@ -67,7 +68,7 @@ class UploadedDataset(Strict):
 
 
 class Holdout(Strict):
-    """One random split: ``train_size`` rows are known, the others are predicted."""
+    """One random split: ``train_size`` rows are the training part, the others are predicted."""
 
     method: Literal["holdout"] = "holdout"
     train_size: Annotated[int, Field(ge=1)] = 128
@@ -90,7 +91,7 @@ class LeaveOneOut(Strict):
 
 
 def _dataset_kind(value: object) -> str | None:
-    """Tell the two forms of ``dataset`` apart by the key that only one has."""
+    """Distinguish the two forms of ``dataset`` by the key that only one has."""
     if isinstance(value, Mapping):
         return _UPLOADED if "upload" in value else _BUILTIN
     if isinstance(value, UploadedDataset):
@@ -146,10 +147,7 @@ class KnnParams(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.metric is not Metric.MINKOWSKI and "p" in self.model_fields_set and self.p != 2.0:  # noqa: PLR2004 - p's default
-            raise inconsistency("p", 'belongs to metric "minkowski" only; leave it out')
+            raise inconsistency("p", text("p-without-minkowski"))
         if self.metric is Metric.BHATTACHARYYA and self.normalise is Normalisation.ZSCORE:
-            raise inconsistency(
-                "normalise",
-                'z-scores are negative, and bhattacharyya reads rows as distributions; take "none" or "minmax"',
-            )
+            raise inconsistency("normalise", text("bhattacharyya-zscore"))
         return self

@@ -1,4 +1,4 @@
-"""Audio as the content of a file."""
+"""Encodes audio in the formats that jobs offer."""
 
 import io
 from typing import IO, Any, Final
@@ -10,18 +10,19 @@ from scipy.io import wavfile
 
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.parameters import MEDIA_TYPES, Format
+from shared.texts import text
 
 BLOCK_SAMPLES: Final = 1 << 14
-"""Samples written at a time: libvorbis puts what it is given at once on the stack, and long audio overruns it."""
+"""Samples written at a time: libvorbis puts the samples of a call on the stack, which long audio would overflow."""
 MP3_RATES_HZ: Final = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 MAX_OGG_RATE_HZ: Final = 200_000
-"""Above, libvorbis ends the process."""
+"""Above this rate, libvorbis ends the process."""
 MAX_FLAC_FINE_RATE_HZ: Final = 65_535
 MAX_FLAC_RATE_HZ: Final = 655_350
-"""A frame's header gives the rate in Hz up to the finer limit, then in tens of Hz."""
+"""A frame header has the rate in Hz up to the finer limit, then in tens of Hz."""
 
 
-# How libsndfile writes each format. A compression level, 0 to 1, is for a lossy one the quality given up: 0.2 is LAME's
+# How libsndfile encodes each format. For a lossy one the compression level, 0 to 1, reduces the quality: 0.2 is LAME's
 # V2, 0.4 is Vorbis's q6, both about 190 kbit/s for stereo at 44.1 kHz.
 _OPTIONS: Final[dict[Format, dict[str, str | float]]] = {
     Format.FLAC: {"format": "FLAC", "subtype": "PCM_24"},
@@ -31,16 +32,16 @@ _OPTIONS: Final[dict[Format, dict[str, str | float]]] = {
 
 
 def encode(audio: NDArray[np.float32], sample_rate_hz: int, audio_format: Format) -> tuple[bytes, str]:
-    """Encode audio: WAV holds it as it is, float32; the other formats clip it at ±1.
+    """Encode audio: WAV stores it unchanged as float32; the other formats clip it at ±1.
 
     Parameters
     ----------
     audio
         Shape (channels, samples), one or two channels, nominally -1 to 1.
     sample_rate_hz
-        Its sampling rate; the file has the same.
+        Its sampling rate, and that of the file.
     audio_format
-        Of the file: float32 WAV, 24-bit FLAC, Ogg Vorbis or MP3.
+        The format of the file: float32 WAV, 24-bit FLAC, Ogg Vorbis or MP3.
 
     Returns
     -------
@@ -50,7 +51,7 @@ def encode(audio: NDArray[np.float32], sample_rate_hz: int, audio_format: Format
     Raises
     ------
     JobFailedError
-        ``format-unfit``: the format does not have this rate.
+        ``format-unfit``: the format does not support this rate.
     """
     if audio_format is Format.WAV:
         content = io.BytesIO()
@@ -59,20 +60,19 @@ def encode(audio: NDArray[np.float32], sample_rate_hz: int, audio_format: Format
     if not _has_rate(audio_format, sample_rate_hz):
         raise JobFailedError(
             "format-unfit",
-            f"The audio has {sample_rate_hz} Hz, which {audio_format} files cannot have; take wav instead "
-            "(params.format).",
+            text("format-rate", rate_hz=sample_rate_hz, format=audio_format),
         )
     return _write(np.clip(audio, -1.0, 1.0), sample_rate_hz, _OPTIONS[audio_format]), MEDIA_TYPES[audio_format]
 
 
 def convert(file: IO[bytes], audio_format: Format) -> tuple[bytes, str]:
-    """Encode what a file holds in another format; see ``encode``."""
+    """Encode the audio of a file in another format; see ``encode``."""
     audio, sample_rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
     return encode(audio.T, sample_rate_hz, audio_format)
 
 
 def _has_rate(audio_format: Format, sample_rate_hz: int) -> bool:
-    """Tell whether a format has a rate, as far as its encoder in libsndfile goes."""
+    """Whether libsndfile's encoder of a format supports a rate."""
     match audio_format:
         case Format.MP3:
             return sample_rate_hz in MP3_RATES_HZ

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from shared.schemas.strict import Strict, inconsistency
+from shared.texts import text
 
 DEFAULT_DURATION_S = 10.0
 MAX_PROMPTS = 64
@@ -13,7 +14,7 @@ MAX_SEED = 2**63 - 1
 
 
 class Format(StrEnum):
-    """In which format the audio is stored."""
+    """The format of the audio files."""
 
     WAV = "wav"
     FLAC = "flac"
@@ -30,7 +31,7 @@ MEDIA_TYPES: Final = {
 
 
 class Loudness(StrEnum):
-    """How loud the audio is made."""
+    """How the level of the audio is adjusted."""
 
     NONE = "none"
     PEAK = "peak"
@@ -39,7 +40,7 @@ class Loudness(StrEnum):
 
 
 class Precision(StrEnum):
-    """In which numbers the model computes; ``auto`` takes the best of the engine."""
+    """The precision in which the model computes; ``auto`` is the default of the backend."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
@@ -50,7 +51,7 @@ class Precision(StrEnum):
 
 
 class AudioPrompt(Strict):
-    """A part of an uploaded clip, to be continued."""
+    """A part of an uploaded clip that the music continues."""
 
     upload: str
     start_s: Annotated[float, Field(ge=0)] = 0.0
@@ -59,7 +60,7 @@ class AudioPrompt(Strict):
     @model_validator(mode="after")
     def _forwards(self) -> Self:
         if self.end_s is not None and self.end_s <= self.start_s:
-            raise inconsistency("end_s", f"must come after start_s, {self.start_s:g} s")
+            raise inconsistency("end_s", text("clip-end-before-start", start_s=self.start_s))
         return self
 
 
@@ -67,7 +68,7 @@ Prompt = Annotated[str, StringConstraints(min_length=1, max_length=4_000, patter
 
 
 class MusicgenParams(Strict):
-    """Generate music from text, from audio, from both, or from nothing."""
+    """Generate music from text, from audio, from both, or unconditionally."""
 
     model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")] = (
         "facebook/musicgen-small"
@@ -90,14 +91,14 @@ class MusicgenParams(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.duration_s is not None and self.max_new_tokens is not None:
-            raise inconsistency("max_new_tokens", "says the length a second time; give it or duration_s, not both")
+            raise inconsistency("max_new_tokens", text("length-given-twice"))
         if self.duration_s is None and self.max_new_tokens is None:
-            # The model is frozen for everyone but its own validator.
+            # The model is frozen; only its own validator may set a default.
             object.__setattr__(self, "duration_s", DEFAULT_DURATION_S)
         rows = len(self.prompts)
         if rows and self.audio_prompts and len(self.audio_prompts) != rows:
             raise inconsistency(
                 "audio_prompts",
-                f"has {len(self.audio_prompts)} clips for {rows} prompts; give one per prompt",
+                text("clips-per-prompt", clips=len(self.audio_prompts), prompts=rows),
             )
         return self

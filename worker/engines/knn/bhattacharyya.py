@@ -8,6 +8,7 @@ adding follow: the closeness is off by gamma_(d+2), and by what underflows.
 import numpy as np
 
 from shared.errors import JobFailedError
+from shared.texts import text
 from worker.engines.knn.space import SMALLEST_32, UNIT_32, UNIT_64, Floats, Indices, Space, bound_roundings
 
 
@@ -44,8 +45,7 @@ def _find_roots(table: Floats) -> Floats:
     if table.min() < 0 or largest.min() == 0:
         raise JobFailedError(
             "negative-values",
-            "Bhattacharyya reads rows as distributions, and after scaling, which is fitted on the training part "
-            'alone, a row has a negative value or only zeros; take "none" for normalise, or another metric.',
+            text("bhattacharyya-scaled-rows"),
         )
     shares = table / largest  # first, so that sums of huge or tiny values stay in range
     return np.asarray(np.sqrt(shares / shares.sum(axis=1, keepdims=True)))

@@ -73,7 +73,7 @@ class KnnEngine:
             dataset = datasets.load(params, dict(context.uploads), self._limits)
             datasets.check(params, dataset)
         except RequestInvalidError as error:
-            raise JobFailedError("dataset-invalid", error.detail) from error
+            raise JobFailedError("dataset-invalid", error.problems[0].text) from error
         return dataset
 
     def _make_artifacts(

@@ -10,6 +10,7 @@ import numpy as np
 from shared.errors import JobFailedError
 from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams, LeaveOneOut, Metric, Normalisation, Task
+from shared.texts import text
 from worker.engines.knn import scaling
 from worker.engines.knn.folds import Fold, count_predictions, split
 from worker.engines.knn.metrics import build_space
@@ -98,14 +99,13 @@ def _check_range(dataset: Dataset) -> None:
     if len(dataset.classes) > MAX_CLASSES:
         raise JobFailedError(
             "too-many-classes",
-            f"The label column has {len(dataset.classes)} different values, more than {MAX_CLASSES}; "
-            'take another label column, or task "regression".',
+            text("label-too-many-classes", classes=len(dataset.classes), max_classes=MAX_CLASSES),
         )
     for values in (dataset.attributes, dataset.labels):
         if np.abs(values).max() > MAX_ABSOLUTE_VALUE:
             raise JobFailedError(
                 "values-too-large",
-                f"The table has values beyond {MAX_ABSOLUTE_VALUE:g}, whose squares are beyond float64; rescale them.",
+                text("values-too-large", max_value=MAX_ABSOLUTE_VALUE),
             )
 
 

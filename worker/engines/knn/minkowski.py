@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 
 from shared.errors import JobFailedError
+from shared.texts import text
 from worker.engines.knn.space import (
     SMALLEST_32,
     SMALLEST_64,
@@ -81,8 +82,7 @@ def _check_range(training: Floats, queries: Floats, p: float) -> None:
     if not finite:
         raise JobFailedError(
             "values-too-large",
-            f"Differences of {farthest:.3g} raised to the power {p:g} are beyond float64; "
-            "normalise the attributes, or take a smaller p.",
+            text("powers-too-large", difference=farthest, p=p),
         )
 
 

@@ -14,6 +14,7 @@ import pytest
 from shared.errors import JobFailedError, JobStoppedError
 from shared.jobs import Kind
 from shared.kinds.knn.datasets import Dataset
+from shared.kinds.knn.parameters import KnnParams
 from tests.unit.worker.engines.knn.conftest import LIMITS
 from tests.unit.worker.engines.result_check import check_result
 from worker.engines.interface import Engine, JobContext
@@ -47,7 +48,7 @@ class Job:
         self.artifacts[name] = (media_type, content)
 
     def run(self, **params: Any) -> dict[str, Any]:
-        result = self._engine.run(JobContext(params, self._uploads, self.report, self.save))
+        result = self._engine.run(JobContext(KnnParams.model_validate(params), self._uploads, self.report, self.save))
         check_result(Kind.KNN, result)
         return result
 
@@ -168,7 +169,7 @@ def test_a_stopped_job_saves_nothing(normalise: str, evaluation: dict[str, Any],
     ("table", "params", "words"),
     [
         ("y,x\n1,2\n2,oops\n", {}, "oops"),
-        ("y,x\n1,2\n2,3\n1,4\n", {"evaluation": {"train_size": 3}}, "leaves nothing"),
+        ("y,x\n1,2\n2,3\n1,4\n", {"evaluation": {"train_size": 3}}, "leaves no row"),
         ("y,x\n1,2\n2,3\n1,4\n", {"k": 3, "evaluation": {"method": "loo"}}, "training part"),
         ("y,x\n1,-2\n2,3\n", {"k": 1, "metric": "bhattacharyya", "evaluation": {"method": "loo"}}, "negative"),
     ],

@@ -186,7 +186,7 @@ def test_too_many_classes_fail(finder: Finder) -> None:
 def test_values_beyond_squaring_fail(labels: list[float], finder: Finder) -> None:
     attributes = np.array([[1.0], [2.0], [1e150 if labels[1] == 1 else 3.0]])
     dataset = Dataset("huge", ["x"], attributes, np.array(labels), [])
-    with pytest.raises(JobFailedError, match="rescale"):
+    with pytest.raises(JobFailedError, match="Rescale"):
         run(finder, dataset, task="regression", k=1, evaluation=LOO)
 
 
