@@ -32,7 +32,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or load_settings()
     set_up_logging(settings)
     app = Flask(__name__)
-    # Each kind of job has its templates in its own folder: "knn/form.html" is web/kinds/knn/templates/form.html.
+    # Each kind of job has its templates in its own folder: "KIND/form.html" is web/kinds/KIND/templates/form.html.
     of_kinds = PrefixLoader({str(kind): FileSystemLoader(_KINDS / kind / "templates") for kind in PAGES})
     app.jinja_loader = ChoiceLoader([FileSystemLoader(Path(app.root_path, "templates")), of_kinds])
     app.jinja_env.globals["kinds"] = PAGES

@@ -17,11 +17,11 @@ from shared.database import queries, transitions
 from shared.database.connection import now
 from shared.database.tables import Job, Upload
 from shared.ids import make_id
-from shared.jobs import Outcome, Progress, State, StoredFile
+from shared.jobs import DeviceClass, Outcome, Progress, State, StoredFile
 from shared.services import Services
 from shared.settings import Settings
 from tests.support.disks import path_on_disk
-from tests.support.job_outcomes import start_job
+from tests.support.job_outcomes import register_worker, start_job
 from tests.support.waiting import wait_until
 from web import create_app
 from web.context import get_context
@@ -389,3 +389,13 @@ def test_health_data_sets_and_devices(client: FlaskClient) -> None:
         "running": 0,
     }
     assert set(devices) == {"ascend", "gpu", "cpu"}
+
+
+def test_devices_list_what_any_live_worker_offers(client: FlaskClient, services: Services) -> None:
+    kinds = ["knn", "musicgen"]
+    offers = {"a": ["int8", "float32"], "b": ["bfloat16", "int8"]}
+    for name, offered in offers.items():
+        register_worker(services, name, DeviceClass.CPU, kinds=kinds, precisions={"musicgen": offered})
+    devices = {device["device"]: device for device in read(client.get("/api/v1/devices"))["devices"]}
+    assert devices["cpu"]["precisions"] == {"musicgen": ["int8", "float32", "bfloat16"]}
+    assert devices["gpu"]["precisions"] == {}

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import update
 
 from shared.database import transitions
-from shared.database.tables import Worker
+from shared.database.tables import Job, Worker
 from shared.jobs import CANCELLED, DeviceClass, Outcome, Progress, RetryDelay, State, build_error
 from shared.services import Services
 from shared.submission.submit import submit_job
@@ -95,6 +95,22 @@ def test_result_without_artifacts_is_shown_alone(client: FlaskClient, services: 
     assert "Accuracy" in page
     for absent in ("<h2>Predictions</h2>", "<h2>Pictures</h2>", "<h2>Files</h2>"):
         assert absent not in page
+
+
+def test_job_of_an_unknown_kind_is_shown_without_its_result(client: FlaskClient, services: Services) -> None:
+    """A database may have jobs of a kind that only another version has."""
+    job_id = submit(services)
+    succeed(services, job_id, {"steps": 3}, {"steps.txt": ("text/plain", b"3")})
+    with services.database.writing() as session:
+        session.execute(update(Job).values(kind="dance"))
+    page = read(client, job_id)
+    assert '<h1 class="mb-0">dance</h1>' in page
+    assert "steps.txt?download=1" in page
+    assert "<td>dance</td>" in client.get("/jobs").text
+    document = client.get(f"/api/v1/jobs/{job_id}").json
+    assert document is not None
+    assert (document["kind"], document["result"]) == ("dance", {"steps": 3})
+    assert send_form(client, f"/jobs/{job_id}", f"/jobs/{job_id}/retry").status_code == 422
 
 
 def test_failed_job_shows_its_error(client: FlaskClient, services: Services) -> None:

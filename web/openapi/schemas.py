@@ -39,8 +39,7 @@ class _SchemaGenerator(GenerateJsonSchema):
     def normalize_name(self, name: str) -> str:
         """Shorten the full name that pydantic uses for a class whose own name is not unique.
 
-        ``shared.schemas.submission.Webhook`` becomes ``SubmissionWebhook``, and a ``Sample`` of
-        ``shared.kinds.musicgen.result`` ``MusicgenResultSample``.
+        ``shared.schemas.submission.Webhook`` becomes ``SubmissionWebhook``.
         """
         *modules, own = name.split(".")
         return super().normalize_name("".join(module.capitalize() for module in modules[2:]) + own)
