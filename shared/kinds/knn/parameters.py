@@ -138,7 +138,7 @@ class KnnParams(Strict):
     @model_validator(mode="before")
     @classmethod
     def _default_method(cls, data: Any) -> Any:  # noqa: ANN401 - pydantic hands over what the client sent
-        """Let ``{"evaluation": {"train_size": 100}}`` mean a hold-out."""
+        """Complete ``{"evaluation": {"train_size": 100}}`` to a hold-out."""
         evaluation = data.get("evaluation") if isinstance(data, dict) else None
         if isinstance(evaluation, dict) and "method" not in evaluation:
             return data | {"evaluation": {"method": "holdout", **evaluation}}

@@ -1,4 +1,4 @@
-"""What a knn job that succeeded has found. Types alone: an engine's tests check that its results are like this."""
+"""The result of a knn job that succeeded. Only types; the tests of the engine check its results against them."""
 
 from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
 
@@ -13,7 +13,7 @@ class ClassScore(TypedDict):
     k: int
     accuracy: float
     accuracy_std: float | None
-    """Over the folds; null where there are none."""
+    """Over the folds; null if there are none."""
     macro_f1: float
 
 
@@ -25,11 +25,11 @@ class ValueScore(TypedDict):
     rmse: float
     mae: float
     r2: float | None
-    """Null where the true values are all equal."""
+    """Null if the true values are all equal."""
 
 
 PerClass = TypedDict("PerClass", {"class": str, "precision": float, "recall": float, "f1": float, "support": int})
-PerClass.__doc__ = "How well one class is told from the others."
+PerClass.__doc__ = "How well one class is distinguished from the others."
 
 
 @documented

@@ -111,7 +111,7 @@ _KNOWN: Final = {
 
 
 def list_models(settings: Settings) -> list[ModelCard]:
-    """List the known models, and after them whatever else lies in ``MINDJOBS_MODELS_DIR``.
+    """List the known models, followed by all others in ``MINDJOBS_MODELS_DIR``.
 
     A folder that cannot be used is listed as missing, with the reason in its note.
     """

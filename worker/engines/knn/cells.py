@@ -6,7 +6,7 @@ cheaper, too. MindSpore compiles once for each shape and frees compiled graphs
 only all together, so their number is kept bounded by starting over.
 
 The error bounds of the metrics take float32 to be float32: MindSpore multiplies
-matrices so on CPUs, GPUs (TF32 is off) and Ascend (HF32 is off) unless told
+matrices so on CPUs, GPUs (TF32 is off) and Ascend (HF32 is off) unless configured
 otherwise; the oldest Ascend training chips need ``precision_mode`` set to
 ``must_keep_origin_dtype``.
 """
@@ -59,7 +59,7 @@ class Cells:
         return closeness.asnumpy(), peaks.asnumpy()[:, 0]
 
     def clear(self) -> None:
-        """Free every compiled graph of the process; what is needed again is compiled again."""
+        """Free every compiled graph of the process; graphs are compiled again when they are needed."""
         self._functions.clear()
         self._graphs.clear()
         mindspore.ms_memory_recycle()

@@ -43,7 +43,7 @@ class KnnEngine:
         self._album = ScatterCache()
 
     def prepare(self) -> None:
-        """Run the default job for nobody: it compiles its tiles and loads its fonts."""
+        """Run the default job once and discard its result: this compiles tiles and loads fonts."""
         self.run(JobContext(params=KnnParams(), uploads={}, report=_ignore_progress, save=_ignore_artifact))
 
     def run(self, context: JobContext[KnnParams]) -> dict[str, Any]:
@@ -111,8 +111,8 @@ class _Stage:
 
 
 def _ignore_progress(*, stage: str, done: int, total: int, unit: str) -> None:
-    """ReportProgress to nobody."""
+    """Discard a progress report."""
 
 
 def _ignore_artifact(name: str, media_type: str, content: bytes) -> None:
-    """Keep nothing."""
+    """Discard an artifact."""

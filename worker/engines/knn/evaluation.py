@@ -1,4 +1,4 @@
-"""Predicting every row that an evaluation asks for."""
+"""Predicts every row of an evaluation."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Predictions:
     neighbours, distances
         Shape (m, largest k): rows of the data set, nearest first.
     labels
-        For each k, shape (m,): what was predicted, classes by their index.
+        For each k, shape (m,): the predictions; a class is given by its index.
     """
 
     index: Indices
@@ -48,7 +48,7 @@ class Predictions:
 
 
 def evaluate(params: KnnParams, dataset: Dataset, finder: Finder, advance: Callable[[int, int], None]) -> Predictions:
-    """Predict every row that the evaluation asks for.
+    """Predict every row of the evaluation.
 
     Parameters
     ----------
@@ -90,12 +90,12 @@ class _Progress:
         self.done = 0
 
     def show(self, more: int) -> None:
-        """Tell of the folds that are done, and of ``more`` rows of the next."""
+        """Report the folds that are done, and ``more`` rows of the next one."""
         self._advance(self.done + more, self._total)
 
 
 def _check_range(dataset: Dataset) -> None:
-    """Refuse what float64, or a vote, cannot hold."""
+    """Refuse values beyond float64, and more classes than a vote can count."""
     if len(dataset.classes) > MAX_CLASSES:
         raise JobFailedError(
             "too-many-classes",
@@ -110,12 +110,12 @@ def _check_range(dataset: Dataset) -> None:
 
 
 def _allocate(params: KnnParams, dataset: Dataset, total: int) -> Predictions:
-    most = max(params.ks)
+    max_k = max(params.ks)
     return Predictions(
         index=np.empty(total, np.int64),
         fold=np.empty(total, np.int64),
-        neighbours=np.empty((total, most), np.int64),
-        distances=np.empty((total, most)),
+        neighbours=np.empty((total, max_k), np.int64),
+        distances=np.empty((total, max_k)),
         labels={k: np.empty_like(dataset.labels, shape=total) for k in params.ks},
     )
 

@@ -28,10 +28,10 @@ def build(training: Floats, queries: Floats) -> Space:
 
     exact = np.zeros(len(queries))
     if counts.sum() <= MAX_INDICATORS * width:  # closeness: equal columns
-        rows, asked = _indicate(row_codes, counts), _indicate(query_codes, counts)
-        return Space(None, asked, rows, np.zeros(rows.shape[1], np.float32), exact, measure)
-    rows, asked = row_codes.astype(np.float32), query_codes.astype(np.float32)  # closeness: -unequal columns
-    return Space(0.0, asked, rows, np.full(width, -1, np.float32), exact, measure)
+        rows, query_operand = _indicate(row_codes, counts), _indicate(query_codes, counts)
+        return Space(None, query_operand, rows, np.zeros(rows.shape[1], np.float32), exact, measure)
+    rows, query_operand = row_codes.astype(np.float32), query_codes.astype(np.float32)  # closeness: -unequal columns
+    return Space(0.0, query_operand, rows, np.full(width, -1, np.float32), exact, measure)
 
 
 def _encode(table: Floats) -> tuple[Codes, NDArray[np.int64]]:

@@ -10,7 +10,7 @@ def build(training: Floats, queries: Floats) -> Space:
     """Lay out the Mahalanobis distance of queries (q, d) to training rows (n, d).
 
     Whitening first is a product of its own, whose float64 error can be large
-    beside the whitened values where the covariance is nearly singular. It
+    compared with the whitened values if the covariance is nearly singular. It
     moves a point by at most gamma |x - m| |W|, taken element by element, and so
     a distance by the sum E of two such moves; the distances settled from
     differences carry as much. |q - x|² then changes by at most 2 |q - x| E + E².

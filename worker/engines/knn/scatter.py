@@ -50,7 +50,7 @@ class ScatterCache:
         """Draw the scatter plots as SVG, or find them drawn."""
         key = _digest(dataset, task)
         picture = self._pictures.pop(key, None) or draw_scatter(dataset, task)
-        self._pictures[key] = picture  # the last one used stands last
+        self._pictures[key] = picture  # the most recently used is last
         if len(self._pictures) > MAX_CACHED_PICTURES:
             del self._pictures[next(iter(self._pictures))]
         return picture
@@ -89,7 +89,7 @@ def draw_scatter(dataset: Dataset, task: Task) -> bytes:
 
 
 def _digest(dataset: Dataset, task: Task) -> bytes:
-    """Tell data sets apart by their content."""
+    """Identify a data set by its content."""
     digest = hashlib.blake2b(json.dumps([task, dataset.name, dataset.columns, dataset.classes]).encode())
     for values in (dataset.attributes, dataset.labels):
         digest.update(np.ascontiguousarray(values).tobytes())
@@ -97,7 +97,7 @@ def _digest(dataset: Dataset, task: Task) -> bytes:
 
 
 def _pair_attributes(count: int) -> list[tuple[int, int | None]]:
-    """Pair the attributes up; None stands for the label."""
+    """Group the attributes in pairs; None stands for the label."""
     if count == 1:
         return [(0, None)]
     starts = range(0, min(count, 2 * MAX_PANELS), 2)

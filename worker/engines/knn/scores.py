@@ -86,7 +86,7 @@ def find_macro_f1(confusion: NDArray[np.int64]) -> float:
 
 
 def describe_classes(confusion: NDArray[np.int64], classes: list[str]) -> list[dict[str, Any]]:
-    """Describe each class by precision, recall, F1 and support; what is 0/0 counts as 0."""
+    """Describe each class by precision, recall, F1 and support; 0/0 counts as 0."""
     right, f1 = np.diag(confusion), _find_f1(confusion)
     supports, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
     return [
@@ -102,7 +102,7 @@ def describe_classes(confusion: NDArray[np.int64], classes: list[str]) -> list[d
 
 
 def score_values(truth: Floats, found: Floats) -> dict[str, float | None]:
-    """Score predicted values, shape (m,): RMSE, MAE, and R², None where the true values are all equal."""
+    """Score predicted values, shape (m,): RMSE, MAE, and R², None if the true values are all equal."""
     residuals = found - truth
     spread = float(np.square(truth - truth.mean()).sum())
     explained = 1 - float(np.square(residuals).sum()) / spread if spread > 0 else None

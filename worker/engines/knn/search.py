@@ -44,7 +44,7 @@ class Finder:
     cells
         The compiled tiles.
     budget_bytes
-        Working memory: a tile and what is selected from it. The tables
+        Working memory: a tile and the entries selected from it. The tables
         themselves come on top.
     """
 
@@ -141,7 +141,7 @@ class _Block:
         self._rows = len(space.rows)
         self._leave_one_out = leave_one_out
         self._max_pairs = max_pairs
-        # A query that is a row leads itself, and must not stand for a neighbour.
+        # A query that is itself a row is its own nearest row, and does not count as a neighbour.
         self._leading = np.full((self._count, k + leave_one_out), -np.inf, np.float32)
         self._margin = 2 * space.error[queries]
         self._bound: Operand = self._leading[:, 0]
@@ -164,7 +164,7 @@ class _Block:
         return self._shortlist.finish(self._bound)
 
     def _raise_bound(self, closeness: Operand, peaks: Operand) -> None:
-        """Learn from a tile's block maxima, or from every entry where they are fewer than k."""
+        """Raise the bound by a tile's block maxima, or by all entries if there are fewer than k blocks."""
         k = self._leading.shape[1]
         values = peaks if peaks.shape[1] >= k else closeness
         leading = np.concatenate([self._leading, values], axis=1)
@@ -176,7 +176,7 @@ class _Block:
 
 
 def _fit(part: Operand, count: int, pad: Operand | float) -> Operand:
-    """Pad an operand to ``count`` rows; as it is where it has them."""
+    """Pad an operand to ``count`` rows, if it has fewer."""
     if len(part) == count:
         return part
     fitted = np.empty((count, part.shape[1]), np.float32)
@@ -186,7 +186,7 @@ def _fit(part: Operand, count: int, pad: Operand | float) -> Operand:
 
 
 def _select(closeness: Operand, peaks: Operand, bound: Operand, max_pairs: int) -> Iterator[tuple[Indices, Indices]]:
-    """Yield the places (query, column) where a tile reaches the bound, some at a time."""
+    """Yield the positions (query, column) at which a tile reaches the bound, in blocks."""
     blocks = closeness.reshape(len(peaks), -1, BLOCK_ROWS)
     of, hits = np.nonzero(peaks >= bound[:, None])
     step = max(1, max_pairs // BLOCK_ROWS)

@@ -1,7 +1,7 @@
 """A training part and its queries as a metric lays them out for the search.
 
 The search compares every query with every training row in float32, on the
-device, and settles in float64 what float32 cannot tell apart. A metric makes
+device, and decides in float64 what float32 cannot distinguish. A metric makes
 the search possible by giving it both views of the data, and a bound on how
 far the first can be from the second.
 """
@@ -36,7 +36,7 @@ class Space:
     ----------
     order
         What a tile computes for a query and a row, its *closeness*, larger
-        where they are nearer: their inner product (None), or minus the
+        if they are nearer: their inner product (None), or minus the
         order-norm of their difference (order 0 counts unequal columns).
     queries, rows
         Operands of that computation, shapes (q, w) and (n, w), float32.
@@ -72,7 +72,7 @@ def bound_roundings(count: int, unit: float) -> float:
 
 
 def find_scale(*tables: Floats) -> float:
-    """Find the power of two that makes magnitudes modest; 1 where they are already.
+    """Find the power of two that brings magnitudes into a safe range; 1 if they are already in it.
 
     Multiplying by a power of two costs no accuracy, so that values of 1e-30 or
     1e100 get through float32 as well as those around one do.

@@ -13,7 +13,7 @@ MAX_PRODUCT_WORK: Final = 2**33
 MAX_DIFFERENCE_WORK: Final = 2**26
 """Multiplications, or terms of a norm, in a tile: about half a second on two cores."""
 MAX_STACK_WORK: Final = 2**22
-"""The same for spaces that share a tile; beyond it, calling the device costs little beside the work."""
+"""The same for spaces that share a tile; beyond it, the cost of calling the device is small compared with the work."""
 FLOAT32_BYTES: Final = 4
 HIT_BYTES: Final = 24
 """A block maximum, whether it is a hit, and the hit's place."""
@@ -111,7 +111,7 @@ def _round_up(count: int) -> int:
 def _count_tile_bytes(query_rows: int, training_rows: int, width: int, k: int) -> int:
     """Count a tile's closeness, hits, operands here and on the device, and the neighbours kept.
 
-    Where a tile has fewer than k blocks, its entries are copied to select from.
+    If a tile has fewer than k blocks, its entries are copied for the selection.
     """
     entries = query_rows * training_rows
     copied = query_rows * min(training_rows, BLOCK_ROWS * k)

@@ -15,8 +15,8 @@ TOUCHING: Final = 1e-300
 def weigh(distances: Floats, weights: Weights) -> Floats:
     """Weigh neighbours, shape (q, k), nearest first; every prefix of a row is weighed as it would be alone.
 
-    By distance a neighbour counts 1/d. Where some are at distance zero, only
-    those count, and where all are infinitely far, they count alike.
+    With distance weights a neighbour counts 1/d. If some are at distance zero, only
+    those count; if all are infinitely far, they count equally.
     """
     if weights is Weights.UNIFORM:
         return np.ones_like(distances)

@@ -1,4 +1,4 @@
-"""How loud the audio is, and making it as loud as was asked."""
+"""Measures the level of audio, and adjusts it."""
 
 import math
 from collections.abc import Callable
@@ -14,24 +14,24 @@ from scipy.signal import resample_poly
 from shared.kinds.musicgen.parameters import Loudness
 
 PEAK_DBTP: Final = -1.0
-"""Room for what lossy formats and converters add; as EBU R 128 and audiocraft have it."""
+"""Headroom for what lossy formats and converters add; the same as in EBU R 128 and audiocraft."""
 RMS_DBFS: Final = -18.0
 LUFS: Final = -14.0
-"""The two levels that audiocraft writes, so that its output and this can be compared."""
+"""The two levels of audiocraft, so that its output is comparable."""
 SILENCE_DBFS: Final = -60.0
 """Audio whose every sample is below this is silence: it is not amplified, since only noise would be."""
 OVERSAMPLING: Final = 4
-"""Points per sample at which a true peak is looked for, as in ITU-R BS.1770-4, annex 2."""
+"""Points per sample for the search for true peaks, as in ITU-R BS.1770-4, annex 2."""
 BLOCK: Final = 1 << 18
 MARGIN: Final = 16
-"""Samples around a block that the interpolation filter, 10 on each side, may look at."""
+"""Samples around a block for the interpolation filter, which needs 10 on each side."""
 LOOK_AHEAD_S: Final = 0.0125
 """Half the limiter's window: any tone above 40 Hz has a peak in each window, so its gain is steady and
 adds no distortion."""
 MAX_CORRECTIONS: Final = 4
 TOLERANCE_DB: Final = 0.1
 MIN_SLOPE: Final = 0.2
-"""Decibels of level for one of gain; where there is less the peaks rule, and more gain would only flatten them."""
+"""Minimum rise of the level in dB per dB of gain; below this, more gain would only flatten the peaks."""
 GATING_BLOCK_S: Final = 0.4
 MIN_RATE_HZ: Final = 8_000
 """Below this the weighting filter of BS.1770, with its shelf at 1.5 kHz, is not defined well."""
@@ -41,15 +41,16 @@ Meter = Callable[[NDArray[np.float32]], float | None]
 
 @dataclass(frozen=True)
 class Levels:
-    """How loud audio is; both figures fit JSON.
+    """The level of audio; both figures fit JSON.
 
     Parameters
     ----------
     peak_dbfs
-        The largest sample; above 0 where a player would clip. ``None`` for digital silence.
+        The largest sample; above 0 if a player would clip. ``None`` for digital silence.
     lufs
-        Integrated loudness (ITU-R BS.1770-4). ``None`` where everything is below its gate of -70 LUFS, and below
-        8 kHz, where it is not defined. Audio shorter than a gating block is measured as if it were repeated.
+        Integrated loudness (ITU-R BS.1770-4). ``None`` if everything is below its gate of -70 LUFS, or the
+        sampling rate is below 8 kHz, for which it is not defined. Audio shorter than a gating block is measured
+        as if it were repeated.
     """
 
     peak_dbfs: float | None
@@ -67,7 +68,7 @@ def measure(audio: NDArray[np.float32], sample_rate_hz: int) -> Levels:
 
 
 def level(audio: NDArray[np.float32], sample_rate_hz: int, how: Loudness) -> NDArray[np.float32]:
-    """Make audio as loud as asked; silence stays as it is.
+    """Adjust the level of audio; silence is not changed.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def level(audio: NDArray[np.float32], sample_rate_hz: int, how: Loudness) -> NDA
         Its sampling rate.
     how
         ``none`` returns it as it is, beyond -1 to 1 too; ``peak`` scales it to a true peak of -1 dBTP; ``rms`` and
-        ``lufs`` scale it to -18 dBFS and -14 LUFS and hold its true peak at -1 dBTP by a limiter. Where peaks rule,
+        ``lufs`` scale it to -18 dBFS and -14 LUFS and hold its true peak at -1 dBTP by a limiter. If peaks dominate,
         as with single clicks, the level stays below these figures.
 
     Returns
@@ -134,7 +135,7 @@ def trace_peaks(audio: NDArray[np.float32]) -> NDArray[np.float32]:
 def _reach(
     target_db: float, meter: Meter, audio: NDArray[np.float32], peaks: NDArray[np.float32], sample_rate_hz: int
 ) -> NDArray[np.float32]:
-    """Scale and limit, with more gain where the limiter took some of the level, by the secant method."""
+    """Scale and limit; the secant method finds the gain that makes up for what the limiter removes."""
     measured = meter(audio)
     gain_db = 0.0 if measured is None else target_db - measured
     slope = 1.0
@@ -169,7 +170,7 @@ def _plan_gain(peaks: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.fl
     ceiling = _from_db(PEAK_DBTP)
     needed = ceiling / np.maximum(peaks, ceiling, dtype=np.float64)
     half = max(round(LOOK_AHEAD_S * sample_rate_hz / 2), 1)
-    # One sample more than the averages reach: a peak lies between two samples, and both must give way.
+    # One sample more than the averages reach: a peak lies between two samples, and both must be reduced.
     held = minimum_filter1d(needed, size=4 * half + 3, mode="nearest")
     average = uniform_filter1d(held, size=2 * half + 1, mode="nearest")
     return np.asarray(uniform_filter1d(average, size=2 * half + 1, mode="nearest"))

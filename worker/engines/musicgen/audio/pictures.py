@@ -17,11 +17,11 @@ from scipy.signal.windows import hann
 from worker.engines.chart_style import PALETTE, add_axes, make_figure, render_svg, style
 
 COLUMNS: Final = 720
-"""Of a waveform: one per point of width, so that each is a short number in the file."""
+"""Columns of a waveform: one per point of width, so that each is a short number in the file."""
 POINTS_PER_INCH: Final = 72
-LANE_INCHES: Final = 1.5
+CHANNEL_INCHES: Final = 1.5
 LEVELS: Final = 540
-"""Heights that a waveform's lane tells apart, for short numbers again: five to a point."""
+"""Number of distinct heights in a channel of a waveform, again for short numbers: five per point."""
 SIDES: Final = ("Left", "Right")
 
 WINDOW: Final = 2048
@@ -31,11 +31,11 @@ FRAMES_AT_ONCE: Final = 2_000
 """About 100 MB of stereo, however long the audio is."""
 RANGE_DB: Final = 80.0
 FLOOR_DBFS: Final = -120.0
-"""What digital silence is drawn as."""
+"""The level at which digital silence is drawn."""
 
 
 def draw_waveform(audio: NDArray[np.float32], sample_rate_hz: int) -> bytes:
-    """Draw the lowest and highest sample over time, a lane for each channel, as SVG.
+    """Draw the lowest and highest sample over time, one panel per channel, as SVG.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ def draw_waveform(audio: NDArray[np.float32], sample_rate_hz: int) -> bytes:
     channels, count = audio.shape
     limit = max(1.0, float(np.abs(audio).max(initial=0.0)))
     left, bottom, right, top, gap = 0.75, 0.55, 0.25, 0.2, 0.15
-    width, height = COLUMNS / POINTS_PER_INCH, channels * LANE_INCHES + (channels - 1) * gap
+    width, height = COLUMNS / POINTS_PER_INCH, channels * CHANNEL_INCHES + (channels - 1) * gap
     with style():
         figure = make_figure(left + width + right, bottom + height + top)
         for channel, samples in enumerate(audio):
-            below = (channels - 1 - channel) * (LANE_INCHES + gap)
-            above = channel * (LANE_INCHES + gap)
+            below = (channels - 1 - channel) * (CHANNEL_INCHES + gap)
+            above = channel * (CHANNEL_INCHES + gap)
             axes = add_axes(figure, left=left, bottom=bottom + below, right=right, top=top + above)
             axes.add_patch(Polygon(_outline(samples, limit), closed=True, color=PALETTE[0], linewidth=0.5))
             axes.set_xlim(0, COLUMNS)
@@ -117,7 +117,7 @@ def draw_spectrogram(audio: NDArray[np.float32], sample_rate_hz: int) -> bytes:
         bar = add_axes(figure, left=8.15, bottom=0.5, right=0.7, top=0.15)
         figure.colorbar(image, cax=bar, label="dBFS")
         content = io.BytesIO()
-        # Half the time for a tenth more bytes.
+        # Takes half the time for a tenth more bytes.
         figure.savefig(content, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
         return content.getvalue()
 
@@ -128,20 +128,20 @@ def _analyse(audio: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.floa
     transform = ShortTimeFFT(hann(WINDOW, sym=False), HOP, sample_rate_hz, fft_mode="onesided2X", scale_to="magnitude")
     padded = np.pad(audio, ((0, 0), (0, max(WINDOW - count, 0))))  # the transform takes nothing shorter
     frames = math.ceil(count / HOP)
-    together = math.ceil(frames / MAX_COLUMNS)
-    stripe = max(FRAMES_AT_ONCE // together, 1) * together
+    frames_per_column = math.ceil(frames / MAX_COLUMNS)
+    stripe = max(FRAMES_AT_ONCE // frames_per_column, 1) * frames_per_column
     powers = [
-        _average_power(transform, padded, first, min(first + stripe, frames), together)
+        _average_power(transform, padded, first, min(first + stripe, frames), frames_per_column)
         for first in range(0, frames, stripe)
     ]
     return np.asarray(10 * np.log10(np.maximum(np.concatenate(powers, axis=1), 10 ** (FLOOR_DBFS / 10))))
 
 
 def _average_power(
-    transform: ShortTimeFFT, audio: NDArray[np.float32], first: int, last: int, together: int
+    transform: ShortTimeFFT, audio: NDArray[np.float32], first: int, last: int, frames_per_column: int
 ) -> NDArray[np.float64]:
-    """Average the power of frames first to last over channels and, ``together`` at a time, over frames."""
+    """Average the power of frames first to last over channels and, ``frames_per_column`` at a time, over frames."""
     powers = np.abs(transform.stft(audio, p0=first, p1=last, axis=1)) ** 2  # (channels, frequencies, frames)
-    starts = np.arange(0, last - first, together)
+    starts = np.arange(0, last - first, frames_per_column)
     sums = np.add.reduceat(powers.mean(axis=0), starts, axis=1)
     return np.asarray(sums / np.diff(starts, append=last - first))

@@ -1,4 +1,4 @@
-"""EnCodec's residual vector quantisation, in NumPy: not every device multiplies precisely enough to tell the nearest.
+"""EnCodec's residual vector quantisation, in NumPy: not every device multiplies precisely enough to find the nearest.
 
 References
 ----------
@@ -25,7 +25,7 @@ def read_embeddings(config: CodecConfig, weights: Weights) -> list[Rows]:
 
 
 def quantise(states: Rows, embeddings: Sequence[Rows]) -> Codes:
-    """Find the nearest vector of each codebook to what those before it have left.
+    """Find, codebook by codebook, the vector nearest to the residual of the previous codebooks.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def quantise(states: Rows, embeddings: Sequence[Rows]) -> Codes:
 
 
 def restore(codes: Codes, embeddings: Sequence[Rows]) -> Rows:
-    """Add up the vectors that codes stand for: shape (codebooks, frames) to (frames, size)."""
+    """Add up the vectors of the codes: shape (codebooks, frames) to (frames, size)."""
     states = np.zeros((codes.shape[1], embeddings[0].shape[1]), dtype=np.float32)
     for embedding, indices in zip(embeddings, codes, strict=True):
         states += embedding[indices]

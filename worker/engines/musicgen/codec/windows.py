@@ -1,8 +1,8 @@
-"""How a signal of any length goes through convolutions: their padding, and the windows that it is cut into.
+"""Convolutions over signals of any length: their padding, and the windows into which a signal is cut.
 
-What is computed window by window is that of one piece: neighbours overlap by as
-much as the convolutions reach, and of each window that part is kept which its
-own cuts cannot be felt in.
+The result computed window by window equals that of the whole signal: neighbouring windows
+overlap by the reach of the convolutions, and of each window only the part is kept that its
+cuts do not influence.
 """
 
 import math
@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from worker.engines.musicgen.model.seanet import Convolution, Layer, Lstm, Residual, Transposed
 
 MAX_SMALL_FACTOR: Final = 3
-"""So many small windows take as long as a large one."""
+"""This many small windows take as long as a large one."""
 
 Local = Convolution | Transposed | Residual
-"""Layers that reach no further than their kernels."""
+"""Layers whose output depends only on the inputs under their kernels."""
 
 
 def divide(layers: Sequence[Layer]) -> tuple[list[Local], Lstm, list[Local]]:
-    """Divide a half of EnCodec into what comes before its LSTM, the LSTM, and what comes after it."""
+    """Divide the encoder or decoder into the layers before its LSTM, the LSTM, and the layers after it."""
     (lstm,) = (layer for layer in layers if isinstance(layer, Lstm))
     place = layers.index(lstm)
     before = [layer for layer in layers[:place] if not isinstance(layer, Lstm)]
@@ -32,23 +32,23 @@ def divide(layers: Sequence[Layer]) -> tuple[list[Local], Lstm, list[Local]]:
 
 
 def measure_padding(layer: Convolution) -> tuple[int, int]:
-    """Return how much padding a convolution has on the left and, where its stride divides the input, on the right."""
+    """Return the padding of a convolution on the left and, if its stride divides the input, on the right."""
     total = layer.dilation * (layer.kernel - 1) + 1 - layer.stride
     return total - total // 2, total // 2
 
 
 def lay_padding(layer: Convolution, length: int, zero: int) -> NDArray[np.int64]:
-    """Say where each row of a convolution's padded input stands in the signal.
+    """Return the index in the signal of each row of a convolution's padded input.
 
-    It is padded by reflection, on the right to a whole stride; what is too short
-    to be reflected gets zeros first.
+    The signal is padded by reflection, on the right to a whole stride; one that is too short
+    to be reflected is first extended with zeros.
 
     Parameters
     ----------
     length
-        The signal's.
+        The length of the signal.
     zero
-        Stands for a row of zeros.
+        The index that stands for a row of zeros.
     """
     left, right = measure_padding(layer)
     right += -length % layer.stride
@@ -58,7 +58,7 @@ def lay_padding(layer: Convolution, length: int, zero: int) -> NDArray[np.int64]
 
 
 def measure_reach(layers: Sequence[Local]) -> int:
-    """Return how far into the output it can be felt where the input was cut, in rows of the output."""
+    """Return how far into the output a cut in the input has an influence, in rows of the output."""
     reach = 0
     for layer in layers:
         match layer:
@@ -73,7 +73,7 @@ def measure_reach(layers: Sequence[Local]) -> int:
 
 @dataclass(frozen=True)
 class Window:
-    """Frames that are computed at once, with room for ``size``, and those among them that are kept."""
+    """Frames that are computed together, padded to ``size``, and those of them that are kept."""
 
     start: int
     stop: int
@@ -82,30 +82,30 @@ class Window:
     size: int
 
     def read(self, x: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
-        """Return the part of a signal that it is computed from, where ``rows`` of the signal are a frame."""
+        """Return the part of a signal that the window covers; ``rows`` of the signal are a frame."""
         return x[self.start * rows : self.stop * rows]
 
     def keep(self, y: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
-        """Return what is kept of what was computed, where ``rows`` of that are a frame."""
+        """Return the part of the computed output that is kept; ``rows`` of the output are a frame."""
         return y[(self.kept_start - self.start) * rows : (self.kept_stop - self.start) * rows]
 
 
 def cut(frames: int, small: int, large: int, reach: int) -> Iterator[Window]:
-    """Cut a signal into windows of two sizes, small ones where few frames are left.
+    """Cut a signal into windows of two sizes, small ones when few frames are left.
 
     Parameters
     ----------
     frames
-        The signal's length.
+        The length of the signal.
     reach
-        How many frames beside a cut mean nothing.
+        Number of frames next to a cut that are not valid.
     """
     done = 0
     while done < frames:
         start = max(done - reach, 0)
         size = large if frames - start > MAX_SMALL_FACTOR * small else small
         if size == small:
-            # What is shorter than its paddings would be padded in another way than the whole signal.
+            # A window shorter than its padding would be padded differently from the whole signal.
             start = max(min(start, frames - small), 0)
         stop = min(start + size, frames)
         kept_stop = stop if stop == frames else stop - reach

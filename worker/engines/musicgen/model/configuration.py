@@ -158,7 +158,7 @@ class CodecConfig:
 
     @property
     def frame_rate(self) -> int:
-        """Frames per second, rounded up where it is no whole number."""
+        """Frames per second, rounded up to an integer."""
         return math.ceil(self.sample_rate_hz / self.hop)
 
 
@@ -177,7 +177,7 @@ class ModelConfig:
         Raises
         ------
         JobFailedError
-            It is missing, unreadable, or describes what is not MusicGen; the key is named.
+            The file is missing, unreadable, or does not describe a MusicGen model; the error names the key.
         """
         path = folder / CONFIGURATION
         try:

@@ -94,7 +94,7 @@ def write_random_model(
     Parameters
     ----------
     folder
-        Made where it is not there yet.
+        Created if it does not exist.
     seed
         Of the weights.
     shard_bytes
@@ -223,7 +223,7 @@ def _spell(name: str, array: NDArray[np.float32], spelling: Spelling) -> Iterato
     if not name.endswith(".conv.weight"):
         yield name, array
         return
-    # The stored direction is longer than the weight, so that a reader that forgets the norm is noticed.
+    # The stored direction is longer than the weight, so that a reader that omits the norm is noticed.
     norm = np.sqrt(np.square(array).sum(axis=(1, 2), keepdims=True))
     stem = name.removesuffix("weight")
     length, direction = {

@@ -52,7 +52,7 @@ class Transposed:
 
 @dataclass(frozen=True)
 class Residual:
-    """Two convolutions beside a shortcut: a convolution, or nothing at all."""
+    """Two convolutions with a shortcut around them: a convolution, or the identity."""
 
     wide: Convolution
     narrow: Convolution
@@ -67,14 +67,14 @@ class Residual:
 
 @dataclass(frozen=True)
 class Lstm:
-    """Stacked LSTM layers along time, with what goes in added to what comes out."""
+    """Stacked LSTM layers along time, with the input added to the output."""
 
     name: str
     size: int
     layers: int
 
     def list_tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Yield names and shapes; the gates stand in PyTorch's order: input, forget, cell, output."""
+        """Yield names and shapes; the gates are in PyTorch's order: input, forget, cell, output."""
         for layer in range(self.layers):
             for kind in ("weight_ih", "weight_hh"):
                 yield f"{self.name}.lstm.{kind}_l{layer}", (4 * self.size, self.size)
@@ -87,7 +87,7 @@ Layer = Convolution | Transposed | Residual | Lstm
 
 def list_encoder_layers(config: CodecConfig) -> list[Layer]:
     """List the encoder's layers: audio (1, samples) to states (``config.hidden``, frames)."""
-    # Numbered as the file numbers them, where each ELU is a layer of its own.
+    # Numbered as in the file, in which each ELU is a layer of its own.
     layers: list[Layer] = [Convolution(f"{ENCODER}.0", 1, config.filters, config.kernel, activated=False)]
     number, size = 1, config.filters
     for ratio in reversed(config.ratios):

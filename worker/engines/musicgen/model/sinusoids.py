@@ -1,4 +1,4 @@
-"""Where a token stands: the sinusoidal embeddings of positions."""
+"""The sinusoidal embeddings of positions."""
 
 import math
 
@@ -14,6 +14,6 @@ def make_sinusoids(positions: int, hidden: int) -> NDArray[np.float32]:
     Shape (positions, hidden).
     """
     half = hidden // 2
-    pace = np.exp(np.arange(half, dtype=np.float32) * np.float32(-math.log(10_000) / (half - 1)))
-    angles = np.arange(positions, dtype=np.float32)[:, None] * pace
+    frequencies = np.exp(np.arange(half, dtype=np.float32) * np.float32(-math.log(10_000) / (half - 1)))
+    angles = np.arange(positions, dtype=np.float32)[:, None] * frequencies
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
