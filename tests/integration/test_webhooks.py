@@ -225,7 +225,7 @@ def test_two_deliverers_at_once_deliver_once(
 def test_a_message_whose_deliverer_died_is_delivered_by_another(services: Services, receiver: Receiver) -> None:
     submit(services, receiver.locate())
     finish(services)
-    assert Deliverer(services)._take(receiver.locate()) is not None
+    assert Deliverer(services)._claim(receiver.locate()) is not None
     assert read_wait_s(services) == pytest.approx(deliverer.LEASE_S, abs=5)
     deliver(services)
     assert receiver.received == []
@@ -238,7 +238,7 @@ def test_what_a_late_attempt_comes_to_changes_nothing(services: Services, receiv
     submit(services, receiver.locate("/500"))
     finish(services)
     deliverer = Deliverer(services)
-    late = deliverer._take(receiver.locate("/500"))
+    late = deliverer._claim(receiver.locate("/500"))
     assert late is not None
     make_due(services)
     deliver(services)
