@@ -53,7 +53,7 @@ def render(what: Text) -> str:
     A code that no catalogue has, as in a row that a newer version wrote, is shown as it is, with its values; or by its
     value ``message``, if it has one, as the errors of pydantic do.
     """
-    sentence = _load_sentences().get(what.code)
+    sentence = load_sentences().get(what.code)
     if sentence is None and isinstance(what.values.get("message"), str):
         return str(what.values["message"])
     if sentence is None:
@@ -63,7 +63,7 @@ def render(what: Text) -> str:
 
 def render_title(error_type: str) -> str:
     """Name a type of error in a few English words; a type that no catalogue has is its own name."""
-    return _load_titles().get(error_type, error_type)
+    return load_titles().get(error_type, error_type)
 
 
 def render_error(stored: Mapping[str, Any]) -> dict[str, str]:
@@ -91,7 +91,7 @@ def render_stored(stored: Mapping[str, Any] | str) -> dict[str, str]:
 
 
 @cache
-def _load_sentences() -> Mapping[str, str]:
+def load_sentences() -> Mapping[str, str]:
     """Load the sentences of the service and of every kind of job, by code."""
     sentences = dict(english.SENTENCES)
     for kind in Kind:
@@ -100,7 +100,7 @@ def _load_sentences() -> Mapping[str, str]:
 
 
 @cache
-def _load_titles() -> Mapping[str, str]:
+def load_titles() -> Mapping[str, str]:
     """Load the titles of the service and of every kind of job, by type of error."""
     titles = dict(english.TITLES)
     for kind in Kind:

@@ -24,13 +24,13 @@ def write_environment(settings: Settings) -> dict[str, str]:
 class ServiceProcess:
     """One process and all that it started; ``close`` leaves none of them."""
 
-    def __init__(self, module: str, *arguments: str, settings: Settings, log: Path) -> None:
+    def __init__(self, module: str, *arguments: str, settings: Settings, log: Path, folder: Path = ROOT) -> None:
         self._log = log.open("ab")
         self.log_path = log
         command = [sys.executable, "-m", module, *arguments]
         self.process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=folder,
             env=write_environment(settings),
             stdout=self._log,
             stderr=subprocess.STDOUT,

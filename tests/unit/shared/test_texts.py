@@ -1,0 +1,97 @@
+"""Every text that the code raises has a sentence in the catalogue, and every sentence is used."""
+
+import ast
+import string
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, get_args
+
+import pytest
+from pydantic_core import core_schema
+
+from shared.database.migrate import ROOT
+from shared.jobs import Kind
+from shared.texts import Text, english, load_sentences, load_titles, render, render_error, render_stored, text
+
+FOLDERS: Final = ("shared", "web", "worker")
+DERIVED: Final = ("model-value-", "http-")
+"""Beginnings of codes that are put together from a part that only the running code knows."""
+PYDANTIC: Final = frozenset(error_type.replace("_", "-") for error_type in get_args(core_schema.ErrorType))
+"""Codes that come from pydantic's own types of errors."""
+
+
+def parse_modules() -> Iterator[ast.AST]:
+    """Yield the nodes of every module that uses this function ``text``, and not SQLAlchemy's."""
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*.py"):
+            source = path.read_text()
+            if "from shared.texts import" in source:
+                yield from ast.walk(ast.parse(source))
+
+
+def list_literals() -> set[str]:
+    """List every string in the code but those of the catalogues."""
+    catalogues = {ROOT / "shared/texts/english.py", *(ROOT / f"shared/kinds/{kind}/english.py" for kind in Kind)}
+    paths: set[Path] = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")} - catalogues
+    return {
+        node.value
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def list_calls() -> Iterator[tuple[str, set[str] | None]]:
+    """Yield code and names of the values of each call of ``text`` with a literal code; ``None`` for unknown names."""
+    for node in parse_modules():
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "text"):
+            continue
+        if node.args and isinstance(node.args[0], ast.Constant):
+            names = [keyword.arg for keyword in node.keywords]
+            yield str(node.args[0].value), None if None in names else {str(name) for name in names}
+
+
+def list_placeholders(sentence: str) -> set[str]:
+    return {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
+
+
+def test_every_call_has_a_sentence_and_gives_its_values() -> None:
+    sentences = load_sentences()
+    calls = list(list_calls())
+    assert len(calls) > 50
+    for code, names in calls:
+        assert code in sentences, code
+        assert names is None or list_placeholders(sentences[code]) <= names, code
+
+
+def test_every_sentence_is_used() -> None:
+    literals = list_literals()
+    unused = {code for code in load_sentences() if code not in literals and not code.startswith(DERIVED)}
+    assert unused - PYDANTIC == set()
+
+
+def test_every_type_of_error_has_a_title() -> None:
+    literals = list_literals()
+    assert {error_type for error_type in load_titles() if error_type not in literals} == set()
+
+
+def test_an_unknown_code_is_shown_with_its_values() -> None:
+    assert render(Text("from-a-newer-version", {"n": 1})) == "from-a-newer-version {'n': 1}"
+    assert render_error({"type": "newer", "code": "newer", "values": {}}) == {
+        "type": "newer",
+        "title": "newer",
+        "detail": "newer",
+    }
+
+
+def test_errors_and_warnings_of_earlier_versions_are_shown_as_they_are() -> None:
+    old = {"type": "timeout", "title": "The job took too long", "detail": "Give it more time."}
+    assert render_error(old) == old
+    assert render_stored("Clipping: 1 %") == {"code": "text", "detail": "Clipping: 1 %"}
+
+
+@pytest.mark.parametrize("code", ["cancelled", "timeout", "worker-lost"])
+def test_a_text_survives_its_storage(code: str) -> None:
+    stored = text(code).serialize()
+    assert Text.parse(stored) == text(code)
+    assert render_stored(stored) == {"code": code, "detail": english.SENTENCES[code]}
