@@ -5,8 +5,10 @@ Started as ``python -m tests.bench.empty_worker``, with the worker's own argumen
 
 from typing import Any
 
+from shared.jobs import Kind
+from tests.support.engine_specs import make_engine_spec
 from worker import __main__ as command
-from worker import registry
+from worker.engines import ENGINES
 from worker.engines.interface import JobContext
 
 
@@ -25,6 +27,6 @@ class EmptyEngine:
 
 
 if __name__ == "__main__":
-    registry.make_engine = lambda *_: EmptyEngine()
-    registry.needs_mindspore = lambda *_: False
+    for kind in Kind:
+        ENGINES[kind] = make_engine_spec(EmptyEngine, name=EmptyEngine.name)
     command.main()

@@ -29,6 +29,7 @@ from tests.support.processes import ServiceProcess
 from tests.support.servers import PostgresServer, RedisServer
 from tests.support.waiting import wait_until
 from web import create_app
+from web.context import get_context
 
 JOBS = 1_000
 IDLE_JOBS = 100
@@ -277,7 +278,7 @@ def _measure_without_redis(folder: Path, stack: ExitStack) -> str:
     redis = _start_redis(folder / "redis", stack)
     settings = Settings(home=folder, redis_url=redis.url, database_url=f"sqlite:///{folder / 'web.sqlite'}")
     app = create_app(settings)
-    migrate(app.extensions["mindjobs"].database)
+    migrate(get_context(app).services.database)
     client = app.test_client()
 
     def time_answer() -> str:
@@ -291,7 +292,7 @@ def _measure_without_redis(folder: Path, stack: ExitStack) -> str:
     redis.signal(signal.SIGCONT)
     redis.stop()
     gone = time_answer()
-    app.extensions["mindjobs"].close()
+    get_context(app).services.close()
     return f"A submission is answered {usual}; with a Redis that hangs {hanging}; with none {gone}."
 
 

@@ -92,9 +92,9 @@ def _measure(stable: Stable) -> Findings:
         frames_per_s = {title: who.ask("time_reading")["frames_per_s"] for title, who in reading.items()}
     places = _time_places(stable)  # whose caches have room only when the others are gone
     own = (stable.folder, stable.kept)
-    (job,) = _run_native(stable, "native_job", *own, "--duration-s", JOB_S)
-    (profile,) = _run_native(stable, "native_profile", *own, FASTEST)
-    (fixtures,) = _run_native(stable, "native_fixtures", *FEWER_BITS)
+    (job,) = _run_native(stable, "own_job", *own, "--duration-s", JOB_S)
+    (profile,) = _run_native(stable, "own_profile", *own, FASTEST)
+    (fixtures,) = _run_native(stable, "own_references", *FEWER_BITS)
     race = Race(
         {precision: runner.contender for precision, runner in field.openvino.items()},
         field.mindspore.contender,
@@ -113,8 +113,8 @@ def _measure(stable: Stable) -> Findings:
         places=places,
         profile=profile,
         job=job,
-        long_jobs=_run_native(stable, "native_memory", *own, "--duration-s", LONG_S, "--jobs", 1),
-        short_jobs=_run_native(stable, "native_memory", *own, "--duration-s", SHORT_S, "--jobs", SHORT_JOBS),
+        long_jobs=_run_native(stable, "own_memory", *own, "--duration-s", LONG_S, "--jobs", 1),
+        short_jobs=_run_native(stable, "own_memory", *own, "--duration-s", SHORT_S, "--jobs", SHORT_JOBS),
         full_size=full_size,
         fixtures={precision: Distance(**fixtures[precision]) for precision in FEWER_BITS},
     )

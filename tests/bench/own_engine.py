@@ -5,16 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.jobs import DeviceClass, Kind
 from shared.settings import Settings
-from tests.bench.own_model import NAME
-from worker import registry
-from worker.devices import Device, pin_process, select_in_mindspore
+from tests.bench.own_model import DEVICE, NAME
+from worker.devices import pin_process
+from worker.engines.musicgen.backends.registry import choose_backend
 from worker.engines.musicgen.engine import MusicgenEngine
 
 
 @contextmanager
-def open_engine(folder: Path, kept: Path, name: str = "auto") -> Iterator[tuple[MusicgenEngine, Settings]]:
+def open_engine(folder: Path, kept: Path) -> Iterator[tuple[MusicgenEngine, Settings]]:
     """Pin this process and open an engine, whose settings have a home of their own.
 
     Parameters
@@ -23,19 +22,15 @@ def open_engine(folder: Path, kept: Path, name: str = "auto") -> Iterator[tuple[
         The model's.
     kept
         Where compiled graphs are kept.
-    name
-        As the setting ``musicgen_backend`` has it.
     """
-    device = Device(DeviceClass.CPU, 0)
-    pin_process(device, 1)
+    pin_process(DEVICE, 1)
     with tempfile.TemporaryDirectory(prefix="mj-bench-") as home:
-        settings = Settings.model_validate({"home": home, "models_dir": home, "musicgen_backend": name})
-        if registry.needs_mindspore([Kind.MUSICGEN], device.device_class, settings):
-            select_in_mindspore(device)
+        settings = Settings(home=Path(home), models_dir=Path(home))
+        choose_backend(DEVICE.device_class, settings).prepare_process(DEVICE)
         link = Path(home, NAME)
         link.parent.mkdir()
         link.symlink_to(folder.absolute())
         settings.compiled.symlink_to(kept.absolute())
-        engine = MusicgenEngine(DeviceClass.CPU, settings)
+        engine = MusicgenEngine(DEVICE, settings)
         engine.prepare()
         yield engine, settings

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from unittest import mock
 
-from shared.files.local import LocalFileStore, artifact_key
+from shared.files.file_store import FileStore
+from shared.files.keys import artifact_key
+from shared.files.registry import open_file_store
 from shared.ids import make_id
 from shared.jobs import Lease
 from shared.kinds.musicgen.parameters import MusicgenParams
@@ -34,13 +36,13 @@ DECODING: Final = "decoding"
 STAGES: Final = {"generating": DECODING, "decoding": "codec", "writing": "writing, the rest"}
 """The engine's stages, as readers call them. Its decoding is EnCodec's."""
 WRITING: Final = {
-    "review": "writing, loudness",
+    "find_warnings": "writing, loudness",
     "level": "writing, loudness",
     "measure": "writing, loudness",
     "draw_waveform": "writing, pictures",
     "draw_spectrogram": "writing, pictures",
     "encode": "writing, files",
-    "write_codes": "writing, files",
+    "serialize_codes": "writing, files",
 }
 """What the engine calls while it writes."""
 FILES: Final = "writing, files"
@@ -83,7 +85,7 @@ class Stopwatch:
         return call
 
 
-def run_job(engine: MusicgenEngine, storage: LocalFileStore, duration_s: float) -> dict[str, Any]:
+def run_job(engine: MusicgenEngine, files: FileStore, duration_s: float) -> dict[str, Any]:
     """Run a job; return what its parts took, and its result."""
     lease = Lease(make_id(), 1)
     params = MusicgenParams.model_validate(
@@ -100,16 +102,16 @@ def run_job(engine: MusicgenEngine, storage: LocalFileStore, duration_s: float) 
 
     def save(name: str, media_type: str, content: bytes) -> None:
         del media_type
-        storage.write(artifact_key(lease.job_id, lease.attempt, name), [content])
+        files.put(artifact_key(lease.job_id, lease.attempt, name), [content])
 
     with ExitStack() as stack:
         for name, part in WRITING.items():
             replaced = stopwatch.wrap(part, getattr(engine_module, name))
             stack.enter_context(mock.patch.object(engine_module, name, replaced))
-        encode_text = stopwatch.wrap(TEXT, MusicgenPipeline._encode_text)
-        stack.enter_context(mock.patch.object(MusicgenPipeline, "_encode_text", encode_text))
-        checkpoint = StoredCheckpoint(storage, lease)
-        assignment = JobContext(params.model_dump(mode="json"), {}, report, stopwatch.wrap(FILES, save), checkpoint)
+        encode_text = stopwatch.wrap(TEXT, MusicgenPipeline.encode_text)
+        stack.enter_context(mock.patch.object(MusicgenPipeline, "encode_text", encode_text))
+        checkpoint = StoredCheckpoint(files, lease)
+        assignment = JobContext(params, {}, report, stopwatch.wrap(FILES, save), checkpoint)
         result = engine.run(assignment)
     stopwatch.turn("")
     return {"parts": dict(stopwatch.taken_s), "engine": result["engine"], "precision": result["precision"]}
@@ -123,9 +125,9 @@ def main() -> None:
     parser.add_argument("--duration-s", type=float, default=10.0)
     arguments = parser.parse_args()
     with open_engine(arguments.folder, arguments.kept) as (engine, settings):
-        storage = LocalFileStore(settings.storage)
-        run_job(engine, storage, WARM_UP_S)
-        write(duration_s=arguments.duration_s, **run_job(engine, storage, arguments.duration_s))
+        files = open_file_store(settings.storage)
+        run_job(engine, files, WARM_UP_S)
+        write(duration_s=arguments.duration_s, **run_job(engine, files, arguments.duration_s))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Final
 
 import psutil
 
+from shared.kinds.musicgen.parameters import MusicgenParams
 from tests.bench.own_engine import open_engine
 from tests.bench.own_model import NAME, draw_known
 from tests.bench.positions import PROMPT
@@ -49,7 +50,7 @@ def run_jobs(folder: Path, kept: Path, duration_s: float, jobs: int) -> None:
     with open_engine(folder, kept) as (engine, _):
         for job in range(jobs):
             memo = ResumeState(job, (draw_known(known, config.decoder, job),))
-            params = {"model": NAME, "prompts": [PROMPT], "duration_s": duration_s}
+            params = MusicgenParams.model_validate({"model": NAME, "prompts": [PROMPT], "duration_s": duration_s})
             start_s = time.perf_counter()
             result = engine.run(JobContext(params, {}, lambda **_: None, lambda *_: None, LostAttempt(memo)))
             write(

@@ -8,24 +8,25 @@ import numpy as np
 from shared.jobs import DeviceClass
 from shared.settings import Settings
 from tests.bench.positions import GUIDANCE_SCALE, TEMPERATURE, TOP_K
-from worker.devices import Device, pin_process, select_in_mindspore
-from worker.engines.musicgen.backends.registry import Engine
+from worker.devices import Device, pin_process
+from worker.engines.musicgen.backends.registry import choose_backend
 from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
-from worker.engines.musicgen.engine import import_loader
 from worker.engines.musicgen.model.configuration import DecoderConfig
 from worker.engines.musicgen.model_cache import ModelKey
 from worker.engines.musicgen.pipeline import MusicgenPipeline
 from worker.engines.musicgen.request import Sampling, Tokens
 
+DEVICE: Final = Device(DeviceClass.CPU, 0)
 NAME: Final = "bench/model"
+OPENVINO: Final = "openvino"
 MAX_SLOTS: Final = 16
 SAMPLING: Final = Sampling(
     do_sample=True, guidance_scale=GUIDANCE_SCALE, temperature=TEMPERATURE, top_k=TOP_K, top_p=1.0
 )
 
 
-def load_composer(folder: Path, engine: str, precision: str, kept: Path) -> MusicgenPipeline:
+def load_composer(folder: Path, backend: str, precision: str, kept: Path) -> MusicgenPipeline:
     """Pin this process and load a model.
 
     Parameters
@@ -33,14 +34,14 @@ def load_composer(folder: Path, engine: str, precision: str, kept: Path) -> Musi
     kept
         Where compiled graphs are kept.
     """
-    device = Device(DeviceClass.CPU, 0)
-    pin_process(device, 1)
-    if engine != Engine.OPENVINO:
-        select_in_mindspore(device)
-    limits = BatchLimits(MAX_SLOTS, Settings(home=kept).musicgen_cache_mb * 2**20)
-    composer = import_loader(Engine(engine))(ModelKey(NAME, folder, precision), "CPU", limits, kept)
+    pin_process(DEVICE, 1)
+    settings = Settings(home=kept, musicgen_backend=backend)
+    chosen = choose_backend(DEVICE.device_class, settings)
+    chosen.prepare_process(DEVICE)
+    limits = BatchLimits(MAX_SLOTS, settings.musicgen_cache_mb * 2**20)
+    composer = chosen.import_loader()(ModelKey(NAME, folder, precision), DEVICE, limits, kept)
     if not isinstance(composer, MusicgenPipeline):
-        raise TypeError(f"{engine} is not the service's own")
+        raise TypeError(f"{backend} is not the service's own")
     return composer
 
 

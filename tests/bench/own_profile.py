@@ -20,11 +20,10 @@ from unittest import mock
 
 import openvino as ov
 
-from tests.bench.own_model import load_composer
+from tests.bench.own_model import OPENVINO, load_composer
 from tests.bench.own_steps import OwnBench
 from tests.bench.positions import PLACES, find_start
 from tests.bench.serving import write
-from worker.engines.musicgen.backends.registry import Engine
 from worker.engines.musicgen.decoding.scheduler import BatchScheduler
 from worker.engines.musicgen.decoding.sequence import TokenSequence
 from worker.engines.musicgen.pipeline import MusicgenPipeline
@@ -143,7 +142,7 @@ class NodeCount:
 def count_nodes(folder: Path, kept: Path, precision: str) -> dict[str, Any]:
     """Add up the operators' times of a guided job's steps in the middle of 10 s, in seconds per step."""
     with mock.patch.object(ov, "Core", CountingCore):
-        composer = load_composer(folder, Engine.OPENVINO, precision, kept)
+        composer = load_composer(folder, OPENVINO, precision, kept)
     count, read = NodeCount(), NodeCount()
     bench, decoder = OwnBench(composer), composer.model.decoder
     feed = decoder.feed
@@ -172,7 +171,7 @@ def main() -> None:
     parser.add_argument("kept", type=Path, help="where compiled graphs are kept")
     parser.add_argument("precision")
     chosen = parser.parse_args()
-    parts = split_step(load_composer(chosen.folder, Engine.OPENVINO, chosen.precision, chosen.kept))
+    parts = split_step(load_composer(chosen.folder, OPENVINO, chosen.precision, chosen.kept))
     write(parts=parts, **count_nodes(chosen.folder, chosen.kept, chosen.precision))
 
 

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from tests.bench.logits import Distance, Floats
-from tests.bench.own_model import load_composer
+from tests.bench.own_model import OPENVINO, load_composer
 from tests.bench.serving import write
 from tests.references.musicgen_cases import CASES, Case, Model
 from worker.engines.musicgen.decoding.sampling import guide
@@ -62,7 +62,7 @@ def compare(model: Model, precisions: Sequence[str]) -> dict[str, list[Distance]
 
 
 def _load(folder: Path, precision: str) -> MusicgenPipeline:
-    return load_composer(folder, "openvino", precision, folder / "kept")
+    return load_composer(folder, OPENVINO, precision, folder / "kept")
 
 
 def main() -> None:

@@ -17,11 +17,10 @@ import numpy as np
 import psutil
 
 from tests.bench.memory_reads import count_cache_bytes
-from tests.bench.own_model import MAX_SLOTS, SAMPLING, draw_known, load_composer
+from tests.bench.own_model import MAX_SLOTS, OPENVINO, SAMPLING, draw_known, load_composer
 from tests.bench.positions import CODEC_FRAMES, PLACES, PROMPT, SIDE_STEPS, STEPS, find_start
 from tests.bench.reserved_slots import LastingRows
 from tests.bench.serving import serve, write
-from worker.engines.musicgen.backends.registry import Engine
 from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.decoding.decoder import Decoder
 from worker.engines.musicgen.decoding.sampling import guide
@@ -154,7 +153,7 @@ class OwnBench:
 
     def _find_decoder(self) -> Decoder:
         """Return a decoder for rows that stay: MindSpore computes all of a decoder's rows in each step."""
-        if self._composer.backend == Engine.OPENVINO:
+        if self._composer.backend == OPENVINO:
             return self._decoder
         decoder: Decoder = self._make_network_decoder()
         return decoder

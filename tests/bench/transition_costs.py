@@ -14,7 +14,8 @@ from shared.settings import Settings
 from shared.submission.submit import submit_job
 from tests.bench.section import Ratio, write_table
 from web import create_app
-from worker.runner import LOOK_EVERY_S
+from web.context import get_context
+from worker.runner import BATCH_CHECK_INTERVAL_S
 
 CALLS: Final = 300
 MAX_HEARTBEAT_SHARE: Final = 0.01
@@ -66,7 +67,7 @@ class Steps:
         return [
             Ratio(
                 f"beats, cancel checks, looks for company with {jobs} running, {self.database} / a core's time",
-                jobs * beat / self.heartbeat_s + look / LOOK_EVERY_S,
+                jobs * beat / self.heartbeat_s + look / BATCH_CHECK_INTERVAL_S,
                 MAX_HEARTBEAT_SHARE,
                 is_upper_bound=True,
             )
@@ -77,7 +78,7 @@ class Steps:
 def measure_steps(name: str, settings: Settings) -> Steps:
     """Measure."""
     app = create_app(settings)
-    services: Services = app.extensions["mindjobs"]
+    services: Services = get_context(app).services
     database, client = services.database, app.test_client()
     migrate(database)
     ids, leases = [], []
@@ -97,7 +98,7 @@ def measure_steps(name: str, settings: Settings) -> Steps:
 
     acts: dict[str, Callable[[int], object]] = {
         "submit, publish included": submit,
-        "publish": lambda number: services.broker.ring(Kind.MUSICGEN, DeviceClass.GPU, ids[number]),
+        "publish": lambda number: services.broker.wake(Kind.MUSICGEN, DeviceClass.GPU, ids[number]),
         "look for company": look,
         "claim": claim,
         "beat": lambda number: transitions.heartbeat(
