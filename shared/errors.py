@@ -20,22 +20,17 @@ class Problem:
     """
 
     pointer: str
-    text: Text | str  # a plain sentence until every sentence has its code
+    text: Text
 
     @property
     def code(self) -> str:
         """The stable name of what is wrong."""
-        return as_text(self.text).code
+        return self.text.code
 
     @property
     def detail(self) -> str:
         """What is wrong and what would be right, in English."""
-        return render(as_text(self.text))
-
-
-def as_text(text: Text | str) -> Text:
-    """Take a plain sentence for a text."""
-    return text if isinstance(text, Text) else Text("sentence", {"sentence": text})
+        return render(self.text)
 
 
 class MindjobsError(Exception):
@@ -54,8 +49,8 @@ class MindjobsError(Exception):
     status = 500
     retry_after_s: int | None = None
 
-    def __init__(self, text: Text | str) -> None:
-        self.text = as_text(text)
+    def __init__(self, text: Text) -> None:
+        self.text = text
         super().__init__(self.text)
 
     def __str__(self) -> str:
@@ -88,7 +83,7 @@ class RequestInvalidError(MindjobsError):
         return "; ".join(f"{problem.pointer}: {problem.detail}" for problem in self.problems)
 
     @classmethod
-    def at(cls, pointer: str, text: Text | str) -> "RequestInvalidError":
+    def at(cls, pointer: str, text: Text) -> "RequestInvalidError":
         """Make the error of a single field."""
         return cls([Problem(pointer, text)])
 
@@ -210,7 +205,7 @@ class JobFailedError(MindjobsError):
 
     status = 422
 
-    def __init__(self, error_type: str, text: Text | str) -> None:
+    def __init__(self, error_type: str, text: Text) -> None:
         super().__init__(text)
         self.type = error_type
 

@@ -5,7 +5,6 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
-from shared.errors import as_text
 from shared.texts import Text
 
 TEXT_ERROR: Final = "text"
@@ -22,7 +21,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def inconsistency(field: str, text: Text | str) -> PydanticCustomError:
+def inconsistency(field: str, text: Text) -> PydanticCustomError:
     """Make the error of a model's validator that compares several fields and reports one of them.
 
     Parameters
@@ -35,7 +34,7 @@ def inconsistency(field: str, text: Text | str) -> PydanticCustomError:
     return _make_error(text, field)
 
 
-def invalidity(text: Text | str) -> PydanticCustomError:
+def invalidity(text: Text) -> PydanticCustomError:
     """Make the error of a field's validator.
 
     Parameters
@@ -46,5 +45,5 @@ def invalidity(text: Text | str) -> PydanticCustomError:
     return _make_error(text, None)
 
 
-def _make_error(text: Text | str, field: str | None) -> PydanticCustomError:
-    return PydanticCustomError(TEXT_ERROR, "{code}", {"field": field, **as_text(text).serialize()})
+def _make_error(text: Text, field: str | None) -> PydanticCustomError:
+    return PydanticCustomError(TEXT_ERROR, "{code}", {"field": field, **text.serialize()})

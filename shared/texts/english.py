@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Final
 
 SENTENCES: Final[Mapping[str, str]] = {
-    "sentence": "{sentence}",
     # Requests.
     "request-invalid": "Some fields are not valid.",
     # Webhooks.

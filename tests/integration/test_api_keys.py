@@ -94,7 +94,7 @@ def test_keys_are_listed_by_name_and_revoked(run_keys: Run, app: Flask, settings
     assert [line.split()[-1] for line in listed.splitlines()] == ["first", "second"]
     assert "mj_" not in listed
     assert [ask(app.test_client(), key) for key in (first, second)] == [HTTPStatus.OK, HTTPStatus.OK]
-    assert run_keys("revoke", "first").stdout == "The key first opens nothing any more.\n"
+    assert run_keys("revoke", "first").stdout == "The key first is revoked.\n"
     assert run_keys("list").stdout.split()[-1] == "second"
     later = create_app(settings)  # which has not read the key before it was revoked
     assert [ask(later.test_client(), key) for key in (first, second)] == [HTTPStatus.UNAUTHORIZED, HTTPStatus.OK]

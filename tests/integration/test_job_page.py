@@ -115,12 +115,11 @@ def test_job_of_an_unknown_kind_is_shown_without_its_result(client: FlaskClient,
 
 def test_failed_job_shows_its_error(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
-    error = build_error("internal-error", "sentence", {"sentence": "It went <wrong> & badly."})
+    error = build_error("upload-missing", "upload-missing", {"upload": "<wrong> & bad"})
     assert transitions.finish(services.database, start_job(services, job_id), Outcome(State.FAILED, error=error))
     page = read(client, job_id)
     assert '<span class="badge text-bg-danger">failed</span>' in page
-    assert "It went &lt;wrong&gt;" in page
-    assert "&amp; badly." in page
+    assert "The upload &lt;wrong&gt; &amp; bad no longer exists." in page
     assert 'id="live"' not in page
     assert {form.action for form in Page(page).forms} == {f"/jobs/{job_id}/{action}" for action in ("retry", "delete")}
 

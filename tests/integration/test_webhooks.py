@@ -29,7 +29,7 @@ from tests.support.waiting import wait_until
 from tests.support.webhook_receiver import Received, Receiver
 
 DONE = Outcome(State.SUCCEEDED, {"best_k": 5})
-FAILED = Outcome(State.FAILED, error=build_error("internal-error", "sentence", {"sentence": "It broke."}))
+FAILED = Outcome(State.FAILED, error=build_error("upload-missing", "upload-missing", {"upload": "u1"}))
 OpenServices = Callable[[Settings], Services]
 
 
@@ -100,7 +100,11 @@ def test_each_event_is_told_once_and_signed(services: Services, receiver: Receiv
         "kind": "knn",
         "state": "failed",
         "attempt": 1,
-        "error": {"type": "internal-error", "title": "An unexpected error occurred", "detail": "It broke."},
+        "error": {
+            "type": "upload-missing",
+            "title": "An upload no longer exists",
+            "detail": "The upload u1 no longer exists. Upload the file again and submit a new job.",
+        },
         "labels": {"run": "7"},
         "url": f"/api/v1/jobs/{job.id}",
     }
@@ -344,7 +348,7 @@ def test_a_message_that_is_too_old_is_forgotten(services: Services, caplog: pyte
         session.execute(update(Delivery).values(created_at=now(-31 * 86_400.0)))
     cleanup.clean_up(services)
     assert list_deliveries(services) == []
-    assert "1 messages to webhooks are given up after 30 days" in caplog.text
+    assert "1 messages to webhooks were not delivered within 30 days and are deleted" in caplog.text
 
 
 def test_a_dead_endpoint_holds_up_no_sweeping(services: Services, receiver: Receiver) -> None:

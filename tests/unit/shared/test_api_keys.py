@@ -77,5 +77,5 @@ def test_a_secret_that_was_cut_is_not_taken(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     settings = Settings(home=tmp_path)
     (tmp_path / "secret").touch()
-    with pytest.raises(SettingsError, match="secret is damaged. Delete it"):
+    with pytest.raises(SettingsError, match=r"secret is damaged\. Delete it"):
         load_secret(settings)

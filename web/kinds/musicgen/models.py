@@ -43,7 +43,7 @@ class Model(TypedDict):
     channels: int
     """1 for mono, 2 for stereo."""
     parameters: int | None
-    """Of the language model alone."""
+    """The number of parameters of the language model alone."""
     defaults: GenerationDefaults
     licence: str
     licence_url: str | None

@@ -15,6 +15,7 @@ from shared.kinds.musicgen.catalogue import Availability, GenerationDefaults, Mo
 from shared.kinds.musicgen.parameters import Precision
 from shared.schemas.submission import parse_submission
 from shared.services import Services
+from shared.texts import text
 from tests.support.job_outcomes import register_worker
 from web.kinds import PAGES
 from web.kinds.job_form import JobForm, read_number
@@ -158,7 +159,7 @@ def test_message_about_the_clip_of_every_prompt_appears_once() -> None:
 @pytest.mark.parametrize("kind", FORMS)
 def test_problem_without_a_field_is_shown_above_the_form(kind: type[JobForm]) -> None:
     form = kind(formdata=None)
-    form.assign_problems([Problem("", "one"), Problem("/params/nothing", "two")])
+    form.assign_problems([Problem("", text("one")), Problem("/params/nothing", text("two"))])
     assert form.form_errors == ["one", "two"]
 
 

@@ -15,6 +15,7 @@ from shared.errors import JobFailedError, JobStoppedError
 from shared.jobs import Kind
 from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams
+from shared.texts import text
 from tests.unit.worker.engines.knn.conftest import LIMITS
 from tests.unit.worker.engines.result_check import check_result
 from worker.engines.interface import Engine, JobContext
@@ -41,7 +42,7 @@ class Job:
     def report(self, *, stage: str, done: int, total: int, unit: str) -> None:
         self.progress.append((stage, done, total, unit))
         if len(self.progress) == self._stop_at:
-            raise JobStoppedError("stopped")
+            raise JobStoppedError(text("cancelled"))
 
     def save(self, name: str, media_type: str, content: bytes) -> None:
         assert name not in self.artifacts

@@ -13,6 +13,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardSca
 from shared.errors import JobFailedError, JobStoppedError
 from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams
+from shared.texts import text
 from tests.unit.worker.engines.knn.reference import (
     METRICS,
     bhattacharyya,
@@ -196,7 +197,7 @@ def make_stopping_progress(calls: int) -> tuple[Callable[[int, int], None], list
     def advance(done: int, _total: int) -> None:
         told.append(done)
         if len(told) == calls:
-            raise JobStoppedError("stopped")
+            raise JobStoppedError(text("cancelled"))
 
     return advance, told
 

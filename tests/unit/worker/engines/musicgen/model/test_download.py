@@ -17,6 +17,7 @@ from huggingface_hub import constants
 from shared.errors import JobFailedError, JobStoppedError
 from shared.kinds.musicgen.catalogue import builtin_folder, find_model
 from shared.settings import Settings
+from shared.texts import text
 from tests.support.fake_hub import FakeHub, Refusal
 from worker.engines.musicgen.model.builtin_model import build_tiny
 from worker.engines.musicgen.model.configuration import ModelConfig
@@ -40,7 +41,7 @@ class Reports:
         assert (stage, unit) == ("downloading", "bytes")
         self.done.append((done, total))
         if self._stop_at is not None and done >= self._stop_at:
-            raise JobStoppedError("cancelled")
+            raise JobStoppedError(text("cancelled"))
 
 
 @pytest.fixture(scope="module")

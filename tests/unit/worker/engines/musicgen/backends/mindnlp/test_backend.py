@@ -127,7 +127,7 @@ def test_each_stage_can_be_stopped(load_model: LoadModel) -> None:
         def stop(**state: Any) -> None:
             seen.append(state["stage"])  # noqa: B023 - called only in this iteration
             if seen.count(stage) == 3:  # noqa: B023 - the same
-                raise JobStoppedError("enough")
+                raise JobStoppedError(text("cancelled"))
 
         with pytest.raises(JobStoppedError, match="enough"):
             generator.generate(request, stop, ignore_tokens, None)

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import JobStoppedError
+from shared.texts import text
 from tests.references.musicgen_cases import (
     CASES,
     CLASSIC,
@@ -187,7 +188,7 @@ def test_progress_is_reported_between_windows_and_can_stop_the_work(method: str,
     def stop() -> None:
         reports.append(None)
         if len(reports) == 2:
-            raise JobStoppedError("stop")
+            raise JobStoppedError(text("cancelled"))
 
     with pytest.raises(JobStoppedError):
         getattr(codec, method)(given, stop)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from shared.database.migrate import ROOT
 from shared.errors import JobStoppedError
+from shared.texts import text
 from tests.references.musicgen_cases import (
     CASES,
     CLASSIC,
@@ -245,7 +246,7 @@ def test_work_can_be_stopped_between_windows_and_segments(stop_at: int, load_cod
         def stop(reports: list[None] = reports) -> None:
             reports.append(None)
             if len(reports) > stop_at:
-                raise JobStoppedError("enough")
+                raise JobStoppedError(text("cancelled"))
 
         with pytest.raises(JobStoppedError):
             compute(stop)
