@@ -27,8 +27,8 @@ def hash_sources(folder: Path = FOLDER) -> str:
 def list_sources(folder: Path = FOLDER) -> list[Path]:
     """List the files of all modules of music generation that the graphs depend on.
 
-    These are the modules beside this one that use OpenVINO, and all that they import, directly or indirectly. The
-    ``__init__`` modules of the packages in between are left out: they define nothing that a graph is made from.
+    These are the modules of this folder that use OpenVINO, and all that they import, directly or indirectly. The
+    ``__init__`` modules of their packages are left out: these define nothing that a graph is made from.
 
     Parameters
     ----------
