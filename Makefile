@@ -18,8 +18,10 @@ COMPILE  = UV_INDEX= UV_FIND_LINKS= $(INSTALL) uv pip compile --quiet --generate
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# The first start keeps what it compiles, wherever Python is told not to: or every process of every start would compile
+# what it imports anew, 57 s of processor time in place of 20 s.
 up: $(RUN) ## Set up what is missing and run everything in the foreground
-	@exec $(BIN)/python -m shared.launch
+	@exec env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m shared.launch
 
 test: $(DEV) ## Run the whole suite, on SQLite and on PostgreSQL, with a real Redis
 	@$(BIN)/python -m pytest $(ARGS)

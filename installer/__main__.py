@@ -31,8 +31,7 @@ def main() -> None:
     uv = install_uv(UV_FOLDER)
     if arguments.command == "environment":
         set_up(arguments.folder.absolute(), arguments.requirements.absolute(), uv)
-        # Where Python may not keep what it compiles, every process of every start would compile what it imports anew.
-        if arguments.compile or sys.dont_write_bytecode:
+        if arguments.compile:
             compile_bytecode(arguments.folder.absolute())
     elif uv is None:
         sys.exit("mindjobs: uv cannot be installed here: see above.")
