@@ -72,9 +72,8 @@ def _install_by_uv(uv: Uv, folder: Path, requirements: Path) -> None:
         if uv.run("venv", "--clear", "--python", wanted, str(folder)) != 0:
             sys.exit(NO_PYTHON)
     report(f"installing {requirements.name} into {folder.name} …")
-    if requirements.suffix == ".lock":
-        command = ("pip", "sync", "--require-hashes", str(requirements))
-    else:
+    command: tuple[str, ...] = ("pip", "sync", "--require-hashes", str(requirements))
+    if requirements.suffix != ".lock":
         # Away from pyproject.toml, whose overrides are for the lock files.
         command = ("--project", "/", "pip", "install", "--requirement", str(requirements))
     if uv.run(*command, "--python", python, "--only-binary", ":all:") != 0:

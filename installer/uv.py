@@ -43,9 +43,9 @@ def install_uv(folder: Path, lock: Path = LOCK) -> Uv | None:
     -------
     None if it cannot be installed: no pip, no wheel for this machine, or an index that does not have it.
     """
-    if find_spec("pip") is not None:
-        pip, target = (sys.executable, "-m", "pip"), ("--target", str(folder))
-    else:  # Debian's Python has pip in virtual environments alone
+    pip: tuple[str, ...] = (sys.executable, "-m", "pip")
+    target: tuple[str, ...] = ("--target", str(folder))
+    if find_spec("pip") is None:  # Debian's Python has pip in virtual environments alone
         pip, target = (str(folder / "bin" / "python"), "-m", "pip"), ()
         if not Path(pip[0]).exists() and not _make_environment(folder):
             return None

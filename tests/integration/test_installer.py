@@ -67,7 +67,7 @@ def make_uv(folder: Path, script: str) -> Uv:
 
 
 def run_python(environment: Path, *arguments: str) -> str:
-    command = [environment / "bin" / "python", *arguments]
+    command = [str(environment / "bin" / "python"), *arguments]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
