@@ -140,6 +140,23 @@ def test_tokens_of_one_seed_are_drawn_as_often_as_their_probabilities_say_at_all
     assert chisquare(pairs, 4_000 * together).pvalue > 0.001
 
 
+def test_tokens_of_a_whole_vocabulary_are_drawn_as_often_as_their_probabilities_say() -> None:
+    """The shortest of so many times is about 1 / 2,048, so a bias of the times shows that is hidden with few tokens."""
+    codebooks, vocabulary, positions, at_once = 4, 2_048, 2_000, 250
+    row = (1.5 * np.random.default_rng(3).standard_normal(vocabulary)).astype(np.float32)
+    logits = np.tile(row, (codebooks * at_once, 1))
+    counts = np.zeros(vocabulary, dtype=np.int64)
+    for first in range(0, positions, at_once):
+        uniforms = [draw_uniforms(7, position, codebooks, vocabulary) for position in range(first, first + at_once)]
+        counts += np.bincount(choose_tokens(logits, ALL, np.concatenate(uniforms)), minlength=vocabulary)
+    expected = codebooks * positions * np.array(weigh_plainly(row.tolist(), ALL))
+    # Groups of about a tenth of the probability each, from the least likely tokens to the most likely.
+    order = np.argsort(expected)
+    tenths = np.minimum(np.cumsum(expected[order]) / expected.sum() * 10, 9).astype(int)
+    drawn, likely = (np.bincount(tenths, values[order]) for values in (counts, expected))
+    assert chisquare(drawn, likely).pvalue > 0.001
+
+
 def test_a_draw_of_zero_wins_and_brings_nothing_back_that_was_left_out() -> None:
     logits = np.array([[0.0, 1.0, 2.0, 3.0]], dtype=np.float32)
     uniforms = np.array([[0.0, 0.5, 0.5, 0.5]])

@@ -16,6 +16,8 @@ from worker.engines.musicgen.model.weights import Weights
 
 # Heads of the size that the published models have, and rows of matrices that int4 divides into groups.
 MODEL = Model(replace(TINY, hidden=128, heads=2, feed_forward=256), 8)
+# A matrix has as many inputs as the widest one of musicgen-large. Products of few rows can be rounded differently then.
+WIDE_MODEL = Model(replace(MODEL.size, feed_forward=8_192), 8)
 PRECISIONS = ("float32", "bfloat16", "int8", "int4")
 
 Logits = dict[int, NDArray[np.float32]]

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.references.musicgen_cases import Model
 from tests.unit.worker.engines.musicgen.backends.openvino.sequence_plans import (
     MODEL,
     PLANS,
     PRECISIONS,
+    WIDE_MODEL,
     Logits,
     SequencePlan,
     decode,
@@ -25,7 +27,7 @@ from worker.engines.musicgen.backends.openvino.graph_cache import CompiledDecode
 
 MAX_BYTES = 2**24
 
-Load = Callable[[str], CompiledDecoder]
+Load = Callable[[str, Model], CompiledDecoder]
 
 
 def assert_same(logits: Logits, expected: Logits, what: object) -> None:
@@ -36,15 +38,23 @@ def assert_same(logits: Logits, expected: Logits, what: object) -> None:
 
 @pytest.fixture(scope="module")
 def load(write_model: Write, tmp_path_factory: pytest.TempPathFactory) -> Load:
-    """Compile the model; once for all tests."""
+    """Compile a model; once for all tests."""
     cache_folder: Path = tmp_path_factory.mktemp("compiled")
-    return cache(lambda precision: load_compiled(write_model(MODEL), precision, cache_folder))
+    return cache(lambda precision, model: load_compiled(write_model(model), precision, cache_folder))
 
 
-@pytest.fixture(scope="module", params=PRECISIONS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param((precision, model), id=f"{name}{precision}")
+        for precision in PRECISIONS
+        for name, model in (("", MODEL), ("wide-", WIDE_MODEL))
+    ],
+)
 def decoder(request: pytest.FixtureRequest, load: Load) -> OpenVinoDecoder:
-    skip_without(request.param)
-    return OpenVinoDecoder(load(request.param), MAX_BYTES)
+    precision, model = request.param
+    skip_without(precision)
+    return OpenVinoDecoder(load(precision, model), MAX_BYTES)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +81,16 @@ def test_logits_are_the_same_alone_and_among_others_that_are_admitted_and_droppe
     assert max(counts) > 12
     assert len(set(counts)) > 8
     for plan, logits in zip(PLANS, together, strict=True):
+        assert_same(logits, alone(plan), plan)
+
+
+def test_logits_are_the_same_alone_and_in_a_batch_that_is_not_computed_at_once(
+    decoder: OpenVinoDecoder, alone: Callable[[SequencePlan], Logits]
+) -> None:
+    plans = [SequencePlan(100 + index, 1 + index % 20, 3) for index in range(2 * CHUNK + 1)]
+    together, counts = decode(decoder, plans)
+    assert set(counts) == {len(plans)}
+    for plan, logits in zip(plans, together, strict=True):
         assert_same(logits, alone(plan), plan)
 
 
@@ -108,8 +128,8 @@ def test_blocks_of_a_dropped_slot_are_used_again(
 def test_memory_limit_has_room_for_all_slots_that_it_counts(load: Load) -> None:
     length = MODEL.size.positions
     for max_slots in (1, 2, 5):
-        max_bytes = max_slots * OpenVinoDecoder(load("int8"), 1).count_bytes(length)
-        decoder = OpenVinoDecoder(load("int8"), max_bytes)
+        max_bytes = max_slots * OpenVinoDecoder(load("int8", MODEL), 1).count_bytes(length)
+        decoder = OpenVinoDecoder(load("int8", MODEL), max_bytes)
         # The two slots of one sample are always admitted.
         for slot in [decoder.admit(None, length) for _ in range(max(max_slots, 2))]:
             decoder.drop(slot)
@@ -144,7 +164,9 @@ def test_logits_in_fewer_bits_are_near_those_of_float32(load: Load, precision: s
     plans = [SequencePlan(seed, tokens, 100) for seed, tokens in enumerate((0, 5, 20, 70))]
     expected, logits = (
         np.stack([sequence[position] for sequence in sequences for position in sorted(sequence)])
-        for sequences, _ in (decode(OpenVinoDecoder(load(each), MAX_BYTES), plans) for each in ("float32", precision))
+        for sequences, _ in (
+            decode(OpenVinoDecoder(load(each, MODEL), MAX_BYTES), plans) for each in ("float32", precision)
+        )
     )
     error = np.sqrt(np.square(logits - expected).mean() / np.square(expected).mean())
     assert accuracy.error / 2 < error < 2 * accuracy.error
