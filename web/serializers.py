@@ -55,8 +55,8 @@ def view_job(session: Session, job_id: str) -> JobView:
         There is no such job.
     """
     job = queries.get_job(session, job_id)
-    # A job has no artifacts before its first attempt, and no queue position unless it is queued.
-    document = serialize_job(job, queries.list_artifacts_of(session, job_id) if job.attempt else ())
+    # Only a job that has succeeded has published artifacts, and only a queued one a queue position.
+    document = serialize_job(job, queries.list_artifacts_of(session, job_id) if job.state == State.SUCCEEDED else ())
     if job.state == State.QUEUED:
         document["queue_position"] = queries.count_jobs_ahead(session, job)
     without_estimate = document | {"eta_s": None}

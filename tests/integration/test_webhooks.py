@@ -201,7 +201,7 @@ def test_a_message_is_given_up_in_the_end(
     assert len(receiver.received) == MAX_ATTEMPTS
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert job.id in warning
-    assert f"given up after {MAX_ATTEMPTS} attempts: the answer was 503" in warning
+    assert f"is dropped after {MAX_ATTEMPTS} attempts: the response was 503" in warning
 
 
 def test_two_deliverers_at_once_deliver_once(
