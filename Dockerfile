@@ -8,7 +8,7 @@ STOPSIGNAL SIGTERM
 
 FROM base AS web
 COPY web.lock .
-RUN pip install --no-deps --require-hashes -r web.lock
+RUN pip install --no-deps --require-hashes --only-binary :all: -r web.lock
 COPY alembic.ini pyproject.toml ./
 COPY migrations migrations
 COPY shared shared
@@ -21,7 +21,7 @@ FROM base AS worker
 # MindSpore's CPU operators use OpenMP.
 RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 COPY worker.lock .
-RUN pip install --no-deps --require-hashes -r worker.lock
+RUN pip install --no-deps --require-hashes --only-binary :all: -r worker.lock
 COPY pyproject.toml ./
 COPY shared shared
 COPY worker worker

@@ -21,8 +21,8 @@ PYTHON_RANGE = ">=3.11,<3.13"
 MACHINES = ("x86_64", "aarch64")
 
 NO_PYTHON = (
-    "mindjobs needs Python 3.11 or 3.12. Install one (Debian, Ubuntu: apt install python3 python3-venv; "
-    "Fedora: dnf install python3.12), or name one: make PYTHON=/path/to/python3.12 up"
+    "mindjobs needs Python 3.11 or 3.12. Install one (Debian 12, Ubuntu 24.04: apt install python3 python3-venv; "
+    "Fedora 40: dnf install python3.12), or name one: make PYTHON=/path/to/python3.12 up"
 )
 NO_VENV = (
     "mindjobs: this Python can neither run pip nor make virtual environments. "

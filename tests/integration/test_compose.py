@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from shared.database.migrate import ROOT
+from shared.installer.environment import PYTHON_VERSIONS
 from shared.instance.up import Process, list_processes
 from shared.jobs import DeviceClass, Kind, name_queue
 from shared.settings import Settings
@@ -27,9 +28,14 @@ def services() -> dict[str, Service]:
 
 
 @pytest.fixture(scope="module")
-def stages() -> dict[str, str]:
+def dockerfile() -> str:
+    return (ROOT / "Dockerfile").read_text()
+
+
+@pytest.fixture(scope="module")
+def stages(dockerfile: str) -> dict[str, str]:
     """The images' stages by name."""
-    parts = re.split(r"^FROM \S+ AS (\S+)$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    parts = re.split(r"^FROM \S+ AS (\S+)$", dockerfile, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
@@ -104,20 +110,25 @@ def test_redis_keeps_what_it_was_told(services: dict[str, Service]) -> None:
     assert "--maxmemory-policy noeviction" in command
 
 
-def test_images_hold_what_their_commands_need(services: dict[str, Service], stages: dict[str, str]) -> None:
+def test_images_hold_what_their_commands_need(
+    services: dict[str, Service], stages: dict[str, str], dockerfile: str
+) -> None:
     for name, service in list_ours(services).items():
         stage = stages[service["build"]["target"]]
         module = service["command"][2]
         package = "web" if module == "gunicorn" else module.split(".")[0]
         assert f"COPY {package} {package}" in stage, name
     for stage in ("web", "worker"):
-        (lock,) = re.findall(r"--require-hashes -r (\S+)", stages[stage])
+        (lock,) = re.findall(r"--require-hashes --only-binary :all: -r (\S+)", stages[stage])
         names = set(re.findall(r"^([\w.-]+)==", (ROOT / lock).read_text(), flags=re.MULTILINE))
         assert {"sqlalchemy", "celery", "psycopg", "redis"} <= names
         assert ("mindspore" in names) == (stage == "worker")
         assert ("flask" in names) == (stage == "web")
         assert "torch" not in names
     assert "COPY migrations migrations" in stages["web"]
+    (major, minor), *others = re.findall(r"^FROM python:(\d+)\.(\d+)-slim ", dockerfile, flags=re.MULTILINE)
+    assert not others
+    assert (int(major), int(minor)) in PYTHON_VERSIONS
     for copied in re.findall(r"^COPY (.+) \S+$", "\n".join(stages.values()), flags=re.MULTILINE):
         for path in copied.split():
             assert (ROOT / path).exists()

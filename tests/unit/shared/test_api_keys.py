@@ -39,6 +39,7 @@ def test_threads_that_ask_at_once_get_the_same_secret(settings: Settings) -> Non
     assert [path.name for path in settings.home.iterdir()] == ["secret"]
 
 
+@pytest.mark.slow
 def test_processes_that_ask_at_once_get_the_same_secret(settings: Settings) -> None:
     command = [sys.executable, "-c", ASK]
     environment = write_environment(settings)

@@ -47,6 +47,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: str) -> str
     return said.stderr.decode()
 
 
+@pytest.mark.slow
 def test_each_line_is_an_object_with_its_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[dict[str, Any]] = [json.loads(line) for line in run(tmp_path, monkeypatch, "json").splitlines()]
     facts = [[line.pop(name, None) for name in ("level", "logger", "message", "job", "request")] for line in lines]
@@ -67,6 +68,7 @@ def test_each_line_is_an_object_with_its_facts(tmp_path: Path, monkeypatch: pyte
     assert lines == [{}] * 6
 
 
+@pytest.mark.slow
 def test_facts_stand_behind_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = run(tmp_path, monkeypatch, "text").splitlines()
     ends = ["begins with é", "two job=j1 request=r1", "lines", "within job=j2 request=r1", "elsewhere"]

@@ -88,6 +88,7 @@ def test_a_pair_may_have_more_equals() -> None:
     assert split_pair("a=b=c") == ("a", "b=c")
 
 
+@pytest.mark.slow
 def test_the_client_loads_nothing_heavy() -> None:
     heavy = {"sqlalchemy", "celery", "kombu", "redis", "numpy", "flask", "mindspore", "pydantic_settings"}
     code = f"import sys, shared.client.__main__; print(*sorted({heavy} & set(sys.modules)))"
