@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
-PEERS  := .venv-peers
+BASELINES := .venv-baselines
 
 .PHONY: help up test lint bench soak screenshots lock clean
 .DEFAULT_GOAL := help
@@ -23,12 +23,12 @@ lint: $(READY) ## Check format, style, types and the layers' contracts
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 
-bench: $(READY) ## Measure speed and memory beside peers, in one run (ONLY=knn, jobs, web or musicgen for a part)
+bench: $(READY) ## Measure speed and memory, compared with baselines; needs a clean tree (ONLY=knn, jobs, web or musicgen for a part)
 	@$(BIN)/python -m tests.bench $(ONLY)
 
-# Peers have an environment of their own; MINDJOBS_PEER_PYTHON names another interpreter that has them.
-ifeq ($(filter jobs web,$(ONLY))$(MINDJOBS_PEER_PYTHON),)
-bench: $(PEERS)/.installed
+# The baselines have an environment of their own; MINDJOBS_BENCH_BASELINE_PYTHON names another interpreter for them.
+ifeq ($(filter jobs web,$(ONLY))$(MINDJOBS_BENCH_BASELINE_PYTHON),)
+bench: $(BASELINES)/.installed
 endif
 
 soak: $(READY) ## Run 500 mixed jobs with random cancels and kills, and see that nothing is lost
@@ -45,7 +45,7 @@ lock: $(READY) ## Resolve the dependencies anew into the lock files
 	done
 
 clean: ## Remove the environments and the state folder
-	rm -rf $(VENV) $(PEERS) var
+	rm -rf $(VENV) $(BASELINES) var
 
 # The stamp is written last: an install that was cut off starts again.
 $(READY): dev.lock
@@ -59,8 +59,8 @@ $(READY): dev.lock
 	@touch $@
 
 # PyTorch's build for the CPU is enough, and gigabytes smaller: pip's own settings (PIP_INDEX_URL) can name its index.
-$(PEERS)/.installed: tests/bench/peers.txt
-	@echo "Setting up $(PEERS) (a few minutes, once) …" >&2
-	@$(PYTHON) -m venv --clear $(PEERS)
-	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore -r $<
+$(BASELINES)/.installed: tests/bench/baselines.txt
+	@echo "Setting up $(BASELINES) (a few minutes, once) …" >&2
+	@$(PYTHON) -m venv --clear $(BASELINES)
+	@$(BASELINES)/bin/python -m pip install --quiet --disable-pip-version-check --root-user-action=ignore -r $<
 	@touch $@
