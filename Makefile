@@ -1,22 +1,22 @@
-# Every target works as the first command on a machine that has Linux, make and Python 3.8 or newer. It is best a Python
-# that mindjobs runs on, 3.11 or 3.12: for another one, uv looks for one of those, or downloads it.
+# Every target works as the first command on a machine with Linux, make and Python 3.8 or newer. If that is not Python 3.11
+# or 3.12, which mindjobs needs, uv looks for one of those or downloads it.
 PYTHON  ?= $(shell for python in python3.11 python3.12 python3 python; do \
   $$python -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && echo $$python && break; done)
 VENV    := .venv
 BIN     := $(VENV)/bin
 RUN     := $(VENV)/.run-installed
 DEV     := $(VENV)/.dev-installed
-PEERS   := .venv-peers
+BASELINES := .venv-baselines
 INSTALL  = $(or $(PYTHON),$(error mindjobs needs Python: install Python 3.11 or 3.12)) -m shared.installer
-# From the index alone: an extra one that has some of a version's files would keep the others out of the locks.
+# Only from the main index: an extra index that has only some files of a version would keep the others out of the locks.
 COMPILE  = UV_INDEX= UV_FIND_LINKS= $(INSTALL) uv pip compile --quiet --generate-hashes --only-binary :all: \
   --no-emit-index-url --no-header --no-annotate $(ARGS)
 
 .PHONY: help up check quick test test-long lint bench soak screenshots lock clean
 .DEFAULT_GOAL := help
 
-help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The first start keeps compiled modules even if Python is configured not to; otherwise every process of every start
 # would compile what it imports again: 57 s of processor time instead of 20 s.
@@ -42,12 +42,12 @@ lint: $(DEV) ## Check format, style, types and the layers' contracts
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 
-bench: $(DEV) ## Measure speed and memory beside peers, in one run (ONLY=knn, jobs, web or musicgen for a part)
+bench: $(DEV) ## Measure speed and memory, compared with baselines; needs a clean tree (ONLY=knn, jobs, web or musicgen for a part)
 	@$(BIN)/python -m tests.bench $(ONLY)
 
-# Peers have an environment of their own; MINDJOBS_PEER_PYTHON names another interpreter that has them.
-ifeq ($(filter jobs web,$(ONLY))$(MINDJOBS_PEER_PYTHON),)
-bench: $(PEERS)/.installed
+# The baselines have an environment of their own; MINDJOBS_BENCH_BASELINE_PYTHON names another interpreter for them.
+ifeq ($(filter jobs web,$(ONLY))$(MINDJOBS_BENCH_BASELINE_PYTHON),)
+bench: $(BASELINES)/.installed
 endif
 
 soak: $(DEV) ## Run 500 mixed jobs with random cancels and kills, and see that nothing is lost
@@ -56,7 +56,7 @@ soak: $(DEV) ## Run 500 mixed jobs with random cancels and kills, and see that n
 screenshots: $(DEV) ## Take pictures of every page into docs/screenshots, light and dark, desktop and phone
 	@$(BIN)/python -m tests.browser.screenshots
 
-lock: ## Resolve the dependencies anew into the lock files (ARGS=--upgrade for newer versions)
+lock: ## Resolve the dependencies again into the lock files (ARGS=--upgrade for newer versions)
 	@for group in dev run web worker; do \
 	  $(COMPILE) pyproject.toml --group $$group --universal --python-version 3.11 \
 	    $$( [ $$group = dev ] || echo -c dev.lock ) -o $$group.lock > /dev/null || exit 1; \
@@ -64,10 +64,10 @@ lock: ## Resolve the dependencies anew into the lock files (ARGS=--upgrade for n
 	@echo uv | $(COMPILE) - --python-version 3.8 -o shared/installer/bootstrap.lock > /dev/null
 
 clean: ## Remove the environments and the state folder
-	rm -rf $(VENV) $(PEERS) .uv var
+	rm -rf $(VENV) $(BASELINES) .uv var
 
-# The stamps are written last: an install that was cut off goes on at the next start. dev.lock holds all of run.lock: an
-# environment that has the tests' packages keeps them.
+# The stamps are written last, so that an interrupted installation continues at the next start. dev.lock contains all of
+# run.lock: an environment with the packages of the tests keeps them.
 $(RUN): run.lock
 	@$(INSTALL) environment $(VENV) $(if $(wildcard $(DEV)),dev,run).lock
 	@touch $@
@@ -77,6 +77,6 @@ $(DEV): dev.lock
 	@touch $(RUN) $@
 
 # PyTorch's build for the CPU is enough, and gigabytes smaller: pip's settings (PIP_EXTRA_INDEX_URL) can name its index.
-$(PEERS)/.installed: tests/bench/peers.txt
-	@$(INSTALL) environment $(PEERS) $<
+$(BASELINES)/.installed: tests/bench/baselines.txt
+	@$(INSTALL) environment $(BASELINES) $<
 	@touch $@

@@ -41,8 +41,8 @@ RENAMED: Final[Mapping[str, str]] = {
     "WORKER_BEAT_S": "WORKER_HEARTBEAT_S",
 }
 """Names of settings before version 0.1.0 to today's; an old one stops the start."""
-OTHER_VARIABLES: Final = frozenset({"KEY", "SERVER", "PEER_PYTHON"})
-"""Variables of the client and of the benchmarks, which are no settings of an instance."""
+OTHER_VARIABLES: Final = frozenset({"KEY", "SERVER"})
+"""Variables of the client, which are no settings of an instance; those of the benchmarks have a prefix."""
 _OTHER_PREFIX: Final = "BENCH_"
 _LOOPBACK: Final = {"127.0.0.1": "127.0.0.1", "::1": "[::1]", "localhost": "localhost"}
 _NOT_IN_ADDRESSES: Final = re.compile(r'[%?#;\\"\n\t]')

@@ -1,1 +1,1 @@
-"""Speed and memory beside peers: ``python -m tests.bench [knn|jobs|musicgen]``, which is ``make bench``."""
+"""Benchmarks, compared with baselines: ``python -m tests.bench [knn|jobs|web|musicgen]``, which is ``make bench``."""

@@ -1,4 +1,4 @@
-"""The least that shows a job: Flask and SQLAlchemy, a row by its primary key; and that it answers at all."""
+"""A baseline for the web: Flask and SQLAlchemy alone, which show a job's row by its primary key."""
 
 from flask import Flask, Response, jsonify
 from sqlalchemy import create_engine
@@ -15,11 +15,11 @@ def create_app() -> Flask:
     names = [column.key for column in Job.__mapper__.column_attrs]
 
     @app.get("/healthz")
-    def show_alive() -> str:
+    def show_health() -> str:
         return ""
 
     @app.get("/api/v1/jobs/<job_id>")
-    def get_job(job_id: str) -> Response:
+    def show_job(job_id: str) -> Response:
         with Session(engine) as session:
             job = session.get(Job, job_id)
             return jsonify({name: getattr(job, name) for name in names})

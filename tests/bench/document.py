@@ -1,4 +1,4 @@
-"""``docs/benchmarks.md``: a section for each part, of which a run replaces its own."""
+"""``docs/benchmarks.md``: one section per part of the benchmarks; a run replaces only its own section."""
 
 import re
 from collections.abc import Sequence
@@ -6,8 +6,9 @@ from typing import Final
 
 HEAD: Final = """# Benchmarks
 
-Written by `make bench` alone: every figure below was measured by it, on the machine, at the date and at the commit that
-stand at the head of each section. `make bench ONLY=musicgen` replaces that section and leaves the others as they are.
+Written only by `make bench`, from a clean tree: every figure below was measured by it, on the machine, at the date and
+at the commit that are named at the start of its section. `make bench ONLY=musicgen` replaces that section and leaves
+the others as they are.
 """
 
 _SECTION: Final = re.compile(r"\n(?=## )")
@@ -15,23 +16,23 @@ _TITLE: Final = re.compile(r"## (.*)")
 
 
 def replace_section(document: str, title: str, text: str, order: Sequence[str]) -> str:
-    """Put a section into the place of the one with its title; all others stay byte for byte.
+    """Replace the section with a title, or insert it; all others keep every byte.
 
     Parameters
     ----------
     document
-        As this function left it, or empty.
+        What this function returned before, or empty.
     text
         Markdown without headings of the first and the second level.
     order
-        In which sections follow each other; what is not among it comes last.
+        The titles in the order of their sections; sections with other titles come last.
     """
     _, *sections = _SECTION.split(document)
-    titled = {_find_title(section): section for section in sections}
-    titled[title] = f"## {title}\n\n{text.strip()}\n"
-    places = {name: place for place, name in enumerate(order)}
-    ordered = sorted(titled, key=lambda name: places.get(name, len(places)))
-    return "\n".join([HEAD, *(titled[name] for name in ordered)])
+    by_title = {_find_title(section): section for section in sections}
+    by_title[title] = f"## {title}\n\n{text.strip()}\n"
+    ranks = {name: rank for rank, name in enumerate(order)}
+    ordered = sorted(by_title, key=lambda name: ranks.get(name, len(ranks)))
+    return "\n".join([HEAD, *(by_title[name] for name in ordered)])
 
 
 def _find_title(section: str) -> str:

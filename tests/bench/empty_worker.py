@@ -1,6 +1,6 @@
-"""A real worker whose engine does nothing, which leaves what a job costs besides its compute.
+"""A real worker whose engine does nothing, so that only the overhead of a job is measured.
 
-Started as ``python -m tests.bench.empty_worker``, with the worker's own arguments.
+It is started as ``python -m tests.bench.empty_worker``, with the arguments of a worker.
 """
 
 from typing import Any
@@ -13,12 +13,12 @@ from worker.engines.interface import JobContext
 
 
 class EmptyEngine:
-    """Gives a result at once."""
+    """Returns a result at once."""
 
     name = "empty"
 
     def prepare(self) -> None:
-        """Nothing to load."""
+        """Do nothing: there is nothing to load."""
 
     def run(self, context: JobContext[Any]) -> dict[str, Any]:
         """Do nothing."""

@@ -1,4 +1,4 @@
-"""How fast jobs pass through, beside bare Celery tasks that do nothing: Wine evaluations, and jobs without compute."""
+"""How fast jobs are processed: Wine evaluations, and jobs without computation, compared with bare Celery tasks."""
 
 import signal
 import statistics
@@ -23,8 +23,8 @@ from shared.jobs import ENDED, Kind, State
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import submit
-from tests.bench.section import Ratio, Section, count_repeats, write_table
-from tests.bench.transition_costs import measure_steps, write_steps
+from tests.bench.section import Ratio, Section, format_table, read_repeats
+from tests.bench.transition_costs import TransitionCosts, format_costs, measure_costs
 from tests.support.processes import ServiceProcess
 from tests.support.servers import PostgresServer, RedisServer
 from tests.support.waiting import wait_until
@@ -32,76 +32,78 @@ from web import create_app
 from web.context import get_context
 
 JOBS = 1_000
+WINE_JOBS = 250
 IDLE_JOBS = 100
 REPEATS = 5
 DRAIN_DEADLINE_S = 300.0
-MIN_EMPTY_PER_S = 0.7
+MIN_THROUGHPUT_RATIO = 0.7
+"""How much of bare Celery's throughput jobs without computation should reach."""
 MAX_IDLE_MS = 20.0
 NOOP_QUEUE = "bench.noop"
-STARTS = "bench.starts"
+DELAYS_KEY = "bench.delays"
 
 
 def make_noop_app(settings: Settings) -> Celery:
-    """Make an application with our settings and two tasks: one does nothing, one tells when it began."""
+    """Make an application with our settings and two tasks: one does nothing, one records when it started."""
     app = make_celery(settings)
 
     @app.task(name="noop")  # type: ignore[untyped-decorator]  # Celery has no types
     def noop() -> None:
         """Do nothing."""
 
-    @app.task(name="tell")  # type: ignore[untyped-decorator]  # the same
-    def tell(sent_at: float) -> None:
-        """Tell how long the message took."""
+    @app.task(name="record_delay")  # type: ignore[untyped-decorator]  # the same
+    def record_delay(sent_at: float) -> None:
+        """Record how long the message took."""
         with Redis.from_url(settings.redis) as client:
-            client.rpush(STARTS, time.time() - sent_at)
+            client.rpush(DELAYS_KEY, time.time() - sent_at)
 
     return app
 
 
 @dataclass(frozen=True)
-class Work:
-    """What the service's jobs are.
+class Workload:
+    """A sort of jobs that is measured.
 
     Parameters
     ----------
-    module
-        The worker's.
+    worker_module
+        What runs as the worker.
     queued
-        How many are drained at once.
-    least
-        How much of bare Celery's pace they should have.
+        How many jobs are queued at once.
+    min_ratio
+        The aim for their throughput, as a share of bare Celery's.
     """
 
     title: str
-    module: str
+    worker_module: str
     queued: int
-    least: float | None = None
+    min_ratio: float | None = None
 
 
-WORKS = (
-    Work("Wine jobs", "worker", 250),
-    Work("jobs without compute", "tests.bench.empty_worker", JOBS, MIN_EMPTY_PER_S),
+WORKLOADS = (
+    Workload("Wine jobs", "worker", WINE_JOBS),
+    Workload("jobs without compute", "tests.bench.empty_worker", JOBS, MIN_THROUGHPUT_RATIO),
 )
 
 
 @dataclass
 class Figures:
-    """What was measured of one way through."""
+    """What was measured of one queue."""
 
     title: str
-    drained_per_s: list[float] = field(default_factory=list)
+    jobs_per_s: list[float] = field(default_factory=list)
     idle_s: list[float] = field(default_factory=list)
     queued_s: list[float] = field(default_factory=list)
     peak_bytes: int = 0
 
     @property
     def median_per_s(self) -> float:
-        """The median of the drains."""
-        return statistics.median(self.drained_per_s)
+        """The median throughput."""
+        return statistics.median(self.jobs_per_s)
 
 
 class BareCelery:
-    """Tasks that do nothing."""
+    """The baseline: Celery tasks that do nothing."""
 
     def __init__(self, settings: Settings, folder: Path, stack: ExitStack) -> None:
         self.figures = Figures("bare Celery, tasks that do nothing")
@@ -109,46 +111,46 @@ class BareCelery:
         stack.callback(self._app.close)
         self._client = stack.enter_context(Redis.from_url(settings.redis))
         self._worker = stack.enter_context(run_worker(settings, folder / "bare.log", "tests.bench.jobs"))
-        self._tell(1)  # waits for the worker's start, too
+        self._send_one_by_one(1)  # also waits until the worker has started
 
     def measure_idle(self) -> None:
         """Send tasks one after another to an idle worker."""
-        self._client.delete(STARTS)
-        self._tell(IDLE_JOBS)
-        self.figures.idle_s = [float(value) for value in self._client.lrange(STARTS, 0, -1)]
+        self._client.delete(DELAYS_KEY)
+        self._send_one_by_one(IDLE_JOBS)
+        self.figures.idle_s = [float(value) for value in self._client.lrange(DELAYS_KEY, 0, -1)]
 
     def drain(self) -> None:
-        """Queue tasks, and let them all pass."""
+        """Queue tasks while the worker is suspended, and measure how fast it then processes all of them."""
         _suspend(self._worker, suspended=True)
         for _ in range(JOBS):
             self._app.send_task("noop", queue=NOOP_QUEUE)
-        began_s = time.perf_counter()
+        start_s = time.perf_counter()
         _suspend(self._worker, suspended=False)
-        wait_until(self._passed, "no-ops", DRAIN_DEADLINE_S)
-        self.figures.drained_per_s.append(JOBS / (time.perf_counter() - began_s))
-        self.figures.peak_bytes = _find_peak_bytes(self._worker)
+        wait_until(self._is_drained, "the end of the empty tasks", DRAIN_DEADLINE_S)
+        self.figures.jobs_per_s.append(JOBS / (time.perf_counter() - start_s))
+        self.figures.peak_bytes = _read_peak_bytes(self._worker)
 
-    def _passed(self) -> bool:
+    def _is_drained(self) -> bool:
         return not self._client.llen(NOOP_QUEUE) and not self._client.hlen("unacked")
 
-    def _tell(self, count: int) -> None:
+    def _send_one_by_one(self, count: int) -> None:
         for number in range(count):
-            self._app.send_task("tell", [time.time()], queue=NOOP_QUEUE)
-            wait_until(lambda told=number + 1: self._client.llen(STARTS) >= told, "a task", DRAIN_DEADLINE_S)  # type: ignore[misc]
+            self._app.send_task("record_delay", [time.time()], queue=NOOP_QUEUE)
+            wait_until(lambda sent=number + 1: self._client.llen(DELAYS_KEY) >= sent, "a task", DRAIN_DEADLINE_S)  # type: ignore[misc]
 
 
 class ServiceJobs:
-    """The service's own jobs, in a database of some kind."""
+    """The service's own jobs, with one of the databases."""
 
-    def __init__(self, work: Work, database: str, settings: Settings, folder: Path, stack: ExitStack) -> None:
-        self.figures = Figures(f"{work.title}, {database}")
-        self.work = work
+    def __init__(self, workload: Workload, database: str, settings: Settings, folder: Path, stack: ExitStack) -> None:
+        self.figures = Figures(f"{workload.title}, {database}")
+        self.workload = workload
         self._services = Services.open(settings)
         stack.callback(self._services.close)
         migrate(self._services.database)
         log = folder / "workers.log"
         arguments = ("--device", "cpu:0", "--kinds", "knn")
-        self._worker = stack.enter_context(run_worker(settings, log, work.module, *arguments))
+        self._worker = stack.enter_context(run_worker(settings, log, workload.worker_module, *arguments))
         wait_for_end(self._services.database, self._submit(1))
 
     def measure_idle(self) -> None:
@@ -160,62 +162,71 @@ class ServiceJobs:
             self.figures.idle_s += _read_waits_s(database, ids)
 
     def drain(self) -> None:
-        """Queue jobs, and let them all pass."""
+        """Queue jobs while the worker is suspended, and measure how fast it then processes all of them."""
         _suspend(self._worker, suspended=True)
-        queued = self._submit(self.work.queued)
-        began_s = time.perf_counter()
+        queued = self._submit(self.workload.queued)
+        start_s = time.perf_counter()
         _suspend(self._worker, suspended=False)
         wait_for_end(self._services.database, queued)
-        self.figures.drained_per_s.append(self.work.queued / (time.perf_counter() - began_s))
+        self.figures.jobs_per_s.append(self.workload.queued / (time.perf_counter() - start_s))
         self.figures.queued_s += _read_waits_s(self._services.database, queued)
-        self.figures.peak_bytes = _find_peak_bytes(self._worker)
+        self.figures.peak_bytes = _read_peak_bytes(self._worker)
 
     def _submit(self, count: int) -> list[str]:
         body = {"kind": Kind.KNN, "device": "cpu"}
         return [submit.submit_job(self._services, body)[0].id for _ in range(count)]
 
 
-def run() -> Section:
-    """Measure."""
-    repeats = count_repeats(REPEATS)
-    with ExitStack() as stack:
+@dataclass(frozen=True)
+class Servers:
+    """The servers and folders of one run; all of them are removed with the stack."""
+
+    folder: Path
+    postgres: PostgresServer
+    stack: ExitStack
+
+    @classmethod
+    def open(cls, stack: ExitStack) -> "Servers":
+        """Start the servers."""
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-bench-")))
         postgres = PostgresServer(folder / "postgres", durable=True)
         stack.callback(postgres.close)
+        return cls(folder, postgres, stack)
 
-        def provide(address: str) -> Settings:
-            # A Redis each: bells of one database would ring for nobody in the other.
-            redis = _start_redis(Path(tempfile.mkdtemp(dir=folder)), stack)
-            return Settings(home=folder, redis_url=redis.url, database_url=address, log_level="WARNING")
+    def make_settings(self, database: str, name: str) -> Settings:
+        """Make settings with a fresh database, ``SQLite`` or ``PostgreSQL``, and a fresh Redis.
 
-        with ExitStack() as workers:
-            bare = BareCelery(provide(f"sqlite:///{folder / 'none.sqlite'}"), folder, workers)
-            own = [
-                ServiceJobs(work, database, provide(address), folder, workers)
-                for work in WORKS
-                for database, address in (
-                    ("SQLite", f"sqlite:///{folder / work.module}.sqlite"),
-                    ("PostgreSQL", postgres.make_database()[1]),
-                )
-            ]
-            contenders: list[BareCelery | ServiceJobs] = [bare, *own]
-            for contender in contenders:
-                contender.measure_idle()
-            for _ in range(repeats):
-                for contender in contenders:
-                    contender.drain()
-        steps = []
-        for name, address in (
-            ("SQLite", f"sqlite:///{folder / 'steps.sqlite'}"),
-            ("PostgreSQL", postgres.make_database()[1]),
-        ):
-            steps.append(measure_steps(name, provide(address)))
-        answers = _measure_without_redis(folder, stack)
-    ratios = [
+        Each database has a Redis of its own: a wake-up message for a job in one must not reach a worker of the other.
+        """
+        sqlite = f"sqlite:///{self.folder / name}.sqlite"
+        address = sqlite if database == "SQLite" else self.postgres.make_database()[1]
+        redis = self.start_redis()
+        return Settings(home=self.folder, redis_url=redis.url, database_url=address, log_level="WARNING")
+
+    def start_redis(self) -> RedisServer:
+        """Start a Redis with a folder of its own."""
+        redis = RedisServer(Path(tempfile.mkdtemp(dir=self.folder)))
+        redis.start()
+        self.stack.callback(redis.close)
+        return redis
+
+
+DATABASES = ("SQLite", "PostgreSQL")
+
+
+def run() -> Section:
+    """Measure."""
+    repeats = read_repeats(REPEATS)
+    with ExitStack() as stack:
+        servers = Servers.open(stack)
+        bare, own = _measure_queues(servers, repeats)
+        costs = [measure_costs(name, servers.make_settings(name, "costs")) for name in DATABASES]
+        answers = _measure_without_redis(servers)
+    throughput = [
         Ratio(
             f"jobs/s drained: {jobs.figures.title} / bare Celery",
             jobs.figures.median_per_s / bare.figures.median_per_s,
-            jobs.work.least,
+            jobs.workload.min_ratio,
         )
         for jobs in own
     ]
@@ -228,40 +239,53 @@ def run() -> Section:
         )
         for jobs in own
     ]
-    figures = [contender.figures for contender in contenders]
-    keeping = [ratio for each in steps for ratio in each.list_ratios()]
-    body = "\n\n".join((_write_figures(figures, repeats), answers, write_steps(steps)))
-    return Section([*ratios, *idle, *keeping], body)
+    return Section(
+        [*throughput, *idle, *(ratio for each in costs for ratio in each.list_ratios())],
+        _format_body([bare.figures, *(jobs.figures for jobs in own)], repeats, answers, costs),
+    )
 
 
-def _write_figures(measured: Sequence[Figures], repeats: int) -> str:
+def _measure_queues(servers: Servers, repeats: int) -> tuple[BareCelery, list[ServiceJobs]]:
+    """Measure bare Celery and the service's jobs in turn."""
+    folder = servers.folder
+    with ExitStack() as workers:
+        bare = BareCelery(servers.make_settings("SQLite", "unused"), folder, workers)
+        own = [
+            ServiceJobs(workload, database, servers.make_settings(database, workload.worker_module), folder, workers)
+            for workload in WORKLOADS
+            for database in DATABASES
+        ]
+        queues: list[BareCelery | ServiceJobs] = [bare, *own]
+        for queue in queues:
+            queue.measure_idle()
+        for _ in range(repeats):
+            for queue in queues:
+                queue.drain()
+    return bare, own
+
+
+def _format_body(measured: Sequence[Figures], repeats: int, answers: str, costs: Sequence[TransitionCosts]) -> str:
     head = ["", "jobs/s", "its repeats", "idle p50 ms", "idle p99 ms", "queued p50 s", "queued p99 s", "peak MiB"]
     rows = [
         [
             figures.title,
             f"{figures.median_per_s:.1f}",
-            f"{min(figures.drained_per_s):.1f} to {max(figures.drained_per_s):.1f}",
+            f"{min(figures.jobs_per_s):.1f} to {max(figures.jobs_per_s):.1f}",
             *(f"{1_000 * value:.1f}" for value in _find_percentiles(figures.idle_s)),
             *([f"{value:.2f}" for value in _find_percentiles(figures.queued_s)] if figures.queued_s else ["-", "-"]),
             f"{figures.peak_bytes / 2**20:.0f}",
         ]
         for figures in measured
     ]
-    return (
-        f"{JOBS} jobs, {WORKS[0].queued} of the Wine jobs, queued at once and drained by one worker (jobs/s, median of "
-        f"{repeats} repeats in turn, the slowest and the fastest; queued: from submission to start, of all repeats), "
-        f"and {IDLE_JOBS} submitted one "
-        "after another to an idle worker (idle: from submission to start). A Wine job reads, splits, searches, scores, "
-        "draws and stores its files; one without compute is the same with an engine that returns at once. SQLite "
-        "syncs at its checkpoints, PostgreSQL at every commit. Peak: the worker's child.\n\n" + write_table(head, rows)
+    about = (
+        f"{JOBS} jobs ({WINE_JOBS} of the Wine jobs) are queued at once and processed by one worker: jobs/s is the "
+        f"median of {repeats} repeats, which take turns, with the slowest and the fastest; queued is the time from "
+        f"submission to start, over all repeats. {IDLE_JOBS} jobs are submitted one after another to an idle worker: "
+        "idle is the time from submission to start. A Wine job reads, splits, searches, scores, draws and stores its "
+        "files; a job without compute is the same with an engine that returns at once. SQLite syncs at its "
+        "checkpoints, PostgreSQL at every commit. Peak: the memory of the worker's child process."
     )
-
-
-def _start_redis(folder: Path, stack: ExitStack) -> RedisServer:
-    redis = RedisServer(folder)
-    redis.start()
-    stack.callback(redis.close)
-    return redis
+    return "\n\n".join((about, format_table(head, rows), answers, format_costs(costs)))
 
 
 @contextmanager
@@ -273,37 +297,39 @@ def run_worker(settings: Settings, log: Path, module: str, *arguments: str) -> I
         worker.close()
 
 
-def _measure_without_redis(folder: Path, stack: ExitStack) -> str:
-    """Measure what a request loses to a Redis that is gone, and to one that hangs."""
-    redis = _start_redis(folder / "redis", stack)
+def _measure_without_redis(servers: Servers) -> str:
+    """Measure how long a submission takes if Redis hangs, and if there is none."""
+    folder, redis = servers.folder, servers.start_redis()
     settings = Settings(home=folder, redis_url=redis.url, database_url=f"sqlite:///{folder / 'web.sqlite'}")
     app = create_app(settings)
-    migrate(get_context(app).services.database)
+    services = get_context(app).services
+    migrate(services.database)
     client = app.test_client()
 
     def time_answer() -> str:
-        began = time.perf_counter()
+        start_s = time.perf_counter()
         answer = client.post("/api/v1/jobs", json={"kind": Kind.KNN, "device": "cpu"})
-        return f"{answer.status_code} after {time.perf_counter() - began:.2f} s"
+        return f"{answer.status_code} after {time.perf_counter() - start_s:.2f} s"
 
-    usual = time_answer()
+    normal = time_answer()
     redis.signal(signal.SIGSTOP)
     hanging = time_answer()
     redis.signal(signal.SIGCONT)
     redis.stop()
-    gone = time_answer()
-    get_context(app).services.close()
-    return f"A submission is answered {usual}; with a Redis that hangs {hanging}; with none {gone}."
+    absent = time_answer()
+    services.close()
+    return f"A submission is answered with {normal}; if Redis hangs, with {hanging}; without Redis, with {absent}."
 
 
 def wait_for_end(database: Database, job_ids: Sequence[str], deadline_s: float = DRAIN_DEADLINE_S) -> None:
+    """Wait until these jobs, which must be the newest, have succeeded."""
     unended = select(func.count()).where(Job.id >= job_ids[0], Job.state.not_in(ENDED))
 
-    def look() -> bool:
+    def have_ended() -> bool:
         with database.reading() as session:
             return not session.scalar(unended)
 
-    wait_until(look, "the jobs' end", deadline_s)
+    wait_until(have_ended, "the end of the jobs", deadline_s)
     with database.reading() as session:
         failed = session.scalar(select(func.count()).where(Job.id >= job_ids[0], Job.state != State.SUCCEEDED))
     if failed:
@@ -317,17 +343,18 @@ def _read_waits_s(database: Database, job_ids: Sequence[str]) -> list[float]:
 
 
 def _suspend(worker: ServiceProcess, *, suspended: bool) -> None:
-    """Stop the worker while its queue is filled, so that all jobs wait at the start; or let it go on."""
+    """Suspend or resume the worker: it is suspended while its queue is filled, so that no job starts earlier."""
     for process in [psutil.Process(worker.process.pid), *worker.list_children()]:
         (process.suspend if suspended else process.resume)()
 
 
 def _find_percentiles(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 50th and the 99th percentile."""
     cuts = statistics.quantiles(values, n=100)
     return cuts[49], cuts[98]
 
 
-def _find_peak_bytes(worker: ServiceProcess) -> int:
+def _read_peak_bytes(worker: ServiceProcess) -> int:
     (child,) = worker.list_children()
     status = Path(f"/proc/{child.pid}/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0]) << 10

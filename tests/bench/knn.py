@@ -1,10 +1,10 @@
-"""How fast the nearest of 100,000 rows are found, exactly, beside scikit-learn, faiss and the naive loop.
+"""How fast the nearest of 100,000 rows are found exactly, compared with scikit-learn, faiss and a loop over queries.
 
-Every contender has a process of its own, so that neither its threads nor its
-memory mix with another's; the processes take turns, one search at a time, so
-that what the machine does meanwhile falls on all alike. Peak memory is the
-process's highest resident size during the searches above its size before the
-first, when libraries and data were loaded.
+Each implementation has a process of its own, so that neither threads nor memory
+mix. The processes take turns, one search at a time, so that other load on the
+machine affects all of them alike. Peak memory is the highest resident size of
+the process during its searches, minus its size before the first one, when
+libraries and data were loaded.
 """
 
 import statistics
@@ -17,60 +17,69 @@ from typing import Final
 
 import numpy as np
 
-from tests.bench.knn_search import COLUMNS, LOOP_SHARE, QUERIES, ROWS, Floats, K, Rows, make_tables
-from tests.bench.peer_process import Companion, find_peer_python, keep_errors
-from tests.bench.section import Ratio, Section, count_repeats, write_table
+from tests.bench.knn_search import COLUMNS, LOOP_QUERY_DIVISOR, QUERIES, ROWS, Floats, K, Rows, make_tables
+from tests.bench.measured_process import MeasuredProcess, collect_errors, find_baseline_python
+from tests.bench.section import Ratio, Section, format_table, read_repeats
 
 REPEATS: Final = 7
-AIM: Final = 1.0
-"""No slower than the peers."""
+MIN_RATIO: Final = 1.0
+"""The service should not be slower than the baselines."""
 
 
 @dataclass
-class Contender:
-    """A way to search, and what was measured of it.
+class Implementation:
+    """An implementation of the search, and what was measured of it.
 
     Parameters
     ----------
-    way
-        As ``knn_search`` calls it.
+    title
+        Its name in the report.
+    name
+        Its name in ``knn_search``.
+    python
+        The interpreter of its environment.
+    query_divisor
+        It searches for one query in so many only; times are multiplied by this.
+    wrong_queries
+        For how many queries its result differs from the brute-force search in float64.
     """
 
     title: str
-    way: str
+    name: str
     python: Path
-    scale: int = 1
+    query_divisor: int = 1
     times_s: list[float] = field(default_factory=list)
     peak_bytes: int = 0
-    wrong: int = 0
+    wrong_queries: int = 0
 
     @property
     def median_s(self) -> float:
-        """The median time of all queries."""
-        return statistics.median(self.times_s) * self.scale
+        """The median time of a search for all queries."""
+        return statistics.median(self.times_s) * self.query_divisor
 
 
 def run() -> Section:
     """Measure."""
-    own, theirs = Path(sys.executable), find_peer_python()
-    ours = Contender("mindjobs, exact", "mindjobs", own)
-    scikit_learn = Contender("scikit-learn, brute force, float64", "scikit-learn", theirs)
-    faiss = Contender("faiss, flat, float32", "faiss", theirs)
-    loop = Contender(f"one query at a time, MindSpore (1/{LOOP_SHARE} of them, scaled up)", "loop", own, LOOP_SHARE)
-    aims: dict[str, tuple[Contender, float | None]] = {
-        "scikit-learn's time / ours": (scikit_learn, AIM),
-        "faiss's time / ours": (faiss, AIM),
+    own_python, baseline_python = Path(sys.executable), find_baseline_python()
+    ours = Implementation("mindjobs, exact", "mindjobs", own_python)
+    scikit_learn = Implementation("scikit-learn, brute force, float64", "scikit-learn", baseline_python)
+    faiss = Implementation("faiss, flat, float32", "faiss", baseline_python)
+    loop_title = f"one query at a time, MindSpore (1/{LOOP_QUERY_DIVISOR} of them, scaled up)"
+    loop = Implementation(loop_title, "loop", own_python, LOOP_QUERY_DIVISOR)
+    baselines: dict[str, tuple[Implementation, float | None]] = {
+        "scikit-learn's time / ours": (scikit_learn, MIN_RATIO),
+        "faiss's time / ours": (faiss, MIN_RATIO),
         "one query at a time / ours": (loop, None),
     }
-    repeats = count_repeats(REPEATS)
-    contenders = [ours, *(contender for contender, _ in aims.values())]
-    _measure(contenders, repeats)
-    ratios = [Ratio(name, contender.median_s / ours.median_s, aim) for name, (contender, aim) in aims.items()]
-    return Section(ratios, _write_figures(contenders, repeats))
+    repeats = read_repeats(REPEATS)
+    implementations = [ours, *(baseline for baseline, _ in baselines.values())]
+    _measure(implementations, repeats)
+    ratios = [Ratio(name, baseline.median_s / ours.median_s, aim) for name, (baseline, aim) in baselines.items()]
+    return Section(ratios, _format_figures(implementations, repeats))
 
 
-def find_by_brute_force(training: Floats, queries: Floats) -> Rows:
-    """Find the neighbours by float64 distances and then by index, query by query."""
+def search_by_brute_force(training: Floats, queries: Floats) -> Rows:
+    """Find the neighbours by distance in float64, then by index, one query at a time."""
     found = np.empty((len(queries), K), np.int64)
     for number, query in enumerate(queries):
         distances = np.sqrt(np.square(training - query).sum(axis=1))
@@ -78,45 +87,45 @@ def find_by_brute_force(training: Floats, queries: Floats) -> Rows:
     return found
 
 
-def _measure(contenders: list[Contender], repeats: int) -> None:
-    """Let the contenders search in turn; the first round, which compiles and loads, is not timed."""
+def _measure(implementations: list[Implementation], repeats: int) -> None:
+    """Let the implementations search in turn; the first round, which compiles and loads, is not timed."""
     with ExitStack() as stack:
-        errors = stack.enter_context(keep_errors())
+        errors = stack.enter_context(collect_errors())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-bench-")))
-        companions = [
-            Companion(errors, contender.python, "-m", "tests.bench.knn_search", contender.way)
-            for contender in contenders
+        processes = [
+            MeasuredProcess(errors, implementation.python, "-m", "tests.bench.knn_search", implementation.name)
+            for implementation in implementations
         ]
-        for companion in companions:
-            stack.callback(companion.close)
+        for process in processes:
+            stack.callback(process.close)
         for repeat in range(repeats + 1):
-            for contender, companion in zip(contenders, companions, strict=True):
-                search_s = companion.ask("time_search")["search_s"]
+            for implementation, process in zip(implementations, processes, strict=True):
+                search_s = process.measure("time_search")["search_s"]
                 if repeat:
-                    contender.times_s.append(search_s)
-        expected = find_by_brute_force(*make_tables())
-        for contender, companion in zip(contenders, companions, strict=True):
-            path = folder / f"{contender.way}.npy"
-            contender.peak_bytes = companion.ask("store_found", path=str(path))["grown_bytes"]
+                    implementation.times_s.append(search_s)
+        expected = search_by_brute_force(*make_tables())
+        for implementation, process in zip(implementations, processes, strict=True):
+            path = folder / f"{implementation.name}.npy"
+            implementation.peak_bytes = process.measure("store_found", path=str(path))["search_bytes"]
             found = np.load(path)
-            contender.wrong = int((found != expected[: len(found)]).any(axis=1).sum())
+            implementation.wrong_queries = int((found != expected[: len(found)]).any(axis=1).sum())
 
 
-def _write_figures(contenders: list[Contender], repeats: int) -> str:
+def _format_figures(implementations: list[Implementation], repeats: int) -> str:
     rows = [
         [
-            contender.title,
-            f"{contender.median_s:.3f}",
-            f"{min(contender.times_s) * contender.scale:.3f}",
-            f"{max(contender.times_s) * contender.scale:.3f}",
-            f"{contender.peak_bytes / 2**20:.0f}",
-            f"{contender.wrong} of {QUERIES // contender.scale}",
+            implementation.title,
+            f"{implementation.median_s:.3f}",
+            f"{min(implementation.times_s) * implementation.query_divisor:.3f}",
+            f"{max(implementation.times_s) * implementation.query_divisor:.3f}",
+            f"{implementation.peak_bytes / 2**20:.0f}",
+            f"{implementation.wrong_queries} of {QUERIES // implementation.query_divisor}",
         ]
-        for contender in contenders
+        for implementation in implementations
     ]
     head = ["", "median s", "fastest s", "slowest s", "peak memory MiB", "queries unlike float64 brute force"]
     return (
-        f"{QUERIES:,} queries x {ROWS:,} rows x {COLUMNS} columns, k = {K}; medians of {repeats} searches in turn. "
-        "Peak memory: highest resident size of the contender's own process during its searches, above its size before "
-        "the first (libraries and tables loaded).\n\n" + write_table(head, rows)
+        f"{QUERIES:,} queries x {ROWS:,} rows x {COLUMNS} columns, k = {K}; medians of {repeats} searches, in turn. "
+        "Peak memory: the highest resident size of the implementation's own process during its searches, minus its "
+        "size before the first one (with libraries and tables loaded).\n\n" + format_table(head, rows)
     )

@@ -1,6 +1,6 @@
-"""Searches for the nearest rows in one way, whenever told to: a ``companion``.
+"""Searches for the nearest rows with one implementation: the inner half of a ``MeasuredProcess``.
 
-The peers' ways run in an environment of their own, see ``peers.txt``::
+Those that are baselines run in an environment of their own, see ``baselines.txt``::
 
     python -m tests.bench.knn_search faiss
 """
@@ -15,14 +15,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.bench.serving import read_peak_bytes, serve, write
+from tests.bench.serving import print_figures, read_peak_bytes, serve_measurements
 
 QUERIES: Final = 1_000
 ROWS: Final = 100_000
 COLUMNS: Final = 64
 K: Final = 10
-LOOP_SHARE: Final = 10
-"""The naive loop gets one query in so many, and its time is scaled up."""
+LOOP_QUERY_DIVISOR: Final = 10
+"""The loop gets one query in so many, and its time is multiplied by this."""
 BUDGET_BYTES: Final = 512 << 20
 PAGE_BYTES: Final = resource.getpagesize()
 
@@ -32,13 +32,16 @@ Search = Callable[[], Rows]
 
 
 def make_tables() -> tuple[Floats, Floats]:
-    """Make the rows, and the queries."""
+    """Make the table of rows to search in, and the table of queries; both float64."""
     rng = np.random.default_rng(0)
     return rng.standard_normal((ROWS, COLUMNS)), rng.standard_normal((QUERIES, COLUMNS))
 
 
 def prepare_ours(training: Floats, queries: Floats) -> Search:
-    """Search as a job does, from the float64 tables on. Libraries are imported in their contender's process alone."""
+    """Prepare to search as a job does, from the float64 tables on.
+
+    Each library is imported only in the process that uses it.
+    """
     import mindspore
 
     from shared.kinds.knn.parameters import KnnParams
@@ -53,49 +56,49 @@ def prepare_ours(training: Floats, queries: Floats) -> Search:
 
 
 def prepare_scikit_learn(training: Floats, queries: Floats) -> Search:
-    """Search with scikit-learn's chunked brute force."""
+    """Prepare to search with scikit-learn's chunked brute force."""
     from sklearn.neighbors import NearestNeighbors
 
     def search() -> Rows:
-        peer = NearestNeighbors(n_neighbors=K, algorithm="brute").fit(training)
-        return np.asarray(peer.kneighbors(queries, return_distance=False))
+        index = NearestNeighbors(n_neighbors=K, algorithm="brute").fit(training)
+        return np.asarray(index.kneighbors(queries, return_distance=False))
 
     return search
 
 
 def prepare_faiss(training: Floats, queries: Floats) -> Search:
-    """Search with faiss's flat index; the tables are float32 beforehand."""
+    """Prepare to search with faiss's flat index; the tables are converted to float32 before the timed part."""
     import faiss
 
-    known, asked = training.astype(np.float32), queries.astype(np.float32)
+    training32, queries32 = training.astype(np.float32), queries.astype(np.float32)
 
     def search() -> Rows:
         index = faiss.IndexFlatL2(COLUMNS)
-        index.add(known)
-        return np.asarray(index.search(asked, K)[1])
+        index.add(training32)
+        return np.asarray(index.search(queries32, K)[1])
 
     return search
 
 
 def prepare_loop(training: Floats, queries: Floats) -> Search:
-    """Search as textbooks do: tile the query to all rows, square, sum, root, take the top k."""
+    """Prepare to search as in textbooks: tile the query to all rows, square, sum, take the root, take the top k."""
     import mindspore
     from mindspore import Tensor, ops
 
     mindspore.set_device("CPU")
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-    known = Tensor(training.astype(np.float32))
-    asked = Tensor(queries[: QUERIES // LOOP_SHARE].astype(np.float32))
+    rows = Tensor(training.astype(np.float32))
+    some_queries = Tensor(queries[: QUERIES // LOOP_QUERY_DIVISOR].astype(np.float32))
 
     def search_one(query: Any) -> Any:
-        difference = ops.tile(query, (ROWS, 1)) - known
+        difference = ops.tile(query, (ROWS, 1)) - rows
         distances = ops.sqrt(ops.square(difference).sum(axis=1))
         return ops.topk(-distances, K)[1].asnumpy()
 
-    return lambda: np.stack([search_one(query) for query in asked])
+    return lambda: np.stack([search_one(query) for query in some_queries])
 
 
-WAYS: Final = {
+IMPLEMENTATIONS: Final = {
     "mindjobs": prepare_ours,
     "scikit-learn": prepare_scikit_learn,
     "faiss": prepare_faiss,
@@ -104,24 +107,24 @@ WAYS: Final = {
 
 
 class SearchBench:
-    """A way to search, and what can be measured of it."""
+    """One implementation, and what can be measured of it."""
 
     def __init__(self, search: Search) -> None:
         self._search = search
         self._found = np.empty(0, np.int64)
-        self._base_bytes = read_resident_bytes()
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the highest size starts from here
+        self._start_bytes = read_resident_bytes()
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the highest resident size
 
     def time_search(self) -> dict[str, Any]:
         """Search once."""
-        started_s = time.perf_counter()
+        start_s = time.perf_counter()
         self._found = self._search()
-        return {"search_s": time.perf_counter() - started_s}
+        return {"search_s": time.perf_counter() - start_s}
 
     def store_found(self, path: str) -> dict[str, Any]:
-        """Store what was found last; tell how much memory the searches took."""
+        """Store what the last search found; return how much memory the searches took."""
         np.save(path, self._found)
-        return {"grown_bytes": read_peak_bytes() - self._base_bytes}
+        return {"search_bytes": read_peak_bytes() - self._start_bytes}
 
 
 def read_resident_bytes() -> int:
@@ -131,12 +134,13 @@ def read_resident_bytes() -> int:
 
 
 def main() -> None:
-    """Prepare, and search until the input ends."""
+    """Prepare, and measure what is requested until the input ends."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.knn_search")
-    parser.add_argument("way", choices=WAYS)
-    bench = SearchBench(WAYS[parser.parse_args().way](*make_tables()))
-    write(rows=ROWS)
-    serve(bench)
+    parser.add_argument("implementation", choices=IMPLEMENTATIONS)
+    prepare = IMPLEMENTATIONS[parser.parse_args().implementation]
+    bench = SearchBench(prepare(*make_tables()))
+    print_figures(rows=ROWS)
+    serve_measurements(bench)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How far logits are from others that are exact."""
+"""How much logits differ from exact ones."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,29 +11,32 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Distance:
-    """How far logits are from exact ones.
+class LogitDifference:
+    """How much logits differ from exact ones.
 
     Parameters
     ----------
-    error
-        The root mean square of the differences, in comparison to that of the exact ones.
-    equal
-        The share of places whose likeliest token is the same.
+    relative_error
+        The root mean square of the differences, divided by that of the exact logits.
+    equal_tokens
+        The share of positions and codebooks at which the likeliest token is the same.
     """
 
-    error: float
-    equal: float
+    relative_error: float
+    equal_tokens: float
 
     @classmethod
     def measure(cls, logits: Floats, exact: Floats) -> Self:
-        """Compare logits of one shape, the last axis being the vocabulary."""
+        """Compare logits of the same shape, whose last axis is the vocabulary."""
         wide = exact.astype(np.float64)
         error = np.sqrt(np.square(logits - wide).mean() / np.square(wide).mean())
         return cls(float(error), float((logits.argmax(axis=-1) == exact.argmax(axis=-1)).mean()))
 
     @classmethod
-    def average(cls, distances: Iterable[Self]) -> Self:
+    def average(cls, differences: Iterable[Self]) -> Self:
         """Average several."""
-        listed = list(distances)
-        return cls(float(np.mean([one.error for one in listed])), float(np.mean([one.equal for one in listed])))
+        listed = list(differences)
+        return cls(
+            float(np.mean([each.relative_error for each in listed])),
+            float(np.mean([each.equal_tokens for each in listed])),
+        )

@@ -1,47 +1,53 @@
-"""Where and of what the figures come: the machine, the day, the commit. No names, no paths."""
+"""The machine that the figures come from: no host names, no paths."""
 
-import datetime as dt
 import os
 import platform
-import subprocess
-from pathlib import Path
 from typing import Final
 
 import psutil
 
-ROOT: Final = Path(__file__).parents[2]
-REPORT: Final = "docs/benchmarks.md"
+from worker.engines.musicgen.backends.processor import CPU_INFO, read_processor_flags
+
+INSTRUCTION_SETS: Final = {
+    "AVX2": {"avx2"},
+    "AVX-512F": {"avx512f"},
+    "VNNI": {"avx512_vnni", "avx_vnni"},
+    "BF16": {"avx512_bf16"},
+    "AMX": {"amx_tile"},
+}
+"""The instruction sets that decide how fast matrices are multiplied, and the flags of ``/proc/cpuinfo`` for each, of
+which one is enough."""
 
 
 def describe_machine() -> str:
-    """Describe what computes."""
+    """Describe the processor, the memory and the system."""
     cores = len(os.sched_getaffinity(0))
     memory_gib = psutil.virtual_memory().total / 2**30
     system = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
-    return f"{_find_processor()}, {cores} cores, {memory_gib:.0f} GiB, {system}"
+    return f"{describe_processor(_read_cpu_info())}, {cores} cores, {memory_gib:.0f} GiB, {system}"
 
 
-def describe_origin() -> str:
-    """Tell the day, and the commit that is measured."""
-    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
+def describe_processor(cpu_info: str) -> str:
+    """Name the processor's model and the instruction sets that matter.
+
+    Parameters
+    ----------
+    cpu_info
+        The content of ``/proc/cpuinfo``.
+    """
+    lines = [line.partition(":") for line in cpu_info.splitlines()]
+    model = next((value.strip() for name, _, value in lines if name.strip() == "model name"), "unknown processor")
+    flags = read_processor_flags(cpu_info)
+    if not flags:
+        return model
+    present = [name for name, any_of in INSTRUCTION_SETS.items() if flags & any_of]
+    absent = [name for name in INSTRUCTION_SETS if name not in present]
+    listed = [", ".join(present), *([f"without {', '.join(absent)}"] if absent else [])]
+    return f"{model} ({'; '.join(part for part in listed if part)})"
+
+
+def _read_cpu_info() -> str:
     try:
-        commit = _ask_git("rev-parse", "--short", "HEAD")
-        changed = _ask_git("status", "--porcelain", "--", ".", f":!{REPORT}")
-    except (OSError, subprocess.CalledProcessError):
-        return f"{today}, no commit"
-    return f"{today}, commit {commit}{' and changes to it' if changed else ''}"
-
-
-def _find_processor() -> str:
-    """Read the processor's model, where the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return CPU_INFO.read_text(encoding="utf-8")
     except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else "unknown processor"
-
-
-def _ask_git(*words: str) -> str:
-    command = ["git", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        return ""

@@ -1,4 +1,4 @@
-"""What a step of MusicGen's decoder reads, and how fast this machine reads memory: the least that a step takes."""
+"""The shortest possible time of a decoder's step: how much it reads, and how fast this machine reads memory."""
 
 import os
 import time
@@ -15,15 +15,16 @@ READ_BYTES: Final = 1 << 30
 REPEATS: Final = 9
 FLOAT_BYTES: Final = 4
 NUMBER_BYTES: Final = {"f32": 4, "bf16": 2, "f16": 2}
-"""As OpenVINO names what it computes in."""
+"""By OpenVINO's names of number formats."""
 WEIGHT_BYTES: Final = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5 + (FLOAT_BYTES + 0.5) / INT4_GROUP}
-"""Of a matrix; int4 has a scale and a middle per group. That int8 has a scale per output is less than a hundredth."""
+"""Per weight of a matrix. int4 has a scale and a zero point per group; int8's scale per output is less than a percent
+of the size, and is not counted."""
 
 
 def measure_bytes_per_s() -> float:
-    """Sum 1 GiB with a thread on each core; return the fastest of some repeats.
+    """Sum 1 GiB with a thread on each core; return the speed of the fastest of several repeats.
 
-    Integers, because NumPy sums floats more slowly than one core reads. To be called in a process of its own.
+    The numbers are integers, because NumPy sums floats more slowly than a core reads. Call it in a process of its own.
     """
     cores = len(os.sched_getaffinity(0))
     numbers = np.ones(READ_BYTES // 8, dtype=np.int64)
@@ -38,7 +39,7 @@ def measure_bytes_per_s() -> float:
 
 
 def count_read_weights(config: DecoderConfig) -> int:
-    """Count the weights that a step reads: all but the embeddings, and the text's keys and values."""
+    """Count the weights that a step reads: all except the embeddings and those of the text's keys and values."""
     attention = 4 * config.hidden**2
     cross_attention = 2 * config.hidden**2
     feed_forward = 2 * config.hidden * config.feed_forward
@@ -47,23 +48,23 @@ def count_read_weights(config: DecoderConfig) -> int:
     return config.layers * (attention + cross_attention + feed_forward + 3 * norm) + norm + head
 
 
-def count_cache_bytes(config: DecoderConfig, rows: int, positions: int, number_bytes: int = FLOAT_BYTES) -> int:
-    """Count the bytes of the keys and values of so many positions."""
-    return 2 * config.layers * rows * positions * config.hidden * number_bytes
+def count_cache_bytes(config: DecoderConfig, slots: int, positions: int, number_bytes: int = FLOAT_BYTES) -> int:
+    """Count the bytes of the keys and values of some slots, for so many positions each."""
+    return 2 * config.layers * slots * positions * config.hidden * number_bytes
 
 
-def count_step_bytes(config: DecoderConfig, precision: str, rows: int, positions: int, text_tokens: int) -> float:
-    """Count the bytes that a step reads: weights, the rows' keys and values, and the text's, which are float32.
+def count_step_bytes(config: DecoderConfig, precision: str, slots: int, positions: int, text_tokens: int) -> float:
+    """Count the bytes that a step reads: weights, the slots' keys and values, and those of the text, in float32.
 
     Parameters
     ----------
     precision
         A key of ``WEIGHT_BYTES``.
     positions
-        How many each row has read.
+        How many positions each slot has in its cache.
     text_tokens
-        How many each row attends to.
+        How many tokens of text each slot attends to.
     """
-    cache = count_cache_bytes(config, rows, positions, NUMBER_BYTES[KV_CACHE_PRECISIONS[precision]])
-    text = count_cache_bytes(config, rows, text_tokens)
+    cache = count_cache_bytes(config, slots, positions, NUMBER_BYTES[KV_CACHE_PRECISIONS[precision]])
+    text = count_cache_bytes(config, slots, text_tokens)
     return WEIGHT_BYTES[precision] * count_read_weights(config) + cache + text

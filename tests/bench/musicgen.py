@@ -1,165 +1,191 @@
-"""How fast music is generated at musicgen-small's shape, beside transformers on PyTorch and MindNLP.
+"""How fast music is generated at musicgen-small's size, compared with transformers on PyTorch, and with MindNLP.
 
-The weights are random: no step is faster or slower for it. Every contender has a process of its own, and they take
-turns, so that what the machine does meanwhile falls on all alike.
+The weights are random, which makes no step faster or slower. Each implementation
+has a process of its own, and they take turns, so that other load on the machine
+affects all of them alike. A precision that OpenVINO does not offer on this
+processor is left out, and the report says so.
 
-``MINDJOBS_BENCH_MODEL`` names a folder with a model of that shape; otherwise one is written into a temporary folder,
-2.3 GB. ``MINDJOBS_PEER_PYTHON`` names the interpreter that has PyTorch; ``make bench`` makes one.
-``MINDJOBS_BENCH_REPEATS`` says how often the race is run.
+``MINDJOBS_BENCH_MODEL`` names a folder with a model of that size; without it, one
+is written into a temporary folder, 2.3 GB.
+``MINDJOBS_BENCH_BASELINE_PYTHON`` names the interpreter that has PyTorch; ``make
+bench`` sets one up. ``MINDJOBS_BENCH_REPEATS`` sets the number of repeats.
 """
 
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from tests.bench import musicgen_jobs
-from tests.bench.findings import Findings, Race
-from tests.bench.logits import Distance
+from tests.bench.implementation import Implementation
+from tests.bench.logits import LogitDifference
+from tests.bench.measured_process import (
+    Figures,
+    MeasuredProcess,
+    collect_errors,
+    find_baseline_python,
+    run_command,
+    run_in_process,
+)
 from tests.bench.memory_reads import measure_bytes_per_s
-from tests.bench.musicgen_comparison import MINDSPORE, PRECISIONS, Field, Stable
-from tests.bench.musicgen_ratios import FASTEST, SIDES
+from tests.bench.musicgen_comparison import PRECISIONS, LoadedImplementations, ProcessStarter, list_precisions
+from tests.bench.musicgen_ratios import BATCH_SIZES, DEFAULT_PRECISION
 from tests.bench.musicgen_report import (
-    EARLY,
-    LATE,
+    EARLY_POSITION,
+    LATE_POSITION,
     LOGITS_POSITIONS,
     LONG_S,
     MINDNLP_STEPS,
     SHORT_JOBS,
     SHORT_S,
-    write_section,
+    format_section,
 )
-from tests.bench.peer_process import Companion, Figures, find_peer_python, keep_errors, run_apart, run_lines
-from tests.bench.progress import tell
-from tests.bench.section import Section, count_repeats
-from tests.bench.timing import Contender
+from tests.bench.musicgen_results import Results
+from tests.bench.own_model import MINDSPORE, OPENVINO
+from tests.bench.progress import log_progress
+from tests.bench.section import Section, read_repeats
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.random_model import SMALL, write_random_model
 
 REPEATS: Final = 5
 EXACT: Final = "float32"
-FEWER_BITS: Final = tuple(precision for precision in PRECISIONS if precision != EXACT)
 JOB_S: Final = 10.0
 
 
 def run() -> Section:
     """Measure."""
-    peer_python = find_peer_python()
+    baseline_python = find_baseline_python()
     with ExitStack() as stack:
         folder = stack.enter_context(_provide_model())
-        errors = stack.enter_context(keep_errors())
-        kept = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-bench-")))
-        findings = _measure(Stable(folder, kept, peer_python, errors))
-        section = write_section(findings)
-        jobs = musicgen_jobs.run(folder, kept, JOB_S, sum(findings.job["parts"].values()))
-        return Section.join((section, jobs), section.about)
+        errors = stack.enter_context(collect_errors())
+        compiled_folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-bench-")))
+        results = _measure(ProcessStarter(folder, compiled_folder, baseline_python, errors))
+        section = format_section(results)
+        jobs = musicgen_jobs.run(folder, compiled_folder, JOB_S, sum(results.job["parts"].values()))
+        return Section.join((section, jobs), section.conditions)
 
 
 @contextmanager
 def _provide_model() -> Iterator[Path]:
-    """Name the model's folder; where none is given, write one in a process whose memory goes with it."""
+    """Return the model's folder; if none is given, write one, in a process whose memory is freed with it."""
     given = os.environ.get("MINDJOBS_BENCH_MODEL")
     if given:
         yield Path(given)
         return
     with tempfile.TemporaryDirectory(prefix="mj-bench-") as home:
         folder = Path(home, "small")
-        run_apart(write_random_model, folder, SMALL, 0)
+        run_in_process(write_random_model, folder, SMALL, 0)
         yield folder
 
 
-def _measure(stable: Stable) -> Findings:
-    repeats = count_repeats(REPEATS)
-    speeds = [run_apart(measure_bytes_per_s)]
-    tell("first starts")
-    cold = {precision: _start_first(stable, precision) for precision in PRECISIONS}
-    with ExitStack() as stack:
-        tell("loading")
-        field = Field.open(stable, stack)
-        fastest, mindspore = field.openvino[FASTEST].companion, field.mindspore.companion
-        second = {**fastest.start, **fastest.ask("time_first_step")}
-        field.race(repeats)
-        speeds.append(run_apart(measure_bytes_per_s))
-        openvino = {precision: runner.companion for precision, runner in field.openvino.items()}
-        tell("logits, known positions")
-        full_size = _compare_logits(openvino, stable.kept)
-        reading = {f"{MINDSPORE} float32": mindspore, f"OpenVINO {FASTEST}": fastest}
-        frames_per_s = {title: who.ask("time_reading")["frames_per_s"] for title, who in reading.items()}
-    places = _time_places(stable)  # whose caches have room only when the others are gone
-    own = (stable.folder, stable.kept)
-    (job,) = _run_native(stable, "own_job", *own, "--duration-s", JOB_S)
-    (profile,) = _run_native(stable, "own_profile", *own, FASTEST)
-    (fixtures,) = _run_native(stable, "own_references", *FEWER_BITS)
-    race = Race(
-        {precision: runner.contender for precision, runner in field.openvino.items()},
-        field.mindspore.contender,
-        {precision: runner.contender for precision, runner in field.peers.items()},
-        _measure_mindnlp(stable),
-    )
-    return Findings(
-        config=ModelConfig.read(stable.folder),
-        race=race,
-        bytes_per_s=max(*speeds, run_apart(measure_bytes_per_s)),
-        text_tokens=fastest.start["text_tokens"],
+@dataclass(frozen=True)
+class Comparison:
+    """What was measured while all implementations were loaded; the fields are those of ``Results``."""
+
+    loaded: LoadedImplementations
+    bytes_per_s: float
+    second_start: Figures
+    prefill: Mapping[str, float]
+    full_size: Mapping[str, LogitDifference]
+
+
+def _measure(starter: ProcessStarter) -> Results:
+    repeats, precisions = read_repeats(REPEATS), list_precisions()
+    memory_speeds = [run_in_process(measure_bytes_per_s)]
+    log_progress("first starts")
+    first_starts = {precision: _start_first(starter, precision) for precision in precisions}
+    comparison = _compare(starter, precisions, repeats)
+    full_caches = _time_full_caches(starter)  # there is memory for full caches only when the others have ended
+    model = (starter.folder, starter.compiled_folder)
+    (job,) = _run_own(starter, "own_job", *model, "--duration-s", JOB_S)
+    (profile,) = _run_own(starter, "own_profile", *model, DEFAULT_PRECISION)
+    inexact = [precision for precision in precisions if precision != EXACT]
+    (references,) = _run_own(starter, "own_references", *inexact)
+    implementations = comparison.loaded.list_implementations(_measure_mindnlp(starter))
+    return Results(
+        config=ModelConfig.read(starter.folder),
+        implementations=implementations,
+        unsupported=[precision for precision in PRECISIONS if precision not in precisions],
+        bytes_per_s=max(*memory_speeds, comparison.bytes_per_s, run_in_process(measure_bytes_per_s)),
+        text_tokens=comparison.second_start["text_tokens"],
         repeats=repeats,
-        cold=cold[FASTEST],
-        second=second,
-        reading=frames_per_s,
-        places=places,
+        first_start=first_starts[DEFAULT_PRECISION],
+        second_start=comparison.second_start,
+        prefill=comparison.prefill,
+        full_caches=full_caches,
         profile=profile,
         job=job,
-        long_jobs=_run_native(stable, "own_memory", *own, "--duration-s", LONG_S, "--jobs", 1),
-        short_jobs=_run_native(stable, "own_memory", *own, "--duration-s", SHORT_S, "--jobs", SHORT_JOBS),
-        full_size=full_size,
-        fixtures={precision: Distance(**fixtures[precision]) for precision in FEWER_BITS},
+        long_jobs=_run_own(starter, "own_memory", *model, "--duration-s", LONG_S, "--jobs", 1),
+        short_jobs=_run_own(starter, "own_memory", *model, "--duration-s", SHORT_S, "--jobs", SHORT_JOBS),
+        full_size=comparison.full_size,
+        references={precision: LogitDifference(**references[precision]) for precision in inexact},
     )
 
 
-def _start_first(stable: Stable, precision: str) -> Figures:
-    """Start where nothing is kept yet, and let it be kept."""
-    companion = stable.open_native("openvino", precision)
-    start = {**companion.start, **companion.ask("time_first_step")}
-    companion.close()
-    return start
+def _compare(starter: ProcessStarter, precisions: Sequence[str], repeats: int) -> Comparison:
+    """Load all implementations, and measure them in turn."""
+    with ExitStack() as stack:
+        log_progress("loading")
+        loaded = LoadedImplementations.load(starter, precisions, stack)
+        openvino, mindspore = loaded.openvino[DEFAULT_PRECISION].process, loaded.mindspore.process
+        second_start = {**openvino.start_figures, **openvino.measure("time_first_step")}
+        loaded.measure(repeats)
+        bytes_per_s = run_in_process(measure_bytes_per_s)
+        log_progress("logits, known positions")
+        processes = {precision: each.process for precision, each in loaded.openvino.items()}
+        full_size = _compare_logits(processes, starter.compiled_folder)
+        prefilling = {"MindSpore float32": mindspore, f"OpenVINO {DEFAULT_PRECISION}": openvino}
+        prefill = {title: process.measure("time_prefill")["frames_per_s"] for title, process in prefilling.items()}
+    return Comparison(loaded, bytes_per_s, second_start, prefill, full_size)
 
 
-def _time_places(stable: Stable) -> Figures:
-    tell("late and early steps")
-    companion = stable.open_native("mindspore", EXACT)
-    places = companion.ask("time_places", jobs=SIDES[-1], early=EARLY, late=LATE)
-    companion.close()
-    return places
+def _start_first(starter: ProcessStarter, precision: str) -> Figures:
+    """Start without compiled graphs on disk; this stores them for later starts."""
+    process = starter.start_own(OPENVINO, precision)
+    figures = {**process.start_figures, **process.measure("time_first_step")}
+    process.close()
+    return figures
 
 
-def _compare_logits(companions: Mapping[str, Companion], folder: Path) -> dict[str, Distance]:
-    """Compare the logits of fewer bits with exact ones."""
+def _time_full_caches(starter: ProcessStarter) -> Figures:
+    log_progress("steps with full caches")
+    process = starter.start_own(MINDSPORE, EXACT)
+    figures = process.measure("time_full_caches", jobs=BATCH_SIZES[-1], early=EARLY_POSITION, late=LATE_POSITION)
+    process.close()
+    return figures
 
-    def read(precision: str) -> Any:
+
+def _compare_logits(processes: Mapping[str, MeasuredProcess], folder: Path) -> dict[str, LogitDifference]:
+    """Compare the logits of the other precisions with those of float32."""
+
+    def read_logits(precision: str) -> Any:
         path = folder / f"{precision}.npy"
-        companions[precision].ask("store_logits", path=str(path), positions=LOGITS_POSITIONS)
+        processes[precision].measure("store_logits", path=str(path), positions=LOGITS_POSITIONS)
         return np.load(path)
 
-    exact = read(EXACT)
-    return {precision: Distance.measure(read(precision), exact) for precision in FEWER_BITS}
+    exact = read_logits(EXACT)
+    inexact = [precision for precision in processes if precision != EXACT]
+    return {precision: LogitDifference.measure(read_logits(precision), exact) for precision in inexact}
 
 
-def _measure_mindnlp(stable: Stable) -> Contender:
-    (figures,) = _run_native(stable, "mindnlp_steps", stable.folder, "--steps", MINDNLP_STEPS)
-    contender = Contender("MindNLP float32", "float32", peak_bytes=figures["peak_bytes"])
-    contender.jobs_s[1].append(figures["step_s"])
-    return contender
+def _measure_mindnlp(starter: ProcessStarter) -> Implementation:
+    (figures,) = _run_own(starter, "mindnlp_steps", starter.folder, "--steps", MINDNLP_STEPS)
+    implementation = Implementation("MindNLP float32", "float32", peak_bytes=figures["peak_bytes"])
+    implementation.jobs_s[1].append(figures["step_s"])
+    return implementation
 
 
-def _run_native(stable: Stable, module: str, *arguments: object) -> list[Figures]:
-    """Run a process of the application's environment to its end."""
-    tell(module)
-    return run_lines(stable.errors, sys.executable, "-m", f"tests.bench.{module}", *arguments)
+def _run_own(starter: ProcessStarter, module: str, *arguments: object) -> list[Figures]:
+    """Run a module of this package in the application's environment to its end."""
+    log_progress(module)
+    return run_command(starter.errors, sys.executable, "-m", f"tests.bench.{module}", *arguments)
 
 
 if __name__ == "__main__":
-    sys.stdout.write(run().write())
+    sys.stdout.write(run().format())

@@ -1,124 +1,171 @@
-"""Ours, by OpenVINO and by MindSpore, and transformers: all loaded, taking turns."""
+"""The implementations of MusicGen that are measured in turn: OpenVINO, MindSpore, and transformers on PyTorch."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
-from tests.bench.musicgen_ratios import FASTEST, SIDES
-from tests.bench.peer_process import Companion, Figures
-from tests.bench.progress import tell
-from tests.bench.timing import Contender
+from tests.bench.implementation import Implementation
+from tests.bench.measured_process import Figures, MeasuredProcess
+from tests.bench.musicgen_ratios import BATCH_SIZES, DEFAULT_PRECISION
+from tests.bench.musicgen_results import Implementations
+from tests.bench.own_model import MINDSPORE, OPENVINO
+from tests.bench.progress import log_progress
+from worker.engines.musicgen.backends.processor import list_openvino_precisions
 
 PRECISIONS: Final = ("int8", "int4", "bfloat16", "float32")
-PEER_PRECISIONS: Final = ("float32", "bfloat16")
-MINDSPORE: Final = "MindSpore"
-SIDE_BY_SIDE: Final = ("int8", "float32")
-"""Which of OpenVINO's are measured with several jobs."""
+"""OpenVINO's, on a processor that supports all of them."""
+BATCHED_PRECISIONS: Final = ("int8", "float32")
+"""Those of OpenVINO that are measured with several jobs."""
+TRANSFORMERS_PRECISIONS: Final = ("float32", "bfloat16")
+
+
+def list_precisions() -> tuple[str, ...]:
+    """Return the precisions that OpenVINO offers on this processor."""
+    offered = list_openvino_precisions()
+    return tuple(precision for precision in PRECISIONS if precision in offered)
 
 
 @dataclass(frozen=True)
-class Stable:
-    """Where models and interpreters are, and where errors go."""
+class ProcessStarter:
+    """Starts the processes that are measured.
+
+    Parameters
+    ----------
+    folder
+        The model's.
+    compiled_folder
+        For compiled graphs.
+    baseline_python
+        The interpreter of the baselines' environment.
+    errors
+        Receives what the processes write to standard error.
+    """
 
     folder: Path
-    kept: Path
-    peer_python: Path
+    compiled_folder: Path
+    baseline_python: Path
     errors: TextIO
 
-    def open_native(self, engine: str, precision: str) -> Companion:
-        """Load the service's own model."""
-        command = (sys.executable, "-m", "tests.bench.own_steps", self.folder, self.kept, engine, precision)
-        return Companion(self.errors, *command)
+    def start_own(self, backend: str, precision: str) -> MeasuredProcess:
+        """Load the model with a backend of the service."""
+        module = ("-m", "tests.bench.own_steps")
+        arguments = (self.folder, self.compiled_folder, backend, precision)
+        return MeasuredProcess(self.errors, sys.executable, *module, *arguments)
 
-    def open_peer(self, precision: str) -> Companion:
+    def start_transformers(self, precision: str) -> MeasuredProcess:
         """Load the model with transformers."""
-        command = (self.peer_python, "-m", "tests.bench.peer_musicgen", self.folder, precision)
-        return Companion(self.errors, *command)
+        command = (self.baseline_python, "-m", "tests.bench.baseline_musicgen", self.folder, precision)
+        return MeasuredProcess(self.errors, *command)
 
 
 @dataclass(frozen=True)
-class Runner:
-    """A contender, its process, and what it is measured in."""
+class LoadedImplementation:
+    """An implementation with its process.
 
-    contender: Contender
-    companion: Companion
-    sides: tuple[int, ...] = ()
+    Parameters
+    ----------
+    batch_sizes
+        With how many jobs in one batch it is measured, in addition to one job alone.
+    decodes
+        Whether its EnCodec is measured.
+    """
+
+    implementation: Implementation
+    process: MeasuredProcess
+    batch_sizes: tuple[int, ...] = ()
     decodes: bool = False
 
-    def run(self) -> None:
-        """Run one repeat, untaken."""
-        self._note(self.companion.ask("time_windows"))
-        for jobs in self.sides:
-            self._note(self.companion.ask("time_jobs", jobs=jobs))
+    def warm_up(self) -> None:
+        """Run one repeat whose times are not recorded."""
+        self._measure("time_positions")
+        for jobs in self.batch_sizes:
+            self._measure("time_jobs", jobs=jobs)
         if self.decodes:
-            self._note(self.companion.ask("time_decoding"))
+            self._measure("time_decoding")
 
     def measure(self) -> None:
-        """Run one repeat."""
-        self.contender.take_windows(self._note(self.companion.ask("time_windows"))["step_s"])
-        for jobs in self.sides:
-            self.contender.jobs_s[jobs].append(self._note(self.companion.ask("time_jobs", jobs=jobs))["step_s"])
+        """Run one repeat, and record its times."""
+        implementation = self.implementation
+        implementation.add_position_steps(self._measure("time_positions")["step_s"])
+        for jobs in self.batch_sizes:
+            implementation.jobs_s[jobs].append(self._measure("time_jobs", jobs=jobs)["step_s"])
         if self.decodes:
-            self.contender.decode_s.append(self._note(self.companion.ask("time_decoding"))["decode_s"])
+            implementation.decode_s.append(self._measure("time_decoding")["decode_s"])
 
-    def _note(self, figures: Figures) -> Figures:
-        self.contender.peak_bytes = figures["peak_bytes"]
+    def _measure(self, measurement: str, **arguments: object) -> Figures:
+        figures = self.process.measure(measurement, **arguments)
+        self.implementation.peak_bytes = figures["peak_bytes"]
         return figures
 
 
 @dataclass(frozen=True)
-class Field:
-    """All who take turns."""
+class LoadedImplementations:
+    """All implementations that are measured in turn."""
 
-    openvino: Mapping[str, Runner]
-    mindspore: Runner
-    peers: Mapping[str, Runner]
+    openvino: Mapping[str, LoadedImplementation]
+    mindspore: LoadedImplementation
+    transformers: Mapping[str, LoadedImplementation]
 
     @classmethod
-    def open(cls, stable: Stable, stack: ExitStack) -> "Field":
-        """Load them all; they end with the stack."""
+    def load(cls, starter: ProcessStarter, precisions: Iterable[str], stack: ExitStack) -> "LoadedImplementations":
+        """Load all of them; their processes end with the stack.
 
-        def keep(companion: Companion) -> Companion:
-            stack.callback(companion.close)
-            return companion
+        Parameters
+        ----------
+        precisions
+            OpenVINO's.
+        """
+
+        def close_later(process: MeasuredProcess) -> MeasuredProcess:
+            stack.callback(process.close)
+            return process
 
         return cls(
             {
-                precision: Runner(
-                    Contender(f"OpenVINO {precision}", precision),
-                    keep(stable.open_native("openvino", precision)),
-                    SIDES if precision in SIDE_BY_SIDE else (),
-                    decodes=precision == FASTEST,
+                precision: LoadedImplementation(
+                    Implementation(f"OpenVINO {precision}", precision),
+                    close_later(starter.start_own(OPENVINO, precision)),
+                    BATCH_SIZES if precision in BATCHED_PRECISIONS else (),
+                    decodes=precision == DEFAULT_PRECISION,
                 )
-                for precision in PRECISIONS
+                for precision in precisions
             },
-            Runner(
-                Contender(f"{MINDSPORE} float32", "float32"),
-                keep(stable.open_native("mindspore", "float32")),
-                SIDES,
+            LoadedImplementation(
+                Implementation("MindSpore float32", "float32"),
+                close_later(starter.start_own(MINDSPORE, "float32")),
+                BATCH_SIZES,
                 decodes=True,
             ),
             {
-                precision: Runner(
-                    Contender(f"transformers {precision}", precision),
-                    keep(stable.open_peer(precision)),
-                    SIDES,
+                precision: LoadedImplementation(
+                    Implementation(f"transformers {precision}", precision),
+                    close_later(starter.start_transformers(precision)),
+                    BATCH_SIZES,
                     decodes=precision == "float32",
                 )
-                for precision in PEER_PRECISIONS
+                for precision in TRANSFORMERS_PRECISIONS
             },
         )
 
-    def race(self, repeats: int) -> None:
-        """Let them take turns; what is compiled first, and read beforehand, is not timed."""
-        runners = (*self.openvino.values(), self.mindspore, *self.peers.values())
-        for runner in runners:
-            tell(f"{runner.contender.title}, untimed")
-            runner.run()
+    def measure(self, repeats: int) -> None:
+        """Measure them in turn, after a repeat that is not recorded: it compiles, and reads the known positions."""
+        loaded = (*self.openvino.values(), self.mindspore, *self.transformers.values())
+        for each in loaded:
+            log_progress(f"{each.implementation.title}, warm-up")
+            each.warm_up()
         for repeat in range(repeats):
-            tell(f"race, repeat {repeat + 1} of {repeats}")
-            for runner in runners:
-                runner.measure()
+            log_progress(f"comparison, repeat {repeat + 1} of {repeats}")
+            for each in loaded:
+                each.measure()
+
+    def list_implementations(self, mindnlp: Implementation) -> Implementations:
+        """Return what was measured of them, and of MindNLP."""
+        return Implementations(
+            {precision: each.implementation for precision, each in self.openvino.items()},
+            self.mindspore.implementation,
+            {precision: each.implementation for precision, each in self.transformers.items()},
+            mindnlp,
+        )

@@ -1,89 +1,118 @@
-"""What the music bench is about, in quotients: each with its aim."""
+"""The key figures of the music benchmark: ratios, each with its aim."""
 
 import statistics
 from typing import Final
 
-from tests.bench.findings import Findings
+from tests.bench.implementation import Implementation
 from tests.bench.memory_reads import count_step_bytes
-from tests.bench.positions import PLACES
+from tests.bench.musicgen_results import Results
 from tests.bench.section import Ratio
-from tests.bench.timing import Contender
+from tests.bench.workload import TIMED_POSITIONS
 
-SIDES: Final = (4, 8)
-"""How many jobs run side by side."""
-FASTEST: Final = "int8"
-MAX_OTHERS_RATIO: Final = 0.1
-"""What all but decoding may take of a job."""
+BATCH_SIZES: Final = (4, 8)
+"""How many jobs share a batch."""
+DEFAULT_PRECISION: Final = "int8"
+"""OpenVINO's default, in which jobs run unless they name another."""
+MAX_OVERHEAD: Final = 0.1
+"""How much of a job everything but decoding may take."""
 MAX_MEMORY_GIB: Final = 6.0
 
 
-def list_ratios(findings: Findings) -> list[Ratio]:
-    """List them."""
-    ours, peers, config = findings.race.openvino, findings.race.peers, findings.config
-    mindspore, mindnlp, exact = findings.race.mindspore, findings.race.mindnlp, peers["float32"]
-    ratios = [
-        _divide(ours[FASTEST], peers["bfloat16"], 1, 1.8),
-        _divide(ours[FASTEST], exact, 1, 6.0),
-        _divide(ours["float32"], exact, 1, 3.0),
+def list_ratios(results: Results) -> list[Ratio]:
+    """List all of them."""
+    return [
+        *_list_speed_ratios(results),
+        *_list_memory_shares(results),
+        *_list_batch_ratios(results),
+        *_list_codec_ratios(results),
+        _find_overhead(results),
+        Ratio("a job of 30 s: peak memory, GiB", _find_peak_gib(results), MAX_MEMORY_GIB, is_upper_bound=True),
+    ]
+
+
+def _list_speed_ratios(results: Results) -> list[Ratio]:
+    """List those that have aims for the speed of one job, and MindSpore's for batches."""
+    implementations = results.implementations
+    openvino, transformers = implementations.openvino, implementations.transformers
+    mindspore, mindnlp, exact = implementations.mindspore, implementations.mindnlp, transformers["float32"]
+    return [
+        _divide(openvino[DEFAULT_PRECISION], transformers["bfloat16"], 1, 1.8),
+        _divide(openvino[DEFAULT_PRECISION], exact, 1, 6.0),
+        _divide(openvino["float32"], exact, 1, 3.0),
         _divide(mindspore, exact, 1, 2.0),
-        *(_divide(mindspore, exact, jobs, 2.0) for jobs in SIDES),
+        *(_divide(mindspore, exact, jobs, 2.0) for jobs in BATCH_SIZES),
         Ratio(
             f"{mindspore.title} / {mindnlp.title}, 1 job, at its start",
-            mindspore.find_first_per_s() / (mindnlp.find_steps_per_s() or 0.0),
+            mindspore.find_first_steps_per_s() / _find_steps_per_s(mindnlp),
             40.0,
         ),
         *(
             Ratio(
-                f"{ours[precision].title} / real time, 1 job",
-                _find_pace(ours[precision]) / config.codec.frame_rate,
+                f"{openvino[precision].title} / real time, 1 job",
+                _find_steps_per_s(openvino[precision]) / results.config.codec.frame_rate,
                 1.0,
             )
-            for precision in (FASTEST, "int4")
+            for precision in (DEFAULT_PRECISION, "int4")
         ),
-        *(
-            Ratio(f"{contender.title} / what the memory allows, 1 job", find_memory_share(findings, contender))
-            for contender in (*ours.values(), mindspore)
-        ),
-        *(_divide(ours[FASTEST], peers[precision], jobs) for jobs in SIDES for precision in ("bfloat16", "float32")),
-        *(_divide(ours["float32"], exact, jobs) for jobs in SIDES),
     ]
-    decode_s = {who.title: statistics.median(who.decode_s) for who in (ours[FASTEST], mindspore, exact)}
-    parts = findings.job["parts"]
+
+
+def _list_memory_shares(results: Results) -> list[Ratio]:
+    own = (*results.implementations.openvino.values(), results.implementations.mindspore)
+    return [Ratio(f"{each.title} / what the memory allows, 1 job", find_memory_share(results, each)) for each in own]
+
+
+def _list_batch_ratios(results: Results) -> list[Ratio]:
+    openvino, transformers = results.implementations.openvino, results.implementations.transformers
     return [
-        *ratios,
         *(
-            Ratio(f"EnCodec, 10 s, float32: {engine} / transformers", decode_s[exact.title] / decode_s[who.title])
-            for engine, who in (("OpenVINO", ours[FASTEST]), ("MindSpore", mindspore))
+            _divide(openvino[DEFAULT_PRECISION], transformers[precision], jobs)
+            for jobs in BATCH_SIZES
+            for precision in ("bfloat16", "float32")
         ),
-        Ratio(
-            f"all but decoding / a job of {findings.job['duration_s']:.0f} s, {FASTEST}",
-            1 - parts["decoding"] / sum(parts.values()),
-            MAX_OTHERS_RATIO,
-            is_upper_bound=True,
-        ),
-        Ratio("a job of 30 s: peak memory, GiB", _find_peak_gib(findings), MAX_MEMORY_GIB, is_upper_bound=True),
+        *(_divide(openvino["float32"], transformers["float32"], jobs) for jobs in BATCH_SIZES),
     ]
 
 
-def find_memory_share(findings: Findings, contender: Contender) -> float:
-    """Divide the steps per second of one guided job by those that reading what they need would allow."""
-    middle = (PLACES[0] + PLACES[-1]) // 2
-    step_bytes = count_step_bytes(findings.config.decoder, contender.precision, 2, middle, findings.text_tokens)
-    return _find_pace(contender) * step_bytes / findings.bytes_per_s
+def _list_codec_ratios(results: Results) -> list[Ratio]:
+    implementations = results.implementations
+    baseline_s = statistics.median(implementations.transformers["float32"].decode_s)
+    own = {"OpenVINO": implementations.openvino[DEFAULT_PRECISION], "MindSpore": implementations.mindspore}
+    return [
+        Ratio(f"EnCodec, 10 s, float32: {name} / transformers", baseline_s / statistics.median(each.decode_s))
+        for name, each in own.items()
+    ]
 
 
-def _divide(ours: Contender, theirs: Contender, jobs: int, aim: float | None = None) -> Ratio:
-    pace = _find_pace(ours, jobs) / _find_pace(theirs, jobs)
-    return Ratio(f"{ours.title} / {theirs.title}, {jobs} {'job' if jobs == 1 else 'jobs'}", pace, aim)
+def _find_overhead(results: Results) -> Ratio:
+    parts = results.job["parts"]
+    return Ratio(
+        f"all but decoding / a job of {results.job['duration_s']:.0f} s, {DEFAULT_PRECISION}",
+        1 - parts["decoding"] / sum(parts.values()),
+        MAX_OVERHEAD,
+        is_upper_bound=True,
+    )
 
 
-def _find_pace(contender: Contender, jobs: int = 1) -> float:
-    pace = contender.find_steps_per_s(jobs)
-    if pace is None:
-        raise ValueError(f"{contender.title} was not measured with {jobs} jobs")
-    return pace
+def find_memory_share(results: Results, implementation: Implementation) -> float:
+    """Divide the steps per second of one guided job by those that reading the step's data from memory would allow."""
+    middle = (TIMED_POSITIONS[0] + TIMED_POSITIONS[-1]) // 2
+    step_bytes = count_step_bytes(results.config.decoder, implementation.precision, 2, middle, results.text_tokens)
+    return _find_steps_per_s(implementation) * step_bytes / results.bytes_per_s
 
 
-def _find_peak_gib(findings: Findings) -> float:
-    (job,) = findings.long_jobs
+def _divide(own: Implementation, baseline: Implementation, jobs: int, aim: float | None = None) -> Ratio:
+    ratio = _find_steps_per_s(own, jobs) / _find_steps_per_s(baseline, jobs)
+    return Ratio(f"{own.title} / {baseline.title}, {jobs} {'job' if jobs == 1 else 'jobs'}", ratio, aim)
+
+
+def _find_steps_per_s(implementation: Implementation, jobs: int = 1) -> float:
+    steps_per_s = implementation.find_steps_per_s(jobs)
+    if steps_per_s is None:
+        raise ValueError(f"{implementation.title} was not measured with {jobs} jobs")
+    return steps_per_s
+
+
+def _find_peak_gib(results: Results) -> float:
+    (job,) = results.long_jobs
     return float(job["peak_bytes"]) / 2**30

@@ -1,4 +1,4 @@
-"""The engine as a worker has it, with a model of the bench."""
+"""The engine as a worker runs it, with the model of the benchmark."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from worker.engines.musicgen.engine import MusicgenEngine
 
 
 @contextmanager
-def open_engine(folder: Path, kept: Path) -> Iterator[tuple[MusicgenEngine, Settings]]:
-    """Pin this process and open an engine, whose settings have a home of their own.
+def open_engine(folder: Path, compiled_folder: Path) -> Iterator[tuple[MusicgenEngine, Settings]]:
+    """Pin this process to the device and open the engine; its settings have a home of their own.
 
     Parameters
     ----------
     folder
         The model's.
-    kept
-        Where compiled graphs are kept.
+    compiled_folder
+        For compiled graphs.
     """
     pin_process(DEVICE, 1)
     with tempfile.TemporaryDirectory(prefix="mj-bench-") as home:
@@ -30,7 +30,7 @@ def open_engine(folder: Path, kept: Path) -> Iterator[tuple[MusicgenEngine, Sett
         link = Path(home, NAME)
         link.parent.mkdir()
         link.symlink_to(folder.absolute())
-        settings.compiled.symlink_to(kept.absolute())
+        settings.compiled.symlink_to(compiled_folder.absolute())
         engine = MusicgenEngine(DEVICE, settings)
         engine.prepare()
         yield engine, settings

@@ -1,8 +1,9 @@
-"""Where the time of a whole job goes, run by the engine as a worker runs it, files and checkpoints written for real.
+"""How the time of a whole job is divided; the engine runs it as in a worker, with real files and checkpoints.
 
-It runs in the application's environment, with a model in the layout of the hub, and prints one JSON object::
+It runs in the application's environment, with a model in the layout of the Hugging Face hub, and
+prints one JSON object::
 
-    python -m tests.bench.own_job FOLDER KEPT --duration-s 10
+    python -m tests.bench.own_job FOLDER COMPILED_FOLDER --duration-s 10
 """
 
 import argparse
@@ -22,20 +23,20 @@ from shared.jobs import Lease
 from shared.kinds.musicgen.parameters import MusicgenParams
 from tests.bench.own_engine import open_engine
 from tests.bench.own_model import NAME
-from tests.bench.positions import PROMPT
-from tests.bench.serving import write
+from tests.bench.serving import print_figures
+from tests.bench.workload import PROMPT
 from worker.checkpoint import StoredCheckpoint
 from worker.engines.interface import JobContext
 from worker.engines.musicgen import engine as engine_module
 from worker.engines.musicgen.engine import MusicgenEngine
 from worker.engines.musicgen.pipeline import MusicgenPipeline
 
-BEFORE: Final = "before: finding the model, the first checkpoint"
+SETUP: Final = "before: finding the model, the first checkpoint"
 TEXT: Final = "text"
 DECODING: Final = "decoding"
 STAGES: Final = {"generating": DECODING, "decoding": "codec", "writing": "writing, the rest"}
-"""The engine's stages, as readers call them. Its decoding is EnCodec's."""
-WRITING: Final = {
+"""Stages that the engine reports to the names in the report; what the engine calls decoding is EnCodec's."""
+WRITING_PARTS: Final = {
     "find_warnings": "writing, loudness",
     "level": "writing, loudness",
     "measure": "writing, loudness",
@@ -44,7 +45,7 @@ WRITING: Final = {
     "encode": "writing, files",
     "serialize_codes": "writing, files",
 }
-"""What the engine calls while it writes."""
+"""Functions that the engine calls in the stage ``writing``, to the part that their time is added to."""
 FILES: Final = "writing, files"
 WARM_UP_S: Final = 3.0
 
@@ -52,82 +53,82 @@ Result = TypeVar("Result")
 
 
 class Stopwatch:
-    """Adds up what parts of a job take."""
+    """Adds up the time of each part of a job."""
 
     def __init__(self) -> None:
-        self.taken_s: dict[str, float] = defaultdict(float)
-        self._part = BEFORE
-        self._since_s = time.perf_counter()
+        self.part_s: dict[str, float] = defaultdict(float)
+        self._part = SETUP
+        self._part_start_s = time.perf_counter()
 
-    def turn(self, part: str) -> str:
-        """Begin with another part; return the one that was on."""
+    def start_part(self, part: str) -> str:
+        """Start another part; return the one that ends with it."""
         now_s = time.perf_counter()
-        self.taken_s[self._part] += now_s - self._since_s
-        before, self._part, self._since_s = self._part, part, now_s
-        return before
+        self.part_s[self._part] += now_s - self._part_start_s
+        previous, self._part, self._part_start_s = self._part, part, now_s
+        return previous
 
     @contextmanager
-    def within(self, part: str) -> Iterator[None]:
-        """Count what is within to a part."""
-        before = self.turn(part)
+    def measure(self, part: str) -> Iterator[None]:
+        """Add the time of the block to a part."""
+        previous = self.start_part(part)
         try:
             yield
         finally:
-            self.turn(before)
+            self.start_part(previous)
 
     def wrap(self, part: str, function: Callable[..., Result]) -> Callable[..., Result]:
-        """Count a function's calls to a part."""
+        """Return a function whose calls are added to a part."""
 
         def call(*arguments: Any, **named: Any) -> Result:
-            with self.within(part):
+            with self.measure(part):
                 return function(*arguments, **named)
 
         return call
 
 
 def run_job(engine: MusicgenEngine, files: FileStore, duration_s: float) -> dict[str, Any]:
-    """Run a job; return what its parts took, and its result."""
+    """Run a job; return the seconds of each part, the backend, and the precision."""
     lease = Lease(make_id(), 1)
     params = MusicgenParams.model_validate(
         {"model": NAME, "prompts": [PROMPT], "duration_s": duration_s, "loudness": "lufs", "seed": 0}
     )
     stopwatch = Stopwatch()
-    seen: set[str] = set()
+    reported: set[str] = set()
 
     def report(*, stage: str, done: int, total: int, unit: str) -> None:
         del done, total, unit
-        if stage in STAGES and stage not in seen:
-            seen.add(stage)
-            stopwatch.turn(STAGES[stage])
+        if stage in STAGES and stage not in reported:
+            reported.add(stage)
+            stopwatch.start_part(STAGES[stage])
 
     def save(name: str, media_type: str, content: bytes) -> None:
         del media_type
         files.put(artifact_key(lease.job_id, lease.attempt, name), [content])
 
     with ExitStack() as stack:
-        for name, part in WRITING.items():
-            replaced = stopwatch.wrap(part, getattr(engine_module, name))
-            stack.enter_context(mock.patch.object(engine_module, name, replaced))
+        for name, part in WRITING_PARTS.items():
+            timed = stopwatch.wrap(part, getattr(engine_module, name))
+            stack.enter_context(mock.patch.object(engine_module, name, timed))
         encode_text = stopwatch.wrap(TEXT, MusicgenPipeline.encode_text)
         stack.enter_context(mock.patch.object(MusicgenPipeline, "encode_text", encode_text))
         checkpoint = StoredCheckpoint(files, lease)
-        assignment = JobContext(params, {}, report, stopwatch.wrap(FILES, save), checkpoint)
-        result = engine.run(assignment)
-    stopwatch.turn("")
-    return {"parts": dict(stopwatch.taken_s), "engine": result["engine"], "precision": result["precision"]}
+        context = JobContext(params, {}, report, stopwatch.wrap(FILES, save), checkpoint)
+        result = engine.run(context)
+    stopwatch.start_part("")
+    return {"parts": dict(stopwatch.part_s), "backend": result["engine"], "precision": result["precision"]}
 
 
 def main() -> None:
-    """Measure the second job: the first loads the model, and compiles."""
+    """Measure a second job: the first one loads the model, and compiles."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.own_job")
-    parser.add_argument("folder", type=Path, help="the model's")
-    parser.add_argument("kept", type=Path, help="where compiled graphs are kept")
+    parser.add_argument("folder", type=Path, help="the model's folder")
+    parser.add_argument("compiled_folder", type=Path, help="for compiled graphs")
     parser.add_argument("--duration-s", type=float, default=10.0)
     arguments = parser.parse_args()
-    with open_engine(arguments.folder, arguments.kept) as (engine, settings):
+    with open_engine(arguments.folder, arguments.compiled_folder) as (engine, settings):
         files = open_file_store(settings.storage)
         run_job(engine, files, WARM_UP_S)
-        write(duration_s=arguments.duration_s, **run_job(engine, files, arguments.duration_s))
+        print_figures(duration_s=arguments.duration_s, **run_job(engine, files, arguments.duration_s))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The service's own model, loaded as a worker loads it, and samples for it that are known up to some position."""
+"""The service's own model, loaded as a worker loads it, and sequences whose tokens are known up to some position."""
 
 from pathlib import Path
 from typing import Final
@@ -7,7 +7,7 @@ import numpy as np
 
 from shared.jobs import DeviceClass
 from shared.settings import Settings
-from tests.bench.positions import GUIDANCE_SCALE, TEMPERATURE, TOP_K
+from tests.bench.workload import GUIDANCE_SCALE, TEMPERATURE, TOP_K
 from worker.devices import Device, pin_process
 from worker.engines.musicgen.backends.registry import choose_backend
 from worker.engines.musicgen.decoding import delay
@@ -20,33 +20,44 @@ from worker.engines.musicgen.request import Sampling, Tokens
 DEVICE: Final = Device(DeviceClass.CPU, 0)
 NAME: Final = "bench/model"
 OPENVINO: Final = "openvino"
+MINDSPORE: Final = "mindspore"
 MAX_SLOTS: Final = 16
 SAMPLING: Final = Sampling(
     do_sample=True, guidance_scale=GUIDANCE_SCALE, temperature=TEMPERATURE, top_k=TOP_K, top_p=1.0
 )
 
 
-def load_composer(folder: Path, backend: str, precision: str, kept: Path) -> MusicgenPipeline:
-    """Pin this process and load a model.
+def load_pipeline(folder: Path, backend_name: str, precision: str, compiled_folder: Path) -> MusicgenPipeline:
+    """Pin this process to the device and load a model.
 
     Parameters
     ----------
-    kept
-        Where compiled graphs are kept.
+    folder
+        The model's.
+    backend_name
+        ``OPENVINO`` or ``MINDSPORE``.
+    compiled_folder
+        For compiled graphs.
     """
     pin_process(DEVICE, 1)
-    settings = Settings(home=kept, musicgen_backend=backend)
-    chosen = choose_backend(DEVICE.device_class, settings)
-    chosen.prepare_process(DEVICE)
+    settings = Settings(home=compiled_folder, musicgen_backend=backend_name)
+    backend = choose_backend(DEVICE.device_class, settings)
+    backend.prepare_process(DEVICE)
     limits = BatchLimits(MAX_SLOTS, settings.musicgen_cache_mb * 2**20)
-    composer = chosen.import_loader()(ModelKey(NAME, folder, precision), DEVICE, limits, kept)
-    if not isinstance(composer, MusicgenPipeline):
-        raise TypeError(f"{backend} is not the service's own")
-    return composer
+    generator = backend.import_loader()(ModelKey(NAME, folder, precision), DEVICE, limits, compiled_folder)
+    if not isinstance(generator, MusicgenPipeline):
+        raise TypeError(f"{backend_name} has no pipeline of the service's own")
+    return generator
 
 
 def draw_known(known: int, config: DecoderConfig, seed: int) -> Tokens:
-    """Draw the tokens of so many positions, the start token's included; a beginning of a longer sequence."""
+    """Draw the tokens of the first positions of a longer sequence, including the start token.
+
+    Parameters
+    ----------
+    known
+        How many positions.
+    """
     pattern = delay.build_pattern(None, known - 1 + max(config.delays), config)[:, :known]
     drawn = np.random.default_rng(seed).integers(config.vocabulary, size=pattern.shape, dtype=np.int32)
     tokens: Tokens = np.where(pattern == delay.TO_GENERATE, drawn, pattern)

@@ -1,4 +1,4 @@
-"""How far fewer bits move the logits of the tiny models of ``tests/references``, and how many of their greedy tokens.
+"""How much lower precisions change the logits of the tiny models of ``tests/references``, and their greedy tokens.
 
 It runs in the application's environment, and prints one JSON object::
 
@@ -15,9 +15,9 @@ from typing import Final
 
 import numpy as np
 
-from tests.bench.logits import Distance, Floats
-from tests.bench.own_model import OPENVINO, load_composer
-from tests.bench.serving import write
+from tests.bench.logits import Floats, LogitDifference
+from tests.bench.own_model import OPENVINO, load_pipeline
+from tests.bench.serving import print_figures
 from tests.references.musicgen_cases import CASES, Case, Model
 from worker.engines.musicgen.decoding.sampling import guide
 from worker.engines.musicgen.pipeline import MusicgenPipeline
@@ -25,44 +25,45 @@ from worker.engines.musicgen.pipeline import MusicgenPipeline
 EXACT: Final = "float32"
 
 
-def compute_logits(composer: MusicgenPipeline, case: Case) -> Floats:
-    """Let each sample of a case read the reference's tokens.
+def compute_logits(pipeline: MusicgenPipeline, case: Case) -> Floats:
+    """Compute the logits of a case's samples for the tokens of the reference.
 
     Returns
     -------
-    The logits that decide, one sample after the other: shape (samples * positions, codebooks, vocabulary).
+    The logits that choose the tokens, one sample after the other: shape (samples * positions, codebooks, vocabulary).
     """
-    decoder = composer.model.decoder
+    decoder = pipeline.model.decoder
     logits: list[Floats] = []
     for prompt, tokens in zip(case.prompts, case.read()["tokens"].astype(np.int32), strict=True):
-        texts = (composer.encode_text(prompt), None) if case.guided else (composer.encode_text(prompt),)
-        rows = [decoder.admit(text, tokens.shape[1]) for text in texts]
+        text = pipeline.encode_text(prompt)
+        texts = (text, None) if case.guided else (text,)
+        slots = [decoder.admit(slot_text, tokens.shape[1]) for slot_text in texts]
         for position, column in enumerate(tokens.T[:-1]):
-            places = np.full(len(rows), position, dtype=np.int32)
-            own = decoder.step(rows, np.stack([column] * len(rows)), places)
+            positions = np.full(len(slots), position, dtype=np.int32)
+            own = decoder.step(slots, np.stack([column] * len(slots)), positions)
             logits.append(guide(own[0], own[-1], case.guidance_scale) if case.guided else own[0].copy())
-        for row in rows:
-            decoder.drop(row)
+        for slot in slots:
+            decoder.drop(slot)
     return np.stack(logits)
 
 
-def compare(model: Model, precisions: Sequence[str]) -> dict[str, list[Distance]]:
-    """Compare precisions with the exact one, in all cases of a model."""
+def compare(model: Model, precisions: Sequence[str]) -> dict[str, list[LogitDifference]]:
+    """Compare precisions with float32, in all cases of a model."""
     cases = [case for case in CASES if case.model == model]
-    distances: dict[str, list[Distance]] = defaultdict(list)
+    differences: dict[str, list[LogitDifference]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="mj-bench-") as home:
         folder = Path(home, "model")
         model.write(folder)
         exact = [compute_logits(_load(folder, EXACT), case) for case in cases]
         for precision in precisions:
-            composer = _load(folder, precision)
+            pipeline = _load(folder, precision)
             for case, logits in zip(cases, exact, strict=True):
-                distances[precision].append(Distance.measure(compute_logits(composer, case), logits))
-    return distances
+                differences[precision].append(LogitDifference.measure(compute_logits(pipeline, case), logits))
+    return differences
 
 
 def _load(folder: Path, precision: str) -> MusicgenPipeline:
-    return load_composer(folder, OPENVINO, precision, folder / "kept")
+    return load_pipeline(folder, OPENVINO, precision, folder / "compiled")
 
 
 def main() -> None:
@@ -70,11 +71,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.own_references")
     parser.add_argument("precisions", nargs="+")
     precisions: list[str] = parser.parse_args().precisions
-    gathered: dict[str, list[Distance]] = defaultdict(list)
+    gathered: dict[str, list[LogitDifference]] = defaultdict(list)
     for model in dict.fromkeys(case.model for case in CASES):
-        for precision, distances in compare(model, precisions).items():
-            gathered[precision] += distances
-    write(cases=len(CASES), **{name: asdict(Distance.average(distances)) for name, distances in gathered.items()})
+        for precision, differences in compare(model, precisions).items():
+            gathered[precision] += differences
+    averages = {precision: asdict(LogitDifference.average(all_cases)) for precision, all_cases in gathered.items()}
+    print_figures(cases=len(CASES), **averages)
 
 
 if __name__ == "__main__":

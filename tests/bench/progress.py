@@ -1,4 +1,4 @@
-"""What the bench is at, for those who wait."""
+"""Progress messages of a running benchmark."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from typing import Final
 _STARTED_S: Final = time.monotonic()
 
 
-def tell(what: str) -> None:
-    """Print what begins, with the time since the start, where it is in nobody's way."""
-    sys.stderr.write(f"{time.monotonic() - _STARTED_S:6.0f} s  {what}\n")
+def log_progress(message: str) -> None:
+    """Print a message with the time since the start to standard error; standard output is for the results."""
+    sys.stderr.write(f"{time.monotonic() - _STARTED_S:6.0f} s  {message}\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What a part of the bench has to say: ratios first, each with its aim, and then the figures."""
+"""The result of one part of the benchmarks: first the ratios, each with its aim, then the detailed figures."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -6,24 +6,24 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 REPEATS_VARIABLE: Final = "MINDJOBS_BENCH_REPEATS"
-"""Names how often to repeat each measurement; for trying the bench itself out."""
+"""Sets how often each measurement is repeated; for short trial runs of the benchmarks."""
 
-SMALL: Final = 0.1
-"""Less than this is written with two digits that count, however far behind the point."""
+SMALL_VALUE: Final = 0.1
+"""Smaller ratios are shown with two significant digits, the others with two decimal places."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A quotient of two measurements, and where it should lie.
+    """A quotient of two measurements, or another key figure, and its aim.
 
     Parameters
     ----------
     name
         What is divided by what.
     aim
-        ``None`` where it is told for its own sake.
+        ``None`` if the ratio is shown for information only.
     is_upper_bound
-        Whether the aim is a limit from above.
+        Whether the aim is a maximum; otherwise it is a minimum.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Ratio:
 
     @property
     def met(self) -> bool | None:
-        """Whether the value is where it should be; ``None`` without an aim."""
+        """Whether the value meets the aim; ``None`` if there is no aim."""
         if self.aim is None:
             return None
         return self.value <= self.aim if self.is_upper_bound else self.value >= self.aim
@@ -41,41 +41,41 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Section:
-    """What was measured by one part.
+    """The result of one part.
 
     Parameters
     ----------
     ratios
-        Those worth looking at first.
+        The key figures.
     body
-        Markdown; its headings are of the third level.
-    about
-        What is to be known of the machine besides.
+        The details in Markdown; its headings are of the third level.
+    conditions
+        A fact about the machine or the run that only this part knows.
     """
 
     ratios: Sequence[Ratio]
     body: str
-    about: str = ""
+    conditions: str = ""
 
     @classmethod
-    def join(cls, parts: Iterable[Self], about: str = "") -> Self:
-        """Make one of several."""
+    def join(cls, parts: Iterable[Self], conditions: str = "") -> Self:
+        """Join several sections into one."""
         listed = list(parts)
         bodies = [part.body for part in listed if part.body]
-        return cls([ratio for part in listed for ratio in part.ratios], "\n\n".join(bodies), about)
+        return cls([ratio for part in listed for ratio in part.ratios], "\n\n".join(bodies), conditions)
 
-    def write(self) -> str:
-        """Write it in Markdown, without heading."""
-        return "\n\n".join(text for text in (write_ratios(self.ratios), self.body) if text)
-
-
-def write_ratios(ratios: Iterable[Ratio]) -> str:
-    """Write a table of them."""
-    return write_table(["ratio", "value", "aim", "met"], [_write_ratio(ratio) for ratio in ratios])
+    def format(self) -> str:
+        """Format it in Markdown, without its heading."""
+        return "\n\n".join(text for text in (format_ratios(self.ratios), self.body) if text)
 
 
-def write_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table, the first column of which is text, and the others figures; nothing if it has no rows."""
+def format_ratios(ratios: Iterable[Ratio]) -> str:
+    """Format a table of ratios."""
+    return format_table(["ratio", "value", "aim", "met"], [_format_ratio(ratio) for ratio in ratios])
+
+
+def format_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Format a Markdown table: the first column is text, the others are figures. Empty if there are no rows."""
     lines = [[*row] for row in rows]
     if not lines:
         return ""
@@ -83,14 +83,14 @@ def write_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [[*head], rules, *lines])
 
 
-def count_repeats(usual: int) -> int:
-    """Return how often to measure, for the median."""
-    return int(os.environ.get(REPEATS_VARIABLE) or usual)
+def read_repeats(default: int) -> int:
+    """Return how often each measurement is repeated; the result is the median."""
+    return int(os.environ.get(REPEATS_VARIABLE) or default)
 
 
-def _write_ratio(ratio: Ratio) -> list[str]:
-    value = f"{ratio.value:.2f}" if ratio.value >= SMALL else f"{ratio.value:.2g}"
+def _format_ratio(ratio: Ratio) -> list[str]:
+    value = f"{ratio.value:.2f}" if ratio.value >= SMALL_VALUE else f"{ratio.value:.2g}"
     if ratio.aim is None:
         return [ratio.name, value, "-", "-"]
-    side = "at most" if ratio.is_upper_bound else "at least"
-    return [ratio.name, value, f"{side} {ratio.aim:g}", "yes" if ratio.met else "**no**"]
+    bound = "at most" if ratio.is_upper_bound else "at least"
+    return [ratio.name, value, f"{bound} {ratio.aim:g}", "yes" if ratio.met else "**no**"]

@@ -1,4 +1,4 @@
-"""How the web answers: polls beside open streams, polls beside a bare row's, and pages over a million ended jobs."""
+"""How fast the web answers: polls during open event streams, polls compared with a bare row's, pages over many jobs."""
 
 import os
 import statistics
@@ -22,10 +22,10 @@ from shared.jobs import DeviceClass, Kind, Lease, Outcome, Progress, State, Stor
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import submit
-from tests.bench.peer_process import run_apart
-from tests.bench.section import Ratio, Section, count_repeats, write_table
-from tests.bench.web_load import count_answers, poll_beside_streams, time_answers
-from tests.bench.web_rows import fill
+from tests.bench.measured_process import run_in_process
+from tests.bench.section import Ratio, Section, format_table, read_repeats
+from tests.bench.web_load import count_responses, poll_during_streams, time_responses
+from tests.bench.web_rows import insert_ended_jobs
 from tests.support.instances import WEB, find_port, wait_for_web
 from tests.support.processes import ServiceProcess
 from tests.support.servers import PostgresServer, RedisServer
@@ -35,21 +35,23 @@ STREAMS: Final = 64
 POLLS_PER_S: Final = 50
 POLLING_S: Final = 20.0
 MAX_POLL_MS: Final = 500.0
-BEAT_EVERY_S: Final = 1.0
-LOADED_S: Final = 3.0
-MIN_BARE_SHARE: Final = 0.8
+HEARTBEAT_INTERVAL_S: Final = 1.0
+LOAD_S: Final = 3.0
+MIN_BARE_RATIO: Final = 0.8
+"""How much of the bare application's rate polls of a running job should reach."""
 ENDED_JOBS: Final = 1_000_000
 ENDED_JOBS_VARIABLE: Final = "MINDJOBS_BENCH_ENDED_JOBS"
-"""Names how many ended jobs to fill the table with; for trying the bench itself out."""
+"""Sets how many ended jobs the table is filled with; for short trial runs of the benchmarks."""
 VIEWS: Final = 50
+UNTIMED_VIEWS: Final = 8
 MAX_PAGE_MS: Final = 100.0
-CLAIMANT: Final = WorkerIdentity({Kind.KNN: "mindspore"}, DeviceClass.CPU, "bench", lease_s=3_600)
+WORKER: Final = WorkerIdentity({Kind.KNN: "mindspore"}, DeviceClass.CPU, "bench", lease_s=3_600)
 BARE_APP: Final = ("tests.bench.bare_web:create_app()",)
 
 
 def run() -> Section:
     """Measure."""
-    repeats = count_repeats(REPEATS)
+    repeats = read_repeats(REPEATS)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-bench-")))
         redis = RedisServer(folder / "redis")
@@ -58,7 +60,7 @@ def run() -> Section:
         postgres = PostgresServer(folder / "postgres", durable=True)
         stack.callback(postgres.close)
 
-        def provide(address: str) -> Settings:
+        def make_settings(address: str) -> Settings:
             return Settings(home=folder, redis_url=redis.url, database_url=address, log_level="WARNING")
 
         parts = []
@@ -66,8 +68,8 @@ def run() -> Section:
             ("SQLite", f"sqlite:///{folder / 'web.sqlite'}"),
             ("PostgreSQL", postgres.make_database()[1]),
         ):
-            parts += _measure_polls(name, provide(address), folder, repeats)
-        parts.append(_measure_pages(provide(postgres.make_database()[1]), folder))
+            parts += _measure_polls(name, make_settings(address), folder, repeats)
+        parts.append(_measure_pages(make_settings(postgres.make_database()[1]), folder))
     return Section.join(parts)
 
 
@@ -82,8 +84,8 @@ def open_services(settings: Settings) -> Iterator[Services]:
 
 
 @contextmanager
-def serve(settings: Settings, log: Path, *application: str) -> Iterator[int]:
-    """Serve an application as ours is served, and return the port."""
+def run_web(settings: Settings, log: Path, *application: str) -> Iterator[int]:
+    """Run a web application under our server with its settings, and return its port; by default our application."""
     served = settings.model_copy(update={"port": find_port()})
     web = ServiceProcess(*WEB, *application, settings=served, log=log)
     try:
@@ -95,13 +97,13 @@ def serve(settings: Settings, log: Path, *application: str) -> Iterator[int]:
 
 def _start_job(services: Services) -> Lease:
     submit.submit_job(services, {"kind": Kind.KNN, "device": "cpu"})
-    job = transitions.claim(services.database, CLAIMANT)
+    job = transitions.claim(services.database, WORKER)
     if job is None:
         raise RuntimeError("there is no job to start")
     return Lease(job.id, job.attempt)
 
 
-def _end_job(services: Services) -> str:
+def _finish_job(services: Services) -> str:
     lease = _start_job(services)
     files = tuple(StoredFile(f"{name}.svg", name, "image/svg+xml", 9, "0" * 64) for name in "abcde")
     transitions.finish(services.database, lease, Outcome(State.SUCCEEDED, {"best_k": 5}, files=files))
@@ -111,59 +113,58 @@ def _end_job(services: Services) -> str:
 def _measure_polls(name: str, settings: Settings, folder: Path, repeats: int) -> list[Section]:
     with open_services(settings) as services:
         leases = [_start_job(services) for _ in range(STREAMS)]
-        ended = _end_job(services)
-        _beat(services, leases, 0)
-        with serve(settings, folder / "streams.log") as port:
+        ended = _finish_job(services)
+        _send_heartbeats(services, leases, 0)
+        with run_web(settings, folder / "streams.log") as port:
             streams = _measure_streams(name, port, services, leases)
-        # Another one, for a web notices at its next word alone that a stream's client has gone.
-        with serve(settings, folder / "own.log") as own, serve(settings, folder / "bare.log", *BARE_APP) as bare:
-            webs = {"ours": own, "bare": bare}
-            # Files are rows of their own, which the bare one does not read; what is polled has none yet.
-            races = [
-                _race(f"a running job, {name}", webs, leases[0].job_id, repeats, MIN_BARE_SHARE),
-                _race(f"an ended job with its five files, {name}", webs, ended, repeats, None),
+        # A new process: the web notices that the client of a stream is gone only when it next writes to the stream.
+        with run_web(settings, folder / "own.log") as own, run_web(settings, folder / "bare.log", *BARE_APP) as bare:
+            ports = {"ours": own, "bare": bare}
+            # Files are rows of their own, which the bare application does not read; a job that is polled has none yet.
+            rates = [
+                _compare_rates(f"a running job, {name}", ports, leases[0].job_id, repeats, MIN_BARE_RATIO),
+                _compare_rates(f"an ended job with its five files, {name}", ports, ended, repeats, None),
             ]
-    return [streams, *races]
+    return [streams, *rates]
 
 
-def _beat(services: Services, leases: Sequence[Lease], done: int) -> None:
+def _send_heartbeats(services: Services, leases: Sequence[Lease], done: int) -> None:
     for lease in leases:
         transitions.heartbeat(services.database, lease, Progress("searching", done, 1_000, "rows"), 3_600)
 
 
 def _measure_streams(name: str, port: int, services: Services, leases: Sequence[Lease]) -> Section:
-    """Measure polls while there are streams, and something to tell by them."""
-    over = threading.Event()
+    """Measure polls while there are event streams, through which progress is sent."""
+    ended = threading.Event()
 
-    def keep_beating() -> None:
+    def report_progress() -> None:
         done = 0
-        while not over.wait(BEAT_EVERY_S):
+        while not ended.wait(HEARTBEAT_INTERVAL_S):
             done += 1
-            _beat(services, leases, done)
+            _send_heartbeats(services, leases, done)
 
-    beating = threading.Thread(target=keep_beating)
-    beating.start()
+    heartbeats = threading.Thread(target=report_progress)
+    heartbeats.start()
     try:
         job_ids = [lease.job_id for lease in leases]
-        taken_s, events = run_apart(poll_beside_streams, port, job_ids, POLLS_PER_S, POLLING_S)
+        times_s, events = run_in_process(poll_during_streams, port, job_ids, POLLS_PER_S, POLLING_S)
     finally:
-        over.set()
-        beating.join()
-    p50_ms, p99_ms, most_ms = _find_percentiles_ms(taken_s)
+        ended.set()
+        heartbeats.join()
+    p50_ms, p99_ms, max_ms = _find_percentiles_ms(times_s)
     text = (
-        f"{name}: {len(taken_s)} status polls, {POLLS_PER_S} a second for {POLLING_S:g} s, beside {STREAMS} open event "
-        f"streams, through which {events} events came: p50 {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms, "
-        f"at most {most_ms:.1f} ms."
+        f"{name}: {len(times_s)} status polls, {POLLS_PER_S} a second for {POLLING_S:g} s, during {STREAMS} open event "
+        f"streams, which delivered {events} events: p50 {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms, at most {max_ms:.1f} ms."
     )
     ratio = Ratio(
-        f"ms of a status poll beside {STREAMS} streams, p99: {name}", p99_ms, MAX_POLL_MS, is_upper_bound=True
+        f"ms of a status poll during {STREAMS} streams, p99: {name}", p99_ms, MAX_POLL_MS, is_upper_bound=True
     )
     return Section([ratio], text)
 
 
 @dataclass
-class Racer:
-    """Who answers, and how many times a second."""
+class MeasuredWeb:
+    """A web application, and its responses per second in each repeat."""
 
     port: int
     per_s: list[float] = field(default_factory=list)
@@ -173,60 +174,59 @@ class Racer:
         return statistics.median(self.per_s)
 
 
-def _race(title: str, ports: dict[str, int], job_id: str, repeats: int, least: float | None) -> Section:
-    """Let two webs answer in turns."""
+def _compare_rates(title: str, ports: dict[str, int], job_id: str, repeats: int, min_ratio: float | None) -> Section:
+    """Compare how many responses per second two applications send; they are loaded in turn."""
     path = f"/api/v1/jobs/{job_id}"
-    racers = {name: Racer(port) for name, port in ports.items()}
-    for racer in racers.values():
-        run_apart(count_answers, racer.port, path, LOADED_S / 3)  # each process has its connections by then
+    webs = {name: MeasuredWeb(port) for name, port in ports.items()}
+    for web in webs.values():
+        run_in_process(count_responses, web.port, path, LOAD_S / 3)  # after it, each process has its connections
     for _ in range(repeats):
-        for racer in racers.values():
-            racer.per_s.append(run_apart(count_answers, racer.port, path, LOADED_S))
+        for web in webs.values():
+            web.per_s.append(run_in_process(count_responses, web.port, path, LOAD_S))
     rows = [
-        [name, f"{racer.median_per_s:.0f}", f"{min(racer.per_s):.0f} to {max(racer.per_s):.0f}"]
-        for name, racer in racers.items()
+        [name, f"{web.median_per_s:.0f}", f"{min(web.per_s):.0f} to {max(web.per_s):.0f}"] for name, web in webs.items()
     ]
-    quotient = racers["ours"].median_per_s / racers["bare"].median_per_s
-    text = f"GET of {title}, median of {repeats} turns of {LOADED_S:g} s:"
+    ratio = webs["ours"].median_per_s / webs["bare"].median_per_s
+    text = f"GET of {title}, median of {repeats} repeats of {LOAD_S:g} s, in turn:"
     return Section(
-        [Ratio(f"status GET/s / bare Flask and SQLAlchemy: {title}", quotient, least)],
-        f"{text}\n\n{write_table(['', 'answers/s', 'its turns'], rows)}",
+        [Ratio(f"status GET/s / bare Flask and SQLAlchemy: {title}", ratio, min_ratio)],
+        f"{text}\n\n{format_table(['', 'answers/s', 'its repeats'], rows)}",
     )
 
 
 def _measure_pages(settings: Settings, folder: Path) -> Section:
-    """Measure pages over many ended jobs, first as nobody, then as the holder of a key."""
+    """Measure pages over many ended jobs, first without API keys, then as the owner of some of the jobs."""
     jobs = int(os.environ.get(ENDED_JOBS_VARIABLE) or ENDED_JOBS)
     common, rare = make_id(), make_id()
-    holders = {"a third of the jobs": common, "a thousandth": rare}
+    keys = {"a third of the jobs": common, "a thousandth": rare}
     with open_services(settings) as services:
-        fill(services.database, jobs, common=common, rare=rare)
+        insert_ended_jobs(services.database, jobs, common_owner=common, rare_owner=rare)
         with services.database.reading() as session:
             middle = queries.list_jobs(session, queries.JobFilter(), 1, before=_find_middle(jobs))[0].id
             newest = queries.list_jobs(session, queries.JobFilter(), 1)[0].id
-        with serve(settings, folder / "open.log") as port:
-            timed = {path: _view(port, path) for path in _list_paths(newest, middle, jobs)}
+        with run_web(settings, folder / "open.log") as port:
+            times_s = {path: _time_views(port, path) for path in _list_paths(newest, middle, jobs)}
         with services.database.writing() as session:
             rows = [
-                {"id": key, "name": key, "sha256": api_keys.hash_key(key), "created_at": now()}
-                for key in holders.values()
+                {"id": key, "name": key, "sha256": api_keys.hash_key(key), "created_at": now()} for key in keys.values()
             ]
             session.execute(insert(Key).values(rows))
-        with serve(settings, folder / "keyed.log") as port:
-            for who, key in holders.items():
+        with run_web(settings, folder / "keys.log") as port:
+            for share, key in keys.items():
                 for path in ("/jobs", "/api/v1/jobs?state=failed&limit=100", "/api/v1/jobs?label.team=t2"):
-                    timed[f"{path} of a key with {who}"] = _view(port, path, f"Authorization: Bearer {key}")
-    return _write_pages(jobs, timed)
+                    times_s[f"{path} of a key with {share}"] = _time_views(port, path, f"Authorization: Bearer {key}")
+    return _format_pages(jobs, times_s)
 
 
-def _view(port: int, path: str, *headers: str) -> list[float]:
-    """Look at a page, after each process has most likely shown it once: what a first time costs depends on no table."""
-    for _ in range(8):
-        time_answers(port, path, 1, *headers)
-    return run_apart(time_answers, port, path, VIEWS, *headers)
+def _time_views(port: int, path: str, *headers: str) -> list[float]:
+    """Time views of a page, after each process has most likely sent it once: a first view is slow for other reasons."""
+    for _ in range(UNTIMED_VIEWS):
+        time_responses(port, path, 1, *headers)
+    return run_in_process(time_responses, port, path, VIEWS, *headers)
 
 
 def _find_middle(jobs: int) -> str:
+    """Return an id that divides the jobs of ``insert_ended_jobs`` into halves."""
     return f"{1_700_000_000_000 + jobs // 2 * 30_000:012x}"[:8] + "-ffff"
 
 
@@ -239,15 +239,16 @@ def _list_paths(newest: str, middle: str, jobs: int) -> list[str]:
     return [*lists, "/api/v1/jobs", *deep, f"/jobs/{newest}", f"/jobs/{middle}"]
 
 
-def _write_pages(jobs: int, timed: dict[str, list[float]]) -> Section:
-    figures = {path: _find_percentiles_ms(taken_s) for path, taken_s in timed.items()}
+def _format_pages(jobs: int, times_s: dict[str, list[float]]) -> Section:
+    figures = {path: _find_percentiles_ms(values) for path, values in times_s.items()}
     rows = [[path, *(f"{value:.1f}" for value in values)] for path, values in figures.items()]
     slowest = max(figures, key=lambda path: figures[path][1])
     ratio = Ratio(f"ms of the slowest page, p99: {slowest}", figures[slowest][1], MAX_PAGE_MS, is_upper_bound=True)
-    text = f"Pages over {jobs} ended jobs in PostgreSQL, {VIEWS} views each, not their first:"
-    return Section([ratio], f"{text}\n\n{write_table(['', 'p50 ms', 'p99 ms', 'most ms'], rows)}")
+    text = f"Pages over {jobs} ended jobs in PostgreSQL, {VIEWS} views each, after {UNTIMED_VIEWS} that are not timed:"
+    return Section([ratio], f"{text}\n\n{format_table(['', 'p50 ms', 'p99 ms', 'max ms'], rows)}")
 
 
-def _find_percentiles_ms(taken_s: Sequence[float]) -> tuple[float, float, float]:
-    cuts = statistics.quantiles(taken_s, n=100, method="inclusive")
-    return 1_000 * cuts[49], 1_000 * cuts[98], 1_000 * max(taken_s)
+def _find_percentiles_ms(times_s: Sequence[float]) -> tuple[float, float, float]:
+    """Return the 50th percentile, the 99th, and the maximum."""
+    cuts = statistics.quantiles(times_s, n=100, method="inclusive")
+    return 1_000 * cuts[49], 1_000 * cuts[98], 1_000 * max(times_s)

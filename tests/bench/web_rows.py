@@ -1,4 +1,4 @@
-"""A PostgreSQL full of ended jobs, as a year of use leaves them."""
+"""Fills a PostgreSQL database with ended jobs, as they are after a year of use."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from shared.database.connection import Database
 
-# Identifiers rise with time, as real ones do: 30 s from one job to the next.
+# Ids increase with time, as real ones do: 30 s from one job to the next.
 _ID: Final = """
     substr(lpad(to_hex(1700000000000 + number * 30000), 12, '0'), 1, 8) || '-'
     || substr(lpad(to_hex(1700000000000 + number * 30000), 12, '0'), 9, 4) || '-7' || substr(md5(number::text), 1, 3)
@@ -19,7 +19,7 @@ _JOBS: Final = f"""
         progress_stage, progress_done, progress_total, progress_unit, result, error
     )
     SELECT
-        {_ID}, CASE WHEN number % 1000 = 0 THEN :rare WHEN number % 3 = 0 THEN :common ELSE 'someone' END,
+        {_ID}, CASE WHEN number % 1000 = 0 THEN :rare_owner WHEN number % 3 = 0 THEN :common_owner ELSE 'other' END,
         CASE WHEN music THEN 'musicgen' ELSE 'knn' END, state,
         CASE WHEN music THEN jsonb_build_object('model', 'facebook/musicgen-small', 'prompts',
             jsonb_build_array('80s pop track with bassy drums', 'a quiet piano, number ' || number), 'num_samples', 1,
@@ -34,18 +34,20 @@ _JOBS: Final = f"""
         'searching', 178, 178, 'rows',
         CASE WHEN state = 'succeeded' THEN jsonb_build_object('best_k', 5, 'compute_s', 0.02, 'n_train', 160, 'scores',
             jsonb_build_array(jsonb_build_object('k', 5, 'accuracy', 0.72, 'macro_f1', 0.7))) END,
-        CASE WHEN state <> 'succeeded' THEN jsonb_build_object('type', state, 'title', 'It ended', 'detail', '…') END
+        CASE WHEN state <> 'succeeded' THEN
+            jsonb_build_object('type', error, 'code', error, 'values', '{{}}'::jsonb) END
     FROM (
         SELECT number, number % 5 = 0 AS music, to_timestamp(1700000000 + number * 30) AS at,
             CASE WHEN number % 100 = 3 THEN 'failed' WHEN number % 1000 = 5 THEN 'cancelled' ELSE 'succeeded' END
-            AS state
+            AS state,
+            CASE WHEN number % 1000 = 5 THEN 'cancelled' ELSE 'worker-lost' END AS error
         FROM generate_series(1::bigint, :jobs) AS number
     ) AS numbered
-"""  # noqa: S608 - our own words
+"""  # noqa: S608 - built from constants alone
 _LABELS: Final = (
     "INSERT INTO job_labels SELECT id, owner, label.key, label.value FROM jobs, jsonb_each_text(labels) AS label"
 )
-# Artifacts and events of the newest jobs are enough for pages to find, and for indexes not to be empty.
+# Artifacts and events of the newest jobs are enough: pages show some, and the indexes are not empty.
 _ARTIFACTS: Final = """
     INSERT INTO artifacts
     SELECT id, name, 'jobs/' || id || '/1/' || name, 'image/svg+xml', 23456, repeat('0', 64)
@@ -60,15 +62,15 @@ _EVENTS: Final = """
 """
 
 
-def fill(database: Database, jobs: int, *, common: str, rare: str) -> None:
-    """Write ended jobs: a third of them the one owner's, a thousandth the other's."""
+def insert_ended_jobs(database: Database, jobs: int, *, common_owner: str, rare_owner: str) -> None:
+    """Insert ended jobs: a third of them belongs to one owner, and a thousandth to the other."""
     with database.writing() as session:
         session.execute(text("SET LOCAL statement_timeout = 0"))
-        session.execute(text(_JOBS), {"jobs": jobs, "common": common, "rare": rare})
+        session.execute(text(_JOBS), {"jobs": jobs, "common_owner": common_owner, "rare_owner": rare_owner})
         session.execute(text(_LABELS))
         for statement in (_ARTIFACTS, _EVENTS):
             session.execute(text(statement), {"jobs": jobs})
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
-        for statement in ("VACUUM ANALYZE", "CHECKPOINT"):  # as it does by itself, later
+        for statement in ("VACUUM ANALYZE", "CHECKPOINT"):  # in production, PostgreSQL does both by itself, later
             connection.execute(text(statement))

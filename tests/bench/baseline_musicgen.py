@@ -1,10 +1,12 @@
-"""How fast transformers on PyTorch generates with guidance, the peer of the MusicGen engine: a ``companion``.
+"""How fast transformers on PyTorch generates with guidance: the inner half of a ``MeasuredProcess``.
 
-It runs in an environment of its own, see ``tests.references.make_musicgen``, with a model in the layout of the hub::
+It is the baseline that the MusicGen engine is compared with. It runs in an environment of its own, see
+``baselines.txt``, with a model in the layout of the Hugging Face hub::
 
-    echo '{"measure": "time_jobs", "jobs": 4}' | /tmp/references/bin/python -m tests.bench.peer_musicgen FOLDER bfloat16
+    echo '{"measurement": "time_jobs", "jobs": 4}' | \\
+        .venv-baselines/bin/python -m tests.bench.baseline_musicgen FOLDER bfloat16
 
-Steps are timed one by one, from choice to choice, so that neither the text nor the audio counts.
+Each step is timed from one choice of tokens to the next, so that neither the text nor the audio counts.
 """
 
 import argparse
@@ -18,28 +20,28 @@ from typing import Any
 import torch
 import transformers
 
-from tests.bench.positions import (
+from tests.bench.serving import print_figures, serve_measurements
+from tests.bench.workload import (
+    BATCH_STEPS,
     CODEC_FRAMES,
     GUIDANCE_SCALE,
-    PLACES,
     PROMPT,
-    SIDE_STEPS,
     STEPS,
     TEMPERATURE,
+    TIMED_POSITIONS,
     TOP_K,
     find_start,
 )
-from tests.bench.serving import serve, write
 
 Measurement = dict[str, Any]
 
 
-class EnoughError(Exception):
-    """All that is to be timed was."""
+class StepsTimedError(Exception):
+    """Ends the generation when all steps have been timed."""
 
 
-class Clock(transformers.LogitsProcessor):  # type: ignore[misc] # untyped here
-    """Notes when each token is chosen, and ends the generation after so many steps."""
+class StepTimer(transformers.LogitsProcessor):  # type: ignore[misc] # untyped here
+    """Records when the tokens of each step are chosen, and ends the generation after some steps."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
@@ -49,16 +51,16 @@ class Clock(transformers.LogitsProcessor):  # type: ignore[misc] # untyped here
         del input_ids
         self._times_s.append(time.perf_counter())
         if len(self._times_s) > self._steps:
-            raise EnoughError
+            raise StepsTimedError
         return scores
 
     @property
     def step_s(self) -> float:
-        """The median step; what precedes the first choice is none."""
+        """The median duration of a step; the time before the first choice does not count."""
         return statistics.median(after - before for before, after in itertools.pairwise(self._times_s))
 
 
-class PeerBench:
+class TransformersBench:
     """A loaded model, and what can be measured of it."""
 
     def __init__(self, folder: Path, precision: str) -> None:
@@ -67,16 +69,16 @@ class PeerBench:
         ).eval()
         self._processor = transformers.AutoProcessor.from_pretrained(folder)
 
-    def time_windows(self) -> Measurement:
-        """Time the steps of one guided job around each of ``PLACES``; the codes before are read at once."""
-        return {"step_s": {place: self._time_steps(1, find_start(place), STEPS) for place in PLACES}}
+    def time_positions(self) -> Measurement:
+        """Time the steps of one guided job around each of ``TIMED_POSITIONS``; the codes before are read at once."""
+        return {"step_s": {position: self._time_steps(1, find_start(position), STEPS) for position in TIMED_POSITIONS}}
 
     def time_jobs(self, jobs: int) -> Measurement:
-        """Time the first steps of so many guided jobs at once."""
-        return {"step_s": self._time_steps(jobs, 0, SIDE_STEPS)}
+        """Time the first steps of several guided jobs in one batch."""
+        return {"step_s": self._time_steps(jobs, 0, BATCH_STEPS)}
 
     def time_decoding(self) -> Measurement:
-        """Let EnCodec decode 10 s."""
+        """Time EnCodec's decoding of 10 s."""
         config = self._model.config.audio_encoder
         codes = torch.randint(
             config.codebook_size, (1, 1, self._model.audio_encoder.quantizer.num_quantizers, CODEC_FRAMES)
@@ -86,7 +88,7 @@ class PeerBench:
         return {"decode_s": time.perf_counter() - start_s}
 
     def _time_steps(self, jobs: int, frames: int, steps: int) -> float:
-        clock = Clock(steps)
+        timer = StepTimer(steps)
         inputs = dict(self._processor(text=[PROMPT] * jobs, padding=True, return_tensors="pt"))
         if frames:
             decoder = self._model.config.decoder
@@ -94,39 +96,39 @@ class PeerBench:
         try:
             self._model.generate(
                 **inputs,
-                max_new_tokens=steps + decoder_delays(self._model),
+                max_new_tokens=steps + count_delay_steps(self._model),
                 do_sample=True,
                 guidance_scale=GUIDANCE_SCALE,
                 temperature=TEMPERATURE,
                 top_k=TOP_K,
-                logits_processor=transformers.LogitsProcessorList([clock]),
+                logits_processor=transformers.LogitsProcessorList([timer]),
             )
-        except EnoughError:
-            return clock.step_s
-        raise RuntimeError("transformers has generated less than it was asked for")
+        except StepsTimedError:
+            return timer.step_s
+        raise RuntimeError("transformers generated fewer steps than requested")
 
 
-def decoder_delays(model: Any) -> int:
-    """Count the steps by which the last codebook ends late."""
+def count_delay_steps(model: Any) -> int:
+    """Count the steps by which the delay pattern extends a sequence, at most."""
     return int(model.config.decoder.num_codebooks)
 
 
 def main() -> None:
-    """Load, and measure what is asked for until the input ends."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.peer_musicgen")
-    parser.add_argument("folder", type=Path, help="of the model")
+    """Load, and measure what is requested until the input ends."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.baseline_musicgen")
+    parser.add_argument("folder", type=Path, help="the model's folder")
     parser.add_argument("precision", choices=("float32", "bfloat16"))
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     torch.set_grad_enabled(False)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     start_s = time.perf_counter()
-    bench = PeerBench(arguments.folder, arguments.precision)
-    write(
+    bench = TransformersBench(arguments.folder, arguments.precision)
+    print_figures(
         load_s=time.perf_counter() - start_s,
         versions=f"transformers {transformers.__version__}, torch {torch.__version__}",
     )
-    serve(bench)
+    serve_measurements(bench)
 
 
 if __name__ == "__main__":

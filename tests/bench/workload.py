@@ -1,6 +1,6 @@
-"""What every contender is to do: the prompt, how tokens are chosen, and at which positions steps are timed.
+"""What every implementation of MusicGen is measured with: the prompt, the sampling, and the positions of timed steps.
 
-Imports nothing, because PyTorch's environment has little.
+It imports only the standard library, because the baselines' environment contains little.
 """
 
 import itertools
@@ -12,22 +12,22 @@ GUIDANCE_SCALE: Final = 3.0
 TEMPERATURE: Final = 1.0
 TOP_K: Final = 250
 
-PLACES: Final = (0, 250, 500)
+TIMED_POSITIONS: Final = (0, 250, 500)
 """The positions around which the steps of one job are timed: 10 s of the published models have 500."""
 STEPS: Final = 9
 """How many steps are timed around each."""
-SIDE_STEPS: Final = 24
-"""How many are timed from the start on, where there are several jobs."""
+BATCH_STEPS: Final = 24
+"""How many steps are timed, from the start on, if several jobs share a batch."""
 CODEC_FRAMES: Final = 500
 
 
-def find_start(place: int) -> int:
-    """Find the position that is read, untimed, before the steps around a place are."""
-    return max(place - STEPS // 2 - 1, 0)
+def find_start(position: int) -> int:
+    """Return up to which position tokens are read, untimed, before the steps around a position."""
+    return max(position - STEPS // 2 - 1, 0)
 
 
-def average(values: Mapping[int, float]) -> float:
-    """Average over all positions between the first and the last, by trapezoids.
+def average_over_positions(values: Mapping[int, float]) -> float:
+    """Average over all positions from the first to the last, by the trapezoidal rule.
 
     Parameters
     ----------

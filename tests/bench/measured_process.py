@@ -1,0 +1,95 @@
+"""Processes that are measured: one per implementation, so that neither threads nor memory mix."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TextIO, TypeVar
+
+from tests.bench.source_tree import ROOT
+
+BASELINE_PYTHON_VARIABLE: Final = "MINDJOBS_BENCH_BASELINE_PYTHON"
+"""Names the interpreter of the baselines' environment; by default the one that ``make bench`` sets up."""
+
+Figures = dict[str, Any]
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+class MeasuredProcess:
+    """A process that stays loaded, and idle while others are measured; see ``serving`` for its inner half.
+
+    Parameters
+    ----------
+    errors
+        Receives what it writes to standard error.
+    """
+
+    def __init__(self, errors: TextIO, *command: object) -> None:
+        self._command = [str(word) for word in command]
+        self._process = subprocess.Popen(
+            self._command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+        self.start_figures = self._read_figures()
+        """What it printed when it was loaded."""
+
+    def measure(self, measurement: str, **arguments: object) -> Figures:
+        """Run one measurement, and return its figures."""
+        if self._process.stdin is None:
+            raise RuntimeError("the process has no input")
+        self._process.stdin.write(json.dumps({"measurement": measurement, **arguments}) + "\n")
+        self._process.stdin.flush()
+        return self._read_figures()
+
+    def close(self) -> None:
+        """Close its input, on which it exits, and wait for it."""
+        self._process.communicate()
+
+    def _read_figures(self) -> Figures:
+        for line in self._process.stdout or ():
+            if line.startswith("{"):
+                return dict(json.loads(line))
+        status = self._process.wait()
+        raise RuntimeError(
+            f"{' '.join(self._command[1:3])} exited early with status {status}; its standard error is shown above"
+        )
+
+
+def find_baseline_python() -> Path:
+    """Find the interpreter of the baselines' environment."""
+    python = Path(os.environ.get(BASELINE_PYTHON_VARIABLE, ROOT / ".venv-baselines" / "bin" / "python"))
+    if not python.exists():
+        raise SystemExit(f"{python} does not exist: run make bench, or set {BASELINE_PYTHON_VARIABLE}.")
+    return python
+
+
+@contextmanager
+def collect_errors() -> Iterator[TextIO]:
+    """Collect the standard error of measured processes, and show it if the benchmark fails."""
+    with tempfile.TemporaryFile("w+") as errors:
+        try:
+            yield errors
+        except BaseException:
+            errors.seek(0)
+            sys.stderr.write(errors.read())
+            raise
+
+
+def run_in_process(function: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs) -> Result:
+    """Run a function in a new process: the kernel counts a parent's memory in the peak of its child processes."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments, **named).result()
+
+
+def run_command(errors: TextIO, *command: object) -> list[Figures]:
+    """Run a process to its end; return the JSON lines that it printed."""
+    ended = subprocess.run(
+        [str(word) for word in command], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, check=True
+    )
+    return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]

@@ -1,0 +1,57 @@
+"""The source tree that is measured: its commit, and whether it has changes that no commit contains."""
+
+import datetime as dt
+import subprocess
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+REPORT: Final = "docs/benchmarks.md"
+"""The one file that a benchmark changes, so that a change to it does not count."""
+
+
+class UncleanTreeError(Exception):
+    """The figures could not be attributed to a commit."""
+
+
+def describe_commit(root: Path = ROOT) -> str:
+    """Name the date, and the commit that is measured."""
+    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
+    try:
+        commit = _run_git(root, "rev-parse", "--short", "HEAD")
+        changes = list_changes(root)
+    except (OSError, subprocess.CalledProcessError):
+        return f"{today}, no commit"
+    return f"{today}, commit {commit}{' with uncommitted changes' if changes else ''}"
+
+
+def check_tree_clean(root: Path = ROOT) -> None:
+    """Refuse a tree whose figures could not be attributed to a commit.
+
+    Raises
+    ------
+    UncleanTreeError
+        It names the files that are changed or untracked, or says that there is no Git repository.
+    """
+    try:
+        changes = list_changes(root)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UncleanTreeError(
+            f"{REPORT} names the commit that was measured, and Git does not answer here: {error}"
+        ) from error
+    if changes:
+        raise UncleanTreeError(
+            f"{REPORT} is written only from a clean tree, so that its figures belong to a commit. "
+            f"Commit or remove first:\n{chr(10).join(changes)}\n"
+            "To try the benchmarks with these changes, name another file: --report FILE."
+        )
+
+
+def list_changes(root: Path = ROOT) -> list[str]:
+    """List what differs from the commit, the report apart: lines of ``git status --porcelain``."""
+    return _run_git(root, "status", "--porcelain", "--", ".", f":!{REPORT}").splitlines()
+
+
+def _run_git(root: Path, *arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.rstrip()
