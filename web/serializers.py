@@ -75,8 +75,8 @@ def serialize_page(
     """
     found = queries.list_jobs(session, wanted, limit + 1, cursor)
     jobs = found[:limit]
-    artifacts = queries.list_artifacts(session, [job.id for job in jobs])
-    documents = [serialize_job(job, artifacts[job.id]) for job in jobs]
+    artifacts = queries.list_artifacts(session, [job.id for job in jobs if job.state == State.SUCCEEDED])
+    documents = [serialize_job(job, artifacts.get(job.id, ())) for job in jobs]
     positions = queries.find_queue_positions(session, [job.id for job in jobs if job.state == State.QUEUED])
     for document in documents:
         document["queue_position"] = positions.get(document["id"])

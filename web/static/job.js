@@ -5,7 +5,7 @@ const READ_EVERY_MS = 3000;
 const READ_ANYWAY_MS = 30_000; // a stream whose connection was lost silently still seems open
 const TIMEOUT_MS = 10_000;
 const MIN_INTERVAL_MS = 400; // between two reads, however many events arrive
-const PARTS_WHILE_LIVE = ["state", "actions", "live", "files", "facts"];
+const PARTS_WHILE_LIVE = ["state", "actions", "live", "facts"];
 const PARTS_AT_END = ["state", "actions", "outcome", "facts"];
 
 let events;
