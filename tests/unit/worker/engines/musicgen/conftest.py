@@ -10,7 +10,7 @@ import pytest
 
 from shared.jobs import DeviceClass
 from shared.settings import Settings
-from tests.references.musicgen_cases import Model, hash_weights
+from tests.references.musicgen_cases import Case, Model, hash_weights
 from tests.unit.worker.engines.musicgen.engine_harness import CPU, STEREO, EngineHarness
 from worker.engines.musicgen.backends.registry import choose_backend
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
@@ -21,13 +21,30 @@ from worker.engines.musicgen.pipeline import MusicgenPipeline
 
 LIMITS: Final = BatchLimits(max_slots=16, max_cache_bytes=2**28)
 
+ONE_OF_EACH_KIND: Final = {
+    "text_guided",
+    "unconditional_two",
+    "clips_two",
+    "stereo_sampled",
+    "stereo_clip",
+    "classic",
+    "shortcut",
+    "unprojected",
+    "undelayed_clip",
+    "sampled_all",
+}
+"""Reference cases that together have every model, kind of prompt, pattern of delays and kind of sampling.
+
+``make test`` runs all cases on OpenVINO, and these on MindSpore; ``make test-long`` the rest.
+"""
+
 Write = Callable[[Model], Path]
 Load = Callable[[Model], MusicgenPipeline]
 LoadOn = Callable[[str, Model], MusicgenPipeline]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of MindSpore and MindNLP in one process, those of MindNLP last.
+    """Run the tests of MindSpore and MindNLP in one process, those of MindNLP last, and leave some to ``make test-long``.
 
     MindNLP replaces methods of MindSpore's tensors. After that, tensors that were
     made before cannot be converted any more.
@@ -36,6 +53,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if folders[item] in {"mindspore", "mindnlp"}:
             item.add_marker(pytest.mark.xdist_group("mindspore-tensors"))
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        case = params.get("case")
+        on_mindspore = folders[item] == "mindspore" or params.get("load") == "mindspore"
+        if on_mindspore and isinstance(case, Case) and case.name not in ONE_OF_EACH_KIND:
+            item.add_marker(pytest.mark.long)
     items.sort(key=lambda item: folders[item] == "mindnlp")
 
 
