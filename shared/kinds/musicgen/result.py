@@ -17,7 +17,7 @@ class SampleWarning(TypedDict):
 
 @documented
 class Sample(TypedDict):
-    """One piece of music."""
+    """One generated sample."""
 
     prompt: str | None
     seed: int
