@@ -44,9 +44,9 @@ LoadOn = Callable[[str, Model], MusicgenPipeline]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of MindSpore and MindNLP in one process, those of MindNLP last, and leave some to ``make test-long``.
+    """Run the tests of MindSpore and MindNLP in one process, and leave some of them to ``make test-long``.
 
-    MindNLP replaces methods of MindSpore's tensors. After that, tensors that were
+    Those of MindNLP are last: it replaces methods of MindSpore's tensors. After that, tensors that were
     made before cannot be converted any more.
     """
     folders = {item: item.path.parent.name for item in items}
