@@ -26,7 +26,8 @@ from tests.bench.peer_process import run_apart
 from tests.bench.section import Ratio, Section, count_repeats, write_table
 from tests.bench.web_load import count_answers, poll_beside_streams, time_answers
 from tests.bench.web_rows import fill
-from tests.support.instances import WEB, find_port, wait_for_web
+from tests.support.instances import WEB, wait_for_web
+from tests.support.ports import reserve_port
 from tests.support.processes import ServiceProcess
 from tests.support.servers import PostgresServer, RedisServer
 
@@ -84,7 +85,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
 @contextmanager
 def serve(settings: Settings, log: Path, *application: str) -> Iterator[int]:
     """Serve an application as ours is served, and return the port."""
-    served = settings.model_copy(update={"port": find_port()})
+    served = settings.model_copy(update={"port": reserve_port()})
     web = ServiceProcess(*WEB, *application, settings=served, log=log)
     try:
         wait_for_web(web, served)
