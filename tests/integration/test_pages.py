@@ -63,7 +63,7 @@ def test_form_uploads_a_file(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("fields", "field", "words"),
     [
-        ({"k": "500"}, "k", "give 1 to 128"),
+        ({"k": "500"}, "k", "choose 1 to 128"),
         ({"k": "five"}, "k", "must be a whole number"),
         ({"train_size": "178"}, "train_size", "1 to 177"),
         ({"method": "kfold", "folds": "1"}, "folds", "must be at least 2"),

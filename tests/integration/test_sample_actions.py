@@ -81,7 +81,7 @@ def test_format_that_does_not_support_the_rate_is_refused(client: FlaskClient, m
     job_id = make_job(rate_hz=8_001)
     response = client.get(f"/jobs/{job_id}/samples/0.mp3", headers=HTML)
     assert response.status_code == 422
-    assert "8001 Hz, which mp3 files cannot have; take wav instead" in response.text
+    assert "8001 Hz, which mp3 files do not support. Choose the format wav" in response.text
     assert 'href="/jobs"' in response.text
     assert client.get(f"/jobs/{job_id}/samples/0.flac").status_code == 200
 
