@@ -26,7 +26,8 @@ from tests.bench.measured_process import run_in_process
 from tests.bench.section import Ratio, Section, format_table, read_repeats
 from tests.bench.web_load import count_responses, poll_during_streams, time_responses
 from tests.bench.web_rows import insert_ended_jobs
-from tests.support.instances import WEB, find_port, wait_for_web
+from tests.support.instances import WEB, wait_for_web
+from tests.support.ports import reserve_port
 from tests.support.processes import ServiceProcess
 from tests.support.servers import PostgresServer, RedisServer
 
@@ -86,7 +87,7 @@ def open_services(settings: Settings) -> Iterator[Services]:
 @contextmanager
 def run_web(settings: Settings, log: Path, *application: str) -> Iterator[int]:
     """Run a web application under our server with its settings, and return its port; by default our application."""
-    served = settings.model_copy(update={"port": find_port()})
+    served = settings.model_copy(update={"port": reserve_port()})
     web = ServiceProcess(*WEB, *application, settings=served, log=log)
     try:
         wait_for_web(web, served)

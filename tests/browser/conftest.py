@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
+from shared.services import Services
 from shared.settings import Settings
 from tests.browser.chromium import find_chromium, launch_chromium
 from tests.conftest import SHORT_INTERVALS
-from tests.support.instances import make_settings, wait_for_ready
+from tests.support.instances import make_settings, run_web, wait_for_ready
 from tests.support.processes import ServiceProcess
+from tests.support.servers import RedisServer
+from tests.support.waiting import DEADLINE_S
 
-TIMEOUT_MS = 60_000
+TIMEOUT_MS = DEADLINE_S * 1_000
 expect.set_options(timeout=TIMEOUT_MS)
 
 
@@ -23,7 +26,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("browser"))
-            item.add_marker(pytest.mark.timeout(240))
 
 
 @pytest.fixture(scope="package")
@@ -47,6 +49,16 @@ def instance(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
             yield settings, process
         finally:
             process.close()
+
+
+@pytest.fixture
+def web_services(browser: Browser, redis_server: RedisServer, tmp_path: Path) -> Iterator[Services]:
+    """The services of a web process without workers: only the test changes its jobs."""
+    assert browser
+    with make_settings(redis_url=redis_server.url) as settings, run_web(settings, tmp_path / "web.log"):
+        services = Services.open(settings)
+        yield services
+        services.close()
 
 
 class Visit:

@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 from shared.database.migrate import ROOT
 from shared.settings import Settings
 from tests.browser.chromium import find_chromium, launch_chromium
-from tests.support.instances import call, make_settings, wait_for_ready
+from tests.support.instances import call, make_settings, run_job, wait_for_ready
 from tests.support.processes import ServiceProcess
 
 FOLDER: Final = ROOT / "docs" / "screenshots"
@@ -43,7 +43,7 @@ def make_jobs(settings: Settings) -> dict[str, str]:
         "music": {"kind": "musicgen", "params": MUSIC, "labels": {"project": "demo"}},
         "failed": {"kind": "musicgen", "params": {"model": "nobody/nothing"}},
     }
-    ended = {name: call(settings, "/api/v1/jobs", body, Prefer="wait=60") for name, body in jobs.items()}
+    ended = {name: run_job(settings, body) for name, body in jobs.items()}
     running = call(settings, "/api/v1/jobs", {"kind": "musicgen", "params": LONG})
     call(settings, "/api/v1/jobs", {"kind": "knn", "device": "gpu", "labels": {"project": "demo"}})
     return {name: f"/jobs/{job['id']}" for name, job in {**ended, "running": running}.items()}

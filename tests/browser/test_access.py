@@ -1,36 +1,25 @@
 """Signing in with an API key."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from http import HTTPStatus
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from shared.api_keys import create_key
-from shared.database.connection import Database
-from shared.database.migrate import migrate
+from shared.services import Services
 from shared.settings import Settings
 from tests.browser.conftest import Visit
-from tests.support.instances import WEB, call, make_settings, wait_for_web
-from tests.support.processes import ServiceProcess
-from tests.support.servers import RedisServer
+from tests.support.instances import ask, call
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def guarded(redis_server: RedisServer, tmp_path: Path) -> Iterator[tuple[Settings, dict[str, str]]]:
+def guarded(web_services: Services) -> tuple[Settings, dict[str, str]]:
     """A web process with the keys of two users."""
-    with make_settings(redis_url=redis_server.url) as settings:
-        settings.home.mkdir()
-        database = Database(settings.database)
-        migrate(database)
-        keys = {name: create_key(database, name) for name in ("ada", "bob")}
-        database.close()
-        web = ServiceProcess(*WEB, settings=settings, log=tmp_path / "web.log")
-        try:
-            wait_for_web(web, settings)
-            yield settings, keys
-        finally:
-            web.close()
+    keys = {name: create_key(web_services.database, name) for name in ("ada", "bob")}
+    path = "/api/v1/jobs"
+    wait_until(lambda: ask(web_services.settings.port, path) == HTTPStatus.UNAUTHORIZED, "the web to read the keys")
+    return web_services.settings, keys
 
 
 def test_user_who_signs_in_sees_only_their_own_jobs(browser: Browser, guarded: tuple[Settings, dict[str, str]]) -> None:

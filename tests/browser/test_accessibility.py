@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from shared.settings import Settings
 from tests.browser.conftest import Visit
-from tests.support.instances import call
+from tests.support.instances import call, run_job
 from tests.support.processes import ServiceProcess
 
 SERIOUS = {"serious", "critical"}
@@ -24,7 +24,7 @@ JOBS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def addresses(instance: tuple[Settings, ServiceProcess]) -> dict[str, str]:
     """The address of every kind of page, by name."""
-    jobs = {name: call(instance[0], "/api/v1/jobs", body, Prefer="wait=60") for name, body in JOBS.items()}
+    jobs = {name: run_job(instance[0], body) for name, body in JOBS.items()}
     queued = call(instance[0], "/api/v1/jobs", {"kind": "knn", "device": "gpu"})
     pages = ["/", "/knn", "/musicgen", "/jobs", "/sign-in", "/nothing", "/api/v1/docs", "/jobs?label=oops"]
     return {page: page for page in pages} | {

@@ -12,12 +12,15 @@ from shared.jobs import Kind
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import submit
-from tests.support.instances import WEB, find_port, wait_for_web
+from tests.support.instances import WEB, wait_for_web
+from tests.support.job_outcomes import expire_lease
+from tests.support.ports import reserve_port
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
 from tests.support.webhook_receiver import Receiver
 
 StartProcess = Callable[..., ServiceProcess]
+StartWorker = Callable[..., ServiceProcess]
 ServeWeb = Callable[..., tuple[ServiceProcess, Settings]]
 
 
@@ -41,7 +44,7 @@ def serve_web(settings: Settings, start_process: StartProcess) -> ServeWeb:
     """Serve as in production under some settings of its own, and wait until it answers."""
 
     def serve(**own: object) -> tuple[ServiceProcess, Settings]:
-        served = settings.model_copy(update={"port": find_port()} | own)
+        served = settings.model_copy(update={"port": reserve_port()} | own)
         web = start_process(*WEB, settings=served)
         wait_for_web(web, served)
         return web, served
@@ -50,11 +53,13 @@ def serve_web(settings: Settings, start_process: StartProcess) -> ServeWeb:
 
 
 @pytest.fixture
-def start_worker(start_process: StartProcess, services: Services) -> Callable[[], ServiceProcess]:
-    """Start a gated worker and wait until it is registered."""
+def start_worker(start_process: StartProcess, services: Services) -> StartWorker:
+    """Start a gated worker, under some settings of its own, and wait until it is registered."""
 
-    def start() -> ServiceProcess:
-        worker = start_process("tests.integration.gated_worker", "--device", "cpu:0", "--kinds", "musicgen")
+    def start(**own: object) -> ServiceProcess:
+        arguments = ("--device", "cpu:0", "--kinds", "musicgen")
+        settings = services.settings.model_copy(update=own)
+        worker = start_process("tests.integration.gated_worker", *arguments, settings=settings)
 
         def is_there() -> bool:
             assert worker.process.poll() is None, worker.read_log()
@@ -115,6 +120,10 @@ class Gate:
             return job if job.state == state and attempt in {None, job.attempt} else None
 
         return wait_until(look, f"job {self.job_id} to be {state}")  # type: ignore[return-value]  # it waits for a Job
+
+    def expire_lease(self) -> None:
+        """Let the lease of the running attempt expire; a sweeper must run."""
+        expire_lease(self._services, self.job_id)
 
     def wait_for_child(self, other_than: int = 0) -> int:
         """Wait until its engine runs, and return the process it runs in."""

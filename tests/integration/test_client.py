@@ -17,15 +17,15 @@ from shared.client import Artifact, Client, ClientError, Progress, StateChange, 
 from shared.client.__main__ import main
 from shared.database import queries, transitions
 from shared.database.migrate import ROOT
-from shared.jobs import CANCELLED, Lease, Outcome, State
+from shared.jobs import CANCELLED, Lease, Outcome, RetryDelay, State
 from shared.jobs import Progress as Reported
 from shared.services import Services
 from shared.settings import Settings
 from tests.integration.conftest import ServeWeb, StartProcess
-from tests.support.instances import find_port
 from tests.support.job_outcomes import end, start_job
+from tests.support.ports import reserve_port
 from tests.support.processes import ServiceProcess
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 
 Say = Callable[..., tuple[int, str, str]]
 REPORT = b'{"accuracy": 1.0}'
@@ -33,7 +33,7 @@ REPORT = b'{"accuracy": 1.0}'
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"port": find_port(), "web_processes": 1, "max_upload_bytes": 2**20})
+    return settings.model_copy(update={"port": reserve_port(), "web_processes": 1, "max_upload_bytes": 2**20})
 
 
 @pytest.fixture
@@ -45,8 +45,9 @@ def server(settings: Settings, serve_web: ServeWeb, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def client(server: ServiceProcess) -> Iterator[Client]:
+    """A client that waits for a restart of the service, however long it takes."""
     assert server.process.poll() is None
-    with Client() as client:
+    with Client(retry_delay=RetryDelay(0.25, DEADLINE_S)) as client:
         yield client
 
 
@@ -101,7 +102,7 @@ def test_waiting_outlives_the_service(
         server.kill_group()
         finish(services, start_job(services))
         serve_web(port=settings.port)
-        states = [event.data.state for event in rest.result(60) if isinstance(event.data, StateChange)]
+        states = [event.data.state for event in rest.result(DEADLINE_S) if isinstance(event.data, StateChange)]
     assert states[-1] is State.SUCCEEDED
     assert State.QUEUED not in states
 
@@ -253,7 +254,7 @@ def test_an_interrupted_wait_says_that_the_job_goes_on(say: Say, tmp_path: Path)
         with subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=told, stdout=subprocess.PIPE) as waiting:
             wait_until(lambda: "queued" in log.read_text(), "the client to wait")
             waiting.send_signal(signal.SIGINT)
-            assert waiting.wait(30) == 130
+            assert waiting.wait(DEADLINE_S) == 130
     assert f"job {job_id} goes on; cancel it by: python -m shared.client cancel {job_id}\n" in log.read_text()
     assert json.loads(say("show", job_id)[1])["state"] == "queued"
 
@@ -266,7 +267,7 @@ def test_wine_is_evaluated_from_the_command_line(
     words = ["submit", "knn", "-p", "normalise=zscore", "-p", 'evaluation={"method": "loo"}', "--device", "cpu"]
     words += ["--wait", "--download", str(tmp_path / "out")]
     command = [sys.executable, "-m", "shared.client", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr + worker.read_log()
     result = json.loads(done.stdout)
     assert result["best_k"] == 5

@@ -27,7 +27,7 @@ from shared.submission.submit import submit_job
 from tests.integration.conftest import ServeWeb
 from tests.support.instances import ask
 from tests.support.job_outcomes import start_job
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 from web import create_app
 from web.context import get_context
 
@@ -258,7 +258,7 @@ def read_some(port: int, job_id: str, last_id: int | None, max_bytes: int) -> tu
     lines = [f"GET /api/v1/jobs/{job_id}/events HTTP/1.0", "Host: 127.0.0.1"]  # 1.0 has no chunks
     lines += [f"Last-Event-ID: {last_id}"] if last_id is not None else []
     received = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         head, body = b"", b""
         while len(body) < max_bytes and (some := connection.recv(max_bytes - len(body))):

@@ -15,13 +15,11 @@ from shared.errors import SettingsError
 from shared.instance.up import list_processes
 from shared.settings import Settings
 from tests.conftest import SHORT_INTERVALS
-from tests.support.instances import START_DEADLINE_S, call, make_settings, wait_for_ready
+from tests.support.instances import call, make_settings, run_job, wait_for_ready
 from tests.support.processes import ServiceProcess, write_environment
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 
-pytestmark = pytest.mark.timeout(400)  # a whole instance starts, twice
-
-STOP_DEADLINE_S = 15.0
+MAX_STOP_S = 15
 
 
 @pytest.fixture
@@ -56,7 +54,7 @@ def find_worker(instance: ServiceProcess, kind: str) -> psutil.Process | None:
 def test_from_nothing_to_a_result_and_back(instance: ServiceProcess, settings: Settings) -> None:
     wait_for_ready(instance, settings)
     params = {"k": 5, "normalise": "zscore", "weights": "distance", "evaluation": {"method": "loo"}}
-    job = call(settings, "/api/v1/jobs", {"kind": "knn", "params": params}, Prefer="wait=60")
+    job = run_job(settings, {"kind": "knn", "params": params})
     assert job["state"] == "succeeded", job
     assert job["result"]["scores"][0]["accuracy"] == pytest.approx(173 / 178)
     assert call(settings, f"/api/v1/jobs/{job['id']}") == job
@@ -73,14 +71,14 @@ def test_from_nothing_to_a_result_and_back(instance: ServiceProcess, settings: S
 
     # What dies comes back, and jobs are taken again.
     parent.kill()
-    wait_until(lambda: find_worker(instance, "knn") not in {None, parent}, "the worker's return", START_DEADLINE_S)
-    again = call(settings, "/api/v1/jobs", {"kind": "knn", "params": params}, Prefer="wait=60")
+    wait_until(lambda: find_worker(instance, "knn") not in {None, parent}, "the worker's return")
+    again = run_job(settings, {"kind": "knn", "params": params})
     assert again["result"]["scores"] == job["result"]["scores"]
 
     assert instance.list_children()
     instance.signal(signal.SIGTERM)
-    instance.wait(STOP_DEADLINE_S)
-    assert instance.list_survivors() == []
+    instance.wait()
+    wait_until(lambda: instance.list_survivors() == [], "the end of all processes")
     assert list(settings.home.rglob(".part-*")) == []
 
 
@@ -100,22 +98,20 @@ def test_it_speaks_into_a_socket(settings: Settings) -> None:
         ) as instance,
     ):
         heard = b""
-        ours.settimeout(START_DEADLINE_S)
+        ours.settimeout(DEADLINE_S)
         while f"\nREADY http://127.0.0.1:{settings.port}\n".encode() not in heard:
             part = ours.recv(4096)
             assert part, heard
             heard += part
         instance.send_signal(signal.SIGTERM)
-        assert instance.wait(STOP_DEADLINE_S) == 0
+        assert instance.wait(DEADLINE_S) == 0
 
 
 def test_it_stops_in_the_middle_of_its_start_too(instance: ServiceProcess, settings: Settings) -> None:
-    wait_until(
-        lambda: len(instance.list_children()) >= len(list_processes(settings)), "its processes", START_DEADLINE_S
-    )
+    wait_until(lambda: len(instance.list_children()) >= len(list_processes(settings)), "its processes")
     instance.signal(signal.SIGINT)
-    instance.wait(STOP_DEADLINE_S)
-    assert instance.list_survivors() == []
+    instance.wait()
+    wait_until(lambda: instance.list_survivors() == [], "the end of all processes")
 
 
 def test_what_cannot_start_says_why(instance: ServiceProcess, settings: Settings, tmp_path: Path) -> None:
@@ -123,7 +119,7 @@ def test_what_cannot_start_says_why(instance: ServiceProcess, settings: Settings
     elsewhere = settings.model_copy(update={"home": settings.home.parent / "other"})
     for wrong, words in ((settings, "is in use by another instance"), (elsewhere, "choose another port")):
         second = ServiceProcess("shared.instance.up", settings=wrong, log=tmp_path / "second.log")
-        assert second.wait(START_DEADLINE_S) == 1
+        assert second.wait() == 1
         second.close()
         assert words in second.read_log()
         assert "Traceback" not in second.read_log()
@@ -141,4 +137,4 @@ def test_the_time_to_stop_adds_up(settings: Settings) -> None:
     longest: dict[int, int] = {}
     for process in list_processes(settings):  # those of one priority stop together
         longest[process.priority] = max(longest.get(process.priority, 0), process.stop_s)
-    assert sum(longest.values()) < STOP_DEADLINE_S
+    assert sum(longest.values()) < MAX_STOP_S

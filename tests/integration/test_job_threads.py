@@ -20,10 +20,9 @@ from shared.services import Services
 from shared.settings import MAX_CLAIM_LOOP_S
 from shared.submission import submit
 from shared.texts import text
-from tests.integration.conftest import Gate
+from tests.integration.conftest import Gate, StartWorker
 from tests.support.engine_specs import make_engine_spec
-from tests.support.processes import ServiceProcess
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 from worker.devices import Device
 from worker.engines import ENGINES
 from worker.engines.interface import JobContext
@@ -113,7 +112,7 @@ class BatchTest:
 
     def wait_for(self, look: Callable[[], object], what: str) -> None:
         """Wait within a job, for less time than the test itself may take."""
-        wait_until(lambda: bool(look()), what, 20)
+        wait_until(lambda: bool(look()), what)
 
     def wait_for_checks(self, _: JobContext[Any]) -> None:
         """Work until the runner has checked twice whether another job can be added."""
@@ -137,7 +136,7 @@ def test_jobs_of_the_same_model_run_at_the_same_time(batch: BatchTest) -> None:
     all_running = threading.Barrier(3)
     for name in ("one", "two", "three"):
         batch.submit(name)
-        batch.engine.work[name] = lambda _: (all_running.wait(20), None)[1]
+        batch.engine.work[name] = lambda _: (all_running.wait(DEADLINE_S), None)[1]
     batch.run()
     assert sorted(batch.engine.started) == ["one", "three", "two"]
     assert batch.engine.started[0] == "one"
@@ -225,21 +224,21 @@ def test_each_job_of_a_batch_has_its_own_outcome(batch: BatchTest) -> None:
     all_running = threading.Barrier(4)
 
     def cancel(context: JobContext[Any]) -> None:
-        all_running.wait(20)
+        all_running.wait(DEADLINE_S)
         transitions.cancel(batch.services.database, batch.ids["cancelled"])
         while True:
             context.report(stage="waiting", done=0, total=1, unit="steps")
 
     def refuse(_: JobContext[Any]) -> None:
-        all_running.wait(20)
+        all_running.wait(DEADLINE_S)
         raise JobFailedError("no-such-thing", text("no-such-thing"))
 
     def crash(_: JobContext[Any]) -> None:
-        all_running.wait(20)
+        all_running.wait(DEADLINE_S)
         raise ZeroDivisionError
 
     def outlast(_: JobContext[Any]) -> None:
-        all_running.wait(20)
+        all_running.wait(DEADLINE_S)
         batch.wait_for(lambda: all(batch.read(name).finished_at for name in batch.ids if name != "good"), "the others")
 
     batch.engine.work |= {"cancelled": cancel, "refused": refuse, "crashed": crash, "good": outlast}
@@ -282,10 +281,10 @@ def test_another_worker_is_woken_when_the_claim_loop_has_lasted_long_enough(batc
 
 
 def test_a_job_whose_process_is_killed_does_not_fail_the_others_of_its_batch(
-    services: Services, start_worker: Callable[[], ServiceProcess], make_gate: Callable[[], Gate]
+    services: Services, start_worker: StartWorker, make_gate: Callable[[], Gate]
 ) -> None:
     """The other job is queued again at once: no sweeper runs here that could recover it after its lease."""
-    start_worker()
+    start_worker(grace_s=0.5)
     stuck, other = make_gate(), make_gate()
     stuck.submit(ignores_stop=True, batches=True)
     other.submit(batches=True)

@@ -16,7 +16,7 @@ from shared.settings import Settings
 from tests.integration.conftest import ServeWeb
 from tests.support.instances import ask
 from tests.support.processes import ServiceProcess
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 from web import uploads
 from web.uploads import MULTIPART_OVERHEAD_BYTES
 
@@ -79,7 +79,7 @@ def send(web: Web, address: str, body_bytes: int, begin: bytes = b"", **headers:
     given = {"Host": "127.0.0.1"} | {name.replace("_", "-"): value for name, value in headers.items()}
     given |= {} if "Content-Length" in given else {"Transfer-Encoding": "chunked"}
     head = "\r\n".join([f"POST {address} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items()), "", ""])
-    with socket.create_connection(("127.0.0.1", web.settings.port), timeout=60) as connection:
+    with socket.create_connection(("127.0.0.1", web.settings.port), timeout=DEADLINE_S) as connection:
         connection.sendall(head.encode())
         if begin:
             connection.sendall(b"%x\r\n%s\r\n" % (len(begin), begin))
@@ -145,7 +145,7 @@ def test_request_without_a_key_is_refused_before_its_body_is_sent(web: Web) -> N
 @pytest.mark.parametrize(("content_type", "begin"), [(CSV, b""), (MULTIPART, FILE)])
 def test_upload_may_fill_what_earlier_uploads_of_the_key_left(web: Web, content_type: str, begin: bytes) -> None:
     headers = {"Authorization": f"Bearer {make_key(web)}"}
-    with closing(HTTPConnection("127.0.0.1", web.settings.port, timeout=60)) as connection:
+    with closing(HTTPConnection("127.0.0.1", web.settings.port, timeout=DEADLINE_S)) as connection:
         connection.request("POST", "/api/v1/uploads", b"x" * (UPLOAD_BYTES // 2), headers)
         assert connection.getresponse().status == HTTPStatus.CREATED
     (stored,) = web.list_leftovers()

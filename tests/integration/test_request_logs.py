@@ -79,7 +79,7 @@ def test_worker_logs_the_request_that_submitted_the_job(
 def test_log_lines_of_gunicorn_are_json(serve_web: ServeWeb) -> None:
     web, _ = serve_web()
     web.signal(signal.SIGTERM)
-    web.wait(60)
+    web.wait()
     lines = read_lines(web)
     assert [line["message"].split()[0] for line in lines][:2] == ["Starting", "Listening"]
     assert {line["level"] for line in lines} == {"INFO"}

@@ -17,7 +17,7 @@ from shared.submission import submit
 from shared.texts import render_error
 from tests.support.disks import fill_disk, list_keys, path_on_disk, record_syncs
 from tests.support.engine_specs import make_engine_spec
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 from worker.devices import Device
 from worker.engines import ENGINES
 from worker.engines.interface import JobContext
@@ -52,7 +52,7 @@ class BlockedStore(LocalFileStore):
         self.released = threading.Event()
 
     def sync(self, keys: Any) -> None:
-        assert self.released.wait(20)
+        assert self.released.wait(DEADLINE_S)
         super().sync(keys)
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from shared.broker import Broker
 from shared.database import queries, transitions
+from shared.database.connection import now
 from shared.database.migrate import ROOT
 from shared.database.tables import Artifact, Job, JobEvent, Worker
 from shared.files.keys import CHECKPOINTS, artifact_key, checkpoint_key
@@ -21,13 +22,12 @@ from shared.jobs import Kind, State
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import submit
-from tests.integration.conftest import Gate, StartProcess
+from tests.integration.conftest import Gate, StartProcess, StartWorker
 from tests.integration.gpu_worker import NOTES_FOLDER
 from tests.support.disks import list_keys, path_on_disk
 from tests.support.processes import ServiceProcess, write_environment
 from tests.support.waiting import wait_until
 
-StartWorker = Callable[[], ServiceProcess]
 MakeGate = Callable[[], Gate]
 
 
@@ -61,6 +61,7 @@ def test_killing_the_child_leads_to_a_second_attempt(
     gate.submit()
     child = gate.wait_for_child()
     os.kill(child, signal.SIGKILL)
+    gate.expire_lease()
     second = gate.wait_for_child(other_than=child)
     gate.open()
     ended = gate.wait_for(State.SUCCEEDED)
@@ -77,6 +78,7 @@ def test_a_second_attempt_continues_from_the_checkpoint_of_the_first(
     gate.submit()
     first = gate.wait_for_child()
     os.kill(first, signal.SIGKILL)
+    gate.expire_lease()
     second = gate.wait_for_child(other_than=first)
     assert path_on_disk(services.files, checkpoint_key(gate.job_id, 2)).read_bytes() == b"%d %d " % (first, second)
     gate.open()
@@ -101,6 +103,7 @@ def test_a_second_attempt_replaces_the_files_of_the_first(
     first = gate.wait_for_child()
     assert wait_until(find_recorded, "the first file") == artifact_key(gate.job_id, 1, "early.txt")
     os.kill(first, signal.SIGKILL)
+    gate.expire_lease()
     second = gate.wait_for_child(other_than=first)
     key = artifact_key(gate.job_id, 2, "early.txt")
     wait_until(lambda: find_recorded() == key, "the second file")
@@ -120,6 +123,7 @@ def test_killing_the_whole_worker_leads_to_a_second_attempt(
     gate.submit()
     child = gate.wait_for_child()
     first.kill_group()
+    gate.expire_lease()
     start_worker()
     gate.wait_for_child(other_than=child)
     gate.open()
@@ -134,8 +138,9 @@ def test_the_child_of_a_killed_parent_ends(
     gate.submit()
     gate.wait_for_child()
     worker.signal(signal.SIGKILL)
-    worker.wait(10)
+    worker.wait()
     wait_until(lambda: not worker.list_survivors(), "the end of the child")
+    gate.expire_lease()
     assert gate.wait_for(State.QUEUED).attempt == 1
     assert sweeper.process.poll() is None
 
@@ -148,6 +153,7 @@ def test_an_outcome_after_a_long_sleep_is_discarded(
     child = gate.wait_for_child()
     processes = [psutil.Process(sleeping.process.pid), *sleeping.list_children()]
     parent_process, child_process, *_ = suspend(services, gate.job_id, processes)
+    gate.expire_lease()
     gate.wait_for(State.QUEUED, attempt=1)
     start_worker()
     second = gate.wait_for_child(other_than=child)
@@ -191,7 +197,8 @@ def suspend(services: Services, job_id: str, processes: list[psutil.Process]) ->
 def test_a_child_that_gives_no_sign_of_life_is_killed_and_replaced(
     services: Services, start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
 ) -> None:
-    worker, gate = start_worker(), make_gate()
+    # The watchdog waits for both. It must not kill the second child too: 50 of its heartbeats would have to be missing.
+    worker, gate = start_worker(lease_s=7.0, grace_s=3.0), make_gate()
     gate.submit()
     child = gate.wait_for_child()
     suspend(services, gate.job_id, [psutil.Process(child)])
@@ -208,7 +215,7 @@ def test_a_child_that_cannot_be_prepared_stops_the_worker(
 ) -> None:
     monkeypatch.setenv("GATED_WORKER_BREAKS", "1")
     worker = start_process("tests.integration.gated_worker", "--device", "cpu:0", "--kinds", "musicgen")
-    worker.wait(60)
+    worker.wait()
     assert "no such library" in worker.read_log()
     with services.database.reading() as session:
         assert queries.list_live_workers(session) == []
@@ -234,7 +241,7 @@ def test_a_running_job_is_cancelled(services: Services, start_worker: StartWorke
 def test_an_engine_that_ignores_a_cancellation_is_killed_and_replaced(
     services: Services, start_worker: StartWorker, make_gate: MakeGate
 ) -> None:
-    start_worker()
+    start_worker(grace_s=0.5)
     gate = make_gate()
     gate.submit(ignores_stop=True)
     child = gate.wait_for_child()
@@ -247,10 +254,13 @@ def test_an_engine_that_ignores_a_cancellation_is_killed_and_replaced(
     next_job.wait_for(State.SUCCEEDED)
 
 
-def test_a_running_job_times_out(start_worker: StartWorker, make_gate: MakeGate) -> None:
+def test_a_running_job_times_out(services: Services, start_worker: StartWorker, make_gate: MakeGate) -> None:
     start_worker()
     gate = make_gate()
-    gate.submit(timeout_s=5.0)
+    gate.submit()
+    gate.wait_for_child()
+    with services.database.writing() as session:
+        session.execute(update(Job).values(deadline_at=now(-1.0)))
     failed = gate.wait_for(State.FAILED)
     assert failed.attempt == 1
     assert failed.error is not None
@@ -258,10 +268,9 @@ def test_a_running_job_times_out(start_worker: StartWorker, make_gate: MakeGate)
 
 
 def test_an_attempt_without_progress_is_lost(
-    settings: Settings, start_process: StartProcess, sweeper: ServiceProcess, make_gate: MakeGate
+    start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
 ) -> None:
-    impatient = settings.model_copy(update={"stall_s": 0.5})
-    start_process("tests.integration.gated_worker", "--device", "cpu:0", "--kinds", "musicgen", settings=impatient)
+    start_worker(stall_s=0.5)
     gate = make_gate()
     gate.submit(ignores_stop=True, max_attempts=2)
     failed = gate.wait_for(State.FAILED)
@@ -301,7 +310,7 @@ def test_sigquit_queues_the_running_job_again(
     gate.submit(max_attempts=1)
     gate.wait_for_child()
     worker.signal(signal.SIGQUIT)
-    worker.wait(15)
+    worker.wait()
     assert gate.read().state == State.QUEUED
     assert not worker.list_survivors()
     with services.database.reading() as session:
@@ -315,7 +324,7 @@ def test_sigterm_lets_the_running_job_finish(start_worker: StartWorker, make_gat
     worker.signal(signal.SIGTERM)
     wait_until(lambda: "Warm shutdown" in worker.read_log(), "the worker to receive the signal")
     gate.open()
-    assert worker.wait(15) == 0
+    assert worker.wait() == 0
     assert gate.read().state == State.SUCCEEDED
 
 
@@ -397,7 +406,7 @@ def test_a_worker_whose_backend_needs_no_mindspore_starts_on_a_gpu_without_it(
     assert (ended.state, ended.device, ended.engine) == (State.SUCCEEDED, "gpu", "toy")
     assert ended.result == {"mindspore": [], "visible": "0"}
     worker.signal(signal.SIGTERM)
-    assert worker.wait(30) == 0
+    assert worker.wait() == 0
     assert (notes / "probed").read_text() == "gpu:0"
     assert (notes / "parent").read_text() == "[]"
 

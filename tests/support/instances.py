@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,27 +11,22 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+from shared.database.connection import Database
+from shared.database.migrate import migrate
 from shared.settings import Settings
+from tests.support.ports import reserve_port
 from tests.support.processes import ServiceProcess
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 
-START_DEADLINE_S = 90.0
 WEB = ("gunicorn", "--config", "python:web.server")
 """What a process runs to be the web as in production."""
-
-
-def find_port() -> int:
-    """Return a port of loopback at which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
 def make_settings(**given: Any) -> Iterator[Settings]:
     """Make the settings of an instance that brings everything with it: SQLite, Redis, files."""
     with tempfile.TemporaryDirectory(prefix="mj-home-") as folder:
-        yield Settings(home=Path(folder) / "state", port=find_port(), **given, _env_file=None)
+        yield Settings(home=Path(folder) / "state", port=reserve_port(), **given, _env_file=None)
 
 
 def wait_for_ready(instance: ServiceProcess, settings: Settings) -> None:
@@ -43,25 +37,37 @@ def wait_for_ready(instance: ServiceProcess, settings: Settings) -> None:
         assert instance.process.poll() is None, instance.read_log()
         return line.search(instance.read_log()) is not None
 
-    wait_until(look, "READY", START_DEADLINE_S)
+    wait_until(look, "READY")
+    assert instance.listens_at(settings.port)
 
 
 def wait_for_web(web: ServiceProcess, settings: Settings) -> None:
-    """Wait until the web answers."""
+    """Wait until the web answers: this one, and not another that listens at its port."""
 
     def answers() -> bool:
         assert web.process.poll() is None, web.read_log()
-        try:
-            return ask(settings.port, "/healthz") == HTTPStatus.OK
-        except OSError:
-            return False
+        return web.listens_at(settings.port) and ask(settings.port, "/healthz") == HTTPStatus.OK
 
     wait_until(answers, "the web")
 
 
+@contextmanager
+def run_web(settings: Settings, log: Path) -> Iterator[None]:
+    """Run the web alone, on a migrated database, while the block runs."""
+    settings.home.mkdir(exist_ok=True)
+    with closing(Database(settings.database)) as database:
+        migrate(database)
+    web = ServiceProcess(*WEB, settings=settings, log=log)
+    try:
+        wait_for_web(web, settings)
+        yield
+    finally:
+        web.close()
+
+
 def ask(port: int, path: str) -> int:
     """Ask for the head of an answer, and go; return its status."""
-    with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)) as connection:
         connection.request("GET", path)
         return connection.getresponse().status
 
@@ -70,5 +76,16 @@ def call(settings: Settings, path: str, body: object = None, **headers: str) -> 
     """Ask the instance's API, and read its answer."""
     data = json.dumps(body).encode() if body is not None else None
     request = Request(f"http://127.0.0.1:{settings.port}{path}", data, headers)
-    with urlopen(request, timeout=60) as answer:  # noqa: S310 - our own address
+    with urlopen(request, timeout=DEADLINE_S) as answer:  # noqa: S310 - our own address
         return json.load(answer)
+
+
+def run_job(settings: Settings, body: object) -> Any:
+    """Submit a job to the instance and wait until it has ended; return it."""
+    job = call(settings, "/api/v1/jobs", body)
+
+    def find_ended() -> Any:
+        found = call(settings, f"/api/v1/jobs/{job['id']}", Prefer="wait=60")
+        return found if found["finished_at"] else None
+
+    return wait_until(find_ended, f"the end of job {job['id']}")

@@ -4,15 +4,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
-from shared.database import transitions
+from shared.database import queries, transitions
 from shared.database.connection import now
-from shared.database.tables import Upload, Worker
+from shared.database.tables import Job, Upload, Worker
 from shared.files.keys import artifact_key, upload_key
 from shared.ids import make_id
 from shared.jobs import ANONYMOUS, DeviceClass, Kind, Lease, Outcome, State, StoredFile, WorkerIdentity
 from shared.services import Services
+from tests.support.waiting import DEADLINE_S, wait_until
 
 Files = Mapping[str, tuple[str, bytes]]
 """Name to media type and content."""
@@ -30,7 +31,7 @@ MUSIC = {
 
 def start_job(services: Services, job_id: str | None = None, *, worker: str = "box:1") -> Lease:
     """Claim a job as a worker would; without an id, the next one."""
-    identity = WorkerIdentity(dict.fromkeys(Kind, "mindspore"), DeviceClass.CPU, worker, lease_s=60)
+    identity = WorkerIdentity(dict.fromkeys(Kind, "mindspore"), DeviceClass.CPU, worker, lease_s=DEADLINE_S)
     job = transitions.claim(services.database, identity, job_id)
     assert job is not None
     return Lease(job.id, job.attempt)
@@ -51,6 +52,22 @@ def end(services: Services, lease: Lease, outcome: Outcome, files: Files) -> Non
 def succeed(services: Services, job_id: str, result: Mapping[str, Any], files: Files) -> None:
     """Run a job to its success."""
     end(services, start_job(services, job_id), Outcome(State.SUCCEEDED, result), files)
+
+
+def expire_lease(services: Services, job_id: str) -> None:
+    """Let the lease of the running attempt expire, and wait until a sweeper has recovered the job."""
+    with services.database.reading() as session:
+        attempt = queries.get_job(session, job_id).attempt
+    running = (Job.id == job_id, Job.state == State.RUNNING, Job.attempt == attempt)
+
+    def look() -> bool:
+        # Each time, since a heartbeat that was already sent may extend the lease once more.
+        with services.database.writing() as session:
+            session.execute(update(Job).where(*running).values(lease_until=now(-1.0)))
+        with services.database.reading() as session:
+            return session.query(Job.id).where(*running).one_or_none() is None
+
+    wait_until(look, f"attempt {attempt} of job {job_id} to be recovered")
 
 
 def store_upload(services: Services, content: bytes, *, owner: str = ANONYMOUS) -> Upload:

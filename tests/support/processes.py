@@ -11,7 +11,7 @@ import psutil
 
 from shared.database.migrate import ROOT
 from shared.settings import Settings
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 
 
 def write_environment(settings: Settings) -> dict[str, str]:
@@ -58,9 +58,20 @@ class ServiceProcess:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def wait(self, deadline_s: float) -> int:
+    def wait(self) -> int:
         """Wait for its end and return its exit status."""
-        return self.process.wait(deadline_s)
+        return self.process.wait(DEADLINE_S)
+
+    def listens_at(self, port: int) -> bool:
+        """Tell whether the process, or one that it started, listens at a TCP port."""
+        for process in [psutil.Process(self.process.pid), *self.list_children()]:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+                if any(
+                    connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+                    for connection in process.net_connections("tcp")
+                ):
+                    return True
+        return False
 
     def read_log(self) -> str:
         """Return what it has printed."""

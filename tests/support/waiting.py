@@ -3,10 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
-DEADLINE_S = 60.0
+DEADLINE_S: Final = 600.0
+"""How long a test waits for anything, however slow and busy the machine is.
+
+Only a test that fails waits as long. It is less than pytest's ``timeout``, which ends a test that hangs.
+"""
 LOOK_EVERY_S = 0.02
 
 

@@ -19,6 +19,7 @@ from shared.kinds.musicgen.catalogue import builtin_folder, find_model
 from shared.settings import Settings
 from shared.texts import text
 from tests.support.fake_hub import FakeHub, Refusal
+from tests.support.waiting import DEADLINE_S
 from worker.engines.musicgen.model.builtin_model import build_tiny
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.download import PLAIN_DOWNLOADS, ROOT, fetch
@@ -170,7 +171,7 @@ def test_the_process_ends_when_nobody_listens(hub: FakeHub, tmp_path: Path) -> N
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()
-        assert process.wait(60) == 1
+        assert process.wait(DEADLINE_S) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,30 @@
+"""Ports of loopback that tests give to the servers that they start."""
+
+import random
+import socket
+from typing import Final
+
+# Below the ports that Linux gives to connections by default (net.ipv4.ip_local_port_range starts at 32,768).
+_PORTS: Final = range(20_000, 32_000)
+_reservations: Final[list[socket.socket]] = []
+
+
+def reserve_port() -> int:
+    """Return a port at which nothing listens, and which no other process gets from here while this one runs.
+
+    A server binds the port only after it has started. Until then, a connection or another test could take a port that
+    the system had chosen.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            # An abstract name: it belongs to one socket of the machine, and is free again when the process ends.
+            reservation.bind(f"\0mindjobs-tests-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        _reservations.append(reservation)
+        return port
+    raise RuntimeError(f"no port of {_PORTS.start} to {_PORTS.stop - 1} is free")
