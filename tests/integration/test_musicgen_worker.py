@@ -4,6 +4,7 @@ import io
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,38 +23,46 @@ from shared.kinds.musicgen.catalogue import TINY, builtin_folder
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission.submit import submit_job
+from tests.integration import paused_worker
 from tests.integration.conftest import StartProcess
 from tests.support.disks import path_on_disk
+from tests.support.job_outcomes import expire_lease
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
 from worker.engines.musicgen.resume_state import ResumeState
 
-DEADLINE_S = 200.0
-# Seconds of work, so that the job can be interrupted.
+# The batch pauses there: later than the end of a job of `submit`, and earlier than that of any other job.
+PAUSE_AT = 200
 LONG = {"max_new_tokens": 1_400, "num_samples": 6}
-# More positions than an attempt that starts from the beginning could have generated before its first heartbeat.
-MIN_POSITIONS = 200
 
-pytestmark = [
-    # What depends on the database has tests without a model.
-    pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
-    pytest.mark.timeout(600),
-]
+# What depends on the database has tests without a model.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+Start = Callable[[str], ServiceProcess]
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Make the lease longer, since no heartbeat is sent while a model is compiled; allow enough slots for all jobs."""
-    return settings.model_copy(update={"lease_s": 6.0, "musicgen_max_slots": 16})
+    """Allow enough slots for all jobs."""
+    return settings.model_copy(update={"musicgen_max_slots": 16})
 
 
 @pytest.fixture
-def start(start_process: StartProcess) -> Iterator[Callable[[str], ServiceProcess]]:
+def resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that lets a paused batch continue."""
+    monkeypatch.setenv(paused_worker.PAUSE_AT, str(PAUSE_AT))
+    monkeypatch.setenv(paused_worker.RESUME, str(tmp_path / "resume"))
+    return tmp_path / "resume"
+
+
+@pytest.fixture
+def start(start_process: StartProcess, resume: Path) -> Iterator[Start]:
     """Start a worker, and a sweeper, which sends the wake-ups for jobs submitted before the worker started."""
+    assert not resume.exists()
     sweeper = start_process("shared.maintenance")
 
     def start_worker(kinds: str) -> ServiceProcess:
-        return start_process("worker", "--device", "cpu:0", "--kinds", kinds)
+        return start_process("tests.integration.paused_worker", "--device", "cpu:0", "--kinds", kinds)
 
     yield start_worker
     assert sweeper.process.poll() is None
@@ -76,7 +85,7 @@ def wait_for(services: Services, job_id: str, state: State, worker: ServiceProce
         assert job.state != State.FAILED, job.error
         return job if job.state == state else None
 
-    return wait_until(look, f"job {job_id} to be {state}", DEADLINE_S)  # type: ignore[return-value]  # it waits for a Job
+    return wait_until(look, f"job {job_id} to be {state}")  # type: ignore[return-value]  # it waits for a Job
 
 
 def wait_for_tokens(services: Services, job_id: str) -> int:
@@ -90,9 +99,9 @@ def wait_for_tokens(services: Services, job_id: str) -> int:
             return 0
         tokens = ResumeState.parse(file.read_bytes()).tokens
         positions = min((sample.shape[1] for sample in tokens), default=0)
-        return positions if positions > MIN_POSITIONS else 0
+        return positions if positions >= PAUSE_AT else 0
 
-    return wait_until(look, "a checkpoint with tokens", DEADLINE_S)
+    return wait_until(look, "a checkpoint with the tokens so far")
 
 
 def read_codes(services: Services, job_id: str) -> list[NDArray[np.int16]]:
@@ -107,9 +116,7 @@ def download(client: FlaskClient, url: str) -> bytes:
         return bytes(response.data)
 
 
-def test_one_worker_runs_musicgen_and_knn_jobs_in_turn(
-    client: FlaskClient, services: Services, start: Callable[[str], ServiceProcess]
-) -> None:
+def test_one_worker_runs_musicgen_and_knn_jobs_in_turn(client: FlaskClient, services: Services, start: Start) -> None:
     worker = start("knn,musicgen")
     music = {"model": TINY, "prompts": ["rock"], "max_new_tokens": 13, "seed": 7}
     codes = []
@@ -134,7 +141,7 @@ def test_one_worker_runs_musicgen_and_knn_jobs_in_turn(
 
 
 def test_after_a_kill_the_next_attempt_continues_from_the_checkpoint(
-    services: Services, start: Callable[[str], ServiceProcess]
+    services: Services, start: Start, resume: Path
 ) -> None:
     worker = start("musicgen")
     job_id = submit(services, **LONG)
@@ -142,13 +149,15 @@ def test_after_a_kill_the_next_attempt_continues_from_the_checkpoint(
     [child] = [each for each in worker.list_children() if has_loaded("openvino", each)]
     assert not has_loaded("mindspore", child)
     os.kill(child.pid, signal.SIGKILL)
+    expire_lease(services, job_id)
 
     def find_start() -> int | None:
         job = read(services, job_id)
         assert job.state != State.FAILED, job.error
         return job.stage_started_done if job.attempt == 2 and job.progress_stage == "generating" else None
 
-    started = wait_until(find_start, "the second attempt", DEADLINE_S)
+    started = wait_until(find_start, "the second attempt")
+    resume.touch()
     assert started is not None
     assert started >= positions - 1  # the start token is no step
     job = wait_for(services, job_id, State.SUCCEEDED, worker)
@@ -163,7 +172,7 @@ def test_after_a_kill_the_next_attempt_continues_from_the_checkpoint(
 
 
 def test_jobs_in_the_same_batch_generate_what_each_generates_alone(
-    services: Services, start: Callable[[str], ServiceProcess]
+    services: Services, start: Start, resume: Path
 ) -> None:
     worker = start("musicgen")
     wait_for(services, submit(services), State.SUCCEEDED, worker)  # jobs share a batch only if their model is loaded
@@ -174,6 +183,9 @@ def test_jobs_in_the_same_batch_generate_what_each_generates_alone(
         {"seed": 4, "max_new_tokens": 300, "top_k": 20, "num_samples": 2},
     ]
     together = [submit(services, **each) for each in params]
+    for job_id in together:
+        wait_for(services, job_id, State.RUNNING, worker)
+    resume.touch()
     ended = [wait_for(services, job_id, State.SUCCEEDED, worker) for job_id in together]
     latest_start = max(job.started_at for job in ended if job.started_at)
     assert all(job.finished_at and job.finished_at > latest_start for job in ended)
@@ -187,9 +199,7 @@ def has_loaded(library: str, process: psutil.Process) -> bool:
     return any(f"/{library}/" in mapped.path for mapped in process.memory_maps())
 
 
-def test_the_model_stays_loaded_after_a_job_is_cancelled(
-    services: Services, start: Callable[[str], ServiceProcess]
-) -> None:
+def test_the_model_stays_loaded_after_a_job_is_cancelled(services: Services, start: Start) -> None:
     worker = start("musicgen")
     job_id = submit(services, **LONG)
 
@@ -198,7 +208,7 @@ def test_the_model_stays_loaded_after_a_job_is_cancelled(
         assert job.state in {State.QUEUED, State.RUNNING}
         return job.progress_stage == "generating" and (job.progress_done or 0) > 0
 
-    wait_until(has_steps, "the first steps", DEADLINE_S)
+    wait_until(has_steps, "the first steps")
     transitions.cancel(services.database, job_id)
     cancelled = wait_for(services, job_id, State.CANCELLED, worker)
     assert cancelled.attempt == 1

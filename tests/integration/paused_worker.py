@@ -1,0 +1,48 @@
+"""A real worker whose batch pauses at a position until the test lets it continue, so that its jobs can be disturbed.
+
+Started as ``python -m tests.integration.paused_worker``, with the worker's own arguments. While the batch is paused,
+heartbeats are sent, checkpoints are stored, and jobs can join the batch or be stopped.
+"""
+
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+from shared.errors import JobStoppedError
+from worker import __main__ as command
+from worker.engines.musicgen import resume_state
+from worker.engines.musicgen.decoding.scheduler import BatchScheduler
+
+PAUSE_AT: Final = "PAUSED_WORKER_POSITION"
+"""The environment variable with the position at which a sequence pauses the batch."""
+RESUME: Final = "PAUSED_WORKER_RESUME"
+"""The environment variable with the file that lets all batches continue once it exists."""
+CHECK_INTERVAL_S: Final = 0.02
+
+step = BatchScheduler._step
+
+
+def pause_and_step(scheduler: BatchScheduler) -> None:
+    """Pause if a sequence has come to the position, and then step."""
+    pause_at, resume, pause = int(os.environ[PAUSE_AT]), Path(os.environ[RESUME]), threading.Event()
+    if any(active.sequence.position >= pause_at for active in scheduler._active):
+        while not resume.exists() and not must_stop(scheduler):
+            pause.wait(CHECK_INTERVAL_S)
+    step(scheduler)
+
+
+def must_stop(scheduler: BatchScheduler) -> bool:
+    """Tell whether a job of the batch must stop."""
+    try:
+        for request in [*scheduler._requests]:
+            request.call_on_step()
+    except JobStoppedError:  # the scheduler finds it before its next step
+        return True
+    return False
+
+
+if __name__ == "__main__":
+    resume_state.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]  # it is final in the service
+    BatchScheduler._step = pause_and_step  # type: ignore[assignment]
+    command.main()
