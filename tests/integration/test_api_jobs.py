@@ -2,8 +2,10 @@
 
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +29,12 @@ from web import create_app
 from web.context import get_context
 
 WINE = {"kind": "knn", "params": {"dataset": {"name": "wine"}}, "device": "cpu"}
+
+
+@pytest.fixture
+def endless_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no long poll time out: one that misses what it waits for does not return at all."""
+    monkeypatch.setattr("web.long_poll.time", SimpleNamespace(monotonic=lambda: 0.0, sleep=time.sleep))
 
 
 def submit(client: FlaskClient, body: object = WINE, **headers: str) -> dict[str, Any]:
@@ -125,23 +133,22 @@ def test_unchanged_job_is_not_sent_again(client: FlaskClient, services: Services
     assert client.get(url, headers={"If-None-Match": etag}).status_code == 200
 
 
-def test_wait_ends_when_the_job_changes(client: FlaskClient, services: Services) -> None:
+@pytest.mark.usefixtures("endless_polls")
+def test_wait_ends_when_the_job_changes(app: Flask, client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     etag = client.get(url).headers["ETag"]
-    change = threading.Timer(0.1, start_job, [services])
-    change.start()
-    # If the first change were missed, the wait would end with the second.
-    second_change = threading.Timer(10, client.post, [f"{url}/cancel"])
-    second_change.start()
-    response = client.get(url, headers={"Prefer": "wait=30", "If-None-Match": etag})
-    second_change.cancel()
-    change.join()
-    second_change.join()
-    assert not read(response)["cancel_requested"]
+    slots = get_context(app).long_poll_slots._slots
+    free = slots._value
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(app.test_client().get, url, headers={"Prefer": "wait=30", "If-None-Match": etag})
+        wait_until(lambda: slots._value < free, "the long poll")
+        start_job(services)
+        response = waiting.result()
     assert read(response)["state"] == "running"
     assert response.headers["Preference-Applied"] == "wait=30"
 
 
+@pytest.mark.usefixtures("endless_polls")
 def test_wait_for_a_change_that_has_already_happened_returns_at_once(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     etag = client.get(url).headers["ETag"]
@@ -155,6 +162,7 @@ def test_wait_without_a_change_returns_not_modified(client: FlaskClient) -> None
     assert client.get(url, headers={"Prefer": "wait=1", "If-None-Match": etag}).status_code == 304
 
 
+@pytest.mark.usefixtures("endless_polls")
 def test_submission_can_wait_for_the_end(client: FlaskClient, services: Services) -> None:
     def end_when_queued() -> None:
         def is_queued() -> bool:
@@ -171,6 +179,7 @@ def test_submission_can_wait_for_the_end(client: FlaskClient, services: Services
     assert job["state"] == "succeeded"
 
 
+@pytest.mark.usefixtures("endless_polls")
 def test_long_polls_leave_a_thread_free(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"web_threads": 2}))  # one slot
     client = app.test_client()

@@ -19,6 +19,7 @@ from shared.settings import Settings
 from tests.support.auth_headers import Headers, expire_key_cache, make_auth_headers, revoke
 from tests.support.html_pages import Page, send_form
 from tests.support.job_outcomes import MUSIC, make_sample, succeed
+from tests.support.waiting import DEADLINE_S
 from web import create_app
 from web.context import get_context
 
@@ -346,6 +347,7 @@ def test_failed_read_of_the_keys_serves_all_requests_that_wait_for_it(app: Flask
 
     expire_key_cache(app)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("web.key_cache.MAX_AGE_S", DEADLINE_S)
         patch.setattr("shared.api_keys.list_keys", fail)
         statuses = {client.get("/api/v1/jobs").status_code for _ in range(3)}
     assert (statuses, reads) == ({503}, 1)

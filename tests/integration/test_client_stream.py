@@ -14,6 +14,7 @@ import pytest
 from shared.client import Client, ClientError, Event, Progress, StateChange, connection, event_follower
 from shared.jobs import RetryDelay
 from tests.support.scripted_server import EVENT_STREAM, Answer, Asked, Script, ScriptedServer, answer_json
+from tests.support.waiting import DEADLINE_S
 
 QUICKLY = RetryDelay(0.001, 0.01)
 JOB_ID = "01a2070d-0000-7000-8000-000000000000"
@@ -148,7 +149,7 @@ def test_an_event_is_told_when_it_comes_and_not_when_the_next_does(serve: Serve,
         if resume(asked):
             return Answer(204)
         slowly = (half[at : at + 1] for at in range(len(half)))
-        return stream(*slowly, b": wait\n\n", lambda: seen.wait(60), write_events(1))
+        return stream(*slowly, b": wait\n\n", lambda: seen.wait(DEADLINE_S), write_events(1))
 
     events = follow(serve(script))
     first = next(events)
@@ -210,12 +211,12 @@ def test_without_a_stream_the_job_is_polled(serve: Serve, follow: Follow, answer
 def test_polls_go_on_where_the_stream_fell_silent(
     serve: Serve, follow: Follow, monkeypatch: pytest.MonkeyPatch, streamed: int
 ) -> None:
-    monkeypatch.setattr(event_follower, "MAX_SILENCE_S", 0.2)
+    monkeypatch.setattr(event_follower, "MAX_SILENCE_S", 2.0)
     enough = threading.Event()
 
     def script(asked: Asked) -> Answer:
         if asked.path.endswith("/events"):
-            return stream(write_events(0, streamed), lambda: enough.wait(60))
+            return stream(write_events(0, streamed), lambda: enough.wait(DEADLINE_S))
         return answer_json(write_job())
 
     server = serve(script)

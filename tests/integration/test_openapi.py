@@ -22,6 +22,7 @@ from shared.services import Services
 from shared.submission import submit
 from tests.integration.conftest import ServeWeb
 from tests.support.job_outcomes import succeed
+from tests.support.waiting import DEADLINE_S
 from web.openapi.document import list_methods
 from web.openapi.operations import OPERATIONS
 
@@ -203,6 +204,7 @@ def test_service_behaves_as_described(serve_web: ServeWeb, services: Services, t
     command = [sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()", "--no-color"]
     command += ["--config-file", str(configuration), "run", f"http://{settings.authority}{DOCUMENT}"]
     command += ["--generation-deterministic", "--max-examples", "10", "--report", "json"]
+    command += ["--request-timeout", str(DEADLINE_S), "--suppress-health-check", "too_slow"]
     command += ["--report-json-path", str(tmp_path / "report.json")]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr

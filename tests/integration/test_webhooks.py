@@ -4,7 +4,8 @@ import logging
 import socket
 import threading
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -21,11 +22,12 @@ from shared.maintenance import __main__, cleanup
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission.submit import submit_job
-from shared.webhooks import deliverer, messages
+from shared.webhooks import deliverer, messages, target
 from shared.webhooks.deliverer import MAX_ATTEMPTS, Deliverer
 from tests.integration.conftest import StartProcess
+from tests.support.database_clock import read_clock
 from tests.support.job_outcomes import start_job
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 from tests.support.webhook_receiver import Received, Receiver
 
 DONE = Outcome(State.SUCCEEDED, {"best_k": 5})
@@ -36,6 +38,13 @@ OpenServices = Callable[[Settings], Services]
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"allow_private_webhooks": True})
+
+
+@pytest.fixture(autouse=True)
+def _no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give an endpoint, and the messages to one URL, all the time that a test may take."""
+    monkeypatch.setattr(target, "TIMEOUT_S", DEADLINE_S)
+    monkeypatch.setattr(deliverer, "MAX_TURN_S", DEADLINE_S)
 
 
 def submit(services: Services, url: str, events: list[str] | None = None, **others: object) -> Job:
@@ -64,17 +73,19 @@ def read_delivery(services: Services) -> Delivery:
     return delivery
 
 
-def make_due(services: Services, **columns: object) -> None:
-    """Let the time until the next attempt pass."""
+def set_due(services: Services, delay_s: float = -1.0, **columns: object) -> None:
+    """Make the message due after so many seconds, by default at once."""
     with services.database.writing() as session:
-        session.execute(update(Delivery).values(due_at=now(-1.0), **columns))
+        session.execute(update(Delivery).values(due_at=now(delay_s), **columns))
 
 
-def read_wait_s(services: Services) -> float:
-    """Return how long the message must wait, by the database's clock."""
-    with services.database.reading() as session:
-        due_at, moment = session.execute(select(Delivery.due_at, now())).one()
-    return float((due_at - moment) / timedelta(seconds=1))
+@contextmanager
+def expect_delay(services: Services, delay_s: float) -> Iterator[None]:
+    """Expect that what the block does makes the message due this much later."""
+    before = read_clock(services.database)
+    yield
+    due_at = read_delivery(services).due_at
+    assert before <= due_at - timedelta(seconds=delay_s) <= read_clock(services.database)
 
 
 def verify(services: Services, request: Received, owner: str) -> None:
@@ -155,18 +166,16 @@ def test_a_step_that_does_not_count_tells_nothing(services: Services, receiver: 
 def test_a_message_is_tried_again_with_growing_delay_until_it_arrives(services: Services, receiver: Receiver) -> None:
     submit(services, receiver.locate("/500"))
     finish(services)
-    waits = []
-    for _ in range(12):
+    for delay_s in (10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600, 3_600):
+        with expect_delay(services, delay_s):
+            deliver(services)
+        set_due(services, DEADLINE_S)
         deliver(services)
-        waits.append(read_wait_s(services))
-        deliver(services)  # it is not due
-        make_due(services)
-    expected = [10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600, 3_600]
-    assert waits == pytest.approx(expected, abs=5)
+        set_due(services)
     requests = receiver.wait_for("/500")
     assert len(requests) == 12
     assert len({(request.headers["webhook-id"], request.body) for request in requests}) == 1
-    make_due(services, url=receiver.locate())
+    set_due(services, url=receiver.locate())
     deliver(services)
     assert receiver.wait_for("/200")[0].body == requests[0].body
     assert list_deliveries(services) == []
@@ -178,11 +187,11 @@ def test_a_refused_connection_is_tried_again(services: Services) -> None:
     submit(services, f"http://127.0.0.1:{port}/")
     finish(services)
     for wait_s in (10, 20):
-        deliver(services)
-        assert read_wait_s(services) == pytest.approx(wait_s, abs=5)
-        make_due(services)
+        with expect_delay(services, wait_s):
+            deliver(services)
+        set_due(services)
     with Receiver() as receiver:
-        make_due(services, url=receiver.locate())
+        set_due(services, url=receiver.locate())
         deliver(services)
         assert len(receiver.received) == 1
     assert list_deliveries(services) == []
@@ -196,7 +205,7 @@ def test_a_message_is_given_up_in_the_end(
     for attempt in range(1, MAX_ATTEMPTS + 1):
         assert read_delivery(services).attempt == attempt - 1
         deliver(services)
-        make_due(services)
+        set_due(services)
     assert list_deliveries(services) == []
     assert len(receiver.received) == MAX_ATTEMPTS
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
@@ -229,11 +238,12 @@ def test_two_deliverers_at_once_deliver_once(
 def test_a_message_whose_deliverer_died_is_delivered_by_another(services: Services, receiver: Receiver) -> None:
     submit(services, receiver.locate())
     finish(services)
-    assert Deliverer(services)._claim(receiver.locate()) is not None
-    assert read_wait_s(services) == pytest.approx(deliverer.LEASE_S, abs=5)
+    with expect_delay(services, deliverer.LEASE_S):
+        assert Deliverer(services)._claim(receiver.locate()) is not None
+    set_due(services, DEADLINE_S)
     deliver(services)
     assert receiver.received == []
-    make_due(services)
+    set_due(services)
     deliver(services)
     assert len(receiver.received) == 1
 
@@ -244,7 +254,7 @@ def test_what_a_late_attempt_comes_to_changes_nothing(services: Services, receiv
     deliverer = Deliverer(services)
     late = deliverer._claim(receiver.locate("/500"))
     assert late is not None
-    make_due(services)
+    set_due(services)
     deliver(services)
     before = read_delivery(services)
     assert deliverer._deliver(late) is False
