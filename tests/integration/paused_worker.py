@@ -6,7 +6,6 @@ heartbeats are sent, checkpoints are stored, and jobs can join the batch or be s
 
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +20,7 @@ RESUME: Final = "PAUSED_WORKER_RESUME"
 """The environment variable with the file that lets all batches continue once it exists."""
 CHECK_INTERVAL_S: Final = 0.02
 
-step: Final[Callable[[BatchScheduler], None]] = BatchScheduler._step
+step = BatchScheduler._step
 
 
 def pause_and_step(scheduler: BatchScheduler) -> None:
@@ -45,5 +44,5 @@ def must_stop(scheduler: BatchScheduler) -> bool:
 
 if __name__ == "__main__":
     resume_state.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]  # it is final in the service
-    BatchScheduler._step = pause_and_step  # type: ignore[method-assign,assignment]  # mypy takes the function for a bound one
+    BatchScheduler._step = pause_and_step  # type: ignore[assignment]
     command.main()
