@@ -31,7 +31,7 @@ def sweep(services: Services) -> None:
 
 
 def main() -> None:
-    """Sweep until the process is told to stop."""
+    """Sweep until the process gets a signal to stop."""
     settings = load_settings()
     set_up_logging(settings)
     services = Services.open(settings)

@@ -1,4 +1,4 @@
-"""The door bell: lost, late, doubled, or silent, no job is lost and nothing hangs."""
+"""Wakeups by Redis that are lost, late or doubled, and a Redis that hangs: no job is lost and nothing hangs."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -105,41 +105,41 @@ def test_a_job_is_taken_without_redis_and_rung_later(own_redis: RedisServer, set
     else:
         own_redis.start()
     services.broker.ping()
-    own_redis.flush()  # the hanging one may have read the bell that nobody waited for
-    ring_when_due(services, 1)
+    own_redis.flush()  # the hanging one may have read the wakeup that nobody waited for
+    sweep_until_pending(services, 1)
     assert services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == 1
     services.close()
 
 
-def test_no_more_bells_wait_than_there_are_workers_to_wake(services: Services) -> None:
+def test_there_are_no_more_wakeups_than_workers_to_wake(services: Services) -> None:
     for _ in range(MAX_PENDING_WAKEUPS + 3):
         submit.submit_job(services, {"kind": "knn", "device": "cpu"})
     assert services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == MAX_PENDING_WAKEUPS
     services.broker._redis.flushall()
-    ring_when_due(services, MAX_PENDING_WAKEUPS)
+    sweep_until_pending(services, MAX_PENDING_WAKEUPS)
     __main__.sweep(services)
     assert services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == MAX_PENDING_WAKEUPS
 
 
-def test_the_sweeper_rings_once_per_waiting_job_and_no_more(services: Services) -> None:
+def test_the_sweeper_sends_one_wakeup_per_waiting_job(services: Services) -> None:
     for _ in range(5):
         submit.submit_job(services, {"kind": "knn", "device": "cpu"})
     services.broker._redis.flushall()
-    ring_when_due(services, 5)
+    sweep_until_pending(services, 5)
     for _ in range(3):
         __main__.sweep(services)
     assert services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == 5
 
 
-def ring_when_due(services: Services, bells: int) -> None:
+def sweep_until_pending(services: Services, wakeups: int) -> None:
     def look() -> bool:
         __main__.sweep(services)
-        return services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == bells
+        return services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == wakeups
 
-    wait_until(look, f"{bells} bells")
+    wait_until(look, f"{wakeups} wakeups")
 
 
-def test_a_bell_without_a_job_does_no_harm(
+def test_a_wakeup_without_a_job_does_no_harm(
     services: Services, start_worker: Callable[[], ServiceProcess], make_gate: Callable[[], Gate]
 ) -> None:
     start_worker()

@@ -53,7 +53,7 @@ def client(server: ServiceProcess) -> Iterator[Client]:
 
 @pytest.fixture
 def say(server: ServiceProcess, capsys: pytest.CaptureFixture[str]) -> Say:
-    """Give the command line some words; return its exit status, its answer and what it told besides."""
+    """Give the command line some words; return its exit status, its output and its messages."""
     assert server.process.poll() is None
 
     def say(*words: str) -> tuple[int, str, str]:
@@ -72,20 +72,20 @@ def test_a_job_is_followed_from_its_queue_to_its_files(client: Client, services:
     job = client.submit("knn", {"k": 3}, device="cpu", labels={"team": "a"}, priority=7)
     assert (job.params["k"], job.labels, job.priority, job.state) == (3, {"team": "a"}, 7, State.QUEUED)
     events = client.follow(job.id)
-    told = [next(events).data]
+    received = [next(events).data]
     lease = start_job(services)
-    told.append(next(events).data)
+    received.append(next(events).data)
     transitions.heartbeat(services.database, lease, Reported("search", 1, 9, "tiles"), 60.0)
-    told.append(next(events).data)
+    received.append(next(events).data)
     finish(services, lease)
-    told += [event.data for event in events]
-    states = [data.state for data in told if isinstance(data, StateChange)]
+    received += [event.data for event in events]
+    states = [data.state for data in received if isinstance(data, StateChange)]
     assert states == [State.QUEUED, State.RUNNING, State.SUCCEEDED]
-    assert isinstance(told[2], Progress)
-    assert (told[2].stage, told[2].done, told[2].total, told[2].unit) == ("search", 1, 9, "tiles")
-    assert isinstance(told[3], Artifact)
-    assert told[3].sha256 == hashlib.sha256(REPORT).hexdigest()
-    assert len(told) == 5
+    assert isinstance(received[2], Progress)
+    assert (received[2].stage, received[2].done, received[2].total, received[2].unit) == ("search", 1, 9, "tiles")
+    assert isinstance(received[3], Artifact)
+    assert received[3].sha256 == hashlib.sha256(REPORT).hexdigest()
+    assert len(received) == 5
     assert client.wait(job.id).result == {"best_k": 5}
     (path,) = client.download(job.id, tmp_path / "out", "report.json")
     assert path.read_bytes() == REPORT
@@ -123,15 +123,15 @@ REFUSED: list[tuple[str, list[str]]] = [
     ("show nonsense", ["There is nothing at this address."]),
     ("show ../../healthz", ["There is nothing at this address."]),
     ("wait 01a2070d-0000-7000-8000-000000000000", ["There is no job 01a2070d"]),
-    ("list --server localhost:8000", ["is no address of a server"]),
+    ("list --server localhost:8000", ["is not the address of a server"]),
 ]
 
 
 def test_what_is_refused_is_said_field_by_field(say: Say) -> None:
-    for words, told in REFUSED:
+    for words, expected in REFUSED:
         status, answer, besides = say(*words.split())
         assert (status, answer) == (2, ""), words
-        assert [part for part in told if part not in besides] == [], words
+        assert [part for part in expected if part not in besides] == [], words
 
 
 def test_a_file_over_the_limit_is_refused_with_its_reason(say: Say, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_job_is_cancelled_tried_again_and_deleted(say: Say, services: Services
     again = say("retry", job_id)[1].strip()
     assert json.loads(say("show", again)[1])["retry_of"] == job_id
     lease = start_job(services)
-    assert say("cancel", again) == (0, "", f"job {again} will stop within seconds\n")
+    assert say("cancel", again) == (0, "", f"job {again} stops within seconds\n")
     transitions.finish(services.database, lease, CANCELLED)
     assert say("delete", job_id) == (0, "", f"job {job_id} is deleted\n")
     assert say("show", job_id)[0] == 2
@@ -211,7 +211,7 @@ def test_files_are_fetched_by_name_or_all(say: Say, services: Services, tmp_path
     assert (tmp_path / "all" / "report.json").read_bytes() == REPORT
     status, _, besides = say("download", job_id, "other.txt", "--to", str(tmp_path / "one"))
     assert status == 2
-    assert "'other.txt' is none of: report.json" in besides
+    assert "'other.txt' is not one of its files: report.json" in besides
     assert not (tmp_path / "one").exists()
 
 
@@ -220,7 +220,7 @@ def test_with_keys_a_client_needs_its_own(
 ) -> None:
     mine, other = (api_keys.create_key(services.database, name) for name in ("mine", "other"))
     wait_until(lambda: say("list")[0] == 2, "the web to know of the keys")
-    assert "A key is needed here" in say("submit", "knn")[2]
+    assert "An API key is required" in say("submit", "knn")[2]
     monkeypatch.setenv("MINDJOBS_KEY", mine)
     job_id = say("submit", "knn", "--device", "cpu")[1].strip()
     finish(services, start_job(services))
@@ -246,16 +246,16 @@ def heeding_interrupts() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("heeding_interrupts")
-def test_an_interrupted_wait_says_that_the_job_goes_on(say: Say, tmp_path: Path) -> None:
+def test_an_interrupted_wait_says_that_the_job_continues(say: Say, tmp_path: Path) -> None:
     job_id = say("submit", "knn", "--device", "cpu")[1].strip()
-    log = tmp_path / "told"
-    with log.open("w") as told:
+    log = tmp_path / "messages"
+    with log.open("w") as messages:
         command = [sys.executable, "-m", "shared.client", "wait", job_id]
-        with subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=told, stdout=subprocess.PIPE) as waiting:
+        with subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=messages, stdout=subprocess.PIPE) as waiting:
             wait_until(lambda: "queued" in log.read_text(), "the client to wait")
             waiting.send_signal(signal.SIGINT)
             assert waiting.wait(DEADLINE_S) == 130
-    assert f"job {job_id} goes on; cancel it by: python -m shared.client cancel {job_id}\n" in log.read_text()
+    assert f"job {job_id} continues; to cancel it: python -m shared.client cancel {job_id}\n" in log.read_text()
     assert json.loads(say("show", job_id)[1])["state"] == "queued"
 
 

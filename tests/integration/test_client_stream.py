@@ -106,7 +106,7 @@ def follow() -> Iterator[Follow]:
         client.close()
 
 
-def test_a_whole_stream_is_told_and_its_end_asked_for(serve: Serve, follow: Follow) -> None:
+def test_a_whole_stream_is_received_and_its_end_asked_for(serve: Serve, follow: Follow) -> None:
     server = serve(lambda asked: Answer(204) if resume(asked) == len(HISTORY) else stream(write_events()))
     assert dump(follow(server)) == WHOLE
     first, last = server.list_asked("/events")
@@ -141,7 +141,7 @@ def test_an_end_that_is_not_confirmed_is_one_all_the_same(serve: Serve, follow: 
     assert len(server.asked) == 2
 
 
-def test_an_event_is_told_when_it_comes_and_not_when_the_next_does(serve: Serve, follow: Follow) -> None:
+def test_an_event_is_received_when_it_comes_and_not_when_the_next_does(serve: Serve, follow: Follow) -> None:
     seen = threading.Event()
     half = write_events(0, 1)
 
@@ -198,8 +198,8 @@ def test_without_a_stream_the_job_is_polled(serve: Serve, follow: Follow, answer
         return Answer(304, headers) if look is None else answer_json(look, **headers)
 
     server = serve(script)
-    told = dump(follow(server))
-    assert told == [(None, HISTORY[at][1]) for at in (0, 1, -3, -2, -1)]
+    received = dump(follow(server))
+    assert received == [(None, HISTORY[at][1]) for at in (0, 1, -3, -2, -1)]
     assert len(server.list_asked("/events")) == tries
     polls = server.list_asked(JOB_ID)
     assert "prefer" not in polls[0].headers
@@ -220,9 +220,9 @@ def test_polls_go_on_where_the_stream_fell_silent(
         return answer_json(write_job())
 
     server = serve(script)
-    told = dump(follow(server))
+    received = dump(follow(server))
     enough.set()
-    assert told == WHOLE[:streamed] + [(None, data) for _, data in HISTORY[max(streamed, len(HISTORY) - 2) :]]
+    assert received == WHOLE[:streamed] + [(None, data) for _, data in HISTORY[max(streamed, len(HISTORY) - 2) :]]
 
 
 def test_a_service_that_is_busy_or_starts_is_asked_again(serve: Serve, follow: Follow) -> None:
@@ -358,7 +358,7 @@ def test_no_digest_leads_out_of_the_folder(serve: Serve, tmp_path: Path) -> None
         client.download(JOB_ID, tmp_path / "inner")
 
 
-def test_a_watcher_is_told_what_happens(serve: Serve) -> None:
+def test_a_watcher_receives_what_happens(serve: Serve) -> None:
     seen: list[Event] = []
     server = serve(
         lambda asked: (

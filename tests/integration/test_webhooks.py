@@ -230,8 +230,8 @@ def test_two_deliverers_at_once_deliver_once(
         thread.start()
     for thread in threads:
         thread.join()
-    told = [request.headers["webhook-id"] for request in receiver.received]
-    assert (len(told), len(set(told))) == (20, 20)
+    ids = [request.headers["webhook-id"] for request in receiver.received]
+    assert (len(ids), len(set(ids))) == (20, 20)
     assert list_deliveries(services) == []
 
 

@@ -28,7 +28,7 @@ class Received:
 
 
 class Receiver(LoopbackServer):
-    """A real server. Under ``/hang`` it answers when it is told to, under ``/STATUS`` with that status."""
+    """A real server. Under ``/hang`` it answers when the test allows it, under ``/STATUS`` with that status."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []

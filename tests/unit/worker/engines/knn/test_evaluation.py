@@ -192,24 +192,24 @@ def test_values_beyond_squaring_fail(labels: list[float], finder: Finder) -> Non
 
 
 def make_stopping_progress(calls: int) -> tuple[Callable[[int, int], None], list[int]]:
-    told: list[int] = []
+    reported: list[int] = []
 
     def advance(done: int, _total: int) -> None:
-        told.append(done)
-        if len(told) == calls:
+        reported.append(done)
+        if len(reported) == calls:
             raise JobStoppedError(text("cancelled"))
 
-    return advance, told
+    return advance, reported
 
 
 @pytest.mark.parametrize("params", [{}, {"normalise": "zscore"}], ids=["one pass", "folds"])
 def test_progress_stops_between_blocks(params: dict[str, Any], wine: Dataset, cells: Cells) -> None:
     validated = KnnParams.model_validate({"evaluation": LOO, **params})
-    advance, told = make_stopping_progress(3)
+    advance, reported = make_stopping_progress(3)
     with pytest.raises(JobStoppedError):
         evaluate(validated, wine, Finder(cells, 32 << 10), advance)
-    assert len(told) == 3
-    assert max(told) < 178
+    assert len(reported) == 3
+    assert max(reported) < 178
 
 
 @pytest.mark.parametrize("normalise", ["none", "zscore"])
@@ -218,7 +218,7 @@ def test_progress_rises_to_the_number_of_predictions(
     normalise: str, evaluation: dict[str, Any], wine: Dataset, finder: Finder
 ) -> None:
     params = KnnParams.model_validate({"normalise": normalise, "evaluation": evaluation})
-    told: list[tuple[int, int]] = []
-    found = evaluate(params, wine, finder, lambda *progress: told.append(progress))
-    assert told == sorted(told)
-    assert told[-1] == (len(found.index), len(found.index))
+    reported: list[tuple[int, int]] = []
+    found = evaluate(params, wine, finder, lambda *progress: reported.append(progress))
+    assert reported == sorted(reported)
+    assert reported[-1] == (len(found.index), len(found.index))

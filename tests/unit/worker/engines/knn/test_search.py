@@ -221,9 +221,9 @@ def test_stacked_spaces_equal_single_ones(metric: dict[str, Any], finder: Finder
     params = KnnParams.model_validate(metric)
     tables = [make_ties(np.random.default_rng(seed))[: 150 + seed] for seed in range(5)]
     spaces = [build_space(params, table[:140], table[140:]) for table in tables]
-    told: list[int] = []
-    stacked = list(finder.find_stacked(spaces, 4, told.append))
-    assert told == [len(space.queries) for space in spaces]
+    reported: list[int] = []
+    stacked = list(finder.find_stacked(spaces, 4, reported.append))
+    assert reported == [len(space.queries) for space in spaces]
     for space, found in zip(spaces, stacked, strict=True):
         single = finder.find(space, 4, ignore_progress)
         np.testing.assert_array_equal(found.rows, single.rows)
@@ -240,11 +240,11 @@ def test_spaces_of_different_width_are_searched_singly(finder: Finder) -> None:
 
 def test_progress_rises_to_the_number_of_queries(cells: Cells) -> None:
     table = make_random(np.random.default_rng(6))
-    told: list[int] = []
-    Finder(cells, TINY_BYTES).find(build_space(KnnParams(), table, table[:90]), 3, told.append)
-    assert told == sorted(told)
-    assert told[-1] == 90
-    assert len(told) > 20
+    reported: list[int] = []
+    Finder(cells, TINY_BYTES).find(build_space(KnnParams(), table, table[:90]), 3, reported.append)
+    assert reported == sorted(reported)
+    assert reported[-1] == 90
+    assert len(reported) > 20
 
 
 def test_large_enough_for_several_tiles_of_the_largest_size(finder: Finder) -> None:

@@ -1,4 +1,4 @@
-"""Clips of every kind give the same sound, and what is wrong with one is told."""
+"""Clips of every kind give the same sound, and what is wrong with one is reported."""
 
 import struct
 import tracemalloc
