@@ -1,9 +1,9 @@
-"""Hundreds of mixed jobs with random cancels and kills: ``python -m tests.soak``, which is ``make soak``.
+"""A soak test, hundreds of mixed jobs with random cancels and kills: ``python -m tests.soak``, which is ``make soak``.
 
-A worker runs all kinds on SQLite, beside a sweeper. During the first half jobs
-are cancelled, and the memory is watched; during the second the worker's child,
-and now and then the whole worker, is killed as well. It ends with status 1
-where a job is lost, a process loads a model twice, or the memory grows.
+A worker runs all kinds of job, with SQLite and a sweeper. During the first half,
+jobs are cancelled, and the memory is measured. During the second half, the
+worker's child process is killed as well, and sometimes the whole worker. The exit
+status is 1 if a job is lost, a process loads a model twice, or the memory grows.
 """
 
 import argparse
@@ -36,33 +36,37 @@ from tests.support.disks import path_on_disk
 from tests.support.processes import ServiceProcess
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
+from worker.engines.musicgen import model_cache
 
 JOBS: Final = 500
 BACKLOG: Final = 24
-"""How many jobs have not ended at a time."""
-CANCELLED: Final = 0.1
-"""The share of jobs that are asked to stop, wherever they are."""
-KILL_EVERY: Final = 15
+"""How many jobs are queued or running at the same time."""
+CANCEL_SHARE: Final = 0.1
+"""The share of submissions after which a recent job is cancelled, in whatever state it is."""
+JOBS_BETWEEN_KILLS: Final = 15
 """How many jobs end between two kills."""
-WHOLE_EVERY: Final = 4
-"""Every so many kills are the whole worker's."""
+WORKER_KILL_INTERVAL: Final = 4
+"""Every fourth kill is of the whole worker; the others are of its child process."""
 MAX_GROWTH: Final = 0.05
-"""What the child's memory may grow by from the middle of the first half to its end."""
+"""By how much the child's memory may grow from the third to the fourth quarter of its measurements."""
+MIN_MEMORY_SAMPLES: Final = 100
+"""With fewer measurements the growth is not checked: models are still loaded during the third quarter."""
 STALL_S: Final = 120.0
-ABSENT: Final = "nobody/nothing"
-"""A model that is nowhere: its jobs fail."""
-LOADED: Final = re.compile(r" (\d+) worker\S+shelf: (\S+) is loaded \((\S+)\)")
+ABSENT_MODEL: Final = "absent/model"
+"""A model that does not exist: its jobs fail."""
+LOADED: Final = re.compile(rf" (\d+) {re.escape(model_cache.__name__)}: (\S+) is loaded \((\S+)\)")
+"""How a process logs that it has loaded a model: the process id, the model, and the precision."""
 
 Figures = dict[str, Any]
 
 
 def draw_job(random_: random.Random) -> Figures:
-    """Draw a job's body."""
-    match random_.choices(("neighbours", "music", "absent"), (5, 5, 1))[0]:
-        case "neighbours":
+    """Draw the body of a submission at random."""
+    match random_.choices(("knn", "musicgen", "absent model"), (5, 5, 1))[0]:
+        case "knn":
             body: Figures = {"kind": Kind.KNN, "params": {"k": random_.randint(1, 20)}}
-        case "absent":
-            body = {"kind": Kind.MUSICGEN, "params": {"model": ABSENT}}
+        case "absent model":
+            body = {"kind": Kind.MUSICGEN, "params": {"model": ABSENT_MODEL}}
         case _:
             params = {
                 "model": TINY,
@@ -78,7 +82,7 @@ def draw_job(random_: random.Random) -> Figures:
 
 
 class Soak:
-    """The service under test, and what is done to it."""
+    """The service under test, and what the soak test does to it."""
 
     def __init__(self, folder: Path, jobs: int, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - to repeat a run, not to keep a secret
@@ -92,66 +96,66 @@ class Soak:
         self._sweeper = self._start("shared.maintenance")
         self._worker = self._start_worker()
         self._submitted: list[str] = []
-        self._asked: set[str] = set()
+        self._cancelled: set[str] = set()
         self._rss_bytes: list[int] = []
         self._kills = Counter[str]()
 
     def close(self) -> None:
-        """End all processes."""
+        """Kill all processes."""
         for process in self._processes:
             process.close()
         self._services.close()
         self._redis.close()
 
     def run(self) -> Figures:
-        """Submit, cancel and kill until all jobs have ended; tell what is wrong."""
-        kill_at = itertools.count(self._jobs // 2, KILL_EVERY)
-        next_kill, ended = next(kill_at), 0
+        """Submit, cancel and kill until all jobs have ended; return the figures and the faults."""
+        kill_counts = itertools.count(self._jobs // 2, JOBS_BETWEEN_KILLS)
+        next_kill, ended = next(kill_counts), 0
         while ended < self._jobs:
             ended = self._wait_for_more_than(ended)
             if ended >= next_kill:
                 self._kill()
-                next_kill = next(kill_at)
+                next_kill = next(kill_counts)
             elif ended < self._jobs // 2:
-                self._note_memory()
-        return self._judge()
+                self._record_memory()
+        return self._check()
 
     def _wait_for_more_than(self, ended: int) -> int:
-        """Keep the queue filled, and cancel at random, until more jobs than these have ended."""
+        """Keep the queue filled, and cancel at random, until more jobs than these have ended; return their number."""
 
-        def look() -> int:
+        def fill_queue() -> int:
             states = self._count_states()
             now_ended = sum(states[state] for state in ENDED)
             for _ in range(min(BACKLOG - (len(self._submitted) - now_ended), self._jobs - len(self._submitted))):
                 self._submit()
             return now_ended if now_ended > ended else 0
 
-        return wait_until(look, f"another end after {ended} of {self._jobs}", STALL_S)
+        return wait_until(fill_queue, f"the end of another job after {ended} of {self._jobs}", STALL_S)
 
     def _submit(self) -> None:
         job, _ = submit.submit_job(self._services, draw_job(self._random))
         self._submitted.append(job.id)
-        if self._random.random() < CANCELLED:
+        if self._random.random() < CANCEL_SHARE:
             chosen = self._random.choice(self._submitted[-BACKLOG:])
             try:
                 transitions.cancel(self._services.database, chosen)
-                self._asked.add(chosen)
+                self._cancelled.add(chosen)
             except ConflictError:
-                return  # it had ended
+                return  # the job had ended
 
     def _kill(self) -> None:
-        """Kill the child, or all of the worker."""
-        if sum(self._kills.values()) % WHOLE_EVERY == WHOLE_EVERY - 1:
+        """Kill the worker's child process, or the whole worker."""
+        if sum(self._kills.values()) % WORKER_KILL_INTERVAL == WORKER_KILL_INTERVAL - 1:
             self._worker.kill_group()
             self._kills["worker"] += 1
             self._worker = self._start_worker()
             return
-        for child in self._find_children():
+        for child in self._find_computing_children():
             child.kill()
             self._kills["child"] += 1
 
-    def _find_children(self) -> list[psutil.Process]:
-        """Find what computes: it has mapped OpenVINO."""
+    def _find_computing_children(self) -> list[psutil.Process]:
+        """Find the processes that compute: those that have loaded OpenVINO."""
         found = []
         for process in self._worker.list_children():
             try:
@@ -161,24 +165,23 @@ class Soak:
                 continue
         return found
 
-    def _note_memory(self) -> None:
-        self._rss_bytes += [child.memory_info().rss for child in self._find_children()]
+    def _record_memory(self) -> None:
+        self._rss_bytes += [child.memory_info().rss for child in self._find_computing_children()]
 
-    def _judge(self) -> Figures:
-        """Compare what became of the jobs with what should have."""
+    def _check(self) -> Figures:
+        """Compare the outcomes of the jobs with the expected ones."""
         with self._services.database.reading() as session:
             jobs = session.scalars(select(Job)).all()
             artifacts = queries.list_artifacts(session, [job.id for job in jobs])
         wrong = [f"{job.id}: {reason}" for job in jobs if (reason := self._find_fault(job))]
         missing = [
-            f"{job.id}: {artifact.name} is not there"
+            f"{job.id}: {artifact.name} is missing or incomplete"
             for job in jobs
             for artifact in artifacts[job.id]
             if not self._is_stored(artifact)
         ]
         loads = Counter(found for process in self._processes for found in LOADED.findall(process.read_log()))
-        early, late = _halve(self._rss_bytes)
-        growth = late / early - 1
+        memory, memory_faults = check_memory(self._rss_bytes)
         faults = [
             *wrong,
             *missing,
@@ -187,16 +190,17 @@ class Soak:
                 for found, times in loads.items()
                 if times > 1
             ),
-            *([f"memory grew by {growth:.1%}"] if growth > MAX_GROWTH else []),
+            *([] if loads else ["no process has logged that it loaded a model"]),
+            *memory_faults,
             *([] if len(jobs) == self._jobs else [f"{len(jobs)} rows for {self._jobs} jobs"]),
         ]
         return {
-            "ends": dict(Counter(job.state for job in jobs)),
+            "states": dict(Counter(job.state for job in jobs)),
             "attempts": dict(sorted(Counter(job.attempt for job in jobs).items())),
-            "asked to stop": len(self._asked),
+            "cancel requests": len(self._cancelled),
             "kills": dict(self._kills),
             "loads": f"{sum(loads.values())} in {len({found[0] for found in loads})} processes",
-            "memory": f"{early / 2**20:.0f} MiB, later {late / 2**20:.0f} MiB ({growth:+.1%})",
+            "memory": memory,
             "faults": faults,
         }
 
@@ -206,10 +210,10 @@ class Soak:
 
     def _find_fault(self, job: Job) -> str | None:
         if job.state == State.CANCELLED:
-            return None if job.id in self._asked else "cancelled, and nobody asked"
-        absent = job.params.get("model") == ABSENT
+            return None if job.id in self._cancelled else "cancelled without a request"
+        absent = job.params.get("model") == ABSENT_MODEL
         if absent and job.state == State.FAILED and job.error is not None:
-            return None if job.error["type"] == "model-unavailable" else f"failed as {job.error['type']}"
+            return None if job.error["type"] == "model-unavailable" else f"failed with {job.error['type']}"
         return None if job.state == State.SUCCEEDED and not absent else f"is {job.state}: {job.error}"
 
     def _count_states(self) -> Counter[str]:
@@ -225,10 +229,20 @@ class Soak:
         return self._processes[-1]
 
 
-def _halve(values: Sequence[int]) -> tuple[float, float]:
-    """Return the medians of the third quarter and of the fourth: before them models are loaded."""
-    half, rest = len(values) // 2, len(values) * 3 // 4
-    return statistics.median(values[half:rest]), statistics.median(values[rest:])
+def check_memory(rss_bytes: Sequence[int]) -> tuple[str, list[str]]:
+    """Compare the third quarter of the measurements with the fourth; models are loaded during the first two.
+
+    Returns
+    -------
+    A description, and the faults.
+    """
+    if len(rss_bytes) < MIN_MEMORY_SAMPLES:
+        return f"not checked, since there are only {len(rss_bytes)} measurements", []
+    third, fourth = len(rss_bytes) // 2, len(rss_bytes) * 3 // 4
+    early, late = statistics.median(rss_bytes[third:fourth]), statistics.median(rss_bytes[fourth:])
+    growth = late / early - 1
+    description = f"{early / 2**20:.0f} MiB, later {late / 2**20:.0f} MiB ({growth:+.1%})"
+    return description, [f"memory grew by {growth:.1%}"] if growth > MAX_GROWTH else []
 
 
 @contextmanager
@@ -243,12 +257,12 @@ def open_soak(jobs: int, seed: int) -> Iterator[Soak]:
 
 
 def main() -> int:
-    """Soak, and print what was seen."""
+    """Run the soak test, and print its figures."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak")
     parser.add_argument("--jobs", type=int, default=JOBS)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"  # nobody is asked for the model that is nowhere
+    os.environ["HF_HUB_OFFLINE"] = "1"  # the absent model is not searched for on the network
     with open_soak(chosen.jobs, chosen.seed) as soak:
         figures = soak.run()
     for name, value in figures.items():

@@ -16,7 +16,7 @@ _TITLE: Final = re.compile(r"## (.*)")
 
 
 def replace_section(document: str, title: str, text: str, order: Sequence[str]) -> str:
-    """Replace the section with a title, or insert it; all others keep every byte.
+    """Replace the section with a title, or insert it; the others do not change by a byte.
 
     Parameters
     ----------

@@ -279,7 +279,7 @@ def _format_body(measured: Sequence[Figures], repeats: int, answers: str, costs:
     ]
     about = (
         f"{JOBS} jobs ({WINE_JOBS} of the Wine jobs) are queued at once and processed by one worker: jobs/s is the "
-        f"median of {repeats} repeats, which take turns, with the slowest and the fastest; queued is the time from "
+        f"median of {repeats} repeats (each queue in turn), with the slowest and the fastest; queued is the time from "
         f"submission to start, over all repeats. {IDLE_JOBS} jobs are submitted one after another to an idle worker: "
         "idle is the time from submission to start. A Wine job reads, splits, searches, scores, draws and stores its "
         "files; a job without compute is the same with an engine that returns at once. SQLite syncs at its "

@@ -39,7 +39,7 @@ class Implementation:
     python
         The interpreter of its environment.
     query_divisor
-        It searches for one query in so many only; times are multiplied by this.
+        It searches for this fraction (1/n) of the queries only, and its times are multiplied by n.
     wrong_queries
         For how many queries its result differs from the brute-force search in float64.
     """

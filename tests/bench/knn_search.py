@@ -22,7 +22,7 @@ ROWS: Final = 100_000
 COLUMNS: Final = 64
 K: Final = 10
 LOOP_QUERY_DIVISOR: Final = 10
-"""The loop gets one query in so many, and its time is multiplied by this."""
+"""The loop searches for one query in ten, and its time is multiplied by ten."""
 BUDGET_BYTES: Final = 512 << 20
 PAGE_BYTES: Final = resource.getpagesize()
 

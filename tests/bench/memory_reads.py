@@ -49,7 +49,7 @@ def count_read_weights(config: DecoderConfig) -> int:
 
 
 def count_cache_bytes(config: DecoderConfig, slots: int, positions: int, number_bytes: int = FLOAT_BYTES) -> int:
-    """Count the bytes of the keys and values of some slots, for so many positions each."""
+    """Count the bytes of keys and values, for a number of slots and of positions in each."""
     return 2 * config.layers * slots * positions * config.hidden * number_bytes
 
 

@@ -131,6 +131,6 @@ def format_costs(measured: Sequence[TransitionCosts]) -> str:
     ]
     about = (
         f"Medians of {CALLS} calls in one process, and the average CPU time of a call (processor). The first "
-        f"{MAX_PENDING_WAKEUPS} calls publish a wake-up message; later ones find so many pending, and publish none."
+        f"{MAX_PENDING_WAKEUPS} calls publish a wake-up message; later ones find that number pending, and publish none."
     )
     return f"### A job's path, step by step\n\n{about}\n\n{format_table(head, rows)}"
