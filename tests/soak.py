@@ -48,7 +48,6 @@ WHOLE_EVERY: Final = 4
 """Every so many kills are the whole worker's."""
 MAX_GROWTH: Final = 0.05
 """What the child's memory may grow by from the middle of the first half to its end."""
-STALL_S: Final = 120.0
 ABSENT: Final = "nobody/nothing"
 """A model that is nowhere: its jobs fail."""
 LOADED: Final = re.compile(r" (\d+) worker\S+shelf: (\S+) is loaded \((\S+)\)")
@@ -126,7 +125,7 @@ class Soak:
                 self._submit()
             return now_ended if now_ended > ended else 0
 
-        return wait_until(look, f"another end after {ended} of {self._jobs}", STALL_S)
+        return wait_until(look, f"another end after {ended} of {self._jobs}")
 
     def _submit(self) -> None:
         job, _ = submit.submit_job(self._services, draw_job(self._random))
