@@ -51,7 +51,6 @@ MAX_GROWTH: Final = 0.05
 """By how much the child's memory may grow from the third to the fourth quarter of its measurements."""
 MIN_MEMORY_SAMPLES: Final = 100
 """With fewer measurements the growth is not checked: models are still loaded during the third quarter."""
-STALL_S: Final = 120.0
 ABSENT_MODEL: Final = "absent/model"
 """A model that does not exist: its jobs fail."""
 LOADED: Final = re.compile(rf" (\d+) {re.escape(model_cache.__name__)}: (\S+) is loaded \((\S+)\)")
@@ -130,7 +129,7 @@ class Soak:
                 self._submit()
             return now_ended if now_ended > ended else 0
 
-        return wait_until(fill_queue, f"the end of another job after {ended} of {self._jobs}", STALL_S)
+        return wait_until(fill_queue, f"the end of another job after {ended} of {self._jobs}")
 
     def _submit(self) -> None:
         job, _ = submit.submit_job(self._services, draw_job(self._random))

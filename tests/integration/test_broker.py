@@ -102,6 +102,7 @@ def test_a_job_is_taken_without_redis_and_rung_later(own_redis: RedisServer, set
         services.broker.ping()
     if hangs:
         own_redis.signal(signal.SIGCONT)
+        wait_until(own_redis.answers, "Redis")
     else:
         own_redis.start()
     services.broker.ping()

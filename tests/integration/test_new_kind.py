@@ -15,10 +15,10 @@ import pytest
 
 from shared.database.migrate import ROOT
 from shared.settings import Settings
-from tests.support.instances import call, make_settings, wait_for_ready
+from tests.conftest import SHORT_INTERVALS
+from tests.support.instances import call, make_settings, run_job, wait_for_end, wait_for_ready
 from tests.support.processes import ServiceProcess
-
-pytestmark = pytest.mark.timeout(900)  # a whole instance starts
+from tests.support.waiting import DEADLINE_S
 
 TOY: Final = Path(__file__).parent / "toy_kind"
 FOLDERS: Final = {"shared": "shared/kinds/toy", "web": "web/kinds/toy", "worker": "worker/engines/toy"}
@@ -47,7 +47,7 @@ def add_toy_kind(folder: Path) -> None:
 
 @pytest.fixture
 def settings(database_url: str) -> Iterator[Settings]:
-    with make_settings(database_url=database_url) as settings:
+    with make_settings(database_url=database_url, **SHORT_INTERVALS) as settings:
         yield settings
 
 
@@ -65,7 +65,7 @@ def instance(settings: Settings, tmp_path: Path) -> Iterator[ServiceProcess]:
 def read_page(opener: OpenerDirector, address: str, fields: dict[str, str] | None = None) -> tuple[str, str]:
     """Return the address after redirects, and the content."""
     body = urlencode(fields).encode() if fields is not None else None
-    with opener.open(address, body, timeout=60) as response:
+    with opener.open(address, body, timeout=DEADLINE_S) as response:
         return response.geturl(), response.read().decode()
 
 
@@ -73,13 +73,13 @@ def test_a_toy_kind_runs_by_api_and_by_form(instance: ServiceProcess, settings: 
     wait_for_ready(instance, settings)
     address = f"http://127.0.0.1:{settings.port}"
 
-    job = call(settings, "/api/v1/jobs", {"kind": "toy", "params": {"numbers": [4, 38]}}, Prefer="wait=60")
+    job = run_job(settings, {"kind": "toy", "params": {"numbers": [4, 38]}})
     assert (job["state"], job["engine"], job["result"]) == ("succeeded", "python", {"total": 42})
     (artifact,) = job["artifacts"]
-    with urlopen(address + artifact["url"], timeout=60) as response:  # noqa: S310 - our own address
+    with urlopen(address + artifact["url"], timeout=DEADLINE_S) as response:  # noqa: S310 - our own address
         assert response.read() == b"42"
 
-    failed = call(settings, "/api/v1/jobs", {"kind": "toy", "params": {"numbers": [-1]}}, Prefer="wait=60")
+    failed = run_job(settings, {"kind": "toy", "params": {"numbers": [-1]}})
     assert failed["state"] == "failed"
     assert failed["error"] == {
         "type": "negative",
@@ -101,6 +101,6 @@ def test_a_toy_kind_runs_by_api_and_by_form(instance: ServiceProcess, settings: 
     (token,) = set(re.findall(r'name="csrf_token"[^>]*value="([^"]+)"', form))
     fields = {"csrf_token": token, "numbers": "20, 3", "device": "auto"}
     submitted, _ = read_page(opener, f"{address}/toy", fields)
-    shown = call(settings, f"/api/v1{submitted.removeprefix(address)}", Prefer="wait=60")
+    shown = wait_for_end(settings, f"/api/v1{submitted.removeprefix(address)}")
     assert shown["state"] == "succeeded"
     assert "The total is <strong>23</strong>" in read_page(opener, submitted)[1]

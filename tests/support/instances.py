@@ -81,11 +81,15 @@ def call(settings: Settings, path: str, body: object = None, **headers: str) -> 
 
 
 def run_job(settings: Settings, body: object) -> Any:
-    """Submit a job to the instance and wait until it has ended; return it."""
-    job = call(settings, "/api/v1/jobs", body)
+    """Submit a job to the instance, and return it when it has ended."""
+    return wait_for_end(settings, f"/api/v1/jobs/{call(settings, '/api/v1/jobs', body)['id']}")
 
-    def find_ended() -> Any:
-        found = call(settings, f"/api/v1/jobs/{job['id']}", Prefer="wait=60")
-        return found if found["finished_at"] else None
 
-    return wait_until(find_ended, f"the end of job {job['id']}")
+def wait_for_end(settings: Settings, path: str) -> Any:
+    """Return the job at an address of the instance's API when it has ended."""
+
+    def look() -> Any:
+        job = call(settings, path, Prefer="wait=60")
+        return job if job["finished_at"] else None
+
+    return wait_until(look, f"the end of {path}")

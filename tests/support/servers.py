@@ -29,7 +29,7 @@ class RedisServer:
         command = [find_redis(), "--port", "0", "--appendonly", "yes", "--save", "", "--unixsocket", str(self.socket)]
         command += ["--dir", str(self._folder), "--logfile", str(self._folder / "redis.log")]
         self._process = subprocess.Popen(command)
-        wait_until(self._answers, "Redis")
+        wait_until(self.answers, "Redis")
 
     def stop(self) -> None:
         """Kill it, as a crash would."""
@@ -54,7 +54,8 @@ class RedisServer:
         self.stop()
         self._socket_folder.cleanup()
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Tell whether it answers."""
         try:
             with Redis.from_url(self.url) as client:
                 return bool(client.ping())

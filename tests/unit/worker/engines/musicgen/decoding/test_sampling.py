@@ -141,6 +141,7 @@ def test_tokens_of_one_seed_are_drawn_as_often_as_their_probabilities_say_at_all
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_tokens_of_a_whole_vocabulary_are_drawn_as_often_as_their_probabilities_say() -> None:
     """The shortest of so many times is about 1 / 2,048, so a bias of the times shows that is hidden with few tokens."""
     codebooks, vocabulary, positions, at_once = 4, 2_048, 2_000, 250
