@@ -1,4 +1,4 @@
-"""Every spelling and rounding of a model's weights gives the same tensors, and what is wrong with a file is reported."""
+"""Every spelling and rounding of a model's weights gives the same tensors; what is wrong with a file is reported."""
 
 import json
 import struct
