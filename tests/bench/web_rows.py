@@ -1,11 +1,47 @@
 """Fills a PostgreSQL database with ended jobs, as they are after a year of use."""
 
+import json
 from typing import Final
 
 from sqlalchemy import text
 
 from shared.database.connection import Database
+from shared.jobs import DeviceClass
+from shared.kinds.knn.result import KnnResult
+from shared.kinds.musicgen.result import MusicgenResult
 
+_KNN_RESULT: Final[KnnResult] = {
+    "scores": [{"k": k, "accuracy": 0.72, "accuracy_std": 0.05, "macro_f1": 0.7} for k in (1, 3, 5, 7)],
+    "best_k": 5,
+    "classes": ["1", "2", "3"],
+    "confusion": [[50, 5, 4], [6, 60, 5], [4, 6, 38]],
+    "per_class": [{"class": name, "precision": 0.7, "recall": 0.7, "f1": 0.7, "support": 59} for name in "123"],
+    "n_train": 160,
+    "n_test": 178,
+    "device": DeviceClass.CPU,
+    "compute_s": 0.02,
+}
+_MUSIC_RESULT: Final[MusicgenResult] = {
+    "sampling_rate": 32_000,
+    "frame_rate": 50,
+    "samples": [
+        {
+            "prompt": "80s pop track with bassy drums",
+            "seed": index,
+            "duration_s": 5.06,
+            "audio": f"audio-{index}.wav",
+            "codes": f"codes-{index}.npy",
+            "peak_dbfs": -1.2,
+            "lufs": -14.3,
+            "warnings": [],
+        }
+        for index in range(2)
+    ],
+    "tokens_per_s": 81.4,
+    "realtime_factor": 1.5,
+    "engine": "mindspore",
+    "precision": "float16",
+}
 # Ids increase with time, as real ones do: 30 s from one job to the next.
 _ID: Final = """
     substr(lpad(to_hex(1700000000000 + number * 30000), 12, '0'), 1, 8) || '-'
@@ -32,8 +68,7 @@ _JOBS: Final = f"""
         number % 10, 'auto', CASE WHEN number % 50000 = 1 THEN 'ascend' WHEN music THEN 'gpu' ELSE 'cpu' END,
         'mindspore', 'worker:1', 1, 3, false, repeat('0', 64), at, at, at + interval '1 day', at, at + interval '9 s',
         'searching', 178, 178, 'rows',
-        CASE WHEN state = 'succeeded' THEN jsonb_build_object('best_k', 5, 'compute_s', 0.02, 'n_train', 160, 'scores',
-            jsonb_build_array(jsonb_build_object('k', 5, 'accuracy', 0.72, 'macro_f1', 0.7))) END,
+        CASE WHEN state = 'succeeded' THEN CAST(CASE WHEN music THEN :music_result ELSE :knn_result END AS jsonb) END,
         CASE WHEN state <> 'succeeded' THEN
             jsonb_build_object('type', error, 'code', error, 'values', '{{}}'::jsonb) END
     FROM (
@@ -66,7 +101,9 @@ def insert_ended_jobs(database: Database, jobs: int, *, common_owner: str, rare_
     """Insert ended jobs: a third of them belongs to one owner, and a thousandth to the other."""
     with database.writing() as session:
         session.execute(text("SET LOCAL statement_timeout = 0"))
-        session.execute(text(_JOBS), {"jobs": jobs, "common_owner": common_owner, "rare_owner": rare_owner})
+        owners = {"common_owner": common_owner, "rare_owner": rare_owner}
+        results = {"knn_result": json.dumps(_KNN_RESULT), "music_result": json.dumps(_MUSIC_RESULT)}
+        session.execute(text(_JOBS), {"jobs": jobs, **owners, **results})
         session.execute(text(_LABELS))
         for statement in (_ARTIFACTS, _EVENTS):
             session.execute(text(statement), {"jobs": jobs})

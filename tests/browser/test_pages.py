@@ -150,7 +150,7 @@ def test_running_job_is_cancelled_and_run_again(page: Page) -> None:
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_role("status")).to_have_text("cancelled")
     expect(page.get_by_text("A client cancelled this job.")).to_be_visible()
-    page.get_by_role("button", name="Run again").click()
+    page.get_by_role("button", name="Run again", exact=True).click()
     page.wait_for_url(lambda url: url != address)
     expect(page.get_by_role("link", name=address.rpartition("/")[2])).to_be_visible()
     again = page.url
