@@ -166,7 +166,7 @@ def test_running_job_is_cancelled_and_run_again(page: Page) -> None:
 
 def test_page_is_updated_after_the_web_server_was_killed(browser: Browser, instance: Instance) -> None:
     settings, process = instance
-    visit = Visit(browser, f"http://{settings.authority}")  # errors are expected while no server responses
+    visit = Visit(browser, f"http://{settings.authority}")  # errors are expected while no server responds
     page = visit.page
     start_music(page, "\n".join(f"song {number}" for number in range(12)), "30")
     mark_page(page)

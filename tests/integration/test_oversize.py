@@ -75,7 +75,7 @@ def web(serve_web: ServeWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @contextmanager
 def send(web: Web, address: str, body_bytes: int, begin: bytes = b"", **headers: str) -> Iterator[HTTPResponse]:
-    """Send part of a body but not its end: a server that waits for the end never responses."""
+    """Send part of a body but not its end: a server that waits for the end never responds."""
     given = {"Host": "127.0.0.1"} | {name.replace("_", "-"): value for name, value in headers.items()}
     given |= {} if "Content-Length" in given else {"Transfer-Encoding": "chunked"}
     head = "\r\n".join([f"POST {address} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items()), "", ""])
@@ -83,7 +83,7 @@ def send(web: Web, address: str, body_bytes: int, begin: bytes = b"", **headers:
         connection.sendall(head.encode())
         if begin:
             connection.sendall(b"%x\r\n%s\r\n" % (len(begin), begin))
-        with suppress(BrokenPipeError):  # the server may response before everything is sent
+        with suppress(BrokenPipeError):  # the server may respond before everything is sent
             for _ in range(-(-body_bytes // CHUNK_BYTES)):
                 connection.sendall(CHUNK)
         with closing(HTTPResponse(connection, method="POST")) as response:

@@ -167,7 +167,7 @@ def test_key_has_a_limit_of_uploaded_bytes(serve: Serve) -> None:
     assert len(list_keys(services.files, "uploads")) == 3
 
 
-def test_requests_are_responseed_and_limited_without_redis(serve: Serve, redis_server: RedisServer) -> None:
+def test_requests_are_answered_and_limited_without_redis(serve: Serve, redis_server: RedisServer) -> None:
     app = serve(requests_per_minute=3)
     client, ada = app.test_client(), make_auth_headers(app, "ada")
     assert client.get("/api/v1/devices", headers=ada).status_code == HTTPStatus.OK
