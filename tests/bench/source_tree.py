@@ -36,14 +36,15 @@ def check_tree_clean(root: Path = ROOT) -> None:
     try:
         changes = list_changes(root)
     except (OSError, subprocess.CalledProcessError) as error:
+        reason = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
         raise UncleanTreeError(
-            f"{REPORT} names the commit that was measured, and Git does not answer here: {error}"
+            f"{REPORT} names the commit that was measured, and Git cannot name it here: {reason}"
         ) from error
     if changes:
+        listed = "\n".join(changes)
         raise UncleanTreeError(
-            f"{REPORT} is written only from a clean tree, so that its figures belong to a commit. "
-            f"Commit or remove first:\n{chr(10).join(changes)}\n"
-            "To try the benchmarks with these changes, name another file: --report FILE."
+            f"{REPORT} is written only from a clean tree, so that its figures belong to a commit. Commit or remove "
+            f"first:\n{listed}\nTo try the benchmarks with these changes, name another file: --report FILE."
         )
 
 

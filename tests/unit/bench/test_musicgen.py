@@ -136,9 +136,8 @@ def test_jobs_at_once_are_compared_with_jobs_one_after_another() -> None:
     section = musicgen_jobs.format_section(times, 10.0, 8.0, 3)
     last, mean, alone = section.ratios
     assert last.value == pytest.approx(32 / 80)
-    assert mean.value == pytest.approx(
-        25 / 45
-    )  # one after another, the first of eight would end after 10 s, the last after 80 s
+    # One after another, the first of eight would end after 10 s, the last after 80 s.
+    assert mean.value == pytest.approx(25 / 45)
     assert last.met
     assert mean.met
     assert alone.value == pytest.approx(10 / 8)

@@ -72,7 +72,8 @@ def test_ignored_files_do_not_count(tree: Path) -> None:
 
 def test_folder_without_repository_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(UncleanTreeError, match="Git does not answer"):
+    monkeypatch.setenv("LC_ALL", "C")
+    with pytest.raises(UncleanTreeError, match="Git cannot name it here: fatal: not a git repository"):
         check_tree_clean(tmp_path)
     assert describe_commit(tmp_path).endswith(", no commit")
 
