@@ -76,7 +76,7 @@ def render_error(stored: Mapping[str, Any]) -> dict[str, str]:
     return {
         "type": stored["type"],
         "title": render_title(stored["type"]),
-        "detail": render(Text(stored["code"], stored["values"])),
+        "detail": render(Text.parse(stored)),
     }
 
 
@@ -93,16 +93,16 @@ def render_stored(stored: Mapping[str, Any] | str) -> dict[str, str]:
 @cache
 def load_sentences() -> Mapping[str, str]:
     """Load the sentences of the service and of every kind of job, by code."""
-    sentences = dict(english.SENTENCES)
-    for kind in Kind:
-        sentences |= import_module(f"shared.kinds.{kind}.english").SENTENCES
-    return sentences
+    return _merge("SENTENCES")
 
 
 @cache
 def load_titles() -> Mapping[str, str]:
     """Load the titles of the service and of every kind of job, by type of error."""
-    titles = dict(english.TITLES)
-    for kind in Kind:
-        titles |= import_module(f"shared.kinds.{kind}.english").TITLES
-    return titles
+    return _merge("TITLES")
+
+
+def _merge(name: str) -> dict[str, str]:
+    """Merge the dictionary of this name from the catalogue of the service and from that of each kind."""
+    catalogues = (english, *(import_module(f"shared.kinds.{kind}.english") for kind in Kind))
+    return {code: value for catalogue in catalogues for code, value in getattr(catalogue, name).items()}
