@@ -159,7 +159,7 @@ def test_tokens_of_a_whole_vocabulary_are_drawn_as_often_as_their_probabilities_
     assert chisquare(drawn, likely).pvalue > 0.001
 
 
-def test_a_draw_of_zero_wins_and_brings_nothing_back_that_was_left_out() -> None:
+def test_a_draw_of_zero_wins_but_not_for_an_excluded_token() -> None:
     logits = np.array([[0.0, 1.0, 2.0, 3.0]], dtype=np.float32)
     uniforms = np.array([[0.0, 0.5, 0.5, 0.5]])
     assert choose_tokens(logits, ALL, uniforms) == 0
