@@ -164,19 +164,6 @@ class Outcome:
     """The last progress that was reported, if any."""
 
 
-@dataclass(frozen=True)
-class RetryDelay:
-    """How long a lost job waits before its next attempt."""
-
-    first_s: float
-    max_s: float
-
-    def after(self, attempt: int) -> float:
-        """Return the delay after a lost attempt, in seconds: doubled each time, up to ``max_s``."""
-        doublings = min(attempt - 1, 60)  # more would overflow
-        return min(self.first_s * 2.0**doublings, self.max_s)
-
-
 def build_error(error_type: str, code: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Build a job's ``error`` as its row holds it.
 

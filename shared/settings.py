@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import SettingsError
-from shared.jobs import RetryDelay
+from shared.retry_delay import RetryDelay
 from shared.texts import Value, render, text
 
 PREFIX: Final = "MINDJOBS_"

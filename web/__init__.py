@@ -11,7 +11,7 @@ from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
-from web import api, auth, errors, health, metrics, pages, rate_limits, request_hooks
+from web import api, auth, errors, health, metrics, pages, rate_limits, request_hooks, security_headers
 from web.context import EXTENSION, WebContext
 from web.key_cache import KeyCache
 from web.kinds import PAGES
@@ -44,6 +44,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["WTF_CSRF_TIME_LIMIT"] = None  # a form can be open for as long as its session
     Bootstrap5(app)
     request_hooks.init_app(app)
+    security_headers.init_app(app)
     auth.init_app(app)
     new_job.init_app(app)
     errors.init_app(app)
@@ -62,8 +63,7 @@ def _make_context(settings: Settings) -> WebContext:
     services = Services.open(settings)
     return WebContext(
         services=services,
-        # Half of the threads may wait in long polls and event streams; the other half answers.
-        long_poll_slots=LongPollSlots(max(1, settings.web_threads // 2)),
+        long_poll_slots=LongPollSlots(settings.web_threads),
         key_cache=KeyCache(services.database),
         metrics=metrics.make_registry(services.database),
     )

@@ -1,17 +1,30 @@
 """Requests that wait: long polls, answered when something has happened or the time is up, and event streams."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from flask import request
+
 from shared.services import Services
 from web.serializers import JobView, view_job
 
+MAX_WAIT_S: Final = 60
+WAITING_SHARE: Final = 0.5
+"""The share of a process's threads that may wait; the others answer other requests meanwhile."""
 FIRST_INTERVAL_S: Final = 0.02
 MAX_INTERVAL_S: Final = 0.5
 GROWTH: Final = 1.3
+_WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
+
+
+def read_wait_s() -> int:
+    """Return how long the client wants to wait, from ``Prefer: wait=N`` (RFC 7240); 0 without it."""
+    found = _WAIT.search(",".join(request.headers.getlist("Prefer")))
+    return min(int(found[1]), MAX_WAIT_S) if found else 0
 
 
 def iter_poll_intervals() -> Iterator[float]:
@@ -27,12 +40,12 @@ class LongPollSlots:
 
     Parameters
     ----------
-    slots
-        How many requests may wait in this process.
+    threads
+        How many threads this process has; `WAITING_SHARE` of them may wait, and at least one.
     """
 
-    def __init__(self, slots: int) -> None:
-        self._slots = threading.BoundedSemaphore(slots)
+    def __init__(self, threads: int) -> None:
+        self._slots = threading.BoundedSemaphore(max(1, int(threads * WAITING_SHARE)))
 
     @contextmanager
     def reserve(self) -> Iterator[bool]:

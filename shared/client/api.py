@@ -16,7 +16,7 @@ from shared.client.errors import ClientError
 from shared.client.event_follower import EventFollower
 from shared.client.events import Event
 from shared.client.responses import Job, Page, Upload
-from shared.jobs import RetryDelay
+from shared.retry_delay import RetryDelay
 
 SERVER: Final = "http://127.0.0.1:8000"
 _PAGE_LENGTH: Final = 100

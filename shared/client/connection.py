@@ -12,7 +12,7 @@ from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from shared.client.errors import NO_RESPONSE, ClientError, FieldProblem
-from shared.jobs import RetryDelay
+from shared.retry_delay import RetryDelay
 
 CONNECT_TIMEOUT_S: Final = 10.0
 RESPONSE_TIMEOUT_S: Final = 60.0

@@ -26,12 +26,12 @@ from shared.jobs import (
     Lease,
     Outcome,
     Progress,
-    RetryDelay,
     State,
     StoredFile,
     TransitionedJob,
     WorkerIdentity,
 )
+from shared.retry_delay import RetryDelay
 from shared.texts import text
 
 _WITHOUT_OBJECTS: Final = {"synchronize_session": False}

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.database.connection import now
 from shared.database.tables import Delivery
-from shared.jobs import RetryDelay
+from shared.retry_delay import RetryDelay
 from shared.services import Services
 from shared.webhooks import messages, target
 

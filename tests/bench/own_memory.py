@@ -23,7 +23,7 @@ from tests.bench.workload import PROMPT
 from worker.engines.interface import JobContext
 from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.model.configuration import ModelConfig
-from worker.engines.musicgen.resume_state import ResumeState
+from worker.engines.musicgen.music_checkpoint import ResumeState
 
 GENERATED: Final = 16
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from shared.errors import JobStoppedError
 from worker import __main__ as command
-from worker.engines.musicgen import resume_state
+from worker.engines.musicgen import music_checkpoint
 from worker.engines.musicgen.decoding.scheduler import BatchScheduler
 
 PAUSE_AT: Final = "PAUSED_WORKER_POSITION"
@@ -43,6 +43,6 @@ def must_stop(scheduler: BatchScheduler) -> bool:
 
 
 if __name__ == "__main__":
-    resume_state.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]  # it is final in the service
+    music_checkpoint.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]  # it is final in the service
     BatchScheduler._step = pause_and_step  # type: ignore[assignment]
     command.main()

@@ -17,8 +17,9 @@ from shared.client import Artifact, Client, ClientError, Progress, StateChange, 
 from shared.client.__main__ import main
 from shared.database import queries, transitions
 from shared.database.migrate import ROOT
-from shared.jobs import CANCELLED, Lease, Outcome, RetryDelay, State
+from shared.jobs import CANCELLED, Lease, Outcome, State
 from shared.jobs import Progress as Reported
+from shared.retry_delay import RetryDelay
 from shared.services import Services
 from shared.settings import Settings
 from tests.integration.conftest import ServeWeb, StartProcess

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shared.client import Client, ClientError, Event, Progress, StateChange, connection, event_follower
-from shared.jobs import RetryDelay
+from shared.retry_delay import RetryDelay
 from tests.support.scripted_server import EVENT_STREAM, Answer, Asked, Script, ScriptedServer, answer_json
 from tests.support.waiting import DEADLINE_S
 

@@ -20,7 +20,8 @@ from shared import api_keys
 from shared.database import transitions
 from shared.database.tables import JobEvent
 from shared.ids import make_id
-from shared.jobs import Lease, Origin, Outcome, Progress, RetryDelay, State, StoredFile
+from shared.jobs import Lease, Origin, Outcome, Progress, State, StoredFile
+from shared.retry_delay import RetryDelay
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission.submit import submit_job

@@ -9,7 +9,8 @@ from sqlalchemy import update
 
 from shared.database import transitions
 from shared.database.tables import Job, Worker
-from shared.jobs import CANCELLED, DeviceClass, Outcome, Progress, RetryDelay, State, build_error
+from shared.jobs import CANCELLED, DeviceClass, Outcome, Progress, State, build_error
+from shared.retry_delay import RetryDelay
 from shared.services import Services
 from shared.submission.submit import submit_job
 from tests.support.html_pages import Page, send_form

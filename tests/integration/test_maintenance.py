@@ -14,10 +14,11 @@ from shared.database.connection import now
 from shared.database.tables import Artifact, Job, Upload, Worker
 from shared.files.keys import CHECKPOINTS, artifact_key, checkpoint_key
 from shared.ids import make_id
-from shared.jobs import CANCELLED, TIMED_OUT, DeviceClass, Kind, Outcome, RetryDelay, State
+from shared.jobs import CANCELLED, TIMED_OUT, DeviceClass, Kind, Outcome, State
 from shared.maintenance import cleanup
 from shared.maintenance.__main__ import sweep
 from shared.maintenance.rescue import WORKER_RETENTION_S
+from shared.retry_delay import RetryDelay
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission.delete import delete_job

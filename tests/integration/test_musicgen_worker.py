@@ -29,7 +29,7 @@ from tests.support.disks import path_on_disk
 from tests.support.job_outcomes import expire_lease
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
-from worker.engines.musicgen.resume_state import ResumeState
+from worker.engines.musicgen.music_checkpoint import ResumeState
 
 # The batch pauses there: later than the end of a job of `submit`, and earlier than that of any other job.
 PAUSE_AT = 200

@@ -13,7 +13,7 @@ from shared.services import Services
 from shared.submission.submit import submit_job
 from tests.support.auth_headers import make_auth_headers
 from tests.support.job_outcomes import end, start_job, succeed
-from web.request_hooks import HEADERS
+from web.security_headers import HEADERS
 
 # Nothing here depends on the database.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

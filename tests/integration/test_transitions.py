@@ -30,11 +30,11 @@ from shared.jobs import (
     Lease,
     Outcome,
     Progress,
-    RetryDelay,
     State,
     StoredFile,
     WorkerIdentity,
 )
+from shared.retry_delay import RetryDelay
 from shared.services import Services
 from tests.support.database_clock import read_clock
 from tests.support.waiting import DEADLINE_S

@@ -17,8 +17,9 @@ from shared.database import transitions
 from shared.database.connection import now
 from shared.database.tables import Delivery, Job
 from shared.errors import RequestInvalidError
-from shared.jobs import ANONYMOUS, Origin, Outcome, RetryDelay, State, build_error
+from shared.jobs import ANONYMOUS, Origin, Outcome, State, build_error
 from shared.maintenance import __main__, cleanup
+from shared.retry_delay import RetryDelay
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission.submit import submit_job

@@ -8,7 +8,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.instance.up import find_redis
+from shared.instance.redis_server import find_redis
 from tests.support.waiting import wait_until
 
 

@@ -15,7 +15,8 @@ from web.api import blueprint
 from web.auth import get_origin
 from web.context import get_context, get_services
 from web.list_query import read_list_query
-from web.request_hooks import read_idempotency_key, read_json, read_wait_s
+from web.long_poll import read_wait_s
+from web.request_input import read_idempotency_key, read_json
 from web.serializers import JobView, serialize_page, view_job
 from web.stored_files import send_stored_file
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Final
 
+from web.long_poll import MAX_WAIT_S
 from web.openapi.operation import Node
-from web.request_hooks import MAX_IDEMPOTENCY_KEY_LENGTH, MAX_WAIT_S
+from web.request_input import MAX_IDEMPOTENCY_KEY_LENGTH
 
 _TEXT: Final[Node] = {"type": "string"}
 

@@ -26,6 +26,7 @@ from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.download import fetch
 from worker.engines.musicgen.model_cache import ModelCache, ModelKey
+from worker.engines.musicgen.music_checkpoint import CheckpointWriter, ResumeState
 from worker.engines.musicgen.request import (
     Audio,
     GeneratedSample,
@@ -34,7 +35,6 @@ from worker.engines.musicgen.request import (
     SampleRequest,
     Sampling,
 )
-from worker.engines.musicgen.resume_state import CheckpointWriter, ResumeState
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,11 @@ def fetch(settings: Settings, name: str, report: ReportProgress) -> Path:
 
 
 def _download(name: str, report: ReportProgress) -> None:
-    """Run ``hub_process`` and pass on its progress."""
+    """Run ``download_process`` and pass on its progress."""
     report(stage="downloading", done=0, total=0, unit="bytes")
     cache = Path(constants.HF_HUB_CACHE).absolute()
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "worker.engines.musicgen.model.hub_process", name, str(cache)],
+        [sys.executable, "-P", "-m", "worker.engines.musicgen.model.download_process", name, str(cache)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env=os.environ | PLAIN_DOWNLOADS | {"PYTHONPATH": str(ROOT)},

@@ -33,11 +33,11 @@ from worker.devices import Device
 from worker.engines import ENGINES
 from worker.engines.interface import JobContext
 from worker.engines.knn.cells import Cells
-from worker.engines.musicgen import resume_state
+from worker.engines.musicgen import music_checkpoint
 from worker.engines.musicgen.backends import registry
 from worker.engines.musicgen.model_cache import ModelKey
+from worker.engines.musicgen.music_checkpoint import ResumeState
 from worker.engines.musicgen.pipeline import MusicgenPipeline
-from worker.engines.musicgen.resume_state import ResumeState
 
 RATE_HZ = 32_000
 HOP = 640
@@ -322,7 +322,7 @@ def count_stored(content: bytes) -> int:
 
 
 def test_a_second_attempt_keeps_the_seed_and_continues(harness: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume_state, "CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr(music_checkpoint, "CHECKPOINT_INTERVAL_S", 0.0)
     checkpoint = MemoryCheckpoint()
 
     def stop(report: Progress) -> None:

@@ -23,7 +23,7 @@ from tests.support.waiting import DEADLINE_S
 from worker.engines.musicgen.model.builtin_model import build_tiny
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.download import PLAIN_DOWNLOADS, ROOT, fetch
-from worker.engines.musicgen.model.hub_process import CHUNK_BYTES, Download, explain
+from worker.engines.musicgen.model.download_process import CHUNK_BYTES, Download, explain
 from worker.engines.musicgen.model.weights import Weights
 
 NAME = "someone/music"
@@ -165,7 +165,14 @@ def test_stops_while_the_hub_is_silent_and_goes_on_later(
 @pytest.mark.usefixtures("settings")
 def test_the_process_ends_when_nobody_listens(hub: FakeHub, tmp_path: Path) -> None:
     hub.hold_at = CUT
-    command = [sys.executable, "-P", "-m", "worker.engines.musicgen.model.hub_process", NAME, str(tmp_path / "cache")]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "worker.engines.musicgen.model.download_process",
+        NAME,
+        str(tmp_path / "cache"),
+    ]
     environment = os.environ | PLAIN_DOWNLOADS | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None

@@ -8,9 +8,9 @@ import pytest
 
 from shared.kinds.musicgen.parameters import MAX_SEED
 from tests.unit.worker.engines.musicgen.engine_harness import MemoryCheckpoint
-from worker.engines.musicgen import resume_state
+from worker.engines.musicgen import music_checkpoint
+from worker.engines.musicgen.music_checkpoint import CHECKPOINT_INTERVAL_S, CheckpointWriter, ResumeState
 from worker.engines.musicgen.request import Tokens
-from worker.engines.musicgen.resume_state import CHECKPOINT_INTERVAL_S, CheckpointWriter, ResumeState
 
 
 def make_tokens(positions: int) -> Tokens:
@@ -18,11 +18,11 @@ def make_tokens(positions: int) -> Tokens:
 
 
 class Clock:
-    """The clock of ``resume_state``, set by the test."""
+    """The clock of ``music_checkpoint``, set by the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 1_000.0
-        monkeypatch.setattr(resume_state, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+        monkeypatch.setattr(music_checkpoint, "time", SimpleNamespace(monotonic=lambda: self.now_s))
 
 
 @pytest.fixture

@@ -1,0 +1,122 @@
+"""Supervisor starts the processes of an instance, restarts those that die, and stops them in order."""
+
+import os
+import signal
+import subprocess
+import sys
+from configparser import RawConfigParser
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.database.migrate import ROOT
+from shared.settings import Settings
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of an instance.
+
+    Parameters
+    ----------
+    command
+        Its command line, run in the folder of the repository.
+    priority
+        Processes with a lower one start earlier and stop later.
+    stop_signal, stop_s
+        The signal that stops it, and after how long it is killed if it has not stopped. The sum of all ``stop_s`` stays
+        below 15 s.
+    once
+        Whether it ends by itself.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    priority: int
+    stop_signal: str = "TERM"
+    stop_s: int = 2
+    once: bool = False
+
+
+def write_configuration(settings: Settings, processes: list[Process]) -> Path:
+    """Write Supervisor's configuration into the state folder."""
+    parser = RawConfigParser()
+    parser["supervisord"] = {
+        "nodaemon": "true",
+        **({"user": "root"} if os.geteuid() == 0 else {}),  # without this, Supervisor warns
+        "silent": "true",
+        "logfile": str(settings.home / "supervisord.log"),
+        "logfile_maxbytes": "5MB",
+        "logfile_backups": "1",
+        "pidfile": str(settings.home / "supervisord.pid"),
+        "childlogdir": str(settings.home),
+    }
+    workers = [process.name for process in processes if process.name.startswith("worker-")]
+    # Supervisor stops the members of a group at the same time.
+    parser["group:workers"] = {"programs": ",".join(workers), "priority": "40"}
+    for process in processes:
+        parser[f"program:{process.name}"] = {
+            "command": " ".join(_quote(word) for word in process.command),
+            "directory": str(ROOT),
+            "priority": str(process.priority),
+            "startsecs": "0" if process.once else "1",
+            # Restart without limit, each time a second later: what the process needs may come back.
+            "startretries": "1000000",
+            "autorestart": "unexpected" if process.once else "true",
+            "stopsignal": process.stop_signal,
+            "stopwaitsecs": str(process.stop_s),
+            "killasgroup": "true",
+            "stopasgroup": "false",
+            "stdout_logfile": "/dev/fd/1",
+            "stdout_logfile_maxbytes": "0",
+            "stderr_logfile": "/dev/fd/2",
+            "stderr_logfile_maxbytes": "0",
+        }
+    for section in parser.values():
+        for name, value in section.items():
+            section[name] = value.replace("%", "%%")  # Supervisor expands %
+    path = settings.home / "supervisord.conf"
+    with path.open("w") as file:
+        parser.write(file)
+    return path
+
+
+def _quote(word: str) -> str:
+    """Quote a word for Supervisor, which splits like a shell."""
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def run_supervisor(configuration: Path, lock: int) -> int:
+    """Run Supervisor until it ends, and pass on its output and the signals that this process receives.
+
+    Supervisor opens its standard output by name for each process. That works for a pipe, and not for
+    every output that this process may have.
+
+    Returns
+    -------
+    Its exit status; 0 if a signal stopped it.
+    """
+    supervisor = subprocess.Popen(
+        [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(configuration)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # this process passes a terminal's Ctrl-C on
+        pass_fds=[lock],  # the state folder stays locked as long as either process lives
+    )
+    stop_signals: list[int] = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        stop_signals.append(number)
+        supervisor.send_signal(signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    with supervisor:
+        for line in supervisor.stdout or ():
+            try:
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+            except OSError:  # the output is closed, for example with its terminal
+                supervisor.send_signal(signal.SIGTERM)
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0 if stop_signals else supervisor.returncode
