@@ -23,8 +23,8 @@ class Process:
     priority
         Processes with a lower one start earlier and stop later.
     stop_signal, stop_s
-        The signal that stops it, and after how long it is killed if it has not stopped. The sum of all ``stop_s`` stays
-        below 15 s.
+        The signal that stops it, and after how long it is killed if it has not stopped. Processes with the same
+        priority stop at the same time; the sum of the longest ``stop_s`` of each priority stays below 15 s.
     once
         Whether it ends by itself.
     """

@@ -65,7 +65,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "cancel-ended-job": "Job {job} has ended ({state}) and can no longer be cancelled.",
     "delete-unended-job": "Job {job} is {state}. Cancel it before you delete it.",
     "retry-unended-job": "Job {job} is {state}. Only a job that has ended can be retried.",
-    "queue-limit": "This API key has {max_jobs} queued jobs, the maximum. Submit more when some of them have started, or "
+    "queue-limit": "This API key has reached the maximum number of queued jobs, {max_jobs}. Submit more when some of them have started, or "
     "cancel some.",
     "upload-not-found": "there is no upload {upload!r}; send the file to POST /api/v1/uploads first",
     "precision-not-offered": "is not offered by any worker that is alive (device: {device}); choose one of {offered}",

@@ -17,7 +17,7 @@ from shared.database.connection import now
 from shared.database.tables import Delivery
 from shared.retry_delay import RetryDelay
 from shared.services import Services
-from shared.webhooks import messages, target
+from shared.webhooks import http_post, messages, target
 
 DELAY: Final = RetryDelay(first_s=10.0, max_s=3_600.0)
 MAX_ATTEMPTS: Final = 20
@@ -120,7 +120,7 @@ class Deliverer:
             # Resolved again: a host that was public when the job was submitted may have another address now.
             destination = target.resolve_target(delivery.url, private=settings.allow_private_webhooks)
             secret = messages.load_signing_secret(settings, delivery.owner)
-            status = destination.post(*messages.build_message(delivery, secret), delivery.attempt)
+            status = http_post.post(destination, *messages.build_message(delivery, secret), delivery.attempt)
         except Exception as error:  # noqa: BLE001 - whatever it is, the message must be tried again or dropped
             return f"{type(error).__name__}: {error}"
         return None if status // 100 == 2 else f"the response was {status}"  # noqa: PLR2004 - 2xx means success

@@ -1,22 +1,16 @@
-"""The target of a webhook: its addresses are checked, and the request goes to a checked address and to no other."""
+"""The target of a webhook: where its URL leads, and whether these addresses may be called."""
 
 import socket
-import threading
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from shared.errors import RequestInvalidError
 from shared.texts import Value, text
 
-TIMEOUT_S: Final = 10.0
-"""How long connecting to a target may take, and again its response."""
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 
@@ -29,7 +23,7 @@ class WebhookTarget:
     ----------
     authority
         Host and port in the form of the URL.
-    target
+    path
         Path and query.
     """
 
@@ -37,40 +31,8 @@ class WebhookTarget:
     authority: str
     host: str
     port: int
-    target: str
+    path: str
     addresses: tuple[str, ...]
-
-    def post(self, body: bytes, headers: Mapping[str, str], attempt: int) -> int:
-        """Post to one of the addresses, and return the status of the response, whose body is not read.
-
-        Redirects are not followed and proxies are not used: either would lead to an address that was not checked.
-
-        Parameters
-        ----------
-        attempt
-            Counted from 1; each attempt uses the next address.
-        """
-        connection = self._open(self.addresses[(attempt - 1) % len(self.addresses)])
-        try:
-            connection.connect()
-            # A timeout limits each read, and the other side decides how many reads there are.
-            deadline = threading.Timer(TIMEOUT_S, _shut_down, [connection.sock])
-            deadline.start()
-            try:
-                all_headers = {"Host": self.authority, "User-Agent": "mindjobs"} | dict(headers)
-                connection.request("POST", self.target, body, all_headers, preload_content=False)
-                return connection.getresponse().status
-            finally:
-                deadline.cancel()
-        finally:
-            connection.close()
-
-    def _open(self, address: str) -> HTTPConnection:
-        if self.scheme == "http":
-            return HTTPConnection(address, self.port, timeout=TIMEOUT_S)
-        return HTTPSConnection(
-            address, self.port, timeout=TIMEOUT_S, server_hostname=self.host, assert_hostname=self.host
-        )
 
 
 def resolve_target(url: str, *, private: bool) -> WebhookTarget:
@@ -130,8 +92,3 @@ def _resolve(host: str, port: int) -> tuple[str, ...]:
 
 def _refuse(code: str, /, **values: Value) -> RequestInvalidError:
     return RequestInvalidError.at("/webhook/url", text(code, **values))
-
-
-def _shut_down(connection: socket.socket) -> None:
-    with suppress(OSError):  # the connection has just ended
-        connection.shutdown(socket.SHUT_RDWR)

@@ -119,7 +119,8 @@ def test_failed_job_shows_its_error(client: FlaskClient, services: Services) -> 
     error = build_error("upload-missing", "upload-missing", {"upload": "<wrong> & bad"})
     assert transitions.finish(services.database, start_job(services, job_id), Outcome(State.FAILED, error=error))
     page = read(client, job_id)
-    assert '<span class="badge text-bg-danger">failed</span>' in page
+    assert '<span class="badge state-failed">failed</span>' in page
+    assert ">An upload no longer exists</h2>" in page
     assert "The upload &lt;wrong&gt; &amp; bad no longer exists." in page
     assert 'id="live"' not in page
     assert {form.action for form in Page(page).forms} == {f"/jobs/{job_id}/{action}" for action in ("retry", "delete")}
@@ -169,7 +170,7 @@ def test_job_whose_worker_was_lost_waits_for_its_next_attempt(client: FlaskClien
     job_id = submit(services)
     assert transitions.recover_lost(services.database, start_job(services, job_id), RetryDelay(60, 60))
     page = read(client, job_id)
-    assert '<span class="badge text-bg-secondary">queued</span>' in page
+    assert '<span class="badge state-queued">queued</span>' in page
     assert "The worker of attempt 1 was lost; the next attempt starts soon." in page
 
 

@@ -183,6 +183,7 @@ def test_an_upgrade_keeps_all_data(empty_database: Database, revision: str) -> N
         assert (job.kind, job.state, job.params, job.result) == ("knn", "succeeded", {"k": 5}, {"accuracy": 0.5})
         assert (job.progress_stage, job.progress_done) == ("evaluating", 3)
         assert job.stage_started_done == (1 if revision >= "0002" else None)
+        assert (job.stage_started_at is None) == (revision < "0002")
         assert job.owner == ("me" if revision >= "0003" else "")
         assert [artifact.name for artifact in queries.list_artifacts_of(session, job_id)] == ["a.csv"]
         assert [event.data for event in queries.read_events(session, job_id, 0).events] == [{"state": "succeeded"}]

@@ -142,7 +142,7 @@ def test_invalid_form_keeps_its_values_and_clips(client: FlaskClient) -> None:
     [
         ({"prompts": "a\n\nb\0"}, "prompts", "line 3: contains a NUL"),
         ({"duration_s": "1", "max_new_tokens": "5"}, "max_new_tokens", "not both"),
-        ({"prompts": "a\nb\nc", "file": ["a.wav", "b.wav"]}, "file", "2 clips for 3 prompts"),
+        ({"prompts": "a\nb\nc", "file": ["a.wav", "b.wav"]}, "file", "clips: 2, prompts: 3"),
         ({"file": ["a.wav", ""]}, "file", "empty.wav is empty"),
         ({"upload": "mine"}, "file", "a file that you uploaded before no longer exists"),
         ({"upload": "\0"}, "file", "a file that you uploaded before no longer exists"),

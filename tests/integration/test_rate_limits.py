@@ -115,19 +115,19 @@ def test_key_has_a_limit_of_queued_jobs(serve: Serve) -> None:
 
     first, second = submit(ada), submit(ada)
     assert [first.status_code, second.status_code] == [HTTPStatus.ACCEPTED] * 2
-    check_refusal(submit(ada), "This API key has 2 queued jobs, the maximum.")
+    check_refusal(submit(ada), "This API key has reached the maximum number of queued jobs, 2.")
     assert submit(bob).status_code == HTTPStatus.ACCEPTED
 
     assert first.json is not None
     assert start_job(services).job_id == first.json["id"]
     assert submit(ada).status_code == HTTPStatus.ACCEPTED
-    check_refusal(submit(ada), "queued jobs, the maximum")
+    check_refusal(submit(ada), "maximum number of queued jobs")
 
     cancelled = client.post(f"{second.headers['Location']}/cancel", headers=ada)
     assert cancelled.status_code == HTTPStatus.ACCEPTED
     retried = client.post(f"{second.headers['Location']}/retry", headers=ada)
     assert retried.status_code == HTTPStatus.ACCEPTED
-    check_refusal(client.post(f"{second.headers['Location']}/retry", headers=ada), "queued jobs, the maximum")
+    check_refusal(client.post(f"{second.headers['Location']}/retry", headers=ada), "maximum number of queued jobs")
 
 
 def test_form_shows_the_limit_of_queued_jobs(serve: Serve) -> None:
@@ -139,7 +139,7 @@ def test_form_shows_the_limit_of_queued_jobs(serve: Serve) -> None:
     refused = send_form(client, "/knn")
     assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
     assert refused.mimetype == "text/html"
-    assert "This API key has 1 queued jobs, the maximum." in refused.text
+    assert "This API key has reached the maximum number of queued jobs, 1." in refused.text
 
 
 def test_repeated_request_returns_its_job_at_the_limit(serve: Serve) -> None:

@@ -14,12 +14,12 @@ import pytest
 from urllib3.exceptions import NewConnectionError
 from urllib3.util.ssl_match_hostname import CertificateError
 
-from shared.webhooks import target
+from shared.webhooks import http_post, target
 from tests.support.webhook_receiver import Receiver
 
 
 def post(url: str) -> int:
-    return target.resolve_target(url, private=True).post(b"{}", {"webhook-id": "1"}, 1)
+    return http_post.post(target.resolve_target(url, private=True), b"{}", {"webhook-id": "1"}, 1)
 
 
 def test_the_address_that_was_looked_at_is_the_one_that_is_called(
@@ -41,14 +41,14 @@ def test_the_address_that_was_looked_at_is_the_one_that_is_called(
 
 def test_each_attempt_takes_the_next_address(receiver: Receiver) -> None:
     endpoint = target.WebhookTarget("http", "here", "here", receiver.port, "/", ("127.0.0.1", "127.0.0.9"))
-    assert endpoint.post(b"", {}, 1) == 200
+    assert http_post.post(endpoint, b"", {}, 1) == 200
     with pytest.raises(NewConnectionError, match="refused"):
-        endpoint.post(b"", {}, 2)
-    assert endpoint.post(b"", {}, 3) == 200
+        http_post.post(endpoint, b"", {}, 2)
+    assert http_post.post(endpoint, b"", {}, 3) == 200
 
 
 def test_an_endpoint_that_never_ends_its_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(target, "TIMEOUT_S", 5.0)
+    monkeypatch.setattr(http_post, "TIMEOUT_S", 5.0)
     left = threading.Event()
 
     def drip(server: socket.socket) -> None:

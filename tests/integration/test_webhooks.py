@@ -23,7 +23,7 @@ from shared.retry_delay import RetryDelay
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission.submit import submit_job
-from shared.webhooks import deliverer, messages, target
+from shared.webhooks import deliverer, http_post, messages
 from shared.webhooks.deliverer import MAX_ATTEMPTS, Deliverer
 from tests.integration.conftest import StartProcess
 from tests.support.database_clock import read_clock
@@ -44,7 +44,7 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture(autouse=True)
 def _no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give an endpoint, and the messages to one URL, all the time that a test may take."""
-    monkeypatch.setattr(target, "TIMEOUT_S", DEADLINE_S)
+    monkeypatch.setattr(http_post, "TIMEOUT_S", DEADLINE_S)
     monkeypatch.setattr(deliverer, "MAX_TURN_S", DEADLINE_S)
 
 

@@ -23,7 +23,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     # The parameters.
     "clip-end-before-start": "must be after start_s, {start_s:g} s",
     "length-given-twice": "gives the length a second time; give max_new_tokens or duration_s, not both",
-    "clips-per-prompt": "has {clips} clips for {prompts} prompts; give one clip per prompt",
+    "clips-per-prompt": "must have one clip per prompt; clips: {clips}, prompts: {prompts}",
     "format-rate": "The audio has a sampling rate of {rate_hz} Hz, which {format} files do not support. Choose the format wav (params.format).",
     # Clips.
     "clip-rate": "The clip of {where} has a sampling rate of {rate_hz} Hz. Upload it at 44100 Hz, for example.",

@@ -1,8 +1,6 @@
 """The form of a knn job."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Final
 
 from wtforms import BooleanField, FileField, SelectField, StringField
@@ -14,6 +12,7 @@ from shared.kinds.knn.parameters import Metric, Normalisation, Task, Weights
 from shared.services import Services
 from shared.texts import text
 from web.kinds.job_form import FILE_FIELD, JobForm, read_number
+from web.kinds.knn import table_preview
 
 _EVALUATIONS: Final = {"holdout": ("train_size", "seed"), "kfold": ("folds", "repeats", "seed"), "loo": ()}
 _TITLES: Final = {
@@ -26,16 +25,10 @@ _TITLES: Final = {
     "kfold": "k-fold: each row is predicted once per repeat",
     "loo": "leave-one-out: each row is predicted from all others",
 }
-PREVIEW_ROWS: Final = 5
 
 
 def _list_choices(values: Iterable[str]) -> dict[str, str]:
     return {value: _TITLES.get(value, value) for value in values}
-
-
-def _is_unambiguous(name: str, columns: Sequence[str]) -> bool:
-    """Tell whether a name selects exactly one column; a number would be read as an index."""
-    return bool(name) and columns.count(name) == 1 and read_number(name) == name
 
 
 class KnnForm(JobForm):
@@ -90,28 +83,15 @@ class KnnForm(JobForm):
     def prepare(self, services: Services) -> dict[str, Any]:
         """See ``JobForm``: the first rows of the data, and how to name their columns."""
         preview = csv_files.Preview((), ())
-        columns = None if self.uploads else (datasets.WINE.label, *datasets.WINE.columns)
+        upload = self.uploads[-1] if self.uploads else None
         try:
-            with self._open_table(services) as path:
-                preview = csv_files.preview(path, PREVIEW_ROWS, columns, header=bool(self.header.data))
+            preview = table_preview.read_preview(services.files, upload, header=bool(self.header.data))
         except FileNotFoundError:
             self.assign_problems([Problem(csv_files.UPLOAD, text("upload-file-missing"))])
         except RequestInvalidError as error:
             self.assign_problems(error.problems)
-        return {"preview": preview, "labels": self._list_labels(preview.columns)}
-
-    def _open_table(self, services: Services) -> AbstractContextManager[Path]:
-        """Provide the uploaded table, or the Wine data set, as a local file."""
-        if not self.uploads:
-            return nullcontext(datasets.DATA_FOLDER / datasets.WINE.file)
-        return services.files.local_copy(self.uploads[-1].key)
-
-    def _list_labels(self, columns: Sequence[str]) -> list[tuple[str, str]]:
-        """Return for each column the value that selects it as the one to predict, and its name."""
-        return [
-            (name if self.header.data and _is_unambiguous(name, columns) else str(index), name)
-            for index, name in enumerate(columns)
-        ]
+        labels = table_preview.list_labels(preview.columns, header=bool(self.header.data))
+        return {"preview": preview, "labels": labels}
 
     def _find_field(self, parts: list[str]) -> tuple[str, str]:
         # Below the containers: /params/evaluation/folds is the field "folds", and /params/k/0 is "k".

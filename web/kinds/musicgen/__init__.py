@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from web.kinds.musicgen import models, sample_actions
+from web.kinds.musicgen import job_actions, models
 from web.kinds.musicgen.form import MusicgenForm
 from web.kinds.musicgen.result import view_result
-from web.kinds.spec import KindApi, KindPages, RetryOption
+from web.kinds.spec import KindApi, KindPages
 
 PAGES: Final = KindPages(
     form=MusicgenForm,
@@ -14,7 +14,7 @@ PAGES: Final = KindPages(
     card_title="Generate music",
     card_text="MusicGen generates music from a description, continues a clip, or generates without any input.",
     view_result=view_result,
-    retry_options={"new_seed": RetryOption("Run again with a new seed", {"seed": None})},
-    views=sample_actions.blueprint,
+    retry_options=job_actions.RETRY_OPTIONS,
+    views=job_actions.blueprint,
     api=KindApi(models.blueprint, models.OPERATIONS, [models.ModelList]),
 )

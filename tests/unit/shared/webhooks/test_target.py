@@ -138,7 +138,7 @@ def test_a_public_url_is_taken_apart() -> None:
     found = target.resolve_target("HTTPS://8.8.8.8:8443/a b/../hook?q=ü&x=1#part", private=False)
     assert found == target.WebhookTarget("https", "8.8.8.8:8443", "8.8.8.8", 8443, "/hook?q=%C3%BC&x=1", ("8.8.8.8",))
     six = target.resolve_target("http://[2606:4700::1111]", private=False)
-    assert (six.authority, six.host, six.port, six.target) == ("[2606:4700::1111]", "2606:4700::1111", 80, "/")
+    assert (six.authority, six.host, six.port, six.path) == ("[2606:4700::1111]", "2606:4700::1111", 80, "/")
 
 
 def test_a_private_host_is_taken_where_that_is_allowed() -> None:

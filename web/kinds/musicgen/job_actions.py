@@ -1,4 +1,4 @@
-"""What a music job's page offers for each sample: download it in another format, or continue it."""
+"""What a music job's page offers: run it again with a new seed, download a sample in another format, or continue it."""
 
 import io
 from http import HTTPStatus
@@ -21,10 +21,12 @@ from web.context import get_services
 from web.kinds.job_form import UPLOAD_FIELD, render_form
 from web.kinds.musicgen.form import MusicgenForm
 from web.kinds.musicgen.result import Sample, list_samples
+from web.kinds.spec import RetryOption
 from web.serializers import view_job
 from web.uploads import find_uploads, store
 
 blueprint = Blueprint(Kind.MUSICGEN, __name__, static_folder="static", static_url_path=f"/static/{Kind.MUSICGEN}")
+RETRY_OPTIONS: Final = {"new_seed": RetryOption("Run again with a new seed", {"seed": None})}
 _SAMPLE: Final = "/jobs/<uuid:job_id>/samples/<int:number>"
 
 
