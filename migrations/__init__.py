@@ -1,1 +1,1 @@
-"""The revisions of the database, run by Alembic."""
+"""The revisions of the database schema, run by Alembic."""

@@ -1,4 +1,4 @@
-"""The entry point of Alembic: runs revisions on a given connection, or on the database of the settings."""
+"""The entry point of Alembic: runs revisions on a given connection, or on the database that the settings name."""
 
 from alembic import context
 from sqlalchemy import Connection

@@ -1,1 +1,1 @@
-"""What web and worker share: jobs, their kinds and schemas, the database, files, webhooks, and the client."""
+"""The code that web and workers share: jobs, kinds of job, schemas, database, files and webhooks; and the client."""

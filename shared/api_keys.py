@@ -23,14 +23,14 @@ from shared.settings import MIN_SECRET_LENGTH, Settings
 from shared.texts import text
 
 PREFIX: Final = "mj_"
-"""Lets people, and programs that search for leaked secrets, recognise a key."""
+"""The beginning of every key. People, and programs that search for leaked secrets, recognise a key by this prefix."""
 _BYTES: Final = 32
 _ADOPTION_BATCH: Final = 2_000
 _OWNED: Final = ((Job, Job.id), (JobLabel, JobLabel.job_id), (Upload, Upload.id))
 
 
 def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
-    """Create a key and return it; it cannot be read again.
+    """Create a key and return it. The key cannot be read again later, because only its hash is stored.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
 def _adopt_some(
     database: Database, table: type[Job | JobLabel | Upload], key: InstrumentedAttribute[str], owner: str
 ) -> bool:
-    """Give a batch of rows without an owner to one, and return whether there were any.
+    """Give a batch of rows that have no owner to ``owner``, and return whether there were such rows.
 
-    In batches, since other writers wait for the lock.
+    Each batch is a transaction of its own, since other writers wait for the lock of a transaction.
     """
     some = select(key).where(table.owner == ANONYMOUS).limit(_ADOPTION_BATCH)
     adopted = update(table).where(key.in_(some.scalar_subquery()), table.owner == ANONYMOUS).values(owner=owner)
@@ -91,7 +91,7 @@ def find_key(database: Database, name: str) -> Key:
 
 
 def revoke_key(database: Database, name: str) -> None:
-    """Delete a key; its jobs run and are kept as long as all others, but no other key has access to them.
+    """Delete a key. Its jobs still run and are kept like all other jobs, but no other key has access to these jobs.
 
     Raises
     ------
@@ -105,12 +105,12 @@ def revoke_key(database: Database, name: str) -> None:
 
 
 def hash_key(secret: str) -> str:
-    """Hash a key; it has 256 random bits, so that no slow hash is needed."""
+    """Hash a key. A key has 256 random bits, so no slow hash function is needed."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def load_secret(settings: Settings) -> bytes:
-    """Return the secret of the settings, or the one in the state folder, which is created when it is first needed."""
+    """Return the secret in the settings, or else the secret in the state folder, which is created at its first use."""
     if settings.secret:
         return settings.secret.encode()
     path = settings.home / "secret"
@@ -136,5 +136,5 @@ def _read_secret(path: Path) -> bytes:
 
 
 def derive_secret(secret: bytes, purpose: str) -> str:
-    """Derive a secret for one purpose, which reveals nothing about those for other purposes."""
+    """Derive a secret for one purpose. It reveals nothing about the secrets for other purposes."""
     return b64encode(hmac.digest(secret, purpose.encode(), "sha256")).decode()

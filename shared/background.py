@@ -1,4 +1,4 @@
-"""A thread that runs as long as a ``with`` block does."""
+"""A thread that runs while a ``with`` block runs."""
 
 import contextvars
 import threading
@@ -9,14 +9,15 @@ from typing import Self
 
 
 class Background(ABC):
-    """A context manager whose thread runs while its block does.
+    """A context manager with a thread that runs while the ``with`` block runs.
 
     Parameters
     ----------
     name
         The name of the thread.
     threads
-        Provides the thread if many such blocks follow each other: starting one takes as long as a short job.
+        Provides the thread. Useful if many such blocks follow each other, since starting a thread takes as long as a
+        short job. If it is not given, each block starts a new thread.
     """
 
     def __init__(self, name: str, threads: Executor | None = None) -> None:
@@ -32,10 +33,10 @@ class Background(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ask the thread to end, and wait until it has."""
+        """Request the thread to end, and wait until the thread has ended."""
         self._stop_requested.set()
         self._finished.result()
 
     @abstractmethod
     def _run(self) -> None:
-        """Work until ``self._stop_requested`` is set."""
+        """Do the work of the thread, until ``self._stop_requested`` is set."""

@@ -1,7 +1,7 @@
-"""Wake-up messages for workers: Celery over Redis; a message carries only a job's id.
+"""Wake-up messages for workers, sent with Celery over Redis. A message carries only the id of a job.
 
-The job's row is the truth. The sweeper sends a lost message again, and a worker that
-receives one twice finds nothing to claim the second time.
+The job's row is the truth. The sweeper sends a lost message again, and a worker that receives the same message twice
+finds nothing to claim the second time.
 """
 
 import logging
@@ -17,10 +17,10 @@ from shared.settings import Settings
 
 TASK: Final = "mindjobs.work"
 MAX_PENDING_WAKEUPS: Final = 64
-"""A queue that holds this many messages gets no more. If a class of device has more workers than this, the others wake
-in the sweeper's next round."""
+"""A queue with this many messages gets no further messages. If a device class has more workers than this number, the
+sweeper wakes the remaining workers in its next round."""
 
-# How long a request waits for a Redis that is dead or hangs.
+# How long a request waits for Redis if Redis is down or hangs.
 CONNECT_TIMEOUT_S: Final = 1.0
 RESPONSE_TIMEOUT_S: Final = 2.0
 
@@ -28,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 def make_celery(settings: Settings) -> Celery:
-    """Make the Celery application; the worker adds the task to it."""
+    """Make the Celery application. The worker adds the task to this application."""
     app = Celery("mindjobs", set_as_current=False)
     transport = {
-        # In all three places from which Celery and kombu read it.
+        # Celery and kombu read the visibility timeout from three places, so it is set in all three.
         "visibility_timeout": settings.visibility_timeout_s,
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
@@ -53,7 +53,8 @@ def make_celery(settings: Settings) -> Celery:
         visibility_timeout=settings.visibility_timeout_s,
         task_ignore_result=True,
         task_default_queue="mindjobs",
-        # Acknowledged when done, one at a time: a busy worker holds no message that an idle one could handle.
+        # A message is acknowledged when it has been handled, and a worker receives one message at a time. So a busy
+        # worker holds no message that an idle worker could handle.
         task_acks_late=True,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
@@ -71,12 +72,12 @@ def make_celery(settings: Settings) -> Celery:
 
 
 class Broker:
-    """Sends wake-up messages and counts those that are pending.
+    """Sends wake-up messages and counts the pending messages.
 
     Parameters
     ----------
     settings
-        Name the Redis.
+        Contain the address of Redis.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -86,13 +87,15 @@ class Broker:
         )
 
     def wake(self, kind: Kind, device: DeviceClass, job_id: str) -> bool:
-        """Wake a worker, which then claims from all jobs that it can run.
+        """Wake a worker, which then claims the best of all jobs that it can run.
 
-        If more messages are pending than there are idle workers, another one would have no effect.
+        If `MAX_PENDING_WAKEUPS` messages are pending, no message is sent: if more messages are pending than there are
+        idle workers, another message has no effect.
 
         Returns
         -------
-        Whether Redis accepted the message. If not, the sweeper sends it later; the job is safe in its row.
+        ``False`` if Redis did not accept the message. The sweeper then sends a message later, since the job's row is
+        stored.
         """
         try:
             if self.count_pending_wakeups(kind, device) >= MAX_PENDING_WAKEUPS:
@@ -104,7 +107,7 @@ class Broker:
         return True
 
     def count_pending_wakeups(self, kind: Kind, device: DeviceClass) -> int:
-        """Count the messages that no worker has received yet.
+        """Count the wake-up messages in a queue that no worker has received yet.
 
         Raises
         ------
@@ -124,7 +127,7 @@ class Broker:
 
 
 def _format_kombu_url(url: str) -> str:
-    """Return an address in kombu's form, which differs from redis-py's for Unix sockets."""
+    """Convert the URL of a Redis to the form of kombu, which differs from the form of redis-py for Unix sockets."""
     if not url.startswith("unix://"):
         return url
     path, _, query = url.removeprefix("unix://").partition("?")

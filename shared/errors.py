@@ -9,7 +9,7 @@ from shared.texts import Text, render, render_title
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a request.
+    """One thing that is wrong with a request.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Problem:
 
     @property
     def code(self) -> str:
-        """The stable name of what is wrong."""
+        """The stable name of the problem, for programs."""
         return self.text.code
 
     @property
@@ -36,8 +36,8 @@ class Problem:
 class MindjobsError(Exception):
     """The base class of every error that is raised on purpose.
 
-    ``type`` names the kind of error for programs and never changes; ``status``
-    is its HTTP status. After ``retry_after_s`` the same request may succeed.
+    ``type`` is the type of error for programs and never changes. ``status`` is the HTTP status of the error. After
+    ``retry_after_s`` seconds the same request may succeed.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class MindjobsError(Exception):
 
     @property
     def title(self) -> str:
-        """The kind of error, in a few English words."""
+        """The type of error, in a few English words."""
         return render_title(self.type)
 
     @property
@@ -68,7 +68,7 @@ class MindjobsError(Exception):
 
 
 class RequestInvalidError(MindjobsError):
-    """A request asks for something that cannot be done; nothing was queued."""
+    """The service cannot do what a request asks for; nothing was queued."""
 
     type = "invalid-request"
     status = 422
@@ -79,17 +79,17 @@ class RequestInvalidError(MindjobsError):
 
     @property
     def detail(self) -> str:
-        """All problems in English, each with its field."""
+        """All problems in English, each with the pointer of its field."""
         return "; ".join(f"{problem.pointer}: {problem.detail}" for problem in self.problems)
 
     @classmethod
     def at(cls, pointer: str, text: Text) -> "RequestInvalidError":
-        """Make the error of a single field."""
+        """Make an error with one problem, for one field."""
         return cls([Problem(pointer, text)])
 
 
 class RequestMalformedError(MindjobsError):
-    """A request cannot be read at all."""
+    """The service cannot read a request, for example because its body is not JSON."""
 
     type = "malformed-request"
     status = 400
@@ -110,7 +110,7 @@ class LimitError(MindjobsError):
 
 
 class BusyError(MindjobsError):
-    """Too many requests of this kind are open."""
+    """Too many requests that wait, such as event streams, are open."""
 
     type = "busy"
     status = 503
@@ -165,7 +165,7 @@ class DiskFullError(MindjobsError):
     Parameters
     ----------
     storage
-        Address of the file store: most likely on the full disk, unless a temporary file was too large.
+        Address of the file store. It is most likely on the full disk, unless a temporary file filled another disk.
     """
 
     type = "disk-full"
@@ -176,7 +176,7 @@ class DiskFullError(MindjobsError):
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether the system refused to write because the disk, or the user's quota on it, is full."""
+    """Return whether the system refused to write because the disk, or the user's quota on the disk, is full."""
     return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -187,18 +187,18 @@ class DeviceMissingError(MindjobsError):
 
 
 class SettingsError(MindjobsError):
-    """A setting is wrong; the process does not start."""
+    """A setting is wrong, so the process does not start."""
 
     type = "settings-invalid"
 
 
 class JobFailedError(MindjobsError):
-    """The job itself cannot succeed, however often it runs, nor can a request that asks for the same.
+    """The job itself cannot succeed, even if it runs again. A request with the same parameters fails as well.
 
     Parameters
     ----------
     error_type
-        The job's ``error.type``, ``negative-values`` for example; its title is in the catalogue.
+        The job's ``error.type``, for example ``negative-values``. The catalogue contains the title of each type.
     text
         What happened and what the user can do.
     """
@@ -211,6 +211,6 @@ class JobFailedError(MindjobsError):
 
 
 class JobStoppedError(MindjobsError):
-    """Raised in the engine by its progress callback when the job must stop."""
+    """The job must stop. The progress callback raises this error in the engine."""
 
     type = "stopped"

@@ -1,4 +1,4 @@
-"""Identifiers: UUIDv7, which rise with time, so that newest first is descending order."""
+"""Identifiers are UUIDv7, which rise with time: in descending order, the newest identifier comes first."""
 
 from uuid import UUID
 
@@ -11,7 +11,7 @@ def make_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether ``text`` has the form of this service's identifiers."""
+    """Return whether a text has the form of an identifier of this service."""
     try:
         return str(UUID(text)) == text
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a job is: its states, the transitions between them, its attempts. Imports only the standard library."""
+"""Jobs: states, transitions between the states, and attempts. This module imports only the standard library."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from typing import Any, Final
 class State(StrEnum):
     """The state of a job."""
 
-    QUEUED = "queued"  # waits for a worker
-    RUNNING = "running"  # a worker holds its lease
-    SUCCEEDED = "succeeded"  # has a result
-    FAILED = "failed"  # has an error; will not run again
-    CANCELLED = "cancelled"  # a client asked for it
+    QUEUED = "queued"  # the job waits for a worker
+    RUNNING = "running"  # a worker holds the job's lease
+    SUCCEEDED = "succeeded"  # the job has a result
+    FAILED = "failed"  # the job has an error and will not run again
+    CANCELLED = "cancelled"  # a client cancelled the job
 
 
 ENDED: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 class DeviceClass(StrEnum):
-    """The class of device that a job runs on, best first: ``auto`` takes the first with a live worker."""
+    """The class of device that a job runs on, best first. ``auto`` means the first class that has a live worker."""
 
     ASCEND = "ascend"
     GPU = "gpu"
@@ -46,7 +46,7 @@ class DeviceClass(StrEnum):
 
 AUTO: Final = "auto"
 ANONYMOUS: Final = ""
-"""The owner of what was submitted without an API key."""
+"""The owner of jobs and uploads that were submitted without an API key."""
 MAX_PRIORITY: Final = 9
 
 
@@ -59,7 +59,10 @@ class EventKind(StrEnum):
 
 
 def name_queue(kind: Kind, device: DeviceClass) -> str:
-    """Name the queue of a kind on a class of device: separate, so that a second of KNN never waits behind music."""
+    """Return the name of the queue for a kind of job and a device class.
+
+    Each kind has its own queues, so that a knn job of one second never waits for a long music job.
+    """
     return f"{kind}.{device}"
 
 
@@ -81,7 +84,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to run one attempt of a job; ``attempt`` is the fencing token, which each later attempt raises."""
+    """The right to run one attempt of a job. ``attempt`` is the fencing token: a number that rises per attempt."""
 
     job_id: str
     attempt: int
@@ -94,11 +97,11 @@ class WorkerIdentity:
     Parameters
     ----------
     engines
-        Kind to the name of its backend, for each kind that is claimed.
+        For each kind of job that the worker claims, the name of the backend.
     worker
         The name of the worker.
     lease_s
-        How long a claim lasts without a heartbeat.
+        How long the lease of a claimed job lasts without a heartbeat.
     """
 
     engines: Mapping[Kind, str]
@@ -109,7 +112,7 @@ class WorkerIdentity:
 
 @dataclass(frozen=True)
 class TransitionedJob:
-    """A job after a transition: what events, webhooks and logs report."""
+    """A job after a transition, with the values that events, webhook messages and logs contain."""
 
     id: str
     owner: str
@@ -125,7 +128,7 @@ class TransitionedJob:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is."""
+    """The progress of a job within its current stage."""
 
     stage: str
     done: int
@@ -161,18 +164,18 @@ class Outcome:
     error: Mapping[str, Any] | None = None
     files: tuple[StoredFile, ...] = ()
     progress: Progress | None = None
-    """The last progress that was reported, if any."""
+    """The last progress that was reported; ``None`` if no progress was reported."""
 
 
 def build_error(error_type: str, code: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Build a job's ``error`` as its row holds it.
+    """Build the ``error`` of a job, in the form in which the job's row stores it.
 
     Parameters
     ----------
     error_type
-        Names the kind of error for programs.
+        The type of error, for programs.
     code, values
-        What happened and what the user can do; see `shared.texts`.
+        The text that says what happened and what the user can do; see `shared.texts.Text`.
     """
     return {"type": error_type, "code": code, "values": dict(values or {})}
 

@@ -1,4 +1,4 @@
-"""Logging: one line per event on standard error, as text or as JSON, collected by the process manager."""
+"""Logging to standard error: one line per message, as text or as JSON. The process manager collects the lines."""
 
 import logging
 import sys
@@ -19,7 +19,7 @@ _fields: ContextVar[dict[str, str]] = ContextVar("fields")
 
 @contextmanager
 def log_context(**fields: str | None) -> Iterator[None]:
-    """Add fields to every line that this thread logs within the block: the request and the job that it concerns."""
+    """Within the block, add fields to every line that this thread logs, such as the ids of a request and a job."""
     token = _fields.set(_fields.get({}) | {name: value for name, value in fields.items() if value is not None})
     try:
         yield
@@ -28,25 +28,28 @@ def log_context(**fields: str | None) -> Iterator[None]:
 
 
 def set_log_context(**fields: str) -> None:
-    """Replace the fields that are added to every line that this thread logs from now on: at the start of a request."""
+    """From now on, add these fields, and no earlier fields, to every line that this thread logs.
+
+    The web application calls this function at the start of a request.
+    """
     _fields.set(fields)
 
 
 class _TextFormatter(logging.Formatter):
-    """Appends the fields to the message."""
+    """Formats log lines as text, with the fields of the log context after the message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See ``logging.Formatter``."""
+        """Format a record. The fields are added to the first line, before the lines of a traceback."""
         fields = "".join(f" {name}={value}" for name, value in _fields.get({}).items())
         first, *rest = super().format(record).split("\n", 1)
         return "\n".join([first + fields, *rest])
 
 
 class _JsonFormatter(JsonFormatter):
-    """Formats one JSON object per line, with the fields of the context among its own."""
+    """Formats each log line as a JSON object that also contains the fields of the log context."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See ``logging.Formatter``."""
+        """Format a record, after adding the fields of the log context to it."""
         record.__dict__.update(_fields.get({}))
         return str(super().format(record))
 
@@ -64,7 +67,7 @@ def set_up_logging(settings: Settings) -> None:
     handler.setFormatter(make_formatter(settings))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    # Alembic and kombu log each step; their warnings are enough.
+    # These libraries log every detail of their work; their warnings are enough.
     for name in ("alembic", "kombu", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO if settings.log_sql else logging.WARNING)

@@ -1,4 +1,4 @@
-"""How long to wait before something that failed is tried again: lost jobs, webhooks, requests of the client."""
+"""The delay before a failed action is repeated: a lost job, a webhook message, or a request of the client."""
 
 from dataclasses import dataclass
 
@@ -11,6 +11,6 @@ class RetryDelay:
     max_s: float
 
     def after(self, attempt: int) -> float:
-        """Return the delay after a failed attempt, in seconds; ``attempt`` 1 is the first."""
-        doublings = min(attempt - 1, 60)  # more would overflow
+        """Return the delay in seconds after a failed attempt. The number of the first attempt is 1."""
+        doublings = min(attempt - 1, 60)  # more doublings would overflow
         return min(self.first_s * 2.0**doublings, self.max_s)

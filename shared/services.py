@@ -1,4 +1,4 @@
-"""What a process works with: its settings, database, file store and broker."""
+"""The services that a process uses: settings, database, file store and broker."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from shared.settings import Settings
 
 @dataclass(frozen=True)
 class Services:
-    """What a process works with; opened once, in its main function."""
+    """The services that a process uses. Each process opens the services once, at its start."""
 
     settings: Settings
     database: Database
@@ -20,7 +20,7 @@ class Services:
 
     @classmethod
     def open(cls, settings: Settings) -> "Services":
-        """Open everything that the settings name; nothing connects before it is used."""
+        """Open the services that the settings describe. Each service connects only at its first use."""
         return cls(settings, Database(settings.database), open_file_store(settings.storage), Broker(settings))
 
     def close(self) -> None:

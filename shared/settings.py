@@ -23,7 +23,7 @@ MIN_SECRET_LENGTH: Final = 32
 MAX_CLAIM_LOOP_S: Final = 600.0
 """How long a worker claims job after job for one wake-up message; the last job may run longer."""
 MAX_SOCKET_PATH_BYTES: Final = 107
-"""A Unix socket's path must fit into sockaddr_un."""
+"""The maximum length of a Unix socket's path, which must fit into ``sockaddr_un``."""
 RENAMED: Final[Mapping[str, str]] = {
     "BEAT_S": "HEARTBEAT_S",
     "BODY_BYTES_MOST": "MAX_BODY_BYTES",
@@ -40,9 +40,10 @@ RENAMED: Final[Mapping[str, str]] = {
     "WEBHOOKS_PRIVATE": "ALLOW_PRIVATE_WEBHOOKS",
     "WORKER_BEAT_S": "WORKER_HEARTBEAT_S",
 }
-"""Names of settings before version 0.1.0 to today's; an old one stops the start."""
+"""For each name of a setting before version 0.1.0, the name today. A process does not start if an old name is set."""
 OTHER_VARIABLES: Final = frozenset({"KEY", "SERVER"})
-"""Variables of the client, which are no settings of an instance; those of the benchmarks have a prefix."""
+"""Variables of the client, which are not settings of an instance."""
+# The prefix of the benchmarks' variables, which are not settings of an instance either.
 _OTHER_PREFIX: Final = "BENCH_"
 _LOOPBACK: Final = {"127.0.0.1": "127.0.0.1", "::1": "[::1]", "localhost": "localhost"}
 _NOT_IN_ADDRESSES: Final = re.compile(r'[%?#;\\"\n\t]')
@@ -56,9 +57,9 @@ def _problem(code: str, /, **values: Value) -> PydanticCustomError:
 
 
 class Settings(BaseSettings):
-    """How this instance runs; the defaults make a complete one under ``./var``.
+    """The settings of this instance. With the defaults, a complete instance runs in ``./var``.
 
-    Durations are in seconds (``_s``), sizes in bytes unless the name says otherwise.
+    Durations are in seconds (``_s``), sizes in bytes unless the name contains another unit.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
@@ -75,20 +76,21 @@ class Settings(BaseSettings):
     lease_s: PositiveFloat = 15.0
     """How long a worker keeps a job without a heartbeat."""
     heartbeat_s: PositiveFloat = 1.0
-    """Interval between the heartbeats of a running job; they also carry its progress and the cancel flag."""
+    """Interval between the heartbeats of a running job. A heartbeat also writes the job's progress and reads whether to
+    cancel the job."""
     grace_s: PositiveFloat = 2.5
     """How long an engine may take to stop before its process is killed."""
     stall_s: PositiveFloat = 600.0
     """How long an engine may go without progress before its process is killed."""
     sweep_s: PositiveFloat = 2.0
-    """Interval between the sweeper's searches for lost jobs, missed deadlines and lost wake-ups."""
+    """Interval between the sweeper's searches for lost jobs, missed deadlines and lost wake-up messages."""
     retry_delay_s: PositiveFloat = 1.0
-    """Delay before the second attempt; doubled for each further one."""
+    """Delay before the second attempt; doubled for each further attempt."""
     max_retry_delay_s: PositiveFloat = 300.0
     worker_heartbeat_s: PositiveFloat = 5.0
-    """Interval between the heartbeats of a worker; after three missed ones it counts as lost."""
+    """Interval between the heartbeats of a worker. After three missed heartbeats the worker counts as lost."""
     timeout_s: PositiveFloat = 86_400.0
-    """Time limit of a job, from its submission to its end, if the job sets none."""
+    """Time limit of a job that sets no limit itself, from the submission of the job to its end."""
     max_timeout_s: PositiveFloat = 604_800.0
     retention_days: PositiveFloat = 30.0
     """How long ended jobs, their files, and unused uploads are kept."""
@@ -98,37 +100,37 @@ class Settings(BaseSettings):
     max_dataset_rows: PositiveInt = 200_000
     max_dataset_columns: PositiveInt = 2_000
     knn_memory_mb: PositiveInt = 512
-    """Working memory of one KNN search."""
+    """Working memory of one search for nearest neighbours."""
     musicgen_backend: str = "auto"
-    """What computes music. ``auto``: the preferred backend that is installed and computes on the device, which is
-    OpenVINO on CPUs and MindSpore elsewhere. MindNLP is far slower and meant for comparisons."""
+    """The backend that computes music. ``auto`` means the preferred backend that is installed and computes on the
+    device: OpenVINO on CPUs, MindSpore elsewhere. MindNLP is far slower and meant for comparisons."""
     musicgen_memory_mb: PositiveInt = 8_192
     """Memory for the weights of loaded models; the least recently used model is evicted."""
     musicgen_cache_mb: PositiveInt = 4_096
     """Memory for the keys and values of all sequences in the batch, in addition to the weights."""
     musicgen_max_slots: PositiveInt | None = None
-    """Size of the batch in slots, over all jobs; a guided sample takes two. If it is not set, the size that makes the
-    most tokens per second is measured when a model is loaded for the first time."""
+    """Size of the batch in slots, for all jobs together; a guided sample takes two slots. If this is not set, the size
+    that generates the most tokens per second is measured when a model is loaded for the first time."""
     cpu_shares: PositiveInt = 1
     """Number of ``cpu:N`` devices into which the cores of this machine are divided."""
     web_processes: PositiveInt = 2
     web_threads: PositiveInt = 128
-    """Threads per process; up to half of them hold long polls and event streams."""
+    """Threads per process. Up to half of these threads hold long polls and event streams."""
     secret: Annotated[str, Field(repr=False)] = ""
-    """Signs sessions and webhooks; every machine of an instance must have the same. If it is not set, a random one is
-    created and kept in the state folder."""
+    """The secret that signs sessions and webhook messages. Every machine of an instance must have the same secret. If
+    this is not set, a random secret is created and kept in the state folder."""
     requests_per_minute: PositiveInt = 600
-    """Limit per API key."""
+    """Limit of the requests of each API key per minute."""
     max_queued_jobs: PositiveInt = 1_000
-    """Limit per API key, of the jobs that are queued at the same time."""
+    """Limit of the jobs of each API key that are queued at the same time."""
     max_uploaded_bytes: PositiveInt = 10 * 2**30
-    """Limit per API key, of all uploads that are kept."""
+    """Limit of the total size of all kept uploads of each API key."""
     allow_private_webhooks: bool = False
-    """Whether webhooks may go to addresses that are not public. If they may, everyone who can submit a job can make
-    this machine send requests to its own network."""
+    """Whether webhook messages may go to addresses that are not public. If this is allowed, everyone who can submit a
+    job can make this machine send requests to the network of this machine."""
     trusted_hosts: str = ""
-    """Host names, separated by commas, under which browsers may reach the web; on loopback, in addition to the names
-    of loopback."""
+    """Host names, separated by commas, under which browsers may reach the web application. On loopback, the names of
+    loopback are always allowed as well."""
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_format: Literal["text", "json"] = "text"
     log_sql: bool = False
@@ -161,7 +163,7 @@ class Settings(BaseSettings):
 
     @property
     def on_loopback(self) -> bool:
-        """Whether only this machine can reach the web."""
+        """Whether only this machine can reach the web application."""
         return self.host in _LOOPBACK
 
     @property
@@ -196,9 +198,11 @@ class Settings(BaseSettings):
 
     @property
     def host_names(self) -> list[str] | None:
-        """Names that a request's ``Host`` may have; ``None`` for any, if a proxy or the network decides.
+        """The host names that a request may contain in ``Host``; ``None`` if every name is allowed.
 
-        A page of another site can make a browser call loopback under a name of its own (DNS rebinding).
+        On loopback the names are limited, because a page of another site can make a browser call loopback under that
+        site's host name (DNS rebinding). Elsewhere every name is allowed if none is set: a proxy or the network decides
+        which requests arrive.
         """
         named = [name.strip() for name in self.trusted_hosts.split(",") if name.strip()]
         if self.on_loopback:
@@ -212,12 +216,12 @@ class Settings(BaseSettings):
 
     @property
     def visibility_timeout_s(self) -> int:
-        """When Redis delivers an unacknowledged message again: above the hard limit."""
+        """The time after which Redis delivers an unacknowledged message again; it is longer than the hard limit."""
         return int(self.hard_limit_s) + 3_600
 
     @property
     def hard_limit_s(self) -> float:
-        """When Celery's parent kills the process of a task, should everything within it have failed."""
+        """The time after which Celery's parent process kills a task's process if all limits in that process failed."""
         return MAX_CLAIM_LOOP_S + self.max_timeout_s + 60
 
 
@@ -227,7 +231,7 @@ def load_settings() -> Settings:
     Raises
     ------
     SettingsError
-        Names each variable that is wrong or has another name now, and what to do.
+        A variable is wrong, or its name has changed. The error contains each such variable, and what to do.
     """
     _check_names()
     try:
@@ -241,9 +245,9 @@ def load_settings() -> Settings:
 
 
 def _check_names() -> None:
-    """Refuse the old names of settings, and warn of names that are no setting.
+    """Refuse old names of settings, and log a warning for each name that is not a setting.
 
-    An old name that is ignored would let the service run with the default in its place.
+    If an old name were ignored, the service would run with the default value of the setting.
     """
     known = {name.upper() for name in Settings.model_fields}
     renamed = []
@@ -258,7 +262,7 @@ def _check_names() -> None:
 
 
 def _list_names() -> list[str]:
-    """List the names behind the prefix that the environment or ``.env`` gives a value."""
+    """List the variables with our prefix that have a value in the environment or in ``.env``, without the prefix."""
     given = {**dotenv_values(ENV_FILE), **os.environ}
     names = {name.upper() for name, value in given.items() if value}
     return sorted(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))

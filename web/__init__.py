@@ -1,4 +1,4 @@
-"""The web application: requests become rows and wake-ups, and rows become responses and pages."""
+"""The web application: it turns requests into database rows and wake-up messages, and rows into responses and pages."""
 
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Parameters
     ----------
     settings
-        The settings of this instance; read from the environment if not given.
+        The settings of this instance. If no settings are given, they are read from the environment.
     """
     settings = settings or load_settings()
     set_up_logging(settings)
@@ -36,12 +36,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     of_kinds = PrefixLoader({str(kind): FileSystemLoader(_KINDS / kind / "templates") for kind in PAGES})
     app.jinja_loader = ChoiceLoader([FileSystemLoader(Path(app.root_path, "templates")), of_kinds])
     app.jinja_env.globals["kinds"] = PAGES
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the order of the schemas reads better
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the field order of the schemas is easier to read
     app.extensions[EXTENSION] = _make_context(settings)
     app.config["TRUSTED_HOSTS"] = settings.host_names
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
-    app.config["BOOTSTRAP_SERVE_LOCAL"] = True  # no file comes from another host
-    app.config["WTF_CSRF_TIME_LIMIT"] = None  # a form can be open for as long as its session
+    app.config["BOOTSTRAP_SERVE_LOCAL"] = True  # Bootstrap's files come from this server as well
+    app.config["WTF_CSRF_TIME_LIMIT"] = None  # the token of a form is valid as long as the session
     Bootstrap5(app)
     request_hooks.init_app(app)
     security_headers.init_app(app)
@@ -55,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     rate_limits.init_app(app)
     csrf = CSRFProtect(app)
     for blueprint in (api.blueprint, *api.kind_blueprints):
-        csrf.exempt(blueprint)  # programs send keys, and a session may only read the API
+        csrf.exempt(blueprint)  # no token needed: programs send keys, and a session may only read the API
     return app
 
 

@@ -1,8 +1,7 @@
-"""Who may use the service, and to which key a request belongs.
+"""Authentication: checks the API key or the session of each request, and finds the owner of the request.
 
-On loopback, and as long as there are no keys, everything is open. Otherwise a
-request needs a key: programs send it with each request, browsers use a session
-that began with one.
+While no key exists, a service on loopback needs no key. Otherwise each request needs a key: programs send the key with
+each request, browsers use a session that began with a key.
 """
 
 from http import HTTPStatus
@@ -20,16 +19,16 @@ from shared.texts import text
 from web.context import get_context, get_services
 
 OPEN_ENDPOINTS: Final = frozenset({"health.alive", "health.ready", "static", "bootstrap.static", "pages.sign_in"})
-"""What needs no key."""
+"""The endpoints that need no key."""
 SESSION_KEY: Final = "key"
 _READING_METHODS: Final = frozenset({"GET", "HEAD"})
 
 
 class _SessionInterface(SecureCookieSessionInterface):
-    """Session cookies that are sent over HTTPS only, if the request came over HTTPS."""
+    """Stores sessions in cookies. If a request came over HTTPS, the browser sends the cookie over HTTPS only."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Skip the signer for requests without the cookie, such as those of programs."""
+        """Open an empty session, without making the signer, if the request has no cookie: programs send none."""
         has_cookie = self.get_cookie_name(app) in request.cookies
         return super().open_session(app, request) if has_cookie else self.session_class()
 
@@ -38,11 +37,11 @@ class _SessionInterface(SecureCookieSessionInterface):
 
 
 def init_app(app: Flask) -> None:
-    """Require keys, and hide the jobs of other keys."""
+    """Require API keys, and hide from each request the jobs of other keys."""
     settings = get_context(app).services.settings
     app.secret_key = api_keys.derive_secret(api_keys.load_secret(settings), "sessions")
     app.session_interface = _SessionInterface()
-    # Browsers send cookies to every port of a host, and each port may have an instance of its own.
+    # Browsers send a cookie to every port of a host. Each port may have its own instance, so the name has the port.
     app.config["SESSION_COOKIE_NAME"] = f"mindjobs-{settings.port}"
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
     app.before_request(_authenticate)
@@ -51,17 +50,17 @@ def init_app(app: Flask) -> None:
 
 
 def get_owner() -> str:
-    """Return the owner of the request: its key's id, or ``ANONYMOUS``."""
+    """Return the owner of the request: the id of the request's API key, or ``ANONYMOUS`` if no key was checked."""
     return str(g.get("owner", ANONYMOUS))
 
 
 def get_visible_owner() -> str | None:
-    """Return whose jobs the request may see; ``None`` for all, if there are no keys."""
+    """Return the owner whose jobs the request may see; ``None`` if the request is anonymous and may see all jobs."""
     return get_owner() or None
 
 
 def get_origin() -> Origin:
-    """Return the origin of what the request submits."""
+    """Return the origin (owner and request id) of the jobs that the request submits."""
     return Origin(get_owner(), g.request_id)
 
 
@@ -76,7 +75,7 @@ def _authenticate() -> Response | None:
     if scheme.lower() == "bearer":
         owner = key_cache.find_owner(key)
     else:
-        # Another site's page can make a browser send its cookie to the API, so a session may only read there.
+        # A page of another site can make a browser send the session's cookie, so a session may only read the API.
         session_counts = request.method in _READING_METHODS or "api" not in request.blueprints
         owner = session.get(SESSION_KEY) if session_counts else None
     if owner is not None and owner in owners.values():
@@ -88,7 +87,7 @@ def _authenticate() -> Response | None:
 
 
 def _hide_jobs_of_others() -> None:
-    """Treat the jobs of other owners as not found, at every address that contains a job's id."""
+    """Respond that a job does not exist if the job has another owner, at every address that contains a job's id."""
     owner, job_id = get_owner(), (request.view_args or {}).get("job_id")
     if owner == ANONYMOUS or job_id is None:
         return

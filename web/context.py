@@ -1,4 +1,4 @@
-"""What the web application holds for as long as it runs."""
+"""The objects that the web application keeps while it runs."""
 
 from dataclasses import dataclass
 from typing import Final, cast
@@ -17,7 +17,7 @@ EXTENSION: Final = "mindjobs"
 
 @dataclass
 class WebContext:
-    """What views use besides the request.
+    """The objects that views use in addition to the request.
 
     Parameters
     ----------
@@ -26,11 +26,12 @@ class WebContext:
     long_poll_slots
         Limits how many requests wait at the same time.
     key_cache
-        The API keys as they were read a moment ago.
+        The API keys, read from the database every few seconds.
     metrics
-        What ``/metrics`` collects.
+        The registry of the metrics that ``/metrics`` shows.
     api_document
-        The OpenAPI document. It is built for the first request that needs it, because all routes are known then.
+        The OpenAPI document. It is built at the first request that needs this document, because all routes are known
+        by then; ``None`` before.
     """
 
     services: Services
@@ -41,7 +42,7 @@ class WebContext:
 
 
 def get_context(app: Flask | None = None) -> WebContext:
-    """Return the context of an application, by default of the one that handles the current request."""
+    """Return the context of an application, by default of the application that handles the current request."""
     return cast("WebContext", (app or current_app).extensions[EXTENSION])
 
 

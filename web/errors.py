@@ -1,4 +1,4 @@
-"""Every error as a response: problem+json (RFC 9457) for programs, a page for people."""
+"""Turns every error into a response: problem+json (RFC 9457) for programs, a page for people."""
 
 import logging
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def init_app(app: Flask) -> None:
-    """Respond to the errors of HTTP, of this service, of the database and of the system, and to unexpected ones."""
+    """Register the handlers for errors of HTTP, this service, the database and the system, and unexpected errors."""
     app.register_error_handler(HTTPException, _handle_http)
     app.register_error_handler(MindjobsError, _handle_own)
     app.register_error_handler(SQLAlchemyError, _handle_database)
@@ -88,7 +88,7 @@ def _handle_unexpected(error: Exception) -> Response:
 
 
 def _wants_page() -> bool:
-    """Tell whether a browser will show the response; programs accept anything and get JSON."""
+    """Return whether a browser will show the response. A program accepts any media type and gets JSON."""
     if isinstance(request.routing_exception, SecurityError):
         return False  # a page contains links, which cannot be built under an untrusted host name
     return request.accept_mimetypes.best_match([PROBLEM_JSON, "text/html"]) == "text/html"

@@ -1,4 +1,4 @@
-"""Whether the service is alive, and whether it is ready."""
+"""The health checks: ``/healthz`` tests this process, ``/readyz`` also tests the database and the broker."""
 
 import logging
 from typing import Literal

@@ -12,11 +12,11 @@ from shared.database.connection import Database
 from shared.jobs import ANONYMOUS
 
 MAX_AGE_S: Final = 2.0
-"""How long a process uses the keys that it has read, and so for how long a revoked key may still be accepted."""
+"""How long a process uses the keys that it has read. A revoked key may still be accepted for this long."""
 
 
 class KeyCache:
-    """The keys as they were at the last read."""
+    """The API keys as they were at the last read from the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -26,12 +26,12 @@ class KeyCache:
         self._error: SQLAlchemyError | None = None
 
     def read(self) -> Mapping[str, str]:
-        """Return the owner of each key, by the hash of the key.
+        """Return the owners of all keys; each owner is keyed by the hash of the owner's key.
 
         Raises
         ------
         SQLAlchemyError
-            The last read failed. Requests that waited for it get its error and do not read again.
+            The last read failed. Requests that waited for that read get the same error and do not read again.
         """
         with self._lock:
             if time.monotonic() - self._read_at > MAX_AGE_S:
@@ -57,6 +57,6 @@ class KeyCache:
         return self.read().get(api_keys.hash_key(key.strip()))
 
     def is_valid(self, owner: str) -> bool:
-        """Tell whether an owner's key exists; the anonymous owner is valid as long as there are no keys."""
+        """Return whether the key of an owner exists. The anonymous owner is valid while no key exists."""
         owners = self.read()
         return owner in owners.values() if owner != ANONYMOUS else not owners

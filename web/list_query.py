@@ -1,4 +1,4 @@
-"""The query of the list of jobs, for the API and the page."""
+"""Reads the query parameters of the job list, for the API and for the page."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from shared.texts import text
 from web.auth import get_visible_owner
 
 LABEL_PREFIX: Final = "label."
-"""The beginning of the parameters that filter by a label."""
+"""The prefix of the query parameters that filter jobs by a label: ``label.NAME=VALUE``."""
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
@@ -30,7 +30,10 @@ def _convert_to_utc(moment: datetime) -> datetime:
 
 
 def _refuse_number(given: str) -> str:
-    """Refuse plain numbers. Pydantic reads them as seconds since 1970, even 2026, and no response contains any."""
+    """Refuse plain numbers: pydantic would read a number, even 2026, as seconds since 1970.
+
+    Clients do not need numbers, because no response contains a time as a number.
+    """
     if not _DATE.match(given):
         raise invalidity(text("timestamp-invalid"))
     return given
@@ -40,7 +43,7 @@ Timestamp = Annotated[AwareDatetime, BeforeValidator(_refuse_number), AfterValid
 
 
 class ListQuery(BaseModel):
-    """The query of ``GET /jobs``. Query strings are text, so numbers are converted."""
+    """The query parameters of ``GET /jobs``. Their values are text, so numbers are converted."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,17 +57,23 @@ class ListQuery(BaseModel):
 
 
 def read_list_query(given: Mapping[str, str]) -> tuple[JobFilter, int, str | None]:
-    """Return which jobs to list, how many, and before which one.
+    """Read which jobs to list, and which page of the list.
 
     Parameters
     ----------
     given
-        The parameters of the query.
+        The query parameters.
+
+    Returns
+    -------
+    wanted, limit, cursor
+        The filter for the jobs, the maximum number of jobs on the page, and the id of the job after which the page
+        begins; ``None`` for the first page.
 
     Raises
     ------
     RequestInvalidError
-        With a problem for each parameter that is wrong.
+        At least one parameter is wrong. The error contains a problem for each wrong parameter.
     """
     labels = {name.removeprefix(LABEL_PREFIX): value for name, value in given.items() if name.startswith(LABEL_PREFIX)}
     others = {name: value for name, value in given.items() if not name.startswith(LABEL_PREFIX)}

@@ -1,4 +1,4 @@
-"""Requests that wait: long polls, answered when something has happened or the time is up, and event streams."""
+"""Requests that wait: long polls, which are answered when the job has changed or the time is up, and event streams."""
 
 import re
 import threading
@@ -14,7 +14,7 @@ from web.serializers import JobView, view_job
 
 MAX_WAIT_S: Final = 60
 WAITING_SHARE: Final = 0.5
-"""The share of a process's threads that may wait; the others answer other requests meanwhile."""
+"""The share of a process's threads that may wait. Meanwhile, the other threads answer other requests."""
 FIRST_INTERVAL_S: Final = 0.02
 MAX_INTERVAL_S: Final = 0.5
 GROWTH: Final = 1.3
@@ -22,13 +22,19 @@ _WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])
 
 
 def read_wait_s() -> int:
-    """Return how long the client wants to wait, from ``Prefer: wait=N`` (RFC 7240); 0 without it."""
+    """Return the seconds to wait from the header ``Prefer: wait=N`` (RFC 7240), at most `MAX_WAIT_S`.
+
+    Without the header, return 0.
+    """
     found = _WAIT.search(",".join(request.headers.getlist("Prefer")))
     return min(int(found[1]), MAX_WAIT_S) if found else 0
 
 
 def iter_poll_intervals() -> Iterator[float]:
-    """Yield how long to wait before each read: a short job is noticed at once, a long one costs two reads a second."""
+    """Yield the seconds to wait before each read of a job.
+
+    The intervals grow: the end of a short job is noticed at once, and a long job costs only two reads a second.
+    """
     interval_s = FIRST_INTERVAL_S
     while True:
         yield interval_s
@@ -36,12 +42,15 @@ def iter_poll_intervals() -> Iterator[float]:
 
 
 class LongPollSlots:
-    """Lets a limited number of requests wait; the others are answered at once, so that waiting never uses every thread.
+    """Lets a limited number of requests wait, so that waiting never uses every thread of the process.
+
+    All other requests are answered at once.
 
     Parameters
     ----------
     threads
-        How many threads this process has; `WAITING_SHARE` of them may wait, and at least one.
+        The number of threads of this process. The share `WAITING_SHARE` of these threads may wait, but at least one
+        thread.
     """
 
     def __init__(self, threads: int) -> None:
@@ -49,7 +58,7 @@ class LongPollSlots:
 
     @contextmanager
     def reserve(self) -> Iterator[bool]:
-        """Hold a slot while the block runs; yields whether one was free."""
+        """Hold a slot while the block runs, and yield whether a slot was free."""
         reserved = self._slots.acquire(blocking=False)
         try:
             yield reserved
@@ -60,17 +69,18 @@ class LongPollSlots:
     def wait_for(
         self, services: Services, job_id: str, wait_s: int, condition: Callable[[JobView], bool]
     ) -> tuple[JobView, int]:
-        """Read a job until it meets a condition, it has ended, or ``wait_s`` have passed.
+        """Read a job repeatedly until the job meets a condition or has ended, or until ``wait_s`` seconds have passed.
 
         Parameters
         ----------
         condition
-            Tells whether a view of the job is worth an answer.
+            Returns whether a view of the job should be sent to the client now.
 
         Returns
         -------
         view, granted_s
-            The last view of the job, and ``wait_s``, or 0 if no slot was free and the job was read only once.
+            The last view of the job, and the time that the request was allowed to wait: ``wait_s``, or 0 if no slot
+            was free. In that case the job was read only once.
 
         Raises
         ------

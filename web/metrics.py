@@ -1,4 +1,4 @@
-"""Metrics for Prometheus. They are read from the database at each scrape, so any process answers for all of them."""
+"""Metrics for Prometheus. Each scrape reads the database, so any web process can report the metrics of the instance."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -17,7 +17,7 @@ blueprint = Blueprint("metrics", __name__)
 
 
 class JobMetrics(Collector):
-    """What an autoscaler needs: jobs that have not ended, and workers. Ended jobs are not read."""
+    """The metrics that an autoscaler needs: jobs that have not ended, and live workers. Ended jobs are not read."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -61,7 +61,7 @@ def _build_load_metrics(loads: list[queries.QueueLoad]) -> Iterator[Metric]:
         "mindjobs_oldest_queued_seconds", "Time since the oldest queued job was submitted.", labels=["kind", "device"]
     )
     loads_by_queue = {(load.kind, load.device, load.state): load for load in loads}
-    # A missing series is not the same as zero to Prometheus, so every combination is always there.
+    # Prometheus does not treat a missing series as zero, so every combination of kind and device is always reported.
     expected = set(product(Kind, DeviceClass))
     for kind, device in sorted(expected | {(load.kind, load.device) for load in loads}):
         for state in (State.QUEUED, State.RUNNING):

@@ -1,4 +1,4 @@
-"""Limits of the requests per minute of each API key, and of the attempts to sign in from each address."""
+"""Limits the requests per minute of each API key, and the attempts to sign in from each address."""
 
 from http import HTTPStatus
 from typing import Any, Final
@@ -16,14 +16,17 @@ from web.context import get_context
 SIGN_IN_LIMIT: Final = "10 per minute"
 RESET_AFTER: Final = "X-RateLimit-Reset-After"
 _SIGN_IN: Final = "pages.sign_in"
-# limits passes these to redis-py, which accepts fractions.
+# The library limits passes these timeouts to redis-py, which accepts fractions of a second.
 _TIMEOUTS: Final[dict[str, Any]] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": RESPONSE_TIMEOUT_S}
 
 
 class _Limiter(Limiter):
     @override
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
-        """See ``flask_limiter.Limiter``, which takes a tenth of a poll's time to find that there is no limit."""
+        """Check the limits of a request. Anonymous requests are skipped: only their attempts to sign in have a limit.
+
+        To find that a request has no limit, ``flask_limiter.Limiter`` takes a tenth of the time of a poll.
+        """
         if not _is_anonymous() or request.endpoint == _SIGN_IN:
             super()._check_request_limit(callable_name, in_middleware)
 
@@ -31,7 +34,7 @@ class _Limiter(Limiter):
 def init_app(app: Flask) -> None:
     """Count requests in Redis for all processes together, or in this process alone while Redis does not answer."""
     settings = get_context(app).services.settings
-    app.after_request(_add_retry_after)  # runs after the limiter's own
+    app.after_request(_add_retry_after)  # runs after the limiter's own after_request function
     limiter = _Limiter(
         key_func=get_owner,
         application_limits=[ApplicationLimit(f"{settings.requests_per_minute} per minute", exempt_when=_is_anonymous)],
@@ -39,7 +42,8 @@ def init_app(app: Flask) -> None:
         storage_options=_TIMEOUTS,
         in_memory_fallback_enabled=True,
         headers_enabled=True,
-        # Retry-After would be set on every response, and replace the one that says when to read a job again.
+        # The limiter would set Retry-After on every response, and would replace the value that tells a client when to
+        # read a job again. So the limiter sets another header.
         header_name_mapping={HeaderNames.RETRY_AFTER: RESET_AFTER},
         key_prefix="mindjobs",
     )
@@ -60,5 +64,5 @@ def _add_retry_after(response: Response) -> Response:
 
 
 def _convert_redis_url(url: str) -> str:
-    """Convert an address to the form of limits, which differs from redis-py's for Unix sockets."""
+    """Convert the URL of a Redis to the form of the library limits, which differs from redis-py for Unix sockets."""
     return f"redis+{url}" if url.startswith("unix://") else url

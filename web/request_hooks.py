@@ -1,4 +1,4 @@
-"""What happens with every request: it gets an id, its body is limited, and requests of other sites are refused."""
+"""Handles every request: gives the request an id, limits the size of its body, and refuses requests of other sites."""
 
 import re
 from functools import cached_property
@@ -16,10 +16,10 @@ _REQUEST_ID: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
 
 class _BodyOfUnknownLength(LimitedStream):
-    """A body without Content-Length. If it is read whole, it is refused at the limit and not cut there."""
+    """A request body without Content-Length. A body that reaches the size limit is refused, not truncated."""
 
     def readall(self) -> bytes:
-        """See ``io.RawIOBase``."""
+        """Read the whole body, and refuse a body that reaches the limit."""
         whole = super().readall()
         if self.is_exhausted:
             self.on_exhausted()
@@ -29,7 +29,7 @@ class _BodyOfUnknownLength(LimitedStream):
 class _Request(Request):
     @cached_property
     def stream(self) -> IO[bytes]:
-        """See ``werkzeug.Request``."""
+        """The request's body; a body of unknown length has a size limit as well."""
         if self.content_length is None and self.max_content_length and "wsgi.input_terminated" in self.environ:
             return cast("IO[bytes]", _BodyOfUnknownLength(self.input_stream, self.max_content_length, is_max=True))
         return super().stream
@@ -47,7 +47,10 @@ def init_app(app: Flask) -> None:
 
     @app.before_request
     def refuse_other_sites() -> None:
-        """Refuse what a page of another site makes a browser send; programs send neither of these headers."""
+        """Refuse a request that a page of another site made a browser send.
+
+        Only browsers send the headers that are checked here; programs send neither.
+        """
         if request.method in {"GET", "HEAD", "OPTIONS"}:
             return
         origin = request.headers.get("Origin", "")

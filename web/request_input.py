@@ -1,4 +1,4 @@
-"""What an API request brings besides its query: the JSON of its body, and its idempotency key."""
+"""Reads the JSON body and the idempotency key of an API request."""
 
 from typing import Any, Final
 
@@ -13,14 +13,14 @@ MAX_IDEMPOTENCY_KEY_LENGTH: Final = 255
 
 
 def read_json() -> Any:  # noqa: ANN401 - JSON can be anything
-    """Return the body.
+    """Return the parsed JSON of the request's body.
 
     Raises
     ------
     RequestMalformedError
-        It is not JSON.
+        The body is not JSON.
     RequestInvalidError
-        It contains strings that the database cannot store.
+        The body contains strings that the database cannot store.
     """
     try:
         body = request.get_json(force=True)
@@ -33,12 +33,12 @@ def read_json() -> Any:  # noqa: ANN401 - JSON can be anything
 
 
 def read_idempotency_key() -> str | None:
-    """Return the header ``Idempotency-Key``.
+    """Return the value of the header ``Idempotency-Key``; ``None`` if the request does not have this header.
 
     Raises
     ------
     RequestMalformedError
-        It is empty or too long.
+        The value is empty or too long.
     """
     key = request.headers.get("Idempotency-Key")
     if key is not None and not 0 < len(key) <= MAX_IDEMPOTENCY_KEY_LENGTH:

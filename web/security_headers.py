@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 HEADERS: Final = {
-    # Scripts, styles and everything else are our own files; players may play a file that was just chosen on the page.
+    # Scripts, styles and all other files come from this server. In addition, a player on a page may play a file that
+    # the user has just chosen there.
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -26,13 +27,16 @@ def init_app(app: Flask) -> None:
 
 
 def _add_headers(application: "WSGIApplication") -> "WSGIApplication":
-    """Add ``HEADERS`` unless a response has its own values; Flask's ``after_request`` takes many times longer."""
+    """Add each of ``HEADERS`` to a response, unless the response already has a header of this name.
+
+    Flask's ``after_request`` would take many times longer.
+    """
 
     def application_with_headers(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
         def start_with_headers(
             status: str,
             headers: list[tuple[str, str]],
-            error: Any = None,  # noqa: ANN401 - WSGI's
+            error: Any = None,  # noqa: ANN401 - WSGI's interface
         ) -> Callable[[bytes], object]:
             own = {name for name, _ in headers}
             return start(status, headers + [header for header in HEADERS.items() if header[0] not in own], error)

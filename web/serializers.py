@@ -1,4 +1,4 @@
-"""Rows of the database as documents of the API."""
+"""Converts rows of the database to documents of the API."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class JobView:
     document
         The job as the API shows it.
     etag
-        Changes whenever the job does; the estimate of the remaining time alone does not change it.
+        A hash that changes whenever the job changes. A new estimate of the remaining time does not change the hash.
     """
 
     document: responses.Job
@@ -55,7 +55,7 @@ def view_job(session: Session, job_id: str) -> JobView:
         There is no such job.
     """
     job = queries.get_job(session, job_id)
-    # Only a job that has succeeded has published artifacts, and only a queued one a queue position.
+    # Only a job that has succeeded has published artifacts, and only a queued job has a queue position.
     document = serialize_job(job, queries.list_artifacts_of(session, job_id) if job.state == State.SUCCEEDED else ())
     if job.state == State.QUEUED:
         document["queue_position"] = queries.count_jobs_ahead(session, job)
@@ -71,7 +71,8 @@ def serialize_page(
     Returns
     -------
     documents, next_cursor
-        At most ``limit`` jobs, and the cursor of the next page; ``None`` on the last page.
+        The documents of at most ``limit`` jobs, and the cursor of the next page. On the last page the cursor is
+        ``None``.
     """
     found = queries.list_jobs(session, wanted, limit + 1, cursor)
     jobs = found[:limit]
@@ -84,8 +85,8 @@ def serialize_page(
 
 
 def serialize_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
-    """Build the document of a job. The caller adds the queue position, which takes a query."""
-    # Flask takes as long to build an address as a job takes to read, so one address serves all files.
+    """Build the document of a job. The caller adds the queue position, because that needs another database query."""
+    # Flask needs as much time to build an address as to read a job, so one address is built for all files of the job.
     files = f"{url_for('api.get_job', job_id=job.id)}/artifacts" if artifacts else ""
     return {
         "id": job.id,
@@ -129,7 +130,7 @@ def serialize_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
 
 
 def serialize_event(event: JobEvent) -> dict[str, Any]:
-    """Build the document of an event: its data, and when it happened."""
+    """Build the document of an event: the data and the time of the event."""
     document = event.data | {"at": format_timestamp(event.at)}
     if document.get("error") is not None:
         document["error"] = render_error(document["error"])
@@ -148,7 +149,7 @@ def serialize_upload(upload: Upload) -> responses.Upload:
 
 
 def serialize_devices(session: Session) -> list[responses.Device]:
-    """Build the documents of the device classes, with their workers and their load."""
+    """Build the documents of the device classes, each with the workers and the jobs of the class."""
     live = queries.list_live_workers(session)
     workers = {device: [worker for worker in live if worker.device == device] for device in DeviceClass}
     load = queries.count_by_device(session)
@@ -166,7 +167,10 @@ def serialize_devices(session: Session) -> list[responses.Device]:
 
 
 def _merge_precisions(workers: Sequence[Worker]) -> dict[str, list[str]]:
-    """Return the precisions that any of the workers offers for each kind: those of the first worker first."""
+    """For each kind, return the precisions that at least one worker offers.
+
+    The precisions of the first worker come first, in the order of that worker.
+    """
     merged: dict[str, dict[str, None]] = {}
     for worker in workers:
         for kind, precisions in worker.precisions.items():
@@ -175,10 +179,10 @@ def _merge_precisions(workers: Sequence[Worker]) -> dict[str, list[str]]:
 
 
 def _estimate_remaining_s(job: Job) -> float | None:
-    """Estimate the time to the end of the current stage, from the speed within it.
+    """Estimate the time to the end of the current stage, from the speed in this stage.
 
-    Other stages have other speeds and units, and what an earlier attempt did before its checkpoint took no time of this
-    attempt, so neither counts.
+    Other stages do not count, because their speeds and units differ. The progress that an earlier attempt stored in a
+    checkpoint does not count either, because it took no time of this attempt.
     """
     if job.state != State.RUNNING or job.stage_started_at is None or job.stage_started_done is None:
         return None

@@ -1,4 +1,4 @@
-"""The configuration of gunicorn, which reads this module with ``gunicorn --config python:web.server``."""
+"""The configuration of gunicorn: ``gunicorn --config python:web.server`` reads this module."""
 
 import gc
 
@@ -13,7 +13,7 @@ _settings = load_settings()
 
 wsgi_app = "web:create_app()"
 bind = _settings.authority
-# Threads, since requests mostly wait: for the database, or for a job to change.
+# Each process uses threads, since a request mostly waits: for the database, or for a change of a job.
 worker_class = "gthread"
 workers = _settings.web_processes
 threads = _settings.web_threads
@@ -26,7 +26,7 @@ class ServerLog(Logger):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's own log, in the same format as all other logs."""
 
     def setup(self, cfg: Config) -> None:
-        """See ``gunicorn.glogging.Logger``."""
+        """Set up gunicorn's logs, and format the error log like all other logs."""
         super().setup(cfg)
         for handler in self.error_log.handlers:
             handler.setFormatter(make_formatter(_settings))
@@ -34,11 +34,11 @@ class ServerLog(Logger):  # type: ignore[misc]  # gunicorn has no types
 
 logger_class = ServerLog
 loglevel = _settings.log_level.lower()
-# It is not used, and its default location is in the home folder of the user.
+# The control socket is not used, and gunicorn would create it in the user's home folder.
 control_socket_disable = True
 
 
 def post_worker_init(worker: Worker) -> None:  # noqa: ARG001 - gunicorn's interface
-    """Exclude what is loaded for good from garbage collection, which would scan it for 80 ms at a time."""
+    """Exclude the objects that stay in memory from garbage collection, which would scan them for 80 ms at a time."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Responses whose body is a file of the file store."""
+"""Sends files of the file store as responses."""
 
 from http import HTTPStatus
 from typing import Any, assert_never
@@ -15,7 +15,7 @@ def send_stored_file(files: FileStore, key: str, media_type: str, **options: Any
     Parameters
     ----------
     options
-        As ``flask.send_file`` takes them.
+        Further keyword arguments of ``flask.send_file``.
 
     Raises
     ------

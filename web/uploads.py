@@ -1,4 +1,4 @@
-"""Stores uploaded files: under an id of our own, with a media type from their content, within the owner's limit."""
+"""Stores uploaded files, each under a new id and with the media type of its content, within the owner's limit."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -20,17 +20,21 @@ from web.media_types import detect_media_type
 
 CHUNK_BYTES: Final = 2**18
 MULTIPART_OVERHEAD_BYTES: Final = 2**16
-"""What a multipart body may contain besides the file."""
+"""How many bytes a multipart body may contain in addition to the file."""
 _FILE: Final = "/file"
 
 
 def store(services: Services, stream: IO[bytes], filename: str | None, owner: str) -> Upload:
-    """Store a file.
+    """Store a file. After an error nothing is stored.
 
     Raises
     ------
-    RequestInvalidError, TooLargeError, LimitError
-        The file is empty, its name is a path, it is too large, or the owner's limit is reached; nothing is stored.
+    RequestInvalidError
+        The file is empty, or its name is a path or too long.
+    TooLargeError
+        The file is larger than the owner's next upload may be.
+    LimitError
+        The owner's limit is reached.
     """
     name, settings = _check_filename(filename), services.settings
     upload_id = make_id()
@@ -52,7 +56,7 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
         created_at=now(),
     )
     with services.database.writing() as session:
-        # Checked again, since other requests of the owner may have stored files in the meantime.
+        # The limit is checked again, since other requests of the owner may have stored files in the meantime.
         if (
             owner == ANONYMOUS
             or queries.count_uploaded_bytes(session, owner) + stored.bytes <= settings.max_uploaded_bytes
@@ -63,7 +67,7 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
 
 
 def find_uploads(services: Services, upload_ids: Sequence[str], owner: str) -> list[Upload]:
-    """Return those of some uploads that exist and belong to an owner, in the given order."""
+    """Return the uploads with the given ids that exist and belong to the owner, in the order of the ids."""
     ids = [upload_id for upload_id in upload_ids if is_id(upload_id)]
     with services.database.reading() as session:
         uploads = queries.find_uploads(session, ids, owner)
@@ -71,7 +75,7 @@ def find_uploads(services: Services, upload_ids: Sequence[str], owner: str) -> l
 
 
 def count_free_bytes(services: Services, owner: str) -> int:
-    """Count how large an owner's next upload may be, in bytes; 0 if the owner's limit is reached."""
+    """Return the maximum size of an owner's next upload, in bytes; 0 if the owner's limit is reached."""
     settings = services.settings
     if owner == ANONYMOUS:
         return settings.max_upload_bytes
@@ -81,7 +85,7 @@ def count_free_bytes(services: Services, owner: str) -> int:
 
 
 def require_free_bytes(services: Services, owner: str) -> int:
-    """Count how large an owner's next upload may be, in bytes.
+    """Return the maximum size of an owner's next upload, in bytes; raise an error instead of returning 0.
 
     Raises
     ------

@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 
 def parse_kinds(names: str) -> list[Kind]:
-    """Parse ``knn,musicgen`` for argparse.
+    """Parse a list of kinds, such as ``knn,musicgen``, for argparse.
 
     Raises
     ------
     argparse.ArgumentTypeError
-        A kind is unknown or is named twice; the message lists the kinds.
+        A kind is unknown or is given twice; the message lists the known kinds.
     """
     listed = [name.strip() for name in names.split(",")]
     unknown = [name for name in listed if name not in set(Kind)]
@@ -42,7 +42,7 @@ def parse_kinds(names: str) -> list[Kind]:
 
 
 def parse_device(name: str) -> Device:
-    """Parse ``cpu:0`` for argparse."""
+    """Parse the name of a device, such as ``cpu:0``, for argparse."""
     try:
         return Device.parse(name)
     except ValueError as error:
@@ -58,12 +58,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def list_queues(device: Device, kinds: Sequence[Kind]) -> list[str]:
-    """List the queues that a worker listens to; all workers of one class of device share them."""
+    """List the queues that a worker listens to; all workers of a device class share the queues of that class."""
     return [name_queue(kind, device.device_class) for kind in kinds]
 
 
 def run_worker(device: Device, kinds: list[Kind]) -> int:
-    """Run jobs until a signal stops the worker: SIGTERM ends the running jobs first, SIGQUIT queues them again.
+    """Run jobs until a signal stops the worker: SIGTERM lets the running jobs end first, SIGQUIT queues them again.
 
     Returns
     -------
@@ -75,10 +75,10 @@ def run_worker(device: Device, kinds: list[Kind]) -> int:
     backends = {kind: ENGINES[kind].choose_backend(device.device_class, settings) for kind in kinds}
     for probe in dict.fromkeys(backend.probe for backend in backends.values()):
         probe(device)
-    # In a container, the host name and the process id are the same after every restart; the token is not.
+    # In a container, the host name and the process id are the same after every restart. The token makes names unique.
     name = f"{device}/{'+'.join(kinds)}@{socket.gethostname()}-{secrets.token_hex(3)}:{os.getpid()}"
     services = Services.open(settings)
-    # Celery warns root of pickled messages; ours are JSON with an identifier in them.
+    # Celery warns when it runs as root. Celery's messages are safe here: they are JSON and contain only a job's id.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     status = ChildStatus()
     app = make_app(settings, device, kinds, name, status)

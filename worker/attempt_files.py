@@ -11,7 +11,7 @@ from shared.jobs import Lease, StoredFile
 class AttemptFiles:
     """Stores the artifacts of one attempt, and makes them durable in groups before they are recorded.
 
-    The thread of the engine saves files; it and the heartbeat make them durable.
+    The thread that runs the engine saves files. Both this thread and the heartbeat make files durable.
     """
 
     def __init__(self, store: FileStore, lease: Lease) -> None:
@@ -23,7 +23,7 @@ class AttemptFiles:
         self._sync_error: OSError | None = None
 
     def save(self, name: str, media_type: str, content: bytes) -> None:
-        """Store an artifact, which is durable after the next `sync`; see ``worker.engines.interface.SaveArtifact``."""
+        """Store an artifact, as ``worker.engines.interface.SaveArtifact`` says; it is durable after the next `sync`."""
         if any(file.name == name for file in self._files):
             raise ValueError(f"the engine saved {name!r} twice")
         key = artifact_key(self._lease.job_id, self._lease.attempt, name)
@@ -36,7 +36,8 @@ class AttemptFiles:
         Raises
         ------
         OSError
-            A file could not be made durable, now or in an earlier call: the system reports a failed write only once.
+            A file could not be made durable, now or in an earlier call. The operating system reports a failed write
+            only once, so every later call raises the same error.
         """
         with self._syncing:
             if self._sync_error is not None:
@@ -52,7 +53,7 @@ class AttemptFiles:
             self._durable_count += len(pending)
 
     def has_pending(self) -> bool:
-        """Return whether a file is not durable yet."""
+        """Return whether a file has been saved that is not durable yet."""
         return self._durable_count < len(self._files)
 
     @property

@@ -34,8 +34,8 @@ class Child:
     def start(self, **_: object) -> None:
         """Open the child's own connections, after the fork, and load what the first job needs.
 
-        Celery would log an error here and go on with a child that can run
-        nothing, so an error stops the worker.
+        Celery would only log an error of this method, and continue with a
+        child that cannot run any job, so an error stops the worker.
         """
         set_up_logging(self._settings)
         try:
@@ -57,14 +57,14 @@ def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str, s
     """Make the worker's Celery application."""
     app = make_celery(settings)
     child = Child(settings, device, kinds, name, status)
-    # weak=False: there are no other references to these.
+    # weak=False: nothing else refers to these functions, so weak references to them would be lost.
     signals.worker_process_init.connect(child.start, weak=False)
     signals.worker_shutting_down.connect(lambda **_: status.request_shutdown(), weak=False)
     signals.setup_logging.connect(lambda **_: set_up_logging(settings), weak=False)
 
     @app.task(name=TASK)  # type: ignore[untyped-decorator]  # Celery has no types
     def work(job_id: str) -> None:
-        """React to a wake-up: run the queued jobs, best first; the job that caused it need not be the first."""
+        """Handle a wake-up message: run the queued jobs, best first; the job in the message need not be the first."""
         logger.debug("woken for job %s", job_id)
         child.runner.run_queued_jobs()
 

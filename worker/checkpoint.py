@@ -13,11 +13,11 @@ logger = logging.getLogger(__name__)
 
 
 class StoredCheckpoint:
-    """Stores the checkpoint of an attempt, and loads those of earlier attempts.
+    """Stores the checkpoint of an attempt, and loads the checkpoints of earlier attempts.
 
-    See ``worker.engines.interface.Checkpoint``.
+    It implements ``worker.engines.interface.Checkpoint``.
 
-    A checkpoint saves time and nothing else, so one that cannot be stored or
+    A checkpoint only saves time, so a checkpoint that cannot be stored or
     read never fails a job. The sweeper removes the checkpoints of ended jobs.
     """
 
@@ -26,7 +26,7 @@ class StoredCheckpoint:
         self._lease = lease
 
     def load(self) -> bytes | None:
-        """Return the last checkpoint of the latest earlier attempt that left a readable one."""
+        """Return the checkpoint of the latest earlier attempt whose checkpoint can be read, or ``None``."""
         for attempt in range(self._lease.attempt - 1, FIRST_ATTEMPT - 1, -1):
             try:
                 with self._files.open(checkpoint_key(self._lease.job_id, attempt)) as file:

@@ -13,7 +13,7 @@ _VISIBLE_DEVICES: Final = {DeviceClass.ASCEND: "ASCEND_RT_VISIBLE_DEVICES", Devi
 
 @dataclass(frozen=True)
 class Device:
-    """One device of this machine, written ``cpu:0``."""
+    """One device of this machine, written as ``cpu:0``, for example."""
 
     device_class: DeviceClass
     index: int
@@ -25,7 +25,7 @@ class Device:
         Raises
         ------
         ValueError
-            The name is not of this form; the message shows the form.
+            The name does not have this form; the message shows the form.
         """
         device_class, _, index = name.partition(":")
         if device_class not in set(DeviceClass) or not index.isdecimal():
@@ -47,7 +47,7 @@ def pin_process(device: Device, cpu_shares: int) -> None:
     Raises
     ------
     DeviceMissingError
-        There is no such share of the cores.
+        The index of a CPU device is not below ``cpu_shares``, or its share contains no core.
     """
     if device.device_class is not DeviceClass.CPU:
         os.environ[_VISIBLE_DEVICES[device.device_class]] = str(device.index)

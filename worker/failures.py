@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 
 def describe_failure(job_id: str, error: Exception, storage: str) -> dict[str, Any]:
-    """Return the error as the job's row holds it; if the user cannot know the cause, it is logged.
+    """Return the error in the form that the job's row stores; an error other than `JobFailedError` is also logged.
 
     Parameters
     ----------

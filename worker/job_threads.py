@@ -13,8 +13,8 @@ logger = logging.getLogger(__name__)
 class JobThreads:
     """Runs each job in a thread of its own.
 
-    The threads are daemons, unlike those of an executor: a process that is
-    stopped at once does not wait for them.
+    Unlike the threads of an executor, these threads are daemons: a process
+    that must stop at once does not wait for them.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class JobThreads:
 
     @property
     def running(self) -> list[ParsedJob]:
-        """The jobs that have not ended yet, as far as `wait` has noticed."""
+        """The jobs that were started; a job that has ended is removed by the next call of `wait`."""
         return [*self._running.values()]
 
     def start(self, job: ParsedJob) -> None:
@@ -38,7 +38,7 @@ class JobThreads:
         threading.Thread(target=self._run, args=(job, ended), name=f"job {job.row.id}", daemon=True).start()
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until a job has ended."""
+        """Wait until a running job has ended, or the timeout is over."""
         for ended in wait(self._running, timeout_s, FIRST_COMPLETED).done:
             del self._running[ended]
 

@@ -1,4 +1,4 @@
-"""Keeps the lease of a running job while its engine computes, and stops the engine when it must stop."""
+"""Keeps the lease of a running job while the engine computes, and stops the engine when the job must stop."""
 
 import logging
 import os
@@ -56,13 +56,13 @@ class HeartbeatContext:
 
 
 class LeaseHeartbeat(Background):
-    """Sends heartbeats from a thread while the block runs, so that the lease holds while native code computes.
+    """Sends heartbeats from a thread while the block runs, so that the lease is kept while native code computes.
 
     A heartbeat also records the progress and the files of the attempt.
 
-    The thread also ends what cannot end itself: an engine that does not stop
-    when it must, and one that makes no progress any more. It then kills this
-    process; Celery's parent process starts another.
+    The thread also ends an attempt whose engine does not stop when it must,
+    or makes no progress any more: the thread kills this process, and Celery's
+    parent process starts another process.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class LeaseHeartbeat(Background):
         self._stop_at = 0.0
 
     def report(self, *, stage: str, done: int, total: int, unit: str) -> None:
-        """Accept the engine's progress; see ``worker.engines.interface.ReportProgress``."""
+        """Accept the engine's progress, as ``worker.engines.interface.ReportProgress`` says."""
         self._progress = Progress(stage, done, total, unit)
         self._progress_at = time.monotonic()
         if self._stop_reason is not None:
@@ -137,11 +137,11 @@ class LeaseHeartbeat(Background):
             self._request_stop(StopReason.TIMED_OUT)
 
     def _sync_files(self) -> Sequence[StoredFile]:
-        """Make the files that were saved since the last heartbeat durable; return those that are not recorded yet.
+        """Make the files durable that are not durable yet; return the durable files that are not recorded yet.
 
-        Another thread does it, so that a slow disk delays no heartbeat beyond the next one; files that are not durable
-        by then are recorded by a later heartbeat. If they cannot be made durable, the end of the attempt shows the
-        error (`AttemptFiles.sync`).
+        Another thread makes the files durable, so that a slow disk delays a heartbeat by at most one interval. Files
+        that are not durable by then are recorded by a later heartbeat. If a file cannot be made durable,
+        `AttemptFiles.sync` raises the error again at the end of the attempt.
         """
         if self._files.has_pending():
             if self._sync is None or self._sync.done():
@@ -158,7 +158,7 @@ class LeaseHeartbeat(Background):
             logger.error("job %s makes no progress any more; its process is killed", self._lease.job_id)
             try:
                 transitions.recover_lost(self._context.database, self._lease, self._settings.retry_delay)
-            finally:  # if the database does not answer, the lease expires
+            finally:  # also if the database does not answer: then the lease expires
                 self._kill_process()
 
     def _end_by_force(self, reason: StopReason) -> None:

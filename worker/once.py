@@ -1,7 +1,7 @@
 """Run one job in the foreground: ``python -m worker.once KIND PARAMS --out FOLDER``.
 
-It needs neither Redis nor a database nor Celery, and the engine runs in this
-process, so that a debugger can stop in it. The result is printed as JSON.
+The command needs neither Redis nor a database nor Celery. The engine runs in this
+process, so that a debugger can stop in the engine. The result is printed as JSON.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def parse_json(value: str) -> object:
 
 
 def parse_upload(value: str) -> tuple[str, Path]:
-    """Parse ``u1=clip.wav`` for argparse."""
+    """Parse the id and the file of an upload, such as ``u1=clip.wav``, for argparse."""
     upload_id, separator, file = value.partition("=")
     if not upload_id or not separator or not Path(file).is_file():
         raise argparse.ArgumentTypeError(f"{value!r}: write ID=FILE with the path of a file, such as u1=clip.wav")
@@ -67,12 +67,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def parse_params(kind: Kind, given: object, uploads: Mapping[str, Path], settings: Settings) -> Strict:
-    """Parse the parameters, and check them with the uploads as at submission.
+    """Parse the parameters, and check the parameters and the uploads in the same way as at submission.
 
     Raises
     ------
     RequestInvalidError
-        Names each parameter that is wrong.
+        Parameters are wrong; the error names each of these parameters.
     """
     params = parse_submission({"kind": kind, "params": given}, settings.max_timeout_s).params
     missing = [
@@ -89,7 +89,7 @@ def parse_params(kind: Kind, given: object, uploads: Mapping[str, Path], setting
 
 
 def run_engine(kind: Kind, device: Device, settings: Settings, context: JobContext[Any]) -> dict[str, Any]:
-    """Run the engine on a device that this process is then pinned to; return the result."""
+    """Pin this process to the device, run the engine there, and return the result."""
     pin_process(device, settings.cpu_shares)
     spec = ENGINES[kind]
     backend = spec.choose_backend(device.device_class, settings)
@@ -102,7 +102,7 @@ def make_writer(folder: Path) -> SaveArtifact:
     """Return a function that writes artifacts into a folder."""
     written: set[str] = set()
 
-    def save(name: str, media_type: str, content: bytes) -> None:  # noqa: ARG001 - a folder knows no media types
+    def save(name: str, media_type: str, content: bytes) -> None:  # noqa: ARG001 - a folder stores no media types
         if name in written:
             raise ValueError(f"the engine saved {name!r} twice")
         written.add(name)
@@ -115,7 +115,7 @@ def make_writer(folder: Path) -> SaveArtifact:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a job.
 
-    An unexpected error of the engine is not caught, so that it shows its traceback or starts a debugger.
+    An unexpected error of the engine is not caught, so that Python shows the traceback or a debugger starts.
 
     Returns
     -------

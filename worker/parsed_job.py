@@ -1,4 +1,4 @@
-"""A job with its parameters parsed."""
+"""A job whose parameters are parsed."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -18,8 +18,8 @@ class ParsedJob:
     Parameters
     ----------
     params
-        The error if they do not fit the schema of this version, because another version of the service queued the job;
-        it then fails with this error when it is run.
+        The parsed parameters; or the error, if the parameters do not fit the schema of this version because another
+        version of the service queued the job. Such a job fails with this error when it is run.
     """
 
     row: Job
@@ -39,7 +39,7 @@ class ParsedJob:
         Raises
         ------
         ValidationError
-            They do not fit the schema.
+            The parameters do not fit the schema.
         """
         if isinstance(self.params, ValidationError):
             raise self.params
@@ -52,12 +52,13 @@ class ParsedJob:
 
 
 def is_last_attempt(row: Job, *, claimed: bool = True) -> bool:
-    """Return whether a job whose earlier attempts were lost has no attempt left after this one.
+    """Return whether earlier attempts of a job were lost, and no attempt is left after the current attempt.
 
     Parameters
     ----------
     claimed
-        Whether the attempt has begun; if not, the next one is meant.
+        Whether the job is claimed, so that the current attempt has begun. If not, the attempt that the next claim
+        would begin counts as the current attempt.
     """
     attempt = row.attempt if claimed else row.attempt + 1
     return attempt > 1 and attempt >= row.max_attempts

@@ -1,4 +1,4 @@
-"""The registration of a worker and its heartbeat, by which ``auto`` chooses a device."""
+"""The registration and the heartbeat of a worker, which show which device classes ``auto`` can choose."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerRegistration(Background):
-    """Registers a worker while the block runs; at its end, queues the worker's running jobs again.
+    """Registers a worker while the block runs; when the block ends, queues the worker's running jobs again.
 
     Parameters
     ----------
@@ -35,10 +35,11 @@ class WorkerRegistration(Background):
     heartbeat_interval_s
         How often the worker confirms that it is alive.
     wait_until_ready
-        Waits, for at most the given number of seconds, until the worker is ready for jobs; returns whether it is.
+        Waits, for at most the given number of seconds, until the worker is ready for jobs; returns whether
+        the worker is ready.
     """
 
-    def __init__(  # noqa: PLR0913 - what the row holds
+    def __init__(  # noqa: PLR0913 - the values of the worker's row
         self,
         database: Database,
         *,
@@ -63,8 +64,8 @@ class WorkerRegistration(Background):
             "beat_interval_s": heartbeat_interval_s,
         }
         self._interval_s = heartbeat_interval_s
-        # The process must not fork while a connection is open: a child that inherits SQLite's would mistake its
-        # parent's locks for its own.
+        # The process must not fork while a connection is open: a child that inherits a connection to SQLite would take
+        # the locks of its parent for its own locks.
         self._connected = threading.Lock()
         os.register_at_fork(
             before=self._connected.acquire,
@@ -95,7 +96,7 @@ class WorkerRegistration(Background):
             self._stop_requested.wait(self._interval_s)
 
     def _send_heartbeat(self) -> None:
-        """Write that the worker is alive; insert its row if there is none, or none any more."""
+        """Record that the worker is alive; insert the worker's row if it does not exist yet, or was deleted."""
         with self._database.writing() as session:
             beat = update(Worker).where(Worker.name == self._name).values(beat_at=now()).returning(Worker.name)
             if session.execute(beat, execution_options={"synchronize_session": False}).one_or_none() is None:

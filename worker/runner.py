@@ -36,22 +36,22 @@ from worker.watchdog import ChildStatus
 BATCH_CHECK_INTERVAL_S: Final = 0.2
 """How often to check, while jobs run, whether the head of the queue can run in the same batch."""
 MAX_CONCURRENT_JOBS: Final = 64
-"""The maximum number of jobs that run at the same time, whatever their engine allows."""
+"""The maximum number of jobs that run at the same time, even if their engine would allow more."""
 
 logger = logging.getLogger(__name__)
 
 
 def _ignore(head: Job | None) -> None:
-    """Ignore a batch check."""
+    """Ignore the result of a batch check."""
 
 
 class Runner:
-    """Runs jobs on one device, in the child process of a worker; keeps its engines between jobs.
+    """Runs jobs on one device, in the child process of a worker; keeps the engines between jobs.
 
     Parameters
     ----------
     kinds
-        The kinds of job that it runs.
+        The kinds of job that the worker runs.
     name
         The name of the worker, as it is registered.
     status
@@ -59,11 +59,11 @@ class Runner:
     max_claim_loop_s
         How long one call of `run_queued_jobs` claims jobs.
     on_batch_check
-        Called after each check whether another job can run in the same batch, with the job at the head of the queue;
-        with ``None`` if the queue is empty or was not read because no job may be added.
+        Called after each check whether another job can run in the same batch. The argument is the job at the head of
+        the queue, or ``None`` if the queue is empty or was not read because no job may be added.
     """
 
-    def __init__(  # noqa: PLR0913 - what a worker is, and two hooks
+    def __init__(  # noqa: PLR0913 - the properties of a worker, and two hooks
         self,
         services: Services,
         device: Device,
@@ -97,7 +97,8 @@ class Runner:
     def run_queued_jobs(self) -> None:
         """Claim and run queued jobs, best first, until none is left.
 
-        Stops earlier if the worker shuts down, or after ``max_claim_loop_s``, and then wakes another worker.
+        The method returns earlier if the worker shuts down, or after ``max_claim_loop_s``. It then sends a wake-up
+        message for the jobs that are still queued.
         """
         self._claim_until = time.monotonic() + self._max_claim_loop_s
         row = self._claim()
@@ -120,15 +121,15 @@ class Runner:
         return transitions.claim(self._services.database, self._identity, job_id)
 
     def _run_group(self, job: ParsedJob) -> Job | None:
-        """Run a job, and those that can run in the same batch while it does.
+        """Run a job and, while it runs, further jobs that can run in the same batch.
 
         Returns
         -------
-        The next job, which was claimed when this one ended, if its engine runs one job at a time.
+        The next job, if the engine runs one job at a time and a job was claimed when this job ended; else ``None``.
         """
         engine = self._engines[job.kind]
         if not isinstance(engine, BatchingEngine):
-            # In this thread: starting another takes longer than a short job does.
+            # The job runs in this thread: starting another thread takes longer than a short job.
             return self._run_job(job, claim_next=True)
         threads = JobThreads(partial(self._run_job, claim_next=False))
         threads.start(job)
@@ -143,10 +144,10 @@ class Runner:
     def _claim_joinable(self, engine: BatchingEngine[Any], running: Sequence[ParsedJob]) -> ParsedJob | None:
         """Claim the job at the head of the queue if it can run in the same batch as the running jobs.
 
-        The head of the queue is never skipped: if it is of another kind or
-        model, no job is added, and it runs when the running jobs have ended. A
-        job on its last attempt runs alone, so that a job that kills its process
-        is, at the latest then, the only one that fails.
+        The head of the queue is never skipped: if this job is of another kind
+        or model, no job is added, and the head runs when the running jobs have
+        ended. A job on its last attempt runs alone, so that a job that kills its
+        process on every attempt does not make other jobs fail.
         """
         row: Job | None = None
         try:
@@ -172,7 +173,7 @@ class Runner:
             return queries.find_next_job(session, self._kinds, self._device.device_class)
 
     def _parse(self, row: Job) -> ParsedJob:
-        """Parse a job; its parameters only if it is another job than at the last call."""
+        """Parse a job; if the last call had the same job, its parameters are not parsed again."""
         if self._last_parsed is None or self._last_parsed.row.id != row.id:
             self._last_parsed = ParsedJob.parse(row)
         return ParsedJob(row, self._last_parsed.params)
@@ -187,7 +188,7 @@ class Runner:
 
         Returns
         -------
-        The job that was claimed.
+        The next job, if one was claimed; else ``None``.
         """
         row = job.row
         lease = Lease(row.id, row.attempt)
@@ -213,7 +214,8 @@ class Runner:
 
         Returns
         -------
-        The outcome, whatever happened; ``None`` if the lease was lost, so that there is nothing to record.
+        The outcome, also of a failure; ``None`` if the lease was lost or the database does not answer, so that no
+        outcome can be recorded.
         """
         files = AttemptFiles(self._services.files, lease)
         with LeaseHeartbeat(self._heartbeats, lease, files) as heartbeat:
@@ -236,7 +238,7 @@ class Runner:
                 return Outcome(State.FAILED, error=failure)
 
     def _copy_uploads(self, kind: Kind, params: Strict, copies: ExitStack) -> Mapping[str, Path]:
-        """Make the uploads of a job available on this machine until the copies are closed."""
+        """Make the uploads of a job available on this machine until ``copies`` is closed."""
         wanted = set(list_uploads(kind, params).values())
         if not wanted:
             return {}
@@ -254,12 +256,12 @@ class Runner:
         return paths
 
     def _finish(self, lease: Lease, outcome: Outcome, *, claim_next: bool) -> tuple[bool, Job | None]:
-        """Record the outcome; while the database does not answer, retry for as long as the lease may still be held.
+        """Record the outcome; if the database does not answer, retry until the lease must have expired.
 
         Returns
         -------
         recorded, claimed
-            Whether the lease was still held, and the job that was claimed in the same transaction.
+            Whether the lease was still held; the job that was claimed in the same transaction, or ``None``.
         """
         database = self._services.database
         give_up_at = time.monotonic() + self._services.settings.lease_s
@@ -273,7 +275,7 @@ class Runner:
                     raise
                 logger.warning("job %s: not finished, the database does not answer: %s", lease.job_id, error)
                 time.sleep(self._services.settings.heartbeat_s)
-            except SQLAlchemyError:  # a result that the database cannot store: it would fail each time
+            except SQLAlchemyError:  # the database cannot store the result: every retry would fail
                 logger.exception("job %s: its outcome cannot be stored", lease.job_id)
                 return transitions.finish(database, lease, Outcome(State.FAILED, error=UNEXPECTED)), None
 

@@ -1,6 +1,7 @@
-"""The parent process watches its child: a child that is stopped, or whose native code holds the interpreter, is killed.
+"""The parent watches its child: a child that is stopped, or whose native code holds the interpreter lock, is killed.
 
-Such a child cannot answer questions, so it records its last sign of life in memory that both processes share.
+Such a child cannot answer the parent. Therefore, while a job runs, the child records signs of life in memory that both
+processes share, and the parent checks the time of the last sign.
 """
 
 import logging
@@ -27,22 +28,22 @@ class ChildStatus:
         self._ready = multiprocessing.Event()
 
     def mark_ready(self) -> None:
-        """Record, in the child, that it is ready for jobs."""
+        """Record that the child is ready for jobs; called in the child."""
         self._process_id.value = os.getpid()
         self._last_sign_at.value = IDLE
         self._ready.set()
 
     def mark_alive(self) -> None:
-        """Record, in the child, a sign of life; called from the start of a job to its end."""
+        """Record a sign of life; called in the child, again and again while a job runs."""
         # The monotonic clock is the same for all processes of a machine.
         self._last_sign_at.value = time.monotonic()
 
     def mark_idle(self) -> None:
-        """Record, in the child, that no job is running any more."""
+        """Record that no job is running any more; called in the child."""
         self._last_sign_at.value = IDLE
 
     def request_shutdown(self) -> None:
-        """Record, in the parent, that running jobs are to end and no other job may start."""
+        """Record that running jobs are to end and no other job may start; called in the parent."""
         self._shutting_down.value = 1
 
     @property
@@ -51,12 +52,12 @@ class ChildStatus:
         return bool(self._shutting_down.value)
 
     def wait_until_ready(self, timeout_s: float) -> bool:
-        """Wait, in the parent, until a child has been ready once; return whether one has."""
+        """Wait until the first child is ready; return whether it is. Called in the parent."""
         return self._ready.wait(timeout_s)
 
     @property
     def process_id(self) -> int:
-        """The process id of the child that was ready last; 0 before the first one is."""
+        """The process id of the child that became ready last; 0 before the first child is ready."""
         return int(self._process_id.value)
 
     @property
@@ -67,15 +68,16 @@ class ChildStatus:
 
 
 class Watchdog(Background):
-    """Kills a silent child while the block runs; Celery starts another.
+    """Kills a silent child while the block runs; Celery then starts another child.
 
     Parameters
     ----------
     max_silence_s
-        Longer than a lease, so that a child has lost its job before it is killed.
+        How long a child that runs a job may give no sign of life: longer than a lease, so that the leases of the
+        child's jobs have expired before the child is killed.
     check_interval_s
-        How often to check. A child is killed if it was silent at two checks in a row: one
-        that slept as long as the parent did then has time to give a sign of life.
+        How often to check. A child is killed if it was silent at two checks in a row. So, if parent and child were
+        both paused for a time, the child has time to give a sign of life between the two checks.
     """
 
     def __init__(self, status: ChildStatus, max_silence_s: float, check_interval_s: float) -> None:

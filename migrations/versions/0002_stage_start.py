@@ -1,4 +1,4 @@
-"""The time at which a job's stage started, and its progress at that time."""
+"""The time at which the current stage of a job started, and the progress of the job at that time."""
 
 import sqlalchemy as sa
 from alembic import op

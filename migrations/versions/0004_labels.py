@@ -1,4 +1,4 @@
-"""A table of labels, to find jobs by them."""
+"""A table of labels, to find jobs by label."""
 
 import sqlalchemy as sa
 from alembic import op

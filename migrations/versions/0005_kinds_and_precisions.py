@@ -12,7 +12,7 @@ from alembic.operations.base import BatchOperations
 from sqlalchemy.dialects import postgresql
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-# Revision 0001 gave the constraint its full name, to which the naming convention added the prefix once more.
+# Revision 0001 gave the constraint a full name with prefix, and the naming convention added the prefix again.
 KIND_CHECK = "ck_jobs_ck_jobs_kind"
 
 revision = "0005"
@@ -37,7 +37,11 @@ def downgrade() -> None:
 
 @contextmanager
 def altered_jobs() -> Iterator[BatchOperations]:
-    """Alter the table of jobs; SQLite does it by copying the table, which loses indexes over expressions."""
+    """Alter the table of jobs.
+
+    On SQLite the table is altered by copying it, and the copy loses indexes over expressions. So the index over an
+    expression is dropped before and created again afterwards.
+    """
     is_copied = op.get_bind().dialect.name == "sqlite"
     if is_copied:
         op.drop_index("ix_jobs_queue", "jobs")

@@ -1,4 +1,4 @@
-"""The API from Python, and from the command line as ``python -m shared.client``.
+"""A client of the API for Python programs, and for the command line as ``python -m shared.client``.
 
 Examples
 --------

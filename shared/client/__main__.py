@@ -90,7 +90,10 @@ _ARGUMENTS: Final[Mapping[Kind, Callable[[argparse.ArgumentParser], None]]] = {
     Kind.KNN: _add_knn_arguments,
     Kind.MUSICGEN: _add_musicgen_arguments,
 }
-"""Arguments for the parameters that are typed most; -p and --params reach all parameters of every kind."""
+"""For each kind, the function that adds arguments for the parameters that people set most often.
+
+-p and --params can set every parameter of every kind.
+"""
 
 
 def _add_list(action: argparse.ArgumentParser) -> None:
@@ -110,7 +113,7 @@ def _parse_count(text: str) -> int:
 
 
 def _report_error(error: Exception) -> Exit:
-    """Print what went wrong, field by field if the service did so."""
+    """Print what went wrong; if the service reported problems with single fields, print each of these problems."""
     if not isinstance(error, ClientError):
         reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
         commands.print_message(f"mindjobs: {reason}")
@@ -122,7 +125,7 @@ def _report_error(error: Exception) -> Exit:
 
 
 def main(words: Sequence[str] | None = None) -> Exit:
-    """Run the command that the words name."""
+    """Run the command that the words of a command line name."""
     arguments = _make_parser().parse_args(words)
     try:
         key = Path(arguments.key_file).read_text(encoding="utf-8").strip() if arguments.key_file else None

@@ -23,7 +23,7 @@ _PAGE_LENGTH: Final = 100
 
 
 class Envelope(TypedDict, total=False):
-    """What a submission may set besides its parameters; the defaults are the service's."""
+    """What a submission may set besides its parameters; the service has a default for each field."""
 
     device: str
     priority: int
@@ -51,11 +51,12 @@ class Client:
     Parameters
     ----------
     server
-        The address of the instance. Default: ``MINDJOBS_SERVER``, or port 8000 of this machine.
+        The address of the instance. Default: the environment variable ``MINDJOBS_SERVER``, or port 8000 on this
+        machine.
     key
-        The API key, if the instance requires one. Default: ``MINDJOBS_KEY``.
+        The API key, if the instance requires a key. Default: the environment variable ``MINDJOBS_KEY``.
     retry_delay
-        The delay before a request is repeated that got no response.
+        The delay before a request is repeated after a transient error.
 
     Raises
     ------
@@ -92,7 +93,7 @@ class Client:
         self._connection.close()
 
     def upload(self, path: str | Path) -> Upload:
-        """Upload a file; parameters of jobs refer to it by its ``id``."""
+        """Upload a file; the parameters of a job refer to an upload by its ``id``."""
         path = Path(path)
         media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         with path.open("rb") as file:
@@ -112,9 +113,10 @@ class Client:
         Parameters
         ----------
         params
-            The parameters; the defaults of the kind complete them.
+            The parameters of the job; the kind has defaults for parameters that are missing here.
         idempotency_key
-            Makes it safe to repeat the submission: the same key returns the same job.
+            Makes it safe to repeat the submission: if the same submission is sent again with the same key, no new job
+            is created, and the first job is returned.
         """
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key.encode()}
         body = {"kind": kind, "params": dict(params or {}), **envelope}
@@ -127,11 +129,14 @@ class Client:
     def list(
         self, labels: Mapping[str, str] | None = None, *, limit: int | None = None, **wanted: Unpack[JobFilter]
     ) -> Iterator[Job]:
-        """Yield jobs, newest first, all or the first ``limit``; pages are requested as they are needed."""
+        """Yield all jobs, or at most ``limit`` jobs, newest first; a page is requested when its jobs are needed."""
         return islice(self._list(labels or {}, min(limit or _PAGE_LENGTH, _PAGE_LENGTH), wanted), limit)
 
     def follow(self, job_id: str) -> Iterator[Event]:
-        """Yield the events of a job from its submission to its end, each once, across lost connections and restarts."""
+        """Yield each event of a job once, from the submission to the end of the job.
+
+        This also works if connections are lost or the service restarts.
+        """
         return EventFollower(self._connection, job_id).follow()
 
     def wait(self, job_id: str, watch: Callable[[Event], object] | None = None) -> Job:
@@ -142,11 +147,11 @@ class Client:
         return self._connection.retry(lambda: self.get(job_id))
 
     def cancel(self, job_id: str) -> Job:
-        """Cancel a queued job at once; ask a running one to stop."""
+        """Cancel a queued job at once, or request that a running job stops."""
         return read(self._connection.request("POST", "jobs", job_id, "cancel"), Job)
 
     def retry(self, job_id: str) -> Job:
-        """Queue a new job with an ended one's parameters."""
+        """Queue a new job with the parameters of an ended job."""
         return read(self._connection.request("POST", "jobs", job_id, "retry"), Job)
 
     def delete(self, job_id: str) -> None:
@@ -154,12 +159,12 @@ class Client:
         self._connection.request("DELETE", "jobs", job_id)
 
     def download(self, job_id: str, folder: str | Path, *names: str) -> tuple[Path, ...]:
-        """Download files of a job, all or those that are named, and return their paths.
+        """Download the files of a job with the given names, or all files if no name is given, and return their paths.
 
         Raises
         ------
         FileExistsError
-            The folder already has another file of that name.
+            The folder already contains a file with the same name and other content.
         """
         found = {artifact.name: artifact for artifact in self.get(job_id).artifacts}
         for name in names:

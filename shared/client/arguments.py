@@ -1,4 +1,4 @@
-"""From command-line arguments to the parameters of a job."""
+"""Builds the parameters of a job from command-line arguments."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ class JobArguments:
     params
         A JSON object, or ``@`` and the path of a file that contains one.
     settings
-        ``NAME=VALUE`` each; they override all others.
+        Single parameters in the form ``NAME=VALUE``; they override all other arguments.
     prompts
         Descriptions of the music.
     clips
@@ -31,7 +31,7 @@ class JobArguments:
     csv
         Path of a table to evaluate.
     label_column
-        The column to predict.
+        The column of the table that is predicted.
     """
 
     params: str | None = None
@@ -52,7 +52,8 @@ class JobArguments:
         Raises
         ------
         ArgumentsError
-            An argument is not a JSON object or not of the form ``NAME=VALUE``.
+            ``params`` is not a JSON object, or an item of ``settings`` does not have the form ``NAME=VALUE`` or names a
+            field that cannot be set.
         """
         params = _parse_object(self.params) if self.params is not None else {}
         settings = [split_pair(setting) for setting in self.settings]
@@ -75,7 +76,7 @@ def split_pair(text: str) -> tuple[str, str]:
     Raises
     ------
     ArgumentsError
-        The text is not of this form.
+        The text does not have the form ``NAME=VALUE``.
     """
     name, equals, value = text.partition("=")
     if not name or not equals:
@@ -84,7 +85,7 @@ def split_pair(text: str) -> tuple[str, str]:
 
 
 def parse_value(text: str) -> object:
-    """Parse JSON; a text that is not JSON is returned as it is."""
+    """Parse a text as JSON; a text that is not JSON is returned unchanged."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -104,7 +105,7 @@ def _parse_object(text: str) -> Params:
 
 
 def _set(params: Params, name: str, value: object) -> None:
-    """Set the value under a dotted name: ``evaluation.folds``, or ``audio_prompts.0.end_s`` in a list."""
+    """Set the field with a dotted name: ``evaluation.folds``, or with an index in a list: ``audio_prompts.0.end_s``."""
     *parents, last = name.split(".")
     target: Any = params
     try:

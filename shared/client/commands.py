@@ -1,4 +1,4 @@
-"""The commands: each calls the client, prints results on standard output, and messages on standard error."""
+"""The commands: each command calls the client, and prints results on standard output and messages on standard error."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ class Exit(IntEnum):
 
 
 def submit(client: Client, arguments: Namespace) -> Exit:
-    """Queue a job; print its id, or wait and print its result."""
+    """Queue a job; print the id of the job, or wait for its end and print its result."""
     job_arguments = JobArguments(
         **{name: value for name, value in vars(arguments).items() if name in JobArguments.__dataclass_fields__}
     )
@@ -50,7 +50,7 @@ def submit(client: Client, arguments: Namespace) -> Exit:
 
 
 def upload(client: Client, arguments: Namespace) -> Exit:
-    """Upload a file and print its id."""
+    """Upload a file and print the id of the upload."""
     _print(client.upload(arguments.file).id)
     return Exit.DONE
 
@@ -88,7 +88,7 @@ def cancel(client: Client, arguments: Namespace) -> Exit:
 
 
 def retry(client: Client, arguments: Namespace) -> Exit:
-    """Submit a job again and print the id of the new one."""
+    """Submit an ended job again and print the id of the new job."""
     _print(client.retry(arguments.job_id).id)
     return Exit.DONE
 
@@ -154,7 +154,7 @@ def print_message(text: str) -> None:
 
 
 def _replace_control_characters(text: str) -> str:
-    """Replace control characters, which the terminal would obey instead of showing."""
+    """Replace control characters, which a terminal would execute instead of showing them."""
     return "".join(
         character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}" for character in text
     )

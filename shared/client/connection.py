@@ -1,4 +1,4 @@
-"""HTTP requests to the service, with timeouts and retries; every failure is a ``ClientError``."""
+"""HTTP requests to the service, with timeouts and retries; a request that fails raises ``ClientError``."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ CONNECT_TIMEOUT_S: Final = 10.0
 RESPONSE_TIMEOUT_S: Final = 60.0
 RETRY_DELAY: Final = RetryDelay(0.25, 8.0)
 MAX_ATTEMPTS: Final = 12
-"""With the delays between them nearly a minute; a restart of the service is shorter."""
+"""With the delays between them, all attempts take nearly a minute; a restart of the service takes less."""
 _CHUNK_BYTES: Final = 2**16
 _EXCERPT_LENGTH: Final = 200
 _LOOPBACK: Final = {"127.0.0.1", "::1", "localhost"}
@@ -28,16 +28,16 @@ T = TypeVar("T")
 
 
 class Connection:
-    """Requests to one instance.
+    """Sends requests to one instance of the service.
 
     Parameters
     ----------
     server
-        Its address, for example ``http://127.0.0.1:8000``.
+        The address of the instance, for example ``http://127.0.0.1:8000``.
     key
-        The API key, if the instance requires one.
+        The API key, if the instance requires a key.
     retry_delay
-        The delay before a request is repeated that got no response.
+        The delay before a request is repeated after a transient error.
 
     Raises
     ------
@@ -55,9 +55,9 @@ class Connection:
         self.retry_delay = retry_delay
         self._key = key
         self._session = Session()
-        # The loopback of a proxy in the environment is another machine.
+        # Do not use a proxy from the environment for loopback: for the proxy, loopback is its own machine.
         self._session.trust_env = parts.hostname not in _LOOPBACK
-        # Set as the authentication of the session, since a .netrc would replace a plain header.
+        # The key is set as the authentication of the session, since a .netrc file would replace a plain header.
         self._session.auth = self._authenticate
 
     def close(self) -> None:
@@ -70,14 +70,14 @@ class Connection:
         Parameters
         ----------
         path
-            Segments of the path below the API's root, with any characters.
+            Segments of the path below the root of the API; a segment may contain any character.
         read_timeout_s
-            How long the service may send nothing.
+            The maximum time in which the service may send nothing.
 
         Raises
         ------
         ClientError
-            There was no response, or an error.
+            There was no response, or the response was an error or a redirect.
         ValueError
             The request cannot be sent.
         """
@@ -95,12 +95,12 @@ class Connection:
             raise self._explain(error) from error
 
     def retry(self, send: Callable[[], T]) -> T:
-        """Repeat a request with growing delays while its error is transient.
+        """Send a request, and repeat it with growing delays while it fails with a transient error.
 
         Raises
         ------
         ClientError
-            The error is not transient, or the service did not come back.
+            The error is not transient, or `MAX_ATTEMPTS` attempts have failed.
         """
         for attempt in count(1):
             try:
@@ -109,7 +109,7 @@ class Connection:
                 if not error.transient or attempt == MAX_ATTEMPTS:
                     raise
             time.sleep(self.retry_delay.after(attempt))
-        raise AssertionError  # the loop ends by return or raise
+        raise AssertionError  # never reached: the loop ends by return or raise
 
     def read_chunks(self, response: Response) -> Iterator[bytes]:
         """Yield the parts of a streamed body as they arrive.
@@ -140,12 +140,12 @@ class Connection:
 
 
 def read(response: Response, kind: type[Body]) -> Body:
-    """Parse a response.
+    """Parse a response as the given class.
 
     Raises
     ------
     ClientError
-        The response is something else.
+        The response does not fit the class.
     """
     try:
         return kind.model_validate_json(response.content)
@@ -158,14 +158,14 @@ def read(response: Response, kind: type[Body]) -> Body:
 
 
 def _find_reason(error: BaseException) -> str:
-    """Find the message of the system below those of the two libraries."""
+    """Return the message of the original error, often of the operating system, which requests and urllib3 wrap."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _parse_error(response: Response) -> ClientError:
-    """Parse problem+json (RFC 9457), or whatever a proxy before the service returned instead."""
+    """Parse problem+json (RFC 9457), or any other error response, for example from a proxy in front of the service."""
     try:
         problem = response.json()
         errors = [

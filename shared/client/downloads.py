@@ -1,4 +1,4 @@
-"""Downloads of a job's files: complete and as the service stored them, or not at all."""
+"""Downloads the files of a job; a file gets its final name only if it is complete and its SHA-256 is correct."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ from shared.client.connection import Connection
 from shared.client.errors import NO_RESPONSE, ClientError
 from shared.client.responses import Artifact
 
-# The service chooses the names, and none may lead out of the folder.
+# The service chooses the names of the files, and no name may lead out of the folder.
 _PATHLIKE: Final = re.compile(r"[/\\\x00-\x1f\x7f]")
 
 
@@ -19,14 +19,14 @@ def download(connection: Connection, job_id: str, artifact: Artifact, folder: Pa
 
     Returns
     -------
-    The path of the file, under its own name.
+    The path of the file: the folder and the name of the artifact.
 
     Raises
     ------
     ClientError
-        The file does not exist, has another digest than it should, or its name is a path.
+        The file does not exist, its digest is wrong, or its name is a path.
     FileExistsError
-        The folder already has another file of that name.
+        The folder already contains a file with this name and other content.
     """
     if _PATHLIKE.search(artifact.name) or artifact.name in {"", ".", ".."}:
         raise _refuse_file(f"The name {artifact.name!r} of the file is a path. Nothing was written.")
@@ -45,7 +45,7 @@ def download(connection: Connection, job_id: str, artifact: Artifact, folder: Pa
 
 
 def _append(connection: Connection, job_id: str, artifact: Artifact, part: Path) -> None:
-    """Download the rest of the file, from where the last attempt ended."""
+    """Download the part of a file that is still missing, and append it to the part that is present."""
     present_bytes = part.stat().st_size if part.exists() else 0
     if present_bytes >= artifact.bytes > 0:
         return

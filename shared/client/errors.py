@@ -1,4 +1,4 @@
-"""The errors of a client."""
+"""The errors that a client raises."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +24,9 @@ class FieldProblem:
     pointer
         JSON pointer (RFC 6901) of the field.
     code
-        The stable name of what is wrong.
+        Stable name of the problem, for programs.
     detail
-        The sentence for people.
+        Description of the problem, for people.
     """
 
     pointer: str
@@ -40,15 +40,15 @@ class ClientError(Exception):
     Parameters
     ----------
     status
-        HTTP status of the response; 0 if there was none.
+        HTTP status of the response; 0 if there was no response.
     title
-        The kind of error in a few words.
+        The type of error in a few words, for people.
     detail
         What happened and what to do.
     errors
         What is wrong with the request, field by field.
     error_type
-        The kind of error for programs, if the service names it.
+        The type of error, for programs; ``about:blank`` if the service does not name a type.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class ClientError(Exception):
 
     @property
     def unreachable(self) -> bool:
-        """Whether there was no response."""
+        """Whether the service sent no response."""
         return self.status == NO_RESPONSE
 
     @property

@@ -15,20 +15,23 @@ from shared.client.events import Event, MalformedStreamError, read_events
 from shared.client.responses import Artifact, Job, Progress, StateChange
 
 MAX_SILENCE_S: Final = 45.0
-"""The stream sends a comment if nothing happens; after this long without one, something holds it back."""
+"""If a stream sends nothing for this time, the client polls.
+
+The service regularly sends a comment while nothing happens, so after this time something holds the stream back.
+"""
 POLL_WAIT_S: Final = 20
 POLL_PAUSE_S: Final = 1.0
-"""Between polls to which the service responds at once, because it has no free slot for a long poll."""
+"""The pause between two polls if the service responds at once, because it has no free slot for a long poll."""
 MAX_FAILED_STREAMS: Final = 3
-"""So many streams in succession may end without an event."""
+"""After this number of streams in succession that ended without an event, the client polls."""
 
 
 class _NoStreamError(Exception):
-    """The service has no stream, or it does not get through."""
+    """The service offers no event stream, or the stream does not reach the client."""
 
 
 class EventFollower:
-    """Yields each event of a job once, in order, across lost connections and restarts of the service.
+    """Yields each event of a job once, the earliest first, even if connections are lost or the service restarts.
 
     Parameters
     ----------
@@ -50,7 +53,7 @@ class EventFollower:
         Raises
         ------
         ClientError
-            There is no such job, or the service does not come back.
+            There is no such job, or the service still fails after `MAX_ATTEMPTS` attempts.
         """
         try:
             yield from self._stream()
@@ -84,7 +87,8 @@ class EventFollower:
         except ClientError as error:
             if error.unreachable:
                 raise
-            # The job itself may be available all the same; if not, the polls report why.
+            # The job may be available although the stream is not. If the job is not available, the first poll reports
+            # why.
             raise _NoStreamError from error
 
     def _read(self, response: Response) -> Iterator[Event]:
@@ -120,13 +124,13 @@ class EventFollower:
             etag = response.headers.get("ETag")
 
     def _request_job(self, etag: str | None) -> Response:
-        """Request the job: at once, or when it has changed."""
+        """Request the job; with an ETag, the service responds when the job has changed or the wait is over."""
         headers = {} if etag is None else {"If-None-Match": etag, "Prefer": f"wait={POLL_WAIT_S}"}
         return self._connection.request("GET", "jobs", self._job_id, read_timeout_s=2.0 * POLL_WAIT_S, headers=headers)
 
 
 class _Seen:
-    """What has been yielded so far, so that polls after a stream yield only what is new."""
+    """Records which events have been yielded, so that polls after a stream yield only new events."""
 
     def __init__(self) -> None:
         self.last_id: str | None = None
@@ -148,7 +152,7 @@ class _Seen:
                 self._files.add(name)
 
     def list_new_events(self, job: Job) -> list[Event]:
-        """List what the job shows beyond that, as events."""
+        """Return events for everything in a polled job that no recorded event has reported."""
         new_events: list[Event] = []
         state = StateChange.model_validate(job.model_dump(include=set(StateChange.model_fields)))
         if state != self._state:

@@ -28,7 +28,7 @@ class Event:
     data
         The state that the job entered, its progress, or a file that it produced.
     id
-        Its position in the stream; ``None`` if the job was polled.
+        The id of the event in the stream; ``None`` if the event comes from a poll.
     """
 
     data: StateChange | Progress | Artifact
@@ -40,12 +40,12 @@ class MalformedStreamError(ValueError):
 
 
 def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
-    """Yield events as they arrive; an incomplete event is dropped, and unknown kinds are skipped.
+    """Yield events as they arrive; an incomplete last event is dropped, and events of an unknown kind are skipped.
 
     Raises
     ------
     MalformedStreamError
-        A line is far too long, or the data of an event does not fit its kind.
+        A line is too long, or the data of an event does not fit the kind of the event.
 
     References
     ----------
@@ -69,7 +69,7 @@ def read_events(chunks: Iterable[bytes]) -> Iterator[Event]:
 
 
 def _split(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Split into lines, with any of the three line endings."""
+    """Split a stream into lines; a line may end with CR, LF or both."""
     decoder = IncrementalNewlineDecoder(getincrementaldecoder("utf-8-sig")(errors="replace"), translate=True)
     rest = ""
     for chunk in chunks:

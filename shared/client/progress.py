@@ -1,4 +1,4 @@
-"""Shows the progress of a job: as a bar on a terminal, else as plain lines."""
+"""Shows the progress of a job: as a bar on a terminal, and otherwise as plain lines."""
 
 from typing import Final, NoReturn, Protocol, TextIO
 
@@ -22,12 +22,12 @@ class Display(Protocol):
 
 
 def open_display(file: TextIO) -> Display:
-    """Choose the display for a terminal or a file."""
+    """Open a bar if the output is a terminal, or plain lines if the output is a file."""
     return Bar(file) if file.isatty() else Lines(file)
 
 
 class Bar:
-    """A bar for the current stage of the job: done, total, rate and remaining time."""
+    """A bar for the current stage of the job; it shows done, total, rate and remaining time."""
 
     def __init__(self, file: TextIO) -> None:
         self._bar: tqdm[NoReturn] = tqdm(file=file, leave=False, dynamic_ncols=True, bar_format=_TEXT_ONLY)
@@ -55,14 +55,14 @@ class Bar:
             self._bar.unit = f" {progress.unit}"
             self._bar.set_description_str(progress.stage, refresh=False)
             self._bar.reset(progress.total or None)
-            # What was done before the display opened does not count for the rate.
+            # Progress before the first report of the stage does not count for the rate.
             self._bar.initial = self._bar.n = progress.done
             self._bar.refresh()
         self._bar.update(progress.done - self._bar.n)
 
 
 class Lines:
-    """A line for each state, each stage, and each tenth of a stage."""
+    """Writes a line for each state, for each stage, and for each tenth of a stage."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -80,7 +80,7 @@ class Lines:
                     self._write(f"{stage}: {done}/{total} {unit}")
 
     def close(self) -> None:
-        """Do nothing: the lines stay."""
+        """Do nothing: the lines stay in the output."""
 
     def _write(self, line: str) -> None:
         self._file.write(f"{line}\n")

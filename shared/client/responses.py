@@ -1,4 +1,4 @@
-"""The service's responses; fields that this version does not know are kept."""
+"""The responses of the service; fields that this version of the client does not know are kept."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,13 +10,13 @@ from shared.jobs import ENDED, State
 
 
 class Response(BaseModel):
-    """A part of a response."""
+    """The base class of a response or of a part of a response."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
 class Upload(Response):
-    """An uploaded file; parameters of jobs refer to it by its ``id``."""
+    """An uploaded file; the parameters of a job refer to an upload by its ``id``."""
 
     id: str
     bytes: int
@@ -26,7 +26,7 @@ class Upload(Response):
 
 
 class Progress(Response):
-    """The progress of a job; without stage and unit before the job has started."""
+    """The progress of a job; stage and unit are ``None`` before the job has started."""
 
     stage: str | None
     done: int
@@ -43,7 +43,7 @@ class Failure(Response):
 
 
 class StateChange(Response):
-    """The state that a job entered; repeated when a running job is asked to stop."""
+    """The state that a job entered; sent again when the cancellation of a running job is requested."""
 
     state: State
     attempt: int

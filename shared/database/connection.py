@@ -1,6 +1,7 @@
 """The database: one engine per process, three kinds of transaction, and the database's clock.
 
-PostgreSQL is for production, SQLite for a single machine. Every difference between them is in this module.
+PostgreSQL is for production, SQLite for a single machine. This module handles the differences in connections, locking
+and clock; `shared.database.tables` handles the differences in column types.
 """
 
 import sqlite3
@@ -31,14 +32,15 @@ _SERVER_OPTIONS: Final = {
     "tcp_keepalives_idle": 15,
     "tcp_keepalives_interval": 5,
     "tcp_keepalives_count": 3,
-    # Plan each execution for its values: states and labels are unevenly distributed, and a plan for any value needs
-    # 110 ms for what a plan for the actual values finds in 20 ms. Planning costs a poll 0.06 ms.
+    # Plan each execution for the actual values of its parameters. States and labels are unevenly distributed: a query
+    # that takes 110 ms with a plan for any value takes 20 ms with a plan for the actual values. Planning adds 0.06 ms
+    # to a poll.
     "plan_cache_mode": "force_custom_plan",
 }
 _WRITES: Final = "mindjobs_writes"
 """The execution option of connections that write."""
 _MIGRATION_LOCK: Final = 5_270_140
-"""Any number will do, but every process that migrates must use the same one."""
+"""The number of the PostgreSQL lock for migrations. It is arbitrary, but every process must use the same number."""
 
 
 class Database:
@@ -47,7 +49,7 @@ class Database:
     Parameters
     ----------
     url
-        As SQLAlchemy expects it: ``postgresql://…`` or ``sqlite:///…``.
+        Address of the database in the form that SQLAlchemy expects: ``postgresql://…`` or ``sqlite:///…``.
     """
 
     def __init__(self, url: str) -> None:
@@ -57,9 +59,10 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a transaction that only reads; the objects that it returns may be used afterwards.
+        """Open a transaction that only reads; objects that were read may still be used after its end.
 
-        A statement sees the database as it was at one moment, but a later one may see what others have committed since.
+        Each statement sees the database as it was at one moment. A later statement may see changes that other
+        transactions have committed in the meantime.
         """
         with Session(self._reader, expire_on_commit=False) as session:
             yield session
@@ -72,9 +75,9 @@ class Database:
 
     @contextmanager
     def migrating(self) -> Iterator[Connection]:
-        """Open a transaction that may change the tables; processes that migrate wait for each other.
+        """Open a transaction that may change the definitions of tables; processes that migrate wait for each other.
 
-        It has no time limit. It is committed at the end of the block, or rolled back by an exception.
+        The transaction has no time limit. It is committed at the end of the block, or rolled back by an exception.
         """
         with self._writer.connect() as connection, _suspended_foreign_keys(connection), connection.begin():
             if connection.dialect.name == "postgresql":
@@ -85,7 +88,7 @@ class Database:
                 _check_foreign_keys(connection)
 
     def close(self) -> None:
-        """Close every connection; the next transaction opens new ones."""
+        """Close every connection; the next transaction opens a new connection."""
         self.engine.dispose()
 
 
@@ -99,13 +102,14 @@ def _connect(address: str) -> Engine:
             return create_engine(
                 url.set(drivername="postgresql+psycopg"),
                 pool_pre_ping=True,
-                hide_parameters=True,  # errors are logged, and the address of a webhook may contain a secret
+                hide_parameters=True,  # errors are logged, and a parameter such as a webhook's URL may be secret
                 pool_size=8,
                 max_overflow=32,
                 connect_args={
                     "connect_timeout": CONNECT_TIMEOUT_S,
-                    # The server notices a lost client and the client a lost server, whatever the kernel's timeouts:
-                    # neither holds a lock or a thread for long.
+                    # With these settings the server notices a lost client, and the client notices a lost server,
+                    # independently of the kernel's timeouts. So a lost client does not hold a lock for long, and a lost
+                    # server does not block a thread for long.
                     "options": " ".join(f"-c {name}={value}" for name, value in _SERVER_OPTIONS.items()),
                     "tcp_user_timeout": STATEMENT_TIMEOUT_S * 1_000,
                 },
@@ -124,17 +128,20 @@ def _connect(address: str) -> Engine:
 
 
 def _make_reader(engine: Engine) -> Engine:
-    """Make the engine for reading: on PostgreSQL without BEGIN and COMMIT, since each statement sees its own moment."""
+    """Make the engine for reading.
+
+    On PostgreSQL it sends no BEGIN and no COMMIT: each statement has its own snapshot even within a transaction.
+    """
     return engine.execution_options(isolation_level="AUTOCOMMIT") if engine.name == "postgresql" else engine
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # The driver's own transactions begin too late; _begin_sqlite begins them instead.
+    # The driver would begin transactions too late, so it is set to begin none; _begin_sqlite begins each transaction.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
-    # With WAL this survives a crash of the process; a power failure may lose the last commits, but never damages the
-    # file.
+    # With WAL and this setting, commits survive a crash of the process. A power failure may lose the last commits, but
+    # never damages the file.
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
@@ -142,24 +149,26 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     if connection.get_execution_options().get(_WRITES):
-        # A writer takes the lock at once: if two readers became writers, one would fail, however long it waits.
-        # SQLAlchemy translates errors that are raised here.
+        # A writing transaction takes the write lock when it begins. If two transactions first read and then wrote, one
+        # of the two would fail, no matter how long it waited. SQLAlchemy translates the driver's errors in this call.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
-    # A reader waits for nothing. This uses the driver directly: SQLAlchemy's way takes longer than reading a row.
+    # A reading transaction waits for no lock. The driver is called directly: the same call through SQLAlchemy takes
+    # longer than reading a row.
     _get_sqlite_driver(connection).execute("BEGIN")
 
 
 def _get_sqlite_driver(connection: Connection) -> sqlite3.Connection:
-    return connection.connection.driver_connection  # type: ignore[return-value]  # as _connect made it
+    return connection.connection.driver_connection  # type: ignore[return-value]  # only called for SQLite's driver
 
 
 @contextmanager
 def _suspended_foreign_keys(connection: Connection) -> Iterator[None]:
     """Do not enforce SQLite's foreign keys in the transaction that begins within the block.
 
-    SQLite changes a table by copying it and dropping the original, and dropping a table would delete every row that
-    refers to it. The setting has no effect within a transaction.
+    On SQLite, a migration changes a table by copying the table and dropping the original. With enforced foreign keys,
+    dropping a table would delete every row that refers to the table. The setting is changed before the transaction
+    begins, because a change within a transaction has no effect.
     """
     if connection.dialect.name != "sqlite":
         yield
@@ -178,13 +187,13 @@ def _check_foreign_keys(connection: Connection) -> None:
         raise RuntimeError(f"the migration would leave rows that refer to missing rows: {violations[:5]}")
 
 
-class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL function that it is
-    """The database's clock, so that machines whose clocks differ agree about leases.
+class now(FunctionElement[datetime]):  # noqa: N801 - named like the SQL function that it stands for
+    """The current time by the clock of the database, so that machines with different clocks agree about leases.
 
     Parameters
     ----------
     plus_s
-        Seconds to add; may be negative.
+        Seconds to add to the current time; may be negative.
     """
 
     type = UtcDateTime()
@@ -203,5 +212,5 @@ def _now_postgresql(element: now, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(now, "sqlite")
 def _now_sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:  # noqa: ANN401 - SQLAlchemy's options
     (plus_s,) = element.clauses
-    # In the format of UtcDateTime, so that times compare as text.
+    # SQLite compares times as text, so the format is the one in which UtcDateTime stores times.
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({compiler.process(plus_s, **options)}) || ' seconds')"

@@ -20,7 +20,7 @@ def make_alembic_config() -> Config:
 
 
 def migrate(database: Database, revision: str = "head") -> None:
-    """Run the missing revisions up to one of them, in one transaction."""
+    """Run the missing revisions, up to and including ``revision``, in one transaction."""
     config = make_alembic_config()
     with database.migrating() as connection:
         config.attributes["connection"] = connection

@@ -1,6 +1,7 @@
-"""What a transition publishes: events, and messages to webhooks, written in the transaction of the transition itself.
+"""Writes what a transition publishes: events, and messages to webhooks.
 
-Clients read the events; `shared.webhooks.deliverer` sends the messages.
+They are written in the same transaction as the transition. Clients read the events; `shared.webhooks.deliverer` sends
+the messages.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,23 +23,23 @@ _INSERT_DELIVERIES: Final = insert(Delivery.metadata.tables[Delivery.__tablename
 
 
 def publish_states(session: Session, jobs: Sequence[Job | TransitionedJob]) -> None:
-    """Publish the state that each job has just entered, to those who follow it and to its webhook."""
+    """Publish the state that each job has just entered: as an event, and as a message to the webhook of the job."""
     publish_changes(session, jobs)
     _insert_messages(session, jobs)
 
 
 def publish_changes(session: Session, jobs: Iterable[Job | TransitionedJob]) -> None:
-    """Publish that jobs have changed, to those who follow them."""
+    """Publish as events that jobs have changed; webhooks get no message."""
     _insert_events(session, EventKind.STATE, [(job.id, _serialize_state(job)) for job in jobs])
 
 
 def publish_progress(session: Session, job_id: str, progress: Progress) -> None:
-    """Publish how far a job is."""
+    """Publish the progress of a job as an event."""
     _insert_events(session, EventKind.PROGRESS, [(job_id, asdict(progress))])
 
 
 def publish_artifacts(session: Session, job_id: str, files: Iterable[StoredFile]) -> None:
-    """Publish the artifacts of a job."""
+    """Publish each artifact of a job as an event."""
     _insert_events(session, EventKind.ARTIFACT, [(job_id, _serialize_file(file)) for file in files])
 
 

@@ -17,14 +17,17 @@ from shared.jobs import AUTO, ENDED, DeviceClass, Kind, State
 from shared.texts import text
 
 MAX_MISSED_HEARTBEATS: Final = 3
-"""A worker that has missed more heartbeats does not count as alive."""
+"""A worker that has missed more heartbeats than this does not count as live."""
 MAX_EVENTS_PER_READ: Final = 500
 PUBLISHED_ARTIFACTS: Final = (
     select(Artifact).join(Job, Job.id == Artifact.job_id).where(Job.state == State.SUCCEEDED).order_by(Artifact.name)
 )
-"""The artifacts that clients may see: those of jobs that have succeeded. A running job's are already recorded."""
+"""The artifacts that clients may see: only the artifacts of jobs that have succeeded.
 
-# Built once: polls run little else, and building a statement takes longer than running it.
+The artifacts of a running job are already recorded, but clients may not see them yet.
+"""
+
+# These statements are built only once: polls run little else, and building a statement takes longer than running it.
 _SELECT_JOB: Final = select(Job).where(Job.id == bindparam("job_id"))
 _SELECT_ARTIFACTS: Final = PUBLISHED_ARTIFACTS.where(Artifact.job_id == bindparam("job_id"))
 _SELECT_ARTIFACT: Final = _SELECT_ARTIFACTS.where(Artifact.name == bindparam("artifact_name"))
@@ -39,7 +42,7 @@ _SELECT_EVENTS: Final = (
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs to list; ``None`` means any."""
+    """Which jobs to list; a field that is ``None`` matches every job."""
 
     owner: str | None = None
     state: str | None = None
@@ -50,12 +53,12 @@ class JobFilter:
     created_before: datetime | None = None
 
     def newest_statement(self, before: str | None) -> Select[Job]:
-        """Build the query of the matching jobs, newest first.
+        """Build the query for the matching jobs, newest first.
 
         Parameters
         ----------
         before
-            Only jobs older than this id.
+            Id of a job: only older jobs match. ``None``: jobs of any age match.
         """
         statement = select(Job).where(*self._list_conditions())
         order = Job.id
@@ -64,7 +67,8 @@ class JobFilter:
             matches = [label.job_id == Job.id, label.name == name, label.value == value]
             matches += [] if self.owner is None else [label.owner == self.owner]
             statement = statement.join(label, and_(*matches))
-            order = label.job_id  # SQLite reads the index of labels in order only if the order is by its own column
+            # SQLite returns rows in the order of an index on labels only if ORDER BY names a column of that table.
+            order = label.job_id
         if before is not None:
             statement = statement.where(order < before)
         return statement.order_by(order.desc())
@@ -91,7 +95,7 @@ class EventBatch:
     last
         Whether no event can follow: the job has ended, and all its events have been read.
     more
-        Whether there are more events than were read.
+        Whether there may be later events that were not read, because the maximum number was reached.
     """
 
     events: Sequence[JobEvent]
@@ -101,14 +105,14 @@ class EventBatch:
 
 @dataclass(frozen=True)
 class QueueLoad:
-    """The jobs of one kind, class of device and state.
+    """Number and age of the jobs that have a certain kind, device class and state.
 
     Parameters
     ----------
     device
-        The class; ``auto`` if none has been chosen yet.
+        The device class; ``auto`` if no class has been chosen yet.
     oldest_s
-        How long ago the oldest of them was submitted, in seconds.
+        Time since the oldest of these jobs was submitted, in seconds.
     """
 
     kind: str
@@ -138,18 +142,18 @@ def list_jobs(session: Session, job_filter: JobFilter, limit: int, before: str |
     Parameters
     ----------
     before
-        Only jobs older than this id: the last id of the page before.
+        Id of the last job on the previous page: only older jobs are listed.
     """
     return session.scalars(job_filter.newest_statement(before).limit(limit)).all()
 
 
 def list_artifacts_of(session: Session, job_id: str) -> Sequence[Artifact]:
-    """List a job's published artifacts, by name."""
+    """List the published artifacts of a job, sorted by name."""
     return session.scalars(_SELECT_ARTIFACTS, {"job_id": job_id}).all()
 
 
 def list_artifacts(session: Session, job_ids: Sequence[str]) -> dict[str, list[Artifact]]:
-    """List the published artifacts of several jobs: job id to artifacts, by name."""
+    """Return, for each job id, the published artifacts of the job, sorted by name."""
     artifacts: dict[str, list[Artifact]] = {job_id: [] for job_id in job_ids}
     if job_ids:
         for artifact in session.scalars(PUBLISHED_ARTIFACTS.where(Artifact.job_id.in_(job_ids))):
@@ -165,7 +169,7 @@ def get_artifact(session: Session, job_id: str, name: str) -> Artifact:
     NotFoundError
         There is no such artifact.
     """
-    # No name contains a NUL, and PostgreSQL refuses to look for one.
+    # No artifact has a name with a NUL, and PostgreSQL refuses a parameter with a NUL, so no such name is looked up.
     parameters = {"job_id": job_id, "artifact_name": name}
     artifact = session.scalars(_SELECT_ARTIFACT, parameters).one_or_none() if "\0" not in name else None
     if artifact is None:
@@ -174,9 +178,9 @@ def get_artifact(session: Session, job_id: str, name: str) -> Artifact:
 
 
 def read_events(session: Session, job_id: str, after: int) -> EventBatch:
-    """Read the events of a job that come after a certain event.
+    """Read the events of a job that come after the event with the id ``after``.
 
-    It is a single statement, so it sees both the state and the events of a transition, or neither.
+    A single statement reads the state and the events, so it sees either both changes of a transition or none.
 
     Raises
     ------
@@ -193,7 +197,7 @@ def read_events(session: Session, job_id: str, after: int) -> EventBatch:
 
 
 def count_jobs_ahead(session: Session, job: Job) -> int:
-    """Count the queued jobs of the same kind and device class that are claimed before a queued job."""
+    """Count, for a queued job, the queued jobs of the same kind and device class that are claimed earlier."""
     goes_first = or_(Job.priority > job.priority, and_(Job.priority == job.priority, Job.id < job.id))
     same_queue = Job.device.is_not_distinct_from(job.device)
     statement = select(func.count()).where(Job.state == State.QUEUED, Job.kind == job.kind, same_queue, goes_first)
@@ -201,7 +205,10 @@ def count_jobs_ahead(session: Session, job: Job) -> int:
 
 
 def find_queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
-    """Count the same for many jobs in one pass over the queue; jobs that are no longer queued are left out."""
+    """Return, for each job id, the number of queued jobs of the same kind and device class that are claimed earlier.
+
+    The jobs are counted in one pass over the queue. The result contains no job that is no longer queued.
+    """
     if not job_ids:
         return {}
     order = func.row_number().over(partition_by=(Job.kind, Job.device), order_by=(Job.priority.desc(), Job.id))
@@ -212,22 +219,23 @@ def find_queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, 
 
 @cache
 def next_job_statement(
-    selected: Any,  # noqa: ANN401 - a column or the row
+    selected: Any,  # noqa: ANN401 - a column, or the class of the row
     kinds: tuple[Kind, ...],
     device: DeviceClass,
     *,
     locked: bool = False,
 ) -> Select[Any]:
-    """Build the query of the best queued job that a device can run: highest priority first, then the oldest.
+    """Build the query for the best queued job that a device can run: the oldest job with the highest priority.
 
-    The best job of each kind is found by itself, since the index is by kind; the best of these is the result.
+    A subquery finds the best job of each kind, since the index starts with the kind. The result is the best of these
+    jobs.
 
     Parameters
     ----------
     selected
-        What is selected from the row.
+        The column that the query returns, or `Job` for the whole row.
     locked
-        Whether the row is locked, and rows that others have locked are skipped.
+        If true, the query locks the row, and skips rows that other transactions have locked.
     """
     if len(kinds) == 1:
         best = _order_by_priority(
@@ -249,18 +257,18 @@ def _order_by_priority(jobs: Select[Any]) -> Select[Any]:
 
 
 def find_next_job(session: Session, kinds: Sequence[Kind], device: DeviceClass) -> Job | None:
-    """Return the job that a worker would claim next, among all kinds that it runs."""
+    """Return the job that a worker with these kinds and this device class would claim next."""
     job: Job | None = session.scalars(next_job_statement(Job, tuple(kinds), device)).one_or_none()
     return job
 
 
 def find_uploads(session: Session, upload_ids: Sequence[str], owner: str | None = None) -> dict[str, Upload]:
-    """Return the uploads that exist, by id.
+    """Return the uploads with the given ids, keyed by id; ids of uploads that do not exist are missing in the result.
 
     Parameters
     ----------
     owner
-        Only uploads of this owner; ``None`` for uploads of any.
+        Return only uploads of this owner; ``None`` for the uploads of every owner.
     """
     if not upload_ids:
         return {}
@@ -279,31 +287,32 @@ def count_queued(session: Session, owner: str) -> int:
 
 
 def count_uploaded_bytes(session: Session, owner: str) -> int:
-    """Count the bytes of all uploads of an owner that are stored."""
+    """Return the total size of an owner's stored uploads, in bytes."""
     return int(session.scalar(select(func.sum(Upload.bytes)).where(Upload.owner == owner)) or 0)
 
 
 def list_live_workers(session: Session) -> Sequence[Worker]:
-    """List the workers that are alive: those with a recent heartbeat."""
+    """List the live workers: the workers with a recent heartbeat."""
     is_recent = Worker.beat_at > now(Worker.beat_interval_s * -MAX_MISSED_HEARTBEATS)
     return session.scalars(select(Worker).where(is_recent).order_by(Worker.name)).all()
 
 
 def choose_device(session: Session, kind: Kind) -> DeviceClass | None:
-    """Return the best device class with a live worker for a kind, or ``None`` if there is no live worker."""
+    """Return the best device class with a live worker for a kind, or ``None`` if no live worker runs the kind."""
     live = {worker.device for worker in list_live_workers(session) if kind in worker.kinds}
     return next((device for device in DeviceClass if device in live), None)
 
 
 def has_worker(session: Session, kind: str, device: str) -> bool:
-    """Return whether a live worker runs a kind on a device class; any class for ``auto``."""
+    """Return whether a live worker runs a kind on a device class; ``auto`` stands for any class."""
     return bool(_list_workers_for(session, kind, device))
 
 
 def list_offered_precisions(session: Session, kind: str, device: str) -> Sequence[str] | None:
-    """Return the precisions that the live workers for a kind and a device class offer; any class for ``auto``.
+    """Return the precisions that live workers offer for a kind on a device class; ``auto`` stands for any class.
 
-    ``None`` if nothing is known: there is no live worker, or one that does not say what it offers.
+    The result is ``None`` if the precisions are not known: no live worker runs the kind on this class, or the
+    registration of one of these workers lists no precisions for the kind.
     """
     workers = _list_workers_for(session, kind, device)
     offers = [worker.precisions.get(kind, []) for worker in workers]
@@ -317,7 +326,7 @@ def _list_workers_for(session: Session, kind: str, device: str) -> list[Worker]:
 
 
 def count_by_device(session: Session) -> dict[tuple[str, str], int]:
-    """Count the jobs that have not ended, by device class and state."""
+    """Return, for each device class and state, the number of jobs that have not ended."""
     counts: Counter[tuple[str, str]] = Counter()
     for load in measure_queue_load(session):
         counts[load.device, load.state] += load.jobs
@@ -325,7 +334,7 @@ def count_by_device(session: Session) -> dict[tuple[str, str], int]:
 
 
 def measure_queue_load(session: Session) -> list[QueueLoad]:
-    """Count the jobs that have not ended, by kind, device class and state; ended jobs are not read."""
+    """Measure the queue load for each kind, device class and state; rows of ended jobs are not read."""
     device = func.coalesce(Job.device, Job.wanted_device)
     statement = (
         select(Job.kind, device, Job.state, func.count(), func.min(Job.created_at), now())
@@ -339,6 +348,6 @@ def measure_queue_load(session: Session) -> list[QueueLoad]:
 
 
 def list_busy_workers(session: Session) -> set[str]:
-    """Return the names of the workers that run a job."""
+    """Return the names of the workers that are running a job."""
     statement = select(Job.worker).where(Job.state == State.RUNNING, Job.worker.is_not(None)).distinct()
     return {name for name in session.scalars(statement) if name}

@@ -1,6 +1,6 @@
 """The statements of `shared.database.transitions`, each built once.
 
-SQLAlchemy takes longer to build a statement than to run it. What differs from one run to the next is a parameter.
+SQLAlchemy takes longer to build a statement than to run it. Values that differ between runs are parameters.
 """
 
 from dataclasses import fields
@@ -30,7 +30,7 @@ from shared.database.tables import Artifact, Job
 from shared.jobs import TRANSITIONS, DeviceClass, Kind, Progress, State, TransitionedJob
 
 SWEEP_BATCH: Final = 200
-"""How many jobs one statement of the sweeper changes at most."""
+"""The maximum number of jobs that one statement of the sweeper changes."""
 _JOBS: Final = Job.metadata.tables[Job.__tablename__]
 _ARTIFACTS: Final = Artifact.metadata.tables[Artifact.__tablename__]
 COLUMNS: Final = _JOBS.c
@@ -38,11 +38,11 @@ TRANSITIONED_COLUMNS: Final = [COLUMNS[field.name] for field in fields(Transitio
 _HAS_ARTIFACTS: Final = exists().where(_ARTIFACTS.c.job_id == COLUMNS.id).label("has_artifacts")
 
 Condition = tuple[ColumnElement[bool], ...]
-"""The rows that a transition applies to."""
+"""Selects the rows that a transition applies to; a row must meet every expression."""
 
 
 def _seconds_from_now(parameter: str) -> now:
-    """Return the time that is as many seconds from now as a parameter says."""
+    """Return the current time plus a number of seconds, which is given as a parameter of the statement."""
     return now(bindparam(parameter, type_=Float))
 
 
@@ -57,7 +57,7 @@ QUEUED_JOB: Final[Condition] = (COLUMNS.id == bindparam("queued_job_id"), COLUMN
 RUNNING_ON_WORKER: Final[Condition] = (COLUMNS.worker == bindparam("worker_name"), COLUMNS.state == State.RUNNING)
 """Every job that a worker runs."""
 TO_CANCEL_ON_WORKER: Final[Condition] = (*RUNNING_ON_WORKER, COLUMNS.cancel_requested.is_(True))
-"""Those among them that are to be cancelled."""
+"""Every job that a worker runs and whose cancellation is requested."""
 PAST_DEADLINE: Final[Condition] = (
     COLUMNS.id.in_(
         select(COLUMNS.id)
@@ -80,26 +80,26 @@ _NO_LEASE: Final = {
 
 
 def transition_statement(to: State, *condition: ColumnElement[bool], **values: Any) -> Update:  # noqa: ANN401 - columns of any type
-    """Build the transition to a state, from every state that allows it, for each row that meets the condition."""
+    """Build the UPDATE that moves rows to a state: all rows that meet the condition and whose state allows this."""
     sources = [state for state, targets in TRANSITIONS.items() if to in targets]
     return update(_JOBS).where(COLUMNS.state.in_(sources), *condition).values(state=to, **values)
 
 
 def _returning_jobs(statement: Insert | Update) -> Executable:
-    """Make a statement return the rows that it writes, as `Job`."""
+    """Make a statement return the rows that it writes, as `Job` objects."""
     return select(Job).from_statement(statement.returning(_JOBS)).execution_options(populate_existing=True)
 
 
 @cache
 def claim_statement(engines: tuple[tuple[Kind, str], ...], device: DeviceClass, *, by_id: bool) -> Executable:
-    """Build the transition to running; it returns the `Job`.
+    """Build the transition to ``running``; the statement returns the claimed `Job`.
 
     Parameters
     ----------
     engines
         The kinds that the worker runs, each with the name of its backend.
     by_id
-        Whether the job is the one with the id ``claimed_job_id``; if not, it is the best queued job.
+        If true, the job with the id in the parameter ``claimed_job_id`` is claimed; if false, the best queued job.
     """
     best = queries.next_job_statement(Job.id, tuple(kind for kind, _ in engines), device, locked=True).scalar_subquery()
     statement = transition_statement(
@@ -123,10 +123,10 @@ def claim_statement(engines: tuple[tuple[Kind, str], ...], device: DeviceClass, 
 
 @cache
 def heartbeat_statement(*, with_progress: bool) -> Executable:
-    """Build the statement that extends a lease and writes the progress; it returns the columns of `HeartbeatReply`."""
+    """Build the statement that extends a lease, writes the progress, and returns the columns of `HeartbeatReply`."""
     values: dict[str, Any] = {"lease_until": _seconds_from_now("lease_s")}
     if with_progress:
-        # A stage starts if the row shows another stage, or more progress than is reported now.
+        # A new stage has started if the row contains another stage, or more progress than the heartbeat reports.
         starts = or_(
             COLUMNS.progress_stage.is_distinct_from(_PROGRESS["progress_stage"]),
             COLUMNS.progress_done > _PROGRESS["progress_done"],
@@ -143,8 +143,8 @@ def heartbeat_statement(*, with_progress: bool) -> Executable:
 def finish_statement(to: State, condition: Condition, *, with_progress: bool) -> ReturningUpdate[Any]:
     """Build the transition to a final state.
 
-    It returns the columns of `TransitionedJob`, and whether artifacts are recorded: so the end of a job that has none
-    takes no further statement to find that out.
+    The statement returns the columns of `TransitionedJob`, and whether artifacts of the job are recorded. If there are
+    no artifacts, no further statement is needed to find this out.
     """
     statement = transition_statement(
         to,
@@ -160,7 +160,7 @@ def finish_statement(to: State, condition: Condition, *, with_progress: bool) ->
 
 @cache
 def requeue_statement(condition: Condition) -> ReturningUpdate[Any]:
-    """Build the transition back to the queue; it returns the columns of `TransitionedJob`."""
+    """Build the transition back to ``queued``; the statement returns the columns of `TransitionedJob`."""
     return transition_statement(State.QUEUED, *condition, **_NO_LEASE).returning(*TRANSITIONED_COLUMNS)
 
 
@@ -173,11 +173,11 @@ REQUEST_CANCEL: Final = (
     .values(cancel_requested=True)
     .returning(*TRANSITIONED_COLUMNS)
 )
-"""Asks the worker of a running job to stop; it returns the columns of `TransitionedJob`."""
+"""Requests that a running job is cancelled, and returns the columns of `TransitionedJob`."""
 INSERT_ARTIFACTS: Final = insert(Artifact)
 DELETE_ARTIFACTS: Final = delete(_ARTIFACTS).where(_ARTIFACTS.c.job_id == bindparam("ended_job_id"))
 """Deletes every recorded artifact of a job."""
 DELETE_NAMED_ARTIFACTS: Final = delete(_ARTIFACTS).where(
     _ARTIFACTS.c.job_id == bindparam("replaced_job_id"), _ARTIFACTS.c.name == bindparam("replaced_name")
 )
-"""Deletes the recorded artifacts of a job that have certain names."""
+"""Deletes the recorded artifact of a job that has a certain name."""

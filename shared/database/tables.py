@@ -1,4 +1,4 @@
-"""The tables. A job's row in ``jobs`` is the truth about it; everything else follows from it."""
+"""The tables. The row of a job in ``jobs`` is the truth about the job; everything else follows from this row."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,16 +24,16 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.jobs import ANONYMOUS, EventKind, State
 
-ID_LENGTH: Final = 36  # a UUID in hexadecimal with its dashes
+ID_LENGTH: Final = 36  # the length of a UUID in hexadecimal with dashes
 NAME_LENGTH: Final = 255
 REQUEST_ID_LENGTH: Final = 128
 Json = JSON().with_variant(JSONB(), "postgresql")
-# SQLite numbers rows by itself only if the type is INTEGER.
+# SQLite assigns a number to each new row only if the type of the column is INTEGER.
 Serial = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time: TIMESTAMP WITH TIME ZONE, or its UTC digits if the database has no time zones."""
+    """A point in time, stored as TIMESTAMP WITH TIME ZONE, or in UTC if the database does not store time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -45,7 +45,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         in_utc = value.astimezone(UTC)
         return in_utc if dialect.name == "postgresql" else in_utc.replace(tzinfo=None)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the interface's
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the interface has it
         """Return the time in UTC."""
         if value is None:
             return None
@@ -53,7 +53,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """The base class of every table; it names every constraint, so that migrations can name them too."""
+    """The base class of every table; it gives every constraint a name that migrations can refer to."""
 
     metadata = MetaData(
         naming_convention={
@@ -83,7 +83,7 @@ class Job(Base):
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     owner: Mapped[str] = mapped_column(String(ID_LENGTH), default=ANONYMOUS, server_default=ANONYMOUS)
-    """The API key that submitted it; `ANONYMOUS` if it was submitted without a key."""
+    """The id of the API key that submitted the job; `ANONYMOUS` if the job was submitted without a key."""
     kind: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16), default=State.QUEUED)
     params: Mapped[dict[str, Any]] = mapped_column(Json)
@@ -92,7 +92,7 @@ class Job(Base):
     wanted_device: Mapped[str] = mapped_column(String(16))
     """The requested device class, or ``auto``."""
     device: Mapped[str | None] = mapped_column(String(16))
-    """The device class that runs it, or whose workers were woken for it."""
+    """The device class that runs the job or, while the job is queued, the class whose workers are woken for the job."""
     engine: Mapped[str | None] = mapped_column(String(32))
     worker: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
     attempt: Mapped[int] = mapped_column(Integer, default=0)
@@ -100,15 +100,18 @@ class Job(Base):
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     idempotency_key: Mapped[str | None] = mapped_column(String(NAME_LENGTH), unique=True)
     request_sha256: Mapped[str] = mapped_column(String(64))
-    """Of the submission's body, to distinguish a repeated request from another one."""
+    """SHA-256 of the body of the submission.
+
+    It distinguishes a repeated request from a different request with the same idempotency key.
+    """
     retry_of: Mapped[str | None] = mapped_column(String(ID_LENGTH))
     request_id: Mapped[str | None] = mapped_column(String(REQUEST_ID_LENGTH))
-    """The request that submitted it, for the worker's log."""
+    """The id of the request that submitted the job, for the worker's log."""
     webhook: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     available_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """No worker may claim it earlier."""
+    """The time before which no worker may claim the job."""
     deadline_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -119,16 +122,20 @@ class Job(Base):
     progress_total: Mapped[int] = mapped_column(BigInteger, default=0)
     progress_unit: Mapped[str | None] = mapped_column(String(32))
     stage_started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """When the stage was first reported; together with the next column it gives the speed within the stage."""
+    """When the current stage was first reported.
+
+    The speed within the stage is computed from this time and ``stage_started_done``.
+    """
     stage_started_done: Mapped[int | None] = mapped_column(BigInteger)
-    """The progress at that time; not 0 if an attempt resumes from a checkpoint."""
+    """The progress at the time ``stage_started_at``; not 0 if an attempt resumes from a checkpoint."""
 
     result: Mapped[dict[str, Any] | None] = mapped_column(Json)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
     __table_args__ = (
         _one_of("state", State),
-        # A claim reads this index in its order; it contains queued jobs only, however many have ended.
+        # A claim reads this index in the order of its columns. The index contains only queued jobs, so the number of
+        # ended jobs does not matter.
         Index(
             "ix_jobs_queue",
             "kind",
@@ -147,7 +154,7 @@ class Job(Base):
             **_where("state IN ('queued', 'running')"),
         ),
         Index("ix_jobs_finished", "finished_at"),
-        # For lists, newest first, with no filter or with one. Ids increase with time.
+        # The following indexes serve lists of jobs, newest first, with at most one filter. Ids increase with time.
         Index("ix_jobs_state_id", "state", "id"),
         Index("ix_jobs_kind_id", "kind", "id"),
         Index("ix_jobs_device_id", "device", "id"),
@@ -157,13 +164,13 @@ class Job(Base):
 
 
 class JobLabel(Base):
-    """A label of a job, stored a second time to find jobs by their labels, newest first."""
+    """A label of a job. ``jobs`` contains the labels too; this table is for finding jobs by label, newest first."""
 
     __tablename__ = "job_labels"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     owner: Mapped[str] = mapped_column(String(ID_LENGTH))
-    """The owner of the job: of all jobs with a label, those of one owner may be few."""
+    """The owner of the job. It is in an index, because one owner may have only few of all jobs with a label."""
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
     value: Mapped[str] = mapped_column(String(NAME_LENGTH))
 
@@ -174,7 +181,7 @@ class JobLabel(Base):
 
 
 class JobEvent(Base):
-    """A change of a job, written in the transaction that made it."""
+    """A change of a job, written in the same transaction as the change itself."""
 
     __tablename__ = "job_events"
 
@@ -188,14 +195,14 @@ class JobEvent(Base):
 
 
 class Artifact(Base):
-    """A file that a job made, recorded after it became durable; published when the job succeeds."""
+    """A file that a job produced. It is recorded when the file is durable, and published when the job succeeds."""
 
     __tablename__ = "artifacts"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
     key: Mapped[str] = mapped_column("path", Text)
-    """In the file store; unique per job and attempt."""
+    """The key of the file in the file store; it is different in each attempt of a job."""
     media_type: Mapped[str] = mapped_column(String(NAME_LENGTH))
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
@@ -209,9 +216,9 @@ class Upload(Base):
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     owner: Mapped[str] = mapped_column(String(ID_LENGTH), default=ANONYMOUS, server_default=ANONYMOUS)
     key: Mapped[str] = mapped_column("path", Text)
-    """In the file store."""
+    """The key of the file in the file store."""
     filename: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
-    """The client's name for it; shown to people, never used as a path."""
+    """The name that the client gave the file. It is shown to people and never used as a path."""
     media_type: Mapped[str] = mapped_column(String(NAME_LENGTH))
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
@@ -226,20 +233,23 @@ class Key(Base):
     __tablename__ = "keys"
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
-    """Also the owner of what is submitted with it."""
+    """The id is also the ``owner`` of the jobs and uploads that are submitted with this key."""
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), unique=True)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Delivery(Base):
-    """A message to a webhook that is still to be delivered; written in the transaction that it reports."""
+    """A message to a webhook that has not been delivered yet.
+
+    It is written in the same transaction as the change that it reports.
+    """
 
     __tablename__ = "deliveries"
 
     id: Mapped[str] = mapped_column(String(ID_LENGTH), primary_key=True)
     owner: Mapped[str] = mapped_column(String(ID_LENGTH))
-    """The owner whose secret signs it."""
+    """The owner of the job; the secret of this owner signs the message."""
     url: Mapped[str] = mapped_column(Text)
     data: Mapped[dict[str, Any]] = mapped_column(Json)
     attempt: Mapped[int] = mapped_column(Integer, default=0)
@@ -253,7 +263,7 @@ class Delivery(Base):
 
 
 class Worker(Base):
-    """A registered worker; it is alive while its heartbeat is recent."""
+    """A worker registration; the worker counts as live while its last heartbeat is recent."""
 
     __tablename__ = "workers"
 
@@ -262,9 +272,12 @@ class Worker(Base):
     device_index: Mapped[int] = mapped_column(Integer)
     kinds: Mapped[list[str]] = mapped_column(Json)
     engines: Mapped[dict[str, str]] = mapped_column(Json)
-    """Kind to the name of the backend that computes it."""
+    """For each kind, the name of the backend that computes jobs of this kind."""
     precisions: Mapped[dict[str, list[str]]] = mapped_column(Json, default=dict, server_default="{}")
-    """Kind to the precisions that its backend offers, the default first; no entry if the kind has no choice."""
+    """For each kind, the precisions that the backend offers, the default first.
+
+    A kind that has no choice of precisions has no entry.
+    """
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     beat_at: Mapped[datetime] = mapped_column(UtcDateTime)
     beat_interval_s: Mapped[float] = mapped_column(Float)

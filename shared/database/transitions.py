@@ -1,7 +1,8 @@
-"""Every transition of a job, one function each: a compare-and-set and what it publishes, in one transaction.
+"""Every transition of a job, one function for each.
 
-A transition is an UPDATE that names the states it may start from. If another process was quicker, it changes no row,
-and the function returns ``None`` or ``False``.
+A function changes the row and publishes the change in one transaction. A transition is an UPDATE that names the states
+from which it may start. If another process has changed the state first, the UPDATE changes no row. Then the function
+returns ``None``, ``False`` or an empty list, or raises `ConflictError`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,7 +45,8 @@ def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
     Returns
     -------
     job, created
-        The job, and whether this call created it: an earlier request may have had the same idempotency key and body.
+        The job, and whether this call created it. If not, an earlier request with the same idempotency key and body
+        created the job.
 
     Raises
     ------
@@ -71,12 +73,12 @@ def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
 
 
 def find_by_idempotency_key(database: Database, idempotency_key: str | None, request_sha256: str) -> Job | None:
-    """Return the job that an earlier request with the same idempotency key created.
+    """Return the job that an earlier request with the same idempotency key created, or ``None``.
 
     Raises
     ------
     IdempotencyError
-        That request had another body.
+        The earlier request had another body.
     """
     if idempotency_key is None:
         return None
@@ -88,11 +90,16 @@ def find_by_idempotency_key(database: Database, idempotency_key: str | None, req
 
 
 def claim(database: Database, worker: WorkerIdentity, job_id: str | None = None) -> Job | None:
-    """Claim the best queued job that a worker can run (highest priority first, then the oldest), or a certain one.
+    """Claim the best queued job that a worker can run: the oldest job with the highest priority.
+
+    Parameters
+    ----------
+    job_id
+        If given, claim the queued job with this id instead.
 
     Returns
     -------
-    The job, running under a lease; ``None`` if there is none.
+    The claimed job, now running under a lease; ``None`` if no such job is queued.
     """
     with database.writing() as session:
         return _claim(session, worker, job_id)
@@ -101,19 +108,19 @@ def claim(database: Database, worker: WorkerIdentity, job_id: str | None = None)
 def heartbeat(
     database: Database, lease: Lease, progress: Progress | None, lease_s: float, files: Sequence[StoredFile] = ()
 ) -> HeartbeatReply | None:
-    """Extend a lease, write the progress, record artifacts, and learn whether to stop.
+    """Extend a lease, write the progress, record artifacts, and read whether the attempt must stop.
 
     Parameters
     ----------
     progress
-        The progress, if it has changed since the last heartbeat.
+        The progress; ``None`` if the progress has not changed since the last heartbeat.
     files
-        Artifacts of this attempt that are durable and not recorded yet. Each replaces what an earlier attempt recorded
-        under its name.
+        Artifacts of this attempt that are durable and not recorded yet. Each artifact replaces the artifact of the same
+        name that an earlier attempt recorded.
 
     Returns
     -------
-    What the worker must know; ``None`` if it no longer holds the lease, and then nothing is recorded.
+    Whether the attempt must stop, and why. ``None`` if the attempt no longer holds the lease; nothing is recorded then.
     """
     statement = statements.heartbeat_statement(with_progress=progress is not None)
     parameters = _lease_parameters(lease) | _progress_parameters(progress) | {"lease_s": lease_s}
@@ -133,11 +140,12 @@ def heartbeat(
 def finish(database: Database, lease: Lease, outcome: Outcome) -> bool:
     """End an attempt, if it still holds its lease.
 
-    The files of a successful outcome are the job's artifacts from then on; other outcomes leave none.
+    If the outcome is a success, its files become the artifacts of the job. With any other outcome, the job has no
+    artifacts at the end.
 
     Returns
     -------
-    Whether it did.
+    Whether the attempt still held its lease.
     """
     with database.writing() as session:
         return bool(_finish(session, outcome, statements.HELD_LEASE, _lease_parameters(lease)))
@@ -146,12 +154,12 @@ def finish(database: Database, lease: Lease, outcome: Outcome) -> bool:
 def finish_and_claim(
     database: Database, lease: Lease, outcome: Outcome, worker: WorkerIdentity
 ) -> tuple[bool, Job | None]:
-    """Do both in one transaction, which the database syncs only once.
+    """End an attempt and claim the next job in one transaction, so that the database syncs only once.
 
     Returns
     -------
     finished, claimed
-        What `finish` and `claim` return.
+        Whether the attempt still held its lease, and the claimed job; ``None`` if no job could be claimed.
     """
     with database.writing() as session:
         finished = _finish(session, outcome, statements.HELD_LEASE, _lease_parameters(lease))
@@ -159,12 +167,14 @@ def finish_and_claim(
 
 
 def cancel(database: Database, job_id: str) -> TransitionedJob:
-    """Cancel a queued job at once; ask the worker of a running one to stop.
+    """Cancel a queued job at once, or request that the worker of a running job stops the job.
 
     Raises
     ------
-    NotFoundError, ConflictError
-        There is no such job; it has ended.
+    NotFoundError
+        There is no such job.
+    ConflictError
+        The job has ended.
     """
     with database.writing() as session:
         cancelled = _finish(session, CANCELLED, statements.QUEUED_JOB, {"queued_job_id": job_id})
@@ -179,7 +189,11 @@ def cancel(database: Database, job_id: str) -> TransitionedJob:
 
 
 def requeue_jobs_of(database: Database, worker: str) -> list[TransitionedJob]:
-    """Queue the jobs again that a worker runs which has to stop; their attempt counts, but fails none of them."""
+    """Queue all running jobs of a worker again, because the worker must stop.
+
+    The interrupted attempt of a job counts, but the job does not fail, even if this was the last attempt. A job whose
+    cancellation is requested is cancelled.
+    """
     with database.writing() as session:
         cancelled = _finish(session, CANCELLED, statements.TO_CANCEL_ON_WORKER, {"worker_name": worker})
         requeued = _requeue(session, statements.RUNNING_ON_WORKER, {"worker_name": worker, "delay_s": 0.0})
@@ -187,7 +201,7 @@ def requeue_jobs_of(database: Database, worker: str) -> list[TransitionedJob]:
 
 
 def recover_lost(database: Database, lease: Lease, delay: RetryDelay) -> bool:
-    """End an attempt whose worker knows that it is lost; the job is queued again, or fails after its last attempt.
+    """End an attempt that its own worker gives up; the job is queued again, or fails after its last attempt.
 
     Returns
     -------
@@ -199,7 +213,7 @@ def recover_lost(database: Database, lease: Lease, delay: RetryDelay) -> bool:
 
 
 def recover_expired(database: Database, delay: RetryDelay) -> list[TransitionedJob]:
-    """End the attempts whose lease has expired; their jobs are queued again, or fail after the last attempt."""
+    """End the attempts whose lease has expired; each job is queued again, or fails after its last attempt."""
     with database.writing() as session:
         expired = session.scalars(
             select(Job)
@@ -211,18 +225,23 @@ def recover_expired(database: Database, delay: RetryDelay) -> list[TransitionedJ
 
 
 def expire_queued(database: Database) -> list[TransitionedJob]:
-    """Fail the queued jobs whose deadline has passed; a running one is stopped by the heartbeat of its worker."""
+    """Fail the queued jobs whose deadline has passed.
+
+    A running job whose deadline has passed is stopped by its worker, which learns this from the reply to its heartbeat.
+    """
     with database.writing() as session:
         return _finish(session, TIMED_OUT, statements.PAST_DEADLINE, {})
 
 
 def delete_job(database: Database, job_id: str) -> None:
-    """Delete an ended job and all that refers to it; its files are left to the caller.
+    """Delete an ended job and all rows that refer to it; the caller must remove the job's files.
 
     Raises
     ------
-    NotFoundError, ConflictError
-        There is no such job; it has not ended.
+    NotFoundError
+        There is no such job.
+    ConflictError
+        The job has not ended.
     """
     with database.writing() as session:
         statement = delete(Job).where(Job.id == job_id, Job.state.in_(ENDED)).returning(Job.id)
@@ -251,12 +270,12 @@ def _progress_parameters(progress: Progress | None) -> dict[str, Any]:
 
 
 def _execute(session: Session, statement: ReturningUpdate[Any], parameters: Mapping[str, Any]) -> list[TransitionedJob]:
-    """Execute a transition, and leave publishing it to the caller."""
+    """Execute a transition; the caller must publish it."""
     return [TransitionedJob(*row) for row in session.execute(statement, parameters)]
 
 
 def _requeue(session: Session, condition: statements.Condition, parameters: Mapping[str, Any]) -> list[TransitionedJob]:
-    """Move jobs back to the queue."""
+    """Move jobs back to the queue and publish their new state."""
     requeued = _execute(session, statements.requeue_statement(condition), parameters)
     outbox.publish_states(session, requeued)
     return requeued
@@ -265,7 +284,7 @@ def _requeue(session: Session, condition: statements.Condition, parameters: Mapp
 def _finish(
     session: Session, outcome: Outcome, condition: statements.Condition, parameters: Mapping[str, Any]
 ) -> list[TransitionedJob]:
-    """Move jobs to a final state, with everything that belongs to it."""
+    """Move jobs to a final state, write the outcome, update the recorded artifacts, and publish the changes."""
     statement = statements.finish_statement(outcome.state, condition, with_progress=outcome.progress is not None)
     values = {"new_result": outcome.result, "new_error": outcome.error} | _progress_parameters(outcome.progress)
     files = outcome.files if outcome.state == State.SUCCEEDED else ()
@@ -278,7 +297,7 @@ def _finish(
         if files:
             _insert_artifacts(session, job.id, files)
             outbox.publish_artifacts(session, job.id, files)
-    outbox.publish_states(session, ended)  # last, since clients stop following a job that has ended
+    outbox.publish_states(session, ended)  # last: clients stop following a job after its final state
     return ended
 
 
@@ -287,7 +306,10 @@ def _insert_artifacts(session: Session, job_id: str, files: Iterable[StoredFile]
 
 
 def _recover(session: Session, jobs: Iterable[Job], delay: RetryDelay) -> list[TransitionedJob]:
-    """Move lost jobs to where they belong: cancelled if a client asked for it, queued again, or failed."""
+    """Move jobs whose attempt was lost to their next state.
+
+    A job is cancelled if its cancellation is requested, fails after its last attempt, and otherwise is queued again.
+    """
     recovered: list[TransitionedJob] = []
     for job in jobs:
         lease = _lease_parameters(Lease(job.id, job.attempt))

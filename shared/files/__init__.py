@@ -1,1 +1,1 @@
-"""The file store: a protocol, its keys, and one module for each kind of store."""
+"""The file store: a protocol, the keys of the files, and one module for each type of store."""

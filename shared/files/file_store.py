@@ -1,7 +1,8 @@
 """The file store: uploads, artifacts and checkpoints, each stored whole or not at all.
 
-Callers know keys (`shared.files.keys`) and never paths. A crash leaves unfinished or unrecorded files behind, which
-the sweeper removes. No row records a checkpoint: it is kept under a prefix of its own until its job has ended.
+Callers use keys (`shared.files.keys`) and never paths. A crash may leave unfinished or unrecorded files behind; the
+sweeper removes these files. No row records a checkpoint. Checkpoints are kept under a separate prefix until their job
+has ended.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,9 +32,9 @@ class FileInfo:
     Parameters
     ----------
     bytes
-        Its size.
+        The size of the file.
     written_at
-        When it was written, in UTC, by the clock of the store.
+        The time when the file was written, in UTC, by the clock of the store.
     """
 
     key: str
@@ -43,41 +44,44 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A download that this process can read from its own disk."""
+    """A source of a download: a file that this process can read from the path."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class SignedAddress:
-    """A download from an address that is valid for a short time."""
+    """A source of a download: an address that is valid for a short time."""
 
     url: str
 
 
 DownloadSource = LocalFile | SignedAddress
-"""Where the content of a file can be sent from."""
+"""The source from which the content of a file can be sent to a client."""
 
 
 class FileStore(Protocol):
-    """Stores files by key, for every process of an instance.
+    """Stores files, each with a key, for every process of an instance.
 
-    A key never names a file and a prefix of other files at the same time.
+    A key names either a file or a prefix of other files, never both.
     """
 
     def put(
         self, key: str, chunks: Iterable[bytes], *, durable: bool = True, max_bytes: int | None = None
     ) -> StoredBytes:
-        """Store a file in place of the one that had its key; until this returns, readers find the earlier one.
+        """Store a file; it replaces an earlier file with the same key.
+
+        Readers find the earlier file until the new file is complete.
 
         Parameters
         ----------
         chunks
             The content.
         durable
-            Whether the file survives a crash of the machine when this returns. If not, `sync` makes it durable.
+            Whether the file survives a crash of the machine after this method has returned. If false, a later call of
+            `sync` makes the file durable.
         max_bytes
-            Stop as soon as the content is longer, and store nothing.
+            The maximum size. If the content is longer, reading stops at once, and nothing is stored.
 
         Raises
         ------
@@ -86,7 +90,7 @@ class FileStore(Protocol):
         """
 
     def sync(self, keys: Iterable[str]) -> None:
-        """Make files durable that were put with ``durable=False``, all of them together."""
+        """Make several files durable together that were stored with ``durable=False``."""
 
     def open(self, key: str) -> BinaryIO:
         """Open a file for reading; the stream can seek.
@@ -101,7 +105,7 @@ class FileStore(Protocol):
         """Return the size and age of a file, or ``None`` if there is no such file."""
 
     def download_source(self, key: str) -> DownloadSource:
-        """Return where the file can be sent from.
+        """Return the source from which a file can be sent to a client.
 
         Raises
         ------
@@ -110,9 +114,9 @@ class FileStore(Protocol):
         """
 
     def local_copy(self, key: str) -> AbstractContextManager[Path]:
-        """Provide the file on this machine for as long as the block runs, for libraries that read paths only.
+        """Provide a file on this machine until the block ends, for libraries that can only read from a path.
 
-        The file at the path must not be changed: it may be the stored file itself.
+        The file at this path must not be changed, since it may be the stored file itself.
 
         Raises
         ------
@@ -121,19 +125,19 @@ class FileStore(Protocol):
         """
 
     def list(self, prefix: str) -> Iterator[FileInfo]:
-        """List every file below a prefix, what interrupted writes left behind included, in the order of the keys."""
+        """List every file below a prefix, sorted by key, including files that interrupted writes left behind."""
 
     def remove(self, key: str) -> None:
-        """Remove a file, or every file below a prefix; nothing happens if there is none."""
+        """Remove a file, or every file below a prefix; do nothing if there is no such file."""
 
 
 def limit_chunks(chunks: Iterable[bytes], max_bytes: int | None) -> Iterator[bytes]:
-    """Pass chunks on while they fit a limit.
+    """Yield chunks while their total size is within a limit.
 
     Raises
     ------
     TooLargeError
-        The chunk that exceeds the limit was reached; no later one is read.
+        The total size exceeds the limit; no further chunk is read.
     """
     size = 0
     for chunk in chunks:

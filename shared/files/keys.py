@@ -1,8 +1,8 @@
 """The keys of every file in the file store.
 
 A key is a relative path with slashes, made only of fixed words, identifiers, attempt numbers and the names that
-engines give to artifacts. The keys of a job's files contain the attempt, so that a worker whose lease was lost
-overwrites nothing.
+engines give to artifacts. The keys of a job's files contain the number of the attempt, so that a worker that has lost
+its lease does not overwrite files of a later attempt.
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ def upload_key(upload_id: str) -> str:
 
 
 def job_prefix(job_id: str) -> str:
-    """Return the prefix of a job's artifacts, of all its attempts."""
+    """Return the prefix of the artifacts of a job, for all attempts together."""
     return f"{JOBS}/{job_id}"
 
 
@@ -31,7 +31,7 @@ def artifact_key(job_id: str, attempt: int, name: str) -> str:
 
 
 def checkpoint_prefix(job_id: str) -> str:
-    """Return the prefix of a job's checkpoints, of all its attempts."""
+    """Return the prefix of the checkpoints of a job, for all attempts together."""
     return f"{CHECKPOINTS}/{job_id}"
 
 
@@ -41,5 +41,5 @@ def checkpoint_key(job_id: str, attempt: int) -> str:
 
 
 def id_of(key: str) -> str:
-    """Return the id of the upload or of the job that a file belongs to."""
+    """Return the id in the key of a file: the id of an upload, or of the job that the file belongs to."""
     return key.split("/")[1]

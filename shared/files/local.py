@@ -1,6 +1,6 @@
 """The file store in a folder of this machine, or of a file system that all machines mount.
 
-A file is written under a temporary name in its own folder, synced, renamed, and its folder is synced.
+A file is written to its folder under a temporary name, synced, and renamed; then the folder is synced.
 """
 
 import hashlib
@@ -20,16 +20,16 @@ from shared.ids import make_id
 from shared.texts import text
 
 TEMPORARY_PREFIX: Final = ".part-"
-"""Begins the name of a file that is being written."""
+"""The start of the name of a file that is still being written."""
 
 
 class LocalFileStore:
-    """See `FileStore`.
+    """A `FileStore` in a folder.
 
     Parameters
     ----------
     root
-        The folder; a key is a path relative to it.
+        The folder; a key is a path relative to this folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -37,12 +37,12 @@ class LocalFileStore:
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """Open the store that ``file:///an/absolute/folder`` names.
+        """Open the store that a URL such as ``file:///an/absolute/folder`` names.
 
         Raises
         ------
         SettingsError
-            The address names no absolute folder of this machine.
+            The URL does not name an absolute folder on this machine.
         """
         parts = urlsplit(url)
         if parts.netloc or not parts.path:
@@ -76,9 +76,10 @@ class LocalFileStore:
         return StoredBytes(key, size, digest.hexdigest())
 
     def sync(self, keys: Iterable[str]) -> None:
-        """See `FileStore.sync`; the folders that the files are in are synced too.
+        """See `FileStore.sync`; the folders that contain the files are synced too.
 
-        The files of a job are synced together: the disk then writes its journal once, and not twice for each file.
+        The files of a job are synced together, so that the disk writes its journal once, instead of twice for each
+        file.
         """
         files = [self.root / key for key in keys]
         folders = {folder for file in files for folder in file.parents if folder.is_relative_to(self.root)}
@@ -99,7 +100,7 @@ class LocalFileStore:
 
     @contextmanager
     def local_copy(self, key: str) -> Iterator[Path]:
-        """See `FileStore.local_copy`; this is the stored file itself."""
+        """See `FileStore.local_copy`; the path is the path of the stored file itself."""
         yield self._find(key)
 
     def list(self, prefix: str) -> Iterator[FileInfo]:
@@ -124,7 +125,7 @@ class LocalFileStore:
     def _describe(self, path: Path) -> FileInfo | None:
         try:
             status = path.stat()
-        except (FileNotFoundError, NotADirectoryError):  # a listed file may have been removed since
+        except (FileNotFoundError, NotADirectoryError):  # the file may have been removed after it was listed
             return None
         if not stat.S_ISREG(status.st_mode):
             return None
@@ -133,7 +134,7 @@ class LocalFileStore:
 
 
 def _make_folder(folder: Path, *, durable: bool) -> None:
-    """Make a folder and its parents; if durable, sync the parent of each folder that is made."""
+    """Make a folder and its parents; if ``durable``, also sync the parent of each new folder."""
     if folder.is_dir():
         return
     _make_folder(folder.parent, durable=durable)

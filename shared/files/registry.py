@@ -1,4 +1,4 @@
-"""The kinds of file store, by the scheme of their address: one line each."""
+"""The types of file store, keyed by the scheme of the address; one line for each type."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -13,12 +13,12 @@ FILE_STORES: Final[Mapping[str, Callable[[str], FileStore]]] = {"file": LocalFil
 
 
 def open_file_store(url: str) -> FileStore:
-    """Open the file store that an address names; nothing connects before it is used.
+    """Open the file store that an address names; the store connects only when it is used for the first time.
 
     Raises
     ------
     SettingsError
-        No kind of store has this scheme, or the store refuses the address.
+        No type of store has this scheme, or the store refuses the address.
     """
     open_store = FILE_STORES.get(urlsplit(url).scheme)
     if open_store is None:

@@ -1,4 +1,5 @@
 """Sets up environments from the lock files.
 
-Any Python from 3.8 on runs it, before anything is installed: it uses the standard library alone.
+Any Python from 3.8 on can run this package before anything is installed, because the package uses only the standard
+library.
 """

@@ -11,7 +11,7 @@ UV_FOLDER = Path(__file__).resolve().parents[2] / ".uv"
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python3 -m shared.installer", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     environment = commands.add_parser(
@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Do what the command line says."""
+    """Run the command in the command line."""
     arguments = make_parser().parse_args()
     uv = install_uv(UV_FOLDER)
     if arguments.command == "environment":

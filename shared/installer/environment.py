@@ -1,4 +1,4 @@
-"""Virtual environments, made by uv, or by pip where uv cannot be installed."""
+"""Sets up virtual environments with uv, or with pip if uv cannot be installed."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ NO_VENV = (
 
 
 def set_up(folder: Path, requirements: Path, uv: Uv | None) -> None:
-    """Make the environment unless it is there, and bring it to what a file lists.
+    """Make the environment if it does not exist, and install the packages that a file lists.
 
     Parameters
     ----------
     folder
-        Where the environment is, or will be.
+        The folder of the environment, which may not exist yet.
     requirements
-        A lock file, with a hash for every file; or a file of another suffix, whose dependencies are resolved.
+        A lock file, which has a hash for every package file; or a file with another suffix than ``.lock``, for which
+        the installer resolves the dependencies.
     uv
-        None to install by pip.
+        The installed uv; None to install with pip.
 
     Raises
     ------
     SystemExit
-        With a sentence that says what is missing.
+        The environment cannot be set up. The message says what is missing.
     """
     if platform.system() != "Linux" or platform.machine() not in MACHINES:
-        # On others the markers in the lock files would leave out every package.
+        # On other systems and machines, the markers in the lock files would exclude every package.
         sys.exit(f"mindjobs runs on Linux, on {' and '.join(MACHINES)}.")
     if uv is not None:
         _install_by_uv(uv, folder, requirements)
@@ -58,23 +59,23 @@ def set_up(folder: Path, requirements: Path, uv: Uv | None) -> None:
 
 
 def compile_bytecode(folder: Path) -> None:
-    """Compile every module of an environment, with the warnings off: in the tests, warnings are errors."""
+    """Compile every module of an environment without warnings, because warnings are errors in the tests."""
     report(f"compiling the modules of {folder.name} …")
     command = (str(folder / "bin" / "python"), "-W", "ignore", "-m", "compileall", "-qq", "-j", "0")
-    subprocess.run([*command, str(folder / "lib")], check=False)  # some packages carry files that do not compile
+    subprocess.run([*command, str(folder / "lib")], check=False)  # some packages contain files that do not compile
 
 
 def _install_by_uv(uv: Uv, folder: Path, requirements: Path) -> None:
     python = str(folder / "bin" / "python")
     if not _is_supported(python):
-        # uv looks for another Python on the PATH, and downloads one if there is none.
+        # For a range of versions, uv searches the PATH for a suitable Python, and downloads Python if there is none.
         wanted = sys.executable if _is_supported(sys.executable) else PYTHON_RANGE
         if uv.run("venv", "--clear", "--python", wanted, str(folder)) != 0:
             sys.exit(NO_PYTHON)
     report(f"installing {requirements.name} into {folder.name} …")
     command: tuple[str, ...] = ("pip", "sync", "--require-hashes", str(requirements))
     if requirements.suffix != ".lock":
-        # Away from pyproject.toml, whose overrides are for the lock files.
+        # With "--project /", uv does not read pyproject.toml: the overrides in that file are for the lock files only.
         command = ("--project", "/", "pip", "install", "--requirement", str(requirements))
     if uv.run(*command, "--python", python, "--only-binary", ":all:") != 0:
         sys.exit(f"mindjobs: uv could not install {requirements.name}: see above.")
@@ -96,7 +97,7 @@ def _install_by_pip(folder: Path, requirements: Path) -> None:
 
 
 def _is_supported(python: str, module: str = "sys") -> bool:
-    """Whether an interpreter runs, is of a version that mindjobs supports, and has a module."""
+    """Return whether an interpreter runs, has a version that mindjobs supports, and can import a module."""
     if shutil.which(python) is None:
         return False
     program = f"import sys, {module}; sys.exit(sys.version_info[:2] not in {PYTHON_VERSIONS!r})"

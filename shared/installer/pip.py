@@ -1,4 +1,4 @@
-"""pip: how it is run, and its settings as variables for uv, which reads none of pip's files and variables."""
+"""Runs pip, and converts pip's settings to variables for uv, which does not read pip's files and variables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import Mapping, Sequence
 
-# A user's own defaults that would keep pip from installing into a folder that is given.
+# Override the user's own defaults, which could prevent pip from installing into a given folder.
 ENVIRONMENT: Mapping[str, str] = {
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     "PIP_REQUIRE_VIRTUALENV": "0",
@@ -15,7 +15,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "PIP_USER": "0",
 }
 
-# pip's name; uv's variable, and an older one that uv reads as well; what separates several values.
+# In each row: pip's name of the setting; uv's variable, for some settings followed by an older variable that uv also
+# reads; the separator between several values.
 VARIABLES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("index-url", ("UV_DEFAULT_INDEX", "UV_INDEX_URL"), " "),
     ("extra-index-url", ("UV_INDEX", "UV_EXTRA_INDEX_URL"), " "),
@@ -36,16 +37,16 @@ def run_pip(pip: Sequence[str], *arguments: str) -> int:
     Parameters
     ----------
     pip
-        The command line that runs it.
+        The command line that runs pip.
     """
     return subprocess.run([*pip, *arguments], env={**os.environ, **ENVIRONMENT}, check=False).returncode
 
 
 def read_settings(pip: Sequence[str]) -> dict[str, str]:
-    """Ask pip for its settings, from its files and from the environment."""
+    """Return pip's settings, which pip reads from its files and from the environment."""
     listing = subprocess.run([*pip, "config", "list"], stdout=subprocess.PIPE, check=False).stdout.decode()
     settings: dict[str, str] = {}
-    # A command's own section overrides the global one, and the environment overrides both.
+    # The section of the command "install" overrides the section "global", and the environment overrides both sections.
     for section in ("global.", "install.", ":env:."):
         for line in listing.splitlines():
             name, _, value = line.partition("=")
@@ -55,7 +56,7 @@ def read_settings(pip: Sequence[str]) -> dict[str, str]:
 
 
 def convert_to_uv(settings: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
-    """Convert pip's settings to the variables that uv reads; those that are set already stay as they are."""
+    """Convert pip's settings to the variables that uv reads, without variables that the environment already sets."""
     variables: dict[str, str] = {}
     for name, known, separator in VARIABLES:
         values = settings.get(name, "").split()

@@ -1,4 +1,4 @@
-"""uv, which downloads and unpacks in parallel: installed by pip into a folder of its own."""
+"""Installs uv with pip into a folder of its own, and runs uv, which downloads and unpacks packages in parallel."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ class Uv(NamedTuple):
     Parameters
     ----------
     program
-        Its executable.
+        The path of uv's executable.
     variables
-        The settings of the machine's pip, for uv.
+        The settings of the machine's pip, as variables for uv.
     """
 
     program: Path
     variables: Mapping[str, str]
 
     def run(self, *arguments: str) -> int:
-        """Run it and return its exit status."""
-        # pip takes the best version of all indexes; uv's default is the first index that has any version.
+        """Run uv and return its exit status."""
+        # pip takes the best version from all indexes. By default, uv takes the first index that has any version.
         environment = {"UV_INDEX_STRATEGY": "unsafe-best-match", **os.environ, **self.variables}
         return subprocess.run([str(self.program), *arguments], env=environment, check=False).returncode
 
 
 def install_uv(folder: Path, lock: Path = LOCK) -> Uv | None:
-    """Install uv into a folder, unless the locked version is there already.
+    """Install uv into a folder, unless the folder already contains the locked version.
 
     Returns
     -------
-    None if it cannot be installed: no pip, no wheel for this machine, or an index that does not have it.
+    The installed uv; None if uv cannot be installed: no pip, no wheel for this machine, or an index without uv.
     """
     pip: tuple[str, ...] = (sys.executable, "-m", "pip")
     target: tuple[str, ...] = ("--target", str(folder))
-    if find_spec("pip") is None:  # Debian's Python has pip in virtual environments alone
+    if find_spec("pip") is None:  # Debian's Python has pip only in virtual environments
         pip, target = (str(folder / "bin" / "python"), "-m", "pip"), ()
         if not Path(pip[0]).exists() and not _make_environment(folder):
             return None

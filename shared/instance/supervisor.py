@@ -1,4 +1,4 @@
-"""Supervisor starts the processes of an instance, restarts those that die, and stops them in order."""
+"""Supervisor starts the processes of an instance, restarts processes that die, and stops processes by priority."""
 
 import os
 import signal
@@ -19,14 +19,15 @@ class Process:
     Parameters
     ----------
     command
-        Its command line, run in the folder of the repository.
+        The command line of the process, which runs in the folder of the repository.
     priority
-        Processes with a lower one start earlier and stop later.
+        Processes with a lower priority start earlier and stop later.
     stop_signal, stop_s
-        The signal that stops it, and after how long it is killed if it has not stopped. Processes with the same
-        priority stop at the same time; the sum of the longest ``stop_s`` of each priority stays below 15 s.
+        The signal that stops the process, and the time after which the process is killed if it has not stopped.
+        Processes with the same priority stop at the same time. For each priority the longest ``stop_s`` counts, and the
+        sum of these times stays below 15 s.
     once
-        Whether it ends by itself.
+        Whether the process ends by itself.
     """
 
     name: str
@@ -59,7 +60,8 @@ def write_configuration(settings: Settings, processes: list[Process]) -> Path:
             "directory": str(ROOT),
             "priority": str(process.priority),
             "startsecs": "0" if process.once else "1",
-            # Restart without limit, each time a second later: what the process needs may come back.
+            # Restart the process without limit, with a delay that grows by a second each time: the database or another
+            # service that the process needs may respond again later.
             "startretries": "1000000",
             "autorestart": "unexpected" if process.once else "true",
             "stopsignal": process.stop_signal,
@@ -81,27 +83,28 @@ def write_configuration(settings: Settings, processes: list[Process]) -> Path:
 
 
 def _quote(word: str) -> str:
-    """Quote a word for Supervisor, which splits like a shell."""
+    """Quote a word of a command line for Supervisor, which splits command lines like a shell."""
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def run_supervisor(configuration: Path, lock: int) -> int:
-    """Run Supervisor until it ends, and pass on its output and the signals that this process receives.
+    """Run Supervisor until it ends. Pass on Supervisor's output, and the signals that this process receives.
 
-    Supervisor opens its standard output by name for each process. That works for a pipe, and not for
-    every output that this process may have.
+    For each process, Supervisor opens Supervisor's own standard output by its file name. That works if the output is a
+    pipe, but not for every output that this process may have. So Supervisor writes to a pipe, and this
+    process copies everything from the pipe to its own output.
 
     Returns
     -------
-    Its exit status; 0 if a signal stopped it.
+    The exit status of Supervisor; 0 if this process received a signal to stop.
     """
     supervisor = subprocess.Popen(
         [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(configuration)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # this process passes a terminal's Ctrl-C on
-        pass_fds=[lock],  # the state folder stays locked as long as either process lives
+        start_new_session=True,  # this process passes Ctrl-C in a terminal on to Supervisor
+        pass_fds=[lock],  # the state folder stays locked while one of the two processes runs
     )
     stop_signals: list[int] = []
 
@@ -116,7 +119,7 @@ def run_supervisor(configuration: Path, lock: int) -> int:
             try:
                 sys.stdout.buffer.write(line)
                 sys.stdout.buffer.flush()
-            except OSError:  # the output is closed, for example with its terminal
+            except OSError:  # the output is closed, for example because its terminal was closed
                 supervisor.send_signal(signal.SIGTERM)
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0 if stop_signals else supervisor.returncode

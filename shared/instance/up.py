@@ -1,6 +1,6 @@
 """Run every process of this instance in the foreground: ``python -m shared.instance.up``, which is ``make up``.
 
-This module says which processes there are, checks what can be checked before the start, and
+This module lists the processes, checks the settings, the lock of the state folder and the port before the start, and
 migrates the database. `supervisor` runs the processes.
 """
 
@@ -27,8 +27,8 @@ def list_processes(settings: Settings) -> list[Process]:
     processes = [
         Process("sweeper", (*python, "shared.maintenance"), priority=20),
         Process("web", (*python, "gunicorn", "--config", "python:web.server"), priority=30, stop_s=3),
-        # One worker per kind, so that a second of KNN never waits behind ten minutes of music.
-        # SIGQUIT returns a running job to the queue; SIGTERM would wait for its end.
+        # One worker per kind, so that a knn job of one second never waits for a music job of ten minutes.
+        # SIGQUIT returns a running job to the queue; SIGTERM would wait for the end of the job.
         *(
             Process(
                 f"worker-{kind}",
@@ -47,7 +47,7 @@ def list_processes(settings: Settings) -> list[Process]:
 
 
 def _lock(settings: Settings) -> int:
-    """Lock the state folder for as long as the returned file descriptor is open."""
+    """Lock the state folder while the returned file descriptor is open."""
     settings.home.mkdir(parents=True, exist_ok=True)
     handle = os.open(settings.home / "lock", os.O_CREAT | os.O_RDWR)
     try:
@@ -68,7 +68,7 @@ def _check_port(settings: Settings) -> None:
 
 
 def main() -> None:
-    """Check and prepare the instance, and run it."""
+    """Check and prepare the instance, and run its processes."""
     try:
         settings = load_settings()
         lock = _lock(settings)

@@ -1,6 +1,7 @@
-"""The kinds of job: parameters, results and data of each.
+"""The kinds of job: the parameters, results and data of each kind.
 
-A kind is a member of ``shared.jobs.Kind`` and a package here of the same name, whose ``SPEC`` describes it.
+For each member of ``shared.jobs.Kind``, this folder has a package of the same name. ``SPEC`` in that package describes
+the kind.
 """
 
 from collections.abc import Mapping
@@ -15,11 +16,11 @@ KINDS: Final[Mapping[Kind, KindSpec[Any]]] = {kind: import_module(f"shared.kinds
 
 
 def parse_params(kind: str, stored: Mapping[str, Any]) -> Strict:
-    """Read the parameters of a job's row."""
+    """Convert the parameters in a job's row to the schema of the kind."""
     params: Strict = KINDS[Kind(kind)].params.model_validate(stored)
     return params
 
 
 def list_uploads(kind: str, params: Strict) -> dict[str, str]:
-    """Return JSON pointer to upload id, of each upload that the parameters of a job name."""
+    """Return the ids of the uploads in the parameters of a job, keyed by the JSON pointer of the parameter."""
     return KINDS[Kind(kind)].list_uploads(params)

@@ -1,4 +1,4 @@
-"""What the service must know of a kind of job; see ``docs/adding-a-kind.md``."""
+"""What the service must know about a kind of job; see ``docs/adding-a-kind.md``."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ P = TypeVar("P", bound=Strict)
 
 
 def no_uploads(params: Strict) -> dict[str, str]:  # noqa: ARG001 - the parameters of any kind
-    """List the uploads of a kind whose jobs read none."""
+    """Return no uploads, for a kind whose jobs read no uploads."""
     return {}
 
 
 def no_precision(params: Strict) -> None:
-    """Return the precision of a kind that has no choice of one."""
+    """Return ``None``, for a kind whose jobs cannot choose a precision."""
 
 
 def keep_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Present the result of a kind whose stored results have the form that the API shows."""
+    """Return a stored result unchanged, for a kind whose results are stored in the form that the API shows."""
     return result
 
 
@@ -32,22 +32,22 @@ class KindSpec(Generic[P]):
     Parameters
     ----------
     params
-        The schema of its parameters.
+        The schema of the job's parameters.
     result
-        The type of its result, a ``TypedDict``.
+        The type of the job's result, a ``TypedDict``.
     example
         Parameters of a small job, for the description of the API.
     list_uploads
-        Returns JSON pointer to upload id, of each upload that the parameters name.
+        Returns the ids of the uploads in the parameters, keyed by the JSON pointer of the parameter.
     check_inputs
-        Refuses at submission what the engine would refuse later, so that no job is queued that cannot succeed.
-        It takes the parameters, upload id to the file on this machine, and the settings, and raises
-        ``RequestInvalidError``. ``None`` if the schema alone decides.
+        Refuses, at submission, inputs that the engine would refuse later, so that a job that cannot succeed is not
+        queued. The arguments are the parameters, the uploaded files on this machine keyed by upload id, and the
+        settings. The function raises ``RequestInvalidError``. ``None`` if the schema checks everything.
     wanted_precision
-        Returns the precision that the parameters ask for, by the name under which workers offer it
-        (``Backend.list_precisions``), or ``None`` if any will do. The parameter itself is ``precision``.
+        Returns the precision that the parameters request, under the name in ``Backend.list_precisions``, or ``None`` if
+        the job may use any precision. The name of the parameter must be ``precision``.
     present_result
-        Returns a stored result in the form of ``result``, as the API shows it: texts, which are stored as codes with
+        Converts a stored result to the type ``result``, which the API shows: texts, which are stored as codes with
         values, are put into English.
     """
 

@@ -1,1 +1,1 @@
-"""The sweeper: rescues jobs, sends messages to webhooks, deletes what is old."""
+"""The sweeper: rescues jobs, sends messages to webhooks, and deletes old rows and files."""

@@ -1,7 +1,7 @@
-"""Repairs what crashes leave behind: ``python -m shared.maintenance``. Any number of these may run at the same time.
+"""The process of the sweeper, which repairs what crashes leave behind: ``python -m shared.maintenance``.
 
-Every few seconds it rescues jobs, removes the checkpoints of ended ones, and sends due messages to webhooks. Every
-hour it deletes what is old.
+Any number of sweepers may run at the same time. Every few seconds a sweeper rescues jobs, removes the checkpoints of
+ended jobs, and sends due messages to webhooks. Every hour it deletes old rows and files.
 """
 
 import logging
@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 
 
 def sweep(services: Services) -> None:
-    """Do once what is done every few seconds."""
+    """Rescue jobs and remove checkpoints, once."""
     rescue.rescue_jobs(services)
-    cleanup.remove_checkpoints(services)  # last: a failing file store must not keep jobs waiting
+    cleanup.remove_checkpoints(services)  # the last step, since a failing file store must not delay the jobs
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    # Both may take long, and a lost job should not wait for them.
+    # The cleanup and the delivery may take long, and lost jobs must not wait for either, so each has its own thread.
     for work in (_clean_up_forever, _deliver_forever):
         threading.Thread(target=work, args=(services,), daemon=True).start()
     while not stop.is_set():
@@ -54,7 +54,7 @@ def _clean_up_forever(services: Services) -> None:
     while True:
         try:
             cleanup.clean_up(services)
-        except Exception:  # a bad file or row must not end the process
+        except Exception:  # a bad file or row must not end this thread
             logger.exception("the cleanup failed, the next one tries again")
         time.sleep(CLEANUP_INTERVAL_S)
 
@@ -64,7 +64,7 @@ def _deliver_forever(services: Services) -> None:
     while True:
         try:
             deliverer.deliver_due()
-        except Exception:  # nor may a message that cannot be delivered
+        except Exception:  # a message that cannot be delivered must not end this thread
             logger.exception("sending to webhooks failed, the next round tries again")
         time.sleep(services.settings.sweep_s)
 

@@ -1,4 +1,4 @@
-"""Deletes what is old, files that no row records, and checkpoints that no job needs any more."""
+"""Deletes old rows with their files, files that no row records, and checkpoints that no job needs any more."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -16,16 +16,16 @@ from shared.jobs import ENDED, State
 from shared.services import Services
 
 BATCH: Final = 200
-"""How many rows or files are deleted at once."""
+"""The maximum number of rows or files that are handled at once."""
 DAY_S: Final = 86_400.0
 ORPHAN_AGE_S: Final = DAY_S
-"""How long a file may be without a row: it is written before it is recorded."""
+"""How long a file may exist without a row: a file is written before a row records it."""
 
 logger = logging.getLogger(__name__)
 
 
 def clean_up(services: Services) -> None:
-    """Do once everything but the removal of checkpoints."""
+    """Delete old jobs, uploads and messages, and remove the files that no row records, once."""
     _delete_old_jobs(services)
     _delete_old_uploads(services)
     _delete_old_messages(services)
@@ -35,8 +35,9 @@ def clean_up(services: Services) -> None:
 def remove_checkpoints(services: Services) -> None:
     """Remove the checkpoints of jobs that have ended or are deleted.
 
-    Jobs end in many places: in their worker, in its parent process, in the web and in the sweeper. None of them removes
-    the checkpoints; this does so for all of them. There are few to look at, since only unended jobs have any.
+    A job may be ended by its worker, by the parent process of the worker, by the web, or by the sweeper. None of these
+    processes removes the checkpoints when it ends a job, so this function does. There are few checkpoints to check,
+    since checkpoints are kept only until the job has ended.
     """
     job_ids = sorted({id_of(file.key) for file in services.files.list(CHECKPOINTS)})
     for start in range(0, len(job_ids), BATCH):
@@ -48,7 +49,11 @@ def remove_checkpoints(services: Services) -> None:
 
 
 def _delete_old_jobs(services: Services) -> None:
-    """Delete the jobs that ended long ago, rows first: files without a row are found again, and not vice versa."""
+    """Delete the jobs that ended long ago.
+
+    The row is deleted before the files: if the files remain, a later cleanup finds files without a row, but it would
+    not find a row without files.
+    """
     old = (
         select(Job.id)
         .where(Job.finished_at < now(-services.settings.retention_days * DAY_S), Job.state.in_(ENDED))
@@ -65,7 +70,7 @@ def _delete_old_jobs(services: Services) -> None:
 
 
 def _delete_old_uploads(services: Services) -> None:
-    """Delete the old uploads that no unended job names."""
+    """Delete the old uploads that no queued or running job uses."""
     with services.database.reading() as session:
         needed = _list_needed_uploads(session)
         old = session.execute(
@@ -79,7 +84,7 @@ def _delete_old_uploads(services: Services) -> None:
 
 
 def _delete_old_messages(services: Services) -> None:
-    """Delete the messages to webhooks that accept them more slowly than they are written."""
+    """Delete old messages; messages become old if a webhook accepts them more slowly than they are written."""
     with services.database.writing() as session:
         old = delete(Delivery).where(Delivery.created_at < now(-services.settings.retention_days * DAY_S))
         deleted = session.scalars(old.returning(Delivery.id)).all()
@@ -92,9 +97,10 @@ def _delete_old_messages(services: Services) -> None:
 
 
 def _list_needed_uploads(session: Session) -> set[str]:
-    """List every string in the parameters of unended jobs: the ids of their uploads are among them.
+    """Return every string in the parameters of unended jobs; the ids of the uploads of these jobs are among them.
 
-    So the parameters need not be parsed, which is impossible for those of a kind that this version does not know.
+    In this way the parameters need not be parsed. Parsing is impossible if this version of the service does not know
+    the kind of the job.
     """
     unended = select(Job.params).where(Job.state.in_([State.QUEUED, State.RUNNING]))
     return {string for params in session.scalars(unended) for string in _list_strings(params)}
@@ -112,14 +118,15 @@ def _list_strings(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
 
 
 def _remove_orphans(services: Services) -> None:
-    """Remove the old files that have no row: what crashes and lost attempts left."""
+    """Remove the old files that have no row; such files are left by crashes and lost attempts."""
     for keys in _list_old_keys(services, UPLOADS):
         with services.database.reading() as session:
             recorded = set(session.scalars(select(Upload.id).where(Upload.id.in_(map(id_of, keys)))))
         _remove_all(services, [key for key in keys if id_of(key) not in recorded])
     for keys in _list_old_keys(services, JOBS):
         with services.database.reading() as session:
-            # In this order: a job that ends between the two queries is in both results.
+            # The order of the two queries matters: if a job ends between the two, the first query returns the job, and
+            # the second query returns the job's artifacts, so the artifacts are kept.
             running = set(session.scalars(select(Job.id).where(Job.state == State.RUNNING)))
             recorded = set(session.scalars(select(Artifact.key).where(Artifact.key.in_(keys))))
         _remove_all(services, [key for key in keys if key not in recorded and id_of(key) not in running])

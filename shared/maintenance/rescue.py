@@ -1,4 +1,4 @@
-"""Rescues jobs whose deadline, worker, device or wake-up was lost."""
+"""Rescues jobs whose deadline has passed, or whose worker, device class or wake-up message was lost."""
 
 import logging
 from typing import Final
@@ -13,13 +13,13 @@ from shared.jobs import AUTO, DeviceClass, Kind, State
 from shared.services import Services
 
 WORKER_RETENTION_S: Final = 600.0
-"""How long after its last heartbeat a worker remains registered."""
+"""How long a worker remains registered after its last heartbeat."""
 
 logger = logging.getLogger(__name__)
 
 
 def rescue_jobs(services: Services) -> None:
-    """Look for such jobs once."""
+    """Expire, recover and reroute jobs, delete the registrations of silent workers, and wake workers, once."""
     settings, database = services.settings, services.database
     for job in transitions.expire_queued(database):
         logger.info("job %s reached its time limit in the queue", job.id)
@@ -36,7 +36,10 @@ def _delete_silent_workers(services: Services) -> None:
 
 
 def _reroute_jobs(services: Services) -> None:
-    """Move queued ``auto`` jobs to the device class that is best now: theirs may have no live worker any more."""
+    """Move queued ``auto`` jobs to the best device class with a live worker.
+
+    The device class that was chosen earlier for a job may have no live worker any more, or a better class may have one.
+    """
     with services.database.reading() as session:
         best_devices = {kind: queries.choose_device(session, kind) for kind in Kind}
     for kind, device in best_devices.items():
@@ -57,12 +60,12 @@ def _reroute_jobs(services: Services) -> None:
 
 
 def _wake_workers(services: Services) -> None:
-    """Send as many wake-ups as are missing for the jobs that have been queued for a while."""
+    """Send the wake-up messages that are missing for jobs that have been queued for a while."""
     waiting = (
         select(Job.kind, Job.device, func.count(), func.min(Job.id))
         .where(
             Job.state == State.QUEUED,
-            Job.kind.in_([*Kind]),  # a job of another kind waits for a version of the service that knows it
+            Job.kind.in_([*Kind]),  # a job of an unknown kind waits for a version of the service that knows the kind
             Job.device.is_not(None),
             Job.available_at < now(-services.settings.sweep_s / 2),
         )

@@ -1,1 +1,1 @@
-"""What requests may contain, for forms and the API alike, and what the API returns."""
+"""The schemas of requests, for forms and the API, and the types of the API's responses."""

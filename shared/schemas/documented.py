@@ -1,4 +1,4 @@
-"""Documentation of typed dictionaries: the docstring below a field becomes its description in the OpenAPI document."""
+"""Documents typed dictionaries: the docstring below a field becomes the field's description in the OpenAPI document."""
 
 from pydantic import ConfigDict, with_config
 

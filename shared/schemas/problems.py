@@ -20,11 +20,11 @@ def list_problems(error: ValidationError, document: object, prefix: str = "") ->
     Parameters
     ----------
     error
-        What the validation raised.
+        The error that the validation raised.
     document
-        What was validated.
+        The document that was validated.
     prefix
-        Pointer of ``document`` in the whole request.
+        The JSON pointer of ``document`` in the whole request.
     """
     return [
         Problem(prefix + _build_pointer(detail, document), _build_text(detail))
@@ -33,10 +33,10 @@ def list_problems(error: ValidationError, document: object, prefix: str = "") ->
 
 
 def list_unstorable(document: object) -> list[Problem]:
-    """List the strings in a document that a database cannot store: with a NUL, or with half of a surrogate pair."""
+    """Return a problem for each string that a database cannot store: with a NUL or with half of a surrogate pair."""
     problems: list[Problem] = []
     pending: list[tuple[tuple[str, ...], object]] = [((), document)]
-    while pending:  # a loop and no recursion, because a client decides how deep the document is
+    while pending:  # a loop and not a recursion, because a client decides how deep the document is
         path, value = pending.pop()
         if isinstance(value, str) and _UNSTORABLE.search(value):
             problems.append(Problem(_join(path), text("string-unstorable")))
@@ -50,7 +50,10 @@ def list_unstorable(document: object) -> list[Problem]:
 
 
 def _build_text(detail: ErrorDetails) -> Text:
-    """Name pydantic's type of error as a code; a code without a sentence in the catalogue shows pydantic's message."""
+    """Build the text of an error. Its code is pydantic's type of error.
+
+    If the catalogue has no sentence for this code, pydantic's message is shown.
+    """
     context = detail.get("ctx", {})
     if detail["type"] == TEXT_ERROR:
         return Text.parse(context)
@@ -60,7 +63,7 @@ def _build_text(detail: ErrorDetails) -> Text:
 
 
 def _simplify(value: str | float) -> str | float:
-    """Return a limit without decimals if it is whole: 1 and not 1.0."""
+    """Convert a whole number to an integer, so that a sentence shows 1 and not 1.0."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -80,7 +83,7 @@ def _join(parts: Iterable[str]) -> str:
 
 
 def _list_parts(loc: tuple[int | str, ...], document: object, error_type: str) -> Iterator[str]:
-    """Yield the parts of pydantic's location that are in the document; the tags of unions are not."""
+    """Yield the parts of pydantic's location that exist in the document, without the tags of unions."""
     value: Any = document
     for position, part in enumerate(loc):
         last = position == len(loc) - 1

@@ -1,9 +1,9 @@
-"""What the API returns, one type per document. Types alone: nothing is checked when a response is built."""
+"""The types of the API's responses, one type per document. At run time, no response is checked against its type."""
 
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
-from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
+from typing_extensions import TypedDict  # pydantic reads typing.TypedDict only from Python 3.12 on
 
 from shared.jobs import AUTO, DeviceClass, Kind, State
 from shared.schemas.documented import documented
@@ -20,7 +20,7 @@ class Progress(TypedDict):
 
     done: int
     total: int
-    """0 as long as it is not known."""
+    """0 while the total is not known."""
     unit: str | None
     stage: str | None
 
@@ -30,7 +30,7 @@ class JobError(TypedDict):
     """Why a job has no result."""
 
     type: str
-    """The kind of error, for programs."""
+    """Stable name of the type of error, for programs."""
     title: str
     detail: str
 
@@ -41,7 +41,7 @@ class Webhook(TypedDict):
 
     url: str
     events: list[State]
-    """The states about which messages are sent when the job enters them."""
+    """A message is sent when the job enters one of these states."""
 
 
 @documented
@@ -64,18 +64,18 @@ class Job(TypedDict):
     kind: Kind
     state: State
     device: Annotated[str, Field(json_schema_extra={"enum": [AUTO, *DeviceClass]})]
-    """The device class that runs the job, or the requested one as long as none is chosen."""
+    """The device class that runs the job. Before a device class is chosen: the requested device."""
     engine: str | None
     """The backend that runs the job."""
     params: dict[str, Any]
-    """Complete: every default is filled in."""
+    """All parameters, including those that have their default value."""
     labels: dict[str, str]
     priority: int
     progress: Progress
     queue_position: int | None
-    """How many jobs are ahead of it; null unless the job is queued."""
+    """How many jobs are ahead of this job in the queue; null unless the job is queued."""
     eta_s: float | None
-    """Estimated seconds to the end of the current stage, from the speed within it; null unless the job is running."""
+    """Estimated seconds until the current stage ends, from the speed in this stage; null unless the job is running."""
     attempt: int
     max_attempts: int
     cancel_requested: bool
@@ -88,7 +88,7 @@ class Job(TypedDict):
     error: JobError | None
     """Null unless the job failed or was cancelled."""
     retry_of: Id | None
-    """The job that this one repeats."""
+    """The id of the job that this job repeats."""
     webhook: Webhook | None
     artifacts: list[Artifact]
 
@@ -104,7 +104,7 @@ class JobList(TypedDict):
 
 @documented
 class Upload(TypedDict):
-    """An uploaded file; job parameters refer to it by its id."""
+    """An uploaded file. The parameters of a job refer to an upload by its id."""
 
     id: Id
     bytes: Bytes
@@ -115,14 +115,14 @@ class Upload(TypedDict):
 
 @documented
 class Device(TypedDict):
-    """A device class with its workers and its load."""
+    """A device class, with its live workers and its numbers of jobs."""
 
     device: DeviceClass
     workers_alive: int
     engines: dict[str, str]
-    """The backend that runs each kind of job."""
+    """For each kind of job, the backend that runs the jobs."""
     precisions: dict[str, list[str]]
-    """The precisions that live workers offer for each kind of job that has a choice."""
+    """For each kind of job that can choose a precision, the precisions that live workers offer."""
     queued: int
     running: int
 
@@ -151,7 +151,7 @@ class Problem(TypedDict):
     """Why a request failed (RFC 9457)."""
 
     type: str
-    """Stable name of the kind of problem, for programs."""
+    """Stable name of the type of problem, for programs."""
     title: str
     status: int
     detail: str
@@ -172,4 +172,4 @@ class Readiness(TypedDict):
 
     status: Literal["ready", "not ready"]
     unreachable: NotRequired[list[Literal["database", "broker"]]]
-    """What does not answer."""
+    """The parts of the service that do not answer."""

@@ -1,4 +1,4 @@
-"""The base of every schema of requests: unknown fields and silent conversions are refused."""
+"""The base class of all request schemas, which refuse unknown fields and silent conversions."""
 
 from typing import Final
 
@@ -8,26 +8,26 @@ from pydantic_core import PydanticCustomError
 from shared.texts import Text
 
 TEXT_ERROR: Final = "text"
-"""Type of pydantic's errors that carry a text of this service."""
+"""The type of those pydantic errors that contain a text of this service."""
 
 
 class Strict(BaseModel):
     """A part of a request.
 
-    Unknown fields are refused, since a misspelt parameter that is ignored
-    costs its user more than an error. Strings are not accepted as numbers.
+    Unknown fields are refused, since a misspelt parameter that is silently ignored costs the user more than an error.
+    Strings are not accepted as numbers.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 def inconsistency(field: str, text: Text) -> PydanticCustomError:
-    """Make the error of a model's validator that compares several fields and reports one of them.
+    """Make an error for a validator that compares several fields of a model. The error is reported at one field.
 
     Parameters
     ----------
     field
-        Name of the field to report, in the model whose validator raises the error.
+        The name of the field at which the error is reported.
     text
         What is wrong and what would be right.
     """
@@ -35,7 +35,7 @@ def inconsistency(field: str, text: Text) -> PydanticCustomError:
 
 
 def invalidity(text: Text) -> PydanticCustomError:
-    """Make the error of a field's validator.
+    """Make an error for a validator that checks a single field.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A submitted job: what all kinds have in common, and how a body becomes typed parameters."""
+"""The schema of a submitted job: the fields that all kinds have in common, and the conversion to typed parameters."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -14,7 +14,7 @@ from shared.texts import text
 
 MAX_LABELS: Final = 32
 DEVICES: Final = (AUTO, *DeviceClass)
-"""What a job may ask for as its device."""
+"""The values that a job may request as its device."""
 Label = Annotated[str, StringConstraints(max_length=200)]
 LabelName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
@@ -26,7 +26,7 @@ class Webhook(Strict):
     events: Annotated[list[Annotated[State, Field(strict=False)]], Field(min_length=1, max_length=len(State))] = Field(
         default_factory=lambda: sorted(ENDED)
     )
-    """The states about which messages are sent when the job enters them; by default those in which a job ends."""
+    """A message is sent when the job enters one of these states; by default the states in which a job ends."""
 
 
 class Submission(Strict):
@@ -44,26 +44,26 @@ class Submission(Strict):
 
 @dataclass(frozen=True)
 class ParsedSubmission:
-    """A submission whose parts are all typed."""
+    """A submission that was checked, with typed parameters."""
 
     submission: Submission
     params: Strict
 
 
 def parse_submission(body: object, max_timeout_s: float) -> ParsedSubmission:
-    """Check all of a submission that can be checked without its files.
+    """Check everything in a submission that can be checked without the uploaded files.
 
     Parameters
     ----------
     body
-        The JSON document, or what a form built in its place.
+        The JSON document of the request, or the document that a form built.
     max_timeout_s
         The longest timeout that this instance allows.
 
     Raises
     ------
     RequestInvalidError
-        With every problem of the submission and its parameters, each with the pointer of its field.
+        The submission is not valid. The error contains every problem, each with the pointer of its field.
     """
     problems: list[Problem] = []
     submission: Submission | None = None

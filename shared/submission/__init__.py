@@ -1,1 +1,1 @@
-"""What clients do with jobs besides reading them: submit, retry and delete; `shared.database.transitions` cancels."""
+"""Submits, retries and deletes jobs for clients; cancelling a job is a function of `shared.database.transitions`."""

@@ -1,4 +1,4 @@
-"""Refuses at submission what would fail later, so that no job is queued that cannot succeed."""
+"""Checks a submission for errors that would only appear later, so that a job that cannot succeed is not queued."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,7 +20,7 @@ from shared.texts import text
 from shared.webhooks import target
 
 PRECISION: Final = "/params/precision"
-"""The pointer of the precision, which has the same name in every kind that has a choice."""
+"""The JSON pointer of the precision; the field has the same name in every kind that has a choice of precisions."""
 
 
 def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -> None:
@@ -28,8 +28,10 @@ def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -
 
     Raises
     ------
-    RequestInvalidError, LimitError
-        The job cannot succeed; the owner may not submit another one now.
+    RequestInvalidError
+        The job cannot succeed.
+    LimitError
+        The owner has too many queued jobs.
     """
     spec, settings = KINDS[parsed.submission.kind], services.settings
     upload_ids = spec.list_uploads(parsed.params)
@@ -61,7 +63,10 @@ def _find_missing_uploads(upload_ids: Mapping[str, str], uploads: Mapping[str, U
 
 
 def _find_missing_precision(session: Session, parsed: ParsedSubmission) -> list[Problem]:
-    """Return the problem of a precision that no live worker offers; if nothing is known of workers, there is none."""
+    """Return a problem if no live worker offers the requested precision.
+
+    If the precisions of the live workers are not known, there is no problem.
+    """
     submission = parsed.submission
     precision = KINDS[submission.kind].wanted_precision(parsed.params)
     if precision is None:
@@ -77,7 +82,7 @@ def _find_missing_precision(session: Session, parsed: ParsedSubmission) -> list[
 def _opened_uploads(
     files: FileStore, upload_ids: Mapping[str, str], uploads: Mapping[str, Upload]
 ) -> Iterator[dict[str, Path]]:
-    """Provide the uploads as files of this machine, by upload id."""
+    """Provide the uploads as files on this machine, keyed by upload id."""
     with ExitStack() as copies:
         opened: dict[str, Path] = {}
         problems: list[Problem] = []

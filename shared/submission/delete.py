@@ -8,12 +8,15 @@ from shared.services import Services
 def delete_job(services: Services, job_id: str) -> None:
     """Delete an ended job and its files.
 
-    Its row is deleted first: the sweeper finds files without a row, but not rows without their files.
+    The row is deleted before the files: if the files remain, the sweeper finds files without a row, but it would not
+    find a row without files.
 
     Raises
     ------
-    NotFoundError, ConflictError
-        There is no such job; it has not ended.
+    NotFoundError
+        There is no such job.
+    ConflictError
+        The job has not ended.
     """
     transitions.delete_job(services.database, job_id)
     services.files.remove(job_prefix(job_id))

@@ -15,18 +15,23 @@ from shared.texts import text
 def retry_job(
     services: Services, job_id: str, origin: Origin = ANONYMOUS_ORIGIN, changes: Mapping[str, object] | None = None
 ) -> Job:
-    """Queue a new job with the parameters of an ended one.
+    """Queue a new job with the parameters of an ended job.
 
     Parameters
     ----------
     changes
-        The parameters that differ in the new job.
+        Parameters that get another value in the new job.
 
     Raises
     ------
-    NotFoundError, ConflictError, RequestInvalidError, LimitError
-        There is no such job; it has not ended; the new job cannot succeed, for example because an upload no longer
-        exists; too many jobs are queued.
+    NotFoundError
+        There is no such job.
+    ConflictError
+        The job has not ended.
+    RequestInvalidError
+        The new job cannot succeed, for example because an upload no longer exists.
+    LimitError
+        The owner has too many queued jobs.
     """
     with services.database.reading() as session:
         ended = queries.get_job(session, job_id)

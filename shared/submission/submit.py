@@ -1,4 +1,4 @@
-"""From a request to a queued job: check it, insert its row, wake a worker."""
+"""Turns a request into a queued job: checks the request, inserts the row of the job, and wakes a worker."""
 
 import hashlib
 import json
@@ -19,16 +19,16 @@ ANONYMOUS_ORIGIN: Final = Origin()
 def submit_job(
     services: Services, body: object, idempotency_key: str | None = None, origin: Origin = ANONYMOUS_ORIGIN
 ) -> tuple[Job, bool]:
-    """Queue a job.
+    """Queue a job; if an error is raised, nothing is queued.
 
     Parameters
     ----------
     body
-        The JSON document of the request, or what a form built in its place.
+        The JSON document of the request, or the document that was built from a form.
     idempotency_key
-        Requests with the same key and body create one job.
+        Several requests with the same key and body create only one job.
     origin
-        The request.
+        The owner and the id of the request.
 
     Returns
     -------
@@ -37,8 +37,12 @@ def submit_job(
 
     Raises
     ------
-    RequestInvalidError, IdempotencyError, LimitError
-        Nothing was queued.
+    RequestInvalidError
+        The body is not valid, or the job cannot succeed.
+    IdempotencyError
+        An earlier request had the same idempotency key and another body.
+    LimitError
+        The owner has too many queued jobs.
     """
     parsed = parse_submission(body, services.settings.max_timeout_s)
     idempotency_key = _make_unique_to_owner(idempotency_key, origin.owner)
@@ -48,7 +52,7 @@ def submit_job(
     return check_and_queue(services, parsed, body, origin, idempotency_key=idempotency_key)
 
 
-def check_and_queue(  # noqa: PLR0913 - the columns of a job, besides what is parsed
+def check_and_queue(  # noqa: PLR0913 - columns of a job that the body does not contain
     services: Services,
     parsed: ParsedSubmission,
     body: object,
@@ -57,22 +61,26 @@ def check_and_queue(  # noqa: PLR0913 - the columns of a job, besides what is pa
     idempotency_key: str | None = None,
     retry_of: str | None = None,
 ) -> tuple[Job, bool]:
-    """Queue a job whose body has been parsed.
+    """Queue a job whose body has been parsed; if an error is raised, nothing is queued.
 
     Parameters
     ----------
     retry_of
-        The job that this one repeats.
+        The id of the ended job that is submitted again; ``None`` for a new submission.
 
     Returns
     -------
     job, created
-        As `submit_job` returns them.
+        The job, and whether this call created it.
 
     Raises
     ------
-    RequestInvalidError, IdempotencyError, LimitError
-        Nothing was queued.
+    RequestInvalidError
+        The job cannot succeed.
+    IdempotencyError
+        An earlier request had the same idempotency key and another body.
+    LimitError
+        The owner has too many queued jobs.
     """
     check_submission(services, parsed, origin.owner)
     submission = parsed.submission
@@ -95,13 +103,13 @@ def check_and_queue(  # noqa: PLR0913 - the columns of a job, besides what is pa
     timeout_s = submission.timeout_s or services.settings.timeout_s
     queued, created = transitions.submit(services.database, job, timeout_s)
     if created and queued.device is not None:
-        # After the commit: the worker may be quicker than this process, and must find the row.
+        # Workers are woken after the commit, since a worker may be faster than this process and must find the row.
         services.broker.wake(submission.kind, DeviceClass(queued.device), queued.id)
     return queued, created
 
 
 def _make_unique_to_owner(idempotency_key: str | None, owner: str) -> str | None:
-    """Make the idempotency keys of different owners differ."""
+    """Return a key that is different for each owner, so that two owners may use the same idempotency key."""
     if idempotency_key is None or owner == ANONYMOUS:
         return idempotency_key
     return hashlib.sha256(f"{owner} {idempotency_key}".encode()).hexdigest()

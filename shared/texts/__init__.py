@@ -1,8 +1,7 @@
 """Texts for people: codes with values, put into English in `render` and nowhere else.
 
-Problems, job errors, warnings and notes are raised, stored and compared as
-codes; the sentence is made when a person or a response needs it. Another
-language is another catalogue.
+Problems, job errors, warnings and notes are raised, stored and compared as codes. The sentence is built when a person
+or a response needs it. To add a language, add a catalogue.
 """
 
 from collections.abc import Mapping
@@ -24,21 +23,21 @@ class Text:
     Parameters
     ----------
     code
-        Names the sentence for programs and never changes: ``column-unknown`` for example.
+        The stable name of the sentence for programs, for example ``column-unknown``.
     values
-        What the sentence says it about; JSON values, so that a row can hold them.
+        The values that are inserted into the sentence. They are JSON values, so that a database row can store them.
     """
 
     code: str
     values: Mapping[str, Value] = field(default_factory=dict)
 
     def serialize(self) -> dict[str, Any]:
-        """Return the text as JSON, as rows and results hold it."""
+        """Return the text as JSON, in the form in which rows and results store a text."""
         return {"code": self.code, "values": dict(self.values)}
 
     @classmethod
     def parse(cls, stored: Mapping[str, Any]) -> Self:
-        """Read what `serialize` returned."""
+        """Build a text from the JSON that `serialize` returned."""
         return cls(stored["code"], stored["values"])
 
 
@@ -50,8 +49,9 @@ def text(code: str, /, **values: Value) -> Text:
 def render(what: Text) -> str:
     """Put a text into English.
 
-    A code that no catalogue has, as in a row that a newer version wrote, is shown as it is, with its values; or by its
-    value ``message``, if it has one, as the errors of pydantic do.
+    A code can be missing in every catalogue, for example because a newer version wrote the row. Then the value
+    ``message`` is shown if the text has this value, as the texts of pydantic's errors have. Otherwise the code is shown
+    with the values.
     """
     sentence = load_sentences().get(what.code)
     if sentence is None and isinstance(what.values.get("message"), str):
@@ -62,14 +62,14 @@ def render(what: Text) -> str:
 
 
 def render_title(error_type: str) -> str:
-    """Name a type of error in a few English words; a type that no catalogue has is its own name."""
+    """Return the English title of a type of error; a type that no catalogue contains is returned unchanged."""
     return load_titles().get(error_type, error_type)
 
 
 def render_error(stored: Mapping[str, Any]) -> dict[str, str]:
     """Put a job's stored error into English, for a response: ``{"type", "title", "detail"}``.
 
-    Rows written before version 0.1.0 hold the sentences themselves.
+    Rows that were written before version 0.1.0 contain the sentences themselves.
     """
     if "detail" in stored:
         return {name: stored[name] for name in ("type", "title", "detail")}
@@ -83,7 +83,7 @@ def render_error(stored: Mapping[str, Any]) -> dict[str, str]:
 def render_stored(stored: Mapping[str, Any] | str) -> dict[str, str]:
     """Put a stored text into English, for a response: ``{"code", "detail"}``.
 
-    Rows written before version 0.1.0 hold the sentence itself.
+    Rows that were written before version 0.1.0 contain the sentence itself.
     """
     if isinstance(stored, str):
         return {"code": "text", "detail": stored}
@@ -92,17 +92,17 @@ def render_stored(stored: Mapping[str, Any] | str) -> dict[str, str]:
 
 @cache
 def load_sentences() -> Mapping[str, str]:
-    """Load the sentences of the service and of every kind of job, by code."""
+    """Load the sentences of the service and of every kind of job, keyed by code."""
     return _merge("SENTENCES")
 
 
 @cache
 def load_titles() -> Mapping[str, str]:
-    """Load the titles of the service and of every kind of job, by type of error."""
+    """Load the titles of the service and of every kind of job, keyed by type of error."""
     return _merge("TITLES")
 
 
 def _merge(name: str) -> dict[str, str]:
-    """Merge the dictionary of this name from the catalogue of the service and from that of each kind."""
+    """Merge the dictionaries with this name from the catalogues of the service and of all kinds of job."""
     catalogues = (english, *(import_module(f"shared.kinds.{kind}.english") for kind in Kind))
     return {code: value for catalogue in catalogues for code, value in getattr(catalogue, name).items()}

@@ -1,6 +1,6 @@
-"""The service's own sentences in English; those of a kind of job are in ``shared/kinds/KIND/english.py``.
+"""The service's own sentences in English. The sentences of a kind of job are in ``shared/kinds/KIND/english.py``.
 
-A sentence may format its values: ``{share:.1%}``.
+A sentence can format its values, for example ``{share:.1%}``.
 """
 
 from collections.abc import Mapping
@@ -153,7 +153,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "form-file-problem": "{file} {problem}",
     "artifact-file-missing": "The file {name!r} of the job {job} no longer exists. Retry the job to produce it again.",
 }
-"""Code to sentence."""
+"""The sentences, keyed by code."""
 
 TITLES: Final[Mapping[str, str]] = {
     # Errors of requests.
@@ -182,4 +182,4 @@ TITLES: Final[Mapping[str, str]] = {
     "upload-missing": "An upload no longer exists",
     "out-of-memory": "The job needs more memory than is available",
 }
-"""Type of error to its title."""
+"""The titles of errors, keyed by the type of error."""

@@ -1,8 +1,8 @@
-"""Delivers messages to webhooks, with retries until each has arrived.
+"""Delivers messages to webhooks; a message that fails is sent again, in up to `MAX_ATTEMPTS` attempts.
 
-A message is claimed like a job: by one conditional UPDATE, under a lease, with its attempt as
-the fencing token. It may arrive twice, under the same id, if a process dies after the
-response and before the row is deleted.
+A message is claimed like a job: by one conditional UPDATE, under a lease, with the number of the attempt as the fencing
+token. A message may arrive twice, with the same id, if a process dies after it has received the response and before it
+has deleted the row.
 """
 
 import logging
@@ -23,11 +23,11 @@ DELAY: Final = RetryDelay(first_s=10.0, max_s=3_600.0)
 MAX_ATTEMPTS: Final = 20
 """The last attempt is about eleven hours after the first."""
 LEASE_S: Final = 60.0
-"""Longer than an attempt: resolving the host, connecting, and waiting for the response."""
+"""The lease is longer than an attempt takes: resolving the host, connecting, and waiting for the response."""
 MAX_CONCURRENT_URLS: Final = 16
-"""Number of URLs that one process delivers to at once, with one message at a time for each."""
+"""The maximum number of URLs that one process delivers to at once; each URL receives one message at a time."""
 MAX_TURN_S: Final = 10.0
-"""How long messages to one URL are delivered before another URL may take its place."""
+"""How long one URL receives messages before its thread ends, so that another URL can be chosen."""
 
 _DELIVERIES: Final = Delivery.metadata.tables[Delivery.__tablename__]
 _DUE: Final = _DELIVERIES.c.due_at <= now()
@@ -61,7 +61,7 @@ class Deliverer:
 
         Returns
         -------
-        The threads that deliver, one for each URL: a slow target delays only its own messages.
+        The started threads, one for each URL, so that a slow target delays only messages to this target.
         """
         self._threads = {url: thread for url, thread in self._threads.items() if thread.is_alive()}
         started = {
@@ -73,7 +73,7 @@ class Deliverer:
         return list(started.values())
 
     def _choose_urls(self) -> list[str]:
-        """Choose among the URLs with due messages at random, so that a long queue has no advantage."""
+        """Choose at random among the URLs with due messages, so that a URL with many messages has no advantage."""
         waiting = (
             select(Delivery.url)
             .where(_DUE, Delivery.url.not_in(self._threads))
@@ -85,7 +85,7 @@ class Deliverer:
             return list(session.scalars(waiting))
 
     def _deliver_to(self, url: str) -> None:
-        """Deliver to one URL until an attempt fails, nothing is due, or its time is over."""
+        """Deliver messages to one URL until an attempt fails, no message is due, or `MAX_TURN_S` has passed."""
         turn_ends_at = time.monotonic() + MAX_TURN_S
         try:
             while time.monotonic() < turn_ends_at and (delivery := self._claim(url)) and self._deliver(delivery):
@@ -98,7 +98,10 @@ class Deliverer:
             return session.scalars(_CLAIM, {"target_url": url}).one_or_none()
 
     def _deliver(self, delivery: Delivery) -> bool:
-        """Try once and record the outcome, unless another process has claimed the message in the meantime."""
+        """Send a message once, and return whether it was received.
+
+        The result is recorded, unless another process has claimed the message in the meantime.
+        """
         failure = self._post(delivery)
         name = f"message {delivery.id} about job {delivery.data['id']}"
         held = (Delivery.id == delivery.id, Delivery.attempt == delivery.attempt)
@@ -114,13 +117,16 @@ class Deliverer:
         return failure is None
 
     def _post(self, delivery: Delivery) -> str | None:
-        """Return what went wrong, for the log; without the URL, which may contain a secret."""
+        """Send a message; return the error for the log, or ``None`` if the message was received.
+
+        The error does not contain the URL, which may contain a secret.
+        """
         settings = self._services.settings
         try:
-            # Resolved again: a host that was public when the job was submitted may have another address now.
+            # Resolve the host again: a host that was public when the job was submitted may have another address now.
             destination = target.resolve_target(delivery.url, private=settings.allow_private_webhooks)
             secret = messages.load_signing_secret(settings, delivery.owner)
             status = http_post.post(destination, *messages.build_message(delivery, secret), delivery.attempt)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the message must be tried again or dropped
+        except Exception as error:  # noqa: BLE001 - after any error, the message must be sent again or dropped
             return f"{type(error).__name__}: {error}"
         return None if status // 100 == 2 else f"the response was {status}"  # noqa: PLR2004 - 2xx means success

@@ -1,4 +1,4 @@
-"""The HTTP request that delivers a webhook message: it goes to an address that was checked, and to no other."""
+"""The HTTP request that delivers a webhook message; it goes only to an address that was checked."""
 
 import socket
 import threading
@@ -11,23 +11,24 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from shared.webhooks.target import WebhookTarget
 
 TIMEOUT_S: Final = 10.0
-"""How long connecting to a target may take, and again its response."""
+"""The time limit for connecting to a target; request and response together have another limit of the same length."""
 
 
 def post(target: WebhookTarget, body: bytes, headers: Mapping[str, str], attempt: int) -> int:
-    """Post to one of the addresses of a target, and return the status of the response, whose body is not read.
+    """Post to one of the addresses of a target, and return the HTTP status; the body of the response is not read.
 
-    Redirects are not followed and proxies are not used: either would lead to an address that was not checked.
+    Redirects are not followed and proxies are not used: both could lead to an address that was not checked.
 
     Parameters
     ----------
     attempt
-        Counted from 1; each attempt uses the next address.
+        The number of the attempt, counted from 1; each attempt uses the next address of the target.
     """
     connection = _open(target, target.addresses[(attempt - 1) % len(target.addresses)])
     try:
         connection.connect()
-        # A timeout limits each read, and the other side decides how many reads there are.
+        # The timeout of the connection limits only a single read, and the target decides how many reads are needed.
+        # So a timer limits all reads together.
         deadline = threading.Timer(TIMEOUT_S, _shut_down, [connection.sock])
         deadline.start()
         try:
@@ -49,5 +50,5 @@ def _open(target: WebhookTarget, address: str) -> HTTPConnection:
 
 
 def _shut_down(connection: socket.socket) -> None:
-    with suppress(OSError):  # the connection has just ended
+    with suppress(OSError):  # raised if the connection has just ended
         connection.shutdown(socket.SHUT_RDWR)

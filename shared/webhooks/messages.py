@@ -13,21 +13,21 @@ from shared.texts import render_error
 from shared.timestamps import format_timestamp
 
 PREFIX: Final = "whsec_"
-"""Marks the secret for people and for the libraries of the scheme."""
+"""The prefix by which people and the libraries of Standard Webhooks recognise a secret."""
 
 
 def build_message(delivery: Delivery, secret: str) -> tuple[bytes, dict[str, str]]:
-    """Build a message as it is sent now.
+    """Build the body and the headers of a message that is sent now.
 
     Parameters
     ----------
     secret
-        Signs the message.
+        The secret that signs the message.
 
     Returns
     -------
     body, headers
-        The body is the same in every attempt; the headers prove the sender and the time.
+        The body is the same in every attempt; the headers prove who sends the message, and when.
     """
     message = {
         "type": f"job.{delivery.data['state']}",
@@ -52,5 +52,5 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 
 
 def load_signing_secret(settings: Settings, owner: str) -> str:
-    """Return the secret that signs the messages about an owner's jobs, in the form that receivers are given."""
+    """Return the secret that signs the messages about an owner's jobs, in the form that receivers use."""
     return PREFIX + api_keys.derive_secret(api_keys.load_secret(settings), f"webhooks {owner}")

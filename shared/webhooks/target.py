@@ -1,4 +1,4 @@
-"""The target of a webhook: where its URL leads, and whether these addresses may be called."""
+"""The target of a webhook: the addresses of the host in its URL, and whether these addresses may be called."""
 
 import socket
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 @dataclass(frozen=True)
 class WebhookTarget:
-    """A URL, with the addresses that its host had when it was resolved.
+    """A URL, with the addresses to which its host was resolved.
 
     Parameters
     ----------
     authority
         Host and port in the form of the URL.
     path
-        Path and query.
+        Path and query of the URL.
     """
 
     scheme: str
@@ -46,7 +46,7 @@ def resolve_target(url: str, *, private: bool) -> WebhookTarget:
     Raises
     ------
     RequestInvalidError
-        The URL cannot be called, or must not be.
+        The URL is not valid, its host is unknown, or an address of the host is not allowed.
     """
     try:
         parts = parse_url(url)
@@ -65,7 +65,7 @@ def resolve_target(url: str, *, private: bool) -> WebhookTarget:
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is public on the internet and of a single receiver."""
+    """Return whether an address is public on the internet and belongs to a single receiver (is not multicast)."""
     parsed = ip_address(address)
     if isinstance(parsed, IPv6Address):
         inner = _unwrap(parsed)
@@ -76,7 +76,7 @@ def is_public(address: str) -> bool:
 
 
 def _unwrap(address: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that a gateway, or the system itself, extracts from an IPv6 address."""
+    """Return the IPv4 address that a gateway or the operating system extracts from an IPv6 address, or ``None``."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address.ipv4_mapped or address.sixtofour

@@ -40,7 +40,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def instance(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, ServiceProcess]]:
-    """A complete instance; it depends on the browser so that it is not started without one."""
+    """A complete instance. The fixture uses the browser, so that no instance is started if Chromium is missing."""
     assert browser
     with make_settings(**SHORT_INTERVALS) as settings:
         process = ServiceProcess("shared.instance.up", settings=settings, log=tmp_path_factory.mktemp("up") / "up.log")
@@ -53,7 +53,7 @@ def instance(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def web_services(browser: Browser, redis_server: RedisServer, tmp_path: Path) -> Iterator[Services]:
-    """The services of a web process without workers: only the test changes its jobs."""
+    """The services of a web process. No worker runs, so that only the test changes the jobs."""
     assert browser
     with make_settings(redis_url=redis_server.url) as settings, run_web(settings, tmp_path / "web.log"):
         services = Services.open(settings)
@@ -89,7 +89,7 @@ class Visit:
             self.errors.append(f"another host: {request.url}")
 
     def expect_status(self, status: int) -> None:
-        """Remove the browser's own error about a response whose status the test expects."""
+        """Remove the error that the browser reports for a response with this status, which the test expects."""
         self.errors.remove(next(error for error in self.errors if f"status of {status} " in error))
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class Visit:
 
 @pytest.fixture
 def visit(browser: Browser, instance: tuple[Settings, ServiceProcess]) -> Iterator[Visit]:
-    """A visit to the instance, which must end without errors."""
+    """A visit to the instance; the test fails if the browser reports errors."""
     visit = Visit(browser, f"http://{instance[0].authority}")
     yield visit
     visit.close()

@@ -1,6 +1,6 @@
-"""Takes screenshots of every page, light and dark, on a desktop and a phone: ``make screenshots``.
+"""Takes screenshots of every page, light and dark, for a desktop and a phone: ``make screenshots``.
 
-They are written to ``docs/screenshots``, with few colours so that the files are small.
+The screenshots are written to ``docs/screenshots``, with few colours so that the files are small.
 """
 
 import io
@@ -37,7 +37,7 @@ HIDE_HOST: Final = """(host) => {
 
 
 def make_jobs(settings: Settings) -> dict[str, str]:
-    """Submit the jobs that the screenshots show, and return the address of each page by name."""
+    """Submit the jobs that the screenshots show; return the addresses of the pages, keyed by the name of the page."""
     jobs: dict[str, Any] = {
         "neighbours": {"kind": "knn", "params": {"k": [1, 3, 5, 9, 15], "normalise": "zscore"}},
         "music": {"kind": "musicgen", "params": MUSIC, "labels": {"project": "demo"}},

@@ -15,14 +15,16 @@ from tests.support.waiting import wait_until
 
 @pytest.fixture
 def guarded(web_services: Services) -> tuple[Settings, dict[str, str]]:
-    """A web process with the keys of two users."""
+    """The settings of a web process, and the API keys of two users, keyed by the name of the user."""
     keys = {name: create_key(web_services.database, name) for name in ("ada", "bob")}
     path = "/api/v1/jobs"
     wait_until(lambda: ask(web_services.settings.port, path) == HTTPStatus.UNAUTHORIZED, "the web to read the keys")
     return web_services.settings, keys
 
 
-def test_user_who_signs_in_sees_only_their_own_jobs(browser: Browser, guarded: tuple[Settings, dict[str, str]]) -> None:
+def test_signed_in_user_does_not_see_the_jobs_of_another_user(
+    browser: Browser, guarded: tuple[Settings, dict[str, str]]
+) -> None:
     settings, keys = guarded
     address = f"http://{settings.authority}"
     jobs = {

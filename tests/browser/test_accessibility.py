@@ -23,7 +23,7 @@ JOBS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def addresses(instance: tuple[Settings, ServiceProcess]) -> dict[str, str]:
-    """The address of every kind of page, by name."""
+    """The addresses of all pages, including the pages of four jobs, keyed by name."""
     jobs = {name: run_job(instance[0], body) for name, body in JOBS.items()}
     queued = call(instance[0], "/api/v1/jobs", {"kind": "knn", "device": "gpu"})
     pages = ["/", "/knn", "/musicgen", "/jobs", "/sign-in", "/nothing", "/api/v1/docs", "/jobs?label=oops"]
@@ -44,7 +44,7 @@ def find_violations(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_has_serious_violations(
+def test_no_page_has_serious_accessibility_violations(
     browser: Browser, instance: tuple[Settings, ServiceProcess], addresses: dict[str, str], scheme: str
 ) -> None:
     visit = Visit(browser, f"http://{instance[0].authority}", color_scheme=scheme)

@@ -18,7 +18,7 @@ TABLE = "species,length,width\n" + "".join(f"{'ab'[row % 2]},{row % 2 + row / 10
 
 
 def mark_page(page: Page) -> None:
-    """Set a variable that a reload of the page would lose."""
+    """Set a variable that a reload of the page would remove."""
     page.evaluate("window.notReloaded = true")
 
 
@@ -97,7 +97,7 @@ def test_table_is_previewed_and_messages_are_at_their_fields(visit: Visit, tmp_p
     expect(find_accuracy(page)).to_be_visible()
 
 
-def test_music_is_followed_played_downloaded_and_continued(page: Page) -> None:
+def test_music_is_generated_played_downloaded_and_continued(page: Page) -> None:
     start_music(page, "\n".join(f"song {number}" for number in range(8)), "30")
     mark_page(page)
     expect(page.get_by_role("status")).to_have_text("succeeded")
@@ -129,7 +129,7 @@ def test_music_is_followed_played_downloaded_and_continued(page: Page) -> None:
     assert page.locator("dt:text-is('Seed') + dd").inner_text() != seed
 
 
-def test_clip_is_played_and_its_part_selected(page: Page, instance: Instance, tmp_path: Path) -> None:
+def test_end_of_a_clip_is_set_from_the_position_of_the_player(page: Page, instance: Instance, tmp_path: Path) -> None:
     job = run_job(instance[0], {"kind": "musicgen", "params": {"model": "mindjobs/tiny", "duration_s": 3}})
     page.goto(f"/jobs/{job['id']}")
     with page.expect_download() as download:
@@ -191,7 +191,7 @@ def test_pages_work_without_javascript(browser: Browser, instance: Instance) -> 
 
 
 @pytest.mark.parametrize("address", ["/nothing", "/jobs/01a20000-0000-7000-8000-000000000000"])
-def test_page_that_is_not_found_links_to_the_jobs(visit: Visit, address: str) -> None:
+def test_response_to_an_unknown_address_links_to_the_jobs(visit: Visit, address: str) -> None:
     response = visit.page.goto(address)
     visit.expect_status(404)
     assert response is not None

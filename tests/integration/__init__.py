@@ -1,1 +1,1 @@
-"""Real servers, real workers, killed for real."""
+"""Tests with real servers and real workers, some of which the tests kill."""

@@ -1,4 +1,4 @@
-"""Workers, sweepers and webs for the tests that need them."""
+"""Fixtures that start workers, sweepers and web servers, submit jobs, and receive webhook messages."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ ServeWeb = Callable[..., tuple[ServiceProcess, Settings]]
 
 @pytest.fixture
 def start_process(settings: Settings, tmp_path: Path) -> Iterator[StartProcess]:
-    """Start a process of the service under the test's settings."""
+    """Return a function that starts a process of the service, with the settings of the test unless others are given."""
     started: list[ServiceProcess] = []
 
     def start(module: str, *arguments: str, settings: Settings = settings) -> ServiceProcess:
@@ -41,7 +41,7 @@ def start_process(settings: Settings, tmp_path: Path) -> Iterator[StartProcess]:
 
 @pytest.fixture
 def serve_web(settings: Settings, start_process: StartProcess) -> ServeWeb:
-    """Serve as in production under some settings of its own, and wait until it answers."""
+    """Return a function that starts the web as in production, with some settings changed, and waits for a response."""
 
     def serve(**own: object) -> tuple[ServiceProcess, Settings]:
         served = settings.model_copy(update={"port": reserve_port()} | own)
@@ -54,7 +54,7 @@ def serve_web(settings: Settings, start_process: StartProcess) -> ServeWeb:
 
 @pytest.fixture
 def start_worker(start_process: StartProcess, services: Services) -> StartWorker:
-    """Start a gated worker, under some settings of its own, and wait until it is registered."""
+    """Return a function that starts a gated worker, with some settings changed, and waits for its registration."""
 
     def start(**own: object) -> ServiceProcess:
         arguments = ("--device", "cpu:0", "--kinds", "musicgen")
@@ -74,7 +74,7 @@ def start_worker(start_process: StartProcess, services: Services) -> StartWorker
 
 
 class Gate:
-    """A job that runs until the test opens its gate."""
+    """A job that runs until the test opens a gate, which is a file that does not exist before."""
 
     def __init__(self, services: Services, file: Path) -> None:
         self._services = services
@@ -90,7 +90,21 @@ class Gate:
         then: str = "succeed",
         **others: object,
     ) -> str:
-        """Submit the job."""
+        """Submit the job.
+
+        Parameters
+        ----------
+        ignores_stop
+            Whether the job reports no progress, so that it does not notice that it must stop.
+        batches
+            Whether the job may run in the same batch as other jobs.
+        saves_early
+            Whether the job saves an artifact before it waits for the gate.
+        then
+            What the job does when the gate is open: ``succeed``, ``fail``, ``crash``, or ``fill`` to find a full disk.
+        others
+            Other fields of the request.
+        """
         instructions = {
             "gate": str(self._file),
             "ignores_stop": ignores_stop,
@@ -104,29 +118,35 @@ class Gate:
         return self.job_id
 
     def open(self) -> None:
-        """Let it finish."""
+        """Let the job finish."""
         self._file.touch()
 
     def read(self) -> Job:
-        """Return its row."""
+        """Return the row of the job."""
         with self._services.database.reading() as session:
             return queries.get_job(session, self.job_id)
 
     def wait_for(self, state: str, *, attempt: int | None = None) -> Job:
-        """Wait until it is in a state."""
+        """Wait until the job is in a state, and in an attempt if its number is given; return the row of the job."""
 
         def look() -> Job | None:
             job = self.read()
             return job if job.state == state and attempt in {None, job.attempt} else None
 
-        return wait_until(look, f"job {self.job_id} to be {state}")  # type: ignore[return-value]  # it waits for a Job
+        return wait_until(look, f"job {self.job_id} to be {state}")  # type: ignore[return-value]  # a Job, never None
 
     def expire_lease(self) -> None:
-        """Let the lease of the running attempt expire; a sweeper must run."""
+        """Let the lease of the running attempt expire, and wait until a running sweeper has recovered the job."""
         expire_lease(self._services, self.job_id)
 
     def wait_for_child(self, other_than: int = 0) -> int:
-        """Wait until its engine runs, and return the process it runs in."""
+        """Wait until an engine runs the job, and return the id of the process in which the engine runs.
+
+        Parameters
+        ----------
+        other_than
+            The id of the process of an earlier attempt, which does not count.
+        """
         file = Path(f"{self._file}.pid")
 
         def look() -> int:
@@ -149,6 +169,6 @@ def make_gate(services: Services, tmp_path: Path) -> Callable[[], Gate]:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """An endpoint of webhooks."""
+    """A server that receives webhook messages."""
     with Receiver() as receiver:
         yield receiver

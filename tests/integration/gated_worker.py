@@ -1,6 +1,7 @@
-"""A real worker whose musicgen engine does what its first prompt says, once the test opens its gate.
+"""A real worker whose musicgen engine follows the instructions in the first prompt of a job.
 
-Started as ``python -m tests.integration.gated_worker``, with the worker's own arguments.
+One instruction is the path of the job's gate, a file: the engine waits until the test creates the file, which opens the
+gate. The worker is started as ``python -m tests.integration.gated_worker``, with the arguments of ``python -m worker``.
 """
 
 import json
@@ -22,15 +23,15 @@ from worker.engines.interface import JobContext
 
 
 class GatedEngine:
-    """Stores a checkpoint, and then reports progress until the gate, a file, exists."""
+    """Stores a checkpoint, reports progress until the gate exists, and then ends as the job's instructions say."""
 
     name = "gated"
 
     def prepare(self) -> None:
-        """Nothing to load."""
+        """Do nothing: this engine loads nothing."""
 
     def can_batch(self, params: MusicgenParams, running: Sequence[MusicgenParams]) -> bool:
-        """Batch the jobs whose instructions allow it."""
+        """Return whether the instructions of all these jobs allow a batch."""
         return all(parse_instructions(job).get("batches") for job in (params, *running))
 
     def run(self, context: JobContext[MusicgenParams]) -> dict[str, Any]:
@@ -63,19 +64,19 @@ class GatedEngine:
 
 
 def parse_instructions(params: MusicgenParams) -> dict[str, Any]:
-    """Parse the first prompt, a JSON object."""
+    """Parse the instructions of a job: its first prompt, which is a JSON object."""
     instructions: dict[str, Any] = json.loads(params.prompts[0])
     return instructions
 
 
 def prepare_process(device: Device) -> None:
-    """Fail if the test says so."""
+    """Fail if the test has set the environment variable ``GATED_WORKER_BREAKS``."""
     if "GATED_WORKER_BREAKS" in os.environ:
         raise OSError(f"no such library for {device}")
 
 
 if __name__ == "__main__":
-    # MindSpore takes seconds to load, and nothing here computes with it.
+    # The real engine would load MindSpore, which takes seconds and is not needed here.
     ENGINES[Kind.MUSICGEN] = make_engine_spec(
         GatedEngine, name="gated", precisions=("float32", "int8"), prepare_process=prepare_process
     )

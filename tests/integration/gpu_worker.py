@@ -1,7 +1,8 @@
-"""A real worker whose knn engine has a backend that needs no MindSpore, as a backend of another framework would.
+"""A real worker whose knn engine has a backend without MindSpore, like a backend of another framework.
 
-Started as ``python -m tests.integration.gpu_worker``, with the worker's own arguments. It leaves notes in a folder:
-which device was probed, and which modules of MindSpore the parent process had loaded at its end.
+The worker is started as ``python -m tests.integration.gpu_worker``, with the arguments of ``python -m worker``. The
+worker writes notes into a folder: which device was probed, and which modules of MindSpore the parent process had loaded
+when the parent process ended.
 """
 
 import os
@@ -17,19 +18,19 @@ from worker.engines import ENGINES
 from worker.engines.interface import JobContext
 
 NOTES_FOLDER: Final = "GPU_WORKER_NOTES"
-"""The environment variable that names the folder."""
+"""The environment variable that contains the path of the folder."""
 
 
 class ToyEngine:
-    """Returns what the child process has loaded, and which GPU it can see."""
+    """Returns which modules of MindSpore the child process has loaded, and which GPU is visible to the process."""
 
     name = "toy"
 
     def prepare(self) -> None:
-        """Nothing to load."""
+        """Do nothing: this engine loads nothing."""
 
     def run(self, context: JobContext[Any]) -> dict[str, Any]:
-        """Compute nothing."""
+        """Report progress once and return these facts, without computing anything."""
         context.report(stage="computing", done=1, total=1, unit="rows")
         return {"mindspore": list_mindspore_modules(), "visible": os.environ["CUDA_VISIBLE_DEVICES"]}
 
@@ -40,12 +41,12 @@ def list_mindspore_modules() -> list[str]:
 
 
 def write_note(name: str, content: str) -> None:
-    """Leave a note for the test."""
+    """Write a note for the test."""
     (Path(os.environ[NOTES_FOLDER]) / name).write_text(content)
 
 
 def probe(device: Device) -> None:
-    """Record the device; it is there, as far as this backend is concerned."""
+    """Record the device, and accept it as available without a check."""
     write_note("probed", str(device))
 
 

@@ -1,7 +1,8 @@
-"""A real worker whose batch pauses at a position until the test lets it continue, so that its jobs can be disturbed.
+"""A real worker whose batch pauses at a position of a sequence until the test lets the batch continue.
 
-Started as ``python -m tests.integration.paused_worker``, with the worker's own arguments. While the batch is paused,
-heartbeats are sent, checkpoints are stored, and jobs can join the batch or be stopped.
+The worker is started as ``python -m tests.integration.paused_worker``, with the arguments of ``python -m worker``.
+While the batch is paused, heartbeats are sent and checkpoints are stored. During the pause the test can add jobs to the
+batch, stop jobs, or kill the worker.
 """
 
 import os
@@ -24,7 +25,7 @@ step = BatchScheduler._step
 
 
 def pause_and_step(scheduler: BatchScheduler) -> None:
-    """Pause if a sequence has reached the position, and then step."""
+    """Do a step; if a sequence has reached the position, first wait until the test lets the batch continue."""
     pause_at, resume, pause = int(os.environ[PAUSE_AT]), Path(os.environ[RESUME]), threading.Event()
     if any(active.sequence.position >= pause_at for active in scheduler._active):
         while not resume.exists() and not must_stop(scheduler):
@@ -37,12 +38,12 @@ def must_stop(scheduler: BatchScheduler) -> bool:
     try:
         for request in [*scheduler._requests]:
             request.call_on_step()
-    except JobStoppedError:  # the scheduler finds it before its next step
+    except JobStoppedError:  # the scheduler ends this job before the next step
         return True
     return False
 
 
 if __name__ == "__main__":
-    music_checkpoint.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]  # it is final in the service
+    music_checkpoint.CHECKPOINT_INTERVAL_S = 0.0  # type: ignore[misc]  # the constant is final in the service
     BatchScheduler._step = pause_and_step  # type: ignore[assignment]
     command.main()

@@ -1,4 +1,4 @@
-"""Invalid input gets a problem that names the field and the remedy; nothing is queued or stored."""
+"""For invalid input the API returns a problem with the field and the remedy, and queues and stores nothing."""
 
 import io
 import json
@@ -26,11 +26,11 @@ GOOD = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
 def upload(client: FlaskClient, content: bytes, **headers: str) -> str:
     response = client.post("/api/v1/uploads", data=content, headers={"Content-Type": "text/csv"} | headers)
     assert response.status_code == 201, response.text
-    return str(response.json["id"])  # type: ignore[index]  # it is an object
+    return str(response.json["id"])  # type: ignore[index]  # the body is a JSON object
 
 
 def check_problem(response: TestResponse, status: int = 422) -> dict[str, str]:
-    """Check the document of a problem, and return the detail of each field's problem by its pointer."""
+    """Check a problem document, and return the details of its field problems, keyed by JSON pointer."""
     assert (response.status_code, response.content_type) == (status, "application/problem+json"), response.text
     body: Any = response.json
     assert body["status"] == status
@@ -43,7 +43,7 @@ def check_problem(response: TestResponse, status: int = 422) -> dict[str, str]:
 
 
 def list_codes(response: TestResponse) -> dict[str, str]:
-    """Return the code of each field's problem by its pointer."""
+    """Return the codes of the field problems of a response, keyed by JSON pointer."""
     check_problem(response)
     body: Any = response.json
     return {problem["pointer"]: problem["code"] for problem in body["errors"]}
@@ -196,7 +196,7 @@ def test_body_that_is_not_an_object_is_refused(client: FlaskClient, body: object
     assert list(check_problem(client.post("/api/v1/jobs", data=json.dumps(body)))) == [""]
 
 
-def test_negative_values_are_not_a_distribution(client: FlaskClient) -> None:
+def test_bhattacharyya_metric_is_refused_for_a_table_with_negative_values(client: FlaskClient) -> None:
     table = upload(client, b"k,a,b\nx,1,2\ny,-2,3\nx,3,4\n")
     params = {"dataset": {"upload": table}, "k": 1, "metric": "bhattacharyya", "evaluation": {"method": "loo"}}
     response = submit(client, params)
@@ -210,7 +210,7 @@ def test_body_that_is_too_large_is_refused(client: FlaskClient, settings: Settin
 
 
 @pytest.mark.parametrize("length", [1, 2**17])
-def test_upload_that_is_too_large_leaves_nothing(settings: Settings, length: int) -> None:
+def test_upload_that_is_too_large_is_refused_and_not_stored(settings: Settings, length: int) -> None:
     small = settings.model_copy(update={"max_upload_bytes": 1000})
     app: Flask = create_app(small)
     services: Services = get_context(app).services
@@ -225,7 +225,7 @@ def test_upload_that_is_too_large_leaves_nothing(settings: Settings, length: int
 
 
 @pytest.mark.parametrize("multipart", [False, True])
-def test_upload_to_a_full_disk_leaves_nothing(
+def test_upload_to_a_full_disk_is_refused_and_not_stored(
     client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch, multipart: bool
 ) -> None:
     fill_disk(services.files, "uploads", monkeypatch)
@@ -242,7 +242,7 @@ def test_upload_to_a_full_disk_leaves_nothing(
     upload(client, GOOD)
 
 
-def test_page_says_that_the_disk_is_full(
+def test_form_page_reports_a_full_disk(
     client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_disk(services.files, "uploads", monkeypatch)
@@ -253,12 +253,12 @@ def test_page_says_that_the_disk_is_full(
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b.csv", "..", "a\x00b", "x" * 300])
-def test_file_name_that_is_a_path_is_refused(client: FlaskClient, name: str) -> None:
+def test_invalid_file_name_is_refused(client: FlaskClient, name: str) -> None:
     response = client.post("/api/v1/uploads", data={"file": (io.BytesIO(GOOD), name)})
     assert list(check_problem(response)) == ["/file"]
 
 
-def test_request_without_exactly_one_file_with_content_is_refused(client: FlaskClient) -> None:
+def test_upload_without_exactly_one_nonempty_file_is_refused(client: FlaskClient) -> None:
     def make(name: str) -> tuple[io.BytesIO, str]:
         return io.BytesIO(GOOD), name
 
@@ -286,12 +286,12 @@ def test_upload_is_stored_and_described(client: FlaskClient) -> None:
         "/jobs/a%00b",
     ],
 )
-def test_address_with_a_nul_is_not_found(client: FlaskClient, url: str) -> None:
+def test_address_with_a_nul_character_is_not_found(client: FlaskClient, url: str) -> None:
     check_problem(client.get(url), 404)
 
 
 @pytest.mark.parametrize(("method", "url", "status"), [("put", "/api/v1/jobs", 405), ("get", "/api/v1/nothing", 404)])
-def test_unknown_address_or_method_is_a_problem(client: FlaskClient, method: str, url: str, status: int) -> None:
+def test_unknown_address_or_method_returns_a_problem(client: FlaskClient, method: str, url: str, status: int) -> None:
     check_problem(getattr(client, method)(url), status)
 
 
@@ -301,5 +301,5 @@ def test_query_with_more_labels_than_a_job_can_have_is_refused(client: FlaskClie
 
 
 @pytest.mark.parametrize("origin", ["http://[", "null", "http://elsewhere.example"])
-def test_request_of_another_origin_is_refused(client: FlaskClient, origin: str) -> None:
+def test_request_from_another_origin_is_refused(client: FlaskClient, origin: str) -> None:
     check_problem(client.post("/api/v1/jobs", json={"kind": "knn"}, headers={"Origin": origin}), 403)

@@ -1,4 +1,4 @@
-"""The jobs of the API, on both databases."""
+"""The API submits, returns, lists, cancels, retries and deletes jobs, on both databases."""
 
 import socket
 import threading
@@ -33,7 +33,7 @@ WINE = {"kind": "knn", "params": {"dataset": {"name": "wine"}}, "device": "cpu"}
 
 @pytest.fixture
 def endless_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no long poll time out: one that misses what it waits for does not return at all."""
+    """Stop the clock of long polls, so that a long poll returns only if the job changes, never by its time limit."""
     monkeypatch.setattr("web.long_poll.time", SimpleNamespace(monotonic=lambda: 0.0, sleep=time.sleep))
 
 
@@ -73,7 +73,7 @@ def test_submission_returns_the_whole_job(client: FlaskClient) -> None:
     assert read(client.get(response.headers["Location"])) == job
 
 
-def test_estimate_is_for_the_current_stage_at_its_own_speed(client: FlaskClient, services: Services) -> None:
+def test_estimate_uses_the_speed_of_the_current_stage_only(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     assert read(client.get(url))["eta_s"] is None
     lease = start_job(services)
@@ -81,17 +81,19 @@ def test_estimate_is_for_the_current_stage_at_its_own_speed(client: FlaskClient,
 
     def beat(stage: str, done: int) -> float | None:
         transitions.heartbeat(services.database, lease, Progress(stage, done, 1_000, "steps"), 60.0)
-        with services.database.writing() as session:  # as if ten hours had passed
+        # As if the job had started 20 hours ago, and the current stage 10 hours ago.
+        with services.database.writing() as session:
             session.execute(update(Job).values(started_at=now(-72_000), stage_started_at=now(-36_000)))
         eta_s: float | None = read(client.get(url))["eta_s"]
         return eta_s
 
     assert beat("loading", 0) is None
     assert beat("loading", 500) == pytest.approx(36_000, rel=0.01)
-    assert beat("generating", 400) is None  # what an earlier attempt did has no speed
+    # The first report of a stage gives no speed: an earlier attempt may have done these steps.
+    assert beat("generating", 400) is None
     assert beat("generating", 800) == pytest.approx(18_000, rel=0.01)
     assert beat("generating", 1_000) == 0
-    assert beat("generating", 1_001) is None  # more than there was to do: no estimate is possible
+    assert beat("generating", 1_001) is None  # more steps than the total: no estimate is possible
     transitions.finish(services.database, lease, Outcome(State.SUCCEEDED, {}))
     assert read(client.get(url))["eta_s"] is None
 
@@ -102,7 +104,7 @@ def test_queue_position_counts_the_jobs_ahead(client: FlaskClient) -> None:
     assert positions == [1, 2, 0, 3]
 
 
-def test_same_key_and_body_return_the_same_job(client: FlaskClient) -> None:
+def test_same_idempotency_key_and_body_return_the_same_job(client: FlaskClient) -> None:
     key = {"Idempotency-Key": "k1"}
     first = client.post("/api/v1/jobs", json=WINE, headers=key)
     again = client.post("/api/v1/jobs", json=WINE, headers=key)
@@ -112,7 +114,7 @@ def test_same_key_and_body_return_the_same_job(client: FlaskClient) -> None:
     assert read(other)["type"] == "idempotency-key-reused"
 
 
-def test_fifty_concurrent_submissions_with_one_key_create_one_job(app: Flask) -> None:
+def test_fifty_concurrent_submissions_with_one_idempotency_key_create_one_job(app: Flask) -> None:
     start_line = threading.Barrier(50)
 
     def submit_once(_: int) -> str:
@@ -124,7 +126,7 @@ def test_fifty_concurrent_submissions_with_one_key_create_one_job(app: Flask) ->
     assert len(read(app.test_client().get("/api/v1/jobs"))["jobs"]) == 1
 
 
-def test_unchanged_job_is_not_sent_again(client: FlaskClient, services: Services) -> None:
+def test_unchanged_job_returns_not_modified(client: FlaskClient, services: Services) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     etag = client.get(url).headers["ETag"]
     same = client.get(url, headers={"If-None-Match": etag})
@@ -163,7 +165,7 @@ def test_wait_without_a_change_returns_not_modified(client: FlaskClient) -> None
 
 
 @pytest.mark.usefixtures("endless_polls")
-def test_submission_can_wait_for_the_end(client: FlaskClient, services: Services) -> None:
+def test_submission_can_wait_for_the_end_of_the_job(client: FlaskClient, services: Services) -> None:
     def end_when_queued() -> None:
         def is_queued() -> bool:
             with services.database.reading() as session:
@@ -181,7 +183,7 @@ def test_submission_can_wait_for_the_end(client: FlaskClient, services: Services
 
 @pytest.mark.usefixtures("endless_polls")
 def test_long_polls_leave_a_thread_free(settings: Settings) -> None:
-    app = create_app(settings.model_copy(update={"web_threads": 2}))  # one slot
+    app = create_app(settings.model_copy(update={"web_threads": 2}))  # one long-poll slot
     client = app.test_client()
     url = f"/api/v1/jobs/{submit(client)['id']}"
     with ThreadPoolExecutor(1) as pool:
@@ -194,7 +196,9 @@ def test_long_polls_leave_a_thread_free(settings: Settings) -> None:
     get_context(app).services.close()
 
 
-def test_repeated_request_returns_its_job_after_its_upload_is_deleted(client: FlaskClient, services: Services) -> None:
+def test_repeated_submission_returns_the_same_job_after_the_upload_is_deleted(
+    client: FlaskClient, services: Services
+) -> None:
     upload = client.post("/api/v1/uploads", data=b"k,a\nx,1\ny,2\n").json
     assert upload is not None
     params = {"dataset": {"upload": upload["id"], "label": "k"}, "k": 1, "evaluation": {"method": "loo"}}
@@ -230,7 +234,7 @@ def test_pages_of_other_sites_cannot_submit(client: FlaskClient, headers: dict[s
     assert client.post("/api/v1/jobs", json=WINE, headers=headers).status_code == status
 
 
-def test_retry_after_is_the_jobs_until_the_limiter_refuses(settings: Settings) -> None:
+def test_retry_after_is_set_by_the_rate_limit_only_if_the_request_is_refused(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"requests_per_minute": 2}))
     services: Services = get_context(app).services
     client = app.test_client()
@@ -242,7 +246,7 @@ def test_retry_after_is_the_jobs_until_the_limiter_refuses(settings: Settings) -
     assert 0 <= int(responses[2].headers["Retry-After"]) <= 60
 
 
-def test_unreachable_database_is_a_503(settings: Settings) -> None:
+def test_unreachable_database_returns_503(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         app = create_app(settings.model_copy(update={"database_url": f"postgresql://127.0.0.1:{port}/x"}))
@@ -252,7 +256,7 @@ def test_unreachable_database_is_a_503(settings: Settings) -> None:
         get_context(app).services.close()
 
 
-def test_list_is_newest_first_in_pages(client: FlaskClient) -> None:
+def test_jobs_are_listed_in_pages_newest_first(client: FlaskClient) -> None:
     ids = [submit(client)["id"] for _ in range(5)]
     listed: list[str] = []
     url = "/api/v1/jobs?limit=2"
@@ -267,7 +271,7 @@ def test_list_is_newest_first_in_pages(client: FlaskClient) -> None:
     assert len(cursors) == 3
 
 
-def test_list_is_filtered(client: FlaskClient, services: Services) -> None:
+def test_list_of_jobs_is_filtered(client: FlaskClient, services: Services) -> None:
     ended = submit(client)
     end(services)
     labelled = submit(client, WINE | {"labels": {"team": "a"}})
@@ -302,13 +306,15 @@ def test_list_is_filtered(client: FlaskClient, services: Services) -> None:
         ("created_after=0001-01-01T00:00:00%2B14:00", "/created_after"),
     ],
 )
-def test_problem_names_the_wrong_parameter(client: FlaskClient, query: str, pointer: str) -> None:
+def test_invalid_query_parameter_is_reported_by_its_name(client: FlaskClient, query: str, pointer: str) -> None:
     response = client.get(f"/api/v1/jobs?{query}")
     assert response.status_code == 422
     assert [problem["pointer"] for problem in read(response)["errors"]] == [pointer]
 
 
-def test_queued_job_is_cancelled_at_once_and_a_running_one_later(client: FlaskClient, services: Services) -> None:
+def test_cancellation_ends_a_queued_job_at_once_and_is_requested_for_a_running_job(
+    client: FlaskClient, services: Services
+) -> None:
     url = f"/api/v1/jobs/{submit(client)['id']}"
     cancelled = client.post(f"{url}/cancel")
     assert (cancelled.status_code, read(cancelled)["state"]) == (202, "cancelled")
@@ -333,7 +339,7 @@ def test_retry_creates_a_new_job(client: FlaskClient, services: Services) -> Non
         assert again[name] == first[name]
 
 
-def test_deletion_removes_job_and_files(client: FlaskClient, services: Services) -> None:
+def test_deletion_removes_the_job_and_its_files(client: FlaskClient, services: Services) -> None:
     job = submit(client)
     url = f"/api/v1/jobs/{job['id']}"
     assert client.delete(url).status_code == 409
@@ -351,7 +357,7 @@ def test_artifact_is_sent_whole_and_in_ranges(client: FlaskClient, services: Ser
     written = services.files.put(f"jobs/{job['id']}/1/scores.csv", [b"0123", b"456789"])
     end(services, StoredFile("scores.csv", written.key, "text/csv", written.bytes, written.sha256))
     (artifact,) = read(client.get(f"/api/v1/jobs/{job['id']}"))["artifacts"]
-    fetch = partial(client.get, buffered=True)  # reads and closes the file, as a server does
+    fetch = partial(client.get, buffered=True)  # `buffered` makes the client read and close the file, as a server does
     whole = fetch(artifact["url"])
     assert (whole.data, whole.headers["ETag"]) == (b"0123456789", f'"{written.sha256}"')
     assert whole.headers["Content-Type"].startswith("text/csv")
@@ -382,7 +388,7 @@ def test_every_response_has_the_id_of_its_request(client: FlaskClient) -> None:
     assert client.get("/healthz", headers={"X-Request-ID": "not mine\t!"}).headers["X-Request-ID"] != "not mine\t!"
 
 
-def test_health_data_sets_and_devices(client: FlaskClient) -> None:
+def test_health_data_sets_and_devices_are_returned(client: FlaskClient) -> None:
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").json == {"status": "ready"}
     (wine,) = read(client.get("/api/v1/datasets"))["datasets"]
@@ -400,7 +406,7 @@ def test_health_data_sets_and_devices(client: FlaskClient) -> None:
     assert set(devices) == {"ascend", "gpu", "cpu"}
 
 
-def test_devices_list_what_any_live_worker_offers(client: FlaskClient, services: Services) -> None:
+def test_devices_list_the_precisions_of_all_live_workers(client: FlaskClient, services: Services) -> None:
     kinds = ["knn", "musicgen"]
     offers = {"a": ["int8", "float32"], "b": ["bfloat16", "int8"]}
     for name, offered in offers.items():

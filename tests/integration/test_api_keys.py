@@ -1,4 +1,4 @@
-"""``python -m web keys``, on both databases."""
+"""``python -m web keys`` creates, lists and revokes API keys, on both databases."""
 
 import re
 import subprocess
@@ -32,7 +32,7 @@ WINE = {"kind": "knn", "device": "cpu"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command came to."""
+    """The exit status and the output of a command."""
 
     returncode: int
     stdout: str
@@ -44,7 +44,7 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture
 def run_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Do what ``python -m web keys`` does with some words, in this process: there are many."""
+    """Return a function that runs ``python -m web keys`` in this process: the tests run many commands."""
 
     def run(*words: str, settings: Settings = settings) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["web", "keys", *words])
@@ -56,7 +56,7 @@ def run_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         except SystemExit as end:
             said = end.code
         printed = capsys.readouterr()
-        if isinstance(said, str):  # Python prints it
+        if isinstance(said, str):  # Python itself would print this message and exit with 1
             return Outcome(1, printed.out, printed.err + said)
         return Outcome(said or 0, printed.out, printed.err)
 
@@ -64,7 +64,7 @@ def run_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 def make_key(run_keys: Run, name: str, *options: str) -> str:
-    """Make a key and return it."""
+    """Create a key and return the key."""
     made = run_keys("create", name, *options)
     assert made.returncode == 0, made.stderr
     return made.stdout.splitlines()[0]
@@ -74,7 +74,9 @@ def ask(client: FlaskClient, key: str) -> int:
     return client.get("/api/v1/jobs", headers={"Authorization": f"Bearer {key}"}).status_code
 
 
-def test_a_key_is_printed_once_and_opens(run_keys: Run, services: Services, client: FlaskClient) -> None:
+def test_created_key_is_printed_and_accepted_and_only_its_hash_is_stored(
+    run_keys: Run, services: Services, client: FlaskClient
+) -> None:
     made = run_keys("create", "laptop")
     key = made.stdout.splitlines()[0]
     assert re.fullmatch(r"mj_[\w-]{43}", key)
@@ -87,7 +89,7 @@ def test_a_key_is_printed_once_and_opens(run_keys: Run, services: Services, clie
     assert made.stdout.splitlines()[-1].endswith(load_signing_secret(services.settings, row.id))
 
 
-def test_keys_are_listed_by_name_and_revoked(run_keys: Run, app: Flask, settings: Settings) -> None:
+def test_names_of_keys_are_listed_and_a_revoked_key_is_refused(run_keys: Run, app: Flask, settings: Settings) -> None:
     assert run_keys("list").stdout == ""
     first, second = make_key(run_keys, "first"), make_key(run_keys, "second")
     listed = run_keys("list").stdout
@@ -96,12 +98,12 @@ def test_keys_are_listed_by_name_and_revoked(run_keys: Run, app: Flask, settings
     assert [ask(app.test_client(), key) for key in (first, second)] == [HTTPStatus.OK, HTTPStatus.OK]
     assert run_keys("revoke", "first").stdout == "The key first is revoked.\n"
     assert run_keys("list").stdout.split()[-1] == "second"
-    later = create_app(settings)  # which has not read the key before it was revoked
+    later = create_app(settings)  # a new application, whose cache does not have the revoked key
     assert [ask(later.test_client(), key) for key in (first, second)] == [HTTPStatus.UNAUTHORIZED, HTTPStatus.OK]
     get_context(later).services.close()
 
 
-def test_a_name_is_taken_once(run_keys: Run) -> None:
+def test_name_of_an_existing_key_is_refused(run_keys: Run) -> None:
     make_key(run_keys, "laptop")
     again = run_keys("create", "laptop")
     assert (again.returncode, again.stdout) == (1, "")
@@ -110,20 +112,20 @@ def test_a_name_is_taken_once(run_keys: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256, "two\nlines"])
-def test_a_name_that_cannot_be_listed_is_refused(run_keys: Run, name: str) -> None:
+def test_name_that_is_not_one_line_of_1_to_255_characters_is_refused(run_keys: Run, name: str) -> None:
     refused = run_keys("create", name)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "a name is one line of 1 to 255 characters" in refused.stderr
 
 
 @pytest.mark.parametrize("action", ["revoke", "secret"])
-def test_a_key_that_is_not_there_is_named(run_keys: Run, action: str) -> None:
+def test_unknown_key_is_reported_with_its_name(run_keys: Run, action: str) -> None:
     missing = run_keys(action, "laptop")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert "There is no key 'laptop'" in missing.stderr
 
 
-def test_a_key_may_adopt_what_was_submitted_before_it(run_keys: Run, client: FlaskClient, services: Services) -> None:
+def test_new_key_can_adopt_anonymous_jobs_and_uploads(run_keys: Run, client: FlaskClient, services: Services) -> None:
     job: Any = client.post("/api/v1/jobs", json=WINE).json
     client.post("/api/v1/uploads", data={"file": (BytesIO(b"k,a\nx,1\ny,2\n"), "table.csv")})
     make_key(run_keys, "stranger")
@@ -132,14 +134,14 @@ def test_a_key_may_adopt_what_was_submitted_before_it(run_keys: Run, client: Fla
     with services.database.reading() as session:
         assert session.scalars(select(Job.owner)).all() == [owner]
         assert session.scalars(select(Upload.owner)).all() == [owner]
-    make_key(run_keys, "late", "--adopt")  # there is nothing left to adopt
+    make_key(run_keys, "late", "--adopt")  # no anonymous job or upload is left to adopt
     with services.database.reading() as session:
         assert session.scalars(select(Job.owner)).all() == [owner]
     found: Any = client.get("/api/v1/jobs", headers={"Authorization": f"Bearer {adopting}"}).json
     assert [one["id"] for one in found["jobs"]] == [job["id"]]
 
 
-def test_the_secret_of_webhooks_can_be_read_again(run_keys: Run, services: Services) -> None:
+def test_webhook_secret_can_be_printed_again(run_keys: Run, services: Services) -> None:
     printed = run_keys("create", "laptop").stdout.split()[-1]
     assert run_keys("secret", "laptop").stdout == f"{printed}\n"
     without = run_keys("secret").stdout
@@ -148,8 +150,8 @@ def test_the_secret_of_webhooks_can_be_read_again(run_keys: Run, services: Servi
     assert without != f"{printed}\n"
 
 
-def test_the_first_key_may_come_before_the_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+def test_first_key_can_be_created_before_the_first_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a folder without a developer's .env file
     fresh = Settings(home=tmp_path / "home")
 
     def run(*words: str) -> str:
@@ -162,7 +164,7 @@ def test_the_first_key_may_come_before_the_first_start(tmp_path: Path, monkeypat
     assert run("secret", "laptop").split() == [secret]
 
 
-def test_a_database_that_does_not_answer_is_named(run_keys: Run, settings: Settings) -> None:
+def test_unreachable_database_is_reported_with_its_setting(run_keys: Run, settings: Settings) -> None:
     away = settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/nowhere"})
     failed = run_keys("list", settings=away)
     assert failed.returncode == 1

@@ -1,4 +1,4 @@
-"""Which requests need a key, and whose jobs and files they reach."""
+"""Requests that need an API key, and the jobs and files that a request with a key can reach."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -23,7 +23,7 @@ from tests.support.waiting import DEADLINE_S
 from web import create_app
 from web.context import get_context
 
-# Nothing here depends on the database.
+# The tests of this module do not depend on the database, so they run on SQLite only.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 OPEN = {"health.alive", "health.ready", "static", "bootstrap.static", "pages.sign_in"}
@@ -45,12 +45,12 @@ class Route:
     address: str
 
     def open(self, client: FlaskClient, **headers: str) -> TestResponse:
-        """Send a request to it."""
+        """Send a request with this method to this address."""
         return client.open(self.address, method=self.method, headers=headers, buffered=True)
 
 
 def list_routes(app: Flask, **given: object) -> list[Route]:
-    """List every route of the application; deletions last, because nothing is found after them."""
+    """List every route of the application; deletions are last, because a deleted job is not found afterwards."""
     values: dict[str, object] = {
         "job_id": make_id(),
         "upload_id": make_id(),
@@ -80,7 +80,7 @@ def is_admitted(response: TestResponse) -> bool:
 def submit(client: FlaskClient, headers: Headers, kind: str = "knn", **others: str) -> str:
     response = client.post("/api/v1/jobs", json={"kind": kind, "device": "cpu"}, headers=headers | others)
     assert response.status_code in {200, 202}, response.text
-    return read(response)["id"]  # type: ignore[no-any-return]  # a job has one
+    return read(response)["id"]  # type: ignore[no-any-return]  # the id of a job is a string
 
 
 def read(response: TestResponse) -> dict[str, Any]:
@@ -98,13 +98,13 @@ def send_key(client: FlaskClient, auth_headers: Headers, page: str = "/sign-in",
 
 
 def sign_in(app: Flask, headers: Headers) -> FlaskClient:
-    """Return a browser with a session."""
+    """Sign in with a key, and return the client, which has a session from then on, like a browser."""
     client = app.test_client()
     send_key(client, headers)
     return client
 
 
-def test_without_keys_everything_is_open_on_loopback(app: Flask, client: FlaskClient) -> None:
+def test_every_route_is_open_on_loopback_if_no_key_exists(app: Flask, client: FlaskClient) -> None:
     routes = list_routes(app)
     assert {route.endpoint for route in routes} == app.view_functions.keys()
     refused = [route for route in routes if route.endpoint != "pages.sign_out" and not is_admitted(route.open(client))]
@@ -127,14 +127,16 @@ def check_keys_are_required(app: Flask) -> None:
     assert client.get("/nowhere").status_code == HTTPStatus.UNAUTHORIZED
 
 
-def test_first_key_makes_everything_need_one(app: Flask, client: FlaskClient, services: Services) -> None:
+def test_first_key_makes_every_request_need_a_key(app: Flask, client: FlaskClient, services: Services) -> None:
     assert client.get("/api/v1/jobs").status_code == HTTPStatus.OK
     create_key(services.database, "ada")
     expire_key_cache(app)
     check_keys_are_required(app)
 
 
-def test_keys_are_read_again_after_a_while(app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_read_again_when_the_cache_has_expired(
+    app: Flask, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("web.key_cache.MAX_AGE_S", 3600.0)
     client = app.test_client()
     assert client.get("/api/v1/jobs").status_code == HTTPStatus.OK
@@ -144,14 +146,14 @@ def test_keys_are_read_again_after_a_while(app: Flask, services: Services, monke
     assert client.get("/api/v1/jobs").status_code == HTTPStatus.UNAUTHORIZED
 
 
-def test_instance_on_all_addresses_needs_a_key_before_there_is_one(settings: Settings) -> None:
-    app = create_app(settings.model_copy(update={"host": "0.0.0.0"}))  # noqa: S104 - nothing listens
+def test_instance_on_all_addresses_needs_a_key_before_any_key_exists(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"host": "0.0.0.0"}))  # noqa: S104 - no socket is opened
     check_keys_are_required(app)
     get_context(app).services.close()
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_scheme_may_be_in_any_case(app: Flask, client: FlaskClient, scheme: str) -> None:
+def test_authorization_scheme_is_case_insensitive(app: Flask, client: FlaskClient, scheme: str) -> None:
     key = make_auth_headers(app, "ada")["Authorization"].removeprefix("Bearer ")
     assert client.get("/api/v1/jobs", headers={"Authorization": f"{scheme} {key}"}).status_code == HTTPStatus.OK
 
@@ -191,14 +193,14 @@ def test_session_ends_when_its_key_is_revoked(app: Flask) -> None:
     assert admitted == []
 
 
-def test_session_ends_with_the_sign_out(app: Flask) -> None:
+def test_session_ends_at_sign_out(app: Flask) -> None:
     browser = sign_in(app, make_auth_headers(app, "ada"))
     assert send_form(browser, "/jobs", "/sign-out").headers["Location"] == "/sign-in"
     assert not is_admitted(browser.get("/jobs"))
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_session_cookie_is_sent_to_this_service_only(app: Flask, scheme: str) -> None:
+def test_session_cookie_is_protected_and_does_not_contain_the_key(app: Flask, scheme: str) -> None:
     ada = make_auth_headers(app, "ada")
     origin = f"{scheme}://localhost"
     response = send_key(app.test_client(), ada, base_url=origin, headers={"Referer": f"{origin}/sign-in"})
@@ -208,7 +210,7 @@ def test_session_cookie_is_sent_to_this_service_only(app: Flask, scheme: str) ->
     assert ada["Authorization"].removeprefix("Bearer ") not in response.headers["Set-Cookie"]
 
 
-def test_program_gets_no_cookie(app: Flask, client: FlaskClient) -> None:
+def test_request_with_a_bearer_key_gets_no_cookie(app: Flask, client: FlaskClient) -> None:
     assert "Set-Cookie" not in client.get("/api/v1/jobs", headers=make_auth_headers(app, "ada")).headers
 
 
@@ -225,7 +227,7 @@ def test_sign_in_redirects_to_the_page_that_needed_a_key(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("with_token_of_another", [False, True])
-def test_form_without_the_token_of_its_session_is_refused(app: Flask, with_token_of_another: bool) -> None:
+def test_form_without_the_csrf_token_of_the_session_is_refused(app: Flask, with_token_of_another: bool) -> None:
     ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     job_id = submit(app.test_client(), ada)
     browser, other = sign_in(app, ada), sign_in(app, bob)
@@ -243,7 +245,7 @@ def test_form_without_the_token_of_its_session_is_refused(app: Flask, with_token
     assert [(job["id"], job["state"]) for job in jobs] == [(job_id, "queued")]
 
 
-def test_page_of_another_site_is_refused_even_with_a_key(app: Flask) -> None:
+def test_request_from_another_site_is_refused_even_with_a_key(app: Flask) -> None:
     ada = make_auth_headers(app, "ada")
     browser = sign_in(app, ada)
     for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
@@ -253,7 +255,7 @@ def test_page_of_another_site_is_refused_even_with_a_key(app: Flask) -> None:
 
 @pytest.fixture
 def finished(app: Flask, client: FlaskClient, services: Services) -> tuple[Headers, Headers, str]:
-    """Two keys, and an ended job of the first one, with a sample."""
+    """The headers of two keys, and the id of an ended job of the first key; the job has one sample."""
     ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     job_id = submit(client, ada, "musicgen")
     succeed(services, job_id, MUSIC | {"samples": [make_sample(0)]}, FILES)
@@ -273,7 +275,7 @@ def test_job_of_another_key_is_not_found_at_any_address(
             )
             expected = HTTPStatus.UNAUTHORIZED if is_session_write else HTTPStatus.NOT_FOUND
             assert route.open(app.test_client(use_cookies=False), **headers).status_code == expected, route
-    for route in routes:  # the same addresses exist for the owner
+    for route in routes:  # the owner finds the job at each address, but cannot cancel the ended job
         assert route.open(client, **ada).status_code < HTTPStatus.NOT_FOUND or route.endpoint == "api.cancel_job", route
 
 
@@ -318,7 +320,7 @@ def test_upload_of_another_key_is_not_found(app: Flask, client: FlaskClient) -> 
             assert ("upload-not-found" in codes) != is_own, response.text
 
 
-def test_idempotency_key_belongs_to_its_owner(app: Flask, client: FlaskClient) -> None:
+def test_two_owners_with_the_same_idempotency_key_get_two_jobs(app: Flask, client: FlaskClient) -> None:
     ada, bob = (make_auth_headers(app, name) for name in ("ada", "bob"))
     once = {"Idempotency-Key": "once"}
     first, again, others = (submit(client, headers, **once) for headers in (ada, ada, bob))
@@ -326,7 +328,7 @@ def test_idempotency_key_belongs_to_its_owner(app: Flask, client: FlaskClient) -
     assert first != others
 
 
-def test_job_from_before_the_first_key_belongs_to_no_key(app: Flask, client: FlaskClient) -> None:
+def test_job_submitted_before_the_first_key_belongs_to_no_key(app: Flask, client: FlaskClient) -> None:
     job_id = submit(client, {})
     ada = make_auth_headers(app, "ada")
     assert client.get(f"/api/v1/jobs/{job_id}", headers=ada).status_code == HTTPStatus.NOT_FOUND
@@ -337,7 +339,7 @@ def test_instances_on_one_host_use_different_cookies(app: Flask) -> None:
     assert app.config["SESSION_COOKIE_NAME"].endswith(f"-{get_context(app).services.settings.port}")
 
 
-def test_failed_read_of_the_keys_serves_all_requests_that_wait_for_it(app: Flask, client: FlaskClient) -> None:
+def test_failed_read_of_the_keys_is_not_repeated_by_the_next_requests(app: Flask, client: FlaskClient) -> None:
     reads = 0
 
     def fail(_: Database) -> None:

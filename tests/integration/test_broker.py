@@ -1,4 +1,4 @@
-"""Wakeups by Redis that are lost, late or doubled, and a Redis that hangs: no job is lost and nothing hangs."""
+"""If wake-up messages are lost, late or sent twice, or if Redis hangs, no job is lost and nothing else hangs."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def settings(settings: Settings, own_redis: RedisServer) -> Settings:
-    """Settings with a Redis that may be killed."""
+    """Settings with a Redis of this test alone, which the test can kill."""
     return settings.model_copy(update={"redis_url": own_redis.url})
 
 
@@ -46,7 +46,7 @@ def submit_gates(make_gate: Callable[[], Gate], count: int) -> list[Gate]:
     return gates
 
 
-def test_every_job_runs_after_redis_lost_everything(
+def test_every_job_runs_after_redis_has_lost_all_messages(
     own_redis: RedisServer,
     services: Services,
     start_process: StartProcess,
@@ -56,7 +56,7 @@ def test_every_job_runs_after_redis_lost_everything(
     gates = submit_gates(make_gate, 20)
     own_redis.stop()
     own_redis.start()
-    own_redis.flush()  # last: Redis may postpone what it writes while the disk is busy, and a kill loses that
+    own_redis.flush()  # after the restart: on a busy disk Redis may write a flush late, and a kill would lose the flush
     assert services.broker.count_pending_wakeups(*QUEUE) == 0
     start_process("shared.maintenance")
     start_worker()
@@ -64,7 +64,7 @@ def test_every_job_runs_after_redis_lost_everything(
         assert gate.wait_for(State.SUCCEEDED).attempt == 1
 
 
-def test_a_worker_outlives_a_restart_of_redis(
+def test_worker_continues_after_a_restart_of_redis(
     own_redis: RedisServer,
     start_process: StartProcess,
     start_worker: Callable[[], ServiceProcess],
@@ -76,7 +76,7 @@ def test_a_worker_outlives_a_restart_of_redis(
     running.submit()
     running.wait_for_child()
     own_redis.stop()
-    queued = submit_gates(make_gate, 3)  # taken, not rung
+    queued = submit_gates(make_gate, 3)  # Redis is stopped, so these jobs are queued without a wake-up message
     own_redis.start()
     running.open()
     for gate in [running, *queued]:
@@ -85,8 +85,10 @@ def test_a_worker_outlives_a_restart_of_redis(
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["gone", "hanging"])
-def test_a_job_is_taken_without_redis_and_rung_later(own_redis: RedisServer, settings: Settings, hangs: bool) -> None:
-    assert CONNECT_TIMEOUT_S + RESPONSE_TIMEOUT_S <= 3  # what a request may lose to Redis
+def test_job_is_queued_without_redis_and_its_wakeup_is_sent_later(
+    own_redis: RedisServer, settings: Settings, hangs: bool
+) -> None:
+    assert CONNECT_TIMEOUT_S + RESPONSE_TIMEOUT_S <= 3  # how many seconds a request may wait for Redis
     app = create_app(settings)
     services: Services = get_context(app).services
     client: FlaskClient = app.test_client()
@@ -95,7 +97,7 @@ def test_a_job_is_taken_without_redis_and_rung_later(own_redis: RedisServer, set
     else:
         own_redis.stop()
     answer = client.post("/api/v1/jobs", json={"kind": "knn", "device": "cpu"})
-    assert (answer.status_code, answer.json["state"]) == (202, "queued")  # type: ignore[index]  # it is an object
+    assert (answer.status_code, answer.json["state"]) == (202, "queued")  # type: ignore[index]  # a JSON object
     ready = client.get("/readyz")
     assert (ready.status_code, ready.json) == (503, {"status": "not ready", "unreachable": ["broker"]})
     with pytest.raises((RedisError, OSError)):
@@ -106,13 +108,13 @@ def test_a_job_is_taken_without_redis_and_rung_later(own_redis: RedisServer, set
     else:
         own_redis.start()
     services.broker.ping()
-    own_redis.flush()  # the hanging one may have read the wakeup that nobody waited for
+    own_redis.flush()  # Redis may still have handled the wake-up message that was sent during the hang
     sweep_until_pending(services, 1)
     assert services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == 1
     services.close()
 
 
-def test_there_are_no_more_wakeups_than_workers_to_wake(services: Services) -> None:
+def test_number_of_pending_wakeups_is_limited(services: Services) -> None:
     for _ in range(MAX_PENDING_WAKEUPS + 3):
         submit.submit_job(services, {"kind": "knn", "device": "cpu"})
     assert services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == MAX_PENDING_WAKEUPS
@@ -122,7 +124,7 @@ def test_there_are_no_more_wakeups_than_workers_to_wake(services: Services) -> N
     assert services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == MAX_PENDING_WAKEUPS
 
 
-def test_the_sweeper_sends_one_wakeup_per_waiting_job(services: Services) -> None:
+def test_sweeper_sends_one_wakeup_per_queued_job(services: Services) -> None:
     for _ in range(5):
         submit.submit_job(services, {"kind": "knn", "device": "cpu"})
     services.broker._redis.flushall()
@@ -140,7 +142,7 @@ def sweep_until_pending(services: Services, wakeups: int) -> None:
     wait_until(look, f"{wakeups} wakeups")
 
 
-def test_a_wakeup_without_a_job_does_no_harm(
+def test_worker_ignores_wakeups_for_an_unknown_job(
     services: Services, start_worker: Callable[[], ServiceProcess], make_gate: Callable[[], Gate]
 ) -> None:
     start_worker()

@@ -1,4 +1,4 @@
-"""The client and its command line against the service itself: gunicorn, a database, a worker."""
+"""The client and its command line, tested with the real service: gunicorn, a database, a worker."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ def server(settings: Settings, serve_web: ServeWeb, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def client(server: ServiceProcess) -> Iterator[Client]:
-    """A client that waits for a restart of the service, however long it takes."""
+    """A client that repeats failed requests for over eight minutes: long enough for a slow restart of the service."""
     assert server.process.poll() is None
     with Client(retry_delay=RetryDelay(0.25, DEADLINE_S)) as client:
         yield client
@@ -54,7 +54,7 @@ def client(server: ServiceProcess) -> Iterator[Client]:
 
 @pytest.fixture
 def say(server: ServiceProcess, capsys: pytest.CaptureFixture[str]) -> Say:
-    """Give the command line some words; return its exit status, its output and its messages."""
+    """Return a function that runs a command and returns the exit status, the standard output and the standard error."""
     assert server.process.poll() is None
 
     def say(*words: str) -> tuple[int, str, str]:
@@ -69,7 +69,9 @@ def finish(services: Services, lease: Lease) -> None:
     end(services, lease, Outcome(State.SUCCEEDED, {"best_k": 5}), {"report.json": ("application/json", REPORT)})
 
 
-def test_a_job_is_followed_from_its_queue_to_its_files(client: Client, services: Services, tmp_path: Path) -> None:
+def test_client_receives_all_events_of_a_job_and_downloads_an_artifact(
+    client: Client, services: Services, tmp_path: Path
+) -> None:
     job = client.submit("knn", {"k": 3}, device="cpu", labels={"team": "a"}, priority=7)
     assert (job.params["k"], job.labels, job.priority, job.state) == (3, {"team": "a"}, 7, State.QUEUED)
     events = client.follow(job.id)
@@ -92,7 +94,7 @@ def test_a_job_is_followed_from_its_queue_to_its_files(client: Client, services:
     assert path.read_bytes() == REPORT
 
 
-def test_waiting_outlives_the_service(
+def test_following_continues_after_a_restart_of_the_service(
     client: Client, services: Services, settings: Settings, server: ServiceProcess, serve_web: ServeWeb
 ) -> None:
     job = client.submit("knn", device="cpu")
@@ -108,9 +110,7 @@ def test_waiting_outlives_the_service(
     assert State.QUEUED not in states
 
 
-def test_a_service_that_is_not_there_has_its_own_exit_status(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreachable_service_gives_exit_status_3(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--server", f"http://{settings.authority}"]) == 3
     assert "Connection refused" in capsys.readouterr().err
 
@@ -128,14 +128,14 @@ REFUSED: list[tuple[str, list[str]]] = [
 ]
 
 
-def test_what_is_refused_is_said_field_by_field(say: Say) -> None:
+def test_invalid_command_is_refused_with_a_message_for_each_field(say: Say) -> None:
     for words, expected in REFUSED:
         status, answer, besides = say(*words.split())
         assert (status, answer) == (2, ""), words
         assert [part for part in expected if part not in besides] == [], words
 
 
-def test_a_file_over_the_limit_is_refused_with_its_reason(say: Say, tmp_path: Path) -> None:
+def test_upload_over_the_size_limit_is_refused_with_the_reason(say: Say, tmp_path: Path) -> None:
     file = tmp_path / "large.csv"
     file.write_bytes(b"1,2\n" * 2**20)
     status, _, besides = say("upload", str(file))
@@ -143,7 +143,7 @@ def test_a_file_over_the_limit_is_refused_with_its_reason(say: Say, tmp_path: Pa
     assert "larger than" in besides
 
 
-def test_a_table_is_uploaded_and_named_in_the_job(say: Say, services: Services, tmp_path: Path) -> None:
+def test_submitted_table_is_uploaded_and_used_by_the_job(say: Say, services: Services, tmp_path: Path) -> None:
     file = tmp_path / "flöwers.csv"
     file.write_text("size,species\n" + "1,a\n2,b\n" * 10)
     words = ["--csv", str(file), "--label-column", "species", "-p", "k=1", "-p", "evaluation.method=loo"]
@@ -156,7 +156,7 @@ def test_a_table_is_uploaded_and_named_in_the_job(say: Say, services: Services, 
     assert (upload.filename, upload.bytes, upload.media_type) == (file.name, file.stat().st_size, "text/csv")
 
 
-def test_the_same_key_again_gives_the_same_job(say: Say) -> None:
+def test_repeated_idempotency_key_returns_the_same_job(say: Say) -> None:
     words = ("submit", "knn", "--idempotency-key", "once \N{BEAMED EIGHTH NOTES}")
     first = say(*words)
     assert say(*words) == first
@@ -180,14 +180,14 @@ def test_jobs_are_listed_as_a_table(say: Say, monkeypatch: pytest.MonkeyPatch) -
     assert say("list", "--state", "running")[1].splitlines() == [" ".join(head.split()).replace(" ", "  ")]
 
 
-def test_no_label_commands_the_terminal(say: Say) -> None:
+def test_control_characters_of_a_label_are_replaced_in_the_output(say: Say) -> None:
     say("submit", "knn", "--label", "team=\x1b[2Jred")
     answer = say("list")[1]
     assert "\x1b" not in answer
     assert "\N{REPLACEMENT CHARACTER}[2Jred" in answer
 
 
-def test_a_job_is_cancelled_tried_again_and_deleted(say: Say, services: Services) -> None:
+def test_job_is_cancelled_retried_and_deleted(say: Say, services: Services) -> None:
     job_id = say("submit", "knn", "--device", "cpu")[1].strip()
     assert say("delete", job_id)[0] == 2
     assert say("cancel", job_id) == (0, "", f"job {job_id} is cancelled\n")
@@ -204,7 +204,9 @@ def test_a_job_is_cancelled_tried_again_and_deleted(say: Say, services: Services
     assert say("show", job_id)[0] == 2
 
 
-def test_files_are_fetched_by_name_or_all(say: Say, services: Services, tmp_path: Path) -> None:
+def test_all_artifacts_are_downloaded_and_an_unknown_name_is_refused(
+    say: Say, services: Services, tmp_path: Path
+) -> None:
     job_id = say("submit", "knn", "--device", "cpu")[1].strip()
     finish(services, start_job(services))
     status, _, besides = say("download", job_id, "--to", str(tmp_path / "all"))
@@ -216,7 +218,7 @@ def test_files_are_fetched_by_name_or_all(say: Say, services: Services, tmp_path
     assert not (tmp_path / "one").exists()
 
 
-def test_with_keys_a_client_needs_its_own(
+def test_client_needs_the_key_that_owns_the_job(
     say: Say, services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     mine, other = (api_keys.create_key(services.database, name) for name in ("mine", "other"))
@@ -240,14 +242,14 @@ def test_with_keys_a_client_needs_its_own(
 
 @pytest.fixture
 def heeding_interrupts() -> Iterator[None]:
-    """Heed the signal: whoever runs the tests in the background may have it ignored, and children inherit that."""
+    """Stop ignoring SIGINT: a shell starts background processes with SIGINT ignored, and child processes inherit it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("heeding_interrupts")
-def test_an_interrupted_wait_says_that_the_job_continues(say: Say, tmp_path: Path) -> None:
+def test_interrupted_wait_reports_that_the_job_continues(say: Say, tmp_path: Path) -> None:
     job_id = say("submit", "knn", "--device", "cpu")[1].strip()
     log = tmp_path / "messages"
     with log.open("w") as messages:
@@ -260,7 +262,7 @@ def test_an_interrupted_wait_says_that_the_job_continues(say: Say, tmp_path: Pat
     assert json.loads(say("show", job_id)[1])["state"] == "queued"
 
 
-def test_wine_is_evaluated_from_the_command_line(
+def test_wine_data_set_is_evaluated_from_the_command_line(
     server: ServiceProcess, services: Services, start_process: StartProcess, tmp_path: Path
 ) -> None:
     assert server.process.poll() is None

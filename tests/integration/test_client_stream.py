@@ -1,4 +1,4 @@
-"""The client's way through a job's events, where the service and the network do their worst."""
+"""The client receives the events and files of a job correctly even if the service or the network fails."""
 
 import hashlib
 import json
@@ -106,7 +106,7 @@ def follow() -> Iterator[Follow]:
         client.close()
 
 
-def test_a_whole_stream_is_received_and_its_end_asked_for(serve: Serve, follow: Follow) -> None:
+def test_complete_stream_is_received_and_a_second_request_confirms_the_end(serve: Serve, follow: Follow) -> None:
     server = serve(lambda asked: Answer(204) if resume(asked) == len(HISTORY) else stream(write_events()))
     assert dump(follow(server)) == WHOLE
     first, last = server.list_asked("/events")
@@ -116,18 +116,19 @@ def test_a_whole_stream_is_received_and_its_end_asked_for(serve: Serve, follow: 
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_stream_that_is_cut_anywhere_tells_each_event_once_in_order(serve: Serve, follow: Follow, seed: int) -> None:
-    random = Random(seed)  # noqa: S311 - it chooses places to cut, and no secrets
+def test_stream_that_is_cut_anywhere_yields_each_event_once_in_order(serve: Serve, follow: Follow, seed: int) -> None:
+    random = Random(seed)  # noqa: S311 - it chooses where to cut the stream; nothing secret depends on it
 
     def script(asked: Asked) -> Answer:
         if resume(asked) == len(HISTORY):
             return Answer(204)
         text = write_events(resume(asked))
-        # At least one event comes each time; a stream that brings none at all is another matter.
+        # Each stream has at least one whole event: after a few streams without an event, the client would poll instead.
         least = text.index(b"\n\n") + 2
         cut = random.randint(least, len(text))
         middle = random.randint(0, cut)
-        claimed = len(text) + 1 if random.random() < 0.5 else None  # a cut that shows, or an end that looks clean
+        # With a stated length, the client notices the cut; without a length, the cut looks like the end of the stream.
+        claimed = len(text) + 1 if random.random() < 0.5 else None
         return stream(text[:middle], text[middle:cut], claimed_bytes=claimed)
 
     server = serve(script)
@@ -135,13 +136,13 @@ def test_a_stream_that_is_cut_anywhere_tells_each_event_once_in_order(serve: Ser
     assert len(server.asked) > 2
 
 
-def test_an_end_that_is_not_confirmed_is_one_all_the_same(serve: Serve, follow: Follow) -> None:
+def test_following_ends_after_the_last_event_even_if_the_end_is_not_confirmed(serve: Serve, follow: Follow) -> None:
     server = serve(lambda asked: stream(write_events(resume(asked))))
     assert dump(follow(server)) == WHOLE
     assert len(server.asked) == 2
 
 
-def test_an_event_is_received_when_it_comes_and_not_when_the_next_does(serve: Serve, follow: Follow) -> None:
+def test_event_is_yielded_before_the_next_event_arrives(serve: Serve, follow: Follow) -> None:
     seen = threading.Event()
     half = write_events(0, 1)
 
@@ -157,7 +158,7 @@ def test_an_event_is_received_when_it_comes_and_not_when_the_next_does(serve: Se
     assert dump(iter([first, *events])) == WHOLE
 
 
-def test_garbage_is_skipped_by_asking_again(serve: Serve, follow: Follow) -> None:
+def test_malformed_event_is_skipped_by_a_new_request_for_the_stream(serve: Serve, follow: Follow) -> None:
     turns = count()
 
     def script(asked: Asked) -> Answer:
@@ -185,7 +186,7 @@ def test_garbage_is_skipped_by_asking_again(serve: Serve, follow: Follow) -> Non
     ],
     ids=["204", "404", "405", "406", "500", "503", "json", "empty", "garbage"],
 )
-def test_without_a_stream_the_job_is_polled(serve: Serve, follow: Follow, answer: Answer, tries: int) -> None:
+def test_job_is_polled_if_the_stream_is_unusable(serve: Serve, follow: Follow, answer: Answer, tries: int) -> None:
     queued = write_job(state="queued", attempt=0, worker=None, artifacts=[], progress=NOTHING_DONE)
     running = write_job(state="running", artifacts=[])
     looks = iter([queued, None, running, running, write_job()])
@@ -208,7 +209,7 @@ def test_without_a_stream_the_job_is_polled(serve: Serve, follow: Follow, answer
 
 
 @pytest.mark.parametrize("streamed", [10, len(HISTORY) - 1, len(HISTORY)])
-def test_polls_go_on_where_the_stream_fell_silent(
+def test_polls_yield_only_new_events_after_the_stream_has_become_silent(
     serve: Serve, follow: Follow, monkeypatch: pytest.MonkeyPatch, streamed: int
 ) -> None:
     monkeypatch.setattr(event_follower, "MAX_SILENCE_S", 2.0)
@@ -225,7 +226,7 @@ def test_polls_go_on_where_the_stream_fell_silent(
     assert received == WHOLE[:streamed] + [(None, data) for _, data in HISTORY[max(streamed, len(HISTORY) - 2) :]]
 
 
-def test_a_service_that_is_busy_or_starts_is_asked_again(serve: Serve, follow: Follow) -> None:
+def test_request_is_repeated_while_the_service_is_busy_or_starting(serve: Serve, follow: Follow) -> None:
     refusals = iter([429, 502, 503, 504])
 
     def script(_: Asked) -> Answer:
@@ -236,7 +237,7 @@ def test_a_service_that_is_busy_or_starts_is_asked_again(serve: Serve, follow: F
     assert dump(follow(serve(script))) == [(None, data) for _, data in HISTORY[-2:]]
 
 
-def test_a_service_that_does_not_come_back_is_given_up(serve: Serve, follow: Follow) -> None:
+def test_following_fails_after_the_maximum_number_of_attempts(serve: Serve, follow: Follow) -> None:
     server = serve(lambda _: Answer(503, {"Content-Type": "text/html"}, (b"<h1>Starting</h1>",)))
     with pytest.raises(ClientError, match="Starting") as caught:
         list(follow(server))
@@ -244,7 +245,7 @@ def test_a_service_that_does_not_come_back_is_given_up(serve: Serve, follow: Fol
     assert len(server.list_asked(JOB_ID)) == connection.MAX_ATTEMPTS
 
 
-def test_a_job_that_is_not_there_is_no_reason_to_poll_on(serve: Serve, follow: Follow) -> None:
+def test_following_an_unknown_job_fails_after_one_poll(serve: Serve, follow: Follow) -> None:
     server = serve(lambda _: Answer(404))
     with pytest.raises(ClientError) as caught:
         list(follow(server))
@@ -252,7 +253,7 @@ def test_a_job_that_is_not_there_is_no_reason_to_poll_on(serve: Serve, follow: F
     assert len(server.asked) == 2
 
 
-def test_no_redirect_takes_the_key_elsewhere(serve: Serve) -> None:
+def test_redirect_to_another_server_is_not_followed(serve: Serve) -> None:
     other = serve(lambda _: answer_json(write_job()))
     server = serve(lambda _: Answer(302, {"Location": f"{other.url}/api/v1/jobs/{JOB_ID}"}))
     with Client(server.url, "mj_key") as client, pytest.raises(ClientError, match="gave no explanation") as caught:
@@ -262,7 +263,7 @@ def test_no_redirect_takes_the_key_elsewhere(serve: Serve) -> None:
     assert server.asked[0].headers["authorization"] == "Bearer mj_key"
 
 
-def test_a_proxy_is_not_asked_for_this_machine(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_to_this_machine_does_not_use_a_proxy(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     server = serve(lambda _: answer_json(write_job()))
@@ -271,13 +272,13 @@ def test_a_proxy_is_not_asked_for_this_machine(serve: Serve, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"id": 5}', b"\xff"])
-def test_an_answer_of_something_else_is_said_to_be_one(serve: Serve, body: bytes) -> None:
+def test_response_that_is_not_a_job_is_reported(serve: Serve, body: bytes) -> None:
     server = serve(lambda _: Answer(pieces=(body,)))
     with Client(server.url) as client, pytest.raises(ClientError, match="did not respond as mindjobs does"):
         client.get(JOB_ID)
 
 
-def test_what_a_later_version_adds_is_kept(serve: Serve) -> None:
+def test_field_of_a_later_version_is_kept(serve: Serve) -> None:
     server = serve(lambda _: answer_json(write_job()))
     with Client(server.url) as client:
         assert client.get(JOB_ID).model_dump()["new_field"] == "of a later version"
@@ -289,7 +290,7 @@ def send_file(asked: Asked, content: bytes, cut_at: int) -> Answer:
     return Answer(206 if start else 200, {"ETag": f'"{FILE["sha256"]}"'}, (part,), len(content) - start)
 
 
-def test_a_download_that_is_cut_goes_on_where_it_was(serve: Serve, tmp_path: Path) -> None:
+def test_interrupted_download_is_continued_by_range_requests(serve: Serve, tmp_path: Path) -> None:
     cuts = iter([100, 3_000, 9_000, len(AUDIO)])
     server = serve(
         lambda asked: send_file(asked, AUDIO, next(cuts)) if "artifacts" in asked.path else answer_json(write_job())
@@ -304,7 +305,7 @@ def test_a_download_that_is_cut_goes_on_where_it_was(serve: Serve, tmp_path: Pat
     assert asked[1].headers["if-range"] == f'"{FILE["sha256"]}"'
 
 
-def test_a_download_begins_anew_where_ranges_are_not_known(serve: Serve, tmp_path: Path) -> None:
+def test_interrupted_download_is_restarted_if_the_server_ignores_ranges(serve: Serve, tmp_path: Path) -> None:
     cuts = iter([100, len(AUDIO)])
 
     def script(asked: Asked) -> Answer:
@@ -320,7 +321,7 @@ def test_a_download_begins_anew_where_ranges_are_not_known(serve: Serve, tmp_pat
 @pytest.mark.parametrize(
     "content", [[AUDIO[:-1], b"x"], chain([AUDIO], repeat(b"x" * 2**16))], ids=["other", "endless"]
 )
-def test_a_file_that_is_not_what_was_promised_is_thrown_away(
+def test_downloaded_file_with_the_wrong_digest_is_deleted(
     serve: Serve, tmp_path: Path, content: Iterable[bytes]
 ) -> None:
     server = serve(lambda asked: Answer(pieces=content) if "artifacts" in asked.path else answer_json(write_job()))
@@ -329,7 +330,7 @@ def test_a_file_that_is_not_what_was_promised_is_thrown_away(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_file_of_that_name_is_left_alone(serve: Serve, tmp_path: Path) -> None:
+def test_existing_file_with_other_content_is_not_overwritten(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "audio-0.wav").write_bytes(b"of an earlier job")
     server = serve(lambda _: answer_json(write_job()))
     with Client(server.url) as client, pytest.raises(FileExistsError, match="choose another folder"):
@@ -338,7 +339,7 @@ def test_another_file_of_that_name_is_left_alone(serve: Serve, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../up", "/etc/passwd", "a/b", "a\\b", "a\x00b", "a\nb", "C:\\x"])
-def test_no_name_of_a_file_leads_out_of_the_folder(serve: Serve, tmp_path: Path, name: str) -> None:
+def test_artifact_whose_name_is_not_a_plain_file_name_is_refused(serve: Serve, tmp_path: Path, name: str) -> None:
     inner = tmp_path / "inner"
     server = serve(
         lambda asked: (
@@ -352,13 +353,13 @@ def test_no_name_of_a_file_leads_out_of_the_folder(serve: Serve, tmp_path: Path,
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_no_digest_leads_out_of_the_folder(serve: Serve, tmp_path: Path) -> None:
+def test_artifact_with_a_malformed_digest_is_refused(serve: Serve, tmp_path: Path) -> None:
     server = serve(lambda _: answer_json(write_job(artifacts=[FILE | {"sha256": "../" * 20}])))
     with Client(server.url) as client, pytest.raises(ClientError, match="did not respond as mindjobs does"):
         client.download(JOB_ID, tmp_path / "inner")
 
 
-def test_a_watcher_receives_what_happens(serve: Serve) -> None:
+def test_wait_calls_the_callback_with_each_event(serve: Serve) -> None:
     seen: list[Event] = []
     server = serve(
         lambda asked: (

@@ -1,6 +1,6 @@
-"""docker-compose.yml and its images against what the code knows: settings, commands, queues, stop signals.
+"""docker-compose.yml and the Dockerfile agree with the code: settings, commands, queues, stop signals.
 
-No container engine is needed, and none is started: this reads the files.
+These tests only read the files; they neither need nor start a container engine.
 """
 
 import re
@@ -35,7 +35,7 @@ def dockerfile() -> str:
 
 @pytest.fixture(scope="module")
 def stages(dockerfile: str) -> dict[str, str]:
-    """The images' stages by name."""
+    """The instructions of each build stage of the Dockerfile, keyed by the name of the stage."""
     parts = re.split(r"^FROM \S+ AS (\S+)$", dockerfile, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
@@ -50,17 +50,19 @@ def list_workers(services: dict[str, Service]) -> dict[str, Service]:
 
 @pytest.fixture
 def here(settings: Settings) -> dict[str, Process]:
-    """The processes of `make up`."""
+    """The processes of `make up`, keyed by name."""
     return {process.name: process for process in list_processes(settings)}
 
 
-def test_every_variable_is_a_setting(services: dict[str, Service]) -> None:
+def test_every_environment_variable_is_a_setting(services: dict[str, Service]) -> None:
     known = {f"MINDJOBS_{name.upper()}" for name in Settings.model_fields} | {"HF_HOME", "FORWARDED_ALLOW_IPS"}
     for name, service in list_ours(services).items():
         assert set(service["environment"]) <= known, name
 
 
-def test_the_settings_hold_together(services: dict[str, Service], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_of_each_service_gives_consistent_settings(
+    services: dict[str, Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for service in list_ours(services).values():
         for variable, value in service["environment"].items():
             monkeypatch.setenv(variable, re.sub(r"\$\{\w+:\?[^}]*\}", "secret", str(value)))
@@ -71,14 +73,16 @@ def test_the_settings_hold_together(services: dict[str, Service], monkeypatch: p
         assert settings.home.as_posix() in settings.storage
 
 
-def test_hosts_are_services(services: dict[str, Service]) -> None:
+def test_hosts_of_the_database_and_redis_are_services(services: dict[str, Service]) -> None:
     for service in list_ours(services).values():
         for variable in ("MINDJOBS_DATABASE_URL", "MINDJOBS_REDIS_URL"):
             host = re.sub(r".*@|^\w+://", "", service["environment"][variable]).split("/")[0].split(":")[0]
             assert host in services
 
 
-def test_processes_are_those_of_make_up(services: dict[str, Service], here: dict[str, Process]) -> None:
+def test_services_have_the_commands_and_stop_signals_of_make_up(
+    services: dict[str, Service], here: dict[str, Process]
+) -> None:
     for name in ("web", "sweeper"):
         assert [sys.executable, *services[name]["command"][1:]] == list(here[name].command)
     for kind in Kind:
@@ -93,25 +97,25 @@ def test_every_queue_has_a_worker(services: dict[str, Service]) -> None:
         arguments = make_parser().parse_args(service["command"][3:])
         queues.update(list_queues(arguments.device, arguments.kinds))
         assert service["profiles"] == [arguments.device.device_class], name
-        assert "container_name" not in service  # or it could not be scaled
+        assert "container_name" not in service  # a service with a fixed container name cannot be scaled
         assert "ports" not in service
     assert queues == {name_queue(kind, device) for kind in Kind for device in DeviceClass}
 
 
-def test_migrations_come_first(services: dict[str, Service]) -> None:
+def test_services_start_after_the_migrations(services: dict[str, Service]) -> None:
     assert services["migrate"]["command"] == ["python", "-m", "shared.database.migrate"]
     for name in set(list_ours(services)) - {"migrate"}:
         assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
-def test_redis_keeps_what_it_was_told(services: dict[str, Service]) -> None:
+def test_redis_stores_messages_on_disk_and_evicts_none(services: dict[str, Service]) -> None:
     command = " ".join(services["redis"]["command"])
     assert re.fullmatch(r"redis:[789]\S*", services["redis"]["image"])
     assert "--appendonly yes" in command
     assert "--maxmemory-policy noeviction" in command
 
 
-def test_images_hold_what_their_commands_need(
+def test_images_contain_the_packages_that_their_commands_need(
     services: dict[str, Service], stages: dict[str, str], dockerfile: str
 ) -> None:
     for name, service in list_ours(services).items():

@@ -1,4 +1,4 @@
-"""The event stream: each event once and in order, however often the connection is lost; on both databases."""
+"""The event stream sends each event once and in order, however often the connection is lost; on both databases."""
 
 import json
 import random
@@ -68,13 +68,13 @@ def run_to_success(services: Services) -> str:
 
 
 def parse(body: str) -> list[ReceivedEvent]:
-    """Return the complete events; an event that is cut off at the end is left out."""
+    """Return the complete events of a stream; an event that is cut off at the end is left out."""
     found = [_BLOCK.fullmatch(block) for block in body.split("\n\n")[:-1]]
     return [ReceivedEvent(int(match[1]), match[2], json.loads(match[3])) for match in found if match]
 
 
 def find_events(services: Services, job_id: str) -> list[ReceivedEvent]:
-    """Return the events in the database, without their timestamps."""
+    """Return the events of a job as they are in the database, without timestamps."""
     statement = select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
     with services.database.reading() as session:
         return [ReceivedEvent(event.id, event.kind, event.data) for event in session.scalars(statement)]
@@ -88,7 +88,7 @@ def drop_timestamps(events: list[ReceivedEvent]) -> list[ReceivedEvent]:
 
 
 def read_until(stream: Iterator[bytes], count: int) -> list[ReceivedEvent]:
-    """Read from a stream until it has sent a number of events."""
+    """Read from a stream until ``count`` events have been received, and return these events."""
     body = ""
     while len(parse(body)) < count:
         body += next(stream).decode()
@@ -176,7 +176,7 @@ def test_deleted_job_ends_its_stream(client: FlaskClient, services: Services) ->
     assert open_stream(client, job_id).status_code == 404
 
 
-def test_stream_ends_when_the_database_fails_and_can_be_resumed(client: FlaskClient, services: Services) -> None:
+def test_stream_ends_when_the_database_fails_and_can_be_resumed_later(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     stream = open_stream(client, job_id).iter_encoded()
     (queued,) = read_until(stream, 1)
@@ -200,7 +200,7 @@ def test_stream_without_events_sends_heartbeats(
 
 
 def test_streams_leave_a_thread_free(settings: Settings) -> None:
-    app = create_app(settings.model_copy(update={"web_threads": 2}))  # one slot
+    app = create_app(settings.model_copy(update={"web_threads": 2}))  # one long-poll slot
     client = app.test_client()
     job_id = submit(get_context(app).services)
     for method in ("HEAD", "HEAD"):
@@ -254,9 +254,9 @@ def read_some(port: int, job_id: str, last_id: int | None, max_bytes: int) -> tu
     Returns
     -------
     head, body
-        What was received.
+        The part of the response that was received.
     """
-    lines = [f"GET /api/v1/jobs/{job_id}/events HTTP/1.0", "Host: 127.0.0.1"]  # 1.0 has no chunks
+    lines = [f"GET /api/v1/jobs/{job_id}/events HTTP/1.0", "Host: 127.0.0.1"]  # HTTP/1.0 has no chunked encoding
     lines += [f"Last-Event-ID: {last_id}"] if last_id is not None else []
     received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as connection:
@@ -269,7 +269,7 @@ def read_some(port: int, job_id: str, last_id: int | None, max_bytes: int) -> tu
 
 
 def run_in_steps(services: Services, steps: threading.Semaphore) -> None:
-    """Run a job that is lost once and then succeeds; each heartbeat acquires the semaphore."""
+    """Run a job that is lost once and then succeeds; each heartbeat waits for the semaphore ``steps``."""
     for attempt in (1, 2):
         lease = start_job(services)
         for done in range(60):
@@ -284,7 +284,7 @@ def run_in_steps(services: Services, steps: threading.Semaphore) -> None:
 def test_stream_that_is_cut_anywhere_and_resumed_sends_each_event_once(
     services: Services, serve_web: ServeWeb, seed: int
 ) -> None:
-    rng = random.Random(seed)  # noqa: S311 - where to cut, not a secret
+    rng = random.Random(seed)  # noqa: S311 - it chooses where to cut the stream; nothing secret depends on it
     port, job_id = serve_web()[1].port, submit(services)
     events: list[ReceivedEvent] = []
     cut_inside = 0
@@ -292,7 +292,7 @@ def test_stream_that_is_cut_anywhere_and_resumed_sends_each_event_once(
     with ThreadPoolExecutor(1) as pool:
         finished = pool.submit(run_in_steps, services, steps)
         while True:
-            # Each time more events are written than read, so that there are always some to read.
+            # In each round more events are written than read, so that unread events always exist.
             last_id = events[-1].id if events else None
             head, body = read_some(port, job_id, last_id, rng.randrange(200, 800))
             events += parse(body)
@@ -306,8 +306,8 @@ def test_stream_that_is_cut_anywhere_and_resumed_sends_each_event_once(
     assert [event.kind for event in events[-3:]] == ["artifact", "artifact", "state"]
 
 
-def test_disconnected_client_releases_its_slot(services: Services, serve_web: ServeWeb) -> None:
-    port = serve_web(web_processes=1, web_threads=2)[1].port  # one slot
+def test_disconnected_client_releases_its_long_poll_slot(services: Services, serve_web: ServeWeb) -> None:
+    port = serve_web(web_processes=1, web_threads=2)[1].port  # one long-poll slot
     job_id = submit(services)
     lease = start_job(services)
     path = f"/api/v1/jobs/{job_id}/events"

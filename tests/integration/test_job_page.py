@@ -89,7 +89,7 @@ def test_result_whose_file_is_missing_is_shown_without_predictions(client: Flask
     assert "<h2>Predictions</h2>" not in page
 
 
-def test_result_without_artifacts_is_shown_alone(client: FlaskClient, services: Services) -> None:
+def test_result_without_artifacts_is_shown_without_lists_of_files(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     succeed(services, job_id, CLASSIFIED, {})
     page = read(client, job_id)
@@ -99,7 +99,7 @@ def test_result_without_artifacts_is_shown_alone(client: FlaskClient, services: 
 
 
 def test_job_of_an_unknown_kind_is_shown_without_its_result(client: FlaskClient, services: Services) -> None:
-    """A database may have jobs of a kind that only another version has."""
+    """A database may have jobs of a kind that only another version of the service has."""
     job_id = submit(services)
     succeed(services, job_id, {"steps": 3}, {"steps.txt": ("text/plain", b"3")})
     with services.database.writing() as session:
@@ -126,7 +126,7 @@ def test_failed_job_shows_its_error(client: FlaskClient, services: Services) -> 
     assert {form.action for form in Page(page).forms} == {f"/jobs/{job_id}/{action}" for action in ("retry", "delete")}
 
 
-def test_queued_job_shows_how_many_are_ahead(client: FlaskClient, services: Services) -> None:
+def test_queued_job_shows_the_number_of_jobs_ahead(client: FlaskClient, services: Services) -> None:
     ids = [submit(services) for _ in range(3)]
     for job_id, words in zip(
         ids, ("Next in the queue.", "1 job ahead in the queue.", "2 jobs ahead in the queue."), strict=True
@@ -136,7 +136,7 @@ def test_queued_job_shows_how_many_are_ahead(client: FlaskClient, services: Serv
 
 
 @pytest.mark.parametrize(("device", "on_device"), [("auto", ""), ("cpu", " on cpu")])
-def test_queued_job_without_a_worker_says_so(
+def test_queued_job_without_a_live_worker_shows_a_note(
     client: FlaskClient, services: Services, device: str, on_device: str
 ) -> None:
     words = f" No live worker{on_device} runs jobs of this kind; the job waits until one is started."

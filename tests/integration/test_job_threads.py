@@ -1,4 +1,4 @@
-"""Jobs that run in the same batch: which jobs are added to it, and that each has an outcome of its own."""
+"""Jobs that run in the same batch: the runner adds the right jobs, and each job has its own outcome."""
 
 import threading
 from collections import Counter
@@ -35,16 +35,16 @@ Work = Callable[[JobContext[Any]], None]
 
 @dataclass
 class FakeEngine:
-    """Runs jobs of one model at the same time; each does what the test says.
+    """Runs jobs of one model at the same time; each job calls the function that the test has set for it.
 
     Parameters
     ----------
     work
-        First prompt to what the job does.
+        For the first prompt of a job, the function that the job calls.
     started
-        The first prompts of the jobs that have started, in this order; ``knn`` for those of that kind.
+        The first prompts of the jobs that have started, in the order of their starts; ``knn`` stands for a knn job.
     checked
-        The first prompt of each job that the runner has asked about.
+        The first prompts of the jobs for which the runner has called `can_batch`, one per call.
     """
 
     work: dict[str, Work] = field(default_factory=dict)
@@ -69,21 +69,21 @@ class FakeEngine:
 
 @dataclass
 class BatchTest:
-    """A runner with a fake engine, and the jobs of a test by name."""
+    """A runner with a fake engine, and the ids of the jobs of a test, keyed by name."""
 
     services: Services
     engine: FakeEngine
     status: ChildStatus = field(default_factory=ChildStatus)
     ids: dict[str, str] = field(default_factory=dict)
     heads: list[str] = field(default_factory=list)
-    """The kind of the job at the head of the queue at each check; empty if the runner read none."""
+    """For each batch check, the kind of the job at the head of the queue; an empty string if the runner read no job."""
 
     def submit(self, name: str, model: str = "a/a", **body: Any) -> None:
         body = {"kind": "musicgen", "device": "cpu", "params": {"model": model, "prompts": [name]}} | body
         self.ids[name] = submit.submit_job(self.services, body)[0].id
 
     def change(self, name: str, **columns: Any) -> None:
-        """Change a job's row."""
+        """Change columns in the row of a job."""
         with self.services.database.writing() as session:
             session.execute(update(Job).where(Job.id == self.ids[name]).values(**columns))
 
@@ -111,16 +111,16 @@ class BatchTest:
             return queries.get_job(session, self.ids[name])
 
     def wait_for(self, look: Callable[[], object], what: str) -> None:
-        """Wait within a job, for less time than the test itself may take."""
+        """Wait in the thread of a job; the wait fails before pytest ends the test."""
         wait_until(lambda: bool(look()), what)
 
     def wait_for_checks(self, _: JobContext[Any]) -> None:
-        """Work until the runner has checked twice whether another job can be added."""
+        """Keep a job running until the runner has checked twice more whether another job can be added to the batch."""
         before = len(self.heads)
         self.wait_for(lambda: len(self.heads) >= before + 2, "two checks")
 
     def wait_until_checked(self, name: str) -> Work:
-        """Make work that goes on until the runner has asked twice about a job."""
+        """Return a function that keeps a job running until `can_batch` has been called twice for the job ``name``."""
         return lambda _: self.wait_for(lambda: self.engine.checked.count(name) >= 2, f"two checks of {name}")
 
 
@@ -145,7 +145,7 @@ def test_jobs_of_the_same_model_run_at_the_same_time(batch: BatchTest) -> None:
         assert (ended.state, ended.attempt, ended.result) == (State.SUCCEEDED, 1, {"name": name})
 
 
-def test_a_new_job_is_added_to_a_running_batch(batch: BatchTest) -> None:
+def test_new_job_is_added_to_a_running_batch(batch: BatchTest) -> None:
     def wait_for_new_job(_: JobContext[Any]) -> None:
         batch.submit("new")
         batch.wait_for(lambda: "new" in batch.engine.started, "the new job")
@@ -156,7 +156,7 @@ def test_a_new_job_is_added_to_a_running_batch(batch: BatchTest) -> None:
     assert [batch.read(name).state for name in ("old", "new")] == [State.SUCCEEDED] * 2
 
 
-def test_the_head_of_the_queue_is_never_skipped(batch: BatchTest) -> None:
+def test_head_of_the_queue_is_never_skipped(batch: BatchTest) -> None:
     batch.submit("first")
     batch.submit("other", model="b/b")
     batch.submit("third")
@@ -165,7 +165,7 @@ def test_the_head_of_the_queue_is_never_skipped(batch: BatchTest) -> None:
     assert batch.engine.started == ["first", "other", "third"]
 
 
-def test_the_job_of_highest_priority_is_added_first(batch: BatchTest) -> None:
+def test_job_of_the_highest_priority_starts_first(batch: BatchTest) -> None:
     batch.submit("first")
     batch.submit("normal")
     batch.submit("urgent", priority=9)
@@ -175,7 +175,7 @@ def test_the_job_of_highest_priority_is_added_first(batch: BatchTest) -> None:
     assert batch.engine.checked == ["first", "normal"]
 
 
-def test_a_job_of_another_kind_waits_for_the_running_jobs_only(batch: BatchTest) -> None:
+def test_job_of_another_kind_runs_before_jobs_that_were_queued_later(batch: BatchTest) -> None:
     def submit_both(_: JobContext[Any]) -> None:
         batch.submit("neighbours", kind="knn", params={})
         batch.submit("late")
@@ -202,12 +202,12 @@ def test_parameters_are_parsed_once_per_job(batch: BatchTest, monkeypatch: pytes
     batch.engine.work["first"] = batch.wait_until_checked("other")
     monkeypatch.setitem(KINDS, Kind.MUSICGEN, replace(KINDS[Kind.MUSICGEN], params=CountedParams))
     batch.run()
-    # Two of them waited at the head of the queue: one was added to the batch, and one ran after it.
+    # Both waiting jobs were read at the head of the queue: `second` joined the batch, and `other` ran after it.
     assert batch.engine.started == ["first", "second", "other"]
     assert parsed == {"first": 1, "second": 1, "other": 1}
 
 
-def test_a_job_whose_stored_parameters_are_invalid_fails_alone(batch: BatchTest) -> None:
+def test_job_whose_stored_parameters_are_invalid_fails_alone(batch: BatchTest) -> None:
     for name in ("first", "invalid", "third"):
         batch.submit(name)
     batch.change("invalid", params={"prompts": "of another version"})
@@ -255,8 +255,8 @@ def test_each_job_of_a_batch_has_its_own_outcome(batch: BatchTest) -> None:
 
 
 @pytest.mark.parametrize("order", [("weak", "other"), ("other", "weak")], ids=["runs-first", "waits"])
-def test_a_job_on_its_last_attempt_runs_alone(batch: BatchTest, order: tuple[str, str]) -> None:
-    """A job that kills its process is then the only one that fails."""
+def test_job_on_its_last_attempt_runs_alone(batch: BatchTest, order: tuple[str, str]) -> None:
+    """If a job on its last attempt kills its process, no other job fails, since none runs in that process."""
     for name in order:
         batch.submit(name, max_attempts=3)
     batch.change("weak", attempt=2)
@@ -274,16 +274,16 @@ def test_no_job_starts_on_a_worker_that_shuts_down(batch: BatchTest) -> None:
     batch.check_only_first_runs()
 
 
-def test_another_worker_is_woken_when_the_claim_loop_has_lasted_long_enough(batch: BatchTest) -> None:
+def test_another_worker_is_woken_at_the_time_limit_of_the_claim_loop(batch: BatchTest) -> None:
     batch.submit("first")
     batch.submit("second")
     batch.check_only_first_runs(max_claim_loop_s=0.0)
 
 
-def test_a_job_whose_process_is_killed_does_not_fail_the_others_of_its_batch(
+def test_job_whose_process_is_killed_does_not_fail_other_jobs_of_the_batch(
     services: Services, start_worker: StartWorker, make_gate: Callable[[], Gate]
 ) -> None:
-    """The other job is queued again at once: no sweeper runs here that could recover it after its lease."""
+    """The other job is queued again at once: no sweeper runs in this test that could recover it after its lease."""
     start_worker(grace_s=0.5)
     stuck, other = make_gate(), make_gate()
     stuck.submit(ignores_stop=True, batches=True)

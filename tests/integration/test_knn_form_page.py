@@ -1,4 +1,4 @@
-"""The knn form: the first rows of a table, and the columns that it offers."""
+"""The preview of the knn form: the first rows of a table, and the columns that can be the label."""
 
 import io
 from typing import Any
@@ -40,16 +40,15 @@ def test_preview_keeps_the_file_and_queues_nothing(client: FlaskClient) -> None:
     assert response.status_code == 303, response.text
 
 
-def test_columns_are_offered_by_an_unambiguous_value(client: FlaskClient) -> None:
+def test_column_without_an_unambiguous_name_is_offered_by_its_index(client: FlaskClient) -> None:
     page = show_preview(client, TABLE).text
     # A name that occurs twice, is empty, or would be read as an index is replaced by the index.
     assert list_offered_columns(page) == ["kind", "1", "2", "3", "4", "<b>"]
     sent = Page(page).find_form("/knn").fields | {"method": "loo", "task": "regression"}
     for label in list_offered_columns(page)[1:]:
         response = client.post("/knn", data=sent | {"label": label})
-        assert "not a finite number" in find_message(
-            response.text, "file"
-        )  # in the column of kinds, which is not the label now
+        # The column `kind` is text, and is not the label in this request.
+        assert "not a finite number" in find_message(response.text, "file")
         assert "label-problem" not in response.text
 
 
@@ -62,7 +61,7 @@ def test_columns_without_a_header_are_offered_by_their_index(client: FlaskClient
     assert '<th scope="col">column 0</th>' in page
 
 
-def test_last_of_several_files_is_shown_and_kept(client: FlaskClient) -> None:
+def test_second_file_replaces_the_first_file(client: FlaskClient) -> None:
     sent = Page(show_preview(client, TABLE, "first.csv").text).find_form("/knn").fields
     page = client.post("/knn", data=sent | {"preview": "1", "file": (io.BytesIO(b"sort,b\nx,1\n"), "second.csv")}).text
     assert "second.csv: first rows of 2 columns" in page
@@ -80,7 +79,7 @@ def test_last_of_several_files_is_shown_and_kept(client: FlaskClient) -> None:
         (b'"' + b"x" * 200_000, "line 1 is not CSV"),
     ],
 )
-def test_message_about_a_file_is_at_its_field(client: FlaskClient, table: bytes, words: str) -> None:
+def test_file_that_is_not_a_table_is_reported_at_the_file_field(client: FlaskClient, table: bytes, words: str) -> None:
     shown = show_preview(client, table)
     assert shown.status_code == 200
     assert words in find_message(shown.text, "file")
@@ -92,7 +91,7 @@ def test_message_about_a_file_is_at_its_field(client: FlaskClient, table: bytes,
     assert is_empty(client)
 
 
-def test_missing_file_is_reported_at_its_field(client: FlaskClient, services: Services) -> None:
+def test_missing_file_of_an_upload_is_reported_at_the_file_field(client: FlaskClient, services: Services) -> None:
     sent = Page(show_preview(client, TABLE).text).find_form("/knn").fields
     services.files.remove(upload_key(sent["upload"]))
     for button, status in (({"preview": "1"}, 200), ({}, 422)):

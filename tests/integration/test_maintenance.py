@@ -1,4 +1,7 @@
-"""The sweeper's cleanup: it deletes what is old or has no row, and only that."""
+"""The sweeper deletes old jobs and uploads, old files without a row, checkpoints of ended jobs, and silent workers.
+
+The sweeper keeps everything else.
+"""
 
 import os
 import time
@@ -61,7 +64,7 @@ def test_jobs_that_ended_long_ago_are_deleted_with_their_files(services: Service
     assert list_keys(services.files, "jobs") == [artifact_key(young, 1, "young.txt")]
 
 
-def test_a_job_is_deleted_with_its_files(services: Services) -> None:
+def test_job_is_deleted_with_its_files(services: Services) -> None:
     deleted, other = finish_one(services, "deleted.txt"), finish_one(services, "other.txt")
     delete_job(services, deleted)
     with services.database.reading() as session:
@@ -84,7 +87,7 @@ def test_old_files_without_a_row_are_removed(services: Services) -> None:
     assert existing == [recorded, young]
 
 
-def test_the_files_of_a_running_job_are_kept_however_old(services: Services) -> None:
+def test_old_files_of_a_running_job_are_kept(services: Services) -> None:
     submit_one(services)
     lease = start_job(services)
     recorded = store_file(services, lease, "recorded.txt", "text/plain", b"x")
@@ -96,7 +99,7 @@ def test_the_files_of_a_running_job_are_kept_however_old(services: Services) -> 
     assert list_keys(services.files, "jobs") == [recorded.key, unrecorded.key]
 
 
-def test_a_recovered_job_keeps_its_recorded_files_until_its_next_attempt_ends(services: Services) -> None:
+def test_recovered_job_keeps_its_recorded_files_until_its_next_attempt_ends(services: Services) -> None:
     submit_one(services)
     lease = start_job(services)
     recorded = store_file(services, lease, "recorded.txt", "text/plain", b"x")
@@ -113,7 +116,7 @@ def test_a_recovered_job_keeps_its_recorded_files_until_its_next_attempt_ends(se
 
 
 @pytest.mark.parametrize("outcome", [Outcome(State.SUCCEEDED, {}), TIMED_OUT, CANCELLED])
-def test_a_checkpoint_is_kept_until_its_job_has_ended(services: Services, outcome: Outcome) -> None:
+def test_checkpoint_is_kept_until_its_job_has_ended(services: Services, outcome: Outcome) -> None:
     submit_one(services)
     lease = start_job(services)
     StoredCheckpoint(services.files, lease).store(b"half")
@@ -136,7 +139,7 @@ def test_a_checkpoint_is_kept_until_its_job_has_ended(services: Services, outcom
     assert list_keys(services.files, CHECKPOINTS) == []
 
 
-def test_checkpoints_are_removed_wherever_their_job_ended(services: Services) -> None:
+def test_checkpoints_are_removed_if_the_job_ends_in_the_queue_or_is_deleted(services: Services) -> None:
     jobs = [submit_one(services) for _ in range(4)]
     leases = {lease.job_id: lease for lease in (start_job(services) for _ in jobs)}
     cancelled, late, deleted, running = jobs
@@ -153,7 +156,7 @@ def test_checkpoints_are_removed_wherever_their_job_ended(services: Services) ->
     assert list_keys(services.files, CHECKPOINTS) == [checkpoint_key(running, 1)]
 
 
-def test_an_old_upload_is_kept_while_an_unended_job_names_it(services: Services) -> None:
+def test_old_upload_of_an_unended_job_is_kept(services: Services) -> None:
     needed, unneeded = store_upload(services, TABLE), store_upload(services, TABLE)
     params = {"dataset": {"upload": needed.id, "label": "k"}, "k": 1, "evaluation": {"method": "loo"}}
     submit_job(services, {"kind": "knn", "device": "cpu", "params": params})
@@ -171,7 +174,7 @@ def make_uploads_old(services: Services, *uploads: Upload) -> None:
         make_old(path_on_disk(services.files, upload.key))
 
 
-def test_a_job_of_an_unknown_kind_waits_with_its_uploads(services: Services) -> None:
+def test_job_of_an_unknown_kind_stays_queued_and_its_uploads_are_kept(services: Services) -> None:
     upload = store_upload(services, TABLE)
     job = Job(
         id=make_id(),
@@ -197,7 +200,7 @@ def test_a_job_of_an_unknown_kind_waits_with_its_uploads(services: Services) -> 
 @pytest.fixture
 def registration(settings: Settings, open_services: Callable[[Settings], Services]) -> WorkerRegistration:
     return WorkerRegistration(
-        open_services(settings).database,  # its own, since it closes it between heartbeats
+        open_services(settings).database,  # separate, since the registration closes its database after each heartbeat
         name="w1",
         device=Device(DeviceClass.CPU, 0),
         backends={Kind.KNN: MINDSPORE},
@@ -206,7 +209,7 @@ def registration(settings: Settings, open_services: Callable[[Settings], Service
     )
 
 
-def test_a_worker_without_heartbeats_is_deleted(services: Services, registration: WorkerRegistration) -> None:
+def test_worker_without_heartbeats_is_deleted(services: Services, registration: WorkerRegistration) -> None:
     def list_workers() -> list[str]:
         with services.database.reading() as session:
             return list(session.scalars(select(Worker.name)))

@@ -1,4 +1,4 @@
-"""The metrics for Prometheus, on both databases."""
+"""The metrics for Prometheus, on SQLite and PostgreSQL."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ def test_queued_and_running_jobs_are_counted_and_ended_jobs_are_not(client: Flas
     assert get_value(metrics, "workers_alive", device="gpu") == 0
 
 
-def test_age_is_that_of_the_oldest_queued_job(client: FlaskClient, services: Services) -> None:
+def test_queue_age_is_the_age_of_the_oldest_queued_job(client: FlaskClient, services: Services) -> None:
     ended, oldest, *_ = submit(services, "gpu", 3)
     transitions.cancel(services.database, ended)
     with services.database.writing() as session:
@@ -70,13 +70,13 @@ def test_age_is_that_of_the_oldest_queued_job(client: FlaskClient, services: Ser
     assert get_value(metrics, "oldest_queued_seconds", kind="knn", device="cpu") == 0
 
 
-def test_job_without_a_chosen_device_is_counted(client: FlaskClient, services: Services) -> None:
+def test_queued_job_without_a_chosen_device_is_counted_as_auto(client: FlaskClient, services: Services) -> None:
     submit(services, "auto")
     assert get_value(read(client), "jobs", kind="knn", device="auto", state="queued") == 1
 
 
 def test_metrics_do_not_scan_all_jobs(services: Services) -> None:
-    """PostgreSQL would scan a table this small, so `explain` makes it avoid scans wherever it can."""
+    """PostgreSQL would scan a table as small as this one, so `explain` makes PostgreSQL prefer an index."""
     executed: list[tuple[str, Any]] = []
     engine = services.database.engine
     event.listen(engine, "before_cursor_execute", lambda *given: executed.append((given[2], given[3])))
@@ -101,13 +101,13 @@ def explain(database: Database, text: str, bound: Any) -> str:
         return "\n".join(str(row) for row in rows)
 
 
-def test_metrics_need_a_key_if_there_are_keys(client: FlaskClient, services: Services) -> None:
+def test_metrics_require_a_key_if_keys_exist(client: FlaskClient, services: Services) -> None:
     key = api_keys.create_key(services.database, "prometheus")
     assert client.get("/metrics").status_code == 401
     read(client, Authorization=f"Bearer {key}")
 
 
-def test_metrics_fail_without_the_database(services: Services) -> None:
+def test_metrics_return_503_if_the_database_cannot_be_reached(services: Services) -> None:
     settings = services.settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/nothing"})
     app = create_app(settings)
     response = app.test_client().get("/metrics")

@@ -1,4 +1,4 @@
-"""Migrations: a single line of revisions, which ends at the tables of today and keeps all data on the way."""
+"""Migrations: the revisions form one sequence, end with the tables that the code declares, and keep all data."""
 
 import hashlib
 import os
@@ -35,7 +35,7 @@ REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005"]
 OLD_REVISIONS: Final = REVISIONS[:-1]
 Row = Mapping[str, Any]
 
-# Each as the revision knew it: the tables of today may have more columns.
+# Rows with the columns that the tables have in revision 0001; later revisions add columns.
 _JOB_0001: Final[Row] = {
     "kind": "knn",
     "state": "succeeded",
@@ -74,14 +74,14 @@ _FILE: Final = b"index,label\n0,a\n"
 
 
 def insert(connection: Connection, table: str, row: Row) -> None:
-    """Insert a row as it is, without the tables of today."""
+    """Insert a row with plain SQL, since the tables that the code declares may differ from the tables of a revision."""
     columns = ", ".join(row)
     values = ", ".join(f"%({name})s" if connection.dialect.name == "postgresql" else f":{name}" for name in row)
-    connection.exec_driver_sql(f"INSERT INTO {table} ({columns}) VALUES ({values})", dict(row))  # noqa: S608 - the names of this file
+    connection.exec_driver_sql(f"INSERT INTO {table} ({columns}) VALUES ({values})", dict(row))  # noqa: S608 - all names come from this file
 
 
 def fill(connection: Connection, revision: str, job_id: str, upload_id: str) -> None:
-    """Insert a job with all that belongs to it, an upload and a worker, as a revision knew them."""
+    """Insert a job with its related rows, an upload and a worker into the tables of a revision."""
     owner = {"owner": "me"} if revision >= "0003" else {}
     stage = {"stage_started_at": "2026-01-01 00:00:01.000000", "stage_started_done": 1} if revision >= "0002" else {}
     webhook = {"webhook": '{"url": "https://example.org", "events": ["failed"]}'} if revision >= "0003" else {}
@@ -117,7 +117,7 @@ def list_indexes(connection: Connection) -> set[str]:
 
 @pytest.fixture
 def open_database() -> Iterator[Callable[[str], Database]]:
-    """Open databases that are closed at the end."""
+    """Return a function that opens a database; every opened database is closed at the end of the test."""
     opened: list[Database] = []
 
     def open_it(url: str) -> Database:
@@ -147,15 +147,15 @@ def downgrade(database: Database, revision: str) -> None:
         command.downgrade(config, revision)
 
 
-def test_there_is_one_head_and_every_revision_is_tested() -> None:
+def test_revisions_have_one_head_and_every_revision_is_tested() -> None:
     scripts = ScriptDirectory.from_config(make_alembic_config())
     assert len(scripts.get_heads()) == 1
     assert [script.revision for script in scripts.walk_revisions()] == REVISIONS[::-1]
 
 
-def test_the_migrated_database_has_the_tables_of_the_code(database: Database) -> None:
+def test_a_migrated_database_has_the_tables_that_the_code_declares(database: Database) -> None:
     with database.engine.connect() as connection, warnings.catch_warnings():
-        # SQLite cannot tell the order of the queue's index; PostgreSQL, on which this test runs too, can.
+        # The sort order in the queue's index cannot be read from SQLite, so that index is compared on PostgreSQL only.
         warnings.filterwarnings("ignore", "autogenerate skipping metadata-specified expression-based index")
         skipped = {"ix_jobs_queue"} if connection.dialect.name == "sqlite" else set()
         options = {"compare_type": True, "include_name": lambda name, *_: name not in skipped}
@@ -196,7 +196,7 @@ def test_an_upgrade_keeps_all_data(empty_database: Database, revision: str) -> N
             assert session.scalar(select(func.count()).select_from(table)) == (1 if revision >= "0003" else 0)
 
 
-def test_a_downgrade_keeps_all_data_of_the_older_tables(database: Database) -> None:
+def test_a_downgrade_keeps_the_rows_of_the_tables_that_remain(database: Database) -> None:
     job_id, upload_id = make_id(), make_id()
     with database.writing() as session:
         fill(session.connection(), "0005", job_id, upload_id)
@@ -218,7 +218,7 @@ def test_a_downgrade_to_the_base_leaves_no_tables(database: Database) -> None:
         assert inspect(connection).get_table_names() == ["alembic_version"]
 
 
-def test_the_copy_of_the_jobs_table_keeps_its_indexes_and_checks(empty_database: Database) -> None:
+def test_revision_0005_removes_only_the_kind_check_from_the_jobs_table(empty_database: Database) -> None:
     migrate(empty_database, "0004")
     with empty_database.engine.connect() as connection:
         indexes = list_indexes(connection)
@@ -239,7 +239,7 @@ def test_the_copy_of_the_jobs_table_keeps_its_indexes_and_checks(empty_database:
         insert(session.connection(), "jobs", {"id": "x"} | dict(_JOB_0001) | {"kind": "any-kind"})
 
 
-def test_a_failed_migration_changes_nothing_and_keeps_foreign_keys(
+def test_a_failed_migration_changes_nothing_and_foreign_keys_are_still_enforced(
     empty_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate(empty_database, "0004")
@@ -247,7 +247,7 @@ def test_a_failed_migration_changes_nothing_and_keeps_foreign_keys(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("alembic.op.add_column", fail)  # the last operation of the revision
+    monkeypatch.setattr("alembic.op.add_column", fail)  # the last operation of revision 0005
     with pytest.raises(ZeroDivisionError):
         migrate(empty_database)
     monkeypatch.undo()
@@ -258,14 +258,14 @@ def test_a_failed_migration_changes_nothing_and_keeps_foreign_keys(
 
 
 @pytest.mark.parametrize("revision", OLD_REVISIONS)
-def test_an_old_state_folder_keeps_its_jobs_and_files(
+def test_migration_sweep_and_cleanup_keep_the_jobs_and_files_of_an_old_revision(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     open_services: Callable[[Settings], Services],
     redis_server: Any,
     revision: str,
 ) -> None:
-    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+    monkeypatch.chdir(tmp_path)  # so that a developer's .env is not read
     settings = Settings(home=tmp_path / "home", redis_url=redis_server.url)
     services = open_services(settings)
     migrate(services.database, revision)

@@ -113,7 +113,7 @@ def test_clips_are_uploaded_with_the_form(client: FlaskClient) -> None:
     assert submit(client, prompts="one")["params"]["audio_prompts"] == []
 
 
-def test_clips_are_assigned_to_prompts_in_the_order_of_their_names(client: FlaskClient, services: Services) -> None:
+def test_clips_are_assigned_to_prompts_in_the_order_of_the_file_names(client: FlaskClient, services: Services) -> None:
     job = submit(client, prompts="one\ntwo", file=[make_clip("b.wav"), make_clip("a.wav")])
     ids = [clip["upload"] for clip in job["params"]["audio_prompts"]]
     with services.database.reading() as session:
@@ -121,7 +121,7 @@ def test_clips_are_assigned_to_prompts_in_the_order_of_their_names(client: Flask
     assert [uploads[upload_id].filename for upload_id in ids] == ["a.wav", "b.wav"]
 
 
-def test_invalid_form_keeps_its_values_and_clips(client: FlaskClient) -> None:
+def test_invalid_form_is_shown_again_with_its_values_and_clips(client: FlaskClient) -> None:
     clips = [make_clip("a.wav"), make_clip("b.wav")]
     response = send_form(client, "/musicgen", **FORM, prompts="one\n<i>two</i>", top_k="1e9", file=clips)
     assert response.status_code == 422
@@ -148,7 +148,7 @@ def test_invalid_form_keeps_its_values_and_clips(client: FlaskClient) -> None:
         ({"upload": "\0"}, "file", "a file that you uploaded before no longer exists"),
     ],
 )
-def test_message_is_at_the_field_that_is_wrong(
+def test_message_is_shown_at_the_field_that_is_wrong(
     client: FlaskClient, fields: dict[str, Any], field: str, words: str
 ) -> None:
     files = [make_clip(name) if name else (io.BytesIO(), "empty.wav") for name in fields.get("file", [])]
@@ -196,7 +196,7 @@ def test_page_of_a_job_shows_each_sample_with_a_player(client: FlaskClient, serv
         assert words in page
 
 
-def test_player_gets_its_audio_whole_and_in_ranges(client: FlaskClient, services: Services) -> None:
+def test_audio_of_a_player_is_served_whole_and_in_ranges(client: FlaskClient, services: Services) -> None:
     job = submit(client)
     succeed(services, job["id"], MUSIC | {"samples": [make_sample(0)]}, make_files(0))
     page = client.get(f"/jobs/{job['id']}").text
@@ -209,7 +209,7 @@ def test_player_gets_its_audio_whole_and_in_ranges(client: FlaskClient, services
         assert (part.status_code, part.data) == (206, b"OggS")
 
 
-def test_running_job_shows_its_progress_and_no_samples(client: FlaskClient, services: Services) -> None:
+def test_page_of_a_running_job_shows_progress_and_no_samples(client: FlaskClient, services: Services) -> None:
     job = submit(client)
     start_job(services, job["id"])
     page = client.get(f"/jobs/{job['id']}").text

@@ -1,4 +1,4 @@
-"""A real worker that generates music: from the request to the files, with KNN jobs in turn, killed, and cancelled."""
+"""A real worker runs whole music jobs: in turn with KNN jobs, after a kill, in one batch, and after a cancellation."""
 
 import io
 import os
@@ -31,11 +31,12 @@ from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
 from worker.engines.musicgen.music_checkpoint import ResumeState
 
-# The batch pauses there: later than the end of a job of `submit`, and earlier than that of any other job.
+# The position at which the batch pauses. A job with the default length of `submit` ends before this position.
+# All other jobs reach this position.
 PAUSE_AT = 200
 LONG = {"max_new_tokens": 1_400, "num_samples": 6}
 
-# What depends on the database has tests without a model.
+# These tests run on SQLite only: other tests, without a model, cover everything that depends on the database.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 Start = Callable[[str], ServiceProcess]
@@ -43,13 +44,13 @@ Start = Callable[[str], ServiceProcess]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Allow enough slots for all jobs."""
+    """Settings with enough slots for all jobs of a test in one batch."""
     return settings.model_copy(update={"musicgen_max_slots": 16})
 
 
 @pytest.fixture
 def resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that lets a paused batch continue."""
+    """The path of a file; a paused batch continues when the test creates this file."""
     monkeypatch.setenv(paused_worker.PAUSE_AT, str(PAUSE_AT))
     monkeypatch.setenv(paused_worker.RESUME, str(tmp_path / "resume"))
     return tmp_path / "resume"
@@ -57,7 +58,10 @@ def resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def start(start_process: StartProcess, resume: Path) -> Iterator[Start]:
-    """Start a worker, and a sweeper, which sends the wake-ups for jobs submitted before the worker started."""
+    """Return a function that starts a worker.
+
+    A sweeper runs too: it sends the wake-up messages for jobs that were submitted before the worker started.
+    """
     assert not resume.exists()
     sweeper = start_process("shared.maintenance")
 
@@ -85,11 +89,11 @@ def wait_for(services: Services, job_id: str, state: State, worker: ServiceProce
         assert job.state != State.FAILED, job.error
         return job if job.state == state else None
 
-    return wait_until(look, f"job {job_id} to be {state}")  # type: ignore[return-value]  # it waits for a Job
+    return wait_until(look, f"job {job_id} to be {state}")  # type: ignore[return-value]  # the result is a Job
 
 
 def wait_for_tokens(services: Services, job_id: str) -> int:
-    """Wait until the checkpoint has tokens, and return how many positions of each sample."""
+    """Wait until the checkpoint has ``PAUSE_AT`` positions of every sample; return the lowest number of positions."""
     file = path_on_disk(services.files, checkpoint_key(job_id, 1))
 
     def look() -> int:
@@ -105,7 +109,7 @@ def wait_for_tokens(services: Services, job_id: str) -> int:
 
 
 def read_codes(services: Services, job_id: str) -> list[NDArray[np.int16]]:
-    """Read the codes of every sample, shape (codebooks, frames) each."""
+    """Read the codes of every sample: one array of shape (codebooks, frames) per sample."""
     with services.database.reading() as session:
         query = select(Artifact).where(Artifact.job_id == job_id, Artifact.name.like("codes-%")).order_by(Artifact.name)
         return [np.load(path_on_disk(services.files, artifact.key)) for artifact in session.scalars(query)]
@@ -123,8 +127,8 @@ def test_one_worker_runs_musicgen_and_knn_jobs_in_turn(client: FlaskClient, serv
     for _ in range(2):
         response = client.post("/api/v1/jobs", json={"kind": "musicgen", "device": "cpu", "params": music})
         assert response.status_code == 202
-        wait_for(services, response.json["id"], State.SUCCEEDED, worker)  # type: ignore[index]  # it is an object
-        job: Any = client.get(f"/api/v1/jobs/{response.json['id']}").json  # type: ignore[index]  # the same
+        wait_for(services, response.json["id"], State.SUCCEEDED, worker)  # type: ignore[index]  # json is not None
+        job: Any = client.get(f"/api/v1/jobs/{response.json['id']}").json  # type: ignore[index]  # json is not None
         assert job["result"]["samples"][0]["duration_s"] == 0.2
         assert (job["engine"], job["device"], job["attempt"]) == ("openvino", "cpu", 1)
         files = {file["name"]: download(client, file["url"]) for file in job["artifacts"]}
@@ -140,9 +144,7 @@ def test_one_worker_runs_musicgen_and_knn_jobs_in_turn(client: FlaskClient, serv
     assert codes[0] == codes[1]
 
 
-def test_after_a_kill_the_next_attempt_continues_from_the_checkpoint(
-    services: Services, start: Start, resume: Path
-) -> None:
+def test_the_attempt_after_a_kill_continues_from_the_checkpoint(services: Services, start: Start, resume: Path) -> None:
     worker = start("musicgen")
     job_id = submit(services, **LONG)
     positions = wait_for_tokens(services, job_id)
@@ -159,7 +161,7 @@ def test_after_a_kill_the_next_attempt_continues_from_the_checkpoint(
     started = wait_until(find_start, "the second attempt")
     resume.touch()
     assert started is not None
-    assert started >= positions - 1  # the start token is no step
+    assert started >= positions - 1  # the start token has a position, but is not a step
     job = wait_for(services, job_id, State.SUCCEEDED, worker)
     assert job.attempt == 2
     assert f"job {job_id} continues from the checkpoint of attempt 1" in worker.read_log()
@@ -171,7 +173,7 @@ def test_after_a_kill_the_next_attempt_continues_from_the_checkpoint(
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_jobs_in_the_same_batch_generate_what_each_generates_alone(
+def test_jobs_in_the_same_batch_generate_the_same_codes_as_alone(
     services: Services, start: Start, resume: Path
 ) -> None:
     worker = start("musicgen")
@@ -214,7 +216,7 @@ def test_the_model_stays_loaded_after_a_job_is_cancelled(services: Services, sta
     assert cancelled.attempt == 1
     assert cancelled.error is not None
     assert cancelled.error["type"] == "cancelled"
-    # A job that loads the model again would fail.
+    # With these damaged weights, a job that loaded the model again would fail.
     weights = builtin_folder(services.settings) / "model.safetensors"
     weights.write_bytes(b"damaged")
     following = wait_for(services, submit(services), State.SUCCEEDED, worker)

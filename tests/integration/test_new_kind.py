@@ -1,4 +1,4 @@
-"""A kind of job is added by one line in an enum and three packages, and runs end to end, on both databases."""
+"""A new kind of job is one line in an enum and three packages. A toy kind runs end to end on SQLite and PostgreSQL."""
 
 import http.cookiejar
 import re
@@ -26,7 +26,7 @@ COPIED: Final = ("shared", "web", "worker", "migrations", "alembic.ini")
 
 
 def copy_project(folder: Path) -> None:
-    """Copy what a running instance needs, and nothing of the tests."""
+    """Copy the files that a running instance needs, without the tests."""
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
@@ -63,13 +63,13 @@ def instance(settings: Settings, tmp_path: Path) -> Iterator[ServiceProcess]:
 
 
 def read_page(opener: OpenerDirector, address: str, fields: dict[str, str] | None = None) -> tuple[str, str]:
-    """Return the address after redirects, and the content."""
+    """Request a page, by POST if there are form fields; return the address after redirects, and the content."""
     body = urlencode(fields).encode() if fields is not None else None
     with opener.open(address, body, timeout=DEADLINE_S) as response:
         return response.geturl(), response.read().decode()
 
 
-def test_a_toy_kind_runs_by_api_and_by_form(instance: ServiceProcess, settings: Settings) -> None:
+def test_jobs_of_a_toy_kind_run_if_submitted_by_api_or_by_form(instance: ServiceProcess, settings: Settings) -> None:
     wait_for_ready(instance, settings)
     address = f"http://127.0.0.1:{settings.port}"
 

@@ -1,4 +1,4 @@
-"""One job in the foreground, with no server to connect to."""
+"""`worker.once` runs one job in the foreground, although neither a database nor Redis can be reached."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ RATE_HZ = 32_000
 @pytest.fixture
 def once_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings whose database and Redis cannot be reached."""
-    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+    monkeypatch.chdir(tmp_path)  # so that a developer's .env is not read
     return Settings(
         home=tmp_path / "home",
         database_url=f"sqlite:///{tmp_path}/missing/mindjobs.sqlite",
@@ -62,7 +62,7 @@ def test_a_job_runs_and_writes_its_files(once_settings: Settings, tmp_path: Path
     assert "writing: 1/1 samples" in ended.stderr
 
 
-def test_wrong_parameters_are_named_with_their_pointers(once_settings: Settings, tmp_path: Path) -> None:
+def test_invalid_parameters_are_reported_with_json_pointers(once_settings: Settings, tmp_path: Path) -> None:
     out = tmp_path / "out"
     ended = run_once(once_settings, "knn", '{"k": 0, "colour": "red"}', "--out", str(out))
     assert ended.returncode == 1
@@ -71,15 +71,15 @@ def test_wrong_parameters_are_named_with_their_pointers(once_settings: Settings,
     assert not out.exists()
 
 
-def test_an_upload_that_is_not_given_is_named(once_settings: Settings) -> None:
+def test_an_upload_without_an_upload_option_is_reported(once_settings: Settings) -> None:
     ended = run_once(once_settings, "musicgen", '{"audio_prompts": [{"upload": "u1"}]}')
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("/params/audio_prompts/0/upload: ")
     assert "--upload u1=FILE" in ended.stderr
 
 
-def test_a_failed_job_prints_why(once_settings: Settings, tmp_path: Path) -> None:
-    # OpenVINO offers float16 on no CPU.
+def test_a_failed_job_prints_the_error_without_a_traceback(once_settings: Settings, tmp_path: Path) -> None:
+    # OpenVINO does not offer float16 on CPUs.
     params = json.dumps({"model": "mindjobs/tiny", "prompts": ["rock"], "precision": "float16"})
     ended = run_once(once_settings, "musicgen", params, "--out", str(tmp_path / "out"))
     assert (ended.returncode, ended.stdout) == (1, "")
@@ -96,7 +96,7 @@ def test_a_failed_job_prints_why(once_settings: Settings, tmp_path: Path) -> Non
         (("knn", "{}", "--device", "cpu"), "is not a device"),
     ],
 )
-def test_a_wrong_command_line_is_refused(
+def test_an_invalid_command_line_is_refused(
     arguments: tuple[str, ...], problem: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exited:

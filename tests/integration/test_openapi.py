@@ -1,4 +1,4 @@
-"""The OpenAPI document is complete, and the service behaves as it says."""
+"""The OpenAPI document is complete, and the service behaves as the document describes."""
 
 import json
 import re
@@ -119,7 +119,7 @@ def test_every_reference_can_be_resolved(document: Any) -> None:
         (KNN | {"webhook": {"url": "ftp://example.com"}}, False),
     ],
 )
-def test_submission_is_described_as_it_is_checked(
+def test_schema_of_a_submission_accepts_the_same_bodies_as_the_service(
     client: FlaskClient, document: Any, body: dict[str, Any], *, valid: bool
 ) -> None:
     validator = jsonschema_rs.validator_for(
@@ -129,7 +129,7 @@ def test_submission_is_described_as_it_is_checked(
     assert (client.post("/api/v1/jobs", json=body).status_code == 202) is valid
 
 
-def test_operation_that_needs_a_key_says_so(client: FlaskClient, services: Services) -> None:
+def test_document_says_for_each_operation_if_a_key_is_required(client: FlaskClient, services: Services) -> None:
     key = api_keys.create_key(services.database, "some")
     document = client.get(DOCUMENT, headers={"Authorization": f"Bearer {key}"}).json
     for method, path, operation in list_operations(document):
@@ -140,7 +140,7 @@ def test_operation_that_needs_a_key_says_so(client: FlaskClient, services: Servi
 
 
 class Outline(HTMLParser):
-    """The structure of the page."""
+    """The structure of the documentation page: headings, anchors, links and the number of each tag."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class Outline(HTMLParser):
         self.sources += [values[name] for name in ("src", "srcset") if name in values]
 
 
-def test_page_shows_every_operation_and_schema(client: FlaskClient, document: Any) -> None:
+def test_documentation_page_shows_every_operation_and_schema(client: FlaskClient, document: Any) -> None:
     response = client.get("/api/v1/docs")
     assert (response.status_code, response.mimetype) == (200, "text/html")
     page = Outline()
@@ -181,13 +181,13 @@ def test_page_shows_every_operation_and_schema(client: FlaskClient, document: An
 
 
 def finish_job(services: Services) -> tuple[str, str]:
-    """Return the id of an ended job with an artifact, and the name of the artifact."""
+    """Run a job to its success with one artifact; return the id of the job and the name of the artifact."""
     job_id = submit.submit_job(services, KNN)[0].id
     succeed(services, job_id, RESULT, {"scores.csv": ("text/csv", b"0123456789")})
     return job_id, "scores.csv"
 
 
-def test_request_for_another_version_is_refused(client: FlaskClient, services: Services) -> None:
+def test_request_with_the_etag_of_another_version_is_refused(client: FlaskClient, services: Services) -> None:
     job_id, name = finish_job(services)
     for url in (f"/api/v1/jobs/{job_id}", f"/api/v1/jobs/{job_id}/artifacts/{name}"):
         response = client.get(url, headers={"If-Match": '"another"'}, buffered=True)
@@ -196,7 +196,7 @@ def test_request_for_another_version_is_refused(client: FlaskClient, services: S
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_service_behaves_as_described(serve_web: ServeWeb, services: Services, tmp_path: Path) -> None:
-    """Schemathesis sends valid and invalid requests; ``--max-examples`` is how many of each."""
+    """Schemathesis sends valid and invalid requests; ``--max-examples`` is the maximum of test cases per operation."""
     _, settings = serve_web(web_processes=1, web_threads=8)
     job_id, name = finish_job(services)
     configuration = tmp_path / "schemathesis.toml"
@@ -209,4 +209,4 @@ def test_service_behaves_as_described(serve_web: ServeWeb, services: Services, t
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["operations"]["tested"] == len(OPERATIONS) - 2  # the stream of events, and the document itself
+    assert report["operations"]["tested"] == len(OPERATIONS) - 2  # all except the event stream and the document itself

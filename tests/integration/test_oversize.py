@@ -1,4 +1,4 @@
-"""A web server as in production refuses bodies that are too large while they arrive, and stores nothing of them."""
+"""A web server as in production refuses a body that is too large while the body arrives, and stores no part of it."""
 
 import socket
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ from tests.support.waiting import DEADLINE_S, wait_until
 from web import uploads
 from web.uploads import MULTIPART_OVERHEAD_BYTES
 
-# Nothing here depends on the database.
+# The tests of this module do not depend on the database, so they run on SQLite only.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 UPLOAD_BYTES = 2**20
 TEXT_BYTES = 2**17
 CHUNK_BYTES = 2**14
 MARGIN_BYTES = uploads.CHUNK_BYTES + CHUNK_BYTES
-"""How much of a body is read ahead of the check of its size."""
+"""The number of bytes of a body that may be read before the size of the body is checked."""
 CHUNK = b"%x\r\n%s\r\n" % (CHUNK_BYTES, b"x" * CHUNK_BYTES)
 CSV = "text/csv"
 FORM = "application/x-www-form-urlencoded"
@@ -39,14 +39,14 @@ TEXT = PART % (b"k", b"")
 
 @dataclass(frozen=True)
 class Web:
-    """A web server as in production, with the folders in which it must leave nothing."""
+    """A web server, started as in production, and the folders in which no file of a refused request may remain."""
 
     process: ServiceProcess
     settings: Settings
     temporary: Path
 
     def list_leftovers(self) -> list[str]:
-        """List the files that requests left: uploads, and temporary files, those without a name included."""
+        """List the files that requests left: uploads and temporary files, including open files without a name."""
         uploads = [str(path) for path in (self.settings.home / "files").rglob("*") if path.is_file()]
         return uploads + [name for name in self._list_open() if name.startswith(str(self.temporary))]
 
@@ -56,7 +56,7 @@ class Web:
             for handle in Path(f"/proc/{child.pid}/fd").iterdir():
                 try:
                     name = str(handle.readlink())
-                except FileNotFoundError:  # closed in the meantime
+                except FileNotFoundError:  # the process has closed the file in the meantime
                     continue
                 # The heartbeat files of gunicorn's workers have names of this form.
                 if "wgunicorn-" not in name:
@@ -75,7 +75,7 @@ def web(serve_web: ServeWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @contextmanager
 def send(web: Web, address: str, body_bytes: int, begin: bytes = b"", **headers: str) -> Iterator[HTTPResponse]:
-    """Send part of a body but not its end: a server that waits for the end never responds."""
+    """Send part of a body, but not the end of the body: a server that waited for the end would never respond."""
     given = {"Host": "127.0.0.1"} | {name.replace("_", "-"): value for name, value in headers.items()}
     given |= {} if "Content-Length" in given else {"Transfer-Encoding": "chunked"}
     head = "\r\n".join([f"POST {address} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items()), "", ""])
@@ -96,7 +96,7 @@ def read_status(response: HTTPResponse) -> int:
 
 
 @pytest.mark.parametrize("content_type", [CSV, MULTIPART, FORM])
-def test_body_with_a_length_above_the_limit_is_refused_before_it_is_sent(web: Web, content_type: str) -> None:
+def test_content_length_above_the_limit_is_refused_before_the_body_is_sent(web: Web, content_type: str) -> None:
     length = str(100 * UPLOAD_BYTES)
     for address in ("/api/v1/uploads", "/api/v1/jobs", "/knn", "/musicgen", "/sign-in"):
         with send(web, address, 0, Content_Type=content_type, Content_Length=length) as response:
@@ -120,7 +120,7 @@ def test_body_with_a_length_above_the_limit_is_refused_before_it_is_sent(web: We
         ("/sign-in", FORM, b"", TEXT_BYTES),
     ],
 )
-def test_body_without_a_length_is_refused_when_it_exceeds_the_limit(
+def test_body_without_a_content_length_is_refused_at_the_limit(
     web: Web, address: str, content_type: str, begin: bytes, max_bytes: int
 ) -> None:
     with send(web, address, max_bytes + MARGIN_BYTES, begin, Content_Type=content_type) as response:
@@ -129,7 +129,7 @@ def test_body_without_a_length_is_refused_when_it_exceeds_the_limit(
 
 
 @pytest.mark.parametrize(("content_type", "begin"), [(CSV, b""), (MULTIPART, FILE)])
-def test_interrupted_upload_leaves_nothing(web: Web, content_type: str, begin: bytes) -> None:
+def test_interrupted_upload_leaves_no_files(web: Web, content_type: str, begin: bytes) -> None:
     with send(web, "/api/v1/uploads", 3 * UPLOAD_BYTES // 4, begin, Content_Type=content_type):
         wait_until(web.list_leftovers, "a part of the upload")
     wait_until(lambda: not web.list_leftovers(), "the leftovers to disappear")
@@ -143,7 +143,9 @@ def test_request_without_a_key_is_refused_before_its_body_is_sent(web: Web) -> N
 
 
 @pytest.mark.parametrize(("content_type", "begin"), [(CSV, b""), (MULTIPART, FILE)])
-def test_upload_may_fill_what_earlier_uploads_of_the_key_left(web: Web, content_type: str, begin: bytes) -> None:
+def test_upload_larger_than_the_remaining_bytes_of_its_key_is_refused(
+    web: Web, content_type: str, begin: bytes
+) -> None:
     headers = {"Authorization": f"Bearer {make_key(web)}"}
     with closing(HTTPConnection("127.0.0.1", web.settings.port, timeout=DEADLINE_S)) as connection:
         connection.request("POST", "/api/v1/uploads", b"x" * (UPLOAD_BYTES // 2), headers)

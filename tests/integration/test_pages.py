@@ -26,7 +26,7 @@ def test_home_page_links_to_every_form(client: FlaskClient) -> None:
     assert "No jobs yet." in page
 
 
-def test_unchanged_form_is_an_empty_request(client: FlaskClient) -> None:
+def test_unchanged_form_submits_the_default_parameters(client: FlaskClient) -> None:
     job = client.get(f"/api/v1{submit(client)}").json
     plain = client.post("/api/v1/jobs", json={"kind": "knn"}).json
     assert job is not None
@@ -34,7 +34,7 @@ def test_unchanged_form_is_an_empty_request(client: FlaskClient) -> None:
     assert job["params"] == plain["params"]
 
 
-def test_form_queues_a_job_with_its_values(client: FlaskClient) -> None:
+def test_form_queues_a_job_with_the_values_of_the_fields(client: FlaskClient) -> None:
     url = submit(client, k="1, 3,5", metric="minkowski", p="3", method="kfold", folds="5", normalise="zscore")
     job = client.get(f"/api/v1{url}").json
     assert job is not None
@@ -84,7 +84,7 @@ def test_invalid_form_is_shown_again_with_the_message_at_the_field(
     assert client.get("/api/v1/jobs").json == {"jobs": [], "next_cursor": None}
 
 
-def test_job_is_shown_cancelled_and_run_again(client: FlaskClient, services: Services) -> None:
+def test_job_can_be_cancelled_and_run_again_on_its_page(client: FlaskClient, services: Services) -> None:
     url = submit(client)
     page = client.get(url).text
     assert "queued" in page
@@ -103,7 +103,7 @@ def test_job_is_shown_cancelled_and_run_again(client: FlaskClient, services: Ser
     assert "128 training rows, 50 predicted rows" in page
 
 
-def test_uploaded_file_need_not_be_sent_again(client: FlaskClient) -> None:
+def test_uploaded_file_is_kept_when_the_form_is_refused(client: FlaskClient) -> None:
     table = (io.BytesIO(b"kind,a\n" + b"x,1\ny,2\n" * 5), "my.csv")
     sent = {"label": "kind", "header": "on", "method": "loo"}
     page = send_form(client, "/knn", **sent, file=table, k="500").text
@@ -116,7 +116,7 @@ def test_uploaded_file_need_not_be_sent_again(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("url", ["/nothing", "/jobs/nonsense"])
-def test_page_that_is_not_found_links_to_the_jobs(client: FlaskClient, url: str) -> None:
+def test_response_to_an_unknown_address_links_to_the_jobs(client: FlaskClient, url: str) -> None:
     response = client.get(url, headers={"Accept": "text/html"})
     assert response.status_code == 404
     assert 'href="/jobs"' in response.text

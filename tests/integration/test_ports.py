@@ -1,4 +1,4 @@
-"""The ports of the tests' own servers: no other process gets them, and no other server is taken for a test's own."""
+"""Ports for the tests' servers: no other process gets a reserved port, and another server at the port is reported."""
 
 import random
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tests.support.ports import reserve_port
 from tests.support.scripted_server import Answer, ScriptedServer
 
 
-def test_a_reserved_port_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reserved_port_is_not_returned_again(monkeypatch: pytest.MonkeyPatch) -> None:
     port = reserve_port()
 
     def choose(ports: Sequence[int], _: int) -> list[int]:
@@ -25,8 +25,10 @@ def test_a_reserved_port_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_another_server_at_its_port_is_not_taken_for_the_web(settings: Settings, start_process: StartProcess) -> None:
-    with ScriptedServer(lambda _: Answer()) as other:  # it answers every request with 200
+def test_another_server_at_the_port_of_the_web_server_is_reported(
+    settings: Settings, start_process: StartProcess
+) -> None:
+    with ScriptedServer(lambda _: Answer()) as other:  # this server answers every request with 200
         taken = settings.model_copy(update={"port": other.port})
         web = start_process(*WEB, settings=taken)
         with pytest.raises(AssertionError, match="in use"):

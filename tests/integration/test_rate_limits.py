@@ -1,4 +1,4 @@
-"""The limits of a key: requests, queued jobs and uploaded bytes. Other keys are not affected."""
+"""The limits of an API key: requests, queued jobs and uploaded bytes. A key at a limit does not affect other keys."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from tests.support.servers import RedisServer
 from web import create_app
 from web.context import get_context
 
-# Nothing here depends on the database.
+# The tests of this module do not depend on the database, so they run on SQLite only.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 JOB = {"kind": "knn", "device": "cpu"}
@@ -31,7 +31,7 @@ Serve = Callable[..., Flask]
 
 @pytest.fixture
 def serve(settings: Settings) -> Iterator[Serve]:
-    """Make applications with other limits."""
+    """Return a function that makes a web application with the given limits."""
     made: list[tuple[Flask, list[str]]] = []
 
     def make(**limits: object) -> Flask:
@@ -76,7 +76,7 @@ def test_requests_are_counted_for_all_processes_together(serve: Serve) -> None:
     assert statuses == [HTTPStatus.OK, HTTPStatus.OK, HTTPStatus.TOO_MANY_REQUESTS]
 
 
-def test_health_is_not_counted(serve: Serve) -> None:
+def test_requests_for_health_and_static_files_are_not_counted(serve: Serve) -> None:
     app = serve(requests_per_minute=2)
     client, ada = app.test_client(), make_auth_headers(app, "ada")
     for address in ("/healthz", "/readyz", "/static/style.css"):
@@ -94,7 +94,7 @@ def try_key(client: FlaskClient, key: str, address: str) -> TestResponse:
     return client.post("/sign-in", data=form.fields | {"key": key}, environ_overrides=environ)
 
 
-def test_address_has_a_limit_of_sign_in_attempts(serve: Serve) -> None:
+def test_client_address_has_a_limit_of_sign_in_attempts(serve: Serve) -> None:
     app = serve()
     key = make_auth_headers(app, "ada")["Authorization"].removeprefix("Bearer ")
     attempts = [try_key(app.test_client(), f"mj_{number}", "192.0.2.1").status_code for number in range(10)]
@@ -130,7 +130,7 @@ def test_key_has_a_limit_of_queued_jobs(serve: Serve) -> None:
     check_refusal(client.post(f"{second.headers['Location']}/retry", headers=ada), "maximum number of queued jobs")
 
 
-def test_form_shows_the_limit_of_queued_jobs(serve: Serve) -> None:
+def test_form_shows_that_the_limit_of_queued_jobs_is_reached(serve: Serve) -> None:
     app = serve(max_queued_jobs=1)
     client, ada = app.test_client(), make_auth_headers(app, "ada")
     form = Page(client.get("/sign-in").text).find_form(None)
@@ -142,7 +142,7 @@ def test_form_shows_the_limit_of_queued_jobs(serve: Serve) -> None:
     assert "This API key has reached the maximum number of queued jobs, 1." in refused.text
 
 
-def test_repeated_request_returns_its_job_at_the_limit(serve: Serve) -> None:
+def test_repeated_request_returns_the_same_job_when_the_limit_is_reached(serve: Serve) -> None:
     app = serve(max_queued_jobs=1)
     client, headers = app.test_client(), make_auth_headers(app, "ada") | {"Idempotency-Key": "once"}
     statuses = [client.post("/api/v1/jobs", json=JOB, headers=headers).status_code for _ in range(2)]
@@ -173,7 +173,7 @@ def test_requests_are_answered_and_limited_without_redis(serve: Serve, redis_ser
     assert client.get("/api/v1/devices", headers=ada).status_code == HTTPStatus.OK
     redis_server.stop()
     try:
-        # Counted in this process alone, and still limited.
+        # Without Redis, this process counts its own requests, and still limits them.
         assert list_statuses(client, "/api/v1/devices", 5, **ada)[:2] == [HTTPStatus.OK] * 2
         assert client.get("/api/v1/devices", headers=ada).status_code == HTTPStatus.TOO_MANY_REQUESTS
         assert (

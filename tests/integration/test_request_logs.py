@@ -24,7 +24,7 @@ from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
 from web.context import get_context
 
-# Nothing here depends on the database.
+# The tests of this module do not depend on the database, so they run on SQLite only.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 FIELDS = {"time", "level", "logger", "message", "process"}
@@ -55,7 +55,7 @@ def submit(client: FlaskClient, gate: Path, then: str, **headers: str) -> Job:
     return job
 
 
-def test_worker_logs_the_request_that_submitted_the_job(
+def test_worker_logs_the_id_of_the_request_that_submitted_the_job(
     client: FlaskClient, start_worker: Callable[[], ServiceProcess], tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -85,7 +85,7 @@ def test_log_lines_of_gunicorn_are_json(serve_web: ServeWeb) -> None:
     assert {line["level"] for line in lines} == {"INFO"}
 
 
-def test_log_line_of_a_request_has_its_id(app: Flask, settings: Settings) -> None:
+def test_log_line_written_during_a_request_has_the_request_id(app: Flask, settings: Settings) -> None:
     logger, written = logging.getLogger("tests.request"), io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(make_formatter(settings))

@@ -1,4 +1,4 @@
-"""The files of a job: durable before they are recorded, recorded while the job runs, and an error on a full disk."""
+"""Files of a job are durable before they are recorded, and are recorded during the job. A full disk fails the job."""
 
 import threading
 from collections.abc import Callable
@@ -29,7 +29,7 @@ RunJob = Callable[[Work], Job]
 
 
 class FakeEngine:
-    """Runs one job at a time, and does in it what the test says."""
+    """Runs one job at a time, by calling a function that the test provides."""
 
     name = "fake"
 
@@ -45,7 +45,7 @@ class FakeEngine:
 
 
 class BlockedStore(LocalFileStore):
-    """A store on a disk that does not sync before it is released."""
+    """A file store whose `sync` waits until the test sets the event `released`."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -86,7 +86,7 @@ def wait_for_heartbeat(services: Services, job_id: str) -> None:
 
 
 def list_recorded(services: Services, job_id: str) -> list[str]:
-    """List the artifacts in the database, those included that clients cannot see yet."""
+    """List the names of all artifacts in the database, including artifacts that clients cannot see yet."""
     with services.database.reading() as session:
         return [*session.scalars(select(Artifact.name).where(Artifact.job_id == job_id).order_by(Artifact.name))]
 
@@ -109,7 +109,9 @@ def test_an_artifact_that_does_not_fit_on_the_disk_fails_the_job(
     assert list_keys(services.files, f"jobs/{job_id}/1") == []
 
 
-def test_an_engines_own_file_that_does_not_fit_on_the_disk_fails_the_job(services: Services, run_job: RunJob) -> None:
+def test_a_file_that_the_engine_writes_itself_fails_the_job_if_the_disk_is_full(
+    services: Services, run_job: RunJob
+) -> None:
     check_disk_full(run_job(lambda _: Path("/dev/full").write_bytes(b"x")), services)
 
 
@@ -163,7 +165,7 @@ def test_a_short_job_syncs_each_file_and_folder_once(
         for name in ("a.txt", "b.txt"):
             context.save(name, "text/plain", b"x")
 
-    # No heartbeat, however slow this machine is.
+    # This interval is so long that no heartbeat is sent during the job, even on a slow machine.
     unhurried = services.settings.model_copy(update={"heartbeat_s": 60.0})
     run_with(Services(unhurried, services.database, services.files, services.broker), save_two, monkeypatch)
     assert list_recorded(services, job_id) == ["a.txt", "b.txt"]

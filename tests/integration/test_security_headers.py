@@ -1,4 +1,4 @@
-"""The security headers of every response, and pages that obey them."""
+"""Every response has the security headers, and no page contains what the headers forbid."""
 
 import re
 from http import HTTPStatus
@@ -15,7 +15,7 @@ from tests.support.auth_headers import make_auth_headers
 from tests.support.job_outcomes import end, start_job, succeed
 from web.security_headers import HEADERS
 
-# Nothing here depends on the database.
+# The tests of this module do not depend on the database, so they run on SQLite only.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 POLICY = "Content-Security-Policy"
@@ -45,14 +45,14 @@ def job(client: FlaskClient, services: Services) -> str:
 
 @pytest.fixture
 def job_with_files(services: Services) -> str:
-    """The address of a job that succeeded with an SVG and an HTML file."""
+    """The address of a job that succeeded with two artifacts, an SVG file and an HTML file."""
     job_id = submit_job(services, {"kind": "knn", "device": "cpu"})[0].id
     succeed(services, job_id, {}, FILES)
     return f"/jobs/{job_id}"
 
 
 @on_sqlite
-def test_every_response_has_the_headers(client: FlaskClient, job: str) -> None:
+def test_every_response_has_the_security_headers(client: FlaskClient, job: str) -> None:
     api = [f"/api/v1{job}", "/api/v1/jobs", "/api/v1/jobs?limit=none", "/api/v1/openapi.json", "/api/v1/nowhere"]
     files = [
         "/static/style.css",
@@ -71,7 +71,7 @@ def test_every_response_has_the_headers(client: FlaskClient, job: str) -> None:
 
 
 @on_sqlite
-def test_responses_to_refused_requests_have_the_headers(app: Flask, client: FlaskClient) -> None:
+def test_responses_to_refused_requests_have_the_security_headers(app: Flask, client: FlaskClient) -> None:
     untrusted = client.get("/", headers=HTML | {"Host": "evil.example"})
     make_auth_headers(app, "ada")
     responses = [untrusted, client.get("/jobs", headers=HTML), client.get("/api/v1/jobs")]
@@ -85,7 +85,7 @@ def test_responses_to_refused_requests_have_the_headers(app: Flask, client: Flas
 
 
 @on_sqlite
-def test_responses_to_unexpected_errors_have_the_headers(
+def test_responses_to_unexpected_errors_have_the_security_headers(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> str:
@@ -99,7 +99,7 @@ def test_responses_to_unexpected_errors_have_the_headers(
 
 @pytest.mark.parametrize("name", ["scatter.svg", "report.html"])
 @on_sqlite
-def test_files_of_jobs_may_not_run_scripts(client: FlaskClient, job_with_files: str, name: str) -> None:
+def test_artifacts_may_not_run_scripts(client: FlaskClient, job_with_files: str, name: str) -> None:
     headers = dict(client.get(f"/api/v1{job_with_files}/artifacts/{name}", buffered=True).headers)
     policy = {part.strip() for part in headers[POLICY].split(";")}
     assert {"default-src 'none'", "sandbox"} <= policy
@@ -137,5 +137,5 @@ def test_no_template_has_inline_scripts_or_styles() -> None:
         "<a href='javascript:x'>",
     ],
 )
-def test_inline_script_or_style_would_be_found(text: str) -> None:
+def test_patterns_find_inline_scripts_and_styles(text: str) -> None:
     assert any(pattern.search(text) for pattern in INLINE.values())

@@ -1,4 +1,4 @@
-"""Submission as a service: what is refused before a job is queued."""
+"""Submission without the web: the requests that are refused before a job is queued."""
 
 from typing import Any, Final
 
@@ -44,7 +44,7 @@ def test_a_precision_that_no_worker_offers_is_refused(services: Services, device
         submit_music(services, precision, device)
 
 
-def test_a_precision_of_another_device_is_refused_unless_any_device_will_do(services: Services) -> None:
+def test_a_precision_of_another_device_class_is_refused_unless_the_device_is_auto(services: Services) -> None:
     register_worker(services, "one", DeviceClass.CPU, **MUSICGEN, precisions={"musicgen": ["int8"]})
     register_worker(services, "two", DeviceClass.ASCEND, **MUSICGEN, precisions={"musicgen": ["float16"]})
     with pytest.raises(RequestInvalidError):
@@ -53,7 +53,7 @@ def test_a_precision_of_another_device_is_refused_unless_any_device_will_do(serv
     submit_music(services, "float16", "auto")
 
 
-def test_any_precision_is_accepted_if_no_worker_for_it_is_alive(services: Services) -> None:
+def test_any_precision_is_accepted_if_no_worker_for_the_job_is_live(services: Services) -> None:
     submit_music(services, "float16")
     register_worker(services, "knn", DeviceClass.CPU, kinds=["knn"], precisions={})
     register_worker(services, "other", DeviceClass.ASCEND, **MUSICGEN, precisions={"musicgen": ["float16"]})
@@ -63,7 +63,7 @@ def test_any_precision_is_accepted_if_no_worker_for_it_is_alive(services: Servic
     submit_music(services, "bfloat16")
 
 
-def test_any_precision_is_accepted_if_a_worker_does_not_say_what_it_offers(services: Services) -> None:
+def test_any_precision_is_accepted_if_a_worker_has_registered_no_precisions(services: Services) -> None:
     register_worker(services, "one", DeviceClass.CPU, **MUSICGEN, precisions={"musicgen": ["int8"]})
     register_worker(services, "of an earlier version", DeviceClass.CPU, **MUSICGEN)
     submit_music(services, "float16")
@@ -80,7 +80,7 @@ def test_a_retry_with_a_precision_that_is_no_longer_offered_is_refused(services:
     assert (retried.retry_of, retried.params["precision"]) == (job_id, "auto")
 
 
-def test_a_missing_upload_and_a_missing_file_are_refused(services: Services) -> None:
+def test_an_unknown_upload_and_an_upload_without_a_stored_file_are_refused(services: Services) -> None:
     upload = store_upload(services, b"k,a\nx,1\ny,2\n")
     services.files.remove(upload.key)
     for upload_id, expected in (

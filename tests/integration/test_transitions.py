@@ -1,4 +1,4 @@
-"""Transitions of jobs, on both databases."""
+"""Transitions of jobs, on SQLite and PostgreSQL."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -90,7 +90,7 @@ def list_states(services: Services, job_id: str) -> list[str]:
         return [event.data["state"] for event in events]
 
 
-def test_a_submitted_job_is_queued_with_the_times_of_the_database(
+def test_a_submitted_job_is_queued_with_the_times_of_the_database_clock(
     services: Services, submit: Callable[..., Job]
 ) -> None:
     before = read_clock(services.database)
@@ -101,7 +101,7 @@ def test_a_submitted_job_is_queued_with_the_times_of_the_database(
     assert list_states(services, job.id) == ["queued"]
 
 
-def test_claims_are_by_priority_then_by_age(services: Services, submit: Callable[..., Job]) -> None:
+def test_jobs_are_claimed_in_the_order_of_priority_then_age(services: Services, submit: Callable[..., Job]) -> None:
     low, first, second, high = (submit(priority=priority) for priority in (1, 5, 5, 9))
     claimed = [claim_one(services).job_id for _ in range(4)]
     assert claimed == [high.id, first.id, second.id, low.id]
@@ -167,7 +167,7 @@ def test_a_heartbeat_extends_the_lease_and_writes_progress(services: Services, s
     assert progress_event.data == {"stage": "evaluating", "done": 3, "total": 9, "unit": "rows"}
 
 
-def test_a_heartbeat_records_when_a_stage_started_and_its_progress_then(
+def test_a_heartbeat_records_the_start_time_and_initial_progress_of_a_stage(
     services: Services, submit: Callable[..., Job]
 ) -> None:
     job = submit()
@@ -176,15 +176,15 @@ def test_a_heartbeat_records_when_a_stage_started_and_its_progress_then(
     transitions.heartbeat(services.database, lease, None, 60.0)
     assert read_stage_start(services, job.id) == (None, None)
     steps = [
-        # progress, whether the stage starts with it
+        # the reported progress, and whether a stage starts with this report
         (Progress("loading", 3, 9, "weights"), True),
         (Progress("loading", 5, 9, "weights"), False),
         (Progress("loading", 5, 10, "weights"), False),
         (None, False),
-        (Progress("generating", 400, 1500, "tokens"), True),  # resumes from a checkpoint
+        (Progress("generating", 400, 1500, "tokens"), True),  # generation resumes from a checkpoint
         (Progress("generating", 401, 1500, "tokens"), False),
         (Progress("loading", 500, 1500, "weights"), True),
-        (Progress("loading", 0, 1500, "weights"), True),  # the next file of several
+        (Progress("loading", 0, 1500, "weights"), True),  # the stage starts again with the next file
     ]
     started_done: int | None = None
     for progress, starts in steps:
@@ -210,7 +210,9 @@ def read_stage_start(services: Services, job_id: str) -> tuple[float | None, int
     return age_s, job.stage_started_done
 
 
-def test_a_heartbeat_is_one_statement_and_its_event(services: Services, submit: Callable[..., Job]) -> None:
+def test_a_heartbeat_executes_one_update_and_inserts_an_event_only_for_progress(
+    services: Services, submit: Callable[..., Job]
+) -> None:
     submit()
     lease = claim_one(services)
     with recorded_statements(services) as executed:
@@ -221,7 +223,7 @@ def test_a_heartbeat_is_one_statement_and_its_event(services: Services, submit: 
 
 @contextmanager
 def recorded_statements(services: Services) -> Iterator[list[str]]:
-    """Record each statement that the block executes, by its verb and its table."""
+    """Record each statement that the block executes as a verb and a table, such as ``UPDATE jobs``."""
     executed: list[str] = []
 
     def record(*arguments: Any) -> None:
@@ -234,7 +236,9 @@ def recorded_statements(services: Services) -> Iterator[list[str]]:
     event.remove(services.database.engine, "before_cursor_execute", record)
 
 
-def test_the_reply_to_a_heartbeat_reports_cancel_and_deadline(services: Services, submit: Callable[..., Job]) -> None:
+def test_the_reply_to_a_heartbeat_reports_a_cancel_request_and_a_passed_deadline(
+    services: Services, submit: Callable[..., Job]
+) -> None:
     job = submit()
     lease = claim_one(services)
     assert transitions.cancel(services.database, job.id).cancel_requested
@@ -256,7 +260,7 @@ def list_recorded(services: Services, job_id: str) -> list[str]:
 
 
 def list_published(services: Services, job_id: str) -> list[str]:
-    """List the artifacts that clients see, in the three ways in which they can see them."""
+    """List the artifacts that clients can see, and check that the three queries for artifacts agree."""
     with services.database.reading() as session:
         names = [artifact.name for artifact in queries.list_artifacts_of(session, job_id)]
         assert [artifact.name for artifact in queries.list_artifacts(session, [job_id])[job_id]] == names
@@ -273,7 +277,9 @@ def list_artifact_events(services: Services, job_id: str) -> list[str]:
     return [event.data["name"] for event in events if event.kind == EventKind.ARTIFACT]
 
 
-def test_a_heartbeat_records_files_which_success_publishes(services: Services, submit: Callable[..., Job]) -> None:
+def test_files_recorded_by_a_heartbeat_are_published_when_the_job_succeeds(
+    services: Services, submit: Callable[..., Job]
+) -> None:
     job = submit()
     lease = claim_one(services)
     first, second = make_file("a.csv", lease), make_file("b.csv", lease)
@@ -297,7 +303,7 @@ def test_a_heartbeat_without_the_lease_records_nothing(services: Services, submi
     assert list_recorded(services, job.id) == ["2/a.csv"]
 
 
-def test_a_later_attempt_replaces_recorded_files_and_its_success_removes_the_others(
+def test_a_later_attempt_replaces_files_of_the_same_name_and_success_removes_the_rest(
     services: Services, submit: Callable[..., Job]
 ) -> None:
     job = submit()
@@ -308,7 +314,7 @@ def test_a_later_attempt_replaces_recorded_files_and_its_success_removes_the_oth
     assert list_recorded(services, job.id) == ["1/a.csv", "1/b.csv"]
     second = claim_one(services)
     file = make_file("a.csv", second)
-    for _ in range(2):  # a worker that does not learn that a heartbeat succeeded repeats it
+    for _ in range(2):  # a worker repeats a heartbeat if it does not learn that the first one succeeded
         transitions.heartbeat(services.database, second, Progress("x", 1, 1, "x"), 60.0, [file])
     assert list_recorded(services, job.id) == ["2/a.csv", "1/b.csv"]
     assert transitions.finish(services.database, second, Outcome(State.SUCCEEDED, {}, files=(file,)))
@@ -328,7 +334,9 @@ def test_an_attempt_that_does_not_succeed_leaves_no_artifacts(
     assert list_artifact_events(services, job.id) == []
 
 
-def test_a_recovered_job_that_ends_leaves_no_artifacts(services: Services, submit: Callable[..., Job]) -> None:
+def test_a_recovered_job_that_ends_without_success_leaves_no_artifacts(
+    services: Services, submit: Callable[..., Job]
+) -> None:
     lost, cancelled, late = submit(max_attempts=1), submit(), submit()
     leases = {lease.job_id: lease for lease in (claim_one(services) for _ in range(3))}
     for lease in leases.values():
@@ -345,7 +353,7 @@ def test_a_recovered_job_that_ends_leaves_no_artifacts(services: Services, submi
         assert list_recorded(services, job.id) == []
 
 
-def test_the_end_of_one_job_keeps_the_artifacts_of_others(services: Services, submit: Callable[..., Job]) -> None:
+def test_finishing_a_job_keeps_the_artifacts_of_other_jobs(services: Services, submit: Callable[..., Job]) -> None:
     jobs = [submit(), submit()]
     leases = [claim_one(services) for _ in jobs]
     transitions.heartbeat(services.database, leases[0], None, 60.0, [make_file("a.csv", leases[0])])
@@ -355,7 +363,7 @@ def test_the_end_of_one_job_keeps_the_artifacts_of_others(services: Services, su
     assert list_recorded(services, jobs[0].id) == ["1/a.csv"]
 
 
-def test_a_short_job_ends_without_a_statement_about_recorded_artifacts(
+def test_finishing_a_job_executes_no_extra_statement_if_no_artifact_was_recorded(
     services: Services, submit: Callable[..., Job]
 ) -> None:
     submit()
@@ -396,7 +404,7 @@ def test_an_earlier_attempt_can_no_longer_change_the_job(services: Services, sub
     assert not transitions.finish(services.database, fresh, DONE)
 
 
-def test_a_lease_that_has_not_expired_is_not_recovered(services: Services, submit: Callable[..., Job]) -> None:
+def test_a_job_whose_lease_has_not_expired_is_not_recovered(services: Services, submit: Callable[..., Job]) -> None:
     submit()
     lease = claim_one(services, lease_s=DEADLINE_S)
     assert transitions.recover_expired(services.database, NO_DELAY) == []
@@ -456,7 +464,7 @@ def test_the_jobs_of_a_stopping_worker_are_queued_again(services: Services, subm
     assert not transitions.finish(services.database, stale, DONE)
 
 
-def test_queued_and_running_jobs_can_be_cancelled_and_ended_ones_cannot(
+def test_queued_and_running_jobs_can_be_cancelled_and_ended_jobs_cannot(
     services: Services, submit: Callable[..., Job]
 ) -> None:
     queued = submit(priority=0)
@@ -516,7 +524,7 @@ def test_concurrent_requests_with_one_idempotency_key_create_one_job(
 
 
 @pytest.mark.parametrize("held", [True, False])
-def test_a_job_is_finished_and_the_next_claimed_in_one_transaction(
+def test_one_transaction_finishes_a_job_and_claims_the_next_job(
     services: Services, submit: Callable[..., Job], *, held: bool
 ) -> None:
     jobs = [submit(), submit()]
@@ -554,7 +562,7 @@ def test_only_the_listed_transitions_are_possible(
     assert changed_rows == (to in TRANSITIONS[source])
 
 
-def test_no_transition_leaves_an_ended_state() -> None:
+def test_no_transition_leaves_a_final_state() -> None:
     assert {state for state in State if not TRANSITIONS[state]} == ENDED
 
 

@@ -1,4 +1,4 @@
-"""The name that a client gives a file is only shown to people: it is no path, no header and no media type."""
+"""A file name from a client is only displayed: it does not become a path, add a header, or set the media type."""
 
 from http import HTTPStatus
 from typing import Any
@@ -14,7 +14,7 @@ from shared.services import Services
 from tests.support.disks import list_keys
 from tests.support.html_pages import send_form
 
-# Nothing here depends on the database.
+# The tests of this module do not depend on the database, so they run on SQLite only.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 TABLE = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
@@ -26,7 +26,7 @@ def read(response: TestResponse) -> dict[str, Any]:
 
 
 def send_named(client: FlaskClient, filename: str) -> TestResponse:
-    """Upload a table with a ``filename`` parameter as a client writes it."""
+    """Upload a table; ``filename`` is the parameter of the Content-Disposition header exactly as a client writes it."""
     head = f'--cut\r\nContent-Disposition: form-data; name="file"; {filename}\r\nContent-Type: text/html\r\n\r\n'
     body = head.encode() + TABLE + b"\r\n--cut--\r\n"
     return client.post("/api/v1/uploads", data=body, content_type="multipart/form-data; boundary=cut")
@@ -44,7 +44,9 @@ def send_named(client: FlaskClient, filename: str) -> TestResponse:
         ('filename="..csv"', "..csv"),
     ],
 )
-def test_file_name_is_only_shown(client: FlaskClient, services: Services, sent: str, name: str) -> None:
+def test_file_name_is_displayed_but_does_not_set_the_path_or_the_media_type(
+    client: FlaskClient, services: Services, sent: str, name: str
+) -> None:
     response = send_named(client, sent)
     assert response.status_code == HTTPStatus.CREATED, response.text
     upload = read(response)
@@ -70,7 +72,9 @@ def test_file_name_is_only_shown(client: FlaskClient, services: Services, sent: 
         f'filename="{"a" * 300}"',
     ],
 )
-def test_file_name_that_is_a_path_is_refused(client: FlaskClient, services: Services, sent: str) -> None:
+def test_file_name_with_path_or_control_characters_or_excessive_length_is_refused(
+    client: FlaskClient, services: Services, sent: str
+) -> None:
     response = send_named(client, sent)
     assert response.status_code == RequestInvalidError.status, response.text
     assert read(response)["errors"][0]["pointer"] == "/file"

@@ -1,4 +1,4 @@
-"""The way to a webhook's endpoint, on loopback."""
+"""The request to a webhook's endpoint, on loopback: address, time limit and TLS certificate."""
 
 import shutil
 import socket
@@ -22,9 +22,7 @@ def post(url: str) -> int:
     return http_post.post(target.resolve_target(url, private=True), b"{}", {"webhook-id": "1"}, 1)
 
 
-def test_the_address_that_was_looked_at_is_the_one_that_is_called(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_request_goes_to_the_address_that_was_checked(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     real, asked = socket.getaddrinfo, []
 
     def look_up(host: str, port: int, *others: int, **named: int) -> list[Any]:
@@ -39,7 +37,7 @@ def test_the_address_that_was_looked_at_is_the_one_that_is_called(
     assert request.headers["Host"] == f"hooks.example:{receiver.port}"
 
 
-def test_each_attempt_takes_the_next_address(receiver: Receiver) -> None:
+def test_each_attempt_uses_the_next_address(receiver: Receiver) -> None:
     endpoint = target.WebhookTarget("http", "here", "here", receiver.port, "/", ("127.0.0.1", "127.0.0.9"))
     assert http_post.post(endpoint, b"", {}, 1) == 200
     with pytest.raises(NewConnectionError, match="refused"):
@@ -47,16 +45,16 @@ def test_each_attempt_takes_the_next_address(receiver: Receiver) -> None:
     assert http_post.post(endpoint, b"", {}, 3) == 200
 
 
-def test_an_endpoint_that_never_ends_its_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_is_aborted_after_the_time_limit_if_the_response_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_post, "TIMEOUT_S", 5.0)
     left = threading.Event()
 
     def drip(server: socket.socket) -> None:
         connection, _ = server.accept()
-        with connection, suppress(OSError):  # nobody is there any more
+        with connection, suppress(OSError):  # the client may have closed the connection
             connection.sendall(b"HTTP/1.")
             while not left.wait(0.05):
-                connection.sendall(b"1")  # each read gets something in time
+                connection.sendall(b"1")  # each single read receives a byte in time
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=drip, args=(server,))
@@ -71,7 +69,7 @@ def test_an_endpoint_that_never_ends_its_answer_is_left(monkeypatch: pytest.Monk
 
 @pytest.fixture
 def certificate(tmp_path: Path, receiver: Receiver) -> Path:
-    """Let the endpoint speak TLS, with a certificate of localhost that nobody trusts yet."""
+    """Make the endpoint use TLS with a self-signed certificate for localhost; return the path of the certificate."""
     openssl = shutil.which("openssl")
     assert openssl, "the openssl program makes this test's certificate; install it"
     file = tmp_path / "localhost.pem"
@@ -85,7 +83,7 @@ def certificate(tmp_path: Path, receiver: Receiver) -> Path:
     return file
 
 
-def test_a_certificate_must_be_trusted_and_of_the_name(
+def test_certificate_must_be_trusted_and_match_the_host_name(
     receiver: Receiver, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="self-signed"):

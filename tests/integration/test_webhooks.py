@@ -1,4 +1,4 @@
-"""Webhooks, on both databases, to a real endpoint on loopback."""
+"""Messages to webhooks: a real endpoint on loopback receives them, on SQLite and PostgreSQL."""
 
 import logging
 import socket
@@ -43,7 +43,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture(autouse=True)
 def _no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give an endpoint, and the messages to one URL, all the time that a test may take."""
+    """Raise the time limits of a request, and of the delivery to one URL, so that tests also pass on a slow machine."""
     monkeypatch.setattr(http_post, "TIMEOUT_S", DEADLINE_S)
     monkeypatch.setattr(deliverer, "MAX_TURN_S", DEADLINE_S)
 
@@ -59,7 +59,7 @@ def finish(services: Services, ending: Outcome = DONE) -> None:
 
 
 def deliver(services: Services) -> None:
-    """Deliver what is due now, and wait until that is done."""
+    """Deliver the messages that are due now, and wait for the end of all deliveries."""
     for thread in Deliverer(services).deliver_due():
         thread.join()
 
@@ -75,14 +75,14 @@ def read_delivery(services: Services) -> Delivery:
 
 
 def set_due(services: Services, delay_s: float = -1.0, **columns: object) -> None:
-    """Make the message due after so many seconds, by default at once."""
+    """Make all messages due in ``delay_s`` seconds; by default they are due already."""
     with services.database.writing() as session:
         session.execute(update(Delivery).values(due_at=now(delay_s), **columns))
 
 
 @contextmanager
 def expect_delay(services: Services, delay_s: float) -> Iterator[None]:
-    """Expect that what the block does makes the message due this much later."""
+    """Check that the block makes the message due ``delay_s`` seconds later."""
     before = read_clock(services.database)
     yield
     due_at = read_delivery(services).due_at
@@ -90,14 +90,14 @@ def expect_delay(services: Services, delay_s: float) -> Iterator[None]:
 
 
 def verify(services: Services, request: Received, owner: str) -> None:
-    """Check a signature as a receiver would."""
+    """Check the signature of a request as a receiver would."""
     secret = messages.load_signing_secret(services.settings, owner)
     assert len(b64decode(secret.removeprefix("whsec_"))) == 32
     message_id, timestamp = request.headers["webhook-id"], int(request.headers["webhook-timestamp"])
     assert request.headers["webhook-signature"] == messages.sign(secret, message_id, timestamp, request.body)
 
 
-def test_each_event_is_told_once_and_signed(services: Services, receiver: Receiver) -> None:
+def test_each_event_is_sent_once_and_signed(services: Services, receiver: Receiver) -> None:
     job = submit(services, receiver.locate(), ["queued", "running", "failed"], labels={"run": "7"})
     finish(services, FAILED)
     deliver(services)
@@ -127,7 +127,7 @@ def test_each_event_is_told_once_and_signed(services: Services, receiver: Receiv
     assert list_deliveries(services) == []
 
 
-def test_the_end_alone_is_told_where_no_events_are_named(services: Services, receiver: Receiver) -> None:
+def test_only_the_end_of_a_job_is_sent_if_the_webhook_names_no_events(services: Services, receiver: Receiver) -> None:
     submit(services, receiver.locate())
     lease = start_job(services)
     transitions.recover_lost(services.database, lease, RetryDelay(0.0, 0.0))
@@ -138,7 +138,7 @@ def test_the_end_alone_is_told_where_no_events_are_named(services: Services, rec
     ]
 
 
-def test_asking_a_running_job_to_stop_is_no_event(services: Services, receiver: Receiver) -> None:
+def test_a_cancel_request_for_a_running_job_sends_no_message(services: Services, receiver: Receiver) -> None:
     job = submit(services, receiver.locate(), ["running", "cancelled"])
     lease = start_job(services)
     transitions.cancel(services.database, job.id)
@@ -149,14 +149,14 @@ def test_asking_a_running_job_to_stop_is_no_event(services: Services, receiver: 
     assert [request.message["type"] for request in receiver.received] == ["job.running", "job.cancelled"]
 
 
-def test_jobs_without_a_webhook_tell_nobody(services: Services) -> None:
+def test_a_job_without_a_webhook_sends_no_messages(services: Services) -> None:
     submit_job(services, {"kind": "knn", "device": "cpu"})
     finish(services)
     assert list_deliveries(services) == []
     assert Deliverer(services).deliver_due() == []
 
 
-def test_a_step_that_does_not_count_tells_nothing(services: Services, receiver: Receiver) -> None:
+def test_an_outcome_of_a_lost_attempt_sends_no_message(services: Services, receiver: Receiver) -> None:
     submit(services, receiver.locate())
     lease = start_job(services)
     transitions.recover_lost(services.database, lease, RetryDelay(0.0, 0.0))
@@ -164,7 +164,9 @@ def test_a_step_that_does_not_count_tells_nothing(services: Services, receiver: 
     assert list_deliveries(services) == []
 
 
-def test_a_message_is_tried_again_with_growing_delay_until_it_arrives(services: Services, receiver: Receiver) -> None:
+def test_a_message_is_sent_again_with_growing_delay_until_it_is_accepted(
+    services: Services, receiver: Receiver
+) -> None:
     submit(services, receiver.locate("/500"))
     finish(services)
     for delay_s in (10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600, 3_600):
@@ -182,7 +184,7 @@ def test_a_message_is_tried_again_with_growing_delay_until_it_arrives(services: 
     assert list_deliveries(services) == []
 
 
-def test_a_refused_connection_is_tried_again(services: Services) -> None:
+def test_a_message_is_sent_again_after_a_refused_connection(services: Services) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     submit(services, f"http://127.0.0.1:{port}/")
@@ -198,7 +200,7 @@ def test_a_refused_connection_is_tried_again(services: Services) -> None:
     assert list_deliveries(services) == []
 
 
-def test_a_message_is_given_up_in_the_end(
+def test_a_message_is_dropped_after_the_last_attempt(
     services: Services, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = submit(services, receiver.locate("/503"))
@@ -214,7 +216,7 @@ def test_a_message_is_given_up_in_the_end(
     assert f"is dropped after {MAX_ATTEMPTS} attempts: the response was 503" in warning
 
 
-def test_two_deliverers_at_once_deliver_once(
+def test_concurrent_deliverers_deliver_each_message_once(
     services: Services, receiver: Receiver, settings: Settings, open_services: OpenServices
 ) -> None:
     for _ in range(20):
@@ -236,7 +238,9 @@ def test_two_deliverers_at_once_deliver_once(
     assert list_deliveries(services) == []
 
 
-def test_a_message_whose_deliverer_died_is_delivered_by_another(services: Services, receiver: Receiver) -> None:
+def test_a_message_of_a_dead_deliverer_is_delivered_after_the_lease_expires(
+    services: Services, receiver: Receiver
+) -> None:
     submit(services, receiver.locate())
     finish(services)
     with expect_delay(services, deliverer.LEASE_S):
@@ -249,7 +253,7 @@ def test_a_message_whose_deliverer_died_is_delivered_by_another(services: Servic
     assert len(receiver.received) == 1
 
 
-def test_what_a_late_attempt_comes_to_changes_nothing(services: Services, receiver: Receiver) -> None:
+def test_the_outcome_of_a_late_delivery_attempt_is_ignored(services: Services, receiver: Receiver) -> None:
     submit(services, receiver.locate("/500"))
     finish(services)
     deliverer = Deliverer(services)
@@ -284,7 +288,7 @@ def test_a_private_address_is_refused_at_submission(
         assert session.scalars(select(Job.id)).all() == []
 
 
-def test_a_private_address_is_refused_at_delivery_too(
+def test_a_private_address_is_refused_at_delivery(
     services: Services,
     settings: Settings,
     open_services: OpenServices,
@@ -301,7 +305,7 @@ def test_a_private_address_is_refused_at_delivery_too(
     assert "not public" in caplog.text
 
 
-def test_a_name_that_has_moved_to_a_private_address_is_not_called(
+def test_a_host_name_that_now_resolves_to_a_private_address_is_not_contacted(
     settings: Settings, open_services: OpenServices, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strict = open_services(settings.model_copy(update={"allow_private_webhooks": False}))
@@ -319,7 +323,7 @@ def test_a_name_that_has_moved_to_a_private_address_is_not_called(
     assert read_delivery(strict).attempt == 1
 
 
-def test_an_endpoint_that_hangs_keeps_only_its_own_messages_waiting(services: Services, receiver: Receiver) -> None:
+def test_an_endpoint_that_hangs_delays_only_its_own_messages(services: Services, receiver: Receiver) -> None:
     for path in ("/hang/1", "/hang/1", "/hang/2", "/200/other", "/200/other"):
         submit(services, receiver.locate(path))
         finish(services)
@@ -330,7 +334,7 @@ def test_an_endpoint_that_hangs_keeps_only_its_own_messages_waiting(services: Se
     receiver.wait_for("/hang/2")
     submit(services, receiver.locate("/200/later"))
     finish(services)
-    (later,) = deliverer.deliver_due()  # and none to those that hang: they get one message at a time
+    (later,) = deliverer.deliver_due()  # no thread for the URLs that hang: each URL gets one message at a time
     later.join()
     assert sorted(request.path for request in receiver.received) == [
         *("/200/later", "/200/other", "/200/other", "/hang/1", "/hang/2")
@@ -342,7 +346,7 @@ def test_an_endpoint_that_hangs_keeps_only_its_own_messages_waiting(services: Se
     assert list_deliveries(services) == []
 
 
-def test_the_message_about_a_job_that_was_deleted_still_arrives(services: Services, receiver: Receiver) -> None:
+def test_the_message_about_a_deleted_job_is_still_delivered(services: Services, receiver: Receiver) -> None:
     job = submit(services, receiver.locate())
     finish(services)
     transitions.delete_job(services.database, job.id)
@@ -350,7 +354,7 @@ def test_the_message_about_a_job_that_was_deleted_still_arrives(services: Servic
     assert [request.message["data"]["id"] for request in receiver.received] == [job.id]
 
 
-def test_a_message_that_is_too_old_is_forgotten(services: Services, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_message_that_is_too_old_is_deleted(services: Services, caplog: pytest.LogCaptureFixture) -> None:
     submit(services, "http://127.0.0.1:9/")
     finish(services)
     cleanup.clean_up(services)
@@ -362,7 +366,7 @@ def test_a_message_that_is_too_old_is_forgotten(services: Services, caplog: pyte
     assert "1 messages to webhooks were not delivered within 30 days and are deleted" in caplog.text
 
 
-def test_a_dead_endpoint_holds_up_no_sweeping(services: Services, receiver: Receiver) -> None:
+def test_an_endpoint_that_hangs_does_not_delay_the_sweep(services: Services, receiver: Receiver) -> None:
     submit(services, receiver.locate("/hang"), ["queued"])
     (thread,) = Deliverer(services).deliver_due()
     receiver.wait_for("/hang")
@@ -378,7 +382,9 @@ def test_a_dead_endpoint_holds_up_no_sweeping(services: Services, receiver: Rece
     thread.join()
 
 
-def test_a_sweeper_delivers(services: Services, receiver: Receiver, start_process: StartProcess) -> None:
+def test_the_sweeper_process_delivers_messages(
+    services: Services, receiver: Receiver, start_process: StartProcess
+) -> None:
     start_process("shared.maintenance")
     submit(services, receiver.locate("/hang"), ["queued"])
     receiver.wait_for("/hang")
@@ -391,7 +397,7 @@ def test_a_sweeper_delivers(services: Services, receiver: Receiver, start_proces
     wait_until(lambda: list_deliveries(services) == [], "the messages")
 
 
-def test_the_job_shows_its_webhook_and_a_retry_has_it_too(client: FlaskClient, services: Services) -> None:
+def test_a_job_shows_its_webhook_and_a_retry_has_the_same_webhook(client: FlaskClient, services: Services) -> None:
     webhook = {"url": "http://127.0.0.1:9/", "events": ["running", "failed"]}
     body: dict[str, Any] = {"kind": "knn", "device": "cpu", "webhook": webhook}
     job: Any = client.post("/api/v1/jobs", json=body).json

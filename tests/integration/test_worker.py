@@ -1,4 +1,4 @@
-"""A real worker on a real Redis, killed, stopped and shut down at the worst moments."""
+"""A real worker on a real Redis. The worker runs jobs, and is killed, suspended or shut down during a job."""
 
 import os
 import signal
@@ -145,7 +145,7 @@ def test_the_child_of_a_killed_parent_ends(
     assert sweeper.process.poll() is None
 
 
-def test_an_outcome_after_a_long_sleep_is_discarded(
+def test_the_outcome_of_a_worker_that_slept_through_its_lease_is_discarded(
     services: Services, start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
 ) -> None:
     sleeping, gate = start_worker(), make_gate()
@@ -160,7 +160,7 @@ def test_an_outcome_after_a_long_sleep_is_discarded(
     gate.open()
     ended = gate.wait_for(State.SUCCEEDED)
     assert (ended.attempt, ended.result) == (2, {"pid": second})
-    # The child first: its parent would kill it as silent.
+    # The child is resumed first: the watchdog in the parent would kill a child that gives no sign of life.
     child_process.resume()
     wait_until(
         lambda: f"job {gate.job_id}, attempt 1: discarded" in sleeping.read_log(), "the end of the first attempt"
@@ -176,7 +176,7 @@ def test_an_outcome_after_a_long_sleep_is_discarded(
 
 
 def suspend(services: Services, job_id: str, processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Suspend processes at a moment when they hold no lock on the job: the database would wait for it."""
+    """Suspend processes while they hold no lock on the job's row, since other writers would wait for such a lock."""
 
     def stop() -> bool:
         for process in processes:
@@ -197,7 +197,8 @@ def suspend(services: Services, job_id: str, processes: list[psutil.Process]) ->
 def test_a_child_that_gives_no_sign_of_life_is_killed_and_replaced(
     services: Services, start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
 ) -> None:
-    # The watchdog waits for both. It must not kill the second child too: 50 of its heartbeats would have to be missing.
+    # The watchdog kills a child that gives no sign of life for lease_s + grace_s, which is 10 s or 50 heartbeats here.
+    # This time is long enough that the second child is not killed too.
     worker, gate = start_worker(lease_s=7.0, grace_s=3.0), make_gate()
     gate.submit()
     child = gate.wait_for_child()
@@ -233,7 +234,7 @@ def test_a_running_job_is_cancelled(services: Services, start_worker: StartWorke
     assert list_keys(services.files, "jobs") == []
     next_job = make_gate()
     next_job.submit()
-    assert next_job.wait_for_child() == child  # an engine that stops when it must keeps its process
+    assert next_job.wait_for_child() == child  # the engine stopped in time, so its process was not replaced
     next_job.open()
     next_job.wait_for(State.SUCCEEDED)
 
@@ -267,7 +268,7 @@ def test_a_running_job_times_out(services: Services, start_worker: StartWorker, 
     assert failed.error["type"] == "timeout"
 
 
-def test_an_attempt_without_progress_is_lost(
+def test_a_job_without_progress_fails_as_worker_lost_after_its_last_attempt(
     start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
 ) -> None:
     start_worker(stall_s=0.5)
@@ -334,7 +335,7 @@ def test_two_workers_of_one_device_class_share_its_queue(start_worker: StartWork
     gates = [make_gate(), make_gate()]
     for gate in gates:
         gate.submit()
-    children = {gate.wait_for_child() for gate in gates}  # both run at the same time
+    children = {gate.wait_for_child() for gate in gates}  # both jobs run at the same time
     assert len(children) == 2
     for gate in gates:
         gate.open()
@@ -346,7 +347,7 @@ def test_auto_chooses_the_device_class_that_has_a_worker(
 ) -> None:
     early, late = make_gate(), make_gate()
     early.submit(device="auto")
-    assert early.read().device is None  # there is no worker yet
+    assert early.read().device is None  # no worker has started yet
     early.open()
     start_worker()
     assert early.wait_for(State.SUCCEEDED).device == "cpu"
@@ -371,7 +372,7 @@ def test_a_worker_registers_its_engines_and_precisions(services: Services, start
 @pytest.mark.parametrize(
     ("device", "reason"), [("cpu:7", "MINDJOBS_CPU_SHARES"), ("gpu:0", "MindSpore cannot compute on gpu:0")]
 )
-def test_a_worker_does_not_start_without_its_device(settings: Settings, device: str, reason: str) -> None:
+def test_a_worker_does_not_start_if_its_device_is_not_available(settings: Settings, device: str, reason: str) -> None:
     started = subprocess.run(
         [sys.executable, "-m", "worker", "--device", device, "--kinds", "knn"],
         cwd=ROOT,
@@ -386,7 +387,7 @@ def test_a_worker_does_not_start_without_its_device(settings: Settings, device: 
     assert "Traceback" not in started.stderr
 
 
-def test_a_worker_whose_backend_needs_no_mindspore_starts_on_a_gpu_without_it(
+def test_a_gpu_worker_does_not_load_mindspore_if_its_backend_does_not_need_mindspore(
     services: Services, start_process: StartProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes = tmp_path / "notes"
@@ -411,7 +412,7 @@ def test_a_worker_whose_backend_needs_no_mindspore_starts_on_a_gpu_without_it(
     assert (notes / "parent").read_text() == "[]"
 
 
-def test_neither_web_nor_a_workers_parent_loads_mindspore() -> None:
+def test_web_sweeper_and_parent_process_of_a_worker_do_not_load_mindspore() -> None:
     for module in (
         "web",
         "web.server",

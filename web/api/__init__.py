@@ -6,9 +6,9 @@ from web.kinds import PAGES
 
 blueprint = Blueprint("api", __name__, url_prefix="/api/v1")
 kind_blueprints = [pages.api.views for pages in PAGES.values() if pages.api is not None]
-"""The calls that belong to one kind of job each."""
+"""The blueprints of the calls that belong to one kind of job only, one blueprint per kind."""
 
-from web.api import description, devices, events, jobs, uploads  # noqa: E402, F401 - they add their views to it
+from web.api import description, devices, events, jobs, uploads  # noqa: E402, F401 - add views to the blueprint
 
 for _views in kind_blueprints:
     blueprint.register_blueprint(_views)

@@ -1,4 +1,4 @@
-"""A job's events as they happen, in the format that browsers' EventSource reads."""
+"""Streams the events of a job as they happen, in the format that ``EventSource`` in browsers reads."""
 
 import logging
 import re
@@ -25,9 +25,10 @@ from web.long_poll import LongPollSlots, iter_poll_intervals
 from web.serializers import serialize_event
 
 HEARTBEAT_S: Final = 15.0
-"""After how long without events the stream sends a comment: only a write shows that a client has disconnected."""
+"""After this time without events, the stream sends a comment, since only a write shows that a client has disconnected.
+"""
 _HEARTBEAT: Final = b":\n\n"
-_RETRY: Final = b"retry: 1000\n\n"  # milliseconds until a browser whose stream has ended reconnects
+_RETRY: Final = b"retry: 1000\n\n"  # a browser reconnects 1,000 milliseconds after a stream has ended
 _EVENT_ID: Final = re.compile(r"\d{1,18}", re.ASCII)
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _EventReader:
-    """Reads a job's events, for as long as the client's key is valid."""
+    """Reads the events of a job while the client's API key is valid."""
 
     database: Database
     key_cache: KeyCache
@@ -43,7 +44,7 @@ class _EventReader:
     job_id: str
 
     def read(self, after: int) -> EventBatch:
-        """Read the events after one of them; no connection is held between two reads."""
+        """Read the events after the event with the id ``after``. No database connection is held between two reads."""
         if not self.key_cache.is_valid(self.owner):
             raise KeyRequiredError(text("key-revoked"))
         with self.database.reading() as session:
@@ -52,16 +53,16 @@ class _EventReader:
 
 @blueprint.get("/jobs/<uuid:job_id>/events")
 def stream_events(job_id: UUID) -> Response:
-    """Stream a job's events until it has ended, from the first one or from the one after ``Last-Event-ID``."""
+    """Stream the events of a job until the job has ended: all events, or the events after ``Last-Event-ID``."""
     after = _read_last_event_id()
     context = get_context()
     reader = _EventReader(context.services.database, context.key_cache, get_owner(), str(job_id))
     batch = reader.read(after)
     if batch.last and not batch.events:
-        return Response(status=204)  # tells a browser not to reconnect
+        return Response(status=204)  # this status makes a browser not reconnect
     stream = _stream(context.long_poll_slots, reader, after)
     next(stream)  # reserves the slot, which is released when the stream is closed or garbage-collected
-    # A proxy that buffers or caches would delay the events.
+    # These headers turn off buffering and caching in proxies, which would delay the events.
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return Response(stream, content_type="text/event-stream", headers=headers)
 
@@ -74,7 +75,7 @@ def _read_last_event_id() -> int:
 
 
 def _stream(slots: LongPollSlots, reader: _EventReader, after: int) -> Iterator[bytes]:
-    """Yield what comes after an event; the first item is empty and shows that a slot is reserved.
+    """Yield the events after the event with id ``after``. The first item is empty and shows that a slot is reserved.
 
     Raises
     ------
@@ -103,15 +104,16 @@ def _stream(slots: LongPollSlots, reader: _EventReader, after: int) -> Iterator[
 
 
 def _read(reader: _EventReader, after: int) -> EventBatch | None:
-    """Read new events.
+    """Read the events after the event with the id ``after``.
 
     Returns
     -------
-    ``None`` if the stream must end before the job's last event. The client then reconnects and gets the error.
+    The events; ``None`` if the stream must end before the job's last event. The client then reconnects and gets the
+    error.
     """
     try:
         return reader.read(after)
-    except MindjobsError:  # the job was deleted, or the key revoked
+    except MindjobsError:  # the job was deleted, or the key was revoked
         return None
     except SQLAlchemyError as error:
         logger.warning("a stream of job %s ends: the database does not answer: %s", reader.job_id, error)

@@ -1,4 +1,4 @@
-"""Jobs: submit, read, list, cancel, retry, delete, and their files."""
+"""The calls that submit, read, list, cancel, retry and delete jobs, and that download the files of jobs."""
 
 from typing import Final
 from uuid import UUID
@@ -25,7 +25,7 @@ POLL_AFTER_S: Final = "1"
 
 @blueprint.post("/jobs")
 def submit_job() -> Response:
-    """Submit a job, and with ``Prefer: wait`` wait until it has ended."""
+    """Submit a job, and with ``Prefer: wait`` wait until the job has ended."""
     services = get_services()
     job, created = submit.submit_job(services, read_json(), read_idempotency_key(), get_origin())
     view, waited_s = get_context().long_poll_slots.wait_for(services, job.id, read_wait_s(), lambda view: view.ended)
@@ -34,7 +34,7 @@ def submit_job() -> Response:
 
 @blueprint.get("/jobs/<uuid:job_id>")
 def get_job(job_id: UUID) -> Response:
-    """Read a job, and with ``Prefer: wait`` wait until it differs from the client's copy or from now."""
+    """Read a job, and with ``Prefer: wait`` wait until the job changes, unless the client's copy is already old."""
     services = get_services()
     with services.database.reading() as session:
         before = view_job(session, str(job_id))
@@ -45,7 +45,7 @@ def get_job(job_id: UUID) -> Response:
             services, before.id, wait_s, lambda now: now.etag != before.etag
         )
     response = _respond(view, 200, waited_s)
-    if known or request.if_match:  # the check costs as much as the response
+    if known or request.if_match:  # only if needed, since this check takes as long as building the response
         response.make_conditional(request)
     return response
 
@@ -99,7 +99,8 @@ def get_artifact(job_id: UUID, name: str) -> AnyResponse:
         )
     except FileNotFoundError as error:
         raise NotFoundError(text("artifact-file-missing", name=name, job=str(job_id))) from error
-    # An SVG is a document that could contain scripts. Ours contain none, and with this header none would run.
+    # An SVG file is a document that could contain scripts. Our SVG files contain no scripts, and with this header
+    # browsers would not run any.
     response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
     return response
 

@@ -1,6 +1,7 @@
-"""The web part of each kind of job: its form, its part of a job's page, and calls of its own.
+"""The web part of each kind of job: the form, the kind's part of a job's page, and the API calls of the kind.
 
-A kind is a member of ``shared.jobs.Kind`` and a package here of the same name, whose ``PAGES`` describes it.
+For each member of ``shared.jobs.Kind``, this folder has a package of the same name. ``PAGES`` in that package describes
+the kind.
 """
 
 from collections.abc import Mapping
@@ -14,5 +15,5 @@ PAGES: Final[Mapping[Kind, KindPages]] = {kind: import_module(f"web.kinds.{kind}
 
 
 def find_pages(kind: str) -> KindPages | None:
-    """Return the web part of a kind; ``None`` for a kind that this version does not know, as a row may have one."""
+    """Return the web part of a kind; ``None`` if this version does not know the kind, which a job's row may contain."""
     return PAGES[Kind(kind)] if kind in PAGES else None

@@ -1,4 +1,7 @@
-"""What the forms of all kinds have in common: fields become the body of the API, its problems go back to the fields."""
+"""The base class of the forms of all kinds of job.
+
+The fields of a form become the body of an API request, and the problems of that body are shown at the fields.
+"""
 
 import json
 from abc import abstractmethod
@@ -17,28 +20,28 @@ from shared.services import Services
 from web.context import get_services
 
 FILE_FIELD: Final = "file"
-"""The file field of every form."""
+"""The name of the file field, in every form."""
 UPLOAD_FIELD: Final = "upload"
-"""Names files that are already uploaded, so that a form that is sent again need not send them again."""
+"""The name of the field with the ids of uploaded files. A form that is sent again need not send these files again."""
 
 
 class JobForm(FlaskForm):
-    """A form as it was sent, or a blank one.
+    """The form of a job: as the user sent it, or blank.
 
-    Its fields are text; the API's schema decides whether the text is valid.
+    The values of the fields are text. The schema of the API decides whether this text is valid.
     """
 
     KIND: ClassVar[Kind]
 
     form_errors: Sequence[str]
     uploads: Sequence[Upload] = ()
-    """The files of the form: those uploaded before, then those sent with it."""
+    """The files of the form: first the files that were uploaded before, then the files that were sent with the form."""
 
     device = SelectField("Device", choices=DEVICES, default=AUTO)
 
     @property
     def texts(self) -> Mapping[str, str]:
-        """Return the text of each field, by name."""
+        """Return the text of each field, keyed by the name of the field."""
         return {name: field.data or "" for name, field in self._fields.items() if isinstance(field.data, str | None)}
 
     @classmethod
@@ -48,18 +51,21 @@ class JobForm(FlaskForm):
 
     @abstractmethod
     def prepare(self, services: Services) -> dict[str, Any]:
-        """Fill in the choices of the fields, and return what else the form's template shows, by name."""
+        """Fill in the choices of the fields, and return the other variables of the form's template, keyed by name."""
 
     @abstractmethod
     def build_body(self) -> dict[str, Any]:
-        """Build the body that the API would get; what is not a number stays text, and the schema refuses it."""
+        """Build the body of the API request. A value that is not a number stays text, which the schema refuses."""
 
     @abstractmethod
     def _find_field(self, parts: list[str]) -> tuple[str, str]:
-        """Return the field that a pointer's parts mean, and a prefix for the message, such as ``line 3:``."""
+        """Return the name of the field for the parts of a JSON pointer, and a prefix for the message.
+
+        An example of a prefix is ``line 3:``.
+        """
 
     def assign_problems(self, problems: Iterable[Problem]) -> None:
-        """Add each problem to the errors of its field, or of the form if no field matches."""
+        """Add each problem to the errors of its field, or to the errors of the form if no field matches."""
         for problem in problems:
             name, prefix = self._find_field([part for part in problem.pointer.split("/") if part])
             field: Field | None = self._fields.get(name)
@@ -76,7 +82,7 @@ def render_form(form: JobForm) -> str:
 
 
 def read_number(text: str) -> int | float | str:
-    """Convert a text to a number; a text that is not a number is returned as it is."""
+    """Convert a text to a number. If the text is not a number, return the text without surrounding white space."""
     try:
         number = json.loads(text)
     except (ValueError, RecursionError):

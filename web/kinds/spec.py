@@ -1,4 +1,4 @@
-"""What the web must know of a kind of job; see ``docs/adding-a-kind.md``."""
+"""What the web application must know about a kind of job; see ``docs/adding-a-kind.md``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from web.openapi.operation import Operation
 
 @dataclass(frozen=True)
 class ResultView:
-    """What the page of a job shows of its result; each kind adds fields of its own.
+    """What the page of a job shows of the job's result. Each kind of job adds its own fields in a subclass.
 
     Parameters
     ----------
     other_files
-        The artifacts that the kind's template does not show; the page lists them.
+        The artifacts that the template of the kind does not show. The page lists these artifacts.
     """
 
     other_files: Sequence[responses.Artifact]
@@ -27,14 +27,14 @@ class ResultView:
 
 @dataclass(frozen=True)
 class RetryOption:
-    """Another way to run an ended job again.
+    """A way to run an ended job again with changed parameters.
 
     Parameters
     ----------
     title
-        The title of its button.
+        The title of the button.
     changes
-        The parameters in which the new job differs.
+        The changed parameters of the new job, keyed by name.
     """
 
     title: str
@@ -48,9 +48,9 @@ class KindApi:
     Parameters
     ----------
     views
-        The blueprint of the calls; its name is the kind.
+        The blueprint of the calls. The name of the blueprint is the kind.
     operations
-        Name of a view to its description in the OpenAPI document.
+        For each view, keyed by its name, the description in the OpenAPI document.
     schemas
         The types to which the descriptions refer.
     """
@@ -62,29 +62,29 @@ class KindApi:
 
 @dataclass(frozen=True)
 class KindPages:
-    """One kind of job on the pages.
+    """What the pages need to know about one kind of job.
 
-    The kind's folder ``templates`` has ``form.html``, the page of the form, and ``result.html``, whose macro
-    ``show_result(job, view)`` shows a result.
+    The kind's folder ``templates`` contains ``form.html``, the page of the form, and ``result.html``. The macro
+    ``show_result(job, view)`` in ``result.html`` shows a result.
 
     Parameters
     ----------
     form
-        The form that submits such a job.
+        The form that submits a job of this kind.
     title
         The heading of a job's page.
     nav_title
         The title of the form in the navigation.
     card_title, card_text
-        The link to the form on the home page, and what it says.
+        The title and the text of the link to the form on the home page.
     view_result
-        Returns what ``result.html`` shows of a job that has a result, ``None`` if there is nothing to show.
+        Returns what ``result.html`` shows of a job that has a result; ``None`` if there is nothing to show.
     retry_options
-        Name of a button on the page of an ended job to what it does.
+        The additional ways to run an ended job again, keyed by the name of the button on the job's page.
     views
-        Pages of the kind's own, and its static files; the blueprint's name is the kind.
+        The blueprint with the static files and the additional pages of the kind. The name of the blueprint is the kind.
     api
-        Calls of the API of the kind's own.
+        The API calls that belong to this kind only.
     """
 
     form: type[JobForm]

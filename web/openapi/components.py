@@ -1,4 +1,4 @@
-"""What several operations share: headers, parameters and problems."""
+"""The parts of the OpenAPI document that several operations share: headers, parameters and problems."""
 
 from collections.abc import Mapping
 from typing import Final

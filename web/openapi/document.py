@@ -1,4 +1,4 @@
-"""Builds the document from the routes and from what is known of each operation."""
+"""Builds the OpenAPI document from the routes and from the table of operations."""
 
 import re
 from typing import Final
@@ -22,7 +22,7 @@ _DESCRIPTION: Final = (
 
 
 def build_document(app: Flask) -> Node:
-    """Describe every operation."""
+    """Build the OpenAPI document, which describes every operation of the API."""
     schemas = build_schemas()
     queries = {"ListQuery": build_query_parameters(schemas.pop("ListQuery"))}
     rules = {rule.endpoint: rule for rule in app.url_map.iter_rules()}
@@ -56,7 +56,7 @@ def build_document(app: Flask) -> Node:
 
 
 def list_methods(rule: Rule) -> list[str]:
-    """List the methods of a route, without those that Flask adds by itself."""
+    """List the methods of a route, without the methods that Flask adds by itself."""
     return sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
 
 

@@ -1,18 +1,18 @@
-"""How operations are described."""
+"""The types that describe the operations of the API."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 Node = dict[str, Any]
-"""A part of the document."""
+"""A part of the OpenAPI document."""
 
 SCHEMAS: Final = "#/components/schemas/"
 JSON: Final = "application/json"
 
 
 def refer(name: str) -> Node:
-    """Refer to a schema by its name."""
+    """Build a reference to the schema with this name."""
     return {"$ref": SCHEMAS + name}
 
 
@@ -28,11 +28,11 @@ class Response:
     Parameters
     ----------
     description
-        When it is sent.
+        When this response is sent.
     content
-        Media type to description of the body; empty for a response without a body.
+        The description of the body, keyed by media type; empty for a response without a body.
     headers
-        Names of headers that are described in ``web.openapi.components``.
+        The names of the response's headers. ``web.openapi.components`` describes these headers.
     """
 
     description: str
@@ -47,22 +47,22 @@ def describe_json(description: str, schema: str) -> Response:
 
 @dataclass(frozen=True)
 class Operation:
-    """One call of the API. Its address, method and summary come from its route and view.
+    """One call of the API. The address and the method come from its route, the summary from its view.
 
     Parameters
     ----------
     tag
-        The group to which it belongs.
+        The group to which the operation belongs.
     responses
-        Status to response, of successful calls.
+        The responses whose body is not a problem, keyed by status.
     problems
-        Statuses of problems besides those that every operation may have.
+        The statuses of problems that this operation can have in addition to the problems of every operation.
     parameters
-        Names of header and query parameters that are described in ``web.openapi.components``.
+        The names of header and query parameters that ``web.openapi.components`` describes.
     query
-        Name of the schema whose fields are its query parameters.
+        The name of a schema. Each field of this schema is a query parameter of the operation.
     body
-        Media type to description of the request's body.
+        The description of the request's body, keyed by media type.
     """
 
     tag: str

@@ -1,4 +1,4 @@
-"""Every operation, by the endpoint of its view. The first line of the view's docstring is the summary."""
+"""All operations of the API, keyed by the endpoint of the view. The summary is the first line of a view's docstring."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -123,4 +123,4 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         for view, operation in pages.api.operations.items()
     },
 }
-"""Endpoint to operation, those of the kinds of job included."""
+"""All operations, keyed by endpoint. They include the operations that belong to one kind of job only."""

@@ -1,4 +1,4 @@
-"""The schemas to which the document refers, as pydantic generates them."""
+"""The schemas to which the OpenAPI document refers, as pydantic generates them."""
 
 from collections.abc import Iterator
 from inspect import cleandoc
@@ -31,7 +31,7 @@ _TYPES: Final[tuple[Any, ...]] = (
 
 
 class _SchemaGenerator(GenerateJsonSchema):
-    """Omits titles that only repeat a field's name, and gives short names to classes that share theirs."""
+    """Omits titles that only repeat a field's name, and shortens the schema names of classes with the same name."""
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 - pydantic's interface
         return False
@@ -46,7 +46,7 @@ class _SchemaGenerator(GenerateJsonSchema):
 
 
 def build_schemas() -> dict[str, Node]:
-    """Generate every schema, by name."""
+    """Generate all schemas, keyed by name."""
     inputs = [(each.__name__, "validation", TypeAdapter[Any](each)) for each in _TYPES]
     _, generated = TypeAdapter.json_schemas(
         inputs,  # type: ignore[arg-type]  # the mode is a literal
@@ -61,7 +61,10 @@ def build_schemas() -> dict[str, Node]:
 
 
 def build_query_parameters(schema: Node) -> list[Node]:
-    """Describe the fields of a query's schema as parameters; a query has no null, fields are left out instead."""
+    """Describe the fields of a query's schema as query parameters.
+
+    A query cannot contain null: the client leaves out the parameter. So null is removed from the types of the fields.
+    """
     return [
         {
             "name": name,
@@ -74,7 +77,7 @@ def build_query_parameters(schema: Node) -> list[Node]:
 
 
 def _split_by_kind(name: str, whole: Node) -> Iterator[tuple[str, Node]]:
-    """Yield a schema for each kind, with its parameters and result, and then the schema that is one of them."""
+    """Yield a schema for each kind, with the parameters and the result of the kind, then the union of these schemas."""
     parts = {kind: f"{kind.capitalize()}{name}" for kind in KINDS}
     for kind, spec in KINDS.items():
         own = {"kind": {"type": "string", "const": str(kind)}, "params": refer(spec.params.__name__)}

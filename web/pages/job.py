@@ -42,14 +42,14 @@ def show_job(job_id: UUID) -> str:
 
 @blueprint.post(f"{_JOB}/cancel")
 def cancel_job(job_id: UUID) -> Response:
-    """Cancel a job, and show it or the page on which it was cancelled."""
+    """Cancel a job, and redirect to the page with the pressed button, or to the page of the job."""
     transitions.cancel(get_services().database, str(job_id))
     return _redirect_next(job_id)
 
 
 @blueprint.post(f"{_JOB}/retry")
 def retry_job(job_id: UUID) -> Response:
-    """Queue a job again, perhaps with one of its kind's changes, and show the new job or the page of the button."""
+    """Queue a job again with the changes of the pressed button, and redirect to the button's page or the new job."""
     services = get_services()
     with services.database.reading() as session:
         pages = find_pages(queries.get_job(session, str(job_id)).kind)
@@ -73,6 +73,6 @@ def _redirect_next(job_id: UUID | str) -> Response:
 
 
 def _estimate_speed(job: responses.Job) -> float | None:
-    """Estimate how much of the stage is done per second; ``None`` if it is unknown."""
+    """Estimate how many units of the stage are done per second; ``None`` if the speed is unknown."""
     eta_s, progress = job["eta_s"], job["progress"]
     return (progress["total"] - progress["done"]) / eta_s if eta_s else None

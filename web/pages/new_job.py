@@ -1,4 +1,4 @@
-"""The views of the forms: a form that is valid queues a job, and any other comes back with what is wrong."""
+"""The views of the forms: a valid form queues a job; a form that is not valid is shown again with its problems."""
 
 from typing import Final
 from uuid import UUID
@@ -22,7 +22,7 @@ from web.stored_files import send_stored_file
 from web.uploads import MULTIPART_OVERHEAD_BYTES, count_free_bytes, find_uploads, store
 
 PREVIEW_BUTTON: Final = "preview"
-"""The button that uploads a form's files to show them, and queues nothing."""
+"""The name of the button that uploads the files of a form and shows them, but queues no job."""
 _ANY_KIND: Final = f"/<any({', '.join(PAGES)}):kind>"
 
 
@@ -39,7 +39,7 @@ def show_form(kind: str) -> str:
 
 @blueprint.post(_ANY_KIND)
 def submit_form(kind: str) -> Response | str | tuple[str, int]:
-    """Queue a job, or show the form again with what is wrong."""
+    """Queue a job, or show the form again with its problems."""
     services = get_services()
     form = PAGES[Kind(kind)].form()
     sent, problems = _store_files(services)
@@ -85,7 +85,7 @@ def send_upload(upload_id: UUID) -> Response:
 
 
 def _raise_size_limits() -> None:
-    # Forms of any other media type contain no files, and are read into memory whole.
+    # A form of any other media type contains no files and is read into memory whole, so its limits are not raised.
     if request.endpoint == "pages.submit_form" and request.mimetype == "multipart/form-data":
         services = get_services()
         max_text_bytes = services.settings.max_body_bytes
@@ -99,11 +99,11 @@ def _store_files(services: Services) -> tuple[list[Upload], list[Problem]]:
     Returns
     -------
     uploads, problems
-        The stored files, and what is wrong with the others.
+        The stored files, and the problems of the files that were not stored.
     """
     uploads: list[Upload] = []
     problems: list[Problem] = []
-    # By name, since users cannot control in which order browsers send the files.
+    # Sorted by name, since users cannot control the order in which browsers send the files.
     files = sorted(
         (file for file in request.files.getlist(FILE_FIELD) if file.filename), key=lambda file: file.filename or ""
     )

@@ -1,4 +1,4 @@
-"""Signing in: an API key becomes a session."""
+"""Signing in with an API key, which starts a session, and signing out."""
 
 from http import HTTPStatus
 
@@ -16,14 +16,14 @@ from web.pages.safe_redirect import choose_next
 
 
 class SignInForm(FlaskForm):
-    """An API key."""
+    """The form in which a person enters an API key."""
 
     key = PasswordField("API key", [DataRequired(render(text("missing")))])
 
 
 @blueprint.route("/sign-in", methods=["GET", "POST"])
 def sign_in() -> Response | str | tuple[str, int]:
-    """Start a session for a key, and redirect to the page that needed it."""
+    """Start a session for an API key, and redirect to the page that required the key."""
     form = SignInForm()
     if not form.is_submitted():
         return render_template("pages/sign_in.html", form=form)

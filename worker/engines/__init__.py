@@ -1,7 +1,7 @@
-"""The engines: parameters and files in, results and files out. They know neither the queue nor the database.
+"""The engines: parameters and files in, results and files out. The engines know neither the queue nor the database.
 
-A kind of job is a member of ``shared.jobs.Kind`` and a package here of the same name, whose ``ENGINE`` describes its
-engine.
+Each kind of job is a member of ``shared.jobs.Kind`` and has a package of the same name in this folder. ``ENGINE`` in
+that package describes the engine of the kind.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What a backend declares: its devices and precisions, and how a process is prepared for it."""
+"""What a backend declares: its device classes, its precisions, and how a process is prepared for the backend."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from worker.devices import Device
 
 
 def accept_device(device: Device) -> None:
-    """Do nothing: for backends that compute on every CPU and need no preparation."""
+    """Do nothing: for backends that compute on every CPU and need neither a probe nor preparation."""
 
 
 @dataclass(frozen=True)
@@ -18,19 +18,19 @@ class Backend:
     Parameters
     ----------
     name
-        As jobs and ``GET /devices`` show it (their field is ``engine``).
+        The name that jobs show in their field ``engine``, and devices in their field ``engines``.
     device_classes
-        The classes of device that it computes on.
+        The device classes that the backend computes on.
     is_installed
-        Returns whether its libraries are installed; imports none of them.
+        Returns whether the libraries of the backend are installed; imports none of these libraries.
     list_precisions
-        Returns the precisions that a device offers, the default first; none if the kind has no choice of precision.
-        It is called in the worker's parent process, which must not load a framework.
+        Returns the precisions that a device offers, the default first; returns an empty tuple if the kind has no choice
+        of precision. This is called in the worker's parent process, which must not load a framework.
     probe
-        Computes something on the device, in a process of its own, and raises ``DeviceMissingError`` if that fails. It
+        Computes something on the device, in a process of its own, and raises ``DeviceMissingError`` if that fails. This
         is called when a worker starts.
     prepare_process
-        Binds the worker's child process to the device, before anything is loaded.
+        Binds the worker's child process to the device, before the process loads a framework or a model.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """The common style of all charts (colours, fonts, markers), and their rendering as SVG.
 
-Matplotlib is used through its objects alone: pyplot keeps global state, and
-every figure that it made, for the life of the process.
+Matplotlib is used through its objects and without pyplot: pyplot keeps global
+state, and keeps every figure until the process ends.
 """
 
 import io
@@ -17,15 +17,15 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 PALETTE: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-"""Colours that colour-blind readers can distinguish as well.
+"""Colours that colour-blind readers, too, can distinguish.
 
 References
 ----------
-Okabe and Ito, Color Universal Design, 2008; its yellow, pale on white, is replaced.
+Okabe and Ito, Color Universal Design, 2008. The yellow of that palette is too pale on white, and is replaced here.
 """
 MARKERS: Final = ("o", "^", "s", "D", "v", "P", "X", "*")
 COLOUR_MAP: Final = colormaps["viridis"].resampled(32)
-"""With so few colours, Matplotlib draws a colour bar of shapes, not of pixels."""
+"""With so few colours, Matplotlib draws a colour bar as shapes, not as pixels."""
 MAX_NAME_LENGTH: Final = 36
 MAX_CLASS_NAME_LENGTH: Final = 14
 LETTER_INCHES: Final = 0.085
@@ -42,9 +42,9 @@ STYLE: Final[dict[Any, Any]] = {
     "grid.color": "#e4e4e4",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text: small, searchable, quick to render
-    "svg.hashsalt": "mindjobs",  # ids depend on the picture alone
-    "text.parse_math": False,  # a column may be called "price ($)"
+    "svg.fonttype": "none",  # text is stored as text: small, searchable, quick to render
+    "svg.hashsalt": "mindjobs",  # the ids in the file depend on the picture only
+    "text.parse_math": False,  # the name of a column, such as "price ($)", is not a formula
 }
 
 
@@ -55,8 +55,9 @@ _DRAWING_LOCK: Final = threading.Lock()
 def style() -> Iterator[None]:
     """Draw in the common style, one job at a time, since Matplotlib's settings apply to the whole process.
 
-    Names in scripts that the layout font lacks are measured by estimate and shown
-    by the reader's own fonts; Matplotlib's warning would be of no use.
+    If the font that Matplotlib computes the layout with lacks the letters of a name,
+    the width of the name is estimated, and the reader's own fonts show the name.
+    Matplotlib's warning about such letters would not help, so it is suppressed.
     """
     with _DRAWING_LOCK, rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
@@ -71,7 +72,7 @@ def make_figure(width_inches: float, height_inches: float) -> Figure:
 
 
 def add_axes(figure: Figure, *, left: float, bottom: float, right: float, top: float) -> Axes:
-    """Place axes by the distances of their edges from those of the figure, in inches: no layout has to be computed."""
+    """Place axes by the distances from the edges of the figure, in inches, so that no layout has to be computed."""
     width, height = figure.get_size_inches()
     return figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
 
@@ -84,7 +85,7 @@ def render_svg(figure: Figure) -> bytes:
 
 
 def shorten(name: str, max_length: int = MAX_NAME_LENGTH) -> str:
-    """Make a user's name fit a chart and XML: no control characters, the middle of a long name removed."""
+    """Make a user's name fit a chart and XML: replace control characters, and remove the middle of a long name."""
     printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
     if len(printable) <= max_length:
         return printable

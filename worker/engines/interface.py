@@ -19,7 +19,7 @@ class ReportProgress(Protocol):
         stage
             What is being done, in one word.
         done, total
-            How much of it is done, and how much there is, counted in ``unit``.
+            How much of the stage is done, and how much the whole stage is, counted in ``unit``.
         unit
             What is counted, ``rows`` for example.
 
@@ -27,28 +27,29 @@ class ReportProgress(Protocol):
         ------
         JobStoppedError
             The job was cancelled, timed out, or now belongs to another worker.
-            The engine must not catch it.
+            The engine must not catch this error.
         """
 
 
 SaveArtifact = Callable[[str, str, bytes], None]
-"""Saves an artifact: name, media type, content. A name can be used once in a job."""
+"""Saves an artifact, given the name, the media type and the content. An attempt can use each name only once."""
 
 
 class Checkpoint(Protocol):
-    """Stores what a later attempt of the same job needs to continue if this one is lost."""
+    """Stores what a later attempt of the same job needs to continue if this attempt is lost."""
 
     def load(self) -> bytes | None:
-        """Return the last checkpoint of the latest earlier attempt, or ``None`` if there is none.
+        """Return the last checkpoint that an earlier attempt stored, or ``None`` if there is no checkpoint.
 
-        These are just bytes: the engine decides whether they fit this job and this version of the engine.
+        The worker does not check the content: the engine decides whether the content fits this job and this version
+        of the engine.
         """
 
     def store(self, content: bytes) -> None:
-        """Replace the checkpoint of this attempt; durable when this returns.
+        """Replace the checkpoint of this attempt; the checkpoint is durable when this method returns.
 
-        It costs two syncs of the disk, so once every few seconds is often enough. If it
-        cannot be stored, on a full disk for example, the job continues without it.
+        Each call costs two syncs of the disk, so one call every few seconds is often enough. If the checkpoint
+        cannot be stored, on a full disk for example, the job continues without a new checkpoint.
         """
 
 
@@ -56,7 +57,7 @@ class NullCheckpoint:
     """Stores nothing: for engines whose jobs are short, and for runs outside the service."""
 
     def load(self) -> bytes | None:
-        """Return ``None``: there was no earlier attempt."""
+        """Return ``None``: there is no checkpoint of an earlier attempt."""
         return None
 
     def store(self, content: bytes) -> None:
@@ -72,13 +73,13 @@ class JobContext(Generic[P]):
     params
         The job's parameters, parsed by the schema of its kind.
     uploads
-        Upload id to the file on this machine, for each upload that ``params`` names.
+        For the id of each upload that ``params`` names, the path of the file on this machine.
     report
-        To be called at least every second or so of work.
+        The engine calls this about once a second, or more often, while it works.
     save
-        To be called for each artifact.
+        The engine calls this for each artifact.
     checkpoint
-        For engines whose jobs are long enough to be lost half-way.
+        Stores and loads checkpoints, for engines whose jobs are so long that a later attempt should not start again.
     """
 
     params: P
@@ -102,9 +103,9 @@ class Engine(Protocol[P]):
         Raises
         ------
         JobFailedError
-            The job cannot succeed; the user is shown its text.
+            The job cannot succeed; the text of the error is shown to the user.
         JobStoppedError
-            Passed on from ``report``.
+            The job must stop; ``report`` raised this error, and the engine did not catch it.
         """
 
 

@@ -1,4 +1,4 @@
-"""MindSpore's devices: binding a process to one, and testing one when a worker starts."""
+"""MindSpore's devices: binding a process to a device, and testing the device when a worker starts."""
 
 import importlib.util
 import subprocess
@@ -20,7 +20,7 @@ def is_installed() -> bool:
 
 
 def name_target(device_class: DeviceClass) -> str:
-    """Return MindSpore's name of a class of device."""
+    """Return MindSpore's name of a device class."""
     return _TARGETS[device_class]
 
 
@@ -29,7 +29,7 @@ def select_device(device: Device) -> None:
     # Only a worker's child process may load MindSpore: a fork after its first use hangs.
     import mindspore  # noqa: PLC0415
 
-    # The process sees only the device that it is pinned to, so its index is 0.
+    # The process sees only the device that it is pinned to, so the index of this device is 0.
     mindspore.set_device(_TARGETS[device.device_class], 0)
     if device.device_class is DeviceClass.ASCEND:
         # By default, some chips compute float32 in half precision; the engines choose their precision themselves.
@@ -56,7 +56,7 @@ def probe(device: Device) -> None:
 
 def _compute(device: Device) -> None:
     select_device(device)
-    import mindspore  # noqa: PLC0415 - as in select_device
+    import mindspore  # noqa: PLC0415 - for the reason given in select_device
 
     total = float(mindspore.ops.ones((2,), mindspore.float32).sum().asnumpy())
     if total != 2:  # noqa: PLR2004 - 1 + 1

@@ -20,8 +20,8 @@ class EngineSpec(Generic[P]):
     Parameters
     ----------
     choose_backend
-        Returns what computes on a class of device; imports no framework. Raises ``SettingsError`` if the settings name
-        a backend that does not exist or does not compute there.
+        Returns the backend that computes on a device class; imports no framework. Raises ``SettingsError`` if the
+        settings name a backend that does not exist or does not compute on this device class.
     make
         Makes the engine. It may import the engine's framework, so it is called in a worker's child process only.
     """

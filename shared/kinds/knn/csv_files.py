@@ -1,4 +1,4 @@
-"""CSV files as text: rows of cells, and the first rows of a table for a form."""
+"""Reads CSV files as text: all rows, or only the first rows for the preview on a form."""
 
 import codecs
 import csv
@@ -19,7 +19,7 @@ _MAX_CELL_CHARS: Final = 2**17
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a table may be."""
+    """The maximum numbers of rows and columns of a table."""
 
     rows: int
     columns: int
@@ -32,7 +32,7 @@ class Preview:
     Parameters
     ----------
     columns
-        The names of the columns; none if the first row alone is longer than what is read.
+        The names of the columns; empty if the first row is longer than the part of the file that is read.
     rows
         The first rows.
     """
@@ -42,16 +42,16 @@ class Preview:
 
 
 def preview(path: Path, rows: int, columns: Sequence[str] | None = None, *, header: bool) -> Preview:
-    """Read the first rows of a table, without blank lines; what follows them is not checked.
+    """Read the first rows of a table, and skip blank lines. The rest of the file is not checked.
 
     Parameters
     ----------
     rows
         How many rows to read.
     columns
-        The names of the columns, if the file has none.
+        The names of the columns, if the file does not contain them.
     header
-        Whether the first row has them, if they are not given.
+        Whether the first row contains the names of the columns; not used if ``columns`` is given.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def preview(path: Path, rows: int, columns: Sequence[str] | None = None, *, head
     if not lines:
         raise RequestInvalidError.at(UPLOAD, text("table-empty"))
     if not whole:
-        lines.pop()  # it may be incomplete
+        lines.pop()  # the last line may be incomplete
     if columns is None:
         columns = name_columns(lines[0], header=header) if lines else []
         lines = lines[1:] if header else lines
@@ -73,12 +73,12 @@ def preview(path: Path, rows: int, columns: Sequence[str] | None = None, *, head
 
 
 def split_rows(content: bytes, limits: Limits) -> Iterator[list[str]]:
-    """Yield the rows of a CSV file, which must have equal lengths; blank lines at the end are skipped.
+    """Yield the rows of a CSV file. All rows must have the same number of cells; blank lines at the end are skipped.
 
     Raises
     ------
     RequestInvalidError
-        Names the line that is wrong.
+        The file is not a table. If one line is wrong, the error contains the number of the line.
     """
     width = 0
     blank = 0
@@ -88,7 +88,7 @@ def split_rows(content: bytes, limits: Limits) -> Iterator[list[str]]:
             continue
         if blank:
             raise RequestInvalidError.at(UPLOAD, text("table-blank-line", line=blank))
-        if line > limits.rows + 1:  # one may be the header
+        if line > limits.rows + 1:  # one line may be the header
             raise RequestInvalidError.at(UPLOAD, text("table-too-many-rows", max_rows=limits.rows))
         width = width or _check_width(len(row), limits)
         if len(row) != width:
@@ -99,7 +99,7 @@ def split_rows(content: bytes, limits: Limits) -> Iterator[list[str]]:
 
 
 def read_bytes(path: Path, max_bytes: int = -1) -> bytes:
-    """Read a file, or its first bytes.
+    """Read a file, or only its first ``max_bytes`` bytes.
 
     Raises
     ------
@@ -114,12 +114,13 @@ def read_bytes(path: Path, max_bytes: int = -1) -> bytes:
 
 
 def name_columns(first: Sequence[str], *, header: bool) -> list[str]:
-    """Name the columns by the first row, or by their positions."""
+    """Return the names of the columns: the cells of the header, or ``column 0``, ``column 1`` … without a header."""
     return [name.strip() for name in first] if header else [f"column {index}" for index in range(len(first))]
 
 
 def _parse(content: bytes, *, whole: bool = True) -> Iterator[list[str]]:
-    # The limit applies to the whole process, and libraries set their own: set here, it is the same for every table.
+    # This limit applies to the whole process, and libraries can change it. The limit is set here, so that every table
+    # has the same limit.
     csv.field_size_limit(_MAX_CELL_CHARS)
     reader = csv.reader(io.StringIO(_decode(content, whole=whole), newline=""))
     try:
@@ -137,7 +138,7 @@ def _check_width(width: int, limits: Limits) -> int:
 
 
 def _decode(content: bytes, *, whole: bool) -> str:
-    """Decode a file, or its first bytes, the last character of which may be incomplete."""
+    """Decode a file, or only the first bytes of a file: then the last character may be incomplete."""
     try:
         decoded = codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=whole)
     except UnicodeDecodeError as error:

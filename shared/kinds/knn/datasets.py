@@ -1,4 +1,4 @@
-"""Data sets: numeric attributes with a label per row, built in or uploaded."""
+"""Data sets, built in or uploaded. Each row of a data set has numeric attributes and a label."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -38,14 +38,14 @@ class Dataset:
     name
         The name of the data set in titles.
     columns
-        Names of the attributes, d of them.
+        The names of the d attributes.
     attributes
-        Shape (n, d), float64, finite.
+        The attributes of the n rows: shape (n, d), float64, all values finite.
     labels
-        Shape (n,): for classification the index into ``classes``, int64; for
+        The labels of the n rows: shape (n,). For classification the index of the class in ``classes``, int64; for
         regression the value, float64.
     classes
-        Names of the classes in ascending order; empty for regression.
+        The names of the classes in ascending order; empty for regression.
     """
 
     name: str
@@ -106,14 +106,14 @@ def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset
     params
         The job's parameters.
     uploads
-        Upload id to local file, for the upload that ``params`` may name.
+        The uploaded files on this machine, keyed by upload id. If ``params`` contains an upload, its file is needed.
     limits
-        How large the table may be.
+        The maximum size of the table.
 
     Raises
     ------
     RequestInvalidError
-        Names the field and, if possible, the line of the file.
+        The data set is not valid. The error contains the pointer of the field and, if possible, the line of the file.
     """
     if isinstance(params.dataset, BuiltinDataset):
         return _load_builtin(params.dataset.name, params.task, limits)
@@ -130,7 +130,7 @@ def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset
 
 @cache
 def _load_builtin(name: str, task: Task, limits: Limits) -> Dataset:
-    """Read a built-in table, once per process, since each submission would wait for it."""
+    """Read a built-in table once per process, since otherwise each submission would wait until the table is read."""
     builtin = BUILTINS[name]
     table = _Table(builtin.title, list(builtin.columns), label=0, task=task, first_line=1)
     dataset = _build(table, split_rows((DATA_FOLDER / builtin.file).read_bytes(), limits))
@@ -140,12 +140,12 @@ def _load_builtin(name: str, task: Task, limits: Limits) -> Dataset:
 
 
 def check(params: KnnParams, dataset: Dataset) -> None:
-    """Compare the parameters with the data set.
+    """Check that the parameters are possible for the data set.
 
     Raises
     ------
     RequestInvalidError
-        Names every parameter that the data set does not allow.
+        The data set does not allow a parameter. The error contains every such parameter.
     """
     n = len(dataset.labels)
     problems: list[Problem] = []
@@ -183,7 +183,7 @@ def _find_non_distributions(dataset: Dataset) -> list[Problem]:
 
 @dataclass(frozen=True)
 class _Table:
-    """What is known of a table before its numbers are read."""
+    """The properties of a table that are known before its numbers are read."""
 
     name: str
     columns: list[str]
@@ -211,7 +211,7 @@ def _find_label(names: list[str], dataset: UploadedDataset) -> int:
 
 
 def _build(table: _Table, lines: Iterator[list[str]]) -> Dataset:
-    """Read the numbers block by block, since text takes ten times their memory."""
+    """Read the numbers of a table in blocks of rows, since numbers as text take ten times as much memory."""
     cells: list[str] = []
     parts: list[NDArray[np.float64]] = []
     while rows := list(itertools.islice(lines, ROWS_PER_BLOCK)):
@@ -237,7 +237,7 @@ def _build(table: _Table, lines: Iterator[list[str]]) -> Dataset:
 
 
 def _order_classes(names: set[str]) -> list[str]:
-    """Sort by number if all are numbers, so that class 10 comes after class 9."""
+    """Sort the names of the classes. If all names are numbers, sort by number, so that class 10 comes after class 9."""
     try:
         return sorted(names, key=lambda name: (float(name), name))
     except ValueError:
@@ -245,7 +245,7 @@ def _order_classes(names: set[str]) -> list[str]:
 
 
 def _read_numbers(cells: Sequence[str], column: str, first_line: int, pointer: str) -> NDArray[np.float64]:
-    """Convert one column; the error names the first cell that is not a finite number."""
+    """Convert the cells of a column to numbers. The error contains the first cell that is not a finite number."""
     try:
         numbers = np.array(cells, dtype=np.str_).astype(np.float64)
     except ValueError:

@@ -38,7 +38,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "values-too-large": "The table has values beyond {max_value:g}, whose squares exceed the range of float64. Rescale them.",
     "powers-too-large": "Differences of {difference:.3g} raised to the power {p:g} exceed the range of float64. Normalise the attributes, or choose a smaller p.",
 }
-"""Code to sentence."""
+"""The sentences, keyed by code."""
 
 TITLES: Final[Mapping[str, str]] = {
     "dataset-invalid": "The data set does not fit the job",
@@ -46,4 +46,4 @@ TITLES: Final[Mapping[str, str]] = {
     "too-many-classes": "The label has too many values",
     "values-too-large": "The values are too large",
 }
-"""Type of error to its title."""
+"""The titles of errors, keyed by the type of error."""

@@ -10,22 +10,23 @@ from shared.kinds.knn.csv_files import Limits
 from shared.kinds.knn.parameters import KnnParams
 from shared.settings import Settings
 
-# One table at a time: parallel reads would only share the interpreter, and their memory would add up.
+# Only one table is read at a time. Parallel reads would not be faster, since they share the interpreter, and would need
+# the memory of all tables together.
 _LOADING: Final = threading.Lock()
 
 
 def check_inputs(params: KnnParams, files: Mapping[str, Path], settings: Settings) -> None:
-    """Read the data set and compare it with the parameters.
+    """Read the data set, and check that the parameters are possible for the data set.
 
     Raises
     ------
     RequestInvalidError
-        Names each field that is wrong.
+        A field is wrong. The error contains every wrong field.
     """
     with _LOADING:
         datasets.check(params, datasets.load(params, dict(files), limits_of(settings)))
 
 
 def limits_of(settings: Settings) -> Limits:
-    """Return how large a table may be."""
+    """Return the maximum size of a table."""
     return Limits(settings.max_dataset_rows, settings.max_dataset_columns)

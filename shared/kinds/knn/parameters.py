@@ -12,7 +12,7 @@ from shared.texts import text
 MAX_K = 1_000
 MAX_KS = 100
 MAX_SEED = 2**32 - 1
-# Pydantic puts the tags of unions into its locations among the fields, so no tag may have the name of a field.
+# The location of a pydantic error mixes tags of unions with names of fields, so no tag may have the name of a field.
 _BUILTIN, _UPLOADED, _ONE_K, _MANY_KS = "(builtin)", "(uploaded)", "(one k)", "(many ks)"
 
 
@@ -42,7 +42,7 @@ class Weights(StrEnum):
 
 
 class Normalisation(StrEnum):
-    """How attributes are scaled, fitted on the training part alone."""
+    """How attributes are scaled. The scaling is computed from the training part only."""
 
     NONE = "none"
     ZSCORE = "zscore"
@@ -58,8 +58,8 @@ class BuiltinDataset(Strict):
 class UploadedDataset(Strict):
     """A CSV file that was uploaded before.
 
-    ``label`` is the column to predict: its name if the file has a header, or its
-    index, from 0; negative indices count from the end.
+    ``label`` is the column to predict: the name of the column if the file has a header, or the index of the column,
+    counted from 0. Negative indices count from the end.
     """
 
     upload: str
@@ -68,7 +68,7 @@ class UploadedDataset(Strict):
 
 
 class Holdout(Strict):
-    """One random split: ``train_size`` rows are the training part, the others are predicted."""
+    """One random split: ``train_size`` rows are the training part, the other rows are predicted."""
 
     method: Literal["holdout"] = "holdout"
     train_size: Annotated[int, Field(ge=1)] = 128
@@ -76,7 +76,7 @@ class Holdout(Strict):
 
 
 class KFold(Strict):
-    """Every row is predicted once per repeat, from the other folds."""
+    """Every row is predicted once per repeat, from the rows of the other folds."""
 
     method: Literal["kfold"]
     folds: Annotated[int, Field(ge=2, le=1_000)] = 10
@@ -85,13 +85,13 @@ class KFold(Strict):
 
 
 class LeaveOneOut(Strict):
-    """Every row is predicted from all the others."""
+    """Every row is predicted from all other rows."""
 
     method: Literal["loo"]
 
 
 def _dataset_kind(value: object) -> str | None:
-    """Distinguish the two forms of ``dataset`` by the key that only one has."""
+    """Return the tag of a ``dataset``. Only an uploaded data set has the key ``upload``."""
     if isinstance(value, Mapping):
         return _UPLOADED if "upload" in value else _BUILTIN
     if isinstance(value, UploadedDataset):
@@ -132,13 +132,13 @@ class KnnParams(Strict):
 
     @property
     def ks(self) -> list[int]:
-        """Every k to evaluate, ascending, each once."""
+        """The values of k to evaluate, in ascending order and without duplicates."""
         return sorted({self.k} if isinstance(self.k, int) else set(self.k))
 
     @model_validator(mode="before")
     @classmethod
     def _default_method(cls, data: Any) -> Any:  # noqa: ANN401 - pydantic hands over what the client sent
-        """Complete ``{"evaluation": {"train_size": 100}}`` to a hold-out."""
+        """Add the method ``holdout`` if the evaluation has no method, as in ``{"evaluation": {"train_size": 100}}``."""
         evaluation = data.get("evaluation") if isinstance(data, dict) else None
         if isinstance(evaluation, dict) and "method" not in evaluation:
             return data | {"evaluation": {"method": "holdout", **evaluation}}

@@ -1,6 +1,9 @@
-"""The result of a knn job that succeeded. Only types; the tests of the engine check its results against them."""
+"""The result of a knn job that succeeded.
 
-from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
+These are only types; the tests of the engine check the results of the engine against these types.
+"""
+
+from typing_extensions import TypedDict  # pydantic reads typing.TypedDict only from Python 3.12 on
 
 from shared.jobs import DeviceClass
 from shared.schemas.documented import documented
@@ -13,7 +16,7 @@ class ClassScore(TypedDict):
     k: int
     accuracy: float
     accuracy_std: float | None
-    """Over the folds; null if there are none."""
+    """The standard deviation of the accuracy over the folds; null if the evaluation has no folds."""
     macro_f1: float
 
 
@@ -34,15 +37,15 @@ PerClass.__doc__ = "How well one class is distinguished from the others."
 
 @documented
 class KnnResult(TypedDict):
-    """The scores of every k, and more of the best."""
+    """The scores of every k, and more details of the best k."""
 
     scores: list[ClassScore | ValueScore]
     best_k: int
-    """Of equally good ones the smallest."""
+    """The k with the best score; the smallest k if several values of k have this score."""
     classes: list[str] | None
-    """Null for regression, as are the next two."""
+    """The names of the classes. For regression, `classes`, `confusion` and `per_class` are null."""
     confusion: list[list[int]] | None
-    """Of the best k: true classes in rows, predicted ones in columns."""
+    """The confusion matrix of the best k: true classes in rows, predicted classes in columns."""
     per_class: list[PerClass] | None
     n_train: int
     n_test: int

@@ -13,17 +13,17 @@ from shared.kinds.musicgen.parameters import MEDIA_TYPES, Format
 from shared.texts import text
 
 BLOCK_SAMPLES: Final = 1 << 14
-"""Samples written at a time: libvorbis puts the samples of a call on the stack, which long audio would overflow."""
+"""Samples per write. libvorbis puts the samples of one write on the stack, which long audio would overflow."""
 MP3_RATES_HZ: Final = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 MAX_OGG_RATE_HZ: Final = 200_000
 """Above this rate, libvorbis ends the process."""
 MAX_FLAC_FINE_RATE_HZ: Final = 65_535
 MAX_FLAC_RATE_HZ: Final = 655_350
-"""A frame header has the rate in Hz up to the finer limit, then in tens of Hz."""
+"""The header of a FLAC frame has rates up to `MAX_FLAC_FINE_RATE_HZ` in Hz, and higher rates in tens of Hz."""
 
 
-# How libsndfile encodes each format. For a lossy one the compression level, 0 to 1, reduces the quality: 0.2 is LAME's
-# V2, 0.4 is Vorbis's q6, both about 190 kbit/s for stereo at 44.1 kHz.
+# How libsndfile encodes each format. For a lossy format, a higher compression level (0 to 1) means a lower quality: 0.2
+# is V2 of LAME (MP3), 0.4 is q6 of Vorbis, both about 190 kbit/s for stereo at 44.1 kHz.
 _OPTIONS: Final[dict[Format, dict[str, str | float]]] = {
     Format.FLAC: {"format": "FLAC", "subtype": "PCM_24"},
     Format.OGG: {"format": "OGG", "subtype": "VORBIS", "compression_level": 0.4},
@@ -32,21 +32,21 @@ _OPTIONS: Final[dict[Format, dict[str, str | float]]] = {
 
 
 def encode(audio: NDArray[np.float32], sample_rate_hz: int, audio_format: Format) -> tuple[bytes, str]:
-    """Encode audio: WAV stores it unchanged as float32; the other formats clip it at ±1.
+    """Encode audio. WAV stores the audio unchanged as float32; the other formats clip the audio at ±1.
 
     Parameters
     ----------
     audio
         Shape (channels, samples), one or two channels, nominally -1 to 1.
     sample_rate_hz
-        Its sampling rate, and that of the file.
+        The sampling rate of the audio and of the file.
     audio_format
         The format of the file: float32 WAV, 24-bit FLAC, Ogg Vorbis or MP3.
 
     Returns
     -------
     tuple[bytes, str]
-        The file's content and its media type.
+        The content and the media type of the file.
 
     Raises
     ------
@@ -66,13 +66,13 @@ def encode(audio: NDArray[np.float32], sample_rate_hz: int, audio_format: Format
 
 
 def convert(file: IO[bytes], audio_format: Format) -> tuple[bytes, str]:
-    """Encode the audio of a file in another format; see ``encode``."""
+    """Encode the audio of a file in another format, and return the content and the media type of the new file."""
     audio, sample_rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
     return encode(audio.T, sample_rate_hz, audio_format)
 
 
 def _has_rate(audio_format: Format, sample_rate_hz: int) -> bool:
-    """Whether libsndfile's encoder of a format supports a rate."""
+    """Return whether libsndfile's encoder for a format supports a sampling rate."""
     match audio_format:
         case Format.MP3:
             return sample_rate_hz in MP3_RATES_HZ

@@ -1,7 +1,7 @@
-"""The catalogue of MusicGen models: the known ones, their folders on this machine, and what the folders contain.
+"""The catalogue of MusicGen models: the known models, the models' folders on this machine, and the folders' contents.
 
-A model is a folder in the Hugging Face layout. Nothing here uses the network or
-reads weights: a form requests the list each time that it is shown.
+A model is a folder in the Hugging Face layout. This module does not use the network and does not read weights, because
+a form needs the list of models each time that the form is shown.
 """
 
 import json
@@ -28,7 +28,7 @@ WEIGHTS_INDEX: Final = f"{WEIGHTS}.index.json"
 README: Final = "README.md"
 TINY: Final = "mindjobs/tiny"
 
-# As the published models have it: 1,500 positions, of which the start token takes one.
+# The default of the published models: 1,500 positions, and the start token takes one of these positions.
 _NEW_TOKENS: Final = 1_499
 _FRONT_MATTER: Final = re.compile(r"\A---\r?\n(.*?)^---", re.DOTALL | re.MULTILINE)
 _LICENCE: Final = re.compile(r"""^license:[ \t]*["']?([\w.+-]+)""", re.MULTILINE)
@@ -51,7 +51,7 @@ class Availability(StrEnum):
     """Whether a job can use a model."""
 
     READY = "ready"
-    DOWNLOADABLE = "downloadable"  # the first job that uses it downloads it
+    DOWNLOADABLE = "downloadable"  # the first job that uses the model downloads it
     MISSING = "missing"
 
 
@@ -82,7 +82,7 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of a model before its folder is on this machine."""
+    """The properties of a model that are known before the model's folder is on this machine."""
 
     title: str
     channels: int
@@ -111,7 +111,7 @@ _KNOWN: Final = {
 
 
 def list_models(settings: Settings) -> list[ModelCard]:
-    """List the known models, followed by all others in ``MINDJOBS_MODELS_DIR``.
+    """List the known models, followed by all other models in ``MINDJOBS_MODELS_DIR``.
 
     A folder that cannot be used is listed as missing, with the reason in its note.
     """
@@ -122,13 +122,13 @@ def list_models(settings: Settings) -> list[ModelCard]:
 def find_model(settings: Settings, name: str) -> Path | None:
     """Find the folder of a model.
 
-    A folder in ``MINDJOBS_MODELS_DIR`` comes first, then the built-in model,
-    then what Hugging Face's libraries have downloaded. Only a complete folder is
-    found, so that an interrupted download is continued.
+    If ``MINDJOBS_MODELS_DIR`` contains a folder for the model, only this folder is used. Otherwise the built-in model
+    has its own folder, and any other model is searched in the downloads of Hugging Face's libraries. An incomplete
+    folder is not returned, so that an interrupted download is continued.
 
     Returns
     -------
-    ``None`` if the model has to be built or downloaded first.
+    The folder; ``None`` if no folder is complete, for example because the model has to be built or downloaded first.
     """
     if not _is_name(name):
         return None
@@ -148,16 +148,16 @@ def builtin_folder(settings: Settings) -> Path:
 
 
 def own_folder(settings: Settings, name: str) -> Path | None:
-    """Return a model's folder in ``MINDJOBS_MODELS_DIR`` if there is one, usable or not.
+    """Return a model's folder in ``MINDJOBS_MODELS_DIR``, usable or not; ``None`` if there is no such folder.
 
-    If there is one, no other folder is searched, since the operator put it there to be used.
+    If this folder exists, no other folder is searched, since the operator wants this folder to be used.
     """
     folder = settings.models_dir / name if settings.models_dir is not None else None
     return folder.absolute() if folder is not None and os.access(folder, os.F_OK) else None
 
 
 def find_missing_file(folder: Path) -> Path | None:
-    """Return a file that a model's folder missings, or that cannot be read; ``None`` if it is complete."""
+    """Return a file that is missing in a model's folder or cannot be read; ``None`` if the folder is complete."""
     needed = [CONFIGURATION, TOKENIZER]
     if not _is_readable(folder / WEIGHTS):
         needed += _list_shards(folder) or [WEIGHTS]
@@ -192,7 +192,7 @@ def _describe_known(settings: Settings, name: str, known: _Known) -> ModelCard:
 
 
 def _list_own(settings: Settings) -> Iterator[ModelCard]:
-    """Describe the models in ``MINDJOBS_MODELS_DIR`` that are not known."""
+    """Describe the models in ``MINDJOBS_MODELS_DIR`` that are not among the known models."""
     if settings.models_dir is None:
         return
     for path in sorted(settings.models_dir.glob(f"*/*/{CONFIGURATION}")):
@@ -217,7 +217,7 @@ def _list_own(settings: Settings) -> Iterator[ModelCard]:
 
 
 def _list_snapshots(name: str) -> list[Path]:
-    """List the revisions of a model in Hugging Face's cache: the current one first, then the newest."""
+    """List the revisions of a model in Hugging Face's cache: the current revision, then the others, newest first."""
     repository = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
     try:
         current = (repository / "refs" / constants.DEFAULT_REVISION).read_text().strip()
@@ -231,16 +231,16 @@ def _list_snapshots(name: str) -> list[Path]:
 
 
 def _list_shards(folder: Path) -> list[str]:
-    """List the shards of a folder's weights; none if the folder has no index."""
+    """List the shards of the weights in a folder; the list is empty if the folder has no index."""
     shards = (_read_json(folder / WEIGHTS_INDEX) or {}).get("weight_map")
     return sorted({str(shard) for shard in shards.values()}) if isinstance(shards, dict) else []
 
 
 def _read_defaults(folder: Path | None) -> GenerationDefaults:
-    """Read a model's own defaults; a missing or invalid one is replaced by the schema's."""
+    """Read a model's own defaults. A missing or invalid default is replaced by the default of the schema."""
     stored = (_read_json(folder / GENERATION) if folder is not None else None) or {}
     if "max_new_tokens" not in stored and isinstance(stored.get("max_length"), int):
-        stored["max_new_tokens"] = stored["max_length"] - 1  # the start token counts as length
+        stored["max_new_tokens"] = stored["max_length"] - 1  # max_length includes the start token
     accepted = MusicgenParams.model_validate(_select_valid(stored))
     return GenerationDefaults(
         do_sample=accepted.do_sample,
@@ -262,7 +262,7 @@ def _is_name(name: str) -> bool:
 
 
 def _is_valid(field: str, value: object) -> bool:
-    """Whether the parameters of a job may have this value."""
+    """Return whether a field of a job's parameters may have this value."""
     try:
         MusicgenParams.model_validate({field: value})
     except ValidationError:

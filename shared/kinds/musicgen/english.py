@@ -94,7 +94,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "mindnlp-tensor-missing": "MindNLP does not find the tensor {tensor!r} in {folder}. Select the backend mindspore or "
     "openvino (MINDJOBS_MUSICGEN_BACKEND), which read more layouts of weights.",
 }
-"""Code to sentence."""
+"""The sentences, keyed by code."""
 
 TITLES: Final[Mapping[str, str]] = {
     "clip-unreadable": "The audio clip cannot be read",
@@ -110,4 +110,4 @@ TITLES: Final[Mapping[str, str]] = {
     "too-short": "No new audio would be generated",
     "unsupported": "The backend does not support this",
 }
-"""Type of error to its title."""
+"""The titles of errors, keyed by the type of error."""

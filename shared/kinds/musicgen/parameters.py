@@ -40,7 +40,7 @@ class Loudness(StrEnum):
 
 
 class Precision(StrEnum):
-    """The precision in which the model computes; ``auto`` is the default of the backend."""
+    """The precision in which the model computes; ``auto`` means the default precision of the backend."""
 
     AUTO = "auto"
     FLOAT32 = "float32"
@@ -93,7 +93,7 @@ class MusicgenParams(Strict):
         if self.duration_s is not None and self.max_new_tokens is not None:
             raise inconsistency("max_new_tokens", text("length-given-twice"))
         if self.duration_s is None and self.max_new_tokens is None:
-            # The model is frozen; only its own validator may set a default.
+            # This pydantic model is frozen; only its own validator may set a default, and only in this way.
             object.__setattr__(self, "duration_s", DEFAULT_DURATION_S)
         rows = len(self.prompts)
         if rows and self.audio_prompts and len(self.audio_prompts) != rows:

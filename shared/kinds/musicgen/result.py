@@ -1,6 +1,9 @@
-"""The result of a musicgen job, as the API shows it. Types alone: the engine's tests check its results against them."""
+"""The result of a musicgen job, as the API shows it.
 
-from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
+These are only types; the tests of the engine check the results of the engine against these types.
+"""
+
+from typing_extensions import TypedDict  # pydantic reads typing.TypedDict only from Python 3.12 on
 
 from shared.schemas.documented import documented
 
@@ -21,12 +24,12 @@ class Sample(TypedDict):
 
     prompt: str | None
     seed: int
-    """With it, the same parameters and the same engine generate the same codes again."""
+    """With this seed, the same parameters and the same engine generate the same codes again."""
     duration_s: float
     audio: str
-    """Name of the artifact."""
+    """Name of the artifact with the audio."""
     codes: str
-    """Name of the artifact."""
+    """Name of the artifact with the codes."""
     peak_dbfs: float | None
     """Null for silence."""
     lufs: float | None
@@ -40,9 +43,9 @@ class MusicgenResult(TypedDict):
     """The samples, and how fast they were generated."""
 
     sampling_rate: int
-    """In hertz."""
+    """The sampling rate of the audio, in hertz."""
     frame_rate: int
-    """Of the codes, in hertz."""
+    """The frame rate of the codes, in hertz."""
     samples: list[Sample]
     tokens_per_s: float | None
     realtime_factor: float

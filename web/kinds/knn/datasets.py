@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from flask import Blueprint
-from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
+from typing_extensions import TypedDict  # pydantic reads typing.TypedDict only from Python 3.12 on
 
 from shared.jobs import Kind
 from shared.kinds.knn.datasets import BUILTINS, Builtin

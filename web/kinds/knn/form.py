@@ -32,7 +32,7 @@ def _list_choices(values: Iterable[str]) -> dict[str, str]:
 
 
 class KnnForm(JobForm):
-    """What to evaluate, and on which data. Of several files the last one is used."""
+    """The form of a knn job: what to evaluate, and on which data. If several files were sent, the last file is used."""
 
     KIND = Kind.KNN
 
@@ -61,7 +61,7 @@ class KnnForm(JobForm):
     seed = StringField("Seed of the split", default="0")
 
     def build_body(self) -> dict[str, Any]:
-        """See ``JobForm``."""
+        """Build the body of the API request. A value that is not a number stays text, which the schema refuses."""
         texts = self.texts
         dataset: dict[str, Any] = {"name": datasets.WINE.name}
         if self.uploads:
@@ -81,7 +81,7 @@ class KnnForm(JobForm):
         return {"kind": self.KIND, "params": params, "device": texts["device"]}
 
     def prepare(self, services: Services) -> dict[str, Any]:
-        """See ``JobForm``: the first rows of the data, and how to name their columns."""
+        """Return the first rows of the data, and for each column the value that selects the column as the label."""
         preview = csv_files.Preview((), ())
         upload = self.uploads[-1] if self.uploads else None
         try:
@@ -94,7 +94,7 @@ class KnnForm(JobForm):
         return {"preview": preview, "labels": labels}
 
     def _find_field(self, parts: list[str]) -> tuple[str, str]:
-        # Below the containers: /params/evaluation/folds is the field "folds", and /params/k/0 is "k".
+        # The last name in the pointer is the field: "folds" in /params/evaluation/folds, "k" in /params/k/0.
         names = [part for part in parts if not part.isdecimal()]
         last = names[-1] if names else ""
         return {"upload": FILE_FIELD, "evaluation": "method", "dataset": FILE_FIELD}.get(last, last), ""

@@ -1,4 +1,4 @@
-"""What the page of a knn job shows of its result."""
+"""What the page of a knn job shows of the job's result."""
 
 import csv
 import io
@@ -21,14 +21,14 @@ MAX_ROWS: Final = 500
 
 @dataclass(frozen=True)
 class Prediction:
-    """A row of the table and its prediction.
+    """A row of the table, and the prediction for this row.
 
     Parameters
     ----------
     index
-        Of the row in the table, from 0.
+        The index of the row in the table, counted from 0.
     wrong
-        Whether the label is another class; ``None`` for regression.
+        Whether the prediction differs from the label; ``None`` for regression.
     """
 
     index: str
@@ -39,12 +39,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The first predictions.
+    """The predictions at the beginning of the file ``predictions.csv``.
 
     Parameters
     ----------
     cut
-        Whether there are more.
+        Whether the file contains more predictions.
     url
         The address of the whole file.
     """
@@ -55,7 +55,7 @@ class Predictions:
 
     @property
     def wrong(self) -> int | None:
-        """How many are wrong; ``None`` for regression."""
+        """The number of wrong predictions among ``rows``; ``None`` for regression."""
         judged = [row.wrong for row in self.rows if row.wrong is not None]
         return sum(judged) if judged else None
 
@@ -69,13 +69,13 @@ class KnnResultView(ResultView):
 
 
 def view_result(services: Services, job: responses.Job) -> KnnResultView:
-    """Collect what the page shows besides the job itself."""
+    """Collect what the page shows in addition to the job itself."""
     pictures = [artifact for artifact in job["artifacts"] if artifact["media_type"] == PICTURE_TYPE]
     return KnnResultView(job["artifacts"], _read_predictions(services, job), pictures)
 
 
 def _read_predictions(services: Services, job: responses.Job) -> Predictions | None:
-    """Read the first predictions of a job; ``None`` if it has none, or if their file no longer exists."""
+    """Read the first predictions of a job; return ``None`` if the job has no predictions file or it was deleted."""
     is_classification = job["params"]["task"] == Task.CLASSIFICATION
     url = next((artifact["url"] for artifact in job["artifacts"] if artifact["name"] == PREDICTIONS_FILE), None)
     if url is None:
@@ -85,7 +85,7 @@ def _read_predictions(services: Services, job: responses.Job) -> Predictions | N
             key = queries.get_artifact(session, job["id"], PREDICTIONS_FILE).key
         with io.TextIOWrapper(services.files.open(key), encoding="utf-8", newline="") as file:
             lines = list(itertools.islice(csv.DictReader(file), MAX_ROWS + 1))
-    except (FileNotFoundError, NotFoundError):  # deleted in the meantime
+    except (FileNotFoundError, NotFoundError):  # the file was deleted in the meantime
         return None
     rows = [
         Prediction(
@@ -96,5 +96,5 @@ def _read_predictions(services: Services, job: responses.Job) -> Predictions | N
         )
         for line in lines[:MAX_ROWS]
     ]
-    rows.sort(key=lambda row: not row.wrong)  # the wrong ones first, since they are what a user looks for
+    rows.sort(key=lambda row: not row.wrong)  # wrong predictions first, since users look for these
     return Predictions(rows, len(lines) > MAX_ROWS, url)

@@ -1,4 +1,4 @@
-"""What the form shows of the chosen table: its first rows, and its columns as values of the label."""
+"""What the form shows of the chosen table: the first rows, and the columns that can be the label."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -29,7 +29,7 @@ def read_preview(files: FileStore, upload: Upload | None, *, header: bool) -> cs
 
 
 def list_labels(columns: Sequence[str], *, header: bool) -> list[tuple[str, str]]:
-    """Return for each column the value that selects it as the one to predict, and its name."""
+    """For each column, return the value that selects this column as the label, and the name of the column."""
     return [
         (name if header and _is_unambiguous(name, columns) else str(index), name) for index, name in enumerate(columns)
     ]
@@ -42,5 +42,5 @@ def _open_table(files: FileStore, upload: Upload | None) -> AbstractContextManag
 
 
 def _is_unambiguous(name: str, columns: Sequence[str]) -> bool:
-    """Tell whether a name selects exactly one column; a number would be read as an index."""
+    """Return whether a name selects exactly one column. A number does not, because it would be read as an index."""
     return bool(name) and columns.count(name) == 1 and read_number(name) == name

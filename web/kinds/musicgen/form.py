@@ -27,7 +27,7 @@ _NUMBER_FIELDS: Final = (
     "seed",
 )
 _CHOICE_FIELDS: Final = ("model", "precision", "format", "loudness")
-# Field to what an empty value means.
+# For each field, the meaning of an empty value.
 PLACEHOLDERS: Final[Mapping[str, str]] = {
     **{
         name: f"{MusicgenParams.model_fields[name].default:g}"
@@ -45,7 +45,7 @@ def _get_default(name: str) -> str:
 
 
 class MusicgenForm(JobForm):
-    """What to generate: one prompt per line, and clips to continue. An empty number means the default."""
+    """The form of a musicgen job: one prompt per line, and clips to continue. An empty number means the default."""
 
     KIND = Kind.MUSICGEN
 
@@ -82,7 +82,7 @@ class MusicgenForm(JobForm):
     )
 
     def build_body(self) -> dict[str, Any]:
-        """See ``JobForm``."""
+        """Build the body of the API request. A value that is not a number stays text, which the schema refuses."""
         texts = self.texts
         prompts = list(self._number_prompts().values())
         params: dict[str, Any] = {
@@ -96,7 +96,7 @@ class MusicgenForm(JobForm):
 
     @classmethod
     def make_blank(cls, services: Services) -> Self:
-        """See ``JobForm``: with a model that can run, if the API's default cannot."""
+        """Make a blank form. If a job cannot use the API's default model, choose a model that a job can use."""
         form = cls(formdata=None)
         usable = [card.name for card in list_models(services.settings) if card.state is not Availability.MISSING]
         if usable and form.model.data not in usable:
@@ -104,7 +104,7 @@ class MusicgenForm(JobForm):
         return form
 
     def prepare(self, services: Services) -> dict[str, Any]:
-        """See ``JobForm``: the models with their licences, notes and defaults, and what empty fields mean."""
+        """Fill in the choices, defaults and placeholders of the fields, and return the models' licences and notes."""
         cards = list_models(services.settings)
         self.model.choices = {card.name: f"{card.title} · {card.state}" for card in cards}
         self.precision.choices = _list_precisions(services)
@@ -117,10 +117,10 @@ class MusicgenForm(JobForm):
         return {"licences": _group_licences(cards), "notes": notes}
 
     def _list_clips(self, prompt_count: int) -> list[dict[str, Any]]:
-        """List the clips of the body; a single file is the clip of every prompt."""
+        """List the clips for the body of the API request; a single file becomes the clip of every prompt."""
         part = self._read_numbers(_CLIP_FIELDS)
         if not self.uploads and part:
-            return [part]  # the schema then reports at the file that the upload is missing
+            return [part]  # the schema then reports at the file field that the upload is missing
         clips = [{"upload": upload.id, **part} for upload in self.uploads]
         return clips * max(1, prompt_count) if len(clips) == 1 else clips
 
@@ -129,7 +129,7 @@ class MusicgenForm(JobForm):
         return {name: read_number(texts[name]) for name in names if texts[name].strip()}
 
     def _number_prompts(self) -> dict[int, str]:
-        """Return line number, from 1, to prompt; blank lines are left out."""
+        """Return the prompts, keyed by line number from 1; blank lines are left out."""
         lines = re.split(r"\r\n|\r|\n", self.texts["prompts"])
         return {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
 
@@ -146,14 +146,14 @@ class MusicgenForm(JobForm):
 
 
 def _list_precisions(services: Services) -> list[Precision]:
-    """List the precisions that live workers offer, or all if that is not known."""
+    """List the precisions that live workers offer, or all precisions if the workers' offer is not known."""
     with services.database.reading() as session:
         offered = queries.list_offered_precisions(session, Kind.MUSICGEN, AUTO)
     return [precision for precision in Precision if not offered or precision in {Precision.AUTO, *offered}]
 
 
 def _group_licences(cards: Iterable[ModelCard]) -> dict[tuple[str, str | None], list[str]]:
-    """Return the titles of the models under each licence; a licence is its name and address."""
+    """Return the titles of the models under each licence, keyed by the name and the address of the licence."""
     groups: dict[tuple[str, str | None], list[str]] = {}
     for card in cards:
         groups.setdefault((card.licence, card.licence_url), []).append(card.title)
@@ -161,7 +161,7 @@ def _group_licences(cards: Iterable[ModelCard]) -> dict[tuple[str, str | None], 
 
 
 def _describe_defaults(cards: Sequence[ModelCard]) -> dict[str, str]:
-    """Return the models' default of each parameter: that of most models, then the models that differ."""
+    """For each parameter, describe the default: the value of most models, then the other values with their models."""
     described: dict[str, str] = {}
     for name in asdict(cards[0].defaults) if cards else ():
         titles: dict[str, list[str]] = {}

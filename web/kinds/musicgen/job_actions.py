@@ -1,4 +1,7 @@
-"""What a music job's page offers: run it again with a new seed, download a sample in another format, or continue it."""
+"""The actions on the page of a music job.
+
+A user can run the job again with a new seed, download a sample in another format, or continue a sample.
+"""
 
 import io
 from http import HTTPStatus
@@ -46,7 +49,7 @@ def download_sample(job_id: UUID, number: int, audio_format: str) -> Response:
 
 @blueprint.post(f"{_SAMPLE}/continue")
 def continue_sample(job_id: UUID, number: int) -> Response:
-    """Store a sample as an upload, and redirect to the form with it as the clip to continue."""
+    """Store a sample as an upload, and redirect to the form with this upload as the clip to continue."""
     services = get_services()
     _, _, artifact = _find_sample(services, job_id, number)
     with services.files.open(artifact.key) as file:
@@ -57,9 +60,9 @@ def continue_sample(job_id: UUID, number: int) -> Response:
 
 @blueprint.get(f"{_SAMPLE}/continue")
 def show_continuation(job_id: UUID, number: int) -> str:
-    """Show the form with the prompt and the model of a sample, and its uploaded copy as the clip to continue."""
+    """Show the form with a sample's prompt and model, and with the uploaded copy of the sample as clip to continue."""
     services = get_services()
-    # The prompt is read from the job: the longest ones do not fit into an address.
+    # The prompt is read from the job, because the longest prompts do not fit into an address.
     job, sample, _ = _find_sample(services, job_id, number)
     form = MusicgenForm.make_blank(services)
     form.uploads = find_uploads(services, request.args.getlist(UPLOAD_FIELD), get_owner())

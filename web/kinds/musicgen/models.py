@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from flask import Blueprint
-from typing_extensions import TypedDict  # pydantic reads typing's own from Python 3.12 on only
+from typing_extensions import TypedDict  # pydantic reads typing.TypedDict only from Python 3.12 on
 
 from shared.jobs import Kind
 from shared.kinds.musicgen import catalogue
@@ -23,7 +23,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
 
 @documented
 class GenerationDefaults(TypedDict):
-    """How a model generates if a job does not say otherwise."""
+    """The parameters with which a model generates if a job does not set them."""
 
     do_sample: bool
     guidance_scale: float

@@ -1,4 +1,4 @@
-"""What the page of a musicgen job shows of its result."""
+"""What the page of a musicgen job shows of the job's result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ class Sample:
     Parameters
     ----------
     number
-        From 0, as in the names of its files.
+        The number of the sample, counted from 0, as in the names of the sample's files.
     prompt
-        ``None`` for unconditional generation.
+        The text from which the sample was generated; ``None`` for unconditional generation.
     facts
-        Its entry in the job's result.
+        The entry of the sample in the job's result.
     files
-        Its artifacts, by what they are: ``audio``, ``codes``, ``waveform``, ``spectrogram``.
+        The artifacts of the sample, keyed by their content: ``audio``, ``codes``, ``waveform``, ``spectrogram``.
     """
 
     number: int
@@ -41,11 +41,11 @@ class MusicResultView(ResultView):
     Parameters
     ----------
     samples
-        In the order of the result.
+        The samples in the order of the job's result.
     model
-        The model that generated them; ``None`` if this instance does not know it.
+        The model that generated the samples; ``None`` if this instance does not know the model.
     note
-        What to know about the model.
+        What a user should know about the model.
     formats
         The formats in which a sample can be downloaded.
     """
@@ -57,7 +57,7 @@ class MusicResultView(ResultView):
 
 
 def view_result(services: Services, job: responses.Job) -> MusicResultView | None:
-    """Collect what belongs to each sample; ``None`` if there is none."""
+    """Collect what the page shows of each sample; ``None`` if the job has no samples."""
     samples = list_samples(job)
     if not samples:
         return None
@@ -73,7 +73,7 @@ def view_result(services: Services, job: responses.Job) -> MusicResultView | Non
 
 
 def list_samples(job: responses.Job) -> list[Sample]:
-    """List what a musicgen job has generated."""
+    """List the samples that a musicgen job has generated."""
     artifacts = {artifact["name"]: artifact for artifact in job["artifacts"]}
     return [
         Sample(number, facts["prompt"] or None, facts, _find_files(number, facts, artifacts))

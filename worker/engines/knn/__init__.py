@@ -1,4 +1,4 @@
-"""The engine of k nearest neighbours, on MindSpore."""
+"""The engine for k nearest neighbours, which computes with MindSpore."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ from worker.engines.spec import EngineSpec
 
 
 def _make(device: Device, settings: Settings) -> Engine[KnnParams]:
-    from worker.engines.knn.engine import KnnEngine  # noqa: PLC0415 - loads MindSpore
+    from worker.engines.knn.engine import KnnEngine  # noqa: PLC0415 - this import loads MindSpore
 
     return KnnEngine(
         device=str(device),

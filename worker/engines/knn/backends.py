@@ -1,4 +1,4 @@
-"""What computes k nearest neighbours."""
+"""The backends that compute k nearest neighbours."""
 
 from typing import Final
 
@@ -15,9 +15,9 @@ MINDSPORE: Final = Backend(
     prepare_process=mindspore_device.select_device,
 )
 BACKENDS: Final = (MINDSPORE,)
-"""The preferred one first."""
+"""All backends, the preferred backend first."""
 
 
-def choose_backend(device_class: DeviceClass, settings: Settings) -> Backend:  # noqa: ARG001 - no setting chooses yet
+def choose_backend(device_class: DeviceClass, settings: Settings) -> Backend:  # noqa: ARG001 - no setting for it yet
     """Return the preferred backend for a class of device."""
     return next(backend for backend in BACKENDS if device_class in backend.device_classes)

@@ -1,8 +1,10 @@
-"""Bhattacharyya distance: rows read as distributions, -ln of the overlap Σ √(p q).
+"""Bhattacharyya distance: -ln of the overlap Σ √(p q) of two rows p and q, which are read as distributions.
 
-The overlap of two rows is the inner product of their roots, at most one. A
-tile's operands are rounded once each, and d roundings of multiplying and
-adding follow: the closeness is off by gamma_(d+2), and by what underflows.
+The closeness is the overlap: the inner product of the square roots of p and q,
+which is at most one. The two operands of a tile are rounded once each, and d
+roundings of multiplying and adding follow. So the error of the closeness is at
+most gamma_(d+2), see `space.bound_roundings`, plus what is lost by underflow;
+the code uses slightly larger bounds.
 """
 
 import numpy as np
@@ -13,12 +15,12 @@ from worker.engines.knn.space import SMALLEST_32, UNIT_32, UNIT_64, Floats, Indi
 
 
 def build(training: Floats, queries: Floats) -> Space:
-    """Lay out the Bhattacharyya distance of queries (q, d) to training rows (n, d).
+    """Lay out queries (q, d) and training rows (n, d) for the Bhattacharyya distance.
 
     Raises
     ------
     JobFailedError
-        A row is no distribution: it has a negative value, or only zeros.
+        A row is no distribution, because it has a negative value or only zeros.
     """
     row_roots, query_roots = _find_roots(training), _find_roots(queries)
     width = training.shape[1]
@@ -26,7 +28,7 @@ def build(training: Floats, queries: Floats) -> Space:
 
     def measure(of: Indices, to: Indices) -> Floats:
         overlap = np.einsum("ij,ij->i", query_roots[of], row_roots[to])
-        with np.errstate(divide="ignore"):  # nothing in common: infinitely far
+        with np.errstate(divide="ignore"):  # rows without overlap are infinitely far apart
             return np.asarray(np.abs(np.log(np.minimum(overlap, 1))))
 
     return Space(
@@ -40,12 +42,12 @@ def build(training: Floats, queries: Floats) -> Space:
 
 
 def _find_roots(table: Floats) -> Floats:
-    """Take the square roots of rows (m, d) that were made to sum to one."""
+    """Divide rows (m, d) by their sums, and return the square roots of the quotients."""
     largest = table.max(axis=1, keepdims=True)
     if table.min() < 0 or largest.min() == 0:
         raise JobFailedError(
             "negative-values",
             text("bhattacharyya-scaled-rows"),
         )
-    shares = table / largest  # first, so that sums of huge or tiny values stay in range
+    shares = table / largest  # divided before summing, so that sums of huge or tiny values stay in range
     return np.asarray(np.sqrt(shares / shares.sum(axis=1, keepdims=True)))

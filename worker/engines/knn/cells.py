@@ -1,14 +1,16 @@
-"""Tiles compiled by MindSpore: the closeness of all queries to all rows of a part.
+"""Tiles compiled by MindSpore: the closeness of each query of a block to each row of a part of the training rows.
 
-Compiled by ``mindspore.jit`` and not by setting graph mode for the process, so
-that another engine in the process keeps the mode that it needs; a call is
-cheaper, too. MindSpore compiles once for each shape and frees compiled graphs
-only all together, so their number is kept bounded by starting over.
+The functions are compiled by ``mindspore.jit``, not by setting graph mode for the
+process, so that another engine in the process keeps the mode that it needs. A
+call of a function compiled by ``mindspore.jit`` is also cheaper. MindSpore compiles
+a graph for each shape, and can free compiled graphs only all together. To limit
+the number of graphs, all of them are freed when there are `MAX_GRAPHS`.
 
-The error bounds of the metrics take float32 to be float32: MindSpore multiplies
-matrices so on CPUs, GPUs (TF32 is off) and Ascend (HF32 is off) unless configured
-otherwise; the oldest Ascend training chips need ``precision_mode`` set to
-``must_keep_origin_dtype``.
+The error bounds of the metrics assume that float32 operators really compute in
+float32. In the default configuration, MindSpore multiplies matrices in float32 on
+CPUs, GPUs (TF32 is off) and Ascend (HF32 is off). On the oldest Ascend training
+chips, ``precision_mode`` must be set to ``must_keep_origin_dtype``, which
+`mindspore_device.select_device` does.
 """
 
 from collections.abc import Callable
@@ -22,11 +24,11 @@ from worker.engines.knn.space import Operand
 from worker.engines.knn.tiles import BLOCK_ROWS
 
 MAX_GRAPHS: Final = 256
-"""A compiled graph holds about a third of a megabyte and takes 20 ms to make."""
+"""A compiled graph takes about a third of a megabyte of memory, and 20 ms to compile."""
 
 
 class Cells:
-    """The compiled tiles of a process."""
+    """The compiled functions of a process, which compute tiles."""
 
     def __init__(self) -> None:
         self._functions: dict[float | None, Callable[[Any, Any], tuple[Any, Any]]] = {}
@@ -38,16 +40,16 @@ class Cells:
         Parameters
         ----------
         order
-            What closeness is, see `Space`.
+            Which closeness to compute, as `space.Space.order`.
         queries, rows
-            Shapes (F, Q, w) and (F, T, w), float32, C-contiguous: F spaces, each
-            of Q queries and T rows, T a multiple of the block.
+            Shapes (F, Q, w) and (F, T, w), float32, C-contiguous: F spaces with
+            Q queries and T rows each. T is a multiple of `tiles.BLOCK_ROWS`.
 
         Returns
         -------
         tuple
-            The closeness, shape (F, Q, T), and its maximum in each block of
-            consecutive rows, shape (F, Q, T / block); float32.
+            The closeness, shape (F, Q, T), and the maximum of the closeness in
+            each block of consecutive rows, shape (F, Q, T / BLOCK_ROWS); float32.
         """
         graph = (order, queries.shape, rows.shape)
         if graph not in self._graphs and len(self._graphs) >= MAX_GRAPHS:
@@ -59,14 +61,14 @@ class Cells:
         return closeness.asnumpy(), peaks.asnumpy()[:, 0]
 
     def clear(self) -> None:
-        """Free every compiled graph of the process; graphs are compiled again when they are needed."""
+        """Free every compiled graph of the process; a graph is compiled again when it is needed."""
         self._functions.clear()
         self._graphs.clear()
         mindspore.ms_memory_recycle()
 
 
 def _make_product() -> Callable[[Any, Any], tuple[Any, Any]]:
-    """Make closeness an inner product."""
+    """Compile a function whose closeness is the inner product of a query and a row."""
     multiply = ops.BatchMatMul(transpose_b=True)
     find_peaks = _make_peaks()
 
@@ -78,7 +80,7 @@ def _make_product() -> Callable[[Any, Any], tuple[Any, Any]]:
 
 
 def _make_difference(order: float) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """Make closeness minus the order-norm of the difference."""
+    """Compile a function whose closeness is minus the norm, of this order, of the difference of a query and a row."""
     measure = Cdist(order)
     find_peaks = _make_peaks()
 
@@ -90,7 +92,7 @@ def _make_difference(order: float) -> Callable[[Any, Any], tuple[Any, Any]]:
 
 
 def _make_peaks() -> Any:  # noqa: ANN401 - an operator, untyped
-    """Find block maxima by pooling, which takes a fifth of the time of a reduction on the CPU."""
+    """Make the operator that finds block maxima by pooling: on the CPU, it takes a fifth of the time of a reduction."""
     return ops.MaxPool(kernel_size=(1, BLOCK_ROWS), strides=(1, BLOCK_ROWS))
 
 

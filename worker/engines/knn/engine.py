@@ -1,4 +1,4 @@
-"""The KNN engine: a job's parameters in, scores and pictures out."""
+"""The KNN engine: it takes the parameters of a job, and returns scores and pictures."""
 
 import json
 import time
@@ -29,7 +29,7 @@ class KnnEngine:
     device
         The device's class and number, ``cpu:0`` for example.
     memory_budget_bytes
-        Working memory of a search.
+        The working memory of a search for neighbours.
     limits
         How large a table may be.
     """
@@ -47,14 +47,14 @@ class KnnEngine:
         self.run(JobContext(params=KnnParams(), uploads={}, report=_ignore_progress, save=_ignore_artifact))
 
     def run(self, context: JobContext[KnnParams]) -> dict[str, Any]:
-        """Run one job; nothing is saved before all of it is done.
+        """Run one job; no artifact is saved before all artifacts have been made.
 
         Raises
         ------
         JobFailedError
-            The data set does not fit the parameters, or the metric the values.
+            The data set does not fit the parameters, or the metric is not defined on the values.
         JobStoppedError
-            Passed on from ``report``.
+            The job must stop; ``report`` raised this error.
         """
         params = context.params
         started_s = time.perf_counter()
@@ -84,7 +84,7 @@ class KnnEngine:
         result: dict[str, Any],
         report: ReportProgress,
     ) -> list[Artifact]:
-        """Make every file of a job, all before the first is saved."""
+        """Make all artifacts of a job; the caller saves them afterwards."""
         write = _Stage(report, "writing", "rows")
         table = format_predictions(dataset, predictions, params.task, result["best_k"], write)
         artifacts = [("predictions.csv", "text/csv", table)]

@@ -7,7 +7,7 @@ from worker.engines.knn.space import Floats, Indices, Space, find_scale
 
 
 def build(training: Floats, queries: Floats) -> Space:
-    """Lay out the Euclidean distance of queries (q, d) to training rows (n, d)."""
+    """Lay out queries (q, d) and training rows (n, d) for the Euclidean distance."""
     scale = find_scale(training, queries)
     query_operand, row_operand, error = inner_product.lay_out(training, queries, training.mean(axis=0), scale)
 

@@ -1,4 +1,4 @@
-"""Predicts every row of an evaluation."""
+"""Predicts all rows that an evaluation wants predicted, fold by fold."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,23 +21,25 @@ from worker.engines.knn.votes import average, elect, weigh
 MAX_ABSOLUTE_VALUE: Final = 1e140
 MAX_CLASSES: Final = 1_000
 QUERIES_AT_ONCE: Final = 512
-"""Queries whose votes are counted together: a count for each class of each."""
+"""The number of queries whose votes are counted together; each of these queries needs one count per class."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """All predictions of an evaluation, in the order of its folds.
+    """All m predictions of an evaluation, in the order of the folds.
 
     Parameters
     ----------
     index
-        Shape (m,): the rows predicted.
+        Shape (m,): the row of the data set that each prediction is for.
     fold
-        Shape (m,): the number of the fold that predicted each.
+        Shape (m,): the number of the fold that each prediction comes from.
     neighbours, distances
-        Shape (m, largest k): rows of the data set, nearest first.
+        Shape (m, largest k): the neighbours of each predicted row, as rows of
+        the data set, and their distances, nearest first.
     labels
-        For each k, shape (m,): the predictions; a class is given by its index.
+        For each k, the predicted labels, shape (m,). A class is given by its
+        index in ``Dataset.classes``.
     """
 
     index: Indices
@@ -48,7 +50,7 @@ class Predictions:
 
 
 def evaluate(params: KnnParams, dataset: Dataset, finder: Finder, advance: Callable[[int, int], None]) -> Predictions:
-    """Predict every row of the evaluation.
+    """Predict all rows that the evaluation wants predicted.
 
     Parameters
     ----------
@@ -59,12 +61,14 @@ def evaluate(params: KnnParams, dataset: Dataset, finder: Finder, advance: Calla
     finder
         Finds the neighbours.
     advance
-        Called with the rows done and their total, between blocks of work.
+        Called between blocks of work, with the number of rows that are done and
+        the number of all rows to predict.
 
     Raises
     ------
     JobFailedError
-        The metric is not defined on the scaled values, or they are out of range.
+        The metric is not defined on the scaled values, values are out of range,
+        or there are too many classes.
     """
     _check_range(dataset)
     total = count_predictions(params.evaluation, len(dataset.labels))
@@ -82,7 +86,7 @@ def evaluate(params: KnnParams, dataset: Dataset, finder: Finder, advance: Calla
 
 
 class _Progress:
-    """Counts the rows done over all folds."""
+    """Counts the rows that are done in all folds together."""
 
     def __init__(self, advance: Callable[[int, int], None], total: int) -> None:
         self._advance = advance
@@ -90,12 +94,12 @@ class _Progress:
         self.done = 0
 
     def show(self, more: int) -> None:
-        """Report the folds that are done, and ``more`` rows of the next one."""
+        """Report the rows of the folds that are done, plus ``more`` rows of the next fold."""
         self._advance(self.done + more, self._total)
 
 
 def _check_range(dataset: Dataset) -> None:
-    """Refuse values beyond float64, and more classes than a vote can count."""
+    """Refuse values whose squares may leave the range of float64, and more than `MAX_CLASSES` classes."""
     if len(dataset.classes) > MAX_CLASSES:
         raise JobFailedError(
             "too-many-classes",
@@ -123,10 +127,11 @@ def _allocate(params: KnnParams, dataset: Dataset, total: int) -> Predictions:
 def _find_by_fold(
     params: KnnParams, dataset: Dataset, finder: Finder, advance: Callable[[int], None]
 ) -> Iterator[tuple[Fold, Neighbours]]:
-    """Yield each fold with its neighbours, as positions in its training part.
+    """Yield each fold with the neighbours of its queries, which are positions in the training part of the fold.
 
-    Leave-one-out is a single fold where nothing is fitted to a training part.
-    ``advance`` is called with the queries done of the folds that are yielded next.
+    With leave-one-out, all rows form a single fold if neither normalisation nor
+    metric is fitted to a training part. ``advance`` is called with the number of
+    queries that are done in the fold that is yielded next.
     """
     k = max(params.ks)
     if (
@@ -149,7 +154,7 @@ def _find_by_fold(
 
 
 def _build_fold(params: KnnParams, dataset: Dataset, fold: Fold) -> Space:
-    """Scale a fold's rows by its training part, and lay them out."""
+    """Scale the rows of a fold, fitted on the training part, and lay out the scaled rows for the metric."""
     training, queries = dataset.attributes[fold.training], dataset.attributes[fold.queries]
     fitted = scaling.fit(params.normalise, training)
     if fitted is not None:
@@ -160,7 +165,7 @@ def _build_fold(params: KnnParams, dataset: Dataset, fold: Fold) -> Space:
 def _vote(
     params: KnnParams, dataset: Dataset, predictions: Predictions, part: slice, advance: Callable[[int], None]
 ) -> None:
-    """Predict the rows of a part, for every k, from its neighbours."""
+    """Predict the rows in this part of the predictions, for every k, from the neighbours of these rows."""
     for start in range(part.start, part.stop, QUERIES_AT_ONCE):
         some = slice(start, min(start + QUERIES_AT_ONCE, part.stop))
         labels = dataset.labels[predictions.neighbours[some]]

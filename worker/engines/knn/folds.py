@@ -1,4 +1,4 @@
-"""How the rows are parted into those that are known and those to predict."""
+"""How the rows are divided into known rows and rows to predict."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from worker.engines.knn.space import Indices
 
 @dataclass(frozen=True)
 class Fold:
-    """One training part and the rows predicted from it.
+    """One training part, and the rows that are predicted from this training part.
 
     Parameters
     ----------
     number
-        From 0; folds of later repeats count on.
+        The number of the fold, from 0, counted through all repeats.
     training, queries
-        Indices of rows, ascending, so that the lower of two positions is the
-        lower of two indices.
+        Indices of rows, in ascending order, so that a row with a lower position
+        in the part also has a lower index in the data set.
     """
 
     number: int
@@ -43,14 +43,14 @@ def split(evaluation: Holdout | KFold | LeaveOneOut, count: int) -> Iterator[Fol
 
 
 def count_predictions(evaluation: Holdout | KFold | LeaveOneOut, count: int) -> int:
-    """Count the rows that all folds together predict."""
+    """Count the predictions of all folds together."""
     if isinstance(evaluation, Holdout):
         return count - evaluation.train_size
     return count * (evaluation.repeats if isinstance(evaluation, KFold) else 1)
 
 
 def count_training(evaluation: Holdout | KFold | LeaveOneOut, count: int) -> int:
-    """Count the rows of the smallest training part."""
+    """Count the rows of the smallest training part of all folds."""
     if isinstance(evaluation, Holdout):
         return evaluation.train_size
     if isinstance(evaluation, KFold):

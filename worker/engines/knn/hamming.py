@@ -1,7 +1,8 @@
 """Hamming distance: the share of columns in which two rows differ.
 
-Values become codes, and counts of codes are small whole numbers, exact in
-float32: there is no error to bound.
+Values are replaced by codes. Codes, and counts of equal or unequal columns, are
+whole numbers that are small enough to be exact in float32, so the error bound
+is zero.
 """
 
 from typing import Final
@@ -12,13 +13,13 @@ from numpy.typing import NDArray
 from worker.engines.knn.space import Floats, Indices, Operand, Space
 
 MAX_INDICATORS: Final = 16
-"""Indicators a column, on average, up to which their product beats counting unequal codes."""
+"""The highest average number of indicators per column at which multiplying indicators beats comparing codes."""
 
 Codes = NDArray[np.int32]
 
 
 def build(training: Floats, queries: Floats) -> Space:
-    """Lay out the Hamming distance of queries (q, d) to training rows (n, d)."""
+    """Lay out queries (q, d) and training rows (n, d) for the Hamming distance."""
     codes, counts = _encode(np.concatenate([training, queries]))
     row_codes, query_codes = codes[: len(training)], codes[len(training) :]
     width = len(counts)
@@ -27,15 +28,16 @@ def build(training: Floats, queries: Floats) -> Space:
         return np.asarray(np.count_nonzero(query_codes[of] != row_codes[to], axis=1) / width)
 
     exact = np.zeros(len(queries))
-    if counts.sum() <= MAX_INDICATORS * width:  # closeness: equal columns
+    if counts.sum() <= MAX_INDICATORS * width:  # the closeness is the number of equal columns
         rows, query_operand = _indicate(row_codes, counts), _indicate(query_codes, counts)
         return Space(None, query_operand, rows, np.zeros(rows.shape[1], np.float32), exact, measure)
-    rows, query_operand = row_codes.astype(np.float32), query_codes.astype(np.float32)  # closeness: -unequal columns
+    # The closeness is minus the number of unequal columns.
+    rows, query_operand = row_codes.astype(np.float32), query_codes.astype(np.float32)
     return Space(0.0, query_operand, rows, np.full(width, -1, np.float32), exact, measure)
 
 
 def _encode(table: Floats) -> tuple[Codes, NDArray[np.int64]]:
-    """Code the values of each column from 0; return the codes and how many each column has."""
+    """Number the distinct values of each column from 0; return these codes, and the number of codes of each column."""
     codes = np.empty(table.shape, np.int32)
     counts = np.empty(table.shape[1], np.int64)
     for column in range(table.shape[1]):
@@ -45,7 +47,10 @@ def _encode(table: Floats) -> tuple[Codes, NDArray[np.int64]]:
 
 
 def _indicate(codes: Codes, counts: NDArray[np.int64]) -> Operand:
-    """Set a one for each code, shape (m, sum of counts): products count equal columns."""
+    """Turn codes into indicators, 0 or 1 for each possible code, shape (m, sum of counts).
+
+    The inner product of the indicators of two rows is the number of equal columns.
+    """
     indicators = np.zeros((len(codes), int(counts.sum())), np.float32)
     np.put_along_axis(indicators, codes + (np.cumsum(counts) - counts), 1, axis=1)
     return indicators

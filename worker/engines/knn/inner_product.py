@@ -1,23 +1,25 @@
 """Euclidean distance as an inner product, so that a matrix product can rank rows.
 
-For a query q and a row x, both moved by the training part's mean,
+Let q be a query and x a row, from both of which the mean of the training part
+was subtracted. In
 
     |q - x|² = |q|² - (2 q·x - |x|²),
 
-and |q|² is the same for all rows: the closeness is 2 q·x - |x|², the inner
-product of (2q, -1) and (x, |x|²).
+|q|² is the same for all rows. So the closeness is 2 q·x - |x|², which is the
+inner product of (2q, -1) and (x, |x|²).
 
-The error bound. The d + 1 terms of the product are computed from operands that
-were rounded from float64, at most two roundings in a term; then come d + 1
-roundings of multiplying and adding, in any order. With gamma_n from
-`bound_roundings` and R the longest row, the result is at most
+The error bound. Each of the d + 1 terms of the product is computed from two
+operands, which were rounded from float64: at most two roundings in a term.
+Multiplying and adding, in any order, causes d + 1 further roundings. With gamma_n
+from `bound_roundings`, and R the length of the longest row, the error is at most
 
-    gamma_(d+4) (2 |q| R + R²) + (3d + 4) 2^-126 (1 + 2 |q| + 2 R)
+    gamma_(d+4) (2 |q| R + R²) + (3d + 4) 2^-126 (1 + 2 |q| + 2 R),
 
-off (the second term where operands or products underflow). The brute force itself, in
-float64, is off by gamma_(d+4) |q - x|² <= gamma_(d+4) (|q| + R)² with the unit
-of float64, and by what underflows. Lengths are computed too; 1 % covers that
-and all products of small terms.
+where the second term is for operands or products that underflow. The distance
+that is measured in float64 has an error, too: for its square, at most
+gamma_(d+4) |q - x|² <= gamma_(d+4) (|q| + R)², with the unit of float64 in gamma,
+plus what is lost by underflow. The lengths |q| and R are computed with errors as
+well; an allowance of 1 % covers these errors and all products of small terms.
 """
 
 from typing import Final
@@ -37,7 +39,7 @@ from worker.engines.knn.space import (
 ALLOWANCE: Final = 1.01
 ROWS_AT_ONCE: Final = 2_048
 FARTHEST: Final = 2.0**120
-"""The |x|² of a pad: further than any row, and still finite in float32."""
+"""The |x|² of the row that fills up tiles: farther away than any row, and still finite in float32."""
 
 
 def lay_out(training: Floats, queries: Floats, centre: Floats, scale: float) -> tuple[Operand, Operand, Floats]:
@@ -48,9 +50,9 @@ def lay_out(training: Floats, queries: Floats, centre: Floats, scale: float) -> 
     training, queries
         Shapes (n, d) and (q, d).
     centre
-        Shape (d,), taken off every row.
+        Shape (d,), subtracted from every row and query.
     scale
-        Power of two that every row is multiplied by.
+        Power of two by which every row and query is multiplied.
 
     Returns
     -------
@@ -67,14 +69,14 @@ def lay_out(training: Floats, queries: Floats, centre: Floats, scale: float) -> 
 
 
 def make_pad(width: int) -> Operand:
-    """Make the row, shape (width,), that is farther than any other."""
+    """Make a row to fill up tiles, shape (width,), which is farther from every query than any real row."""
     pad = np.zeros(width, np.float32)
     pad[-1] = FARTHEST
     return pad
 
 
 def _augment(table: Floats, centre: Floats, scale: float) -> tuple[Operand, Floats]:
-    """Round to float32 and append the squared length; by blocks, to make no second table."""
+    """Round to float32 and append the squared length; blocks of rows are used to make no second table in float64."""
     count, width = table.shape
     operand = np.empty((count, width + 1), np.float32)
     squares = np.empty(count)
@@ -88,7 +90,7 @@ def _augment(table: Floats, centre: Floats, scale: float) -> tuple[Operand, Floa
 
 
 def _bound_error(lengths: Floats, longest: float, width: int, scale: float) -> Floats:
-    """Bound the error for queries of these lengths, shape (q,); derived above."""
+    """Bound the error for queries of these lengths, shape (q,); the docstring of the module derives the bound."""
     tile = bound_roundings(width + 4, UNIT_32) * (2 * lengths + longest) * longest
     brute_force = bound_roundings(width + 4, UNIT_64) * np.square(lengths + longest)
     flushed = (3 * width + 4) * SMALLEST_32 * (1 + 2 * lengths + 2 * longest)

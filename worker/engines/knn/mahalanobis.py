@@ -1,4 +1,7 @@
-"""Mahalanobis distance: Euclidean, after the training part's covariance is made the identity."""
+"""Mahalanobis distance: the Euclidean distance after whitening.
+
+Whitening makes the covariance of the training part the identity.
+"""
 
 import numpy as np
 
@@ -7,13 +10,15 @@ from worker.engines.knn.space import UNIT_64, Floats, Indices, Space, bound_roun
 
 
 def build(training: Floats, queries: Floats) -> Space:
-    """Lay out the Mahalanobis distance of queries (q, d) to training rows (n, d).
+    """Lay out queries (q, d) and training rows (n, d) for the Mahalanobis distance.
 
-    Whitening first is a product of its own, whose float64 error can be large
-    compared with the whitened values if the covariance is nearly singular. It
-    moves a point by at most gamma |x - m| |W|, taken element by element, and so
-    a distance by the sum E of two such moves; the distances settled from
-    differences carry as much. |q - x|² then changes by at most 2 |q - x| E + E².
+    Whitening is a matrix product of its own. If the covariance is nearly
+    singular, the float64 error of this product can be large compared with the
+    whitened values. The error moves a point x by at most gamma |x - m| |W|, where
+    m is the mean and the absolute values are taken element by element. A distance
+    changes by at most the sum of the moves of both points. ``measure`` whitens
+    differences, and its distances have an error of the same size. With E the sum
+    of all these changes, |q - x|² changes by at most 2 |q - x| E + E².
     """
     centre = training.mean(axis=0)
     whitening = find_whitening(training)
@@ -27,7 +32,7 @@ def build(training: Floats, queries: Floats) -> Space:
     error = error + inner_product.ALLOWANCE * (2 * reach * drift + np.square(drift))
 
     def measure(of: Indices, to: Indices) -> Floats:
-        # Not by matmul: BLAS may round equal rows differently, which would part ties.
+        # Not by matmul: BLAS may round equal rows differently, so that equal distances would become unequal.
         white = np.einsum("pi,ij->pj", queries[of] - training[to], whitening)
         return np.asarray(np.sqrt(np.einsum("ij,ij->i", white, white)))
 
@@ -35,7 +40,7 @@ def build(training: Floats, queries: Floats) -> Space:
 
 
 def find_whitening(training: Floats) -> Floats:
-    """Find W with W Wᵀ = inverse of the covariance, or its pseudo-inverse if singular.
+    """Find W such that W Wᵀ is the inverse of the covariance, or the pseudo-inverse if the covariance is singular.
 
     Parameters
     ----------
@@ -45,8 +50,9 @@ def find_whitening(training: Floats) -> Floats:
     Returns
     -------
     numpy.ndarray
-        Shape (d, rank). Of full rank, W comes from the correlations, so that
-        columns of very different scale do not pass for a singular covariance.
+        Shape (d, rank). If the matrix of correlations has full rank, W is computed
+        from the correlations, so that columns of very different scale do not make
+        the covariance look singular.
     """
     count, width = training.shape
     if count == 1:
@@ -61,7 +67,7 @@ def find_whitening(training: Floats) -> Floats:
 
 
 def _find_inverse_root(matrix: Floats, count: int) -> Floats:
-    """Find the root of the pseudo-inverse of a covariance of ``count`` rows."""
+    """Find R such that R Rᵀ is the pseudo-inverse of a matrix, a covariance of ``count`` rows."""
     values, vectors = np.linalg.eigh(matrix)
     kept = values > max(count, len(values)) * np.finfo(np.float64).eps * values[-1]
     if not kept.any():
@@ -70,6 +76,6 @@ def _find_inverse_root(matrix: Floats, count: int) -> Floats:
 
 
 def _whiten(moved: Floats, whitening: Floats) -> tuple[Floats, Floats]:
-    """Whiten rows (m, d), and bound how far rounding moved each, shape (m,)."""
+    """Whiten rows (m, d); also return a bound, shape (m,), on how far rounding moved each row."""
     gamma = bound_roundings(moved.shape[1] + 4, UNIT_64)
     return moved @ whitening, gamma * np.linalg.norm(np.abs(moved) @ np.abs(whitening), axis=1)

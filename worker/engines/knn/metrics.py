@@ -1,4 +1,4 @@
-"""Which layout belongs to which metric."""
+"""For each metric, the function that lays out the data for the search."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +27,6 @@ def build_space(params: KnnParams, training: Floats, queries: Floats) -> Space:
     """
     if params.metric is not Metric.MINKOWSKI:
         return LAYOUTS[params.metric](training, queries)
-    if params.p == 2:  # noqa: PLR2004 - the Euclidean norm, which products rank
+    if params.p == 2:  # noqa: PLR2004 - the Euclidean norm, by which a product ranks rows
         return euclidean.build(training, queries)
     return minkowski.build(training, queries, params.p)

@@ -1,12 +1,14 @@
 """Manhattan and general Lp distance.
 
-The error bound. Rounding moves a point by at most u in each coordinate's own
-size, hence (triangle inequality) a distance by u (|q| + |x|). The rest is
-relative to the distance, itself at most |q| + |x|: subtracting, d additions,
-and two powers. The p and 1/p of an operator in float32 are rounded too, which
-moves a power by u times the logarithm of what is raised, at most 88 in
-float32. (d + 128) u covers all of it. Terms under 2^-126 may be lost, which
-changes a p-norm by at most (d 2^-126)^(1/p).
+The error bound. Let u be the largest relative error of one rounding. Rounding
+changes each coordinate of a point by at most u times the coordinate, hence
+(triangle inequality) a distance by at most u (|q| + |x|). The other errors are
+relative to the distance, which is at most |q| + |x|: the errors of a subtraction,
+d additions, and two powers. A float32 operator also rounds the exponents p and
+1/p. This changes a power, relatively, by u times the logarithm of the power,
+which is at most 88 in float32. (d + 128) u covers all these errors. Terms smaller
+than 2^-126 may be flushed to zero, which changes a p-norm by at most
+(d 2^-126)^(1/p).
 
 References
 ----------
@@ -37,12 +39,12 @@ FARTHEST: Final = np.float32(2.0**127)
 
 
 def build(training: Floats, queries: Floats, p: float) -> Space:
-    """Lay out the Lp distance, p >= 1, of queries (q, d) to training rows (n, d).
+    """Lay out queries (q, d) and training rows (n, d) for the Lp distance, p >= 1.
 
     Raises
     ------
     JobFailedError
-        The p-th power of a difference is beyond float64.
+        The sum of the p-th powers of differences can exceed the range of float64.
     """
     _check_range(training, queries, p)
     width = training.shape[1]
@@ -73,7 +75,7 @@ def build(training: Floats, queries: Floats, p: float) -> Space:
 
 
 def _check_range(training: Floats, queries: Floats, p: float) -> None:
-    """Refuse values whose powers overflow float64: their distances have no order."""
+    """Refuse values if p-th powers of their differences overflow float64: infinite distances cannot be ordered."""
     highest = np.maximum(training.max(axis=0), queries.max(axis=0))
     lowest = np.minimum(training.min(axis=0), queries.min(axis=0))
     with np.errstate(over="ignore"):
@@ -87,7 +89,7 @@ def _check_range(training: Floats, queries: Floats, p: float) -> None:
 
 
 def _find_scale(largest: float, width: int, p: float) -> float:
-    """Find the power of two that uses the most of float32's range, and overflows nowhere."""
+    """Find the power of two that uses most of the range of float32 without overflow."""
     if largest == 0:
         return 1.0
     exponent = min(MAX_EXPONENT, int((126 - np.log2(width)) / p) - 1)

@@ -1,4 +1,4 @@
-"""Which pictures a job has, and those of its scores."""
+"""The list of a job's pictures, and the drawing of the confusion matrix and the scores."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,16 +24,16 @@ from worker.engines.chart_style import (
 from worker.engines.knn.scatter import ScatterCache
 
 MAX_NUMBERED_CLASSES: Final = 20
-"""Classes up to which every cell of the confusion matrix carries its count."""
+"""The highest number of classes at which every cell of the confusion matrix shows its count."""
 MAX_SHOWN_CLASSES: Final = 40
 DARK: Final = 0.55
-"""Share of a row from which its cell needs white letters."""
+"""A cell whose share of its row is larger needs white letters."""
 
 
 def list_pictures(
     params: KnnParams, dataset: Dataset, result: dict[str, Any], album: ScatterCache
 ) -> list[tuple[str, Callable[[], bytes]]]:
-    """List a job's pictures: artifact name, and what draws it."""
+    """List a job's pictures: for each picture, the artifact's name and a function that draws the picture."""
     pictures: list[tuple[str, Callable[[], bytes]]] = [("scatter.svg", partial(album.draw, dataset, params.task))]
     if params.task is Task.CLASSIFICATION:
         pictures.append(("confusion.svg", partial(draw_confusion, result)))
@@ -43,7 +43,7 @@ def list_pictures(
 
 
 def draw_confusion(result: dict[str, Any]) -> bytes:
-    """Draw the confusion matrix of the best k, shaded by the share of the true class, as SVG."""
+    """Draw the confusion matrix of the best k as SVG; each cell is shaded by its share of the true class."""
     confusion = np.array(result["confusion"])
     shown = _choose_classes(confusion)
     counts = confusion[np.ix_(shown, shown)]
@@ -72,7 +72,7 @@ def draw_confusion(result: dict[str, Any]) -> bytes:
 
 
 def _choose_classes(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Choose the classes to show, ascending: all, or those with the most rows."""
+    """Choose the classes to show, in ascending order: all classes, or the classes with the most rows."""
     supports = confusion.sum(axis=1)
     return np.sort(np.argsort(-supports, kind="stable")[:MAX_SHOWN_CLASSES])
 
@@ -91,7 +91,7 @@ def _write_counts(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.floa
 
 
 def draw_scores(result: dict[str, Any], task: Task) -> bytes:
-    """Draw the scores against k, the best k marked, as SVG."""
+    """Draw the scores against k as SVG, and mark the best k."""
     scores = result["scores"]
     ks = [score["k"] for score in scores]
     with style():

@@ -12,30 +12,30 @@ from worker.engines.knn.space import Labels
 
 COLUMNS: Final = ("index", "label", "prediction", "neighbours", "distances", "fold")
 NEIGHBOURS_AT_ONCE: Final = 2**16
-"""Neighbours written between two reports of progress: a tenth of a second."""
+"""The number of neighbours to write between two reports of progress, which takes a tenth of a second."""
 
 
 def format_predictions(
     dataset: Dataset, predictions: Predictions, task: Task, k: int, advance: Callable[[int, int], None]
 ) -> bytes:
-    """Write one line for each prediction: its true label, and the k neighbours that it came from.
+    """Write one line for each prediction, with the true label and the k neighbours that the prediction comes from.
 
-    Neighbours are rows of the data set, counted from 0, nearest first, and
-    separated by spaces like their distances; numbers are written with as many
-    digits as it takes to read the same float64 back.
+    A neighbour is given by its row in the data set, counted from 0; the nearest
+    neighbour is first. Neighbours and distances are separated by spaces. Numbers
+    have as many digits as are needed to read the same float64 back.
 
     Parameters
     ----------
     dataset
         Table and labels.
     predictions
-        What was predicted.
+        The predictions of the evaluation, for every k.
     task
         Whether labels are classes or values.
     k
-        Whose predictions to write.
+        The k whose predictions are written.
     advance
-        Called with the lines written and their total.
+        Called with the number of lines that are written, and the number of all lines.
     """
     content = io.BytesIO()
     text = io.TextIOWrapper(content, encoding="utf-8", newline="", write_through=True)
@@ -62,7 +62,7 @@ def format_predictions(
 
 
 def _name(labels: Labels, dataset: Dataset, task: Task) -> list[str]:
-    """Write labels out: the class's name, or the value."""
+    """Return labels as text: the name of the class, or the value."""
     if task is Task.CLASSIFICATION:
         return [dataset.classes[label] for label in labels.tolist()]
     return [repr(value) for value in labels.tolist()]

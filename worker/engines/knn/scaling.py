@@ -1,4 +1,4 @@
-"""Bringing attributes to one scale, fitted on the training part alone."""
+"""Brings all attributes to one scale; the scaling is fitted on the training part only."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from worker.engines.knn.space import Floats
 
 @dataclass(frozen=True)
 class Scaling:
-    """What is taken off each attribute, and what the rest is divided by.
+    """A scaling: subtracts an offset from each attribute, and divides the difference by a divisor.
 
     Parameters
     ----------
     offset, divisor
-        Shape (d,), float64.
+        Shape (d,), float64: one value for each attribute.
     """
 
     offset: Floats
@@ -27,10 +27,10 @@ class Scaling:
 
 
 def fit(normalisation: Normalisation, training: Floats) -> Scaling | None:
-    """Fit a scaling to the training part, shape (n, d); None leaves values as they are.
+    """Fit a scaling to the training part, shape (n, d); return ``None`` if values stay as they are.
 
-    A constant attribute is divided by one: it says nothing of which rows are
-    near, and a value apart from it in a query stays finite.
+    An attribute that is constant in the training part is divided by one: it does
+    not distinguish training rows, and another value in a query stays finite.
     """
     if normalisation is Normalisation.NONE:
         return None
@@ -39,6 +39,6 @@ def fit(normalisation: Normalisation, training: Floats) -> Scaling | None:
         offset, divisor = lowest, highest - lowest
     else:
         offset, divisor = training.mean(axis=0), training.std(axis=0)
-    # By the extremes: the deviation of equal values comes out as a rounding error, not as zero.
+    # The extremes are compared: the computed deviation of equal values can be a rounding error instead of zero.
     constant = (lowest == highest) | (divisor == 0)
     return Scaling(np.where(constant, lowest, offset), np.where(constant, 1.0, divisor))

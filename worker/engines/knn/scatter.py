@@ -1,4 +1,4 @@
-"""The scatter plots: attributes against each other in pairs, coloured by label."""
+"""The scatter plots: pairs of attributes against each other, coloured by label."""
 
 import hashlib
 import json
@@ -32,25 +32,25 @@ from worker.engines.knn.space import Floats, Indices, Labels
 MAX_PANELS: Final = 4
 MAX_POINTS: Final = 2_000
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.7  # inches
-LEFT, RIGHT, BOTTOM, TOP = 0.75, 0.2, 0.6, 0.15  # a panel's own edges, inches
+LEFT, RIGHT, BOTTOM, TOP = 0.75, 0.2, 0.6, 0.15  # margins inside a panel, inches
 TITLE, LEGEND_ROW, LEGEND_KEY, COLOUR_BAR = 0.5, 0.25, 0.6, 1.0  # inches
 MAX_LEGEND_ENTRIES: Final = len(PALETTE)
 MAX_TICKS: Final = 5
-"""Intervals of an axis; every tick costs a millisecond."""
+"""The highest number of intervals between the ticks of an axis; drawing a tick takes a millisecond."""
 MAX_CACHED_PICTURES: Final = 16
 
 
 class ScatterCache:
-    """Keeps the last pictures: they show the data set alone, and many jobs share one."""
+    """Keeps the last pictures: a picture depends only on data set and task, which many jobs have in common."""
 
     def __init__(self) -> None:
         self._pictures: dict[bytes, bytes] = {}
 
     def draw(self, dataset: Dataset, task: Task) -> bytes:
-        """Draw the scatter plots as SVG, or find them drawn."""
+        """Return the scatter plots as SVG: a picture that was kept, or a new one."""
         key = _digest(dataset, task)
         picture = self._pictures.pop(key, None) or draw_scatter(dataset, task)
-        self._pictures[key] = picture  # the most recently used is last
+        self._pictures[key] = picture  # the most recently used picture is last
         if len(self._pictures) > MAX_CACHED_PICTURES:
             del self._pictures[next(iter(self._pictures))]
         return picture
@@ -59,9 +59,9 @@ class ScatterCache:
 def draw_scatter(dataset: Dataset, task: Task) -> bytes:
     """Draw attributes 1-2, 3-4, 5-6 and 7-8 against each other, as SVG.
 
-    A last attribute without a partner goes with the one before it, a single
-    attribute with the label. Up to eight classes have a colour and a marker
-    each; values, and classes beyond that, a colour map.
+    A last attribute without a partner is paired with the attribute before it, and
+    a single attribute with the label. Up to eight classes have a colour and a
+    marker each. For more classes, and for values, a colour map is used.
     """
     pairs = _pair_attributes(len(dataset.columns))
     shown = _sample(len(dataset.labels))
@@ -89,7 +89,7 @@ def draw_scatter(dataset: Dataset, task: Task) -> bytes:
 
 
 def _digest(dataset: Dataset, task: Task) -> bytes:
-    """Identify a data set by its content."""
+    """Identify a data set, by its content, and a task."""
     digest = hashlib.blake2b(json.dumps([task, dataset.name, dataset.columns, dataset.classes]).encode())
     for values in (dataset.attributes, dataset.labels):
         digest.update(np.ascontiguousarray(values).tobytes())
@@ -105,7 +105,7 @@ def _pair_attributes(count: int) -> list[tuple[int, int | None]]:
 
 
 def _sample(count: int) -> Indices:
-    """Choose the rows to draw, shape (m,): all of them, or the same random ones every time."""
+    """Choose the rows to draw, shape (m,): all rows, or a random sample that is the same every time."""
     if count <= MAX_POINTS:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, MAX_POINTS, replace=False))
@@ -135,7 +135,7 @@ def _add_panel(figure: Figure, number: int, columns: int, heading: float) -> Axe
 
 
 def _label_ordinates(axes: Axes, dataset: Dataset, attribute: int | None) -> Floats | Labels:
-    """Name the ordinate and return its values, shape (n,)."""
+    """Write the label of the ordinate, and return the values of the ordinate, shape (n,)."""
     if attribute is not None:
         axes.set_ylabel(shorten(dataset.columns[attribute]))
         _set_ticks(axes.yaxis)
@@ -157,7 +157,7 @@ def _draw_points(axes: Axes, x: Floats, y: Floats | Labels, labels: Labels, *, d
 
 
 def _make_points(label: int, x: Floats, y: Floats | Labels) -> Line2D:
-    """Draw a class as a line of markers only: a tenth of the cost of a scatter collection."""
+    """Draw a class as a line of markers only, which costs a tenth of a scatter collection."""
     return Line2D(
         x,
         y,

@@ -1,4 +1,4 @@
-"""How good predictions are: the result of a job."""
+"""The scores of predictions, which are the result of a job."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ def summarise(params: KnnParams, dataset: Dataset, predictions: Predictions) -> 
     -------
     dict
         ``scores``, ``best_k``, ``classes``, ``confusion``, ``per_class``,
-        ``n_train`` and ``n_test``, ready for JSON. Of equally good k the
-        smallest is best.
+        ``n_train`` and ``n_test``, ready for JSON. If several k are
+        equally good, the smallest of them is the best k.
     """
     sizes = {
         "n_train": count_training(params.evaluation, len(dataset.labels)),
@@ -70,12 +70,12 @@ def count_confusion(truth: Indices, found: Indices, classes: int) -> NDArray[np.
 
 
 def find_deviation(right: NDArray[np.bool_], fold: Indices) -> float:
-    """Find the standard deviation of the folds' accuracies, over all folds of all repeats."""
+    """Find the standard deviation of the accuracies of all folds in all repeats."""
     return float(np.std(np.bincount(fold, right) / np.bincount(fold)))
 
 
 def find_macro_f1(confusion: NDArray[np.int64]) -> float:
-    """Average F1 over the classes that occur among the true or the predicted ones.
+    """Average F1 over the classes that occur among the true labels or the predicted labels.
 
     References
     ----------
@@ -102,7 +102,7 @@ def describe_classes(confusion: NDArray[np.int64], classes: list[str]) -> list[d
 
 
 def score_values(truth: Floats, found: Floats) -> dict[str, float | None]:
-    """Score predicted values, shape (m,): RMSE, MAE, and R², None if the true values are all equal."""
+    """Score predicted values, shape (m,): RMSE, MAE, and R²; R² is None if all true values are equal."""
     residuals = found - truth
     spread = float(np.square(truth - truth.mean()).sum())
     explained = 1 - float(np.square(residuals).sum()) / spread if spread > 0 else None
@@ -114,5 +114,5 @@ def score_values(truth: Floats, found: Floats) -> dict[str, float | None]:
 
 
 def _find_f1(confusion: NDArray[np.int64]) -> Floats:
-    """F1 of each class, shape (classes,); 0 for a class that neither occurs nor is predicted."""
+    """Return the F1 of each class, shape (classes,); 0 for a class that neither occurs nor is predicted."""
     return np.asarray(2 * np.diag(confusion) / np.maximum(confusion.sum(axis=0) + confusion.sum(axis=1), 1))

@@ -1,11 +1,15 @@
-"""Exact nearest neighbours: candidates from float32 tiles, settled in float64.
+"""Exact nearest neighbours: float32 tiles give candidates, which are measured in float64.
 
-For a block of queries, one tile after another compares them with a part of the
-training rows. A tile comes with its block maxima; the k-th largest of these is
-reached by k different rows, so that the k-th nearest row is at least that
-close, give or take the error of a tile. Only blocks whose maximum comes within
-twice the error of it can hold a neighbour, and in them only the entries that do.
-Those few pairs are measured in float64 and sorted by distance and index.
+A tile compares a block of queries with a part of the training rows; tile after
+tile covers all training rows. With each tile, the device returns the maximum
+closeness of each block of `tiles.BLOCK_ROWS` rows.
+
+Take one query. The k-th largest block maximum is reached by k different rows, so
+the k-th nearest row is at least that close, up to the error of a tile. Only a block
+of rows whose maximum is at least the k-th largest maximum minus twice the error
+can contain a neighbour, and in this block only the rows whose own closeness
+reaches the same limit. These few pairs of a query and a row are measured in
+float64, and sorted by distance and, if the distance is equal, by the index of the row.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +25,7 @@ from worker.engines.knn.tiles import BLOCK_ROWS, Plan, plan_tiles, round_queries
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The k nearest rows of each of q queries, nearest first, equal distances by index.
+    """The k nearest rows of each of q queries, nearest first; rows at equal distance are sorted by index.
 
     Parameters
     ----------
@@ -37,22 +41,22 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Finder:
-    """Finds neighbours within a working memory.
+    """Finds neighbours with a limited working memory.
 
     Parameters
     ----------
     cells
         The compiled tiles.
     budget_bytes
-        Working memory: a tile and the entries selected from it. The tables
-        themselves come on top.
+        The working memory for a tile and the entries selected from the tile. It
+        does not include the tables themselves.
     """
 
     cells: Cells
     budget_bytes: int
 
     def plan(self, space: Space, k: int) -> Plan:
-        """Plan the search of a space."""
+        """Plan the search for the k nearest rows in a space."""
         return plan_tiles(
             queries=len(space.queries),
             rows=len(space.rows),
@@ -70,11 +74,12 @@ class Finder:
         space
             The training part, its queries and their metric.
         k
-            At most the number of rows, or one less when each leaves itself out.
+            At most the number of training rows, or one less if ``leave_one_out`` is true.
         advance
             Called after every tile with the number of queries done.
         leave_one_out
-            Queries are the training rows themselves, and none is its own neighbour.
+            Whether the queries are the training rows themselves; then no row is its own
+            neighbour.
         """
         plan = self.plan(space, k)
         found = Neighbours(np.empty((len(space.queries), k), np.int64), np.empty((len(space.queries), k)))
@@ -87,26 +92,27 @@ class Finder:
                 rows = _fit(rows, min(round_rows(len(rows)), plan.training_rows), space.pad)
                 closeness, peaks = self.cells.compare(space.order, queries[None], rows[None])
                 block.take(closeness[0], peaks[0], start)
-                del closeness, peaks  # two tiles at once would be over the plan
+                del closeness, peaks  # two tiles at the same time would exceed the planned memory
                 advance(first)
             found.rows[part], found.distances[part] = block.finish()
             advance(part.stop)
         return found
 
     def find_stacked(self, spaces: Sequence[Space], k: int, advance: Callable[[int], None]) -> Iterator[Neighbours]:
-        """Find the neighbours in each of several spaces that a single tile can hold together.
+        """Find the neighbours in each of several spaces, which share a single tile.
 
-        Calling the device costs more than a small tile does, so that small
-        folds share one. Spaces that do not fit each other are searched singly.
+        Calling the device costs more than computing a small tile, so small folds
+        share a tile. If the spaces differ in ``order`` or in the number of columns,
+        each space is searched separately.
 
         Parameters
         ----------
         spaces
-            As many as ``plan(space, k).stacked`` allows, of any of them.
+            At most ``plan(space, k).stacked`` spaces, where ``space`` is any of the spaces.
         k
-            At most the number of rows of each.
+            At most the number of training rows in each space.
         advance
-            Called after every space with the number of queries done since the last.
+            Called with the number of queries that are done in the space that is yielded next.
         """
         if len({(space.order, len(space.pad)) for space in spaces}) > 1 or len(spaces) == 1:
             for space in spaces:
@@ -128,11 +134,11 @@ class Finder:
 
 
 class _Block:
-    """The search for a block of queries, tile by tile.
+    """The search for the neighbours of a block of queries, tile by tile.
 
-    It keeps the closeness of the k leading rows of each query, as far as tiles
-    have shown it. Every value kept is reached by a row of its own, so that the
-    k-th nearest row is at least as close as the least of them, up to the error.
+    For each query, the k largest values of closeness are kept that the tiles have
+    shown so far. Each of the k values is reached by a different row, so the k-th
+    nearest row is at least as close as the smallest of the k values, up to the error.
     """
 
     def __init__(self, space: Space, queries: slice, k: int, max_pairs: int, *, leave_one_out: bool) -> None:
@@ -141,14 +147,14 @@ class _Block:
         self._rows = len(space.rows)
         self._leave_one_out = leave_one_out
         self._max_pairs = max_pairs
-        # A query that is itself a row is its own nearest row, and does not count as a neighbour.
+        # With leave-one-out, a query is also a row and its own nearest row, so one more value is kept.
         self._leading = np.full((self._count, k + leave_one_out), -np.inf, np.float32)
         self._margin = 2 * space.error[queries]
         self._bound: Operand = self._leading[:, 0]
         self._shortlist = Shortlist(space, first=self._first, count=self._count, k=k, max_pairs=max_pairs)
 
     def take(self, closeness: Operand, peaks: Operand, start: int) -> None:
-        """Take in a tile whose first row has the index ``start``."""
+        """Find the candidates in a tile; ``start`` is the index of the first training row of the tile."""
         closeness, peaks = closeness[: self._count], peaks[: self._count]
         self._raise_bound(closeness, peaks)
         for queries, columns in _select(closeness, peaks, self._bound, self._max_pairs):
@@ -160,23 +166,23 @@ class _Block:
             self._shortlist.add(of, rows[wanted], closeness[of, at], self._bound)
 
     def finish(self) -> tuple[Indices, Floats]:
-        """Return rows and distances of the neighbours, shapes (count, k)."""
+        """Return rows and distances of the neighbours, shapes (count, k), nearest first."""
         return self._shortlist.finish(self._bound)
 
     def _raise_bound(self, closeness: Operand, peaks: Operand) -> None:
-        """Raise the bound by a tile's block maxima, or by all entries if there are fewer than k blocks."""
+        """Raise the bound by the block maxima of a tile, or by all its entries if the tile has fewer than k blocks."""
         k = self._leading.shape[1]
         values = peaks if peaks.shape[1] >= k else closeness
         leading = np.concatenate([self._leading, values], axis=1)
         leading.partition(-k, axis=1)
         self._leading = leading[:, -k:].copy()
-        with np.errstate(over="ignore"):  # an error beyond float32: nothing is out of reach
+        with np.errstate(over="ignore"):  # a margin beyond float32: the bound is -inf, and excludes no row
             bound = (self._leading[:, 0] - self._margin).astype(np.float32)
-        self._bound = np.nextafter(bound, np.float32(-np.inf))  # rounding must not raise it
+        self._bound = np.nextafter(bound, np.float32(-np.inf))  # rounding must not raise the bound
 
 
 def _fit(part: Operand, count: int, pad: Operand | float) -> Operand:
-    """Pad an operand to ``count`` rows, if it has fewer."""
+    """Pad an operand to ``count`` rows, if it has fewer rows."""
     if len(part) == count:
         return part
     fitted = np.empty((count, part.shape[1]), np.float32)
@@ -186,7 +192,7 @@ def _fit(part: Operand, count: int, pad: Operand | float) -> Operand:
 
 
 def _select(closeness: Operand, peaks: Operand, bound: Operand, max_pairs: int) -> Iterator[tuple[Indices, Indices]]:
-    """Yield the positions (query, column) at which a tile reaches the bound, in blocks."""
+    """Yield the positions (query, column) at which a tile reaches the bound, at most ``max_pairs`` at a time."""
     blocks = closeness.reshape(len(peaks), -1, BLOCK_ROWS)
     of, hits = np.nonzero(peaks >= bound[:, None])
     step = max(1, max_pairs // BLOCK_ROWS)

@@ -7,20 +7,20 @@ from worker.engines.knn.space import Floats, Indices, Operand, Space
 
 
 class Shortlist:
-    """Collects candidate pairs, and settles them in float64 whenever enough have come.
+    """Collects candidate pairs of a query and a row, and settles them: measures them in float64 and keeps the nearest.
 
     Parameters
     ----------
     space
-        Where distances are measured.
+        The queries and rows, and how their distances are measured.
     first
-        Index of the block's first query.
+        The index of the first query of the block.
     count
         How many queries the block has.
     k
-        Neighbours to keep for each.
+        The number of neighbours to keep for each query.
     max_pairs
-        Pairs to hold unsettled.
+        The number of collected pairs from which they are settled.
     """
 
     def __init__(self, space: Space, *, first: int, count: int, k: int, max_pairs: int) -> None:
@@ -35,10 +35,10 @@ class Shortlist:
         self._kept_distances: Floats = np.empty(0)
 
     def add(self, queries: Indices, rows: Indices, closeness: Operand, bound: Operand) -> None:
-        """Take candidate pairs, shapes (m,); queries count from the block's first.
+        """Add candidate pairs, shapes (m,); ``queries`` are counted from the first query of the block.
 
-        ``bound`` of shape (count,) is the closeness under which a row is known
-        by now to be no neighbour.
+        ``bound``, shape (count,), is a closeness for each query: a row with a
+        smaller closeness to the query cannot be a neighbour.
         """
         self._waiting.append((queries, rows, closeness))
         if sum(len(waiting) for waiting, _, _ in self._waiting) >= self._max_pairs:
@@ -51,7 +51,7 @@ class Shortlist:
         return self._kept_rows.reshape(shape), self._kept_distances.reshape(shape)
 
     def _settle(self, bound: Operand) -> None:
-        """Measure the waiting pairs and keep the k nearest of each query, lower index first."""
+        """Measure the waiting pairs and keep the k nearest rows of each query; of equally near rows, the lower index."""
         if not self._waiting:
             return
         queries, rows, closeness = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
@@ -68,7 +68,7 @@ class Shortlist:
 
 
 def _rank(queries: Indices) -> NDArray[np.int64]:
-    """Count the entries of each run of equal values from 0."""
+    """Number the entries of each run of equal values from 0."""
     starts = np.flatnonzero(np.diff(queries, prepend=-1))
     lengths = np.diff(starts, append=len(queries))
     return np.arange(len(queries)) - np.repeat(starts, lengths)

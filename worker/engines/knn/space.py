@@ -1,9 +1,9 @@
-"""A training part and its queries as a metric lays them out for the search.
+"""A training part and its queries, laid out by a metric for the search.
 
 The search compares every query with every training row in float32, on the
-device, and decides in float64 what float32 cannot distinguish. A metric makes
-the search possible by giving it both views of the data, and a bound on how
-far the first can be from the second.
+device. Pairs that float32 cannot distinguish are decided in float64. For this, a
+metric gives the search the float32 operands, a function that measures distances in
+float64, and a bound on how far the float32 result can be from the float64 result.
 """
 
 from collections.abc import Callable
@@ -19,37 +19,40 @@ Indices = NDArray[np.int64]
 Labels = NDArray[np.int64] | NDArray[np.float64]
 
 UNIT_32: Final = 2.0**-24
-"""Largest relative error of one rounding to float32; 2**-53 is that of float64."""
+"""The largest relative error of one rounding to float32; `UNIT_64` is the same error of float64."""
 UNIT_64: Final = 2.0**-53
 SMALLEST_32: Final = 2.0**-126
-"""What is smaller may be flushed to zero by a float32 operator."""
+"""A float32 operator may flush smaller magnitudes to zero."""
 SMALLEST_64: Final = 2.0**-1074
 MODEST: Final = (2.0**-20, 2.0**40)
-"""Magnitudes whose squares and their sums stay well inside float32."""
+"""The range of magnitudes whose squares, and sums of squares, stay well inside the range of float32."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """What the search needs to know of a training part and its queries.
+    """What the search needs to know about a training part and its queries.
 
     Parameters
     ----------
     order
-        What a tile computes for a query and a row, its *closeness*, larger
-        if they are nearer: their inner product (None), or minus the
-        order-norm of their difference (order 0 counts unequal columns).
+        How a tile computes the *closeness* of a query and a row, which is larger
+        if they are nearer. ``None``: the inner product of query and row. A number:
+        minus the norm, of this order, of the difference of query and row; the
+        norm of order 0 is the number of unequal columns.
     queries, rows
-        Operands of that computation, shapes (q, w) and (n, w), float32.
+        The operands from which a tile computes the closeness, shapes (q, w) and
+        (n, w), float32.
     pad
-        Shape (w,), float32: a row no closer to any query than any real row.
+        Shape (w,), float32: a row to fill up tiles. To each query, its closeness
+        is at most the closeness of every real row.
     error
-        Shape (q,): the closeness that a tile computes for this query and any
-        row is at most this far from some strictly falling function of the
-        distance, and so is that function of the float64 distance that
-        ``measure`` computes.
+        Shape (q,): a bound E for each query. There is a strictly decreasing
+        function f of the distance such that, for this query and any row, the
+        closeness that a tile computes differs by at most E from f(d), both if d
+        is the exact distance and if d is the distance that ``measure`` computes.
     measure
-        Takes the indices of m queries and of m rows, returns their m
-        distances, float64: the very numbers of a brute force.
+        Takes the indices of m queries and of m rows; returns the m distances,
+        float64. These are exactly the numbers that a brute-force search computes.
     """
 
     order: float | None
@@ -61,7 +64,7 @@ class Space:
 
 
 def bound_roundings(count: int, unit: float) -> float:
-    """Bound the relative error that ``count`` roundings in a row can build up.
+    """Bound the relative error of ``count`` roundings, one after another.
 
     References
     ----------
@@ -72,10 +75,10 @@ def bound_roundings(count: int, unit: float) -> float:
 
 
 def find_scale(*tables: Floats) -> float:
-    """Find the power of two that brings magnitudes into a safe range; 1 if they are already in it.
+    """Find the power of two that scales magnitudes into a safe range; 1 if all magnitudes are already safe.
 
-    Multiplying by a power of two costs no accuracy, so that values of 1e-30 or
-    1e100 get through float32 as well as those around one do.
+    Multiplying by a power of two costs no accuracy. So values around 1e-30 or
+    1e100 are as accurate in float32 as values around one.
     """
     magnitude = max(max(float(table.max()), -float(table.min())) for table in tables)
     if magnitude == 0 or MODEST[0] <= magnitude <= MODEST[1]:

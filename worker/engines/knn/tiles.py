@@ -4,38 +4,41 @@ from dataclasses import dataclass
 from typing import Final
 
 BLOCK_ROWS: Final = 64
-"""Training rows whose best closeness the device finds; tiles hold whole blocks."""
+"""The number of training rows in a block. The device finds the maximum closeness of each block; a tile has whole blocks."""
 MAX_TILE_QUERIES: Final = 1_024
 MAX_TILE_ROWS: Final = 16_384
 MIN_TILE_PAIRS: Final = BLOCK_ROWS
 MAX_TILE_PAIRS: Final = 2**17
 MAX_PRODUCT_WORK: Final = 2**33
 MAX_DIFFERENCE_WORK: Final = 2**26
-"""Multiplications, or terms of a norm, in a tile: about half a second on two cores."""
+"""Limits on the multiplications, or on the terms of a norm, in a tile: about half a second on two cores."""
 MAX_STACK_WORK: Final = 2**22
-"""The same for spaces that share a tile; beyond it, the cost of calling the device is small compared with the work."""
+"""Limit on the multiplications or terms in a tile that several spaces share.
+
+In a larger tile, the cost of calling the device is small compared with the work.
+"""
 FLOAT32_BYTES: Final = 4
 HIT_BYTES: Final = 24
-"""A block maximum, whether it is a hit, and the hit's place."""
+"""Memory per block of a tile: the maximum, whether the maximum reaches the bound (a hit), and the hit's position."""
 PAIR_BYTES: Final = 128
-"""A candidate pair with what sorting it takes, the rows themselves apart."""
+"""Memory per candidate pair, including what sorting needs, without the attributes of query and row."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The shape of the tiles of one search, and what they take.
+    """The shape of the tiles of one search, and the memory that the search needs.
 
     Parameters
     ----------
     query_rows, training_rows
-        Rows of a tile's two operands, at most.
+        The highest number of queries, and of training rows, in a tile.
     pairs
-        Candidate pairs settled at a time.
+        The number of candidate pairs that are measured at a time.
     stacked
-        How many such spaces may share a tile.
+        The number of spaces of this size that may share a tile.
     max_bytes
-        The working memory that this comes to: the tile, its operands, the
-        selection from it, the candidates, and the neighbours kept.
+        The working memory of the search: the tile, the operands of the tile, the
+        selection from the tile, the candidates, and the neighbours kept.
     """
 
     query_rows: int
@@ -50,25 +53,25 @@ def plan_tiles(  # noqa: PLR0913 - the sizes of a search
 ) -> Plan:
     """Choose the tiles of a search.
 
-    Sizes come from a small set, so that searches of like size share compiled
-    tiles. The least possible plan, one query and one block, is returned where
-    even it is over the budget.
+    The sizes of tiles come from a small set, so that searches of similar size
+    share compiled functions. If even the smallest plan, one query and one block,
+    exceeds the budget, the smallest plan is returned.
 
     Parameters
     ----------
     queries, rows
-        How many queries and training rows there are.
+        The number of queries and of training rows.
     width
-        Columns of the operands.
+        The number of columns of the operands.
     k
-        Neighbours to find for each query.
+        The number of neighbours to find for each query.
     order
-        What a tile computes, see `Space`.
+        How a tile computes closeness, as `space.Space.order`.
     budget_bytes
-        The working memory allowed.
+        The working memory that the search may use.
     """
     max_work = MAX_PRODUCT_WORK if order is None else MAX_DIFFERENCE_WORK
-    # Neighbours kept are sorted again with every batch of candidates: no more of them than of those.
+    # The neighbours kept are sorted again with each group of candidates, so the same limit applies to their number.
     query_rows = min(MAX_TILE_QUERIES, round_queries(queries), round_queries(MAX_TILE_PAIRS // k))
     training_rows = min(MAX_TILE_ROWS, BLOCK_ROWS * _round_up(-(-rows // BLOCK_ROWS)))
     while query_rows * training_rows > BLOCK_ROWS and (
@@ -83,7 +86,7 @@ def plan_tiles(  # noqa: PLR0913 - the sizes of a search
     tile_bytes = _count_tile_bytes(query_rows, training_rows, width, k)
     stacked = 1
     if queries <= query_rows and rows <= training_rows:
-        most = round_rows(rows + 1)  # the training parts of an evaluation differ by a row
+        most = round_rows(rows + 1)  # the training parts of an evaluation differ in size by one row
         each_bytes = _count_tile_bytes(query_rows, most, width, k)
         stacked = max(1, min(MAX_STACK_WORK // (query_rows * most * width), budget_bytes // 2 // each_bytes))
         tile_bytes = max(tile_bytes, stacked * each_bytes if stacked > 1 else 0)
@@ -93,12 +96,12 @@ def plan_tiles(  # noqa: PLR0913 - the sizes of a search
 
 
 def round_queries(count: int) -> int:
-    """Round up to a power of two."""
+    """Round a number of queries up to a power of two."""
     return _round_up(count)
 
 
 def round_rows(count: int) -> int:
-    """Round up to a number of blocks that is a power of two, or three quarters of one."""
+    """Round rows up to whole blocks, whose number is a power of two or three quarters of a power of two."""
     blocks = -(-count // BLOCK_ROWS)
     power = _round_up(blocks)
     return BLOCK_ROWS * (power // 4 * 3 if blocks <= power // 4 * 3 else power)
@@ -109,9 +112,9 @@ def _round_up(count: int) -> int:
 
 
 def _count_tile_bytes(query_rows: int, training_rows: int, width: int, k: int) -> int:
-    """Count a tile's closeness, hits, operands here and on the device, and the neighbours kept.
+    """Count the bytes of a tile: closeness, hits, operands on the host and on the device, and the neighbours kept.
 
-    If a tile has fewer than k blocks, its entries are copied for the selection.
+    If a tile has fewer than k blocks, all entries of the tile are copied to raise the bound.
     """
     entries = query_rows * training_rows
     copied = query_rows * min(training_rows, BLOCK_ROWS * k)

@@ -1,4 +1,4 @@
-"""What the neighbours say: majorities for classes, means for values."""
+"""The prediction from the labels of the neighbours: a majority for classes, a mean for values."""
 
 from typing import Final
 
@@ -9,14 +9,16 @@ from shared.kinds.knn.parameters import Weights
 from worker.engines.knn.space import Floats, Indices
 
 TOUCHING: Final = 1e-300
-"""A nearer neighbour counts as at distance zero: one over its distance is not for float64."""
+"""A smaller distance counts as zero: one divided by the distance may be too large for float64."""
 
 
 def weigh(distances: Floats, weights: Weights) -> Floats:
-    """Weigh neighbours, shape (q, k), nearest first; every prefix of a row is weighed as it would be alone.
+    """Compute the weights of neighbours from their distances, both of shape (q, k), nearest first.
 
-    With distance weights a neighbour counts 1/d. If some are at distance zero, only
-    those count; if all are infinitely far, they count equally.
+    The weights of the first j neighbours of a query do not depend on the other
+    neighbours. With distance weights, the weight of a neighbour at distance d is
+    1/d. If some neighbours are at distance zero, only these neighbours count; if
+    all neighbours are infinitely far away, all count equally.
     """
     if weights is Weights.UNIFORM:
         return np.ones_like(distances)
@@ -29,21 +31,21 @@ def weigh(distances: Floats, weights: Weights) -> Floats:
 
 
 def elect(labels: Indices, weights: Floats, classes: int) -> Indices:
-    """Elect the class with the most weight for each query; of equals, the lowest.
+    """For each query, elect the class with the largest sum of weights; of equal classes, the lowest index.
 
     Parameters
     ----------
     labels
-        Shape (q, k): the neighbours' classes.
+        Shape (q, k): the class of each neighbour, given by its index.
     weights
-        Shape (q, k).
+        Shape (q, k): the weight of each neighbour.
     classes
-        How many classes there are.
+        The number of classes.
 
     Returns
     -------
     numpy.ndarray
-        Shape (q,), int64.
+        Shape (q,), int64: the index of the elected class of each query.
     """
     places = labels + classes * np.arange(len(labels))[:, None]
     votes = np.bincount(places.ravel(), weights.ravel(), minlength=len(labels) * classes)
@@ -51,5 +53,5 @@ def elect(labels: Indices, weights: Floats, classes: int) -> Indices:
 
 
 def average(values: Floats, weights: Floats) -> NDArray[np.float64]:
-    """Average the neighbours' values, shape (q, k), by weight; shape (q,)."""
+    """Return the weighted mean of the neighbours' values for each query; arguments (q, k), result (q,)."""
     return np.asarray((values * weights).sum(axis=1) / weights.sum(axis=1))

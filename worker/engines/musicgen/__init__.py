@@ -11,7 +11,8 @@ from worker.engines.spec import EngineSpec
 
 
 def _make(device: Device, settings: Settings) -> Engine[MusicgenParams]:
-    from worker.engines.musicgen.engine import MusicgenEngine  # noqa: PLC0415 - loads NumPy, after the cores are pinned
+    # This import loads NumPy, which must happen only after the process is pinned to its cores.
+    from worker.engines.musicgen.engine import MusicgenEngine  # noqa: PLC0415
 
     return MusicgenEngine(device, settings)
 

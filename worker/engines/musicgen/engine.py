@@ -1,4 +1,4 @@
-"""The MusicGen engine: a job's parameters and clips in, files and the result out."""
+"""The MusicGen engine: it takes the parameters and clips of a job, saves the files and returns the result."""
 
 import io
 import math
@@ -54,7 +54,7 @@ class MusicgenEngine:
     device
         The device.
     settings
-        Where models are, which backend computes, and how much memory it may take.
+        Where models are stored, which backend computes, and how much memory models and batches may take.
     """
 
     def __init__(self, device: Device, settings: Settings) -> None:
@@ -65,11 +65,15 @@ class MusicgenEngine:
         self.models = ModelCache(self._load, settings.musicgen_memory_mb * 2**20)
 
     def prepare(self) -> None:
-        """Import the backend's framework, which the first job would otherwise wait for."""
+        """Import the framework of the backend now, so that the first job does not wait for the import."""
         self._backend.import_loader()
 
     def can_batch(self, params: MusicgenParams, running: Sequence[MusicgenParams]) -> bool:
-        """Return whether a job can join the batch: it needs the same loaded model, and enough free slots."""
+        """Return whether a job can join the batch.
+
+        The job must use the same model in the same precision as the running jobs, the model must be
+        loaded, and there must be enough free slots.
+        """
         jobs = [params, *running]
         if len({(job.model, job.precision) for job in jobs}) > 1:
             return False
@@ -82,9 +86,9 @@ class MusicgenEngine:
         Raises
         ------
         JobFailedError
-            The model is not available or not usable, or it cannot do what the parameters ask for.
+            The model is not available or not usable, or it cannot do what the parameters request.
         JobStoppedError
-            Raised by ``report``.
+            Passed on from ``context.report``.
         """
         params = context.params
         precision = self.choose_precision(params.precision)
@@ -118,7 +122,7 @@ class MusicgenEngine:
         Raises
         ------
         JobFailedError
-            The backend does not offer it here.
+            The backend does not offer the wanted precision on this device.
         """
         offered = self._backend.list_precisions(self._device)
         if wanted is Precision.AUTO:
@@ -145,7 +149,7 @@ class MusicgenEngine:
 def build_request(context: JobContext[MusicgenParams], config: ModelConfig, seed: int) -> GenerationRequest:
     """Build the request of a job: each prompt is repeated ``num_samples`` times, and each sample has its own seed.
 
-    Sample n has the job's seed plus n, so that it can be generated again alone.
+    The seed of sample n is the job's seed plus n, so that a single sample can be generated again.
 
     Raises
     ------
@@ -171,12 +175,12 @@ def build_request(context: JobContext[MusicgenParams], config: ModelConfig, seed
 
 
 def check_continuation(params: MusicgenParams, prompt_frames: int, config: ModelConfig) -> None:
-    """Refuse a continuation that would have no new frame, because the last codebooks are delayed.
+    """Refuse a continuation with too few new tokens: because of the delays, it would have no new frame.
 
     Raises
     ------
     JobFailedError
-        It says how many tokens are needed.
+        The continuation is too short; the error says how many tokens are needed.
     """
     delay_steps = max(delay.get_delays(1 + prompt_frames + (params.max_new_tokens or 0), config.decoder))
     if prompt_frames and params.max_new_tokens is not None and params.max_new_tokens <= delay_steps:
@@ -206,12 +210,14 @@ def count_slots(params: MusicgenParams) -> int:
 
 
 def build_sampling(params: MusicgenParams) -> Sampling:
-    """Return how tokens are chosen."""
+    """Return the parameters by which tokens are chosen."""
     return Sampling(params.do_sample, params.guidance_scale, params.temperature, params.top_k, params.top_p)
 
 
 def check_audio(audio: Audio, index: int) -> None:
-    """Refuse audio that no player could play; for the logits, see `decoding.sequence.TokenSequence.extend`.
+    """Refuse audio that no player could play.
+
+    The logits are checked earlier, in `decoding.sequence.TokenSequence.extend`.
 
     Raises
     ------
@@ -223,7 +229,10 @@ def check_audio(audio: Audio, index: int) -> None:
 
 
 def serialize_codes(sample: GeneratedSample, config: ModelConfig) -> bytes:
-    """Return codes as ``.npy``: int16, (codebooks, frames), the left channel's codebooks before the right's."""
+    """Return the codes of a sample as a ``.npy`` file: int16, shape (codebooks, frames).
+
+    The codebooks of the left channel come before the codebooks of the right channel.
+    """
     channels = config.decoder.channels
     buffer = io.BytesIO()
     np.save(buffer, np.concatenate([sample.codes[channel::channels] for channel in range(channels)]))
@@ -231,7 +240,7 @@ def serialize_codes(sample: GeneratedSample, config: ModelConfig) -> bytes:
 
 
 def _save_sample(job: _PreparedJob, index: int, generated: GeneratedSample) -> dict[str, Any]:
-    """Save the files of one sample; return its part of the result."""
+    """Save the files of one sample; return the part of the result that describes this sample."""
     context, config, total = job.context, job.generator.config, len(job.request.samples)
     context.report(stage="writing", done=index, total=total, unit="samples")
     rate_hz = config.codec.sample_rate_hz

@@ -1,4 +1,4 @@
-"""The models that stay loaded between jobs, as many as the memory budget holds."""
+"""The models that stay loaded between jobs, as many as fit into the memory budget."""
 
 import ctypes
 import gc
@@ -25,14 +25,14 @@ class ModelKey:
 
 
 class ModelCache:
-    """Loaded models; the least recently used are evicted if a new one needs their memory.
+    """Loaded models; the least recently used models are evicted if a new model needs their memory.
 
     Parameters
     ----------
     load
         Loads a model.
     max_bytes
-        How much memory the weights may take together; one model is always loaded, however large.
+        How much memory the weights of all loaded models may take. A model that is larger is loaded, too, but alone.
     """
 
     def __init__(self, load: Callable[[ModelKey], MusicGenerator], max_bytes: int) -> None:
@@ -46,7 +46,7 @@ class ModelCache:
         Raises
         ------
         JobFailedError
-            Its files cannot be used.
+            The files of the model cannot be used.
         """
         if key not in self._generators:
             self._evict_for(count_bytes(ModelConfig.read(key.folder)))
@@ -60,13 +60,13 @@ class ModelCache:
         return key in self._generators
 
     def find(self, name: str, precision: str) -> MusicGenerator | None:
-        """Return a model if it is loaded, from any folder."""
+        """Return the loaded model with this name and precision, from any folder; ``None`` if there is none."""
         wanted = (name, precision)
         loaded = [*self._generators.items()]  # a copy, since another thread may be loading a model
         return next((generator for key, generator in loaded if (key.name, key.precision) == wanted), None)
 
     def _evict_for(self, wanted_bytes: int) -> None:
-        """Evict models until one of this size fits, or none is left."""
+        """Evict models until a model with ``wanted_bytes`` of weights fits, or no model is left."""
         evicted = False
         while self._generators and wanted_bytes + self._loaded_bytes > self._max_bytes:
             key, generator = self._generators.popitem(last=False)
@@ -75,7 +75,7 @@ class ModelCache:
             logger.info("%s is evicted from memory", key.name)
             evicted = True
         if evicted:
-            gc.collect()  # MindSpore's cells are in reference cycles
+            gc.collect()  # MindSpore's cells are in reference cycles, so only the collector frees them
             _trim_heap()
 
     @property
@@ -84,7 +84,7 @@ class ModelCache:
 
 
 def _trim_heap() -> None:
-    """Return freed memory to the system: glibc keeps freed blocks of the size of weights for itself."""
+    """Return freed memory to the system: otherwise glibc keeps freed blocks that are as large as weights."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -33,13 +33,14 @@ class ResumeState:
         Parameters
         ----------
         seed
-            The job's; if it has none, one is drawn, and stored at once, so that every later attempt has the same.
+            The seed in the job's parameters. If it is ``None``, a seed is drawn at random. The seed is stored at once,
+            so that every later attempt uses the same seed.
         """
         content = checkpoint.load()
         if content is not None:
             try:
                 return cls.parse(content)
-            except Exception:  # it is damaged, or another version wrote it
+            except Exception:  # the checkpoint is damaged, or another version of the engine wrote it
                 logger.exception("the checkpoint cannot be read; the job starts from the beginning")
         state = cls(secrets.randbelow(MAX_SEED + 1) if seed is None else seed, ())
         checkpoint.store(state.serialize())
@@ -62,14 +63,14 @@ class ResumeState:
 
 
 class CheckpointWriter:
-    """Stores a job's state every few seconds while it generates, and measures its speed.
+    """Stores the state of a job every few seconds while tokens are generated, and measures the speed of the generation.
 
     Parameters
     ----------
     checkpoint
         Where the state is stored.
     seed
-        The job's.
+        The seed of the job.
     """
 
     def __init__(self, checkpoint: Checkpoint, seed: int) -> None:
@@ -80,7 +81,10 @@ class CheckpointWriter:
         self._last: tuple[float, int] = (0.0, 0)
 
     def update(self, tokens: Sequence[Tokens]) -> None:
-        """Note the tokens so far, and store them if it is time; see `worker.engines.musicgen.request.OnTokens`."""
+        """Count the tokens so far, and store the tokens if the last checkpoint is ``CHECKPOINT_INTERVAL_S`` old.
+
+        This is the `worker.engines.musicgen.request.OnTokens` of the job.
+        """
         now_s = time.monotonic()
         self._last = (now_s, sum(sample.shape[1] for sample in tokens))
         self._first = self._first or self._last
@@ -90,7 +94,7 @@ class CheckpointWriter:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """How many positions were generated per second, of all samples together; ``None`` before the second step."""
+        """How many positions of all samples were generated per second; ``None`` before the second ``update``."""
         if self._first is None or self._last[0] <= self._first[0]:
             return None
         return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])

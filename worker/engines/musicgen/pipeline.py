@@ -1,4 +1,4 @@
-"""MusicGen as one pipeline, whatever computes its parts: prompt -> text states -> tokens -> codes -> audio."""
+"""MusicGen as one pipeline, the same for every backend: prompt -> text states -> tokens -> codes -> audio."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -27,29 +27,29 @@ POLL_INTERVAL_S: Final = 0.1
 """How often a job that waits for the codec checks whether it must stop."""
 
 OnProgress = Callable[[], None]
-"""Called several times per second of work; may raise to stop it."""
+"""Called several times per second during the work; it may raise an exception to stop the work."""
 
 
 class TextEncoder(Protocol):
     """Encodes prompts; several threads may use it."""
 
     def encode(self, ids: NDArray[np.int32]) -> TextStates:
-        """Encode one prompt's tokens, shape (tokens,), the end token included."""
+        """Encode the tokens of one prompt: shape (tokens,), including the end token."""
 
 
 class Codec(Protocol):
-    """Encodes the audio of one channel as codes, and decodes it; several threads may use it."""
+    """Encodes the audio of one channel as codes, and decodes codes to audio; several threads may use it."""
 
     def encode(self, audio: NDArray[np.float32], on_progress: OnProgress) -> Codes:
-        """Encode, shape (samples,) to (codebooks, frames)."""
+        """Encode audio of shape (samples,) as codes of shape (codebooks, frames)."""
 
     def decode(self, codes: Codes, on_progress: OnProgress) -> NDArray[np.float32]:
-        """Decode, shape (codebooks, frames) to (samples,)."""
+        """Decode codes of shape (codebooks, frames) to audio of shape (samples,)."""
 
 
 @dataclass(frozen=True)
 class BackendModel:
-    """The parts of a model that a backend computes, loaded."""
+    """The loaded parts of a model, which a backend computes."""
 
     text: TextEncoder
     codec: Codec
@@ -57,7 +57,7 @@ class BackendModel:
     max_slots: int
     """How many slots of the decoder are worth running in one batch."""
     close: Callable[[], None]
-    """Frees the memory."""
+    """Frees the memory of the parts."""
 
 
 class MusicgenPipeline:
@@ -66,15 +66,15 @@ class MusicgenPipeline:
     Parameters
     ----------
     folder
-        Of the model, in the Hugging Face layout.
+        The folder of the model, in the Hugging Face layout.
     backend
         Name of the backend that computes.
     precision
-        In which it computes.
+        The precision in which the backend computes.
     load
-        Loads the parts that the backend computes.
+        Loads the parts of the model that the backend computes.
     limits
-        How much to decode in one batch; ``max_slots`` ``None`` takes the backend's.
+        How much to decode in one batch. If ``max_slots`` is ``None``, ``max_slots`` of the `BackendModel` is used.
     """
 
     def __init__(
@@ -95,13 +95,13 @@ class MusicgenPipeline:
         self._codec_lock = threading.Lock()
 
     def close(self) -> None:
-        """Free the memory; see the protocol."""
+        """Free the memory; the model must not be used after that."""
         self.model.close()
 
     def generate(
         self, request: GenerationRequest, report: ReportProgress, on_tokens: OnTokens, resumed: Sequence[Tokens] | None
     ) -> list[GeneratedSample]:
-        """Generate the samples of a job; see the protocol."""
+        """Generate the samples of a job, as described in `request.MusicGenerator.generate`."""
         clips = pad_clips(request)
         sequences = self._build_sequences(request, clips, report, resumed)
         steps = sequences[0].length - sequences[0].given_length
@@ -122,11 +122,11 @@ class MusicgenPipeline:
         return [self._decode_sample(sequences, index, clips, report) for index in range(len(sequences))]
 
     def tokenize(self, prompt: str) -> NDArray[np.int32]:
-        """Return the tokens of a prompt, shape (tokens,), the end token included."""
+        """Return the tokens of a prompt: shape (tokens,), including the end token."""
         return np.array(self._tokenizer.encode(prompt).ids, dtype=np.int32)
 
     def encode_text(self, prompt: str | None) -> TextStates | None:
-        """Encode a prompt; ``None`` for unconditional generation."""
+        """Encode a prompt; return ``None`` if there is no prompt (unconditional generation)."""
         return None if prompt is None else self.model.text.encode(self.tokenize(prompt))
 
     def encode_clip(self, audio: Audio, on_progress: OnProgress) -> Codes:
@@ -172,7 +172,10 @@ class MusicgenPipeline:
 
     @contextmanager
     def _lock_codec(self, on_progress: OnProgress) -> Iterator[None]:
-        """Wait until no other sample is decoded: at the same time, all would finish as late as the last one."""
+        """Wait until no other sample is being decoded, then decode.
+
+        If several samples were decoded at the same time, all of them would finish as late as the last one does now.
+        """
         while not self._codec_lock.acquire(timeout=POLL_INTERVAL_S):
             on_progress()
         try:
@@ -183,14 +186,14 @@ class MusicgenPipeline:
 
 @dataclass(frozen=True)
 class PaddedClips:
-    """Clips of one length.
+    """The clips of a job, padded to the same length.
 
     Parameters
     ----------
     audio
-        One clip per sample.
+        One padded clip per sample of the job.
     padding
-        With how many samples of silence each clip begins.
+        For each clip, how many audio samples of silence were added at its start.
     """
 
     audio: list[Audio]
@@ -198,7 +201,7 @@ class PaddedClips:
 
 
 def pad_clips(request: GenerationRequest) -> PaddedClips | None:
-    """Pad the clips on the left to the length of the longest, as transformers does in a batch."""
+    """Pad the clips on the left to the length of the longest clip, as transformers does in a batch."""
     clips = [sample.clip for sample in request.samples if sample.clip is not None]
     if not clips:
         return None
@@ -215,7 +218,7 @@ def check_length(request: GenerationRequest, prompt_frames: int, config: Decoder
     Raises
     ------
     JobFailedError
-        It says how many new tokens would fit.
+        The request is too long; the error says how many new tokens would fit.
     """
     used = 1 + prompt_frames
     free = config.positions - used
@@ -238,12 +241,12 @@ def open_tokenizer(folder: Path) -> Tokenizer:
     Raises
     ------
     JobFailedError
-        It is missing or damaged.
+        The file of the tokenizer is missing or damaged.
     """
     path = folder / TOKENIZER
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
+    except Exception as error:  # the library raises no narrower class of exception
         raise unusable_model(text("tokenizer-unreadable", path=str(path), error=str(error))) from error
     tokenizer.no_padding()
     tokenizer.no_truncation()

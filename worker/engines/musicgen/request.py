@@ -1,4 +1,4 @@
-"""What is asked of a loaded model, and what it returns: the same for every backend."""
+"""The interface of a loaded model: requests and results, the same for every backend."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,15 @@ Codes = NDArray[np.int16]
 """Shape (codebooks, frames), without delays; the codebooks of a stereo model alternate between left and right."""
 
 Tokens = NDArray[np.int32]
-"""Shape (codebooks, positions): what the decoder reads, with delays, the start token first."""
+"""Shape (codebooks, positions): the tokens that the decoder reads, with delays; position 0 has the start token."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen; see ``shared.kinds.musicgen.parameters``. ``top_k`` 0 and ``top_p`` 1 keep every token."""
+    """How tokens are chosen: fields of `shared.kinds.musicgen.parameters.MusicgenParams`.
+
+    ``top_k`` 0 and ``top_p`` 1 keep every token.
+    """
 
     do_sample: bool
     guidance_scale: float
@@ -42,7 +45,7 @@ class SampleRequest:
     clip
         The audio that the music continues, at the model's sampling rate and with its channels.
     seed
-        Of the random numbers with which its tokens are sampled.
+        The seed of the random numbers with which the tokens of this sample are chosen.
     """
 
     prompt: str | None
@@ -54,9 +57,9 @@ class SampleRequest:
 class GenerationRequest:
     """The samples of a job.
 
-    transformers generates them as one batch, and the results here are the same:
-    clips of different lengths are padded with silence on the left to the
-    longest, and the padding is removed from the results.
+    transformers generates all samples of a job as one batch. To give the same results as
+    transformers, clips of different lengths are padded with silence on the left to the length
+    of the longest clip. The padding is removed from the results.
     """
 
     samples: Sequence[SampleRequest]
@@ -66,14 +69,15 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class GeneratedSample:
-    """The result for one sample. It includes the clip, but not the padding."""
+    """The result for one sample. The clip is included, the padding is not."""
 
     codes: Codes
     audio: Audio
 
 
 OnTokens = Callable[[Sequence[Tokens]], None]
-"""Called at least once per second of work, with the tokens that each sample has so far."""
+"""Called while tokens are generated, with the tokens that each sample has so far: several times per second, or at each
+step with MindNLP, whose steps take seconds."""
 
 
 class MusicGenerator(Protocol):
@@ -84,7 +88,7 @@ class MusicGenerator(Protocol):
     config: ModelConfig
     precision: str
     max_slots: int
-    """How many decoder slots it runs in one batch; 0 if jobs cannot share a batch."""
+    """How many decoder slots the model runs in one batch; 0 if jobs cannot share a batch."""
 
     def close(self) -> None:
         """Free the memory; the model must not be used after that."""
@@ -101,10 +105,10 @@ class MusicGenerator(Protocol):
         report
             Called in the stages ``compiling``, ``encoding``, ``generating`` (at each step) and ``decoding``.
         on_tokens
-            Called with the tokens so far, so that they can be stored for a later attempt.
+            Called with the tokens that each sample has so far, so that these can be stored for a later attempt.
         resumed
-            The last tokens that ``on_tokens`` was called with in an earlier attempt at the same request. The
-            generation continues after them.
+            The tokens with which ``on_tokens`` was last called in an earlier attempt at the same request. The
+            generation continues after these tokens; with ``None`` it starts from the beginning.
 
         Returns
         -------
@@ -113,7 +117,7 @@ class MusicGenerator(Protocol):
         Raises
         ------
         JobFailedError
-            The model cannot do what the request asks for, or it produced NaN or infinite values.
+            The model cannot generate what was requested, or it produced NaN or infinite values.
         JobStoppedError
-            Raised by ``report``.
+            Passed on from ``report``.
         """

@@ -10,18 +10,18 @@ from web.kinds.job_form import JobForm, read_number
 
 
 class ToyForm(JobForm):
-    """Numbers, separated by commas."""
+    """A form with a text field for numbers, separated by commas."""
 
     KIND = Kind.TOY
 
     numbers = StringField("Numbers", default="1, 2, 3")
 
     def prepare(self, services: Services) -> dict[str, Any]:  # noqa: ARG002 - nothing to prepare
-        """See ``JobForm``."""
+        """Return no values: the template shows nothing besides the fields."""
         return {}
 
     def build_body(self) -> dict[str, Any]:
-        """See ``JobForm``."""
+        """Build the body that the API would get, from the numbers and the device."""
         numbers = [read_number(part) for part in self.texts["numbers"].split(",")]
         return {"kind": self.KIND, "params": {"numbers": numbers}, "device": self.texts["device"]}
 

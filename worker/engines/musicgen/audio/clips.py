@@ -1,4 +1,4 @@
-"""Audio prompts: reads the requested part of an uploaded clip, at the model's sampling rate and with its channels."""
+"""Reads audio prompts: the requested part of an uploaded file, with the sampling rate and the channels of the model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,14 @@ from shared.kinds.musicgen.parameters import AudioPrompt
 from shared.texts import Value, text
 
 BLOCK_SAMPLES: Final = 1 << 16
-"""Samples decoded at a time if there are more than two channels: a small file can contain 255 silent channels."""
+"""How many samples are decoded at a time if the file has more than two channels. A small file can contain 255 silent
+channels, which would need much memory if the whole part was decoded at once."""
 PREROLL_S: Final = 2.0
-"""Decoded before the part and discarded: an MP3 frame uses data of the frames before it, at low bit rates of up to
-1.3 s, and is damaged if the decoder has just jumped there."""
+"""How much audio before the part is decoded and discarded. An MP3 frame uses data of the frames before it, at low bit
+rates from up to 1.3 s earlier, so the frame is damaged if the decoder has just jumped to it."""
 MIN_CLIP_S: Final = 0.1
 END_TOLERANCE_S: Final = 0.01
-"""How far ``end_s`` may be beyond the end of the clip: players round lengths to hundredths of a second."""
+"""How far ``end_s`` may be beyond the end of the file: players round lengths to hundredths of a second."""
 RATES_HZ: Final = range(1_000, 768_001)
 QUALITY: Final = "VHQ"
 
@@ -32,11 +33,11 @@ class ClipFormat:
     Parameters
     ----------
     sample_rate_hz
-        Its sampling rate.
+        The sampling rate.
     channels
-        1 or 2.
+        Number of channels: 1 or 2.
     max_length_s
-        The longest clip that it can continue.
+        Length of the longest clip that the model can continue.
     """
 
     sample_rate_hz: int
@@ -45,27 +46,28 @@ class ClipFormat:
 
 
 def read_clip(path: Path, prompt: AudioPrompt, clip_format: ClipFormat, where: str) -> NDArray[np.float32]:
-    """Read the part of a clip that an audio prompt requests; only that part is decoded.
+    """Read the part of an uploaded file that an audio prompt requests.
 
-    For a mono model the channels are averaged. For a stereo model, stereo stays as
-    it is; of any other number of channels, both sides get the average.
+    Only this part, and ``PREROLL_S`` before it, is decoded. For a mono model, the channels
+    of the file are averaged. For a stereo model, the channels of a stereo file are not changed;
+    for a file with any other number of channels, left and right both get the average.
 
     Parameters
     ----------
     path
         A file in any format that libsndfile reads, with any sampling rate and number of channels.
     prompt
-        The part; without an end it extends to the end of the clip.
+        The part to read; if ``prompt.end_s`` is ``None``, the part extends to the end of the file.
     clip_format
         The audio that the model accepts.
     where
-        The place of the prompt in the request for the error: ``params.audio_prompts[0]``.
+        The place of the prompt in the request, which errors show, for example ``params.audio_prompts[0]``.
 
     Returns
     -------
     NDArray[np.float32]
-        Shape (channels, samples), nominally -1 to 1; n samples at the rate of the clip become exactly
-        ``round(n * sample_rate_hz / clip rate)``.
+        Shape (channels, samples), nominally -1 to 1. From n samples of the file, exactly
+        ``round(n * sample_rate_hz / sampling rate of the file)`` samples are made.
 
     Raises
     ------
@@ -114,10 +116,11 @@ def _choose_part(prompt: AudioPrompt, clip_format: ClipFormat, length_s: float, 
 
 
 def _decode(file: soundfile.SoundFile, first: int, last: int, channels: int) -> NDArray[np.float32]:
-    """Decode samples first to last, shape (samples, channels); fewer if the file has fewer than its header says.
+    """Decode the samples from ``first`` to ``last`` (excluded): shape (samples, channels).
 
-    soundfile seeks after each read, even to the position where it is, and an MP3 is
-    damaged at each seek: mono and stereo, and so every MP3, are read in one call.
+    The result is shorter if the file has fewer samples than its header says. soundfile seeks after each
+    read, even to its current position, and each seek damages the audio of an MP3 file. So mono and stereo
+    files are read in one call; every MP3 file is mono or stereo.
     """
     position = max(first - round(PREROLL_S * file.samplerate), 0)
     file.seek(position)
@@ -135,17 +138,17 @@ def _decode(file: soundfile.SoundFile, first: int, last: int, channels: int) -> 
 def _mix(block: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
     if block.shape[1] == channels:
         return block
-    with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite are found and reported at the end
+    with np.errstate(over="ignore", invalid="ignore"):  # `read_clip` finds and reports values that are not finite
         return np.repeat(block.mean(axis=1, keepdims=True), channels, axis=1)
 
 
 def _resample(part: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """Resample, shape (samples, channels), to the exact length.
+    """Resample audio of shape (samples, channels) to exactly the rounded length.
 
-    EnCodec frames its input by counting samples, so a resampler that rounds
-    down would move the last frame and change its codes. soxr treats what is
-    beyond the end as zeros; appending zeros for one output sample changes no
-    value and makes sure that the last sample is returned.
+    EnCodec counts samples to divide its input into frames. If the resampler rounded the
+    length down, the last frame would move and its codes would change. soxr treats everything
+    beyond the end as zeros. So appending zeros for one output sample changes no value, and
+    makes sure that soxr returns the last sample.
     """
     if from_hz == to_hz:
         return part

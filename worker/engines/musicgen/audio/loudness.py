@@ -1,4 +1,4 @@
-"""Measures the level of audio, and adjusts it."""
+"""Measures and adjusts the level of audio."""
 
 import math
 from collections.abc import Callable
@@ -14,43 +14,45 @@ from scipy.signal import resample_poly
 from shared.kinds.musicgen.parameters import Loudness
 
 PEAK_DBTP: Final = -1.0
-"""Headroom for what lossy formats and converters add; the same as in EBU R 128 and audiocraft."""
+"""The highest true peak after levelling. It leaves headroom for the peaks that lossy formats and converters add. EBU R
+128 and audiocraft use the same value."""
 RMS_DBFS: Final = -18.0
 LUFS: Final = -14.0
-"""The two levels of audiocraft, so that its output is comparable."""
+"""``RMS_DBFS`` and ``LUFS`` are the levels that audiocraft uses, so that the outputs of both can be compared."""
 SILENCE_DBFS: Final = -60.0
-"""Audio whose every sample is below this is silence: it is not amplified, since only noise would be."""
+"""Audio is silence if all samples are below this level. Silence is not amplified: only noise would become louder."""
 OVERSAMPLING: Final = 4
-"""Points per sample for the search for true peaks, as in ITU-R BS.1770-4, annex 2."""
+"""How many points per sample are searched for true peaks, as in ITU-R BS.1770-4, annex 2."""
 BLOCK: Final = 1 << 18
 MARGIN: Final = 16
-"""Samples around a block for the interpolation filter, which needs 10 on each side."""
+"""Samples that are added on each side of a block for the interpolation filter, which needs 10 on each side."""
 LOOK_AHEAD_S: Final = 0.0125
-"""Half the limiter's window: any tone above 40 Hz has a peak in each window, so its gain is steady and
-adds no distortion."""
+"""Half the length of the limiter's window. Any tone above 40 Hz has a peak in every window, so the gain stays constant
+during the tone and adds no distortion."""
 MAX_CORRECTIONS: Final = 4
 TOLERANCE_DB: Final = 0.1
 MIN_SLOPE: Final = 0.2
-"""Minimum rise of the level in dB per dB of gain; below this, more gain would only flatten the peaks."""
+"""Minimum rise of the level in dB per dB of gain; if the level rises less, more gain would only flatten the peaks."""
 GATING_BLOCK_S: Final = 0.4
 MIN_RATE_HZ: Final = 8_000
-"""Below this the weighting filter of BS.1770, with its shelf at 1.5 kHz, is not defined well."""
+"""Minimum sampling rate for LUFS: at lower rates, the weighting filter of BS.1770, which has a shelf at 1.5 kHz, is not
+well defined."""
 
 Meter = Callable[[NDArray[np.float32]], float | None]
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The level of audio; both figures fit JSON.
+    """The level of audio; both figures are finite or ``None``, so that JSON can represent them.
 
     Parameters
     ----------
     peak_dbfs
-        The largest sample; above 0 if a player would clip. ``None`` for digital silence.
+        The level of the largest sample; above 0 if a player would clip the audio. ``None`` for digital silence.
     lufs
-        Integrated loudness (ITU-R BS.1770-4). ``None`` if everything is below its gate of -70 LUFS, or the
-        sampling rate is below 8 kHz, for which it is not defined. Audio shorter than a gating block is measured
-        as if it were repeated.
+        Integrated loudness (ITU-R BS.1770-4). ``None`` if all of the audio is below the gate of -70 LUFS, or if the
+        sampling rate is below 8 kHz, for which the loudness is not well defined. Audio that is shorter than a gating
+        block is repeated for the measurement.
     """
 
     peak_dbfs: float | None
@@ -58,7 +60,7 @@ class Levels:
 
 
 def measure(audio: NDArray[np.float32], sample_rate_hz: int) -> Levels:
-    """Measure audio, shape (channels, samples).
+    """Measure the level of audio of shape (channels, samples).
 
     References
     ----------
@@ -73,13 +75,14 @@ def level(audio: NDArray[np.float32], sample_rate_hz: int, how: Loudness) -> NDA
     Parameters
     ----------
     audio
-        Shape (channels, samples), nominally -1 to 1. It is not changed.
+        Shape (channels, samples), nominally -1 to 1. The array is not changed.
     sample_rate_hz
-        Its sampling rate.
+        The sampling rate of the audio.
     how
-        ``none`` returns it as it is, beyond -1 to 1 too; ``peak`` scales it to a true peak of -1 dBTP; ``rms`` and
-        ``lufs`` scale it to -18 dBFS and -14 LUFS and hold its true peak at -1 dBTP by a limiter. If peaks dominate,
-        as with single clicks, the level stays below these figures.
+        ``none`` returns the audio unchanged, even if samples are beyond -1 to 1. ``peak`` scales the audio to a true
+        peak of -1 dBTP. ``rms`` scales the audio to -18 dBFS and ``lufs`` to -14 LUFS; for both, a limiter keeps the
+        true peak at -1 dBTP or below. If peaks dominate, as with single clicks, the level stays below -18 dBFS or
+        -14 LUFS.
 
     Returns
     -------
@@ -103,7 +106,7 @@ def level(audio: NDArray[np.float32], sample_rate_hz: int, how: Loudness) -> NDA
 
 
 def trace_peaks(audio: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Trace the true peak over time.
+    """Compute the true peak over time.
 
     Parameters
     ----------
@@ -113,7 +116,8 @@ def trace_peaks(audio: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns
     -------
     NDArray[np.float32]
-        Shape (samples,): the largest of all channels between each sample, included, and the next.
+        Shape (samples,): for each sample, the largest magnitude of all channels from this sample (included) to the
+        next sample (excluded).
 
     References
     ----------
@@ -127,7 +131,7 @@ def trace_peaks(audio: NDArray[np.float32]) -> NDArray[np.float32]:
         dense = resample_poly(audio[:, begin : last + MARGIN], OVERSAMPLING, 1, axis=1)
         dense = np.abs(dense[:, (first - begin) * OVERSAMPLING : (last - begin) * OVERSAMPLING])
         between = dense.reshape(len(audio), -1, OVERSAMPLING).max(axis=(0, 2))
-        # The filter passes the samples themselves with a rounding error; they count as they are.
+        # The filter returns the samples themselves with a rounding error, so their exact values are used here.
         peaks[first:last] = np.maximum(between, np.abs(audio[:, first:last]).max(axis=0))
     return peaks
 
@@ -135,7 +139,10 @@ def trace_peaks(audio: NDArray[np.float32]) -> NDArray[np.float32]:
 def _reach(
     target_db: float, meter: Meter, audio: NDArray[np.float32], peaks: NDArray[np.float32], sample_rate_hz: int
 ) -> NDArray[np.float32]:
-    """Scale and limit; the secant method finds the gain that makes up for what the limiter removes."""
+    """Scale and limit audio so that its level is ``target_db``.
+
+    The limiter lowers the level, so more gain is needed; the secant method finds this gain.
+    """
     measured = meter(audio)
     gain_db = 0.0 if measured is None else target_db - measured
     slope = 1.0
@@ -160,17 +167,19 @@ def _amplify(
 
 
 def _plan_gain(peaks: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float64]:
-    """Plan the gain, at most 1 and smooth, that holds the true peak at -1 dBTP; shape (samples,).
+    """Compute a smooth gain, at most 1, that keeps the true peak at -1 dBTP or below; shape (samples,).
 
-    The gain that each sample needs is held to its minimum over a window, then
-    averaged over windows as long together: an average of values none of which
-    is above what the middle needs. It turns so slowly that the wave between
-    two samples, which the gain is never applied to, follows to 0.001 dB.
+    The gain that each sample needs is replaced by the minimum over a window. The result is
+    averaged twice, over two windows that together are about as long as the first one. So none
+    of the averaged values is above the gain that the sample in the middle needs, and neither
+    is the average. The gain changes slowly: the wave between two samples, to which the gain is
+    never applied, follows the gain to 0.001 dB.
     """
     ceiling = _from_db(PEAK_DBTP)
     needed = ceiling / np.maximum(peaks, ceiling, dtype=np.float64)
     half = max(round(LOOK_AHEAD_S * sample_rate_hz / 2), 1)
-    # One sample more than the averages reach: a peak lies between two samples, and both must be reduced.
+    # The minimum reaches one sample further than the averages on each side: a peak lies between two samples, and both
+    # samples must be reduced.
     held = minimum_filter1d(needed, size=4 * half + 3, mode="nearest")
     average = uniform_filter1d(held, size=2 * half + 1, mode="nearest")
     return np.asarray(uniform_filter1d(average, size=2 * half + 1, mode="nearest"))

@@ -10,14 +10,14 @@ from shared.texts import Text, text
 from worker.engines.musicgen.audio.loudness import SILENCE_DBFS
 
 MAX_INAUDIBLE_CLIPPED: Final = 10
-"""So many samples beyond full scale are not heard."""
+"""Up to this number of samples beyond full scale cannot be heard, so there is no warning."""
 BLOCK_S: Final = 0.1
 SILENT_SHARE: Final = 0.5
-"""More silence than this is a warning."""
+"""If a larger share of the music is silent, there is a warning."""
 START_S: Final = 2.0
-"""How much of the new music is compared with the clip."""
+"""The length of the start of the new music, which is compared with the clip."""
 QUIETER_DB: Final = 12.0
-"""A start that is quieter than the clip by more than this is a warning."""
+"""If the start is quieter than the clip by more than this, there is a warning."""
 MIN_POWER: Final = 1e-30
 """Keeps the logarithm of silence finite: -300 dB."""
 
@@ -25,18 +25,18 @@ MIN_POWER: Final = 1e-30
 def find_warnings(
     audio: NDArray[np.float32], clip: NDArray[np.float32] | None, sample_rate_hz: int, prompt_samples: int = 0
 ) -> list[Text]:
-    """List what is wrong with the model's raw output.
+    """List the faults in the raw output of the model.
 
     Parameters
     ----------
     audio
-        Shape (channels, samples), before its level is changed: clipping is visible only there.
+        Shape (channels, samples), before the level is adjusted: afterwards, clipping cannot be found.
     clip
-        The audio prompt that it continues, shape (channels, samples), if any.
+        The audio prompt that ``audio`` continues, shape (channels, samples); ``None`` if there is none.
     sample_rate_hz
-        The sampling rate of both.
+        The sampling rate of ``audio`` and ``clip``.
     prompt_samples
-        Number of samples of ``audio`` that repeat the prompt; the new music follows.
+        Number of samples at the start of ``audio`` that repeat the clip; the new music follows after them.
     """
     music = audio[:, prompt_samples:]
     warnings = [_find_clipping(audio), _find_silence(music, sample_rate_hz)]
@@ -68,7 +68,7 @@ def _find_silence(music: NDArray[np.float32], sample_rate_hz: int) -> Text | Non
 
 
 def _find_drop(music: NDArray[np.float32], clip: NDArray[np.float32], sample_rate_hz: int) -> Text | None:
-    """Find new music far below the level of the prompt: a sign that the model does not continue it."""
+    """Find new music that starts far below the level of the clip: a sign that the model does not continue the clip."""
     start = music[:, : round(START_S * sample_rate_hz)]
     if not start.size:
         return None

@@ -1,4 +1,4 @@
-"""The backends for music, one row each. This module imports none of their frameworks."""
+"""The backends for music, one entry of ``BACKENDS`` each. This module does not import the backends' frameworks."""
 
 import importlib.util
 from collections.abc import Callable
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from worker.engines.musicgen.request import MusicGenerator
 
 _MINDSPORE_PRECISIONS: Final = {
-    DeviceClass.CPU: (Precision.FLOAT32,),  # on CPUs, its matrix products are not faster in half precision
+    DeviceClass.CPU: (Precision.FLOAT32,),  # on CPUs, MindSpore's matrix products are not faster in half precision
     DeviceClass.GPU: (Precision.FLOAT16, Precision.FLOAT32),
     DeviceClass.ASCEND: (Precision.FLOAT16, Precision.BFLOAT16, Precision.FLOAT32),
 }
 
 Load = Callable[["ModelKey", Device, "BatchLimits", Path], "MusicGenerator"]
-"""Loads a model: which one, on which device, how much to decode in one batch, and the folder for compiled graphs."""
+"""Loads a model. Its arguments: the model, the device, the limits of the batch, and the folder for compiled graphs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,8 @@ class MusicBackend(Backend):
     Parameters
     ----------
     import_loader
-        Imports the framework, and returns the function that loads a model; called in a worker's child process only.
+        Imports the framework, and returns the function that loads a model. It is called only in a worker's child
+        process.
     """
 
     import_loader: Callable[[], Load]
@@ -57,7 +58,10 @@ def _import_mindspore() -> Load:
 
 
 def _import_mindnlp() -> Load:
-    """Import MindNLP: that takes ten seconds and changes the process for good, so it is done for its own jobs alone."""
+    """Import MindNLP.
+
+    The import takes ten seconds and changes the process permanently, so it is done only for jobs that use MindNLP.
+    """
     from worker.engines.musicgen.backends.mindnlp.backend import load_generator  # noqa: PLC0415
 
     return load_generator
@@ -90,16 +94,18 @@ BACKENDS: Final[tuple[MusicBackend, ...]] = (
         import_loader=_import_mindnlp,
     ),
 )
-"""In order of preference: ``auto`` takes the first that is installed and supports the class of device."""
+"""The backends in order of preference: ``auto`` selects the first backend that is installed and supports the device
+class."""
 
 
 def choose_backend(device_class: DeviceClass, settings: Settings) -> MusicBackend:
-    """Return the backend that the settings name, or the preferred one for a class of device.
+    """Return the backend that the settings name; if they name ``auto``, the preferred backend for the device class.
 
     Raises
     ------
     SettingsError
-        There is no such backend, or it does not support the class of device.
+        The backend that the settings name does not exist or does not support the device class. With ``auto``: no
+        backend that supports the device class is installed.
     """
     wanted = settings.musicgen_backend
     usable = [backend for backend in BACKENDS if device_class in backend.device_classes]

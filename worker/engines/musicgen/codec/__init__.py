@@ -1,1 +1,1 @@
-"""EnCodec's parts that are the same for every backend."""
+"""The parts of EnCodec that are the same for every backend."""

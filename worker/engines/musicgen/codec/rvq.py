@@ -1,4 +1,6 @@
-"""EnCodec's residual vector quantisation, in NumPy: not every device multiplies precisely enough to find the nearest.
+"""EnCodec's residual vector quantisation, in NumPy.
+
+Not every device multiplies precisely enough to find the nearest vector.
 
 References
 ----------
@@ -20,19 +22,21 @@ Rows = NDArray[np.float32]
 
 
 def read_embeddings(config: CodecConfig, weights: Weights) -> list[Rows]:
-    """Read each codebook's vectors, shape (codes, size)."""
+    """Read the vectors of the codebooks: one array per codebook, shape (codes, size)."""
     return [weights.read(f"{CODEC}.quantizer.layers.{index}.codebook.embed") for index in range(config.codebooks)]
 
 
 def quantise(states: Rows, embeddings: Sequence[Rows]) -> Codes:
-    """Find, codebook by codebook, the vector nearest to the residual of the previous codebooks.
+    """Find the code of each frame in each codebook: the index of the vector nearest to the residual.
+
+    The residual is the state minus the vectors found in the previous codebooks.
 
     Parameters
     ----------
     states
         Shape (frames, size).
     embeddings
-        Per codebook, shape (codes, size).
+        One array per codebook, shape (codes, size).
 
     Returns
     -------
@@ -52,7 +56,10 @@ def quantise(states: Rows, embeddings: Sequence[Rows]) -> Codes:
 
 
 def restore(codes: Codes, embeddings: Sequence[Rows]) -> Rows:
-    """Add up the vectors of the codes: shape (codebooks, frames) to (frames, size)."""
+    """Add the vectors of the codes of each frame.
+
+    Codes of shape (codebooks, frames) give a result of shape (frames, size).
+    """
     states = np.zeros((codes.shape[1], embeddings[0].shape[1]), dtype=np.float32)
     for embedding, indices in zip(embeddings, codes, strict=True):
         states += embedding[indices]

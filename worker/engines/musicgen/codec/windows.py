@@ -1,8 +1,8 @@
 """Convolutions over signals of any length: their padding, and the windows into which a signal is cut.
 
-The result computed window by window equals that of the whole signal: neighbouring windows
-overlap by the reach of the convolutions, and of each window only the part is kept that its
-cuts do not influence.
+A signal that is computed window by window gives the same result as the whole signal computed
+at once: neighbouring windows overlap by the reach of the convolutions, and the parts of a
+window that the cuts at its ends influence are discarded.
 """
 
 import math
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from worker.engines.musicgen.model.seanet import Convolution, Layer, Lstm, Residual, Transposed
 
 MAX_SMALL_FACTOR: Final = 3
-"""This many small windows take as long as a large one."""
+"""This many small windows take as long to compute as one large window."""
 
 Local = Convolution | Transposed | Residual
-"""Layers whose output depends only on the inputs under their kernels."""
+"""A layer in which each row of the output depends only on the input rows under the kernel."""
 
 
 def divide(layers: Sequence[Layer]) -> tuple[list[Local], Lstm, list[Local]]:
@@ -32,21 +32,24 @@ def divide(layers: Sequence[Layer]) -> tuple[list[Local], Lstm, list[Local]]:
 
 
 def measure_padding(layer: Convolution) -> tuple[int, int]:
-    """Return the padding of a convolution on the left and, if its stride divides the input, on the right."""
+    """Return the padding of a convolution on the left and on the right.
+
+    The padding on the right applies to a signal whose length is a multiple of the stride.
+    """
     total = layer.dilation * (layer.kernel - 1) + 1 - layer.stride
     return total - total // 2, total // 2
 
 
 def lay_padding(layer: Convolution, length: int, zero: int) -> NDArray[np.int64]:
-    """Return the index in the signal of each row of a convolution's padded input.
+    """Return, for each row of the padded input of a convolution, the index of the same row in the signal.
 
-    The signal is padded by reflection, on the right to a whole stride; one that is too short
-    to be reflected is first extended with zeros.
+    The signal is padded by reflection. On the right, more rows are added if the length of the signal is
+    not a multiple of the stride. A signal that is too short for reflection is first extended with zeros.
 
     Parameters
     ----------
     length
-        The length of the signal.
+        The number of rows of the signal.
     zero
         The index that stands for a row of zeros.
     """
@@ -58,7 +61,7 @@ def lay_padding(layer: Convolution, length: int, zero: int) -> NDArray[np.int64]
 
 
 def measure_reach(layers: Sequence[Local]) -> int:
-    """Return how far into the output a cut in the input has an influence, in rows of the output."""
+    """Return how far a cut in the input influences the output, in rows of the output."""
     reach = 0
     for layer in layers:
         match layer:
@@ -73,7 +76,10 @@ def measure_reach(layers: Sequence[Local]) -> int:
 
 @dataclass(frozen=True)
 class Window:
-    """Frames that are computed together, padded to ``size``, and those of them that are kept."""
+    """The frames from ``start`` to ``stop``, which are computed together, padded to ``size`` frames.
+
+    Of the output, the frames from ``kept_start`` to ``kept_stop`` are kept.
+    """
 
     start: int
     stop: int
@@ -82,30 +88,33 @@ class Window:
     size: int
 
     def read(self, x: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
-        """Return the part of a signal that the window covers; ``rows`` of the signal are a frame."""
+        """Return the part of a signal that the window covers; one frame has ``rows`` rows of the signal."""
         return x[self.start * rows : self.stop * rows]
 
     def keep(self, y: NDArray[np.float32], rows: int) -> NDArray[np.float32]:
-        """Return the part of the computed output that is kept; ``rows`` of the output are a frame."""
+        """Return the part of the computed output that is kept; one frame has ``rows`` rows of the output."""
         return y[(self.kept_start - self.start) * rows : (self.kept_stop - self.start) * rows]
 
 
 def cut(frames: int, small: int, large: int, reach: int) -> Iterator[Window]:
-    """Cut a signal into windows of two sizes, small ones when few frames are left.
+    """Cut a signal into windows of two sizes; when few frames are left, small windows are used.
 
     Parameters
     ----------
     frames
         The length of the signal.
+    small, large
+        The two sizes of windows, in frames.
     reach
-        Number of frames next to a cut that are not valid.
+        Number of output frames next to a cut that are not valid, because the cut influences them.
     """
     done = 0
     while done < frames:
         start = max(done - reach, 0)
         size = large if frames - start > MAX_SMALL_FACTOR * small else small
         if size == small:
-            # A window shorter than its padding would be padded differently from the whole signal.
+            # A window shorter than its padding would be padded differently from the whole signal. So a small window
+            # starts early enough to be full, if the signal is long enough.
             start = max(min(start, frames - small), 0)
         stop = min(start + size, frames)
         kept_stop = stop if stop == frames else stop - reach

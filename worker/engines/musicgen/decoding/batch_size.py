@@ -1,4 +1,4 @@
-"""How many slots of a decoder are worth running in one batch."""
+"""Measures how many slots of a decoder are worth running in one batch."""
 
 import json
 import logging
@@ -12,9 +12,11 @@ from worker.engines.musicgen.decoding.decoder import Decoder
 from worker.engines.musicgen.model.configuration import DecoderConfig
 
 SUFFICIENT_SHARE: Final = 0.9
-"""Of the highest rate; the last tenth would need so many more slots that each sequence would take much longer."""
+"""The chosen number of slots reaches at least this share of the highest rate. The last tenth of the rate would need so
+many more slots that each sequence would take much longer."""
 STOP_SHARE: Final = 0.7
-"""Of the highest rate so far; once the rate has fallen below, it does not rise again with more slots."""
+"""The measurement stops when the rate has fallen below this share of the highest rate so far: after that, the rate does
+not rise again with more slots."""
 MAX_SLOTS: Final = 64
 STEPS: Final = 4
 
@@ -22,9 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 def measure_slots(decoder: Decoder, config: DecoderConfig) -> int:
-    """Find the smallest number of slots with about the highest rate of positions per second, all slots together.
+    """Find the smallest number of slots with which the decoder reaches nearly its highest rate.
 
-    The decoder must not run anything else meanwhile.
+    The rate is the number of positions per second in all slots together. The decoder must
+    not run anything else during the measurement.
     """
     rates: dict[int, float] = {}
     slots = 1
@@ -38,7 +41,7 @@ def measure_slots(decoder: Decoder, config: DecoderConfig) -> int:
 
 
 def load_or_measure_slots(path: Path, decoder: Decoder, config: DecoderConfig) -> int:
-    """Return the number that was measured before and stored in a file; measure and store it if there is none."""
+    """Return the number of slots that is stored in a file; if there is none, measure the number and store it."""
     try:
         return int(json.loads(path.read_text())["slots"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -51,7 +54,10 @@ def load_or_measure_slots(path: Path, decoder: Decoder, config: DecoderConfig) -
 
 
 def _time_step(decoder: Decoder, config: DecoderConfig, count: int) -> float:
-    """Return the duration of the shortest of a few steps, in seconds: other load makes steps longer, never shorter."""
+    """Run a few steps and return the duration of the shortest step, in seconds.
+
+    The shortest step is the most accurate: other load on the machine makes steps longer, never shorter.
+    """
     slots = [decoder.admit(None, STEPS) for _ in range(count)]
     tokens = np.full((count, config.codebooks), config.start, dtype=np.int32)
     times_s = []

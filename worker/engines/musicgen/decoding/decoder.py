@@ -12,35 +12,35 @@ from worker.engines.musicgen.request import Tokens
 
 @dataclass(frozen=True)
 class TextStates:
-    """The encoded prompt: float32, shape (tokens, hidden), projected to the decoder's hidden size."""
+    """The encoded prompt: float32, shape (tokens, hidden), projected to the hidden size of the decoder."""
 
     states: NDArray[np.float32]
 
 
 class OnCompile(Protocol):
-    """Called before something is compiled, which takes seconds, and again when that is done."""
+    """Called before the decoder compiles something, which takes seconds, and called again after it."""
 
     def __call__(self, *, compiling: bool) -> None:
-        """Take note."""
+        """Handle the start (``compiling`` is true) or the end (``compiling`` is false) of a compilation."""
 
 
 def ignore_compiling(*, compiling: bool) -> None:
-    """Do nothing: for decoders that no job waits for."""
+    """Do nothing: the ``on_compile`` of a decoder for which no job waits."""
 
 
 class Decoder(Protocol):
-    """A decoder of several sequences in one batch, each at a position of its own.
+    """Decodes several sequences in one batch; each sequence can be at a different position.
 
     A slot is one row of the batch, with its cache of keys and values. Only one
     thread at a time may use the decoder.
     """
 
     max_chunk: int
-    """How many positions one call of ``feed`` takes at most."""
+    """Maximum number of positions in one call of ``feed``."""
     on_compile: OnCompile
 
     def count_bytes(self, length: int) -> int:
-        """Count the memory that a slot for so many positions takes until it is dropped."""
+        """Count the bytes of memory that a slot for ``length`` positions takes until the slot is dropped."""
 
     def admit(self, text: TextStates | None, length: int) -> int:
         """Occupy a slot.
@@ -50,41 +50,41 @@ class Decoder(Protocol):
         text
             What the music should sound like; ``None`` for unconditional generation.
         length
-            How many positions the sequence will have at most.
+            Maximum number of positions that the sequence will have.
 
         Returns
         -------
-        The number of the slot, valid until it is dropped.
+        The number of the slot, valid until the slot is dropped.
         """
 
     def drop(self, slot: int) -> None:
         """Free a slot and its memory."""
 
     def feed(self, slot: int, tokens: Tokens, position: int) -> None:
-        """Read tokens that are known already into a slot's cache (prefill), without computing logits.
+        """Read tokens that are already known into the cache of a slot (prefill), without computing logits.
 
         Parameters
         ----------
         tokens
-            Shape (codebooks, n), n at most ``max_chunk``.
+            Shape (codebooks, n), where n is at most ``max_chunk``.
         position
-            Of the first of them.
+            The position of the first of these tokens in the sequence.
         """
 
     def step(
         self, slots: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]
     ) -> NDArray[np.float32]:
-        """Read one position in each of the given slots; the other slots stay as they are.
+        """Read the tokens of one position in each of the given slots; the other slots are not changed.
 
         Parameters
         ----------
         tokens
-            Shape (slots, codebooks).
+            The tokens that each slot reads: shape (slots, codebooks).
         positions
-            Shape (slots,).
+            The position of these tokens in each slot: shape (slots,).
 
         Returns
         -------
-        The logits of the position that follows: float32, shape (slots, codebooks, vocabulary), valid until the
-        next step.
+        The logits of the next position in each slot: float32, shape (slots, codebooks, vocabulary). The array is valid
+        until the next call of ``step``.
         """

@@ -1,5 +1,7 @@
 """The delay pattern: codebook i is delayed by i steps, so that each step predicts a token of every codebook.
 
+In a stereo model, the left and the right codebook of a pair have the same delay.
+
 References
 ----------
 Copet et al. 2023, "Simple and controllable music generation", section 2.2;
@@ -17,14 +19,14 @@ TO_GENERATE: Final = -1
 
 
 def build_pattern(prompt: Codes | None, new_tokens: int, config: DecoderConfig) -> Tokens:
-    """Build the whole sequence: the given tokens, and ``TO_GENERATE`` at each place that a token is generated for.
+    """Build the whole sequence: the given tokens, and ``TO_GENERATE`` wherever a token must be generated.
 
     Parameters
     ----------
     prompt
-        The codes of the clip; ``None`` without a clip.
+        The codes of the clip; ``None`` if there is no clip.
     new_tokens
-        How many positions to generate after the start token and the prompt.
+        How many positions to generate after the start token and the clip.
 
     Returns
     -------
@@ -44,7 +46,10 @@ def build_pattern(prompt: Codes | None, new_tokens: int, config: DecoderConfig) 
 
 
 def get_delays(length: int, config: DecoderConfig) -> tuple[int, ...]:
-    """Return the delay of each codebook; a sequence that is too short for the pattern has none, as in transformers."""
+    """Return the delay of each codebook.
+
+    As in transformers, all delays are 0 if the sequence is too short for the delay pattern.
+    """
     if length < 2 * (config.codebooks // config.channels) - 1:
         return (0,) * config.codebooks
     return config.delays
@@ -55,7 +60,7 @@ def remove_delays(tokens: Tokens, config: DecoderConfig) -> Codes:
 
     Returns
     -------
-    Shape (codebooks, frames), the frames of the prompt included.
+    Shape (codebooks, frames), including the frames of the clip.
     """
     length = tokens.shape[1]
     delays = get_delays(length, config)
@@ -65,6 +70,10 @@ def remove_delays(tokens: Tokens, config: DecoderConfig) -> Codes:
 
 
 def count_new_tokens(frames: int, prompt_frames: int, config: DecoderConfig) -> int:
-    """Count the positions to generate for so many new frames: the last codebook ends late by its delay."""
+    """Count the positions that must be generated for ``frames`` new frames.
+
+    The last codebook starts late by its delay, so it also ends late: the delay is added to ``frames``,
+    unless the sequence is so short that it has no delays.
+    """
     delayed = frames + max(config.delays)
     return delayed if any(get_delays(1 + prompt_frames + delayed, config)) else frames

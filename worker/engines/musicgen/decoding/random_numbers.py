@@ -1,6 +1,6 @@
-"""Random numbers that depend on the seed and the position alone.
+"""Random numbers that depend only on the seed and the position.
 
-So neither the other sequences of the batch nor an interruption changes them.
+So neither the other sequences in the batch nor an interruption changes the random numbers of a sequence.
 
 References
 ----------
@@ -17,14 +17,14 @@ def draw_uniforms(seed: int, position: int, codebooks: int, vocabulary: int) -> 
     Parameters
     ----------
     seed
-        The sample's, at least 0.
+        The seed of the sample, at least 0.
     position
-        Of the tokens in the sequence; the start token is at 0.
+        The position of the tokens in the sequence; the start token is at position 0.
 
     Returns
     -------
     Shape (codebooks, vocabulary), uniform in [0, 1).
     """
-    # The counter's low words count the numbers of one position; its highest word is the position.
+    # The low words of Philox's counter count the random numbers of one position; the highest word is the position.
     generator = np.random.Philox(key=seed, counter=[0, 0, 0, position])
     return np.random.Generator(generator).random((codebooks, vocabulary))

@@ -1,4 +1,4 @@
-"""From logits to tokens: guidance, temperature, top-k, top-p, and the draw."""
+"""Chooses tokens from logits: guidance, temperature, top-k, top-p, and the random draw."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +11,17 @@ Logits = NDArray[np.float32]
 Weights = NDArray[np.float64]
 """Shape (codebooks, vocabulary)."""
 
-_MIN_TIME = np.finfo(np.float64).tiny  # a time of exactly 0 would divide by 0, and could select an excluded token
+# In `choose_tokens`, a time of exactly 0 would cause a division by 0, and could select an excluded token.
+_MIN_TIME = np.finfo(np.float64).tiny
 
 
 def guide(conditional: Logits, unconditional: Logits, scale: float) -> Logits:
-    """Apply classifier-free guidance: move the logits away from those without a prompt.
+    """Apply classifier-free guidance: move the logits with the prompt away from the logits without the prompt.
 
     References
     ----------
     Ho and Salimans 2022, "Classifier-free diffusion guidance"; the scale is defined as in Copet et al. 2023,
-    "Simple and controllable music generation", where 1 is no guidance.
+    "Simple and controllable music generation", where a scale of 1 means no guidance.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # the decode loop finds and reports what is not finite
         guided: Logits = unconditional + (conditional - unconditional) * np.float32(scale)
@@ -28,14 +29,15 @@ def guide(conditional: Logits, unconditional: Logits, scale: float) -> Logits:
 
 
 def choose_tokens(logits: Logits, sampling: Sampling, uniforms: NDArray[np.float64] | None) -> NDArray[np.int32]:
-    """Choose a token per codebook.
+    """Choose one token per codebook.
 
     Parameters
     ----------
     logits
-        After guidance, if there is any; finite.
+        Finite logits; if the sample is guided, the logits after guidance.
     uniforms
-        Shape (codebooks, vocabulary), in [0, 1); not needed without sampling.
+        Random numbers in [0, 1), shape (codebooks, vocabulary). Not needed if ``sampling.do_sample`` is false: the most
+        likely tokens are chosen then.
 
     Returns
     -------
@@ -44,21 +46,22 @@ def choose_tokens(logits: Logits, sampling: Sampling, uniforms: NDArray[np.float
     if not sampling.do_sample or uniforms is None:
         return np.asarray(logits.argmax(axis=-1), dtype=np.int32)
     weights = weigh(logits, sampling)
-    # Of independent exponential times, each with the rate of its token's probability, the shortest belongs to a token
-    # drawn with these probabilities. Unlike a search in the cumulative probabilities, this does not depend on a
-    # rounding error in one of a thousand sums.
+    # Each token gets an independent exponential time whose rate is the probability of the token. The token with the
+    # shortest time is then a draw with these probabilities. A search in the cumulative probabilities would depend on
+    # the rounding errors of a thousand sums; this method does not.
     times = np.maximum(-np.log1p(-uniforms), _MIN_TIME)
     return np.asarray((weights / times).argmax(axis=-1), dtype=np.int32)
 
 
 def weigh(logits: Logits, sampling: Sampling) -> Weights:
-    """Return weights that are proportional to the tokens' probabilities, 0 for excluded tokens.
+    """Return weights that are proportional to the probabilities of the tokens; excluded tokens have the weight 0.
 
-    In the order of transformers: temperature, top-k, top-p; tokens that tie with the k-th are kept.
+    Temperature, top-k and top-p are applied in this order, as in transformers. Tokens with the same score
+    as the k-th token are kept.
     """
     scores = logits.astype(np.float64)
     scores -= scores.max(axis=-1, keepdims=True)
-    with np.errstate(over="ignore"):  # at the smallest temperatures all but the most likely token fall to -inf
+    with np.errstate(over="ignore"):  # at very low temperatures, every score except the highest becomes -inf
         scores /= sampling.temperature
     vocabulary = scores.shape[-1]
     if 0 < sampling.top_k < vocabulary:
@@ -71,7 +74,9 @@ def weigh(logits: Logits, sampling: Sampling) -> Weights:
 
 
 def _keep_nucleus(scores: Weights, top_p: float) -> Weights:
-    """Exclude the least likely tokens whose probabilities sum to ``1 - top_p``; the largest score is 0.
+    """Exclude the least likely tokens, as many as have a total probability of at most ``1 - top_p``.
+
+    The largest score must be 0.
 
     References
     ----------

@@ -17,7 +17,7 @@ from worker.engines.musicgen.decoding.decoder import Decoder
 from worker.engines.musicgen.decoding.sequence import TokenSequence
 
 ON_TOKENS_INTERVAL_S: Final = 0.25
-"""How often a job is called with the tokens so far while it waits for its samples."""
+"""The interval at which ``on_tokens`` of a job is called while the job waits for its samples."""
 
 Callback = Callable[[], None]
 
@@ -26,14 +26,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """How much is decoded in one batch.
+    """The limits of how much is decoded in one batch.
 
     Parameters
     ----------
     max_slots
-        Slots of the decoder; a sequence with guidance has two. ``None`` for no limit.
+        Maximum number of decoder slots; a sequence with guidance has two slots. ``None`` for no limit.
     max_cache_bytes
-        What the keys and values of all slots take together.
+        Maximum memory of the keys and values of all slots together.
     """
 
     max_slots: int | None
@@ -41,7 +41,7 @@ class BatchLimits:
 
 
 class BatchEvent(StrEnum):
-    """What an observer of the scheduler is called for."""
+    """The events at which the observer of a scheduler is called."""
 
     QUEUED = "queued"  # the sequences of a job were queued; called in the job's thread
     STEP = "step"  # a step begins; called in the decoding thread
@@ -50,7 +50,7 @@ class BatchEvent(StrEnum):
 
 @dataclass(frozen=True)
 class BatchState:
-    """How much a scheduler holds at one moment."""
+    """How many jobs, sequences and slots a scheduler has at one moment."""
 
     requests: int
     """Jobs that wait for their samples."""
@@ -59,14 +59,14 @@ class BatchState:
     active: int
     """Sequences that have slots."""
     slots: int
-    """Slots that these occupy."""
+    """Slots that the active sequences occupy."""
 
 
 BatchObserver = Callable[[BatchEvent, BatchState], None]
 
 
 def ignore_event(event: BatchEvent, state: BatchState) -> None:
-    """Observe nothing."""
+    """Do nothing: the observer of a scheduler that is not observed."""
 
 
 @dataclass(eq=False)
@@ -78,10 +78,10 @@ class _Request:
     on_compile: Callback
     done: "Future[None]" = field(default_factory=Future)
     error: Exception | None = None
-    """What ends the request before the next step."""
+    """An error that ends the request before the next step; ``None`` if there is none."""
 
     def call_on_step(self) -> None:
-        """Call ``on_step``, and raise what ends the request."""
+        """Call ``on_step``, then raise ``error`` if there is one."""
         self.on_step()
         if self.error is not None:
             raise self.error
@@ -93,34 +93,35 @@ class _Request:
 
 @dataclass(eq=False)
 class _ActiveSequence:
-    """A sequence with its slots: one, or with guidance two, the second of them without the text."""
+    """A sequence that has slots: one slot, or two with guidance, of which the second slot has no text."""
 
     request: _Request
     sequence: TokenSequence
     slots: list[int]
     chunks: Iterator[bool]
-    """Reads one chunk of known tokens each time that it is advanced."""
+    """An iterator; each call of ``next`` lets the model read one chunk of known tokens."""
 
     def read_known_chunk(self) -> bool:
-        """Let the model read the next chunk of known tokens; return ``False`` if none is left."""
+        """Let the model read the next chunk of known tokens; return ``False`` if no chunk is left."""
         return next(self.chunks, False)
 
 
 class BatchScheduler:
     """Decodes for several jobs at once, each of which waits in a thread of its own.
 
-    One thread runs for as long as there is something to generate; it alone uses
-    the decoder. Sequences are admitted in the order in which they were queued,
-    as soon as they fit, and leave as soon as they are finished. The head of the
-    queue is never skipped, and one sequence is always admitted, whatever the
-    limits. A stop of one job, or logits of it that are not finite, ends the
-    sequences of that job alone.
+    One thread, the decoding thread, runs while there is something to generate. Only
+    this thread uses the decoder. Sequences are admitted in the order in which they
+    were queued, as soon as they fit into the limits, and leave the batch as soon as
+    they are finished. The head of the queue is never skipped: while it does not fit,
+    no sequence is admitted. If the batch is empty, one sequence is admitted even if
+    it exceeds the limits. If a job is stopped, or its logits are not finite, only
+    the sequences of this job end.
 
     Parameters
     ----------
     observer
-        Called for each event while the scheduler is locked, so that states come in their order: it must return at
-        once, and must neither call the scheduler nor raise.
+        Called for each event while the scheduler is locked, so that the states arrive in the order of the events.
+        The observer must return at once, must not call the scheduler, and must not raise an exception.
     """
 
     def __init__(self, decoder: Decoder, limits: BatchLimits, observer: BatchObserver = ignore_event) -> None:
@@ -143,18 +144,18 @@ class BatchScheduler:
         Parameters
         ----------
         on_step
-            Called before each step, in the decoding thread; if it raises, the job ends.
+            Called before each step, in the decoding thread; if it raises an exception, the job ends.
         on_compile
-            Called before something is compiled, in the decoding thread; if it raises, the job ends.
+            Called before something is compiled, in the decoding thread; if it raises an exception, the job ends.
         on_tokens
-            Called about every ``ON_TOKENS_INTERVAL_S``, in this thread.
+            Called about every ``ON_TOKENS_INTERVAL_S``, in the thread that called ``generate``.
 
         Raises
         ------
         JobFailedError
             The logits have NaN or infinite values.
         Exception
-            What ``on_step`` or ``on_compile`` raised.
+            What ``on_step``, ``on_compile`` or the decoder raised.
         """
         request = _Request(sequences, on_step, on_compile)
         with self._lock:
@@ -177,9 +178,9 @@ class BatchScheduler:
                     self._end(request, error)
 
     def _schedule(self) -> bool:
-        """Remove finished requests and admit waiting sequences that fit.
+        """Remove finished requests and admit the waiting sequences that fit into the limits.
 
-        Returns ``False`` if no request is left; the thread then exits.
+        Returns ``False`` if no request is left; the decoding thread then exits.
         """
         for request in [*self._requests]:
             try:
@@ -196,12 +197,12 @@ class BatchScheduler:
                 return False
             admitted = [self._waiting.popleft() for _ in range(self._count_admissible())]
         for request, sequence in admitted:
-            if not request.done.done():  # the admission of an earlier sequence may have failed, and ended the job
+            if not request.done.done():  # an earlier sequence of the job may have failed, which ends the job
                 self._admit(request, sequence)
         return True
 
     def _count_admissible(self) -> int:
-        """Count the waiting sequences, from the head of the queue, that fit into the limits."""
+        """Count how many waiting sequences, starting at the head of the queue, fit into the limits."""
         slots = sum(len(active.slots) for active in self._active)
         cache_bytes = sum(self._count_bytes(active.sequence) for active in self._active)
         admissible = 0
@@ -222,12 +223,16 @@ class BatchScheduler:
         self._active.append(_ActiveSequence(request, sequence, slots, self._read_known(slots, sequence)))
         try:
             for text in sequence.slot_texts:
-                slots.append(self._decoder.admit(text, sequence.length))  # noqa: PERF401 - if one fails, those before are dropped
+                # Each slot is appended at once: if a later admission fails, ``_end`` drops the slots in this list.
+                slots.append(self._decoder.admit(text, sequence.length))  # noqa: PERF401
         except Exception as error:  # noqa: BLE001 - raised again in the thread of the job
             self._end(request, error)
 
     def _read_known(self, slots: Sequence[int], sequence: TokenSequence) -> Iterator[bool]:
-        """Read all known positions but the last into the slots; the first step reads that one, for its logits."""
+        """Read all known positions except the last one into the slots, one chunk per iteration.
+
+        The last known position is read by the first step, because its logits are needed.
+        """
         for slot in slots:
             for start in range(0, sequence.position, self._decoder.max_chunk):
                 stop = min(start + self._decoder.max_chunk, sequence.position)
@@ -235,7 +240,10 @@ class BatchScheduler:
                 yield True
 
     def _step(self) -> None:
-        """Let sequences that have known tokens to read read one chunk, and all others take a step."""
+        """Advance every active sequence.
+
+        A sequence that still has known tokens to read reads one chunk of them; every other sequence takes a step.
+        """
         with self._lock:
             self._notify(BatchEvent.STEP)
         stepping = [active for active in self._active if not active.read_known_chunk()]
@@ -250,7 +258,7 @@ class BatchScheduler:
             positions.repeat(counts),
         )
         for active, own in zip(stepping, np.split(logits, np.cumsum(counts)[:-1]), strict=True):
-            if active in self._active:  # an earlier sequence may have ended the job
+            if active in self._active:  # an earlier sequence of the job may have failed, which ends the job
                 self._extend(active, own)
 
     def _extend(self, active: _ActiveSequence, logits: NDArray[np.float32]) -> None:
@@ -263,7 +271,7 @@ class BatchScheduler:
             self._free(active)
 
     def _end(self, request: _Request, error: Exception | None) -> None:
-        """Remove a request with all of its sequences, and wake its job."""
+        """Remove a request with all of its sequences, and wake the thread of its job."""
         for active in [active for active in self._active if active.request is request]:
             self._free(active)
         with self._lock:
@@ -281,14 +289,15 @@ class BatchScheduler:
         for slot in active.slots:
             try:
                 self._decoder.drop(slot)
-            except Exception:  # the job that waits must still get its answer
+            except Exception:  # the job that waits must still get its result
                 logger.exception("a slot of the decoder could not be dropped")
 
     def _on_compile(self, *, compiling: bool) -> None:
         for request in [*self._requests] if compiling else []:
             try:
                 request.on_compile()
-            except Exception as error:  # noqa: BLE001 - ends the request before the next step, while the model does not run
+            except Exception as error:  # noqa: BLE001 - raised again in the thread of the job
+                # The model is running now, so the request is ended before the next step.
                 request.error = error
 
     def _notify(self, event: BatchEvent) -> None:

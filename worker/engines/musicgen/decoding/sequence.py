@@ -1,4 +1,4 @@
-"""One sample while it is decoded. NumPy alone; the model is behind ``Decoder``."""
+"""The tokens of one sample while it is decoded; this module uses only NumPy, and never calls the model."""
 
 import numpy as np
 
@@ -17,18 +17,18 @@ class TokenSequence:
     Parameters
     ----------
     pattern
-        Shape (codebooks, length), as ``delay.build_pattern`` returns it.
+        The whole sequence, shape (codebooks, length), as `delay.build_pattern` returns it.
     prompt
-        What the music should sound like; ``None`` for unconditional generation.
+        The encoded text of what the music should sound like; ``None`` for unconditional generation.
     resumed
-        Tokens that an earlier attempt chose; a beginning of the sequence.
+        The first positions of the sequence, with the tokens that an earlier attempt chose; ``None`` if there are none.
 
     Attributes
     ----------
     tokens
-        Shape (codebooks, length); valid up to ``known_length``.
+        Shape (codebooks, length); only the first ``known_length`` positions are valid.
     given_length
-        How many positions were known before the generation: the start token and the clip.
+        How many positions are known before the generation: the start token and the positions of the clip.
     known_length
         How many positions are known now.
     """
@@ -55,9 +55,10 @@ class TokenSequence:
 
     @property
     def slot_texts(self) -> tuple[TextStates | None, ...]:
-        """The text of each decoder slot that it needs: its prompt, and with guidance a second slot without a text.
+        """For each decoder slot that the sequence needs, its text.
 
-        Without a prompt both slots would compute the same, so there is one.
+        The first slot has the prompt. With guidance there is a second slot, which has no text (``None``).
+        Without a prompt both slots would compute the same, so there is only one slot.
         """
         guided = self._prompt is not None and self._sampling.guidance_scale > 1
         return (self._prompt, None) if guided else (self._prompt,)

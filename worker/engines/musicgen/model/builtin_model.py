@@ -1,6 +1,6 @@
 """The built-in model: random weights in the layout of a real model, to try the service without a download.
 
-Its frame rate, codebooks and delays are those of the published models; its output
+It has the same frame rate, codebooks and delays as the published models; its output
 is noise.
 """
 
@@ -33,12 +33,14 @@ TINY: Final = Size(
 
 
 def build_tiny(folder: Path) -> None:
-    """Write the built-in model, completely or not at all; if several processes do so at once, one succeeds.
+    """Write the built-in model, completely or not at all.
+
+    If several processes write the model at the same time, the folder of the first one is kept, and no process fails.
 
     Raises
     ------
     JobFailedError
-        It cannot be written, or the name of the folder is taken.
+        The model cannot be written, or ``folder`` already exists with other content.
     """
     temporary = folder.with_name(f"{TEMPORARY_PREFIX}{make_id()}")
     try:

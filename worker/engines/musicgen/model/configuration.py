@@ -12,7 +12,7 @@ from shared.kinds.musicgen.catalogue import CONFIGURATION
 from shared.texts import Text, Value, text
 
 MAX_VALUE: Final = 1e12
-"""No number of a model is this large; JSON allows numbers that are not even finite."""
+"""Numbers must be smaller: no number of a model is so large, and Python's JSON parser accepts infinite numbers."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class TextConfig:
 
     @classmethod
     def read(cls, part: "_Part") -> Self:
-        """Read the part; only T5 with ReLU is supported, which every published MusicGen has."""
+        """Read the object ``text_encoder``; only T5 with ReLU is supported, because all published models have it."""
         part.require("feed_forward_proj", "relu", default="relu")
         return cls(
             vocabulary=part.count("vocab_size"),
@@ -50,8 +50,8 @@ class TextConfig:
 class DecoderConfig:
     """The dimensions of the decoder.
 
-    ``vocabulary`` is the number of codes of a codebook; the token of that number
-    starts and pads every sequence, and is never sampled.
+    ``vocabulary`` is the number of codes of a codebook. The token with this number (the codes
+    have lower numbers) starts and pads every sequence, and is never sampled.
     """
 
     vocabulary: int
@@ -65,7 +65,7 @@ class DecoderConfig:
 
     @classmethod
     def read(cls, part: "_Part") -> Self:
-        """Read the part."""
+        """Read the object ``decoder``."""
         part.require("activation_function", "gelu", default="gelu")
         vocabulary = part.count("vocab_size", default=2048)
         for name in ("pad_token_id", "bos_token_id"):
@@ -93,13 +93,13 @@ class DecoderConfig:
 
     @property
     def delays(self) -> tuple[int, ...]:
-        """How many steps late each codebook starts; a stereo model's come in pairs, left and right."""
+        """How many steps late each codebook starts; in a stereo model, left and right of a pair have the same delay."""
         return tuple(codebook // self.channels for codebook in range(self.codebooks))
 
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """EnCodec's shape. It is mono; a stereo model runs it once per channel."""
+    """The dimensions of EnCodec. The codec is mono; a stereo model runs the codec once per channel."""
 
     sample_rate_hz: int
     hidden: int
@@ -118,11 +118,14 @@ class CodecConfig:
 
     @classmethod
     def read(cls, part: "_Part") -> Self:
-        """Read it; what no published MusicGen has (causal, chunked, normalised) is refused."""
+        """Read the object ``audio_encoder``.
+
+        Variants that no published MusicGen model has (causal, chunked, normalised) are refused.
+        """
         part.require("norm_type", "weight_norm", default="weight_norm")
         part.require("pad_mode", "reflect", default="reflect")
         part.require("use_causal_conv", False, default=True)  # noqa: FBT003 - the value that is demanded
-        part.require("normalize", False, default=False)  # noqa: FBT003 - the same
+        part.require("normalize", False, default=False)  # noqa: FBT003 - the value that is demanded
         part.require("chunk_length_s", None, default=None)
         part.require("audio_channels", 1, default=1)
         ratios = part.counts("upsampling_ratios")
@@ -164,7 +167,7 @@ class CodecConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model's shape."""
+    """The dimensions of a model."""
 
     text: TextConfig
     decoder: DecoderConfig
@@ -177,7 +180,8 @@ class ModelConfig:
         Raises
         ------
         JobFailedError
-            The file is missing, unreadable, or does not describe a MusicGen model; the error names the key.
+            The file is missing, is unreadable, or does not describe a MusicGen model. If a value is wrong, the error
+            contains its key.
         """
         path = folder / CONFIGURATION
         try:
@@ -214,7 +218,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class _Part:
-    """One object of the configuration, with its name for errors."""
+    """One object of the configuration file, with the name by which errors refer to this object."""
 
     path: Path
     name: str
@@ -268,5 +272,5 @@ class _Part:
 
 
 def unusable_model(reason: Text) -> JobFailedError:
-    """Make the error of a model whose files cannot be used."""
+    """Make the error for a model whose files cannot be used."""
     return JobFailedError("model-invalid", reason)

@@ -1,4 +1,4 @@
-"""Provides a model's folder: found on this machine, built, or downloaded."""
+"""Provides the folder of a model: finds the folder on this machine, builds the model, or downloads it."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from worker.engines.musicgen.model.configuration import unusable_model
 from worker.engines.musicgen.model.weights import list_files
 
 ROOT: Final = Path(__file__).parents[4]
-# Downloads by the library's other methods cannot be continued after an interruption.
+# The other download methods of huggingface_hub are disabled: they cannot continue a download after an interruption.
 PLAIN_DOWNLOADS: Final = {
     "HF_HUB_DISABLE_XET": "1",
     "HF_HUB_ENABLE_HF_TRANSFER": "0",
@@ -29,17 +29,18 @@ PLAIN_DOWNLOADS: Final = {
 
 
 def fetch(settings: Settings, name: str, report: ReportProgress) -> Path:
-    """Return a model's folder; downloads the model if it is not on this machine.
+    """Return the folder of a model; build or download the model if it is not on this machine.
 
     Parameters
     ----------
     settings
-        Where models are; Hugging Face's own variables decide whether and from where they are downloaded.
+        Where models are stored. Hugging Face's own environment variables decide whether models may be downloaded, and
+        from where.
     name
         The model, for example ``facebook/musicgen-small``.
     report
-        Receives the progress of the stage ``downloading``. If it raises, since the job must stop,
-        what was downloaded is kept for the next attempt.
+        Called with the progress of the stage ``downloading``. If ``report`` raises because the job must stop,
+        the bytes that were downloaded are kept for the next attempt.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def fetch(settings: Settings, name: str, report: ReportProgress) -> Path:
         return folder
     own = own_folder(settings, name)
     if own is not None:
-        list_files(own)  # raises the specific error if there are only pickles
+        list_files(own)  # raises a more specific error if the folder has only pickles
         raise unusable_model(text("model-folder-incomplete", missing=str(find_missing_file(own))))
     if name == TINY:
         build_tiny(builtin_folder(settings))
@@ -74,7 +75,7 @@ def _download(name: str, report: ReportProgress) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env=os.environ | PLAIN_DOWNLOADS | {"PYTHONPATH": str(ROOT)},
-        start_new_session=True,  # the worker handles Ctrl-C
+        start_new_session=True,  # Ctrl-C then reaches only the worker, which handles it
     ) as process:
         try:
             for line in process.stdout or ():

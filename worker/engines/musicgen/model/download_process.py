@@ -1,10 +1,11 @@
-"""Downloads a model from the hub, as a process of its own that ``download`` starts, watches and ends.
+"""Downloads a model from the Hugging Face hub, in a process of its own that `download` starts, watches and ends.
 
-The library's calls wait and retry for minutes and cannot be stopped; a process can be
-stopped at any moment, and the next one continues what it has written.
+The calls of the library huggingface_hub wait and retry for minutes and cannot be stopped. A
+process can be stopped at any moment, and the next process continues the download from the
+files that the stopped process has written.
 
-It prints a line of JSON several times per second: how much is downloaded, and at the
-end what went wrong, if anything did.
+The process prints a line of JSON several times per second: how many bytes are downloaded. If
+the download fails, the last line contains the error.
 """
 
 import json
@@ -39,7 +40,7 @@ from worker.engines.musicgen.model.weights import PICKLES, pickles_refused
 
 NEEDED: Final = (CONFIGURATION, TOKENIZER)
 WANTED: Final = (
-    README,  # says the licence
+    README,  # contains the licence
     GENERATION,
     "preprocessor_config.json",
     "special_tokens_map.json",
@@ -50,16 +51,16 @@ SHARDS: Final = "model-*-of-*.safetensors"
 
 REPORT_INTERVAL_S: Final = 0.3
 TIMEOUT_S: Final = 10.0
-# Of connections that broke before they delivered anything.
+# The download of a file fails after this number of consecutive connections that broke before they delivered anything.
 MAX_FAILURES: Final = 3
 PAUSE_S: Final = 0.5
-# The library's chunks of 10 MiB take a minute on a slow line, and are lost when the connection breaks.
+# The library's default chunk of 10 MiB takes a minute on a slow line, and is lost if the connection breaks.
 CHUNK_BYTES: Final = 2**18
 
 
 @dataclass(frozen=True)
 class File:
-    """A file to download; the cache stores it under its tag."""
+    """A file to download; in the cache, the name of the file is ``tag``."""
 
     name: str
     bytes: int
@@ -72,7 +73,7 @@ class Download:
     Parameters
     ----------
     name
-        The model.
+        The name of the model.
     cache
         The folder of the cache.
     """
@@ -86,11 +87,11 @@ class Download:
 
     @property
     def total(self) -> int:
-        """Bytes of the model, 0 while unknown."""
+        """The size of the model in bytes; 0 while the size is unknown."""
         return sum(file.bytes for file in self._files)
 
     def count_done(self) -> int:
-        """Count the bytes that are downloaded."""
+        """Count the bytes that are already downloaded."""
         return sum(self._count(file) for file in self._files)
 
     def run(self) -> None:
@@ -108,18 +109,18 @@ class Download:
             self._require_disk_space()
             for file in self._files:
                 self._download(file)
-        except (OSError, HFValidationError) as error:  # every error of the library and of requests is an OSError
+        except (OSError, HFValidationError) as error:  # all other errors of the library and of requests are OSErrors
             raise explain(error, self._name, self._cache) from error
 
     def _download(self, file: File) -> None:
         if self._partial(file).is_file() and self._partial(file).stat().st_size > file.bytes:
-            self._partial(file).unlink()  # the library would request what comes after the end, without end
+            self._partial(file).unlink()  # otherwise the library would request bytes after the end, in an endless loop
         failures = 0
         while True:
             before = self._count(file)
             try:
                 hf_hub_download(self._name, file.name, revision=self._commit, cache_dir=self._cache)
-            except requests.exceptions.ChunkedEncodingError:  # the library does not continue after this one
+            except requests.exceptions.ChunkedEncodingError:  # the library does not continue after this error
                 failures = failures + 1 if self._count(file) <= before else 0
                 if failures == MAX_FAILURES:
                     raise
@@ -149,7 +150,7 @@ class Download:
 
 
 def _select(name: str, info: ModelInfo) -> Iterator[File]:
-    """Choose the files to download; the weights come last, so that no model looks complete before it is."""
+    """Choose the files to download; the weights come last, so that an incomplete model never looks complete."""
     found = {sibling.rfilename: sibling for sibling in info.siblings or [] if "/" not in sibling.rfilename}
     weights = [WEIGHTS] if WEIGHTS in found else sorted(file for file in found if fnmatchcase(file, SHARDS))
     if not weights or (weights != [WEIGHTS] and WEIGHTS_INDEX not in found):
@@ -171,9 +172,9 @@ def _find_tag(sibling: RepoSibling) -> str:
 
 
 def explain(error: Exception, name: str, cache: Path) -> JobFailedError:
-    """Make the job's error from one of the library or the system."""
+    """Convert an error of the library or of the system to the error of the job."""
     if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # the reason why the hub was not reached
+        error = error.__cause__  # this error says why the hub was not reached
     if is_disk_full(error):
         return _disk_full(text("download-disk-full", model=name, cache=str(cache)))
     return JobFailedError("model-unavailable", _describe(error, name, cache))
@@ -212,7 +213,7 @@ def _disk_full(reason: Text) -> JobFailedError:
 
 
 class _ProgressPrinter(Background):
-    """Prints the progress of the download, and ends the process when its parent has closed the pipe."""
+    """Prints the progress of the download; ends this process if the parent process has closed the pipe."""
 
     def __init__(self, download: Download) -> None:
         super().__init__("progress")
@@ -220,8 +221,8 @@ class _ProgressPrinter(Background):
         self._max_done = 0
 
     def print_progress(self) -> None:
-        """Print a line."""
-        # A server that sends a file from its start again reduces what is done; progress must not fall.
+        """Print one line of progress."""
+        # If a server sends a file again from its start, the count falls, but the printed progress must not fall.
         self._max_done = max(self._max_done, self._download.count_done())
         _print({"done": self._max_done, "total": self._download.total})
 
@@ -246,7 +247,7 @@ def main(name: str, cache: str) -> None:
 
 
 def _print(message: object) -> None:
-    print(json.dumps(message), flush=True)  # noqa: T201 - the parent reads it
+    print(json.dumps(message), flush=True)  # noqa: T201 - the parent process reads the line
 
 
 if __name__ == "__main__":

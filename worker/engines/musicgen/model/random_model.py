@@ -1,7 +1,7 @@
-"""A model with random weights, written as the Hugging Face hub lays models out.
+"""A model with random weights, written to a folder in the Hugging Face layout.
 
-What it makes is noise, but all of it goes the way that real music goes: the
-built-in model, the references that tests compare with, and the benchmarks.
+The output of such a model is noise, but it is computed in the same way as real music. The
+built-in model, the references that tests compare with, and the benchmarks have random weights.
 """
 
 import json
@@ -30,12 +30,12 @@ from worker.engines.musicgen.model.tensors import Shape, list_tensors
 
 Weights = dict[str, NDArray[np.float32]]
 
-# Padding, end and unknown have T5's numbers.
-VOCABULARY: Final = ["<pad>", "</s>", "<unk>", "▁", *string.printable.strip(), *"äöüßéèçñåøæ–—’“”…"]  # noqa: RUF001 - as people write
+# The tokens for padding, end and unknown text have the same numbers as in T5.
+VOCABULARY: Final = ["<pad>", "</s>", "<unk>", "▁", *string.printable.strip(), *"äöüßéèçñåøæ–—’“”…"]  # noqa: RUF001 - people write these characters
 
 
 class Spelling(StrEnum):
-    """How the file writes a convolution whose weight is normalised."""
+    """The names under which a file stores the weight of a convolution with weight norm."""
 
     CLASSIC = "classic"  # weight_g, weight_v
     PARAMETRISED = "parametrised"  # parametrizations.weight.original0, original1
@@ -43,7 +43,7 @@ class Spelling(StrEnum):
 
 @dataclass(frozen=True)
 class Size:
-    """How large the model is; the published ones differ from ``SMALL`` in the decoder alone."""
+    """The dimensions of a model; the published models differ from ``SMALL`` only in the decoder."""
 
     hidden: int
     layers: int
@@ -64,7 +64,7 @@ class Size:
     channels: int = 1
     shortcut: bool = False
     loudness: float = 1.0
-    """What the codec's last convolution is scaled by: random weights are loud."""
+    """The factor by which the last convolution of the codec is scaled: with random weights, the audio would be loud."""
 
 
 SMALL: Final = Size(
@@ -89,16 +89,16 @@ def write_random_model(
     spelling: Spelling = Spelling.PARAMETRISED,
     shard_bytes: int | None = None,
 ) -> None:
-    """Write a model's folder; the same arguments write the same bytes.
+    """Write the folder of a model; calls with the same arguments write the same bytes.
 
     Parameters
     ----------
     folder
-        Created if it does not exist.
+        The folder, which is created if it does not exist.
     seed
-        Of the weights.
+        The seed of the random weights.
     shard_bytes
-        Cut the weights into files of about this size, with an index; one file where not given.
+        If given, the weights are split into files of about this size, with an index; otherwise there is one file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / CONFIGURATION, describe(size))
@@ -137,7 +137,7 @@ def write_random_model(
 
 
 def describe(size: Size) -> dict[str, Any]:
-    """Write a ``config.json`` of that size."""
+    """Return the content of ``config.json`` for a model of this size."""
     frame_rate = math.ceil(size.sample_rate_hz / math.prod(size.ratios))
     bits = math.ceil(math.log2(size.codebook_size))
     start = size.codebook_size
@@ -203,18 +203,18 @@ def describe(size: Size) -> dict[str, Any]:
 
 
 def draw(name: str, shape: Shape, config: ModelConfig, seed: int) -> NDArray[np.float32]:
-    """Draw one tensor, whatever others there are, at a scale at which activations stay moderate."""
+    """Draw one tensor, independently of all other tensors, at a scale at which activations stay moderate."""
     random = np.random.default_rng([seed, zlib.crc32(name.encode())])
     values = random.standard_normal(shape, dtype=np.float32)
     if name.endswith("bias"):
         return values * np.float32(0.1)
-    if len(shape) == 1:  # the scale of a norm
+    if len(shape) == 1:  # the weight of a normalisation layer
         return 1 + values * np.float32(0.1)
     if "embed" in name or "shared" in name or "attention_bias" in name:
         return values
     inputs = shape[0] * 2 if ".conv." in name and shape[0] == 2 * shape[1] else math.prod(shape[1:])
     if name.endswith("SelfAttention.q.weight"):
-        inputs *= config.text.head  # T5 does not scale its attention
+        inputs *= config.text.head  # T5 does not scale its attention scores
     gain = 3 if "lm_heads" in name else 1
     return values * np.float32(gain / math.sqrt(inputs))
 
@@ -223,7 +223,7 @@ def _spell(name: str, array: NDArray[np.float32], spelling: Spelling) -> Iterato
     if not name.endswith(".conv.weight"):
         yield name, array
         return
-    # The stored direction is longer than the weight, so that a reader that omits the norm is noticed.
+    # The stored direction is longer than the weight, so that code that reads it without weight norm gets wrong values.
     norm = np.sqrt(np.square(array).sum(axis=(1, 2), keepdims=True))
     stem = name.removesuffix("weight")
     length, direction = {
@@ -256,7 +256,7 @@ def _write_weights(folder: Path, weights: Weights, shard_bytes: int | None) -> N
 
 
 def _write_tokenizer(folder: Path) -> None:
-    """Write a tokenizer that knows single characters, in T5's manner."""
+    """Write a tokenizer like that of T5, but whose tokens are single characters."""
     tokenizer = Tokenizer(Unigram([(piece, -float(rank)) for rank, piece in enumerate(VOCABULARY)], unk_id=2))
     tokenizer.normalizer = Replace(Regex(r"\s+"), " ")
     tokenizer.pre_tokenizer = Metaspace()

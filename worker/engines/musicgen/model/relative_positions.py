@@ -1,6 +1,6 @@
-"""T5's buckets of relative positions, in NumPy.
+"""The buckets into which T5 sorts relative positions, computed in NumPy.
 
-MindSpore's logarithm on the CPU is too small for some powers of two.
+MindSpore is not used, because the logarithm of MindSpore on the CPU is too small for some powers of two.
 """
 
 import math
@@ -10,20 +10,22 @@ from numpy.typing import NDArray
 
 
 def bucket_distances(distances: NDArray[np.int64], buckets: int, max_distance: int) -> NDArray[np.int64]:
-    """Sort distances between tokens into buckets: near distances have one each, far ones share them logarithmically.
+    """Return the bucket of each distance between two tokens.
+
+    Each short distance has a bucket of its own. Longer distances share buckets, whose width grows logarithmically.
 
     Parameters
     ----------
     distances
-        Any shape; negative for positions before.
+        An array of any shape; distances to earlier positions are negative.
     buckets
-        Number of buckets: half for positions before, half for positions after.
+        Number of buckets: half of them for earlier positions, half of them for later positions.
     max_distance
-        All distances from this one share the last bucket.
+        All distances of at least this size share the last bucket of their half.
 
     Returns
     -------
-    An array of the same shape.
+    An array of the same shape as ``distances``.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The layers of EnCodec's two halves, in order, with the names that their tensors have.
+"""The layers of EnCodec's encoder and decoder, in the order of computation, with the names of their tensors.
 
 References
 ----------
@@ -16,9 +16,10 @@ DECODER = "audio_encoder.decoder.layers"
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution along time; ``activated`` where an ELU comes before it.
+    """A convolution along time; if ``activated`` is true, an ELU comes before the convolution.
 
-    Its padding is reflected, ``dilation * (kernel - 1) + 1 - stride`` in all, the odd one left.
+    The input is padded by reflection, with ``dilation * (kernel - 1) + 1 - stride`` rows in total. If this
+    number is odd, the left side gets one row more than the right side.
     """
 
     name: str
@@ -30,14 +31,17 @@ class Convolution:
     activated: bool = True
 
     def list_tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Yield names and shapes."""
+        """Yield the name and the shape of each tensor."""
         yield f"{self.name}.conv.weight", (self.outputs, self.inputs, self.kernel)
         yield f"{self.name}.conv.bias", (self.outputs,)
 
 
 @dataclass(frozen=True)
 class Transposed:
-    """An ELU and a transposed convolution of kernel ``2 * stride``, trimmed to ``stride`` times the length."""
+    """An ELU, then a transposed convolution with kernel ``2 * stride``.
+
+    The output is trimmed, so that it is ``stride`` times as long as the input.
+    """
 
     name: str
     inputs: int
@@ -45,21 +49,21 @@ class Transposed:
     stride: int
 
     def list_tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Yield names and shapes."""
+        """Yield the name and the shape of each tensor."""
         yield f"{self.name}.conv.weight", (self.inputs, self.outputs, 2 * self.stride)
         yield f"{self.name}.conv.bias", (self.outputs,)
 
 
 @dataclass(frozen=True)
 class Residual:
-    """Two convolutions with a shortcut around them: a convolution, or the identity."""
+    """Two convolutions, and a shortcut around both: a third convolution, or the identity (``None``)."""
 
     wide: Convolution
     narrow: Convolution
     shortcut: Convolution | None
 
     def list_tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Yield names and shapes."""
+        """Yield the name and the shape of each tensor."""
         for part in (self.wide, self.narrow, self.shortcut):
             if part is not None:
                 yield from part.list_tensors()
@@ -74,7 +78,10 @@ class Lstm:
     layers: int
 
     def list_tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Yield names and shapes; the gates are in PyTorch's order: input, forget, cell, output."""
+        """Yield the name and the shape of each tensor.
+
+        The gates are in PyTorch's order: input, forget, cell, output.
+        """
         for layer in range(self.layers):
             for kind in ("weight_ih", "weight_hh"):
                 yield f"{self.name}.lstm.{kind}_l{layer}", (4 * self.size, self.size)
@@ -86,8 +93,11 @@ Layer = Convolution | Transposed | Residual | Lstm
 
 
 def list_encoder_layers(config: CodecConfig) -> list[Layer]:
-    """List the encoder's layers: audio (1, samples) to states (``config.hidden``, frames)."""
-    # Numbered as in the file, in which each ELU is a layer of its own.
+    """List the layers of the encoder.
+
+    The encoder turns audio of shape (1, samples) into states of shape (``config.hidden``, frames).
+    """
+    # The layers are numbered as in the file, in which each ELU is a layer of its own.
     layers: list[Layer] = [Convolution(f"{ENCODER}.0", 1, config.filters, config.kernel, activated=False)]
     number, size = 1, config.filters
     for ratio in reversed(config.ratios):
@@ -102,7 +112,10 @@ def list_encoder_layers(config: CodecConfig) -> list[Layer]:
 
 
 def list_decoder_layers(config: CodecConfig) -> list[Layer]:
-    """List the decoder's layers: states (``config.hidden``, frames) to audio (1, samples)."""
+    """List the layers of the decoder.
+
+    The decoder turns states of shape (``config.hidden``, frames) into audio of shape (1, samples).
+    """
     size = config.filters * 2 ** len(config.ratios)
     layers: list[Layer] = [Convolution(f"{DECODER}.0", config.hidden, size, config.kernel, activated=False)]
     layers.append(Lstm(f"{DECODER}.1", size, config.lstm_layers))

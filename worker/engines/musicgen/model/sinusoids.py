@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def make_sinusoids(positions: int, hidden: int) -> NDArray[np.float32]:
-    """Make the embeddings of positions, cosines first.
+    """Make the embeddings of positions: the first half of each embedding has cosines, the second half sines.
 
     Returns
     -------

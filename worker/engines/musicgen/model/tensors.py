@@ -18,11 +18,13 @@ PROJECTION: Final = "enc_to_dec_proj"
 
 
 def list_tensors(config: ModelConfig) -> Tensors:
-    """List every tensor, weight norm folded: a convolution has one ``weight``, however the file spells it.
+    """List every tensor of a model.
+
+    A convolution has one ``weight``, even if the file stores its weight in two tensors (weight norm).
 
     Returns
     -------
-    Name to shape, in the order in which the model computes.
+    For each tensor name, the shape of the tensor, in the order in which the model computes.
     """
     tensors = dict(_list_text(config.text))
     if config.projected:

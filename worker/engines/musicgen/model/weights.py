@@ -1,6 +1,6 @@
 """The weights in a model's folder: safetensors, in one file or in shards, with any of the known names and dtypes.
 
-Pickles are refused, since reading one runs the code in it.
+Pickles are refused, since reading a pickle runs the code that it contains.
 """
 
 import json
@@ -25,12 +25,12 @@ PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _EMBEDDINGS: Final = f"{TEXT}.shared.weight"
 _EMBEDDINGS_TIED: Final = f"{TEXT}.encoder.embed_tokens.weight"
 _CONVOLUTION: Final = ".conv.weight"
-# Length and direction, as PyTorch's two implementations of weight norm name them.
+# The names of length and direction in PyTorch's two implementations of weight norm.
 _WEIGHT_NORM_NAMES: Final = (
     ("weight_g", "weight_v"),
     ("parametrizations.weight.original0", "parametrizations.weight.original1"),
 )
-# NumPy has no bfloat16: its values are the upper halves of float32.
+# NumPy has no bfloat16. A bfloat16 value is the upper half of a float32 value, and is read as an unsigned integer.
 _DTYPES: Final[Mapping[str, np.dtype[np.generic]]] = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -39,7 +39,7 @@ _DTYPES: Final[Mapping[str, np.dtype[np.generic]]] = {
 
 
 def pickles_refused(where: str, names: Iterable[str]) -> JobFailedError:
-    """Make the error of a model whose weights are pickles only."""
+    """Make the error for a model whose weights exist only as pickles."""
     return unusable_model(text("model-pickled", where=where, files=" and ".join(sorted(names))))
 
 
@@ -53,7 +53,7 @@ class _Stored:
     shape: Shape
 
     def read(self) -> NDArray[np.float32]:
-        """Read the tensor, and nothing else of the file."""
+        """Read the tensor, and nothing else from the file."""
         stored_dtype = _DTYPES[self.dtype]
         count = int(np.prod(self.shape, dtype=np.int64))
         values = np.fromfile(self.path, stored_dtype, count, offset=self.offset).reshape(self.shape)
@@ -63,13 +63,13 @@ class _Stored:
 
 
 class Weights:
-    """Reads tensors one by one and keeps none, so that no more than one model is ever in memory.
+    """Reads tensors one by one and keeps none of them, so that memory never holds a second copy of the model.
 
     Parameters
     ----------
     tensors
-        Name, as in ``tensors.list_tensors``, to the places of its values: the values themselves, or their lengths
-        and directions (weight norm).
+        For each tensor name in `tensors.list_tensors`, where files store the tensor: in one place, or (with weight
+        norm) in two places, for length and direction.
     """
 
     def __init__(self, tensors: Mapping[str, tuple[_Stored, ...]]) -> None:
@@ -77,7 +77,7 @@ class Weights:
 
     @classmethod
     def open(cls, folder: Path, config: ModelConfig) -> Self:
-        """Find every tensor and check its shape, reading only the headers of the files.
+        """Find every tensor and check its shape; only the headers of the files are read.
 
         Tensors that the model does not need are ignored.
 
@@ -95,11 +95,11 @@ class Weights:
         Parameters
         ----------
         name
-            One of ``tensors.list_tensors``.
+            One of the names in `tensors.list_tensors`.
 
         Returns
         -------
-        An array of the shape given there, contiguous, with weight norm applied.
+        A contiguous array of the shape that `tensors.list_tensors` gives, with weight norm applied.
 
         References
         ----------
@@ -109,7 +109,7 @@ class Weights:
         if len(parts) == 1:
             return parts[0]
         length, direction = parts
-        # Over all axes but the first, which of a transposed convolution is that of its inputs.
+        # The norm is taken over all axes except the first: the outputs, or the inputs of a transposed convolution.
         norm = np.sqrt(np.square(direction).sum(axis=(1, 2), keepdims=True, dtype=np.float64))
         return np.multiply(direction, length / norm, dtype=np.float32, casting="same_kind")
 
@@ -120,7 +120,7 @@ def list_files(folder: Path) -> list[Path]:
     Raises
     ------
     JobFailedError
-        One is missing, or there are only pickles.
+        A file is missing, or there are only pickles.
     """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
@@ -146,7 +146,7 @@ def _list_shards(index: Path) -> list[Path]:
 
 def _read_header(path: Path) -> Iterator[tuple[str, _Stored]]:
     try:
-        # The library checks the header, and that the file is as long as it says.
+        # The library checks the header, and that the file has the length that the header gives.
         with safe_open(path, framework="np"):
             pass
         with path.open("rb") as file:
@@ -167,7 +167,7 @@ def _find(folder: Path, stored: Mapping[str, _Stored], name: str, shape: Shape) 
 
 
 def _list_stored_names(name: str, shape: Shape) -> Iterator[Mapping[str, Shape]]:
-    """Yield the names and shapes under which a file may store a tensor, each set complete."""
+    """Yield each way in which a file may store a tensor: the names and shapes of all stored parts."""
     yield {name: shape}
     if name == _EMBEDDINGS:
         yield {_EMBEDDINGS_TIED: shape}

@@ -33,9 +33,11 @@ ONE_OF_EACH_KIND: Final = {
     "undelayed_clip",
     "sampled_all",
 }
-"""Reference cases that together have every model, kind of prompt, pattern of delays and kind of sampling.
+"""Reference cases that together have every model, every type of prompt (text, clip, none), every delay pattern, and
+tokens that are chosen with and without sampling.
 
-``make test`` runs all cases on OpenVINO, and these on MindSpore; ``make test-long`` the rest.
+``make test`` runs all cases on OpenVINO, but only these cases on MindSpore. ``make test-long`` runs the other cases on
+MindSpore.
 """
 
 Write = Callable[[Model], Path]
@@ -44,10 +46,10 @@ LoadOn = Callable[[str, Model], MusicgenPipeline]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of MindSpore and MindNLP in one process, and leave some of them to ``make test-long``.
+    """Run the tests of MindSpore and MindNLP in one process, and leave some tests of MindSpore to ``make test-long``.
 
-    Those of MindNLP are last: it replaces methods of MindSpore's tensors. After that, tensors that were
-    made before cannot be converted any more.
+    The tests of MindNLP run last, because MindNLP replaces methods of MindSpore's tensors. After that, tensors that
+    were made before can no longer be converted.
     """
     folders = {item: item.path.parent.name for item in items}
     for item in items:
@@ -63,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def write_model(tmp_path_factory: pytest.TempPathFactory) -> Write:
-    """Write the files of a reference's model, once for all tests."""
+    """Return a function that writes a reference model and returns the folder; each model is written only once."""
 
     @cache
     def write(model: Model) -> Path:
@@ -76,7 +78,10 @@ def write_model(tmp_path_factory: pytest.TempPathFactory) -> Write:
 
 @pytest.fixture(scope="session")
 def load_on(write_model: Write, tmp_path_factory: pytest.TempPathFactory) -> LoadOn:
-    """Load a reference's model on a backend, by its name; once for all tests, with its compiled graphs."""
+    """Return a function that loads a reference model on the backend with the given name.
+
+    Each model is loaded once for all tests, and the compiled graphs are kept for all tests.
+    """
     compiled: Path = tmp_path_factory.mktemp("compiled")
 
     @cache
@@ -92,19 +97,19 @@ def load_on(write_model: Write, tmp_path_factory: pytest.TempPathFactory) -> Loa
 
 @pytest.fixture(scope="session", params=["mindspore", "openvino"])
 def load(request: pytest.FixtureRequest, load_on: LoadOn) -> Load:
-    """Load a reference's model on each backend that the pipeline runs on."""
+    """Return a function that loads a reference model; each test runs once for each backend that uses the pipeline."""
     return partial(load_on, request.param)
 
 
 @pytest.fixture(scope="session")
 def hash_model(write_model: Write) -> Callable[[Model], str]:
-    """Hash the weights that a reference's model has on this machine."""
+    """Return a function that hashes the weights of a reference model, as they are written on this machine."""
     return cache(lambda model: hash_weights(write_model(model)))
 
 
 @pytest.fixture(scope="session")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> EngineHarness:
-    """An engine that keeps its models loaded for all tests; one of them is stereo, and loud."""
+    """Return a harness whose engine keeps its models loaded for all tests; the model ``STEREO`` is stereo, and loud."""
     harness = EngineHarness(tmp_path_factory.mktemp("engine"))
     write_random_model(harness.models / STEREO, replace(TINY, channels=2, loudness=1.0), seed=1)
     return harness

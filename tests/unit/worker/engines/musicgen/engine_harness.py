@@ -1,4 +1,4 @@
-"""Runs jobs in a MusicGen engine: parameters and clips in, the result and its files out."""
+"""A harness that runs jobs in a MusicGen engine: it takes parameters and clips, and returns results and files."""
 
 import io
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ def ignore_tokens(tokens: Sequence[Tokens]) -> None:
 
 
 def skip_without(precision: str) -> None:
-    """Skip a test of a precision that OpenVINO does not offer on this processor."""
+    """Skip the test if OpenVINO does not offer the precision on this processor."""
     if precision not in list_openvino_precisions():
         pytest.skip(f"this processor has no {precision}")
 
@@ -52,11 +52,11 @@ class JobRun:
     result: dict[str, Any]
     reports: list[Progress]
     files: dict[str, tuple[str, bytes]]
-    """Name to media type and content."""
+    """For each file name, the media type and the content."""
 
     @property
     def stages(self) -> list[str]:
-        """Each stage once, in the order in which they began."""
+        """The name of each stage once, in the order in which the stages began."""
         return list(dict.fromkeys(report.stage for report in self.reports))
 
     @property
@@ -90,7 +90,7 @@ class MemoryCheckpoint:
         return self.earlier
 
     def store(self, content: bytes) -> None:
-        """Append the content to those that this attempt stored before."""
+        """Append the content to ``stored``, the contents that this attempt has stored so far."""
         self.stored.append(content)
 
 
@@ -100,7 +100,7 @@ class EngineHarness:
     Parameters
     ----------
     folder
-        For all of its files.
+        The folder for the models and for the files of the engine.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -110,15 +110,15 @@ class EngineHarness:
         self.engine = MusicgenEngine(CPU, self.settings)
 
     def make_engine(self, backend: str, device: Device = CPU) -> MusicgenEngine:
-        """Make another engine for the same models, with the backend that the setting names."""
+        """Make another engine for the same models; ``backend`` is the value of the setting ``musicgen_backend``."""
         return MusicgenEngine(device, self.make_settings(backend))
 
     def make_settings(self, backend: str) -> Settings:
-        """Return the settings with another backend."""
+        """Return the settings with another value of ``musicgen_backend``."""
         return self.settings.model_copy(update={"musicgen_backend": backend})
 
     def get_pipeline(self, model: str, precision: str = "int8") -> MusicgenPipeline:
-        """Return a model that a job has loaded."""
+        """Return the pipeline of a model that a job has already loaded."""
         pipeline = self.engine.models.find(model, precision)
         assert isinstance(pipeline, MusicgenPipeline)
         return pipeline
@@ -131,14 +131,14 @@ class EngineHarness:
         on_report: Callable[[Progress], None] = lambda _: None,
         **params: Any,
     ) -> JobRun:
-        """Run a job; parameters that are not given are those of ``BASE``.
+        """Run a job; parameters that are not given have the values in ``BASE``.
 
         Parameters
         ----------
         engine
-            The harness's own if it is not given.
+            The engine that runs the job; if it is not given, the engine of the harness.
         on_report
-            Called with each report; may raise.
+            Called with each progress report; may raise an exception to stop the job.
         """
         run = JobRun({}, [], {})
 
@@ -157,7 +157,7 @@ class EngineHarness:
         return run
 
     def fail(self, **params: Any) -> JobFailedError:
-        """Run a job that must fail; check that it does not affect the next one, and return its error."""
+        """Run a job that must fail, check that the failure does not affect the next job, and return the error."""
         before = self.run()
         with pytest.raises(JobFailedError) as caught:
             self.run(**params)

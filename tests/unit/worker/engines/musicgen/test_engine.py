@@ -1,4 +1,4 @@
-"""What a music job generates: each parameter has its effect, and the result has the form that the API describes."""
+"""Results of music jobs: each parameter has an effect, and the result has the form that the API describes."""
 
 import io
 from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ from worker.engines.musicgen.pipeline import MusicgenPipeline
 RATE_HZ = 32_000
 HOP = 640
 CLIP_FRAMES = 10
-# Counted from the clip's end, its first frame is half a frame.
+# Five and a half frames. Next to a longer clip, this clip is padded on the left, so its first frame is half silence.
 SHORT_CLIP_SAMPLES = 3_520
 
 VARIATIONS: dict[str, dict[str, Any]] = {
@@ -64,7 +64,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
 
 
 def make_clip(samples: int, rate_hz: int, channels: int = 1) -> NDArray[np.float32]:
-    """Make tones, different in each channel: shape (samples, channels)."""
+    """Make a tone for each channel, with a different frequency in each channel: shape (samples, channels)."""
     times_s = np.arange(samples) / rate_hz
     tones = [np.sin(2 * np.pi * 440 * (1 + channel) * times_s) for channel in range(channels)]
     clip: NDArray[np.float32] = (0.5 * np.stack(tones, axis=1)).astype(np.float32)
@@ -73,7 +73,10 @@ def make_clip(samples: int, rate_hz: int, channels: int = 1) -> NDArray[np.float
 
 @pytest.fixture(scope="module", autouse=True)
 def clips(harness: EngineHarness, tmp_path_factory: pytest.TempPathFactory) -> dict[str, NDArray[np.float32]]:
-    """The clips that the jobs may use, as they are stored: shape (samples, channels) each."""
+    """Store the clips that the jobs may use.
+
+    Returns the samples of the clips, keyed by name; each has the shape (samples, channels).
+    """
     folder = tmp_path_factory.mktemp("clips")
     stereo = make_clip(CLIP_FRAMES * HOP, RATE_HZ, channels=2)
     content = {
@@ -98,7 +101,7 @@ def ignore() -> None:
 
 
 def check_progress(run: JobRun) -> None:
-    """Check that the progress of each stage never decreases and never exceeds its total."""
+    """Check that the progress of each stage never decreases and never exceeds the total of the stage."""
     for stage in run.stages:
         reports = [report for report in run.reports if report.stage == stage]
         assert len({(report.total, report.unit) for report in reports if report.total}) <= 1, stage
@@ -115,7 +118,7 @@ def test_each_parameter_changes_the_audio(harness: EngineHarness, name: str) -> 
 
 
 def test_every_parameter_has_a_variation() -> None:
-    # The precision has tests of its own.
+    # The parameter ``precision`` has a test of its own.
     assert VARIATIONS.keys() | {"precision"} == MusicgenParams.model_fields.keys()
 
 
@@ -125,7 +128,7 @@ def test_the_narrowest_sampling_chooses_the_most_likely_token(harness: EngineHar
     assert harness.run(**narrow).files == greedy.files
 
 
-def test_the_result_and_the_files_are_as_described(harness: EngineHarness) -> None:
+def test_the_result_and_the_files_have_the_described_form(harness: EngineHarness) -> None:
     run = harness.run(prompts=["rock", "jazz"], num_samples=2, duration_s=0.2, max_new_tokens=None)
     check_progress(run)
     result = run.result
@@ -188,9 +191,7 @@ def test_audio_is_stored_in_the_chosen_format(harness: EngineHarness, name: str,
 
 
 @pytest.mark.parametrize("loudness", ["peak", "rms", "lufs"])
-def test_levels_are_measured_after_and_warnings_before_the_loudness_is_changed(
-    harness: EngineHarness, loudness: str
-) -> None:
+def test_levels_describe_the_adjusted_audio_and_warnings_the_raw_audio(harness: EngineHarness, loudness: str) -> None:
     raw, run = harness.run(model=STEREO), harness.run(model=STEREO, loudness=loudness)
     np.testing.assert_array_equal(run.read_codes(), raw.read_codes())
     peak = np.abs(run.read_audio()).max()
@@ -199,7 +200,7 @@ def test_levels_are_measured_after_and_warnings_before_the_loudness_is_changed(
     assert run.samples[0]["warnings"] == raw.samples[0]["warnings"] != []
 
 
-def test_without_prompts_and_clips_the_generation_is_unconditional(harness: EngineHarness) -> None:
+def test_generation_is_unconditional_without_prompts_and_clips(harness: EngineHarness) -> None:
     run = harness.run(prompts=[], num_samples=2)
     assert [(sample["prompt"], sample["seed"]) for sample in run.samples] == [(None, 5), (None, 6)]
     assert not np.array_equal(run.read_codes(0), run.read_codes(1))
@@ -218,7 +219,7 @@ def test_the_largest_seed_is_followed_by_zero(harness: EngineHarness) -> None:
     assert [sample["seed"] for sample in run.samples] == [MAX_SEED, 0]
 
 
-def test_a_drawn_seed_is_in_the_result_and_generates_the_same_again(harness: EngineHarness) -> None:
+def test_a_drawn_seed_is_in_the_result_and_reproduces_the_files(harness: EngineHarness) -> None:
     drawn, other = harness.run(seed=None), harness.run(seed=None)
     assert drawn.samples[0]["seed"] != other.samples[0]["seed"]
     assert harness.run(seed=drawn.samples[0]["seed"]).files == drawn.files
@@ -226,7 +227,7 @@ def test_a_drawn_seed_is_in_the_result_and_generates_the_same_again(harness: Eng
 
 @pytest.mark.parametrize("prompts", [["rock"], []], ids=["clip and text", "clip alone"])
 @pytest.mark.parametrize("upload", ["clip", "cd"])
-def test_a_clip_is_continued_and_its_codes_are_included(
+def test_a_clip_is_continued_and_its_codes_are_in_the_result(
     harness: EngineHarness, prompts: list[str], upload: str
 ) -> None:
     run = harness.run(prompts=prompts, audio_prompts=continue_clips(upload), duration_s=0.2, max_new_tokens=None)
@@ -240,7 +241,7 @@ def test_a_clip_is_continued_and_its_codes_are_included(
     assert run.samples[0]["prompt"] == (prompts[0] if prompts else None)
 
 
-def test_a_prompt_has_an_effect_with_a_clip(harness: EngineHarness) -> None:
+def test_a_prompt_changes_how_a_clip_is_continued(harness: EngineHarness) -> None:
     runs = [harness.run(prompts=each, audio_prompts=continue_clips("clip")) for each in (["rock"], ["jazz"], [])]
     assert len({run.read_codes().tobytes() for run in runs}) == 3
 
@@ -275,7 +276,7 @@ def test_a_mono_model_gets_the_mean_of_a_stereo_clip_and_a_stereo_model_both_cha
 
 
 @pytest.mark.parametrize(("name", "compiling"), [("openvino", []), ("mindspore", ["compiling"])])
-def test_the_stages_come_in_order_and_the_second_job_loads_nothing(
+def test_the_first_job_reports_all_stages_and_the_second_job_loads_nothing(
     harness: EngineHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, compiling: list[str]
 ) -> None:
     harness.run()
@@ -321,7 +322,9 @@ def count_stored(content: bytes) -> int:
     return sum(tokens.shape[1] for tokens in ResumeState.parse(content).tokens)
 
 
-def test_a_second_attempt_keeps_the_seed_and_continues(harness: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_attempt_keeps_the_seed_and_continues_from_the_stored_tokens(
+    harness: EngineHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(music_checkpoint, "CHECKPOINT_INTERVAL_S", 0.0)
     checkpoint = MemoryCheckpoint()
 
@@ -341,7 +344,7 @@ def test_a_second_attempt_keeps_the_seed_and_continues(harness: EngineHarness, m
     assert harness.run(seed=seed, num_samples=2).files == resumed.files
 
 
-def test_music_is_the_same_after_knn_has_freed_its_graphs(harness: EngineHarness) -> None:
+def test_music_is_the_same_after_the_knn_engine_has_freed_its_graphs(harness: EngineHarness) -> None:
     before = harness.run()
     Cells().clear()
     after = harness.run()

@@ -1,4 +1,4 @@
-"""Bad input: the error says what is wrong and what to do, and the next job is not affected."""
+"""Jobs with bad input fail: the error explains the problem and the remedy, and the next job is not affected."""
 
 import shutil
 from collections.abc import Callable
@@ -105,7 +105,10 @@ def test_the_smallest_number_of_tokens_continues_a_clip_by_one_frame(harness: En
 
 @pytest.fixture
 def broken(harness: EngineHarness) -> Path:
-    """Copy a model into a new folder, for the test to damage; the name is new because loaded models stay loaded."""
+    """Copy a model into a folder with a new name, so that the test can damage the copy.
+
+    If the name were the name of a loaded model, the engine would not read the damaged files.
+    """
     harness.run()
     folder = harness.models / "someone" / make_id()
     shutil.copytree(harness.settings.home / "models" / TINY, folder)
@@ -174,8 +177,8 @@ def test_a_model_that_cannot_be_used_is_refused(
         ("mindspore", "decoder.lm_heads.0.weight", "At position 1"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # of NaN to integers
-def test_weights_with_nan_fail_the_job(
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # NumPy warns when NaN is cast to integers
+def test_a_job_fails_if_the_weights_contain_nan(
     harness: EngineHarness, broken: Path, backend: str, tensor: str, words: str
 ) -> None:
     change(broken, lambda tensors: tensors[tensor].fill(np.nan))
@@ -205,7 +208,7 @@ def test_an_unknown_model_is_refused_while_offline(
         (DeviceClass.ASCEND, "mindspore", Precision.FLOAT16),
     ],
 )
-def test_every_backend_offers_float32_and_auto_chooses_the_fastest(
+def test_every_backend_offers_float32_and_auto_chooses_the_fastest_precision(
     harness: EngineHarness, device_class: DeviceClass, name: str, auto: Precision
 ) -> None:
     device = Device(device_class, 0)

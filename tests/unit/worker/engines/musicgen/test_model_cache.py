@@ -1,4 +1,4 @@
-"""Which models stay loaded, and that evicted models free all of their memory."""
+"""The model cache keeps the most recently used models, and frees all memory of the models that it evicts."""
 
 import json
 import weakref
@@ -25,7 +25,7 @@ from worker.engines.musicgen.pipeline import MusicgenPipeline
 from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, MusicGenerator, SampleRequest, Sampling
 
 MB = 2**20
-# 190 MB, nearly all of it in the decoder.
+# A model with 190 MB of weights, nearly all of them in the decoder.
 MIDDLE = replace(TINY, hidden=1_024, heads=16, feed_forward=4_096)
 
 MakeKey = Callable[..., ModelKey]
@@ -33,7 +33,10 @@ MakeKey = Callable[..., ModelKey]
 
 @pytest.fixture
 def make_key(tmp_path: Path) -> MakeKey:
-    """Make the folder of a model with a configuration alone; models of the same size take the same memory."""
+    """Return a function that makes the folder of a model, with only a configuration in it, and returns the model's key.
+
+    Models of the same size take the same memory.
+    """
 
     def make(name: str, size: Size = TINY, precision: str = "float32") -> ModelKey:
         folder = tmp_path / name
@@ -45,7 +48,7 @@ def make_key(tmp_path: Path) -> MakeKey:
 
 
 class FakeGenerator:
-    """A model that has nothing but its configuration."""
+    """A model that consists only of its configuration."""
 
     backend = "fake"
     precision = "float32"
@@ -64,7 +67,7 @@ class FakeGenerator:
 
 
 class FakeLoader:
-    """Loads fakes, and records which were loaded and closed."""
+    """Loads fake models, and records which models were loaded and which models were closed."""
 
     def __init__(self) -> None:
         self.loaded: list[ModelKey] = []
@@ -141,7 +144,7 @@ def test_a_model_larger_than_the_budget_is_loaded_alone(make_key: MakeKey) -> No
     assert [models.is_loaded(make_key(name)) for name in "ab"] == [False, True]
 
 
-def test_a_model_that_cannot_be_read_evicts_none(make_key: MakeKey) -> None:
+def test_a_model_that_cannot_be_read_evicts_no_model(make_key: MakeKey) -> None:
     models = ModelCache(FakeLoader(), 1)
     good, bad = make_key("good"), make_key("bad")
     (bad.folder / "config.json").write_text("{")
@@ -187,7 +190,7 @@ def test_an_evicted_model_frees_its_memory(tmp_path: Path, backend: str) -> None
     use("small")
     before = measure_resident()
     pipeline = use("middle")
-    # The pipeline, and the object that holds its largest arrays.
+    # References to the pipeline, and to the decoder, which holds the largest arrays of the pipeline.
     references: list[Callable[[], object]] = [weakref.ref(each) for each in (pipeline, pipeline.model.decoder)]
     del pipeline
     assert measure_resident() - before > 150 * MB

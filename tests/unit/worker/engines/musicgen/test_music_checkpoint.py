@@ -1,4 +1,4 @@
-"""What an attempt stores for the next one: complete, not too often, and harmless if it is damaged."""
+"""Checkpoints of music jobs: complete, not stored too often, and discarded if they cannot be read."""
 
 import logging
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ def make_tokens(positions: int) -> Tokens:
 
 
 class Clock:
-    """The clock of ``music_checkpoint``, set by the test."""
+    """The clock that ``music_checkpoint`` reads; the test sets its time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_s = 1_000.0
@@ -51,7 +51,7 @@ def test_a_serialized_state_is_parsed_unchanged(positions: tuple[int, ...]) -> N
     ],
     ids=["empty", "not an archive", "cut off", "of an older version"],
 )
-def test_a_job_starts_from_the_beginning_if_its_checkpoint_cannot_be_read_and_that_is_logged(
+def test_an_unreadable_checkpoint_is_logged_and_the_job_starts_from_the_beginning(
     content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint = MemoryCheckpoint(earlier=content)
@@ -77,7 +77,7 @@ def test_tokens_are_stored_once_per_interval(clock: Clock) -> None:
     for step in range(1, 2_001):
         clock.now_s += CHECKPOINT_INTERVAL_S / 100
         writer.update([make_tokens(step), make_tokens(step + 1)])
-    # Sums of hundredths are not exact: a checkpoint may come a step later.
+    # Sums of hundredths of the interval are not exact, so a checkpoint may be stored one step late.
     assert 19 <= len(checkpoint.stored) <= 20
     states = [ResumeState.parse(content) for content in checkpoint.stored]
     assert {state.seed for state in states} == {4}
@@ -86,10 +86,10 @@ def test_tokens_are_stored_once_per_interval(clock: Clock) -> None:
         np.testing.assert_array_equal(state.tokens[1], make_tokens(state.tokens[0].shape[1] + 1))
 
 
-def test_the_speed_is_that_of_all_samples_from_the_first_step_on(clock: Clock) -> None:
+def test_the_speed_counts_the_tokens_of_all_samples_after_the_first_update(clock: Clock) -> None:
     writer = CheckpointWriter(MemoryCheckpoint(), seed=4)
     assert writer.tokens_per_s is None
-    clock.now_s += 60  # of compilation
+    clock.now_s += 60  # the speed must not include this minute of compilation
     writer.update([make_tokens(50), make_tokens(50)])
     assert writer.tokens_per_s is None
     clock.now_s += 2

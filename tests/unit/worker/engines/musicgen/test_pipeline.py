@@ -1,4 +1,4 @@
-"""The pipeline on each of its backends, compared with transformers on PyTorch, case by case."""
+"""The pipeline on MindSpore and on OpenVINO, compared with transformers on PyTorch in each reference case."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +34,7 @@ def compute_error(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> flo
 
 
 def encode_texts(pipeline: MusicgenPipeline, case: Case, reference: dict[str, Any]) -> list[TextStates | None]:
-    """Encode the texts of the conditional rows from the reference's token ids; unconditional rows have none."""
+    """Encode the texts of conditional rows from the token ids of the reference; return None for unconditional rows."""
     texts: list[TextStates | None] = [None] * len(reference["logits"])
     if case.prompts[0] is not None:
         for row, (ids, mask) in enumerate(zip(reference["input_ids"], reference["attention_mask"], strict=True)):
@@ -51,13 +51,13 @@ def occupy_slots(decoder: Decoder, texts: Sequence[TextStates | None], length: i
 
 
 @pytest.mark.parametrize("model", {case.model: None for case in CASES}, ids=lambda model: f"seed-{model.seed}")
-def test_the_models_are_those_of_the_references(model: Model, hash_model: Callable[[Model], str]) -> None:
+def test_each_random_model_has_the_weights_of_its_references(model: Model, hash_model: Callable[[Model], str]) -> None:
     references = [case.read()["weights_sha256"] for case in CASES if case.model == model]
     assert {str(reference) for reference in references} == {hash_model(model)}
 
 
 @each_case
-def test_tokens_and_states_of_a_text_agree(case: Case, load_on: LoadOn) -> None:
+def test_tokens_and_states_of_a_text_agree_with_transformers(case: Case, load_on: LoadOn) -> None:
     pipeline, reference = load_on("mindspore", case.model), case.read()
     if case.prompts[0] is None:
         assert not reference["projected"].any()
@@ -72,7 +72,7 @@ def test_tokens_and_states_of_a_text_agree(case: Case, load_on: LoadOn) -> None:
 
 @each_case
 @pytest.mark.parametrize("chunked", [False, True], ids=["in steps", "in chunks"])
-def test_logits_agree_whether_tokens_are_read_in_steps_or_in_chunks(case: Case, chunked: bool, load: Load) -> None:
+def test_logits_agree_with_transformers_after_steps_and_after_chunks(case: Case, chunked: bool, load: Load) -> None:
     pipeline, reference = load(case.model), case.read()
     decoder = pipeline.model.decoder
     texts = encode_texts(pipeline, case, reference)
@@ -93,7 +93,7 @@ def test_logits_agree_whether_tokens_are_read_in_steps_or_in_chunks(case: Case, 
 
 
 @each_case
-def test_codes_are_equal_and_audio_agrees(case: Case, load: Load) -> None:
+def test_codes_and_audio_agree_with_transformers(case: Case, load: Load) -> None:
     reference = case.read()
     samples = load(case.model).generate(case.make_request(), ignore_report, ignore_tokens, None)
     padding = reference.get("padding_samples", np.zeros(len(samples), dtype=np.int32))
@@ -106,7 +106,7 @@ def test_codes_are_equal_and_audio_agrees(case: Case, load: Load) -> None:
 
 
 @pytest.mark.parametrize("name", ["text_four", "clips_two", "stereo_clips_two", "sampled_all"])
-def test_an_interrupted_request_continues_to_the_same_codes(name: str, load: Load) -> None:
+def test_an_interrupted_request_gives_the_same_codes_after_resuming(name: str, load: Load) -> None:
     case = CASES_BY_NAME[name]
     pipeline = load(case.model)
     stored: list[Tokens] = []
@@ -137,7 +137,7 @@ def test_an_interrupted_request_continues_to_the_same_codes(name: str, load: Loa
         np.testing.assert_array_equal(ours.codes, uninterrupted.codes)
 
 
-def test_a_sample_is_the_same_alone_and_in_a_batch_of_four(load: Load) -> None:
+def test_a_sample_has_the_same_codes_alone_and_in_a_batch_of_four(load: Load) -> None:
     pipeline = load(MONO)
     sampling = Sampling(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=50, top_p=0.95)
     samples = [
@@ -164,7 +164,8 @@ def test_samples_that_do_not_fit_the_memory_together_are_generated_one_after_ano
         if event is BatchEvent.STEP:
             slots.add(state.slots)
 
-    monkeypatch.setattr(decoder, "on_compile", decoder.on_compile)  # which the new scheduler replaces
+    # The new scheduler replaces ``on_compile``. This line makes monkeypatch restore the old value after the test.
+    monkeypatch.setattr(decoder, "on_compile", decoder.on_compile)
     limits = BatchLimits(max_slots=16, max_cache_bytes=1)
     monkeypatch.setattr(pipeline, "scheduler", BatchScheduler(decoder, limits, record_slots))
     reported: list[tuple[int, int]] = []
@@ -189,7 +190,7 @@ def test_music_longer_than_the_positions_of_the_model_is_refused(load: Load) -> 
     assert caught.value.text.values == {"positions": 512, "used": 1, "free": 511, "new_tokens": 512}
 
 
-def test_each_step_can_be_stopped(load: Load) -> None:
+def test_a_job_can_be_stopped_at_each_step(load: Load) -> None:
     pipeline = load(MONO)
     request = CASES_BY_NAME["text_guided"].make_request()
     for stop_at in (0, 1, 17):
@@ -208,7 +209,7 @@ def test_each_step_can_be_stopped(load: Load) -> None:
 
 
 class BlockedCodec:
-    """A codec that decodes once it is released."""
+    """A codec whose method ``decode`` waits until ``release`` is called."""
 
     def __init__(self, codec: Any) -> None:
         self._codec = codec
@@ -224,7 +225,7 @@ class BlockedCodec:
         return self._codec.decode(codes, on_progress)
 
 
-def test_samples_are_decoded_one_after_another_and_waiting_ones_can_be_stopped(
+def test_samples_are_decoded_one_at_a_time_and_a_waiting_job_can_be_stopped(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline, request = load(MONO), CASES_BY_NAME["text_guided"].make_request()

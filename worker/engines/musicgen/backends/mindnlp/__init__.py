@@ -1,1 +1,1 @@
-"""The backend MindNLP, which the other backends are compared with: the MusicGen of transformers."""
+"""The backend MindNLP: the MusicGen of transformers, for comparison with the other backends."""

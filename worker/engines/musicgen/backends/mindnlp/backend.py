@@ -1,8 +1,9 @@
 """MusicGen with MindNLP: model and processor of transformers, on MindNLP's replacement of torch.
 
-It is much slower than the other backends, which are compared with it. Only the
-choice of tokens and the delay pattern are the service's own code. So the same
-seed makes the same music with every backend, up to rounding.
+This backend is much slower than the other backends, and serves for comparison
+with them. The code of transformers computes the model. Only the choice of tokens
+and the delay pattern are the service's own code, as in the other backends. So the
+same seed makes the same music with every backend, up to rounding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,18 +29,18 @@ from worker.engines.musicgen.model_cache import ModelKey
 from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, OnTokens, SampleRequest, Tokens
 
 _TRAINING_ONLY: Final = ("cluster_size", "embed_avg", "inited")
-"""Statistics of EnCodec's training, which a file need not have."""
+"""The ends of the names of tensors with statistics of EnCodec's training. The files of a model need not have these."""
 
 
 class MindnlpGenerator:
     """A model that MindNLP has loaded; implements `worker.engines.musicgen.request.MusicGenerator`.
 
-    The first one imports MindNLP, and changes its process for good; see ``import_mindnlp``.
+    Creating the first one imports MindNLP, which changes the process permanently; see ``import_mindnlp``.
 
     Parameters
     ----------
     folder
-        The model's files, in the layout of the Hugging Face hub.
+        The folder of the model's files, in the layout of the Hugging Face hub.
 
     Raises
     ------
@@ -53,7 +54,8 @@ class MindnlpGenerator:
 
     def __init__(self, folder: Path) -> None:
         self.config = ModelConfig.read(folder)
-        Weights.open(folder, self.config)  # checks the files: transformers would fill in missing tensors at random
+        # This checks the files: transformers would fill missing tensors with random numbers.
+        Weights.open(folder, self.config)
         mindnlp = import_mindnlp()
         self._torch = mindnlp.torch
         try:
@@ -69,16 +71,16 @@ class MindnlpGenerator:
         patch_model(self._model, self._torch)
 
     def close(self) -> None:
-        """Drop the model; its memory is freed with the last reference to it."""
+        """Drop the model; the memory is freed when nothing else refers to the model."""
         del self._model
 
     def generate(
         self, request: GenerationRequest, report: ReportProgress, on_tokens: OnTokens, resumed: Sequence[Tokens] | None
     ) -> list[GeneratedSample]:
-        """Generate the samples of a job; see the protocol.
+        """Generate the samples of a job; see `worker.engines.musicgen.request.MusicGenerator.generate`.
 
-        Transformers generates a batch as a whole: either all its samples have
-        prompts or none has, and likewise with clips.
+        Transformers generates all samples of a job as one batch. So the job fails if only
+        some of the samples have a prompt, or if only some of them have a clip.
         """
         kinds = zip(*((sample.prompt is not None, sample.clip is not None) for sample in request.samples), strict=True)
         if any(0 < sum(given) < len(request.samples) for given in kinds):
@@ -91,7 +93,7 @@ class MindnlpGenerator:
             audio = self._model.generate(
                 **inputs,
                 max_new_tokens=request.new_tokens,
-                do_sample=False,  # the tokens have been chosen already
+                do_sample=False,  # `_force_tokens` chooses the tokens
                 logits_processor=[partial(_force_tokens, run, self._torch)],
             ).numpy()
         lengths = [0 if sample.clip is None else sample.clip.shape[1] for sample in request.samples]
@@ -119,9 +121,9 @@ class MindnlpGenerator:
         return inputs
 
     def _remove_padding(self, tokens: Tokens, audio: NDArray[np.float32], padding: int) -> GeneratedSample:
-        """Remove the silence that the clip was padded with on its left.
+        """Remove, from codes and audio, the silence with which the clip was padded on the left.
 
-        The processor's own ``batch_decode`` cannot do this for two channels.
+        The method ``batch_decode`` of the processor of transformers cannot do this for two channels.
         """
         frames = padding // self.config.codec.hop
         return GeneratedSample(
@@ -130,7 +132,7 @@ class MindnlpGenerator:
 
 
 class _GenerationRun:
-    """One request while it is computed: chooses tokens and reports progress. NumPy alone."""
+    """One request while it is computed. It chooses the tokens and reports the progress, and uses only NumPy."""
 
     def __init__(
         self,
@@ -150,11 +152,11 @@ class _GenerationRun:
 
     @property
     def guided(self) -> bool:
-        """Whether each conditional row of the batch has an unconditional one."""
+        """Whether the batch has an unconditional row for each conditional row (guidance)."""
         return self._request.sampling.guidance_scale > 1 and self._request.samples[0].prompt is not None
 
     def report_progress(self) -> None:
-        """Report how many steps or samples are done; may raise."""
+        """Report how many steps or samples are done; may raise to stop the job."""
         if self.sequences and not self.sequences[0].finished:
             done = self.sequences[0].known_length - self._given_length
             self._report(stage="generating", done=done, total=self._request.new_tokens, unit="steps")
@@ -163,7 +165,7 @@ class _GenerationRun:
             self._report(stage=stage, done=0, total=len(self._request.samples), unit="samples")
 
     def start(self, given: NDArray[np.int64]) -> tuple[Tokens, Tokens]:
-        """Build the sequences.
+        """Build the sequences of all samples.
 
         Parameters
         ----------
@@ -172,13 +174,14 @@ class _GenerationRun:
 
         Returns
         -------
-        The tokens known so far, and the whole pattern: shapes (samples * codebooks, known) and
+        The tokens known so far, shape (samples * codebooks, known), and the whole delay pattern, shape
         (samples * codebooks, positions).
         """
         codes = given[:, 1:].reshape(len(self._request.samples), self._config.codebooks, -1).astype(np.int16)
         patterns = [build_pattern(clip, self._request.new_tokens, self._config) for clip in codes]
         self._given_length = given.shape[1]
-        # All rows of a batch are at the same position here; another backend may have left them at different ones.
+        # Here, all rows of a batch must be at the same position. The resumed tokens may end at different positions if
+        # another backend has chosen them. So only the positions whose tokens are known for all samples are used.
         resumed = self._resumed or [pattern[:, : self._given_length] for pattern in patterns]
         known = min(tokens.shape[1] for tokens in resumed)
         self.sequences = [
@@ -186,7 +189,7 @@ class _GenerationRun:
             for pattern, sample, tokens in zip(patterns, self._request.samples, resumed, strict=True)
         ]
         self.report_progress()
-        # transformers computes at least one step, even if all its tokens are known.
+        # transformers computes at least one step, even if all tokens are known already.
         read = min(self.sequences[0].known_length, self.sequences[0].length - 1)
         return np.concatenate([sequence.tokens[:, :read] for sequence in self.sequences]), np.concatenate(patterns)
 
@@ -196,11 +199,11 @@ class _GenerationRun:
         Parameters
         ----------
         logits
-            Shape (rows * codebooks, vocabulary), the conditional rows first.
+            Shape (rows * codebooks, vocabulary), the conditional rows before the unconditional rows.
 
         Returns
         -------
-        Shape (samples * codebooks,).
+        The chosen tokens, shape (samples * codebooks,).
         """
         rows = logits.reshape(-1, self._config.codebooks, logits.shape[-1])
         samples = len(self.sequences)
@@ -214,12 +217,12 @@ class _GenerationRun:
 
 @contextmanager
 def _attach(run: _GenerationRun, model: Any, torch: Any) -> Iterator[None]:  # noqa: ANN401 - MindNLP has no types
-    """Let the run build the sequences that the model generates, and report progress before each layer.
+    """Let ``run`` build the sequences that the model generates, and report progress before each layer.
 
-    Reports at each step would be too rare: a step takes seconds.
+    A single report per step would be too rare, since a step takes seconds.
     """
 
-    def build_delay_pattern_mask(input_ids: Any, **_: object) -> tuple[Any, Any]:  # noqa: ANN401 - the same
+    def build_delay_pattern_mask(input_ids: Any, **_: object) -> tuple[Any, Any]:  # noqa: ANN401 - MindNLP has no types
         known, pattern = run.start(input_ids.numpy())
         return (
             torch.from_numpy(known.astype(np.int64)).to(input_ids.device),
@@ -238,9 +241,10 @@ def _attach(run: _GenerationRun, model: Any, torch: Any) -> Iterator[None]:  # n
 
 
 def _force_tokens(run: _GenerationRun, torch: Any, _input_ids: object, scores: Any) -> Any:  # noqa: ANN401 - MindNLP has no types
-    """Choose tokens, and return scores that are largest for these: a logits processor.
+    """Choose tokens, and return scores that are largest for the chosen tokens. This is a logits processor.
 
-    Guidance comes after it and does not change the scores, since those of both halves are the same.
+    The guidance of transformers is applied after this function, and does not change the scores: the conditional row and
+    the unconditional row of a sample have the same scores.
     """
     tokens = run.choose(scores.numpy())
     forced = np.arange(scores.shape[-1]) == np.resize(tokens, scores.shape[0])[:, None]

@@ -1,8 +1,9 @@
 """The backend MindSpore: MusicGen's networks as cells, compiled for fixed shapes.
 
-Each cell's ``construct`` is compiled by ``mindspore.jit`` and not by setting graph
-mode for the process, so that other engines in it keep their mode. The decoder's
-weights are parameters in memory that can be freed (`weight_memory`); those of the
-text encoder and of the codec are inputs of their cells. The codec computes in
-windows of two fixed shapes (`codec`), and its LSTM is called without compilation.
+The method ``construct`` of each cell is compiled by ``mindspore.jit``. Graph mode is
+not set for the whole process, so that other engines in the process keep their mode.
+The weights of the decoder are parameters in memory that can be freed
+(`weight_memory`); the weights of the text encoder and of the codec are inputs of the
+cells. The codec computes in windows of two fixed shapes (`codec`), and the LSTM of
+the codec is called without compilation (`lstm`).
 """

@@ -1,10 +1,11 @@
-"""EnCodec in MindSpore: audio to codes and back, in windows of two fixed shapes.
+"""EnCodec in MindSpore: encodes audio as codes and decodes codes to audio, in windows of two fixed shapes.
 
-Only the LSTM has a long memory, and it is causal. The convolutions before it and
-after it are computed window by window (see `worker.engines.musicgen.codec.windows`).
-So the memory needed is that of one window, and a job can be stopped between two
-windows. Above all, no length of a signal needs a new shape: MindSpore keeps some
-30 MB for each new shape of so large a network, whether it is compiled or not.
+Only the LSTM depends on frames that are far away, and it depends only on earlier
+frames (it is causal). The convolutions before and after the LSTM are computed window
+by window (see `worker.engines.musicgen.codec.windows`). So only the memory for one
+window is needed, and a job can be stopped between two windows. Above all, a signal of
+another length needs no new shape: for each new shape of such a large network,
+MindSpore keeps some 30 MB, whether the network is compiled or not.
 """
 
 import math
@@ -32,20 +33,20 @@ from worker.engines.musicgen.request import Codes
 
 SMALL_FRAMES: Final = 16
 LARGE_FRAMES: Final = 64
-"""The sizes of windows; a large one needs 10 MB for musicgen-small's widest layer."""
+"""The sizes of small and large windows. In a large window, the widest layer of musicgen-small needs 10 MB."""
 
 OnProgress = Callable[[], None]
 
 
 def ignore_progress() -> None:
-    """Do nothing: for work that need not be stopped."""
+    """Do nothing: the default of ``on_progress``, for work that need not be stopped."""
 
 
 class Codec:
-    """See `worker.engines.musicgen.pipeline.Codec`. It computes one channel at a time.
+    """Implements `worker.engines.musicgen.pipeline.Codec`. Computes one channel at a time.
 
-    Several channels or samples at once would save at most half of the LSTM's
-    time, and would need more shapes.
+    To compute several channels or samples at once would save at most half of the
+    LSTM's time, and would need more shapes.
     """
 
     def __init__(self, config: CodecConfig, weights: Weights, target: Target) -> None:
@@ -54,45 +55,45 @@ class Codec:
         self._decoder = _CodecHalf(list_decoder_layers(config), weights, target, (1, config.hop))
 
     def encode(self, audio: NDArray[np.float32], on_progress: OnProgress = ignore_progress) -> Codes:
-        """Encode.
+        """Encode the audio of one channel as codes.
 
         Parameters
         ----------
         audio
             Shape (samples,), at least one sample.
         on_progress
-            Called several times per second of work; may raise.
+            Called several times per second of work; may raise to stop the work.
 
         Returns
         -------
-        Shape (codebooks, frames), the last frame included if it is incomplete.
+        The codes, shape (codebooks, frames). The last frame is included even if the audio does not fill it.
         """
         return quantise(self._encoder.compute(audio[:, None], on_progress), self._embeddings)
 
     def decode(self, codes: Codes, on_progress: OnProgress = ignore_progress) -> NDArray[np.float32]:
-        """Decode.
+        """Decode the codes of one channel to audio.
 
         Parameters
         ----------
         codes
             Shape (codebooks, frames), at least one frame.
         on_progress
-            Called several times per second of work; may raise.
+            Called several times per second of work; may raise to stop the work.
 
         Returns
         -------
-        Shape (samples,), ``hop`` samples for each frame.
+        The audio, shape (samples,), with ``hop`` samples for each frame.
         """
         return self._decoder.compute(restore(codes, self._embeddings), on_progress)[:, 0]
 
 
 class _CodecHalf:
-    """The encoder or the decoder: convolutions, an LSTM, convolutions.
+    """The encoder or the decoder of EnCodec: convolutions, an LSTM, and convolutions again.
 
     Parameters
     ----------
     rows_per_frame
-        How many rows of the input, and of the output, make one frame.
+        How many rows of the input, and how many rows of the output, make one frame.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class _CodecHalf:
 
 
 class _Convolutions:
-    """Layers that are computed in windows."""
+    """Convolutional layers, which are computed window by window."""
 
     def __init__(
         self, layers: Sequence[Local], weights: Weights, target: Target, rows_per_frame: tuple[int, int]

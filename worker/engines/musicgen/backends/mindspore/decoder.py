@@ -1,4 +1,4 @@
-"""The decoder in MindSpore: slots in the rows of tensors of fixed shapes."""
+"""The decoder in MindSpore: tensors of fixed shapes, in which each slot is a row."""
 
 import itertools
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from worker.engines.musicgen.request import Tokens
 
 
 class DecoderCells:
-    """The decoder's cells, each compiled for the shapes that have been used, and shared by all decoders of a model."""
+    """The decoder's cells, shared by all decoders of a model. A cell is compiled at the first use of each shape."""
 
     def __init__(self, weights: DecoderWeights) -> None:
         self.weights = weights
@@ -29,29 +29,31 @@ class DecoderCells:
         self._used_shapes: set[tuple[object, ...]] = set()
 
     def get_step(self, rows: int) -> DecoderCell:
-        """Return the cell for so many rows, one of ``BATCH_SIZES``."""
+        """Return the cell that reads one position of each of ``rows`` rows; ``rows`` is one of ``BATCH_SIZES``."""
         if rows not in self._steps:
             self._steps[rows] = DecoderCell(self.weights, rows, 1)
         return self._steps[rows]
 
     def get_cross(self, tokens: int) -> CrossKeyValueCell:
-        """Return the cell for so many tokens of text, one of ``TEXT_TOKENS``."""
+        """Return the cell for a text of ``tokens`` tokens; ``tokens`` is one of ``TEXT_TOKENS``."""
         if tokens not in self._cross:
             self._cross[tokens] = CrossKeyValueCell(self.weights, tokens)
         return self._cross[tokens]
 
     def add_shape(self, *shape: object) -> bool:
-        """Note that a shape is used; return whether that is the first time, so that it takes seconds to compile."""
+        """Record that a shape is used; return whether this is the first use, in which compiling takes seconds."""
         new = shape not in self._used_shapes
         self._used_shapes.add(shape)
         return new
 
 
 class MindSporeDecoder:
-    """See `worker.engines.musicgen.decoding.decoder.Decoder`.
+    """Implements `worker.engines.musicgen.decoding.decoder.Decoder`.
 
-    The cells have fixed shapes. So the slots occupy the first rows of tensors that
-    have the next of ``BATCH_SIZES`` rows. When a slot is dropped, the last one moves into its row.
+    The cells have fixed shapes. So the number of slots is rounded up to one of
+    ``BATCH_SIZES``: the tensors have this number of rows, and the slots occupy the first
+    of these rows. When a slot is dropped, the slot in the last occupied row moves into
+    the row of the dropped slot.
     """
 
     max_chunk = CHUNK
@@ -61,17 +63,17 @@ class MindSporeDecoder:
         self.on_compile: OnCompile = ignore_compiling
         self._numbers = itertools.count()
         self._slots: list[int] = []
-        """The number of the slot in each row."""
+        """For each occupied row, the number of the slot in this row."""
 
     def count_bytes(self, length: int) -> int:
-        """Count the memory of a slot; see the protocol."""
+        """Count the bytes that a slot for ``length`` positions takes until the slot is dropped."""
         config, target = self._cells.weights.config, self._cells.weights.target
         itemsize = 4 if target.precision == "float32" else 2
         return 2 * config.layers * round_up(length, CAPACITIES) * config.hidden * itemsize
 
     @run_exclusively
     def admit(self, text: TextStates | None, length: int) -> int:  # noqa: ARG002 - caches grow as positions are read
-        """Occupy a slot; see the protocol."""
+        """Occupy a slot, and return the number of the slot; see `decoding.decoder.Decoder.admit`."""
         weights = self._cells.weights
         config, target = weights.config, weights.target
         tokens = 0 if text is None else len(text.states)
@@ -82,7 +84,7 @@ class MindSporeDecoder:
         states = np.zeros((self._text_tokens, config.hidden), dtype=np.float32)
         if text is not None:
             states[:tokens] = text.states
-        # Without a text, all keys and values are 0, and so is the output of the attention to them, whatever the mask.
+        # Without a text, all keys and values are 0. Then the attention to them returns 0, whatever the mask is.
         self._text_mask[row] = 0.0
         self._text_mask[row, :, :, tokens:] = MASKED if tokens else 0.0
         outputs = self._call("cross", self._cells.get_cross(self._text_tokens), target.to_tensor(states))
@@ -97,7 +99,7 @@ class MindSporeDecoder:
 
     @run_exclusively
     def drop(self, slot: int) -> None:
-        """Free a slot; see the protocol."""
+        """Free a slot and its memory."""
         row, last = self._slots.index(slot), len(self._slots) - 1
         if row != last:
             for cache in self._caches:
@@ -112,7 +114,7 @@ class MindSporeDecoder:
 
     @run_exclusively
     def feed(self, slot: int, tokens: Tokens, position: int) -> None:
-        """Read known tokens; see the protocol."""
+        """Read known tokens into the cache of a slot; see `decoding.decoder.Decoder.feed`."""
         read = tokens.shape[1]
         row = self._slots.index(slot)
         self._ensure_capacity(position + read)
@@ -134,7 +136,7 @@ class MindSporeDecoder:
     def step(
         self, slots: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]
     ) -> NDArray[np.float32]:
-        """Read one position per slot; see the protocol."""
+        """Read one position per slot, and return logits; see `decoding.decoder.Decoder.step`."""
         self._ensure_capacity(int(positions.max()) + 1)
         config = self._cells.weights.config
         rows = np.array([self._slots.index(slot) for slot in slots], dtype=np.int32)
@@ -162,7 +164,7 @@ class MindSporeDecoder:
         return self._keys.rows
 
     def _reset_caches(self) -> None:
-        """Allocate caches of the smallest size."""
+        """Allocate empty caches of the smallest size."""
         config, target = self._cells.weights.config, self._cells.weights.target
         self._text_tokens = TEXT_TOKENS[0]
         self._text_mask = np.zeros((BATCH_SIZES[0], 1, 1, self._text_tokens), dtype=np.float32)
@@ -194,7 +196,10 @@ class MindSporeDecoder:
             self._resize(self._rows, positions, self._text_tokens)
 
     def _resize(self, rows: int, positions: int, text_tokens: int) -> None:
-        """Resize the caches to the next batch size, and if they are too small, to the next capacities."""
+        """Resize the caches to the smallest batch size that has ``rows`` rows.
+
+        If a cache has too few positions or text tokens, it is also enlarged to the next capacity.
+        """
         rows = round_up(rows, BATCH_SIZES)
         capacity = max(self._keys.capacity, round_up(positions, CAPACITIES))
         text_tokens = max(self._text_tokens, round_up(text_tokens, TEXT_TOKENS))

@@ -1,7 +1,8 @@
 """The decoder's cells: the projection of texts to the cross-attention's keys and values, and the decoder's layers.
 
-A cell reads the caches that it is given, and returns what is to be added to them
-by `KvCache.write`. MindSpore compiles its ``construct`` once for each shape, which takes seconds.
+A cell reads the caches but does not change them. It returns new keys and values, which
+`KvCache.write` then adds to the caches. MindSpore compiles the method ``construct`` of a
+cell once for each shape, which takes seconds.
 """
 
 from typing import Any, Final
@@ -14,12 +15,12 @@ from worker.engines.musicgen.backends.mindspore.weights import TENSORS_PER_LAYER
 
 NORM_EPSILON: Final = 1e-5
 
-# MindSpore's compiler reads the source of these methods: what they call must be an attribute of ``self``. The types
-# are MindSpore's own, hence ``Any``.
+# MindSpore's compiler reads the source of the methods below. So the operators that these methods call are attributes of
+# ``self``. The methods are called with types of MindSpore's compiler, hence ``Any``.
 
 
 class CrossKeyValueCell(nn.Cell):
-    """The keys and values of the cross-attention, which do not change while a sequence is decoded."""
+    """Computes the keys and values of the cross-attention. They do not change while a sequence is decoded."""
 
     def __init__(self, weights: DecoderWeights, tokens: int) -> None:
         super().__init__()
@@ -29,7 +30,7 @@ class CrossKeyValueCell(nn.Cell):
 
     @mindspore.jit
     def construct(self, states: Any) -> Any:
-        """Project text states.
+        """Project text states to keys and values.
 
         Parameters
         ----------
@@ -38,7 +39,7 @@ class CrossKeyValueCell(nn.Cell):
 
         Returns
         -------
-        One tensor per layer, shape (tokens, 2 * hidden): keys, then values.
+        One tensor per layer, shape (tokens, 2 * hidden): in each row the key of a token, and after it the value.
         """
         outputs: Any = ()
         for layer in range(self.layers):
@@ -52,8 +53,8 @@ class DecoderCell(nn.Cell):
     Parameters
     ----------
     rows, positions
-        How many rows are read at once, and how many positions of each. If there
-        are several positions, their tokens are known, and no logits are computed.
+        How many rows are read at once, and how many positions of each row. If there are several positions, all their
+        tokens are known already, and no logits are computed.
     """
 
     def __init__(self, weights: DecoderWeights, rows: int, positions: int) -> None:
@@ -77,25 +78,35 @@ class DecoderCell(nn.Cell):
         self.split = ops.Split(1, 3)
 
     def embed(self, tokens: Any, positions: Any) -> Any:
-        """Add up the embeddings of tokens, shape (n, codebooks), and of positions, shape (n,)."""
+        """Add up the embeddings of ``tokens``, shape (n, codebooks), and of ``positions``, shape (n,)."""
         return self.gather(self.embeddings[0], tokens + self.offsets, 0).sum(1) + self.gather(
             self.embeddings[1], positions, 0
         )
 
     def split_heads(self, x: Any) -> Any:
-        """Split the heads: (rows * positions, hidden) to (rows, heads, positions, head)."""
+        """Split the heads: reshape from (rows * positions, hidden) to (rows, heads, positions, head)."""
         if self.positions == 1:
             return x.reshape(self.rows, self.heads, 1, self.head)
         return x.reshape(self.rows, self.positions, self.heads, self.head).transpose(0, 2, 1, 3)
 
     def join_heads(self, x: Any) -> Any:
-        """Join the heads: (rows, heads, positions, head) to (rows * positions, hidden)."""
+        """Join the heads: reshape from (rows, heads, positions, head) to (rows * positions, hidden)."""
         if self.positions == 1:
             return x.reshape(self.rows, self.hidden)
         return x.transpose(0, 2, 1, 3).reshape(self.rows * self.positions, self.hidden)
 
     def attend(self, x: Any, first: int, keys: Any, values: Any, mask: Any) -> Any:
-        """Attend to the cache and to the new positions; return the sum, and the key and value to add to the cache."""
+        """Attend to the cached positions and to the new positions.
+
+        Parameters
+        ----------
+        first
+            Index in ``weights`` of the first tensor of the layer.
+
+        Returns
+        -------
+        The sum of ``x`` and the result, and the keys and values of the new positions.
+        """
         normed = self.norm(x, self.weights[first], self.weights[first + 1])[0]
         query, key, value = self.split(self.linear(normed, self.weights[first + 2]))
         query = self.split_heads(query)
@@ -109,7 +120,7 @@ class DecoderCell(nn.Cell):
         return x + self.linear(self.join_heads(attended), self.weights[first + 3]), key, value
 
     def attend_text(self, x: Any, first: int, keys: Any, values: Any, mask: Any) -> Any:
-        """Attend to the text."""
+        """Attend to the text; return the sum of ``x`` and the result."""
         normed = self.norm(x, self.weights[first + 4], self.weights[first + 5])[0]
         query = self.split_heads(self.linear(normed, self.weights[first + 6]))
         probabilities = self.softmax(self.score(query, keys) + mask)
@@ -117,7 +128,7 @@ class DecoderCell(nn.Cell):
         return x + self.linear(attended, self.weights[first + 7])
 
     def feed_forward(self, x: Any, first: int) -> Any:
-        """Apply the feed-forward part."""
+        """Apply the feed-forward part of a layer; return the sum of ``x`` and the result."""
         normed = self.norm(x, self.weights[first + 8], self.weights[first + 9])[0]
         return x + self.linear.feed_forward(normed, self.weights[first + 10], self.weights[first + 11])
 
@@ -133,7 +144,7 @@ class DecoderCell(nn.Cell):
         cross_keys: Any,
         cross_values: Any,
     ) -> Any:
-        """Read tokens.
+        """Read the tokens of new positions.
 
         Parameters
         ----------
@@ -142,14 +153,16 @@ class DecoderCell(nn.Cell):
         positions
             Shape (rows * positions,), int32.
         mask, text_mask
-            Added to the scores of what the caches hold, shape (rows, 1, 1, capacity): 0, or `MASKED`.
+            Added to the attention scores of the positions in the caches, shape (rows, 1, 1, capacity): 0 for
+            positions that are attended to, `MASKED` for all other positions.
         keys, values, cross_keys, cross_values
-            Per layer, shape (rows, heads, capacity, head).
+            The caches: one tensor per layer, shape (rows, heads, capacity, head).
 
         Returns
         -------
-        A key and a value per layer, shape (rows * positions, hidden). If one position is read, the logits of the next
-        one come first, shape (rows, codebooks * vocabulary).
+        Two tensors per layer, the keys and the values of the new positions, shape (rows * positions, hidden). If one
+        position of each row is read, an additional first tensor has the logits of the position that follows, shape
+        (rows, codebooks * vocabulary).
         """
         x = self.embed(tokens, positions)
         outputs: Any = ()

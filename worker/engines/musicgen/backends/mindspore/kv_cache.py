@@ -1,4 +1,4 @@
-"""The keys and values of the positions that were read, at a fixed capacity, written in place."""
+"""The cache of the keys and values of all positions that were read; it has a fixed capacity and is written in place."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -10,20 +10,21 @@ from numpy.typing import NDArray
 from worker.engines.musicgen.backends.mindspore.layers import Target, to_numpy
 
 Block = Any
-"""A NumPy array, or MindSpore's parameter."""
+"""A NumPy array (on the CPU), or a parameter of MindSpore (on other devices)."""
 
 
 class KvCache:
     """The keys or the values of every layer: a block per layer, shape (rows, heads, capacity, head).
 
-    On the CPU a block is a NumPy array, and the tensor that the cells read shares
-    its memory: MindSpore's operators that write into a tensor copy all of it
-    there (23 ms a layer for 8 guided jobs at 30 s; reading it takes 8).
-    Elsewhere a block is a parameter on the device, written by ``ScatterNdUpdate``.
+    On the CPU a block is a NumPy array, and the tensor that the cells read shares the
+    memory of this array. MindSpore's own operators for writing into a tensor would copy
+    the whole tensor on the CPU. For 8 guided jobs at 30 s, this copy takes 23 ms per
+    layer, and reading the tensor takes 8 ms. On other devices a block is a parameter in
+    the memory of the device, written by ``ScatterNdUpdate``.
     """
 
     tensors: Any
-    """The blocks as the cells read them."""
+    """The tensors of the blocks, as inputs for the cells."""
 
     def __init__(self, target: Target, shape: tuple[int, int, int, int], blocks: Sequence[Block]) -> None:
         self._target = target
@@ -38,7 +39,7 @@ class KvCache:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """How many rows each block has."""
         return self._shape[0]
 
     @property
@@ -47,19 +48,19 @@ class KvCache:
         return self._shape[2]
 
     def get_row(self, row: int) -> Any:
-        """Return one row's blocks, shape (1, heads, capacity, head); on the CPU they share the cache's memory."""
+        """Return one row of each block, shape (1, heads, capacity, head); on the CPU, the rows are not copied."""
         rows = [block[row : row + 1] for block in self._blocks]
         return mutable(tuple(Tensor.from_numpy(part) if isinstance(part, np.ndarray) else part for part in rows))
 
     def write(self, layer: int, rows: NDArray[np.int32], positions: NDArray[np.int32], values: Tensor) -> None:
-        """Write one position of each row, or several positions of one row.
+        """Write the keys or values of a layer: one position in each of several rows, or several positions in one row.
 
         Parameters
         ----------
         rows, positions
-            Shape (n,).
+            The row and the position of each value, shape (n,).
         values
-            Shape (n or more, heads * head); only the first n are written.
+            The keys or values, shape (n or more, heads * head); only the first n of these are written.
         """
         _, heads, _, head = self._shape
         n = len(rows)
@@ -71,7 +72,7 @@ class KvCache:
         ops.ScatterNdUpdate()(block, Tensor.from_numpy(indices.astype(np.int32)), values[:n].reshape(n, heads, head))
 
     def copy_row(self, source: int, target: int) -> None:
-        """Overwrite one row with the content of another."""
+        """Overwrite row ``target`` with the content of row ``source``."""
         for index, block in enumerate(self._blocks):
             if isinstance(block, np.ndarray):
                 block[target] = block[source]
@@ -82,10 +83,11 @@ class KvCache:
         self._update_tensors()
 
     def resize(self, rows: int, capacity: int) -> "KvCache":
-        """Return a cache of another size with the same content, as far as it fits.
+        """Return a cache of the given size, with as much of the content of this cache as fits into the size.
 
-        If the size is the same, this cache itself is returned; otherwise its memory
-        is freed or used again, and it must not be used any more.
+        If this cache has the given size, this cache itself is returned. Otherwise the
+        memory of this cache is freed or passed on to the new cache, and this cache must
+        not be used any more.
         """
         old_rows, heads, old_capacity, head = self._shape
         shape = (rows, heads, capacity, head)
@@ -93,10 +95,10 @@ class KvCache:
             return self
         self.tensors = None
         blocks = []
-        while self._blocks:  # block by block, so that the two caches are never in memory together
+        while self._blocks:  # one block at a time, so that the old and the new cache are never both in memory
             old = self._blocks.pop(0)
             if isinstance(old, np.ndarray) and capacity == old_capacity and rows < old_rows:
-                blocks.append(old[:rows])  # the same memory: it is freed when the last row is dropped
+                blocks.append(old[:rows])  # shares the old memory, which is freed when no slot is left
                 continue
             values = np.zeros(shape, dtype=np.float32)
             content = old if isinstance(old, np.ndarray) else to_numpy(old)
@@ -105,7 +107,7 @@ class KvCache:
         return KvCache(self._target, shape, blocks)
 
     def _update_tensors(self) -> None:
-        """Make the tensors of the blocks that the cells read."""
+        """Make the tensor of each block, for the cells to read."""
         tensors = [Tensor.from_numpy(block) if isinstance(block, np.ndarray) else block for block in self._blocks]
         self.tensors = mutable(tuple(tensors))
 

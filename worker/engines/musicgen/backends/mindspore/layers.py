@@ -1,4 +1,4 @@
-"""What all networks have in common: the device and the precision in which they compute, and matrix products."""
+"""What all networks have in common: the device and the precision of the computation, and matrix products."""
 
 import math
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from mindspore import Tensor, nn, ops
 from numpy.typing import NDArray
 
 DTYPES: Final = {"float32": mindspore.float32, "float16": mindspore.float16, "bfloat16": mindspore.bfloat16}
-"""Precision to MindSpore's dtype."""
+"""For each precision, MindSpore's dtype."""
 
 MASKED: Final = -6e4
-"""Added to the attention scores of masked positions; float16 holds no more than 65504."""
+"""Added to the attention scores of masked positions; the largest number in float16 is 65504."""
 
 MAX_ROWS_UNSWAPPED: Final = 4
-"""Up to so many rows, the CPU is fastest if it multiplies row by row; see `Linear`."""
+"""Up to this number of rows, products on the CPU are faster if their operands are not swapped; see `Linear`."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Target:
     Parameters
     ----------
     device
-        MindSpore's name for it: ``CPU``, ``GPU`` or ``Ascend``.
+        MindSpore's name of the device: ``CPU``, ``GPU`` or ``Ascend``.
     precision
         A key of ``DTYPES``.
     """
@@ -36,35 +36,35 @@ class Target:
 
     @property
     def dtype(self) -> Any:
-        """MindSpore's dtype of the precision."""
+        """MindSpore's dtype for the precision."""
         return DTYPES[self.precision]
 
     def to_device(self, values: NDArray[np.float32]) -> Tensor:
-        """Make a tensor of weights in the device's memory; on the CPU, it shares the array's memory in float32."""
+        """Make a tensor of weights in the device's memory; on the CPU in float32, it shares the memory of the array."""
         tensor = self.to_tensor(np.ascontiguousarray(values))
         return tensor if self.device == "CPU" else tensor.move_to(self.device)
 
     def to_tensor(self, values: NDArray[np.float32]) -> Tensor:
-        """Make a tensor of activations, in the precision."""
+        """Make a tensor of activations, in the precision of this target."""
         tensor = Tensor.from_numpy(values)
         return tensor if self.precision == "float32" else tensor.astype(self.dtype)
 
 
 def to_numpy(tensor: Tensor) -> NDArray[np.float32]:
-    """Return activations as float32; on the CPU without a copy if they are float32."""
+    """Return activations as a float32 array; on the CPU, activations that are float32 already are not copied."""
     values = tensor if tensor.dtype == mindspore.float32 else tensor.astype(mindspore.float32)
     array: NDArray[np.float32] = values.asnumpy()
     return array
 
 
 class Linear(nn.Cell):
-    """Products of x, shape (rows, inputs), with weights as the model's files have them, shape (outputs, inputs).
+    """Multiplies x, shape (rows, inputs), by weights in the layout of the model's files, shape (outputs, inputs).
 
-    On the CPU, MindSpore's product of few rows with transposed weights runs at
-    two thirds of the memory's speed. Of many rows it is far slower than the
-    product with swapped operands (weights @ x.T), which takes as long for 16 rows
-    as for 2: 104 ms against 593 for all of musicgen-small's layers and 16 rows,
-    but 102 against 62 for 2.
+    On the CPU, MindSpore's product of few rows with transposed weights (x @ weights.T)
+    runs at two thirds of the memory's speed. With many rows, this product is far slower
+    than the product with swapped operands (weights @ x.T), whose time is the same for 2
+    and for 16 rows. All layers of musicgen-small with 16 rows take 593 ms unswapped and
+    104 ms swapped; with 2 rows they take 62 ms unswapped and 102 ms swapped.
     """
 
     def __init__(self, target: Target, rows: int) -> None:
@@ -82,7 +82,10 @@ class Linear(nn.Cell):
         return self.multiply(x, w)
 
     def feed_forward(self, x: Any, widen: Any, narrow: Any) -> Any:
-        """Return two products with a GELU between, whose constants ``fold_gelu`` has multiplied into the weights."""
+        """Multiply by ``widen``, apply a GELU, and multiply by ``narrow``.
+
+        `fold_gelu` has multiplied the constants of the GELU into both matrices.
+        """
         if self.swapped:
             wide = self.multiply(widen, x)
             return self.transpose(self.multiply_swapped(narrow, wide * (self.erf(wide) + 1.0)), (1, 0))
@@ -91,5 +94,5 @@ class Linear(nn.Cell):
 
 
 def fold_gelu(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale the weights before or after a GELU, so that ``y * (1 + erf(y))`` is all that remains to compute."""
+    """Scale the weights before or after a GELU. If both are scaled, the GELU is computed as ``y * (1 + erf(y))``."""
     return weights * np.float32(math.sqrt(0.5))

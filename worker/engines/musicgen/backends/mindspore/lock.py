@@ -1,4 +1,4 @@
-"""The lock of MindSpore."""
+"""The lock that lets only one thread at a time use MindSpore."""
 
 import threading
 from collections.abc import Callable
@@ -12,7 +12,10 @@ _LOCK: Final = threading.RLock()
 
 
 def run_exclusively(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Let only one thread at a time run any decorated function: MindSpore cannot compile while it computes."""
+    """Let only one thread at a time run the decorated functions.
+
+    MindSpore cannot compile in one thread while it computes in another thread.
+    """
 
     @wraps(function)
     def call_with_lock(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:

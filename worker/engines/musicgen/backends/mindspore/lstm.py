@@ -14,27 +14,28 @@ from worker.engines.musicgen.model.weights import Weights
 
 SHORT_SEGMENT: Final = 128
 LONG_SEGMENT: Final = 512
-"""How many frames are read at once. Each call takes as long as 40 more frames, since it reorders the weights."""
+"""How many frames are read in one call. Each call also reorders the weights, which takes as long as 40 frames."""
 
 
 class LstmLayers:
     """Stacked LSTM layers along time, with the skip connection around them.
 
-    They are called without compilation. A layer is a single operator. If it is
-    called, MindSpore keeps what it prepared for a length once for all layers,
-    35 MB for musicgen-small; if it is compiled, once for each layer.
+    Each layer is a single operator, which is called without compilation. For each length
+    of the input, MindSpore prepares the operator and keeps the result in memory: once
+    for all layers if the operator is called (35 MB for musicgen-small), but once for
+    each layer if the operator is compiled.
 
-    On CPU and GPU that operator is ``LSTM``, on Ascend ``DynamicRNN``.
-    ``nn.LSTM`` chooses between them as well, but packs the weights again in
-    every call, which more than doubles the time. The precision is float32 if the
-    operator supports it; Ascend's supports float16 alone.
+    The operator is ``LSTM`` on CPU and GPU, and ``DynamicRNN`` on Ascend. ``nn.LSTM``
+    chooses the operator in the same way, but packs the weights again in every call,
+    which more than doubles the time. The precision is float32 on CPU and GPU, and
+    float16 on Ascend, where the operator supports nothing else.
     """
 
     def __init__(self, layer: Lstm, weights: Weights, target: Target) -> None:
         self._ascend = target.device == "Ascend"
         self._target = Target(target.device, "float16" if self._ascend else "float32")
         self._shape = (1, 1, layer.size)
-        # By position: input size, hidden size, layers, whether it has biases, whether it is bidirectional, dropout.
+        # The arguments of LSTM: input size, hidden size, layers, whether with biases, whether bidirectional, dropout.
         self._lstm = ops.DynamicRNN() if self._ascend else ops.LSTM(layer.size, layer.size, 1, True, False, 0.0)  # noqa: FBT003
         names = [name for name, _ in layer.list_tensors()]
         tensors = [[weights.read(name) for name in names[first : first + 4]] for first in range(0, len(names), 4)]
@@ -48,18 +49,18 @@ class LstmLayers:
         x
             Shape (frames, size).
         on_progress
-            Called between segments; may raise.
+            Called after each segment; may raise to stop the work.
 
         Returns
         -------
-        Of the same shape.
+        The output, with the same shape as ``x``.
         """
         y = np.empty_like(x)
         zero = self._target.to_tensor(np.zeros(self._shape, dtype=np.float32))
         states = [(zero, zero)] * len(self._weights)
         done = 0
         while done < len(x):
-            # The padding of the last segment comes after the signal, so it changes nothing.
+            # The padding of the last segment comes after the signal, so it does not change the output for the signal.
             padded = np.zeros((choose_segment(len(x) - done), 1, x.shape[1]), dtype=np.float32)
             read = min(len(padded), len(x) - done)
             padded[:read, 0] = x[done : done + read]
@@ -77,7 +78,12 @@ class LstmLayers:
     def _run_layer(
         self, x: Tensor, state: tuple[Tensor, Tensor], weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Run one layer: (length, 1, size) to the same, and its hidden and cell state at the end."""
+        """Run one layer over x, shape (length, 1, size).
+
+        Returns
+        -------
+        The output, with the same shape as ``x``, the last hidden state, and the last cell state.
+        """
         if self._ascend:
             y, hidden, cell, *_ = self._lstm(x, *weights, None, *state)
             return y, hidden[-1:], cell[-1:]
@@ -91,7 +97,7 @@ class LstmLayers:
         input_bias: NDArray[np.float32],
         recurrent_bias: NDArray[np.float32],
     ) -> tuple[Tensor, ...]:
-        """Put a layer's weights on the device, in the layout of the operator."""
+        """Put a layer's weights on the device, in the layout that the operator expects."""
         bias = input_bias + recurrent_bias
         if self._ascend:
             matrix = reorder_gates(np.concatenate([input_weights, recurrent_weights], axis=1)).T
@@ -102,7 +108,10 @@ class LstmLayers:
 
 
 def choose_segment(frames: int) -> int:
-    """Choose the length of the next segment if so many frames are left: three short ones take as long as a long one."""
+    """Choose the length of the next segment if ``frames`` frames are left.
+
+    Three short segments take as long as a long segment.
+    """
     return LONG_SEGMENT if frames > LONG_SEGMENT - SHORT_SEGMENT else SHORT_SEGMENT
 
 

@@ -40,6 +40,6 @@ def load(folder: Path, config: ModelConfig, target: Target) -> BackendModel:
         text=TextEncoder(config, weights, target),
         codec=Codec(config.codec, weights, target),
         decoder=MindSporeDecoder(DecoderCells(decoder_weights)),
-        max_slots=BATCH_SIZES[-1],  # measured once: a step of 16 rows takes hardly longer than one of 5
+        max_slots=BATCH_SIZES[-1],  # as measured, a step of 16 rows takes hardly longer than a step of 5 rows
         close=decoder_weights.release,
     )

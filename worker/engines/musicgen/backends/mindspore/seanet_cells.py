@@ -1,10 +1,10 @@
-"""EnCodec's layers as MindSpore cells, and the indices with which each of them gathers its padded input.
+"""EnCodec's layers as MindSpore cells, and the indices with which each cell gathers its padded input.
 
-A convolution is a matrix product here: for each row of the output, as many rows
-of the input are gathered as the kernel is long. The gathering also pads and
-trims, so that one compiled cell serves every signal that fits into its rows. It
-takes three quarters of the time of MindSpore's own convolutions on the CPU. The
-cells own no weights: these are inputs.
+A convolution is computed as a matrix product: for each row of the output, the rows of
+the input that the kernel covers are gathered. The gathering also pads and trims, so
+that one compiled cell serves every signal that is not longer than the cell's number of
+rows. On the CPU, this takes three quarters of the time of MindSpore's own
+convolutions. The cells do not contain the weights: the weights are inputs.
 
 References
 ----------
@@ -28,7 +28,19 @@ from worker.engines.musicgen.model.weights import Weights
 
 @dataclass(frozen=True)
 class SignalRange:
-    """Which rows of a tensor hold the signal; the other rows have undefined values, which must not affect it."""
+    """The rows of a tensor that hold the signal.
+
+    The other rows have undefined values, which must not affect the signal.
+
+    Parameters
+    ----------
+    start
+        The first row of the signal.
+    length
+        How many rows the signal has.
+    rows
+        How many rows the whole tensor has.
+    """
 
     start: int
     length: int
@@ -37,14 +49,15 @@ class SignalRange:
 
 @dataclass(frozen=True)
 class GatherPlan:
-    """What depends on the length of a signal.
+    """The values that depend on the length of a signal.
 
     Parameters
     ----------
     sources
-        Per layer, the rows of its input for each row of its output, int32, shape (rows, kernel).
+        Per layer, the indices of the rows that are gathered, int32: shape (rows of the output, kernel), or, for a
+        transposed convolution, shape (rows of the output / stride, 2).
     output
-        Where the signal is in the last layer's output.
+        The rows of the last layer's output that hold the signal.
     """
 
     sources: Any
@@ -52,7 +65,7 @@ class GatherPlan:
 
 
 def plan_gathers(layers: Sequence[Local], length: int, rows: int) -> GatherPlan:
-    """Plan the gathers of all layers for a signal of ``length`` at the start of so many rows."""
+    """Plan the gathers of all layers for a signal of ``length`` rows at the start of a tensor of ``rows`` rows."""
     signal = SignalRange(0, length, rows)
     sources = []
     for layer in layers:
@@ -65,9 +78,14 @@ def plan_gathers(layers: Sequence[Local], length: int, rows: int) -> GatherPlan:
 
 
 def _plan_convolution(layer: Convolution, signal: SignalRange) -> tuple[NDArray[np.int64], SignalRange]:
-    """Find the rows that each row of the output is computed from; the row after all rows is zeros."""
+    """Return the rows of the input that each row of the output is computed from, and the range of the output.
+
+    The index ``signal.rows``, which is one more than the last index, stands for a row of zeros. If the convolution
+    multiplies before it gathers, each row of the input has ``kernel`` products, and the indices select products.
+    """
     padded = signal.start + lay_padding(layer, signal.length, zero=signal.rows - signal.start)
-    # The signal keeps its position, so that a residual can be added to it. Rows without signal may gather any row.
+    # The signal starts in the same row before and after a convolution of stride 1, so that a residual can be added.
+    # Rows of the output that do not belong to the signal may gather any row.
     start, length = signal.start // layer.stride, -(-signal.length // layer.stride)
     source = np.zeros((signal.rows // layer.stride, layer.kernel), dtype=np.int64)
     taps = np.arange(length)[:, None] * layer.stride + np.arange(layer.kernel) * layer.dilation
@@ -78,7 +96,11 @@ def _plan_convolution(layer: Convolution, signal: SignalRange) -> tuple[NDArray[
 
 
 def _plan_transposed(layer: Transposed, signal: SignalRange) -> tuple[NDArray[np.int64], SignalRange]:
-    """Pair each row with the one before it, with zeros around the signal; trimming moves the signal's start."""
+    """Return the pairs of a row and the row before it, and the range of the output.
+
+    In the pairs, rows outside the signal are replaced by a row of zeros. The output is trimmed by moving the start of
+    the signal.
+    """
     source = np.arange(signal.rows + 1)[:, None] - [1, 0]
     source[(source < signal.start) | (source >= signal.start + signal.length)] = signal.rows
     start = signal.start * layer.stride + layer.stride - layer.stride // 2
@@ -86,17 +108,21 @@ def _plan_transposed(layer: Transposed, signal: SignalRange) -> tuple[NDArray[np
 
 
 def _multiplies_first(layer: Convolution) -> bool:
-    """Whether a convolution multiplies before it gathers, because the products are fewer than the gathered inputs."""
+    """Return whether a convolution multiplies before it gathers.
+
+    With a single output channel, there are fewer products to gather than inputs.
+    """
     return layer.outputs == 1
 
 
 def load_weights(layers: Sequence[Local], weights: Weights, target: Target) -> Any:
-    """Put the layers' weights on the device, in the shapes that the cells multiply by."""
+    """Put the layers' weights on the device, in the shapes that the matrix products of the cells need."""
 
     def load_convolution(layer: Convolution | Transposed) -> tuple[Tensor, Tensor]:
         kernel, bias = (weights.read(name) for name, _ in layer.list_tensors())
         if isinstance(layer, Transposed):
-            # (inputs, outputs, 2 * stride) to (row before or this one, inputs, stride, outputs)
+            # From the shape (inputs, outputs, 2 * stride) to (2, inputs, stride, outputs); index 0 is for the row
+            # before, index 1 for the row itself.
             matrix = kernel.reshape(layer.inputs, layer.outputs, 2, layer.stride)[:, :, ::-1].transpose(2, 0, 3, 1)
             matrix = matrix.reshape(2 * layer.inputs, -1)
         elif _multiplies_first(layer):
@@ -115,13 +141,13 @@ def load_weights(layers: Sequence[Local], weights: Weights, target: Target) -> A
 
 
 class ConvolutionStack(nn.Cell):
-    """Layers, one after the other, compiled for the number of rows that it is called with.
+    """Computes layers one after the other. It is compiled for the number of rows of its input.
 
     Parameters
     ----------
     short_signals
-        Whether signals may be too short to be padded by reflection. Then convolutions need a row of zeros, too, which
-        takes a copy.
+        Whether signals may be too short to be padded by reflection. If so, a row of zeros is appended to the rows
+        that a convolution gathers from, which copies these rows.
     """
 
     def __init__(self, layers: Sequence[Local], *, short_signals: bool) -> None:
@@ -140,11 +166,11 @@ class ConvolutionStack(nn.Cell):
         weights
             Returned by `load_weights` for the same layers.
         sources
-            Of the `GatherPlan` of the same layers.
+            The sources in the `GatherPlan` for the same layers.
 
         Returns
         -------
-        Shape (rows of the output, outputs), with the signal at `GatherPlan.output`.
+        Shape (rows of the output, outputs). The signal is in the rows `GatherPlan.output`.
         """
         for index in range(self.count):
             x = self.layers[index](x, weights[index], sources[index])
@@ -152,7 +178,7 @@ class ConvolutionStack(nn.Cell):
 
 
 class ConvolutionCell(nn.Cell):
-    """A convolution and the ELU before it."""
+    """A convolution, with an ELU before it if the layer is ``activated``."""
 
     def __init__(self, layer: Convolution, *, short_signals: bool) -> None:
         super().__init__()
@@ -165,7 +191,7 @@ class ConvolutionCell(nn.Cell):
         self.add = ops.BiasAdd()
 
     def construct(self, x: Any, weights: Any, source: Any) -> Any:
-        """Convolve: (rows, inputs) to (rows / stride, outputs)."""
+        """Convolve x, shape (rows, inputs); return shape (rows / stride, outputs)."""
         if self.activated:
             x = self.elu(x)
         if self.multiplies_first:
@@ -189,7 +215,7 @@ class TransposedCell(nn.Cell):
         self.add = ops.BiasAdd()
 
     def construct(self, x: Any, weights: Any, source: Any) -> Any:
-        """Convolve: (rows, inputs) to ((rows + 1) * stride, outputs)."""
+        """Convolve x, shape (rows, inputs); return shape ((rows + 1) * stride, outputs)."""
         x = ops.gather(_append_zeros(self.elu(x)), source, 0).reshape(source.shape[0], -1)
         return self.add(self.multiply(x, weights[0]).reshape(-1, self.outputs), weights[1])
 
@@ -205,7 +231,7 @@ class ResidualCell(nn.Cell):
         self.shortcut = None if shortcut is None else ConvolutionCell(shortcut, short_signals=short_signals)
 
     def construct(self, x: Any, weights: Any, source: Any) -> Any:
-        """Add the two paths: (rows, size) to the same."""
+        """Return the sum of the convolutions and the shortcut; x and the sum have the shape (rows, size)."""
         y = self.narrow(self.wide(x, weights[0:2], source), weights[2:4], None)
         if self.shortcut is None:
             return x + y

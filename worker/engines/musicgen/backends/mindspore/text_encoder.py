@@ -1,4 +1,4 @@
-"""The T5 encoder: from a prompt's tokens to the states that the decoder attends to.
+"""The T5 encoder: it computes, from the tokens of a prompt, the states that the decoder attends to.
 
 References
 ----------
@@ -26,7 +26,7 @@ from worker.engines.musicgen.model.weights import Weights
 class TextEncoder:
     """Encodes prompts one by one, so that no result depends on other prompts.
 
-    It computes in float32 on every device: T5's sums are known to exceed the range of half precision.
+    The encoder computes in float32 on every device: T5's sums are known to exceed the range of half precision.
     """
 
     def __init__(self, config: ModelConfig, weights: Weights, target: Target) -> None:
@@ -50,7 +50,7 @@ class TextEncoder:
         Parameters
         ----------
         ids
-            Its tokens, shape (tokens,), the end token included.
+            The tokens of the prompt, shape (tokens,), the end token included.
         """
         length = round_up(len(ids), TEXT_TOKENS)
         embedded = np.zeros((length, self._config.hidden), dtype=np.float32)
@@ -80,7 +80,7 @@ class TextEncoder:
 
 
 class TextEncoderCell(nn.Cell):
-    """The encoder's blocks, and the projection to the decoder's size."""
+    """The encoder's blocks, and the projection to the hidden size of the decoder."""
 
     def __init__(self, config: ModelConfig, target: Target) -> None:
         super().__init__()
@@ -95,31 +95,33 @@ class TextEncoderCell(nn.Cell):
         self.split = ops.Split(1, 3)
 
     def norm(self, x: Any, scale: Any) -> Any:
-        """Scale to a root mean square of 1."""
+        """Scale each row of x to a root mean square of 1, and multiply it by ``scale``."""
         return x * ops.rsqrt(ops.square(x).mean(-1, keep_dims=True) + self.epsilon) * scale
 
     def split_heads(self, x: Any) -> Any:
-        """Split the heads: (tokens, heads * head) to (heads, tokens, head)."""
+        """Split the heads: reshape from (tokens, heads * head) to (heads, tokens, head)."""
         return x.reshape(-1, self.heads, self.head).transpose(1, 0, 2)
 
     @mindspore.jit
     def construct(self, x: Any, bias: Any, blocks: Any, last: Any) -> Any:
-        """Encode.
+        """Encode one prompt.
 
         Parameters
         ----------
         x
             The tokens' embeddings, shape (tokens, hidden).
         bias
-            Added to the scores, shape (heads, tokens, tokens): the bias of the distance, and the mask of padding.
+            Added to the attention scores, shape (heads, tokens, tokens): the sum of the bias for the distance of two
+            tokens and the mask of the padding.
         blocks
-            Of each block: norm, qkv, out; norm, and the feed-forward part's two matrices.
+            Six tensors per block: scale of the first norm, matrices qkv and out of the attention, scale of the second
+            norm, and the two matrices of the feed-forward part.
         last
-            The last norm, and if there is a projection, its matrix and shift.
+            The scale of the last norm; if there is a projection, also the matrix and the shift of the projection.
 
         Returns
         -------
-        Shape (tokens, the decoder's hidden).
+        The text states, shape (tokens, hidden size of the decoder).
         """
         for layer in range(self.layers):
             weights = blocks[layer]

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 
 class WeightMemory:
-    """Memory outside of every allocator, freed by ``release`` and not by reference counts.
+    """Memory outside of every allocator; ``release`` frees it, and reference counts do not matter.
 
-    MindSpore never frees a parameter that a compiled cell has read, so the memory
-    of an evicted model would stay in use for ever. (As inputs of the cell,
-    weights are freed, but 300 of them cost 10 ms and more at each call.)
+    MindSpore never frees a parameter that a compiled cell has read. So the memory of an
+    evicted model would stay in use until the process ends. (Weights that are inputs of
+    the cell would be freed, but 300 inputs cost 10 ms or more in each call.)
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class WeightMemory:
         return copied
 
     def release(self) -> None:
-        """Return the memory to the system; arrays in it read as zeros from now on."""
+        """Return the memory to the system; from then on, arrays in this memory contain zeros."""
         for mapping in self._mappings:
             mapping.madvise(mmap.MADV_DONTNEED)
         self._mappings.clear()

@@ -28,20 +28,22 @@ class DecoderWeights:
 
     The matrices for queries, keys and values are concatenated, with the attention's
     scale multiplied into the queries' part. The heads of all codebooks are
-    concatenated, too, and so are their embeddings.
+    concatenated, too, and so are the embeddings of all codebooks.
 
     Attributes
     ----------
     layers
-        ``TENSORS_PER_LAYER`` tensors of each layer: scale and shift of the norm before the self-attention, its
-        matrices qkv and out; scale and shift before the cross-attention, its matrices q and out; scale and shift
-        before the feed-forward part, and its two matrices.
+        ``TENSORS_PER_LAYER`` tensors of each layer: scale and shift of the norm before the self-attention, matrices
+        qkv and out of the self-attention; scale and shift of the norm before the cross-attention, matrices q and out
+        of the cross-attention; scale and shift of the norm before the feed-forward part, and the two matrices of the
+        feed-forward part.
     cross_kv
-        Of each layer, the matrix that projects text states to keys and values, shape (2 * hidden, hidden).
+        For each layer, the matrix that projects text states to keys and values, shape (2 * hidden, hidden).
     embeddings
-        Shape (codebooks * (vocabulary + 1), hidden), and those of the positions, shape (positions, hidden).
+        The embeddings of the tokens, shape (codebooks * (vocabulary + 1), hidden), and the embeddings of the positions,
+        shape (positions, hidden).
     head
-        Scale and shift of the last norm, and the matrix, shape (codebooks * vocabulary, hidden).
+        Scale and shift of the last norm, and the matrix of the heads, shape (codebooks * vocabulary, hidden).
     """
 
     def __init__(self, config: DecoderConfig, weights: Weights, target: Target) -> None:
@@ -68,7 +70,7 @@ class DecoderWeights:
         self.head = self._make_parameters("head", (weights.read(f"{norm}.weight"), weights.read(f"{norm}.bias"), heads))
 
     def release(self) -> None:
-        """Free the memory; the cells must not be used any more. On the CPU alone: devices keep it."""
+        """Free the weights on the CPU; other devices keep their copies. The cells must not be used after this."""
         self._memory.release()
 
     def _make_parameters(self, name: str, values: Iterable[NDArray[np.float32]]) -> ParameterTuple:
@@ -76,12 +78,12 @@ class DecoderWeights:
         for index, array in enumerate(values):
             tensor = self.target.to_device(self._memory.copy(array))
             parameter = Parameter(tensor, name=f"{name}.{index}", requires_grad=False)
-            parameter.set_data(tensor)  # makes it use the memory itself: the constructor copies the tensor
+            parameter.set_data(tensor)  # the constructor copies the tensor; this replaces the copy
             parameters.append(parameter)
         return ParameterTuple(parameters)
 
     def _read_layer(self, weights: Weights, prefix: str) -> Iterator[NDArray[np.float32]]:
-        """Read a layer's tensors one by one, so that only one at a time is in memory twice."""
+        """Read a layer's tensors one by one, so that only one tensor at a time is in memory twice."""
         hidden = self.config.hidden
         scale = np.float32((hidden // self.config.heads) ** -0.5)
 

@@ -1,1 +1,1 @@
-"""The backend OpenVINO, with keys and values in blocks (paged attention)."""
+"""The backend OpenVINO, which stores keys and values in blocks (paged attention)."""

@@ -1,15 +1,17 @@
-"""EnCodec on OpenVINO: audio to codes and back, in windows of one shape.
+"""EnCodec on OpenVINO: encodes audio as codes and decodes codes to audio, in windows of one shape.
 
-Only the LSTM has a long memory, and it is causal; it is computed in segments,
-one after the other. The convolutions before it and after it are computed window
-by window (see `worker.engines.musicgen.codec.windows`). So the memory needed is
-that of one window, and a job can be stopped between two windows.
+Only the LSTM depends on frames that are far away, and it depends only on earlier
+frames (it is causal). So it is computed in segments, one after the other. The
+convolutions before and after the LSTM are computed window by window (see
+`worker.engines.musicgen.codec.windows`). Hence only the memory for one window is needed,
+and a job can be stopped between two windows.
 
-The convolutions here read rows of channels. OpenVINO needs no copy for that if it
-knows all shapes; with dynamic shapes the convolutions take twice as long. Hence
-the one shape. A signal of any length fits into it: the padded input of a
-convolution is gathered with indices that depend on the length, and what lies
-after the end of the signal is masked.
+The convolutions read tensors whose rows are the channels of one position. OpenVINO
+needs no copy for this layout if it knows all shapes; with dynamic shapes the
+convolutions take twice as long. Hence all windows have the same shape. A shorter
+signal fits into this shape, too: the padded input of a convolution is gathered with
+indices that depend on the length of the signal, and the rows after the end of the
+signal are masked.
 
 References
 ----------
@@ -45,24 +47,25 @@ from worker.engines.musicgen.model.weights import Weights
 from worker.engines.musicgen.request import Codes
 
 WINDOW_S: Final = 1
-"""How much of a window is kept: whole seconds divide into it evenly, and musicgen-small's widest layer is 8 MB."""
+"""How many seconds of a window are kept. A signal of whole seconds is divided evenly into such windows, and the widest
+layer of musicgen-small takes 8 MB per window."""
 SEGMENT_FRAMES: Final = 128
 """How many frames the LSTM reads at once."""
 
 SIGNAL: Final = "signal"
 
 _TO_END: Final = 2**40
-"""The stop of a slice that goes to the end, whatever the length."""
+"""The stop index of a slice that ends at the end of an axis, for any length of the axis."""
 
 OnProgress = Callable[[], None]
 Load = Callable[[str, Callable[[Weights], ov.Model]], LockedGraph]
-"""Loads the graph of a name, or builds it from the weights."""
+"""Loads the stored graph with the given name; if it is not stored, the given function builds it from the weights."""
 
 
 class Codec:
-    """See `worker.engines.musicgen.pipeline.Codec`.
+    """Implements `worker.engines.musicgen.pipeline.Codec`.
 
-    The encoder is loaded when audio is first encoded, since most jobs have none.
+    The encoder is loaded when audio is first encoded, since most jobs have no audio to encode.
     """
 
     def __init__(self, config: CodecConfig, weights: Weights, compiler: GraphCompiler) -> None:
@@ -75,14 +78,14 @@ class Codec:
         self._lock = threading.Lock()
 
     def encode(self, audio: NDArray[np.float32], on_progress: OnProgress) -> Codes:
-        """Encode; see the protocol."""
+        """Encode the audio of one channel, shape (samples,), as codes, shape (codebooks, frames)."""
         with self._lock:
             if self._encoder is None:
                 self._encoder = self._load("encoder", list_encoder_layers(self._config), (self._config.hop, 1))
         return quantise(self._encoder.compute(audio[:, None], on_progress), self._embeddings)
 
     def decode(self, codes: Codes, on_progress: OnProgress) -> NDArray[np.float32]:
-        """Decode; see the protocol."""
+        """Decode the codes of one channel, shape (codebooks, frames), to audio, shape (samples,)."""
         return self._decoder.compute(restore(codes, self._embeddings), on_progress)[:, 0]
 
     def _load(self, half: str, layers: Sequence[Layer], rows_per_frame: tuple[int, int]) -> "_CodecHalf":
@@ -93,12 +96,12 @@ class Codec:
 
 
 class _CodecHalf:
-    """The encoder or the decoder: convolutions, an LSTM, convolutions.
+    """The encoder or the decoder of EnCodec: convolutions, an LSTM, and convolutions again.
 
     Parameters
     ----------
     rows_per_frame
-        How many rows of the input, and of the output, make one frame.
+        How many rows of the input, and how many rows of the output, make one frame.
     frames
         How many frames of a window are kept.
     """
@@ -115,7 +118,7 @@ class _CodecHalf:
 
 
 class _Convolutions:
-    """Layers that are computed in windows."""
+    """Convolutional layers, which are computed window by window."""
 
     def __init__(
         self,
@@ -127,7 +130,7 @@ class _Convolutions:
         self._layers = layers
         self._input_rows, self._output_rows = rows_per_frame
         self._reach = math.ceil(measure_reach(layers) / self._output_rows)
-        # Longer than any padding, so that the padding is reflected as in the whole signal.
+        # The windows are longer than any padding, so that the padding is reflected as in the whole signal.
         self._frames = max(frames, 2 * self._reach) + 2 * self._reach
         self._rows = self._frames * self._input_rows
         self._graph = load(lambda weights: ConvolutionGraphBuilder(weights).build(layers, self._rows))
@@ -171,29 +174,29 @@ class _LstmLayers:
 
 
 def name_mask(layer: Convolution | Transposed) -> str:
-    """Name the input that is 1 for the rows of a layer's signal, and 0 for the rows after its end."""
+    """Return the name of the input that is 1 for the rows of a layer's signal, and 0 for the rows after the signal."""
     return f"{layer.name}.mask"
 
 
 def name_sources(layer: Convolution) -> str:
-    """Name the input with the index of each row of a convolution's padded input."""
+    """Return the name of the input that holds, for each row of a padded signal, the index of the row in the signal."""
     return f"{layer.name}.sources"
 
 
 def name_states(layer: Lstm) -> list[str]:
-    """Name the inputs for the hidden state and the cell state of each layer."""
+    """Return the names of the inputs for the hidden state and the cell state of each layer."""
     return [f"{layer.name}.{kind}.{index}" for index in range(layer.layers) for kind in ("hidden", "cell")]
 
 
 def make_length_inputs(layers: Sequence[Local], length: int, rows: int) -> dict[str, NDArray[Any]]:
-    """Make the inputs that depend on the length of the signal, by name.
+    """Return the inputs that depend on the length of the signal, keyed by name.
 
     Parameters
     ----------
     length
-        Of the signal, which lies at the start of the rows.
+        The length of the signal, which begins in the first row.
     rows
-        How many rows the input has.
+        How many rows the input of the first layer has.
     """
     inputs: dict[str, NDArray[Any]] = {}
     for layer in layers:
@@ -219,8 +222,8 @@ def _is_padded(layer: Convolution | Transposed) -> bool:
 class ConvolutionGraphBuilder:
     """Builds the graph of convolutional layers for a fixed number of rows.
 
-    The tensors have the shape (1, rows, channels), and around each convolution of
-    OpenVINO (1, channels, rows).
+    The tensors have the shape (1, rows, channels). For each convolution of OpenVINO they are transposed to
+    (1, channels, rows), and after the convolution they are transposed back.
     """
 
     def __init__(self, weights: Weights) -> None:
@@ -235,11 +238,11 @@ class ConvolutionGraphBuilder:
         signal
             float32, shape (1, rows, channels).
         *.mask, *.sources
-            Made by `make_length_inputs` of the same layers.
+            Returned by `make_length_inputs` for the same layers.
 
         Returns
         -------
-        One output, float32, shape (1, rows, channels), with the signal at its start.
+        The graph. It has one output, float32, shape (1, rows, channels); the signal begins in the first row.
         """
         first = layers[0].wide if isinstance(layers[0], Residual) else layers[0]
         x = self._add_input(SIGNAL, ov.Type.f32, [1, rows, first.inputs])
@@ -271,7 +274,10 @@ class ConvolutionGraphBuilder:
         return _swap_axes(ops.add(y, _constant(bias[None, :, None])))
 
     def _multiply_then_gather(self, layer: Convolution, x: Any, kernel: NDArray[np.float32]) -> Any:
-        """Convolve to one channel: multiply first, and then pad and add up the products, which are fewer numbers."""
+        """Convolve to one channel: multiply before padding, and add up the padded products.
+
+        The products are fewer numbers than the inputs, so that less is padded.
+        """
         products = self._pad(layer, _swap_axes(ops.matmul(x, _constant(kernel.transpose(0, 2, 1)), False, True)), 2)
         extent = layer.dilation * (layer.kernel - 1)
         taps = [
@@ -281,9 +287,10 @@ class ConvolutionGraphBuilder:
         return reduce(ops.add, taps)
 
     def _convolve_transposed(self, layer: Transposed, x: Any) -> Any:
-        """Convolve each row together with the one before it to ``stride`` rows; trim the ends."""
+        """Compute ``stride`` rows from each row and the row before it; trim the start and the end of the output."""
         kernel, bias = self._read(layer)
-        # (inputs, outputs, 2 * stride) to (stride, outputs, inputs, row before or this one)
+        # From the shape (inputs, outputs, 2 * stride) to (stride, outputs, inputs, 2); index 0 is for the row before,
+        # index 1 for the row itself.
         kernel = kernel.reshape(layer.inputs, layer.outputs, 2, layer.stride)[:, :, ::-1].transpose(3, 1, 0, 2)
         kernel = kernel.reshape(layer.stride * layer.outputs, layer.inputs, 2)
         y = ops.convolution(_swap_axes(self._activate_and_mask(layer, x)), _constant(kernel), [1], [1], [1], [1])
@@ -313,19 +320,20 @@ class ConvolutionGraphBuilder:
 def build_lstm(layer: Lstm, weights: Weights) -> ov.Model:
     """Build the graph of stacked LSTM layers, with the skip connection around them.
 
-    It is a loop and not OpenVINO's operator for an LSTM, which takes one and a half
-    times as long: its product of a single row with a matrix is slower than ``matmul``.
+    The graph contains a loop and not OpenVINO's operator for an LSTM. The operator takes one and a half times as long,
+    since it multiplies a single row by a matrix more slowly than ``matmul`` does.
 
     Inputs
     ------
     signal
         float32, shape (frames, size).
     *.hidden.N, *.cell.N
-        The states of each layer before the first frame, shape (1, size).
+        The states of layer N before the first frame, shape (1, size).
 
     Returns
     -------
-    The output for each frame, shape (frames, size), and then the states after the last frame.
+    The graph. Its first output has a row for each frame, shape (frames, size). The other outputs are the states after
+    the last frame, in the order of the inputs.
     """
     signal = make_input(SIGNAL, ov.Type.f32, [-1, layer.size])
     states = [make_input(name, ov.Type.f32, [1, layer.size]) for name in name_states(layer)]
@@ -339,7 +347,12 @@ def build_lstm(layer: Lstm, weights: Weights) -> ov.Model:
 
 
 def _build_lstm_layer(x: Any, states: Sequence[Any], tensors: Sequence[NDArray[np.float32]]) -> tuple[Any, Any, Any]:
-    """Build a loop over the rows of x with one layer; return its output, and its hidden and cell state at the end."""
+    """Build a loop that runs one layer over the rows of x.
+
+    Returns
+    -------
+    The output, the hidden state after the last row, and the cell state after the last row.
+    """
     input_weights, recurrent_weights, *biases = tensors
     size = recurrent_weights.shape[1]
     projected = ops.add(ops.matmul(x, _constant(input_weights), False, True), _constant(np.sum(biases, axis=0)[None]))
@@ -347,7 +360,8 @@ def _build_lstm_layer(x: Any, states: Sequence[Any], tensors: Sequence[NDArray[n
         make_input(name, ov.Type.f32, [1, width])
         for name, width in (("projected", 4 * size), ("hidden", size), ("cell", size))
     )
-    # Split before the addition: with an addition right after the product, OpenVINO chooses a slower product.
+    # Both summands are split before the addition: for a product with an addition right after it, OpenVINO chooses a
+    # slower implementation.
     summands = (ops.matmul(hidden, _constant(recurrent_weights), False, True), projected_row)
     pairs = zip(*(ops.split(summand, 1, 4).outputs() for summand in summands), strict=True)
     input_gate, forget_gate, candidate, output_gate = (ops.add(*pair) for pair in pairs)

@@ -1,7 +1,8 @@
 """The decoder on OpenVINO, with keys and values in blocks.
 
-Each slot has blocks of its own. So slots of any lengths run in one batch, each
-reads only what it holds, and none is moved when others are admitted or dropped.
+Each slot has blocks of its own. So slots of different lengths run in one batch, each
+slot reads only its own positions, and no slot is moved when other slots are admitted
+or dropped.
 """
 
 import itertools
@@ -19,30 +20,35 @@ from worker.engines.musicgen.decoding.decoder import OnCompile, TextStates, igno
 from worker.engines.musicgen.request import Tokens
 
 BLOCK: Final = 32
-"""How many positions a block has: OpenVINO's choice on CPUs."""
+"""How many positions a block has. On CPUs, OpenVINO prescribes this number."""
 CHUNK: Final = 64
-"""How many positions are computed at once at most: known ones of one slot, or one of each slot.
+"""How many positions are computed at once at most: known positions of one slot, or one position of each slot.
 
-If the processor has no VNNI, OpenVINO multiplies int8 and int4 weights in float32, by a kernel that depends on the
-number of rows. Measured with AVX2, for matrices of up to 8,192 inputs and 1 to 16 threads: 5 to 80 rows are rounded the
-same, to the bit. A single row is rounded differently; so are 2 to 4 rows if the matrix has more than 4,096 inputs (the
-medium and large models), and more than 80 rows if it has more than 512. In float32, every number of rows is rounded the
-same. Chunks of 256 positions took as long per position as chunks of 64.
+If the processor has no VNNI, OpenVINO multiplies int8 and int4 weights in float32, with a kernel that depends on the
+number of rows. This was measured with AVX2, for matrices of up to 8,192 inputs and 1 to 16 threads. Products of 5 to 80
+rows are rounded in the same way, to the bit. A single row is rounded differently. 2 to 4 rows are rounded differently
+if the matrix has more than 4,096 inputs (the medium and large models), and more than 80 rows are rounded differently if
+the matrix has more than 512 inputs. With the precision float32, the rounding does not depend on the number of rows.
+Chunks of 256 positions took as long per position as chunks of 64.
 """
 MIN_ROWS: Final = 5
-"""How many rows every product has at least, for the same reason."""
+"""How many rows every product has at least, so that all products are rounded in the same way; see `CHUNK`."""
 MASKED: Final = -1e9
-"""Added to the attention scores of padding."""
+"""Added to the attention scores of the padding of texts."""
 TEXT_STEP: Final = 16
-"""Texts are padded to a multiple of this, so that their sums are rounded the same in a batch with longer texts."""
-PADDING_SLOT: Final = -1
-"""A slot that is part of every batch, and always reads its first positions again.
+"""Texts are padded to a multiple of this number of tokens.
 
-Of few rows OpenVINO computes the products, and of single positions of few rows the attention, in another way than of
-more, and so rounds them differently. With this slot there are never so few.
+So the sums over the tokens of a text are rounded in the same way if the batch contains longer texts.
+"""
+PADDING_SLOT: Final = -1
+"""The padding slot, which is part of every batch and reads its first positions again in every inference.
+
+If a batch has few rows, OpenVINO computes the products in another way than with more rows, and so rounds them
+differently. The same holds for the attention if each of the few rows reads a single position. With the padding slot, a
+batch never has so few rows.
 """
 MIN_PADDING_POSITIONS: Final = 2
-"""How many positions the padding slot reads at least."""
+"""How many positions the padding slot reads at least in each inference."""
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
@@ -52,17 +58,17 @@ Ints = NDArray[np.int32]
 class _Slot:
     blocks: list[int]
     text: list[Floats]
-    """Keys and values of each layer, shapes (1, heads, head, tokens) and (1, heads, tokens, head)."""
+    """The text's keys and values in each layer, shapes (1, heads, head, tokens) and (1, heads, tokens, head)."""
     text_tokens: int
 
 
 class OpenVinoDecoder:
-    """See `worker.engines.musicgen.decoding.decoder.Decoder`.
+    """Implements `worker.engines.musicgen.decoding.decoder.Decoder`.
 
     Parameters
     ----------
     max_bytes
-        How much memory the caches may take; the system provides it only as it is written.
+        How much memory the caches may take. The operating system provides this memory only when it is first written.
     """
 
     max_chunk = CHUNK
@@ -74,7 +80,7 @@ class OpenVinoDecoder:
         self._texts = compiled.texts.create_infer_request()
         self._cache_dtype = compiled.step.input(decoder_graph.name_caches(0)[0]).get_element_type()
         padding_blocks = 1
-        # The two slots of one sample are always admitted, whatever the limit.
+        # There are always enough blocks for the two slots of one sample, even if ``max_bytes`` is less.
         min_blocks = self._count_blocks(self._config.positions) * 2
         self._blocks = padding_blocks + max(max_bytes // self._block_bytes, min_blocks)
         self._free: list[int] = []
@@ -82,14 +88,14 @@ class OpenVinoDecoder:
         self._caches: list[NDArray[Any]] = []
         self._numbers = itertools.count()
         self._gathered: tuple[int, ...] = ()
-        """The slots whose texts are set as inputs."""
+        """The numbers of the slots whose texts are set as inputs of the graph at present."""
 
     def count_bytes(self, length: int) -> int:
-        """Count the memory of a slot; see the protocol."""
+        """Count the bytes that a slot for ``length`` positions takes until the slot is dropped."""
         return self._count_blocks(length) * self._block_bytes
 
     def admit(self, text: TextStates | None, length: int) -> int:
-        """Occupy a slot; see the protocol."""
+        """Occupy a slot, and return the number of the slot; see `decoding.decoder.Decoder.admit`."""
         if not self._slots:
             self._start_batch()
         number = next(self._numbers)
@@ -97,21 +103,22 @@ class OpenVinoDecoder:
         return number
 
     def drop(self, slot: int) -> None:
-        """Free a slot; see the protocol."""
+        """Free a slot and its memory."""
         self._free.extend(self._slots.pop(slot).blocks)
         self._gathered = ()
         if self._slots.keys() == {PADDING_SLOT}:
             self.close()
 
     def feed(self, slot: int, tokens: Tokens, position: int) -> None:
-        """Read known tokens; see the protocol."""
-        # As if each position were in a slot of its own: as many as in steps, and rounded in the same way.
+        """Read known tokens into the blocks of a slot; see `decoding.decoder.Decoder.feed`."""
+        # Each position is read as if it were in a slot of its own, as in a step. So the number of rows has the same
+        # limits as in a step, and the results are rounded in the same way.
         positions = np.arange(position, position + tokens.shape[1])
         self._gather_texts([slot])
         self._infer([slot] * len(positions), tokens.T, positions, logits=1)
 
     def step(self, slots: Sequence[int], tokens: Ints, positions: Ints) -> Floats:
-        """Read one position per slot; see the protocol."""
+        """Read one position per slot, and return logits; see `decoding.decoder.Decoder.step`."""
         parts = (slice(start, start + CHUNK) for start in range(0, len(slots), CHUNK))
         return np.concatenate([self._step_at_once(slots[part], tokens[part], positions[part]) for part in parts])
 
@@ -123,15 +130,15 @@ class OpenVinoDecoder:
     def _step_at_once(self, slots: Sequence[int], tokens: Ints, positions: Ints) -> Floats:
         count, padding = len(slots), count_padding_positions(len(slots))
         self._gather_texts([*slots, *[PADDING_SLOT] * padding])
-        # The logits of the padding slot as well, or the product with the heads has fewer rows than `MIN_ROWS`. Without
-        # them, and without VNNI, 220 of the 256 logits of a single slot differed, by up to 2.9e-6, from those of the
-        # same slot in a batch with another.
+        # The logits of the padding slot are computed, too: otherwise the product with the heads could have fewer rows
+        # than `MIN_ROWS`. When they were not computed, on a processor without VNNI, 220 of the 256 logits of a single
+        # slot differed by up to 2.9e-6 from the logits of the same slot in a batch with another slot.
         self._infer(slots, tokens, positions, logits=count + padding)
-        logits: Floats = self._step.get_output_tensor(0).data[:count].copy()  # the next inference overwrites them
+        logits: Floats = self._step.get_output_tensor(0).data[:count].copy()  # the next inference overwrites the tensor
         return logits.reshape(count, self._config.codebooks, self._config.vocabulary)
 
     def _infer(self, slots: Sequence[int], tokens: NDArray[Any], positions: NDArray[Any], *, logits: int) -> None:
-        """Read one position per slot, and those of the padding slot; compute the logits of the first ``logits``."""
+        """Read one position per slot, and then the padding slot; compute logits for the first ``logits`` positions."""
         padding = count_padding_positions(len(positions))
         tokens = np.concatenate([tokens, np.zeros((padding, tokens.shape[1]), dtype=np.int32)])
         slots = [*slots, PADDING_SLOT]
@@ -153,7 +160,10 @@ class OpenVinoDecoder:
         self._step.infer()
 
     def _gather_texts(self, numbers: Sequence[int]) -> None:
-        """Set the texts of these slots, in this order, as inputs of the graph, unless they are set already."""
+        """Set the texts of the given slots as inputs of the graph, in the given order.
+
+        Nothing is done if these texts are set already.
+        """
         if tuple(numbers) == self._gathered:
             return
         slots = [self._slots[number] for number in numbers]
@@ -177,7 +187,7 @@ class OpenVinoDecoder:
         """Compute each layer's keys and values of a text."""
         config = self._config
         if text is None:
-            # Without a text, keys and values are 0, and so is the output of the attention to them.
+            # Without a text, all keys and values are 0, so that the attention to them returns 0.
             head = config.hidden // config.heads
             zeros = [np.zeros((1, config.heads, *shape), dtype=np.float32) for shape in ((head, 1), (1, head))]
             return zeros * config.layers
@@ -186,7 +196,7 @@ class OpenVinoDecoder:
         return [self._texts.get_output_tensor(index).data.copy() for index in range(2 * config.layers)]
 
     def _start_batch(self) -> None:
-        """Allocate the caches, whose memory the system provides when it is written, and the padding slot."""
+        """Allocate the caches and the padding slot; the system provides the caches' memory when it is first written."""
         self._free = list(range(self._blocks))
         self._allocate_caches(self._blocks)
         self._add_slot(PADDING_SLOT, None, count_padding_positions(1))
@@ -197,13 +207,13 @@ class OpenVinoDecoder:
 
     def _allocate_caches(self, blocks: int) -> None:
         shape = (blocks, self._config.heads, BLOCK, self._config.hidden // self._config.heads)
-        dtype = np.float32 if self._cache_dtype == ov.Type.f32 else np.uint16  # NumPy has no bfloat16
+        dtype = np.float32 if self._cache_dtype == ov.Type.f32 else np.uint16  # for float16, too: NumPy has no bfloat16
         arrays = []
         for layer in range(self._config.layers):
             for name in decoder_graph.name_caches(layer):
                 arrays.append(np.zeros(shape, dtype=dtype))
                 self._step.set_tensor(name, ov.Tensor(arrays[-1], ov.Shape(shape), self._cache_dtype))
-        self._caches = arrays  # OpenVINO does not keep arrays alive that it shares
+        self._caches = arrays  # OpenVINO uses the memory of the arrays but does not keep the arrays alive
 
     @property
     def _block_bytes(self) -> int:
@@ -215,5 +225,5 @@ class OpenVinoDecoder:
 
 
 def count_padding_positions(positions: int) -> int:
-    """Return how many positions the padding slot reads together with this many of other slots."""
+    """Return how many positions the padding slot reads if the other slots of the batch read ``positions`` positions."""
     return max(MIN_PADDING_POSITIONS, MIN_ROWS - positions)

@@ -35,12 +35,12 @@ STATES: Final = "states"
 
 
 def name_caches(layer: int) -> tuple[str, str]:
-    """Name the inputs for a layer's blocks of keys and of values."""
+    """Return the names of the inputs for a layer's blocks of keys and for its blocks of values."""
     return f"key_cache.{layer}", f"value_cache.{layer}"
 
 
 def name_text(layer: int) -> tuple[str, str]:
-    """Name the inputs for a layer's keys and values of the texts."""
+    """Return the names of the inputs for the keys and for the values of the texts in a layer."""
     return f"text_keys.{layer}", f"text_values.{layer}"
 
 
@@ -61,25 +61,29 @@ class DecoderGraphBuilder:
         self._inputs: list[Any] = []
 
     def build_step(self) -> ov.Model:
-        """Build the graph that reads n positions, one of each slot or several of one slot, and computes logits.
+        """Build the graph that reads n positions, one in each slot or several in one slot, and computes logits.
 
         Inputs
         ------
         tokens, positions
             int32, shapes (n, codebooks) and (n,).
         logit_indices
-            The indices, among the n, of the positions whose logits are computed; int32, shape (m,).
+            Indices into the n positions: logits are computed for these positions only; int32, shape (m,).
         past_lens, subsequence_begins, block_indices, block_indices_begins, max_context_len
-            Where each slot's keys and values lie in the caches, as OpenVINO's PagedAttention expects it.
+            They describe where the keys and values of each slot are in the caches, in the form that OpenVINO's
+            PagedAttention expects.
         key_cache.N, value_cache.N
-            Shape (blocks, heads, block, head), written in place.
-        text_mask, text_keys.N, text_values.N
-            Made from outputs of `build_texts`, shapes (texts, 1, 1, tokens), (texts, heads, head, tokens) and
-            (texts, heads, tokens, head). The n positions are divided among the texts in order.
+            The caches of layer N, shape (blocks, heads, block, head). The graph writes into them in place.
+        text_mask
+            Added to the attention scores of the texts' tokens, shape (texts, 1, 1, tokens).
+        text_keys.N, text_values.N
+            Keys and values of the texts in layer N, put together from outputs of the graph of `build_texts`: shapes
+            (texts, heads, head, tokens) and (texts, heads, tokens, head). The first n / texts positions attend to the
+            first text, the next n / texts positions to the second text, and so on.
 
         Returns
         -------
-        One output, float32, shape (m, codebooks * vocabulary).
+        The graph. It has one output, float32, shape (m, codebooks * vocabulary).
         """
         config = self._config
         tokens = self._add_input(TOKENS, ov.Type.i32, [-1, config.codebooks])
@@ -104,7 +108,7 @@ class DecoderGraphBuilder:
         return self._make_model([logits], "step")
 
     def build_texts(self) -> ov.Model:
-        """Build the graph that computes each layer's keys and values of a text.
+        """Build the graph that computes the keys and values of a text for each layer.
 
         Inputs
         ------
@@ -113,13 +117,14 @@ class DecoderGraphBuilder:
 
         Returns
         -------
-        Two outputs per layer: keys, shape (1, heads, head, tokens), and values, shape (1, heads, tokens, head).
+        The graph. It has two outputs per layer: keys, shape (1, heads, head, tokens), and values, shape
+        (1, heads, tokens, head).
         """
         states = self._add_input(STATES, ov.Type.f32, [-1, self._config.hidden])
         outputs = []
         for layer in range(self._config.layers):
             keys, values = (self._project_text(states, layer, part) for part in "kv")
-            # Transposed and scaled here, once per text, and not in each step.
+            # The keys are transposed and scaled here, once per text, and not again in each step.
             scaled = ops.multiply(keys, np.float32(self._head**-0.5))
             outputs += [ops.transpose(scaled, _ints([0, 2, 3, 1])), _swap_tokens_and_heads(values)]
         return self._make_model(outputs, "texts")
@@ -140,7 +145,10 @@ class DecoderGraphBuilder:
         return model
 
     def _embed(self, tokens: Any, positions: Any) -> Any:
-        """Add up the embeddings of all codebooks, whose tables are concatenated, and that of the position."""
+        """Add up the embeddings of the tokens of all codebooks and the embedding of the position.
+
+        The embedding tables of all codebooks are concatenated to one table.
+        """
         config = self._config
         tables = self._join(*(f"{DECODER}.embed_tokens.{index}.weight" for index in range(config.codebooks)))
         offsets = _ints([[index * (config.vocabulary + 1) for index in range(config.codebooks)]], np.int32)
@@ -191,7 +199,7 @@ class DecoderGraphBuilder:
 
 
 def set_head_sizes(model: ov.Model, config: DecoderConfig) -> None:
-    """Set how many heads PagedAttention's inputs have, and their size, which OpenVINO's files do not hold."""
+    """Set the number and the size of the heads in PagedAttention's inputs: OpenVINO's files do not store these."""
     for node in model.get_ops():
         if node.get_type_name() == "PagedAttentionExtension":
             attributes = node.get_rt_info()
@@ -201,7 +209,7 @@ def set_head_sizes(model: ov.Model, config: DecoderConfig) -> None:
 
 
 def make_input(name: str, dtype: ov.Type, shape: list[int]) -> Any:
-    """Make an input of a graph, which can be set by its name."""
+    """Make an input of a graph, with a name by which the input can be set."""
     node = ops.parameter(ov.PartialShape(shape), dtype, name)
     node.output(0).set_names({name})
     return node
@@ -212,12 +220,12 @@ def _ints(values: Any, dtype: type[np.signedinteger[Any]] = np.int64) -> Any:
 
 
 def _swap_tokens_and_heads(x: Any) -> Any:
-    """Swap the axes of tokens and heads: (n, tokens, heads, head) to (n, heads, tokens, head), or back."""
+    """Swap the axes of tokens and heads: from (n, tokens, heads, head) to (n, heads, tokens, head), or back."""
     return ops.transpose(x, _ints([0, 2, 1, 3]))
 
 
 def _make_remaining_inputs(max_length: Any) -> list[Any]:
-    """Make PagedAttention's inputs after the scale; except for the length, all its options are switched off."""
+    """Make the inputs of PagedAttention after the scale: the maximal length, and options that are switched off."""
 
     def empty(dtype: type[np.generic], rank: int = 1) -> Any:
         return ops.constant(np.zeros((0,) * rank, dtype=dtype)).output(0)

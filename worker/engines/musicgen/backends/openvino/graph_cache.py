@@ -1,7 +1,8 @@
-"""Graphs, compiled for this processor and stored on disk, so that a second start takes seconds.
+"""Compiles graphs for this processor, and stores graphs on disk, so that a second start takes seconds.
 
-The files are OpenVINO's own, weights included. OpenVINO maps them into memory,
-so that weights that it reorders for itself are not held twice.
+The files have OpenVINO's own format and include the weights. OpenVINO maps the files
+into memory. So if OpenVINO makes a reordered copy of some weights, the original weights
+do not take memory as well.
 """
 
 import hashlib
@@ -28,13 +29,17 @@ from worker.engines.musicgen.model.weights import Weights, list_files
 
 DEVICE: Final = "CPU"
 COMPUTE_PRECISIONS: Final = {"float32": "f32", "bfloat16": "bf16", "int8": "f32", "int4": "f32"}
-"""The precision of the weights to the precision of all computation with them."""
+"""For each precision of the weights, the precision in which OpenVINO computes."""
 KV_CACHE_PRECISIONS: Final = {"float32": "f32", "bfloat16": "bf16", "int8": "f16", "int4": "f16"}
-"""The precision of the weights to that of keys and values: half as many bytes to read, rounded far less than the
-weights are."""
+"""For each precision of the weights, the precision of the stored keys and values. With f16, half as many bytes are read
+as with f32, and keys and values are rounded far less than the weights are."""
 
 SOURCES_HASH: Final = hash_sources()
-"""Computed at import: it must be of the code that runs, even if a new version is installed while this process lives."""
+"""The hash of the source files that build the graphs.
+
+It is computed when this module is imported. So it belongs to the code that this process runs, even if a new version is
+installed while the process runs.
+"""
 
 logger = logging.getLogger(__name__)
 
@@ -68,18 +73,18 @@ class GraphCompiler:
         self._cache_folder = cache_folder
 
     def graph_path(self, name: str) -> Path:
-        """Return the file of a graph, whether it exists or not."""
+        """Return the path of the file of a graph; the file need not exist."""
         return self._cache_folder / f"{self._target}-{self._version}-{name}.xml"
 
     def compile(
         self, name: str, build: Callable[[], ov.Model], annotate: Callable[[ov.Model], None] = lambda _: None
     ) -> Any:
-        """Compile a graph: the one that an earlier start has stored, or a new one, which is then stored.
+        """Compile a graph. If an earlier start has stored the graph, read it; otherwise build it and store it.
 
         Parameters
         ----------
         annotate
-            Adds to the graph what OpenVINO's files do not hold.
+            Adds to the graph the attributes that OpenVINO's files do not store.
         """
         path = self.graph_path(name)
         model = self._load(path)
@@ -92,7 +97,10 @@ class GraphCompiler:
         return self._core.compile_model(model, DEVICE, self._options)
 
     def _remove_outdated(self) -> None:
-        """Remove the graphs of the same model and precision whose weights or code have been replaced since."""
+        """Remove the outdated graphs of the model in this precision.
+
+        A graph is outdated if the weights, the code or the version of OpenVINO have changed since it was stored.
+        """
         for path in self._cache_folder.glob(f"{self._target}-*"):
             if not path.name.startswith(f"{self._target}-{self._version}-"):
                 path.unlink(missing_ok=True)
@@ -108,31 +116,31 @@ class GraphCompiler:
 
 
 class LockedGraph:
-    """A compiled graph for several threads, one at a time: together they would have no more cores."""
+    """A compiled graph that several threads may use, one at a time: two at a time would only share the same cores."""
 
     def __init__(self, compiled: Any) -> None:
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()
 
     def compute(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        """Compute the outputs from the inputs, by name."""
+        """Compute the outputs of the graph; ``inputs`` are keyed by name."""
         with self._lock:
             return list(self._request.infer(inputs, share_inputs=True).values())
 
 
 @dataclass(frozen=True)
 class CompiledDecoder:
-    """The two graphs of the decoder, for a step and for texts, compiled."""
+    """The two compiled graphs of the decoder: ``step`` computes a step, ``texts`` the keys and values of a text."""
 
     config: DecoderConfig
     step: Any
     texts: Any
     path: Path
-    """The file of the step's graph."""
+    """The path of the file of the graph ``step``."""
 
     @classmethod
     def load(cls, folder: Path, config: DecoderConfig, weights: Weights, precision: str, cache_folder: Path) -> Self:
-        """Load the graphs that an earlier start has stored, or build and store them.
+        """Load the graphs that an earlier start has stored; if there are none, build and store them.
 
         Parameters
         ----------
@@ -150,9 +158,9 @@ class CompiledDecoder:
 
 
 def hash_version(folder: Path) -> str:
-    """Hash all that the graphs of a model are made from: its files, this code, and OpenVINO's version.
+    """Hash all that the graphs of a model depend on: the model's files, the service's code, and OpenVINO's version.
 
-    Of the model's files, only path, size and time of the last change are read.
+    The content of the model's files is not read: only their paths, sizes and times of the last change are hashed.
     """
     stats = [(path.resolve(), path.stat()) for path in [*list_files(folder), folder / CONFIGURATION]]
     return _hash(*(f"{path} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats), SOURCES_HASH, ov.__version__)
@@ -163,11 +171,11 @@ def _hash(*words: object) -> str:
 
 
 def _store(model: ov.Model, path: Path) -> bool:
-    """Write a graph under a temporary name and rename it, so that no process reads half of one.
+    """Write the files of a graph under temporary names and rename them, so that no process reads an incomplete file.
 
     Returns
     -------
-    Whether it is stored.
+    Whether the graph has been stored.
     """
     temporary = path.with_name(f"{os.getpid()}-{path.name}")
     try:
@@ -177,7 +185,7 @@ def _store(model: ov.Model, path: Path) -> bool:
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         logger.warning("a compiled graph cannot be stored: %s", error)
-        with suppress(OSError):  # where nothing can be written, there is nothing to remove
+        with suppress(OSError):  # if the folder cannot be written to, there is no file to remove
             for leftover in (temporary, temporary.with_suffix(".bin")):
                 leftover.unlink(missing_ok=True)
         return False

@@ -1,7 +1,7 @@
-"""The source files that shape the compiled graphs, found by following imports.
+"""Finds the source files that the graphs depend on, by following imports.
 
-A kept graph is valid only for the code that built it. The files are found from
-their imports and not listed by hand, so that a new module cannot be missed.
+A stored graph is valid only for the code that built it. The source files are found by
+following imports and are not listed by hand, so that a new module cannot be missed.
 """
 
 import ast
@@ -12,7 +12,7 @@ from typing import Final
 
 PACKAGE: Final = "worker.engines.musicgen"
 FOLDER: Final = Path(__file__).parents[2]
-"""The folder of the package."""
+"""The folder of the package ``worker.engines.musicgen``."""
 
 _GRAPHS: Final = "backends/openvino"
 _FRAMEWORK: Final = "openvino"
@@ -27,8 +27,9 @@ def hash_sources(folder: Path = FOLDER) -> str:
 def list_sources(folder: Path = FOLDER) -> list[Path]:
     """List the files of all modules of music generation that the graphs depend on.
 
-    These are the modules of this folder that use OpenVINO, and all that they import, directly or indirectly. The
-    ``__init__`` modules of their packages are left out: these define nothing that a graph is made from.
+    These are the modules of ``backends/openvino`` that import OpenVINO, and all modules of music generation that they
+    import, directly or indirectly. The ``__init__`` modules of packages are left out, since they define nothing that
+    graphs depend on.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def list_sources(folder: Path = FOLDER) -> list[Path]:
 
 
 def _read_imports(path: Path) -> set[str]:
-    """Read the names of all modules that a file imports; some of the names may be objects in a module."""
+    """Return the names of all modules that a file imports. Some of the names may be names of objects in a module."""
     return set(_list_imports(ast.parse(path.read_bytes(), path)))
 
 
@@ -60,7 +61,7 @@ def _list_imports(tree: ast.Module) -> Iterator[str]:
 
 
 def _find_module(folder: Path, name: str) -> Path | None:
-    """Return the file of a module of music generation; None if the name is not one."""
+    """Return the file of a module of music generation; None if ``name`` is not the name of such a module."""
     if not name.startswith(f"{PACKAGE}."):
         return None
     path = folder.joinpath(*name.removeprefix(f"{PACKAGE}.").split(".")).with_suffix(".py")

@@ -1,4 +1,4 @@
-"""Loads a model into OpenVINO: for CPUs, with 8-bit or 4-bit weights, several times as fast as MindSpore."""
+"""Loads a model into OpenVINO: on CPUs and with 8-bit or 4-bit weights, it is several times as fast as MindSpore."""
 
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,8 @@ def load(
         The model's files cannot be used.
     """
     weights = Weights.open(folder, config)
-    compiler = GraphCompiler(folder, "float32", compiled_folder)  # text and codec, whatever the decoder's precision
+    # The text encoder and the codec are always computed in float32, whatever the precision of the decoder is.
+    compiler = GraphCompiler(folder, "float32", compiled_folder)
     compiled = CompiledDecoder.load(folder, config.decoder, weights, precision, compiled_folder)
     decoder = OpenVinoDecoder(compiled, max_cache_bytes)
     return BackendModel(

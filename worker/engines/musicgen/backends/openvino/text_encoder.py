@@ -1,4 +1,4 @@
-"""The T5 encoder as a graph of OpenVINO: from a prompt's tokens to the states that the decoder attends to.
+"""The T5 encoder as a graph of OpenVINO: it computes, from a prompt's tokens, the states that the decoder attends to.
 
 References
 ----------
@@ -33,7 +33,7 @@ class TextEncoder:
         self._graph = LockedGraph(compiler.compile("text", TextGraphBuilder(config, weights).build))
 
     def encode(self, ids: NDArray[np.int32]) -> TextStates:
-        """Encode one prompt; see the protocol."""
+        """Encode the tokens of one prompt, shape (tokens,), the end token included."""
         positions = np.arange(len(ids))
         distances = positions[None, :] - positions[:, None]
         buckets = bucket_distances(distances, self._config.distance_buckets, self._config.max_distance)
@@ -56,11 +56,12 @@ class TextGraphBuilder:
         tokens
             int32, shape (tokens,).
         buckets
-            The bucket of the distance from each token to each other one; int32, shape (tokens, tokens).
+            For each pair of tokens, the number that `bucket_distances` returns for their distance; int32, shape
+            (tokens, tokens).
 
         Returns
         -------
-        One output, float32, shape (tokens, the decoder's hidden).
+        The graph. It has one output, the text states: float32, shape (tokens, hidden size of the decoder).
         """
         config = self._config
         tokens, buckets = make_input(TOKENS, ov.Type.i32, [-1]), make_input(BUCKETS, ov.Type.i32, [-1, -1])
@@ -89,17 +90,18 @@ class TextGraphBuilder:
         return self._multiply(flat, f"{prefix}.SelfAttention.o")
 
     def _split_heads(self, x: Any) -> Any:
-        """Split the heads: (tokens, heads * head) to (1, heads, tokens, head)."""
+        """Split the heads: reshape from (tokens, heads * head) to (1, heads, tokens, head)."""
         text = self._config.text
         return ops.transpose(ops.reshape(x, [1, -1, text.heads, text.head], False), [0, 2, 1, 3])
 
     def _feed_forward(self, prefix: str, x: Any) -> Any:
         wide = self._multiply(self._norm(f"{prefix}.layer_norm", x), f"{prefix}.DenseReluDense.wi")
-        # OpenVINO would fuse a ReLU into the product, and then hold the weights in three more layouts.
+        # ``ops.relu`` is not used here: OpenVINO would fuse it into the product, and then keep three more copies of the
+        # weights in other layouts.
         return self._multiply(ops.maximum(wide, np.float32(0)), f"{prefix}.DenseReluDense.wo")
 
     def _norm(self, name: str, x: Any) -> Any:
-        """Scale to a root mean square of 1."""
+        """Scale each row of x to a root mean square of 1, and multiply it by the weights of the norm."""
         square = ops.reduce_mean(ops.power(x, np.float32(2)), [-1], True)
         root = ops.sqrt(ops.add(square, np.float32(self._config.text.epsilon)))
         normed = ops.multiply(x, ops.divide(np.float32(1), root))

@@ -13,30 +13,34 @@ MAX_INT8: Final = 127
 MAX_INT4: Final = 15
 """The largest unsigned number of four bits."""
 INT4_GROUP: Final = 64
-"""How many weights of a row share a scale; the whole row, if it cannot be divided into such groups."""
+"""How many weights of a row share one scale. If a row cannot be divided into such groups, the whole row shares one
+scale."""
 
 Matrix = NDArray[np.float32]
-"""Shape (outputs, inputs)."""
+"""A matrix of weights, shape (outputs, inputs)."""
 
 
 def make_float_weights(matrix: Matrix) -> Any:
-    """Make a constant of the matrix as it is; for bfloat16, OpenVINO rounds it when it compiles the graph."""
+    """Make a float32 constant of the matrix; for bfloat16, OpenVINO rounds the matrix when it compiles the graph."""
     return ops.constant(matrix, shared_memory=True)
 
 
 def make_int8_weights(matrix: Matrix) -> Any:
-    """Quantize to signed bytes with one scale per output; the product multiplies by the scales as it reads them."""
+    """Quantize a matrix to signed bytes with one scale per output.
+
+    OpenVINO multiplies the bytes by the scales while it computes the product with the matrix.
+    """
     scales = np.maximum(np.abs(matrix).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / MAX_INT8
     rounded = np.rint(matrix / scales).astype(np.int8)
     return ops.multiply(ops.convert(ops.constant(rounded), "f32"), ops.constant(scales.astype(np.float32)))
 
 
 def make_int4_weights(matrix: Matrix) -> Any:
-    """Quantize to unsigned numbers of four bits, with one scale and one zero point per group of inputs."""
+    """Quantize a matrix to unsigned numbers of four bits, with one scale and one zero point per group of inputs."""
     outputs, inputs = matrix.shape
     group = INT4_GROUP if inputs % INT4_GROUP == 0 else inputs
     grouped = matrix.reshape(outputs, inputs // group, group)
-    # The range includes 0: so 0 is exact, and the zero point fits into four bits.
+    # The range of each group includes 0. So 0 is represented exactly, and the zero point fits into four bits.
     low = np.minimum(grouped.min(axis=2, keepdims=True), 0)
     high = np.maximum(grouped.max(axis=2, keepdims=True), 0)
     scales = np.maximum(high - low, np.finfo(np.float32).tiny) / np.float32(MAX_INT4)
@@ -53,14 +57,14 @@ WEIGHT_FORMATS: Final[dict[str, Callable[[Matrix], Any]]] = {
     "int8": make_int8_weights,
     "int4": make_int4_weights,
 }
-"""Precision to the function that makes a matrix of it."""
+"""For each precision, the function that makes the constant of a matrix in this precision."""
 
 
 def _make_uint4(values: NDArray[np.uint8]) -> Any:
-    """Pack two numbers into a byte, the first one into the low half, as OpenVINO's u4 has them."""
+    """Make a constant of OpenVINO's type u4: a byte holds two numbers, the first number in the low half."""
     flat = values.ravel()
     if flat.size % 2:
         flat = np.append(flat, np.uint8(0))
     packed = flat[0::2] | (flat[1::2] << 4)
-    # By default the constant would share this memory without keeping it alive.
+    # By default the constant would use the memory of ``packed`` without keeping ``packed`` alive.
     return Constant(ov.Tensor(packed, ov.Shape(values.shape), ov.Type.u4), shared_memory=False)

@@ -1,4 +1,4 @@
-"""Clips of every kind give the same sound, and what is wrong with one is reported."""
+"""Clips in every format give the same sound, and faults of a clip are reported."""
 
 import struct
 import tracemalloc
@@ -70,7 +70,7 @@ def test_every_format_rate_and_layout_gives_the_same_tone(  # noqa: PLR0913 - th
         assert clip.dtype == np.float32
         assert clip.shape == (form.channels, 32_000)
         expected = sing(440, 1.2, 32_000)[6_400:]
-        # The cut itself rings in the resampler at both ends.
+        # The ends are not compared: the abrupt start and end of the part make the resampler ring.
         assert np.abs(clip - expected)[:, 500:-500].max() < tolerance
 
 
@@ -88,7 +88,7 @@ def test_the_last_sample_is_not_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "subtype"), [("FLAC", "PCM_16"), ("OGG", "VORBIS")])
-def test_a_part_is_what_the_whole_has_there(tmp_path: Path, kind: str, subtype: str) -> None:
+def test_a_part_equals_the_same_part_of_the_whole_file(tmp_path: Path, kind: str, subtype: str) -> None:
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (32_000 * 8, 2))
     path = write(tmp_path / "clip", noise, 32_000, kind, subtype)
     whole = read_clip(path, ask(), STEREO, WHERE)
@@ -99,9 +99,9 @@ def test_a_part_is_what_the_whole_has_there(tmp_path: Path, kind: str, subtype: 
 
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
 @pytest.mark.parametrize("rate_hz", [22_050, 32_000, 44_100])
-def test_a_part_of_an_mp3_is_not_damaged_by_the_jump(tmp_path: Path, rate_hz: int, mode: str) -> None:
+def test_a_part_of_an_mp3_file_is_not_damaged_by_seeking(tmp_path: Path, rate_hz: int, mode: str) -> None:
     path = tmp_path / "clip.mp3"
-    # At the lowest bit rate a tone leans on frames far back.
+    # At the lowest bit rate, the frames of an MP3 file use data of much earlier frames.
     with soundfile.SoundFile(path, "w", rate_hz, 1, format="MP3", compression_level=0.99, bitrate_mode=mode) as file:
         file.write(sing(440, 12, rate_hz))
     whole = soundfile.read(path, dtype="float32")[0]
@@ -138,10 +138,10 @@ def test_many_channels_take_little_memory(tmp_path: Path) -> None:
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak_bytes < 12 << 20  # all channels at once are 19 MB
+    assert peak_bytes < 12 << 20  # if all channels were decoded at once, they would take 19 MB
 
 
-def test_five_seconds_of_an_hour_are_cheap(tmp_path: Path) -> None:
+def test_five_seconds_of_an_hour_take_little_memory(tmp_path: Path) -> None:
     path, rate_hz, bytes_each = tmp_path / "hour.wav", 44_100, 4
     size = 3_600 * rate_hz * bytes_each
     header = struct.pack(
@@ -150,7 +150,7 @@ def test_five_seconds_of_an_hour_are_cheap(tmp_path: Path) -> None:
         *(b"data", size),
     )
     tone = np.repeat(sing(440, 5, rate_hz) * 32_768, 2).astype("<i2")
-    with path.open("wb") as file:  # the rest is a hole that takes no room on the disk
+    with path.open("wb") as file:  # the rest of the file is a hole, which takes no space on the disk
         file.write(header)
         file.seek(len(header) + 3_000 * rate_hz * bytes_each)
         file.write(tone.tobytes())
@@ -161,11 +161,11 @@ def test_five_seconds_of_an_hour_are_cheap(tmp_path: Path) -> None:
         peak_bytes = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak_bytes < 16 << 20  # of 1.2 GB
+    assert peak_bytes < 16 << 20  # the whole file would take 1.2 GB
     assert np.abs(clip - sing(440, 5, 32_000))[:, 500:-500].max() < 1e-4
 
 
-def test_zeros_are_a_clip(tmp_path: Path) -> None:
+def test_a_clip_of_zeros_is_accepted(tmp_path: Path) -> None:
     assert not read_clip(write(tmp_path / "zeros.wav", np.zeros(8_000), 8_000), ask(), MONO, WHERE).any()
 
 
@@ -181,16 +181,18 @@ def test_a_file_that_is_not_audio_is_refused(tmp_path: Path, content: bytes, rea
     assert "WAV, FLAC, OGG or MP3" in error.detail
 
 
-def test_half_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     tone = sing(440, 4, 44_100)
     path = write(tmp_path / "clip", tone, 44_100, "FLAC")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert fail(path, ask()).type == "clip-unreadable"
 
 
-def test_a_file_shorter_than_its_header_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_shorter_than_its_header_states_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(tmp_path / "clip", sing(440, 4, 44_100), 44_100)
-    # libsndfile estimates the length of an MP3 that does not say it.
+    # If an MP3 file does not state its length, libsndfile estimates the length.
     monkeypatch.setattr(soundfile.SoundFile, "frames", property(lambda _: 44_100 * 5))
     assert read_clip(path, ask(1), MONO, WHERE).shape == (1, 96_000)
     error = fail(path, ask(1, 4.5))
@@ -198,7 +200,7 @@ def test_a_file_shorter_than_its_header_says(tmp_path: Path, monkeypatch: pytest
     assert "ends after 4.00 s" in error.detail
 
 
-def test_a_file_without_samples(tmp_path: Path) -> None:
+def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
     assert fail(write(tmp_path / "clip.wav", np.zeros(0), 44_100), ask()).type == "clip-empty"
 
 
@@ -223,7 +225,7 @@ def test_a_part_that_the_clip_does_not_have_is_refused(
     assert words in error.detail
 
 
-def test_an_end_may_be_rounded_up(tmp_path: Path) -> None:
+def test_an_end_that_is_rounded_up_is_accepted(tmp_path: Path) -> None:
     path = write(tmp_path / "clip.wav", sing(440, 1.994, 32_000), 32_000)
     assert read_clip(path, ask(0, 2.0), MONO, WHERE).shape == (1, 63_808)
 

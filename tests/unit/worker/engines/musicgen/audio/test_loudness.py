@@ -1,4 +1,4 @@
-"""Levels are what was asked, peaks stay below their ceiling, and nothing else changes."""
+"""Audio gets the requested level, its peaks stay below the ceiling, and nothing else changes."""
 
 import json
 from dataclasses import asdict
@@ -24,14 +24,17 @@ def sing(frequency_hz: float, amplitude: float, duration_s: float = 3.0, channel
 
 
 def swell(amplitude: float) -> Audio:
-    """Make a quarter of the rate at 45 degrees: each sample is at 0.707 of the wave, whose peaks lie between."""
+    """Make a swelling wave whose peaks lie between the samples.
+
+    The frequency is a quarter of the sampling rate and the phase is 45 degrees, so each sample is at 0.707 of the peak.
+    """
     count = 3 * RATE_HZ
     wave = np.sin(np.pi / 2 * np.arange(count) + np.pi / 4) * np.hanning(count)
     return np.asarray([amplitude * wave], dtype=np.float32)
 
 
 def drum(gain: float, channels: int = 2) -> Audio:
-    """Band noise, struck twice a second: its peaks are far above its level, as music's are."""
+    """Make band noise with two strokes per second: as in music, the peaks are far above the level."""
     rng = np.random.default_rng(5)
     moments_s = np.arange(3 * RATE_HZ) / RATE_HZ
     strokes = 0.1 + np.exp(-8 * (moments_s * 2 % 1))
@@ -45,7 +48,7 @@ def hiss(gain: float) -> Audio:
 
 
 def find_true_peak(audio: Audio) -> float:
-    """Interpolate 16 times by way of the spectrum, which is not how the code does it; in dBTP."""
+    """Return the true peak in dBTP, interpolated 16 times with the spectrum; the tested code uses a filter instead."""
     padded = np.pad(audio.astype(np.float64), ((0, 0), (2_000, 2_000)))
     return float(20 * np.log10(np.abs(resample(padded, 16 * padded.shape[1], axis=1)).max()))
 
@@ -79,7 +82,7 @@ def test_the_level_is_reached_below_the_ceiling(signal: str, how: Loudness) -> N
     assert levelled.dtype == np.float32
     assert levelled.shape == audio.shape
     np.testing.assert_array_equal(audio, before)
-    # Near half the sampling rate, where only noise has much, true peak meters may differ by half a decibel.
+    # Near half the sampling rate, where only hiss has much energy, true peak meters may differ by half a decibel.
     tolerance = 0.5 if signal == "hiss" else 0.1
     assert find_true_peak(levelled) <= -1 + tolerance
     assert 20 * np.log10(trace_peaks(levelled).max()) <= -1 + 1e-3
@@ -92,7 +95,7 @@ def test_the_level_is_reached_below_the_ceiling(signal: str, how: Loudness) -> N
             assert find_lufs(levelled) == pytest.approx(-14, abs=0.2)
 
 
-def test_peaks_are_limited_where_the_level_is_right_already() -> None:
+def test_peaks_are_limited_even_if_the_level_is_already_right() -> None:
     audio = drum(0.9)
     audio *= 10 ** ((-14 - find_lufs(audio)) / 20)
     assert find_true_peak(audio) > 2
@@ -101,7 +104,7 @@ def test_peaks_are_limited_where_the_level_is_right_already() -> None:
     assert find_lufs(levelled) == pytest.approx(-14, abs=0.2)
 
 
-def test_none_leaves_everything_as_it_is() -> None:
+def test_the_setting_none_leaves_the_audio_unchanged() -> None:
     audio = drum(4.0)
     before = audio.copy()
     np.testing.assert_array_equal(level(audio, RATE_HZ, Loudness.NONE), before)
@@ -113,12 +116,12 @@ def test_none_leaves_everything_as_it_is() -> None:
     [np.zeros((2, RATE_HZ), np.float32), drum(0.0009), np.zeros((1, 0), np.float32)],
     ids=["zeros", "rustle", "nothing"],
 )
-def test_silence_stays_silence(audio: Audio, how: Loudness) -> None:
+def test_silence_is_not_changed(audio: Audio, how: Loudness) -> None:
     np.testing.assert_array_equal(level(audio, RATE_HZ, how), audio)
 
 
 @pytest.mark.parametrize("how", [Loudness.PEAK, Loudness.RMS, Loudness.LUFS])
-def test_clicks_do_not_break_the_ceiling(how: Loudness) -> None:
+def test_clicks_stay_below_the_ceiling(how: Loudness) -> None:
     audio = np.zeros((2, 3 * RATE_HZ), np.float32)
     audio[0, ::7_001] = 1.5
     audio[1, [0, -1]] = -2.0
@@ -129,7 +132,7 @@ def test_clicks_do_not_break_the_ceiling(how: Loudness) -> None:
 
 @pytest.mark.parametrize("duration_s", [0.01, 0.1, 0.39, 0.4, 0.41])
 @pytest.mark.parametrize("how", [Loudness.PEAK, Loudness.RMS, Loudness.LUFS])
-def test_short_audio_is_levelled_as_if_it_went_on(duration_s: float, how: Loudness) -> None:
+def test_short_audio_gets_the_same_level_as_long_audio(duration_s: float, how: Loudness) -> None:
     short = level(sing(1_000, 0.05, duration_s), RATE_HZ, how)
     long = level(sing(1_000, 0.05, 3.0), RATE_HZ, how)
     assert find_rms(short) == pytest.approx(find_rms(long), abs=0.5)
@@ -138,18 +141,19 @@ def test_short_audio_is_levelled_as_if_it_went_on(duration_s: float, how: Loudne
 def test_a_steady_tone_is_limited_without_distortion() -> None:
     tone = sing(50, 0.3) + sing(1_000, 0.1)
     clicked = tone.copy()
-    clicked[0, 5_000] += 1.5  # makes the limiter work there, and only there
+    clicked[0, 5_000] += 1.5  # the limiter works only around this click
     levelled = level(clicked, RATE_HZ, Loudness.RMS)[0, 10_000:-2_000]
     gain = np.dot(levelled, tone[0, 10_000:-2_000]) / np.dot(tone[0, 10_000:-2_000], tone[0, 10_000:-2_000])
     assert np.abs(levelled - gain * tone[0, 10_000:-2_000]).max() < 1e-6
 
-    loud = level(sing(50, 1.0), RATE_HZ, Loudness.LUFS)[0, 4_000:-4_000]  # far above the ceiling, weighted as bass is
+    # LUFS weights bass less than other frequencies, so a tone of 50 Hz is amplified far above the ceiling.
+    loud = level(sing(50, 1.0), RATE_HZ, Loudness.LUFS)[0, 4_000:-4_000]
     spectrum = np.abs(np.fft.rfft(loud[: RATE_HZ * 2] * np.hanning(RATE_HZ * 2)))
     harmonics = spectrum[[300, 500, 700]].max() / spectrum[100]
     assert harmonics < 1e-3
 
 
-def test_the_gain_is_smooth() -> None:
+def test_the_gain_changes_smoothly() -> None:
     audio = sing(3_000, 0.2)
     audio[0, 40_000:40_050] *= 10
     levelled = level(audio, RATE_HZ, Loudness.RMS)
@@ -159,13 +163,13 @@ def test_the_gain_is_smooth() -> None:
     assert np.abs(np.diff(gains)).max() < 0.02 * gains.max()
 
 
-def test_both_sides_get_one_gain() -> None:
+def test_both_channels_get_the_same_gain() -> None:
     left = drum(3.0, channels=1)[0]
     levelled = level(np.stack([left, 0.1 * left]), RATE_HZ, Loudness.LUFS)
     np.testing.assert_allclose(levelled[1], 0.1 * levelled[0], atol=1e-6)
 
 
-def test_peaks_are_traced_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_traced_peaks_do_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     audio = hiss(0.3)[:, :20_011]
     whole = trace_peaks(audio)
     monkeypatch.setattr(loudness, "BLOCK", 997)
@@ -173,12 +177,12 @@ def test_peaks_are_traced_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) ->
     assert (whole >= np.abs(audio).max(axis=0)).all()
 
 
-def test_a_peak_between_samples_is_seen() -> None:
+def test_a_peak_between_samples_is_found() -> None:
     assert np.abs(swell(1.0)).max() == pytest.approx(np.sqrt(0.5), abs=1e-3)
     assert trace_peaks(swell(1.0)).max() == pytest.approx(1, abs=5e-3)
 
 
-def test_levels_of_a_full_tone() -> None:
+def test_a_tone_of_full_scale_has_the_levels_of_the_standard() -> None:
     # BS.1770: a 997 Hz sine of full scale in one channel has -3.01 LUFS.
     levels = measure(sing(997, 1.0), RATE_HZ)
     assert levels.peak_dbfs == pytest.approx(0, abs=0.01)
@@ -197,7 +201,7 @@ def test_levels_of_a_full_tone() -> None:
     ],
     ids=["zeros", "nothing", "below the gate", "rate too low"],
 )
-def test_what_cannot_be_measured_is_none(audio: Audio, rate_hz: int, peak_dbfs: float | None) -> None:
+def test_a_level_that_cannot_be_measured_is_none(audio: Audio, rate_hz: int, peak_dbfs: float | None) -> None:
     levels = measure(audio, rate_hz)
     assert levels.lufs is None
     assert levels.peak_dbfs == (peak_dbfs if peak_dbfs is None else pytest.approx(peak_dbfs, abs=0.01))

@@ -1,4 +1,4 @@
-"""Pictures are well-formed and small, and show the sound that is there."""
+"""The pictures of a sample are well-formed and small, and show the sound of the sample."""
 
 import io
 import re
@@ -38,7 +38,7 @@ def read_texts(picture: bytes) -> list[str]:
 
 
 def read_outlines(picture: bytes) -> list[NDArray[np.float64]]:
-    """Read the points of the long paths, one for each channel."""
+    """Return the points of the long paths in a picture: one path for each channel."""
     root = ET.fromstring(picture)  # noqa: S314 - our own picture
     paths = [path.attrib["d"] for path in root.iter(f"{SVG}path")]
     points = [np.array(re.findall(r"[ML] (\S+) (\S+)", path), dtype=np.float64) for path in paths]
@@ -47,7 +47,7 @@ def read_outlines(picture: bytes) -> list[NDArray[np.float64]]:
 
 @pytest.mark.parametrize("duration_s", [0.02, 0.5, 30.0])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_a_waveform_is_small_whatever_it_shows(duration_s: float, channels: int) -> None:
+def test_a_waveform_of_any_duration_is_small_and_has_labels(duration_s: float, channels: int) -> None:
     picture = draw_waveform(hiss(duration_s, channels, gain=1.3), RATE_HZ)
     assert len(picture) < 60_000
     texts = read_texts(picture)
@@ -58,12 +58,12 @@ def test_a_waveform_is_small_whatever_it_shows(duration_s: float, channels: int)
     assert len(read_outlines(picture)) == channels
 
 
-def test_a_waveform_shows_each_peak_at_its_time_and_side() -> None:
+def test_a_waveform_shows_each_peak_at_its_time_and_in_its_channel() -> None:
     audio = np.zeros((2, 30 * RATE_HZ), np.float32)
     audio[0, 10 * RATE_HZ] = 1.0
     audio[1, 20 * RATE_HZ] = -1.0
     left, right = read_outlines(draw_waveform(audio, RATE_HZ))
-    # SVG counts downwards; a lane is 108 points high, an axis 720 wide.
+    # In SVG, y increases downwards. The panel of a channel is 108 points high, and its time axis is 720 points wide.
     up = left[left[:, 1].argmin()]
     down = right[right[:, 1].argmax()]
     assert np.median(left[:, 1]) - up[1] == pytest.approx(54, abs=0.3)
@@ -74,7 +74,7 @@ def test_a_waveform_shows_each_peak_at_its_time_and_side() -> None:
     assert left[:, 1].max() == pytest.approx(np.median(left[:, 1]), abs=0.3)
 
 
-def test_a_waveform_beyond_full_scale_stays_inside() -> None:
+def test_a_waveform_beyond_full_scale_stays_inside_its_panel() -> None:
     [outline] = read_outlines(draw_waveform(hiss(1, channels=1, gain=4.0), RATE_HZ))
     assert np.ptp(outline[:, 1]) == pytest.approx(108, abs=0.5)
 
@@ -102,21 +102,21 @@ def test_a_spectrogram_shows_a_tone_at_its_frequency() -> None:
 
 
 @pytest.mark.parametrize("duration_s", [0.5, 20.0, 100.0])
-def test_a_full_tone_is_0_dbfs_in_every_column(duration_s: float) -> None:
+def test_a_tone_of_full_scale_has_0_dbfs_in_every_column(duration_s: float) -> None:
     levels = pictures._analyse(sing(4_000, duration_s), RATE_HZ)
     assert levels.shape[1] <= 900
-    inner = levels[:, 2:-2]  # the window hangs over the ends
+    inner = levels[:, 2:-2]  # in the outer columns, the window extends beyond the audio
     np.testing.assert_array_equal(inner.argmax(axis=0), 4_000 * 2_048 / RATE_HZ)
     np.testing.assert_allclose(inner.max(axis=0), 0, atol=0.05)
 
 
-def test_stripes_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_levels_do_not_depend_on_how_many_frames_are_transformed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     audio = hiss(60)
     whole = pictures._analyse(audio, RATE_HZ)
     monkeypatch.setattr(pictures, "FRAMES_AT_ONCE", 101)
     np.testing.assert_allclose(pictures._analyse(audio, RATE_HZ), whole, atol=1e-6)
 
 
-def test_silence_is_the_floor() -> None:
+def test_silence_has_the_level_of_the_floor() -> None:
     levels = pictures._analyse(np.zeros((2, RATE_HZ), np.float32), RATE_HZ)
     np.testing.assert_array_equal(levels, -120)

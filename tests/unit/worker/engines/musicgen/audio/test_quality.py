@@ -12,7 +12,7 @@ Audio = NDArray[np.float32]
 
 
 def hiss(level_dbfs: float, duration_s: float = 4.0, channels: int = 2) -> Audio:
-    """Make noise of an exact level, none of it near full scale below -12 dBFS."""
+    """Make noise of an exact level; below a level of -12 dBFS, no sample is near full scale."""
     noise = np.random.default_rng(1).uniform(-1, 1, (channels, round(duration_s * RATE_HZ)))
     return np.asarray(10 ** (level_dbfs / 20) * noise / np.sqrt(np.square(noise).mean()), dtype=np.float32)
 
@@ -23,7 +23,7 @@ def test_music_without_faults_gives_no_warning(clip: Audio | None) -> None:
     assert find_warnings(hiss(-20, 10), clip, RATE_HZ, prompt) == []
 
 
-def test_no_new_music_gives_no_warning() -> None:
+def test_a_sample_without_new_music_gives_no_warning() -> None:
     assert find_warnings(hiss(-20), hiss(-20), RATE_HZ, prompt_samples=4 * RATE_HZ) == []
 
 
@@ -65,7 +65,7 @@ def test_mostly_silent_music_is_reported() -> None:
     assert find_warnings(audio, None, RATE_HZ) == []
 
 
-def test_the_prompt_does_not_count_as_music() -> None:
+def test_the_clip_does_not_count_as_new_music() -> None:
     clip = hiss(-20, 8)
     audio = np.concatenate([clip, np.zeros((2, 2 * RATE_HZ), np.float32)], axis=1)
     silence, drop = find_warnings(audio, clip, RATE_HZ, clip.shape[1])
@@ -76,7 +76,7 @@ def test_the_prompt_does_not_count_as_music() -> None:
 @pytest.mark.parametrize(("drop_db", "count"), [(11, 0), (13, 1)])
 def test_a_start_much_quieter_than_the_clip_is_reported(drop_db: float, count: int) -> None:
     clip = hiss(-20, 3)
-    # It becomes loud again after two seconds, which is too late.
+    # The new music becomes loud only after two seconds, and only these two seconds are compared with the clip.
     audio = np.concatenate([clip, hiss(-20 - drop_db, 2), hiss(-10, 5)], axis=1)
     warnings = find_warnings(audio, clip, RATE_HZ, clip.shape[1])
     assert len(warnings) == count

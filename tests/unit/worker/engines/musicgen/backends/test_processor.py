@@ -1,4 +1,4 @@
-"""Which precisions OpenVINO offers follows from the processor's flags, as OpenVINO itself decides."""
+"""The offered precisions are derived from the flags of the processor, and agree with what OpenVINO itself reports."""
 
 from pathlib import Path
 
@@ -32,11 +32,13 @@ WITHOUT_BFLOAT16 = (Precision.INT8, Precision.INT4, Precision.FLOAT32)
         pytest.param(AVX512 | {"avx512_bf16", "amx_bf16"}, ALL, id="AVX-512 with bfloat16"),
     ],
 )
-def test_bfloat16_is_offered_if_the_processor_has_it(flags: frozenset[str], precisions: tuple[Precision, ...]) -> None:
+def test_offered_precisions_depend_on_the_flags_of_the_processor(
+    flags: frozenset[str], precisions: tuple[Precision, ...]
+) -> None:
     assert choose_openvino_precisions(flags) == precisions
 
 
-def test_openvino_itself_computes_in_bfloat16_if_it_is_offered_on_this_machine() -> None:
+def test_bfloat16_is_offered_on_this_machine_exactly_if_openvino_reports_support() -> None:
     capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     assert (Precision.BFLOAT16 in list_openvino_precisions()) == ("BF16" in capabilities)
 
@@ -62,7 +64,7 @@ def test_the_flags_of_this_machine_are_found() -> None:
     assert read_processor_flags(CPU_INFO.read_text())
 
 
-def test_a_machine_without_a_description_of_its_processor_has_no_bfloat16(
+def test_bfloat16_is_not_offered_if_the_description_of_the_processor_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "missing")

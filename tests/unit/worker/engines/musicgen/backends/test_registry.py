@@ -36,7 +36,7 @@ class ToyTextEncoder:
 
 
 class ToyCodec:
-    """Decodes each frame to a constant: its first code, divided by the number of codes."""
+    """Decodes each frame to a constant: the code of the first codebook, divided by the size of the codebook."""
 
     def __init__(self, config: ModelConfig) -> None:
         self._config = config.codec
@@ -50,7 +50,7 @@ class ToyCodec:
 
 
 class ToyDecoder:
-    """Predicts for every codebook the token whose number is its position."""
+    """Predicts, for every codebook, the token whose number equals the predicted position."""
 
     max_chunk = 16
 
@@ -97,7 +97,7 @@ TOY = MusicBackend(
 
 
 @pytest.mark.parametrize("setting", ["auto", "toy"])
-def test_a_backend_generates_after_one_row_is_added(
+def test_a_backend_is_added_by_one_row_of_the_registry(
     harness: EngineHarness, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
     monkeypatch.setattr(registry, "BACKENDS", (TOY, *registry.BACKENDS))
@@ -111,7 +111,7 @@ def test_a_backend_generates_after_one_row_is_added(
     assert (shown.name, shown.list_precisions(CPU)) == ("toy", ("float16", "float32"))
 
 
-def test_auto_takes_the_first_installed_backend_for_the_class_of_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_selects_the_first_installed_backend_for_the_device_class(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = replace(TOY, name="missing", is_installed=lambda: False)
     gpu_only = replace(TOY, name="gpu-only", device_classes=frozenset({DeviceClass.GPU}))
     monkeypatch.setattr(registry, "BACKENDS", (missing, gpu_only, TOY))
@@ -120,7 +120,7 @@ def test_auto_takes_the_first_installed_backend_for_the_class_of_device(monkeypa
     assert choose_backend(DeviceClass.GPU, settings).name == "gpu-only"
 
 
-def test_the_named_backend_is_taken_even_if_another_comes_first() -> None:
+def test_the_configured_backend_is_selected_although_another_backend_is_preferred() -> None:
     assert choose_backend(DeviceClass.CPU, Settings(musicgen_backend="mindspore")).name == "mindspore"
 
 
@@ -131,7 +131,7 @@ def test_the_named_backend_is_taken_even_if_another_comes_first() -> None:
         ("openvino", DeviceClass.GPU, "auto, mindspore"),
     ],
 )
-def test_a_backend_that_does_not_support_the_class_of_device_is_refused(
+def test_a_backend_that_is_unknown_or_does_not_support_the_device_class_is_refused(
     backend: str, device_class: DeviceClass, choices: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:

@@ -5,7 +5,7 @@ import numpy as np
 from worker.engines.musicgen.codec.rvq import quantise
 
 
-def test_each_codebook_takes_the_vector_nearest_to_the_residual() -> None:
+def test_each_codebook_selects_the_vector_nearest_to_the_residual() -> None:
     random = np.random.default_rng(0)
     embeddings = [random.standard_normal((32, 5), dtype=np.float32) / 2**index for index in range(3)]
     states = random.standard_normal((50, 5), dtype=np.float32)
@@ -15,6 +15,6 @@ def test_each_codebook_takes_the_vector_nearest_to_the_residual() -> None:
         residual -= embedding[indices]
 
 
-def test_the_first_of_equally_near_vectors_is_taken() -> None:
+def test_the_first_of_equally_near_vectors_is_selected() -> None:
     embedding = np.array([[3, 0], [1, 0], [0, 1], [1, 0]], dtype=np.float32)
     np.testing.assert_array_equal(quantise(np.zeros((2, 2), dtype=np.float32), [embedding]), [[1, 1]])

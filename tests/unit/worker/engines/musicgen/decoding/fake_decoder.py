@@ -18,7 +18,10 @@ CONFIG = shape_decoder(replace(TINY, codebook_size=40))
 Logits = NDArray[np.float32]
 Call = tuple[str | int, ...]
 Hook = Callable[[int], None]
-"""Called with the number of calls of a method so far, this one included; may raise."""
+"""Called within a method of the decoder; may raise an exception.
+
+The argument is the number of calls of this method so far, including the present call.
+"""
 
 
 def compute_logits(text: TextStates | None, tokens: Tokens) -> Logits:
@@ -28,16 +31,16 @@ def compute_logits(text: TextStates | None, tokens: Tokens) -> Logits:
 
 
 class FakeDecoder:
-    """Slots that remember what they read, and check that it comes in order.
+    """A decoder whose slots store the tokens that they read, and check that no position is skipped or read twice.
 
-    Each step overwrites the logits of the step before, as the protocol allows.
+    Each step overwrites the logits of the previous step, as `worker.engines.musicgen.decoding.decoder.Decoder` allows.
 
     Parameters
     ----------
     damage
-        Called with the number of the step, the slots and the logits, which it may change.
+        Called in each step with the number of the step, the slots and the logits; may change the logits.
     hooks
-        Method name to what is called within it.
+        For each method name, the function that is called within this method.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class FakeDecoder:
         assert tokens.dtype == positions.dtype == np.int32
         assert len(set(slots)) == len(slots) > 0
         self._record("step", *(number for pair in zip(slots, positions.tolist(), strict=True) for number in pair))
-        self._logits[:] = np.nan  # the logits of the step before are no longer valid
+        self._logits[:] = np.nan  # the logits of the previous step are no longer valid
         for slot, read, position in zip(slots, tokens, positions, strict=True):
             self._append(slot, read[:, None], position)
         self._logits = np.stack([compute_logits(self.slots[slot], self._read[slot]) for slot in slots])
@@ -96,7 +99,7 @@ class FakeDecoder:
         return self._logits
 
     def list_calls(self, method: str) -> list[Call]:
-        """List the arguments of each call of a method; those of ``step`` are slot and position in turn."""
+        """List the arguments of each call of a method; for ``step``: slot, position, slot, position and so on."""
         return [call[1:] for call in self.calls if call[0] == method]
 
     def list_positions(self) -> list[list[Any]]:
@@ -107,7 +110,7 @@ class FakeDecoder:
         thread = threading.current_thread()
         if thread not in self.threads:
             assert thread.name == "decode"
-            assert self.slots == {}  # the thread before has finished
+            assert self.slots == {}  # the previous decoding thread has dropped all of its slots
             self.threads.append(thread)
         assert thread is self.threads[-1]
         self.calls.append((method, *arguments))

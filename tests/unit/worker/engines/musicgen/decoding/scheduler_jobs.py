@@ -1,4 +1,4 @@
-"""What the scheduler's tests generate: planned sequences, in one job or in jobs with threads of their own."""
+"""Planned sequences for the tests of the scheduler, and functions that generate them in one job or in several jobs."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -37,13 +37,13 @@ def ignore() -> None:
 
 
 def make_stop() -> JobStoppedError:
-    """Make the error with which a job stops."""
+    """Return the error that stops a job."""
     return JobStoppedError(text("cancelled"))
 
 
 @dataclass
 class Plan:
-    """The inputs of a sequence, so that it can be built again."""
+    """The inputs of a sequence, from which the same sequence can be built several times."""
 
     text: TextStates | None
     sampling: Sampling
@@ -61,7 +61,7 @@ class Plan:
         return TokenSequence(self.pattern, self.text, self.sampling, self.seed, resumed)
 
     def compute_expected(self) -> Tokens:
-        """Generate without the scheduler: position by position, each from all tokens before it."""
+        """Generate the tokens without the scheduler: position by position, from the tokens at all earlier positions."""
         tokens = self.pattern.copy()
         for position in range(1 + self.prompt_frames, tokens.shape[1]):
             logits = compute_logits(self.text, tokens[:, :position])
@@ -92,21 +92,24 @@ FIRST_JOB = [
     Plan(JAZZ, GREEDY, new_tokens=6, prompt_frames=7),
     Plan(JAZZ, SAMPLED, new_tokens=11, prompt_frames=3, seed=1),
 ]
-"""If it is admitted first, its slots are 0 to 5."""
+"""A job with six slots. If the job is admitted first, the slots are 0 to 5."""
 LATE_JOB = [
     Plan(FUNK, SAMPLED, new_tokens=11, prompt_frames=6, seed=7),
     Plan(FUNK, GUIDED, new_tokens=9, seed=8),
 ]
-"""A job that starts while ``FIRST_JOB`` is decoded: its slots are 6, 7, 8 and 9."""
+"""A job with four slots. If the job starts while ``FIRST_JOB`` is decoded, the slots are 6, 7, 8 and 9."""
 
 
 def reseed(plans: Sequence[Plan], seed: int) -> list[Plan]:
-    """Return the plans with other seeds, counted from ``seed``."""
+    """Return the plans with other seeds: ``seed``, ``seed + 1`` and so on."""
     return [replace(plan, seed=seed + index) for index, plan in enumerate(plans)]
 
 
 def find_sequence(sequences: Sequence[TokenSequence], slot: int) -> int:
-    """Find the sequence that has a slot, if these sequences were the first ones, admitted in their order."""
+    """Return the index of the sequence that has a slot.
+
+    The sequences must have been admitted in the given order, and before all other sequences.
+    """
     return int(np.searchsorted(np.cumsum([len(sequence.slot_texts) for sequence in sequences]), slot, side="right"))
 
 
@@ -116,7 +119,7 @@ def generate(
     on_step: Callable[[], None],
     limits: BatchLimits = UNLIMITED,
 ) -> None:
-    """Generate for one job."""
+    """Generate the sequences of one job."""
     scheduler = BatchScheduler(decoder, limits)
     try:
         scheduler.generate(sequences, on_step, ignore, ignore)
@@ -127,7 +130,7 @@ def generate(
 
 
 def check_generation(plans: Sequence[Plan], decoder: FakeDecoder | None = None) -> FakeDecoder:
-    """Generate in one batch, and compare each sequence with what is generated without the scheduler."""
+    """Generate all plans in one batch, and compare the tokens of each sequence with ``Plan.compute_expected``."""
     sequences = [plan.build() for plan in plans]
     decoder = decoder or FakeDecoder()
     generate(decoder, sequences, ignore)
@@ -140,10 +143,10 @@ def check_generation(plans: Sequence[Plan], decoder: FakeDecoder | None = None) 
 
 
 class Jobs:
-    """Jobs in threads of their own, all of which end before the block does.
+    """A context manager that runs jobs in a thread each, and waits for all jobs at the end of the block.
 
-    At its end each job has its answer, the jobs without an error have the tokens
-    that they have alone, and neither a slot nor the decoding thread is left.
+    After that, it checks that each job without an error has the same tokens as alone, that all slots are free, and that
+    no decoding thread runs.
     """
 
     def __init__(self, decoder: FakeDecoder, limits: BatchLimits = UNLIMITED) -> None:
@@ -160,7 +163,7 @@ class Jobs:
 
     @property
     def state(self) -> BatchState:
-        """What the scheduler held at its last event."""
+        """The state of the scheduler at its last event."""
         return self.events[-1][1]
 
     def __enter__(self) -> Self:
@@ -183,7 +186,7 @@ class Jobs:
         on_compile: Callable[[], None] = ignore,
         on_tokens: Callable[[], None] = ignore,
     ) -> None:
-        """Start a job, and return when the scheduler has queued it."""
+        """Start a job, and return when the scheduler has queued the job."""
         sequences = [plan.build() for plan in plans]
         self._plans[name], self.sequences[name] = plans, sequences
 
@@ -197,7 +200,7 @@ class Jobs:
         def work() -> None:
             try:
                 self.scheduler.generate(sequences, check_and_call, on_compile, on_tokens)
-            except BaseException as error:  # noqa: BLE001 - each test says which error it expects
+            except BaseException as error:  # noqa: BLE001 - each test checks the errors
                 self.errors[name] = error
 
         thread = threading.Thread(target=work, name=name, daemon=True)
@@ -206,13 +209,13 @@ class Jobs:
         assert self._queued.acquire(timeout=DEADLINE_S)
 
     def join(self) -> None:
-        """Wait until each job has its answer and the decoding thread has ended."""
+        """Wait until each job and the decoding thread have ended."""
         while running := [thread for thread in {*self._threads, *self._decoder.threads} if thread.is_alive()]:
             running[0].join(DEADLINE_S)
             assert not running[0].is_alive(), f"{running[0].name} has no answer"
 
     def check(self) -> None:
-        """Compare the tokens of each job with those that it has alone, and check that nothing is left."""
+        """Check the tokens of each job without an error, and that no slot is occupied and no decoding thread runs."""
         for name in self.sequences.keys() - self.errors.keys():
             for sequence, plan in zip(self.sequences[name], self._plans[name], strict=True):
                 np.testing.assert_array_equal(sequence.tokens, plan.compute_expected(), name)

@@ -1,4 +1,4 @@
-"""How many slots a decoder runs in one batch follows from how many positions it computes per second."""
+"""The number of slots in a batch is chosen by the number of positions that the decoder computes per second."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ CONFIG = shape_decoder(TINY)
 
 
 class IdleDecoder:
-    """A decoder that keeps account of its slots and computes nothing."""
+    """A decoder that records its slots and computes nothing."""
 
     max_chunk = 1
 
@@ -51,7 +51,7 @@ class IdleDecoder:
 
 @pytest.fixture
 def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], float]], int]:
-    """Measure with steps whose duration is a function of the number of slots."""
+    """Return a function that runs ``measure_slots``; its argument maps a number of slots to the duration of a step."""
 
     def measure_with(time_step: Callable[[int], float]) -> int:
         monkeypatch.setattr(batch_size, "_time_step", lambda _decoder, _config, slots: time_step(slots))
@@ -82,7 +82,7 @@ def test_a_measurement_leaves_no_slot_occupied() -> None:
     assert decoder.slots == set()
 
 
-def test_the_measured_number_is_stored_and_a_damaged_file_is_measured_again(
+def test_the_number_of_slots_is_stored_and_measured_again_if_the_file_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = iter([5, 7])
@@ -93,5 +93,5 @@ def test_the_measured_number_is_stored_and_a_damaged_file_is_measured_again(
     assert load_or_measure_slots(path, IdleDecoder(), CONFIG) == 7
 
 
-def test_a_number_that_cannot_be_stored_is_measured_all_the_same(tmp_path: Path) -> None:
+def test_the_number_of_slots_is_measured_even_if_it_cannot_be_stored(tmp_path: Path) -> None:
     assert load_or_measure_slots(tmp_path / "missing" / "model.slots", IdleDecoder(), CONFIG) >= 1

@@ -1,4 +1,4 @@
-"""The delay pattern is that of transformers, and no token is lost in it."""
+"""The delay pattern is the same as in transformers, and no token is lost when the delays are removed."""
 
 from dataclasses import replace
 from itertools import product
@@ -35,13 +35,13 @@ def make_codes(config: DecoderConfig, frames: int) -> Codes:
 
 
 def fill(pattern: Tokens, config: DecoderConfig) -> Tokens:
-    """Put a token at each place that one is generated for, different from its neighbours."""
+    """Replace each ``TO_GENERATE`` by a token; neighbouring tokens are different."""
     numbers = np.arange(pattern.size, dtype=np.int32).reshape(pattern.shape) % config.vocabulary
     return np.where(pattern == TO_GENERATE, numbers, pattern)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_patterns_are_those_of_transformers(case: Case) -> None:
+def test_patterns_are_the_same_as_in_transformers(case: Case) -> None:
     config = shape_decoder(case.model.size)
     arrays = case.read()
     for index, tokens in enumerate(arrays["tokens"].astype(np.int32)):
@@ -56,7 +56,7 @@ def test_patterns_are_those_of_transformers(case: Case) -> None:
         assert (remove_delays(pattern, config)[:, frames:] == TO_GENERATE).all()
 
 
-def test_a_mono_pattern_is_as_published() -> None:
+def test_a_mono_pattern_has_the_published_form() -> None:
     start, new = MONO.start, TO_GENERATE
     prompt = np.array([[1, 2], [3, 4], [5, 6], [7, 8]], dtype=np.int16)
     np.testing.assert_array_equal(
@@ -70,7 +70,7 @@ def test_a_mono_pattern_is_as_published() -> None:
     )
 
 
-def test_the_left_and_the_right_codebook_have_the_same_delay() -> None:
+def test_the_left_and_the_right_codebook_of_a_pair_have_the_same_delay() -> None:
     assert get_delays(100, SHAPES["stereo"]) == (0, 0, 1, 1, 2, 2, 3, 3)
 
 
@@ -80,7 +80,7 @@ def test_a_short_sequence_has_no_delays(length: int, delays: tuple[int, ...]) ->
 
 
 @EVERY_SHAPE
-def test_the_counted_tokens_make_the_wanted_frames(config: DecoderConfig) -> None:
+def test_the_counted_new_tokens_give_the_requested_number_of_frames(config: DecoderConfig) -> None:
     for prompt_frames, frames in product(range(9), range(1, 21)):
         prompt = make_codes(config, prompt_frames) if prompt_frames else None
         new_tokens = count_new_tokens(frames, prompt_frames, config)
@@ -93,8 +93,8 @@ def test_the_counted_tokens_make_the_wanted_frames(config: DecoderConfig) -> Non
 
 
 @EVERY_SHAPE
-def test_codes_are_valid_however_few_tokens_are_generated(config: DecoderConfig) -> None:
-    """If not even the delays fit, the prompt loses its end; transformers raises an error there."""
+def test_codes_are_valid_for_any_number_of_generated_tokens(config: DecoderConfig) -> None:
+    """If the largest delay exceeds ``new_tokens``, the end of the prompt is cut off; transformers raises an error."""
     for prompt_frames, new_tokens in product(range(9), range(1, 15)):
         prompt = make_codes(config, prompt_frames)
         pattern = build_pattern(prompt, new_tokens, config)
@@ -105,13 +105,13 @@ def test_codes_are_valid_however_few_tokens_are_generated(config: DecoderConfig)
         kept = min(prompt_frames, codes.shape[1])
         assert kept >= prompt_frames - max(config.delays)
         np.testing.assert_array_equal(codes[:, :kept], prompt[:, :kept])
-        # Every generated token is among the codes, and all other places hold the start token.
+        # The codes contain all tokens except the start tokens.
         assert np.count_nonzero(tokens != config.start) == codes.size
 
 
 @EVERY_SHAPE
 def test_the_generation_begins_right_after_the_prompt_of_the_first_codebook(config: DecoderConfig) -> None:
-    """The decode loop reads all positions before that one, in every codebook."""
+    """In every codebook, the decode loop reads all positions before the first generated position."""
     for prompt_frames, new_tokens in product(range(9), range(1, 15)):
         pattern = build_pattern(make_codes(config, prompt_frames), new_tokens, config)
         to_generate = np.flatnonzero((pattern == TO_GENERATE).any(axis=0))

@@ -22,7 +22,7 @@ def test_the_generator_is_the_same_as_in_earlier_versions() -> None:
     )
 
 
-def test_numbers_depend_neither_on_earlier_draws_nor_on_how_many_are_drawn() -> None:
+def test_numbers_depend_neither_on_earlier_draws_nor_on_the_number_of_codebooks() -> None:
     first = draw_uniforms(7, 5, 4, 64)
     draw_uniforms(7, 4, 4, 64)
     draw_uniforms(8, 5, 4, 64)

@@ -46,7 +46,7 @@ def compute_probabilities(logits: NDArray[np.float32], sampling: Sampling) -> ND
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
 @pytest.mark.parametrize("top_k", [0, 1, 7, 199, 200, 201, 2_048])
 @pytest.mark.parametrize("top_p", [1e-9, 0.3, 0.8, 0.999, 1.0])
-def test_probabilities_are_those_of_a_plain_reference(temperature: float, top_k: int, top_p: float) -> None:
+def test_probabilities_agree_with_a_plain_implementation(temperature: float, top_k: int, top_p: float) -> None:
     sampling = replace(ALL, temperature=temperature, top_k=top_k, top_p=top_p)
     logits = make_logits()
     expected = np.array([weigh_plainly(row, sampling) for row in logits.tolist()])
@@ -59,20 +59,20 @@ def count_kept(probabilities: list[float], sampling: Sampling) -> int:
     return np.count_nonzero(weigh(np.log([probabilities]).astype(np.float32), sampling))
 
 
-def test_temperature_comes_before_top_p() -> None:
+def test_temperature_is_applied_before_top_p() -> None:
     probabilities = [0.5, 0.25, 0.15, 0.1]
     assert count_kept(probabilities, replace(ALL, top_p=0.7)) == 2
-    assert count_kept(probabilities, replace(ALL, top_p=0.7, temperature=0.5)) == 1  # 0.25 of 0.345
+    assert count_kept(probabilities, replace(ALL, top_p=0.7, temperature=0.5)) == 1  # 0.25 / 0.345 is above 0.7
     assert count_kept(probabilities, replace(ALL, top_p=0.7, temperature=2.0)) == 3
 
 
-def test_top_k_comes_before_top_p() -> None:
+def test_top_k_is_applied_before_top_p() -> None:
     probabilities = [0.5, 0.3, 0.15, 0.05]
     assert count_kept(probabilities, replace(ALL, top_p=0.6)) == 2
-    assert count_kept(probabilities, replace(ALL, top_k=2, top_p=0.6)) == 1  # 0.5 of 0.8
+    assert count_kept(probabilities, replace(ALL, top_k=2, top_p=0.6)) == 1  # 0.5 / 0.8 is above 0.6
 
 
-def test_tokens_that_tie_with_the_kth_are_kept() -> None:
+def test_tokens_with_the_same_score_as_the_kth_token_are_kept() -> None:
     logits = np.array([[1, 3, 2, 2, 0, 2], [5, 4, 3, 2, 1, 0]], dtype=np.float32)
     np.testing.assert_array_equal(
         weigh(logits, replace(ALL, top_k=2)) > 0,
@@ -80,7 +80,7 @@ def test_tokens_that_tie_with_the_kth_are_kept() -> None:
     )
 
 
-def test_the_most_likely_token_is_kept_however_small_top_p_is() -> None:
+def test_the_most_likely_token_is_kept_with_the_smallest_top_p() -> None:
     logits = make_logits()
     kept = weigh(logits, replace(ALL, top_p=5e-324)) > 0
     np.testing.assert_array_equal(kept.sum(axis=-1), 1)
@@ -89,7 +89,7 @@ def test_the_most_likely_token_is_kept_however_small_top_p_is() -> None:
 
 @pytest.mark.parametrize("temperature", [5e-324, 1e-50, 1e-38, 1e-3])
 @pytest.mark.parametrize("top_p", [0.5, 1.0])
-def test_at_the_smallest_temperatures_the_most_likely_token_is_drawn(temperature: float, top_p: float) -> None:
+def test_the_most_likely_token_is_drawn_at_the_smallest_temperatures(temperature: float, top_p: float) -> None:
     logits = make_logits() * np.float32(100)
     sampling = replace(ALL, temperature=temperature, top_k=50, top_p=top_p)
     for position in range(20):
@@ -102,7 +102,7 @@ def test_a_constant_added_to_all_logits_has_no_effect() -> None:
     np.testing.assert_array_equal(weigh(logits + np.float32(2.0**20), ALL), weigh(logits, ALL))
 
 
-def test_without_sampling_the_most_likely_token_is_chosen() -> None:
+def test_the_most_likely_token_is_chosen_without_sampling() -> None:
     logits = make_logits()
     sampling = replace(ALL, do_sample=False)
     chosen = choose_tokens(logits, sampling, None)
@@ -116,7 +116,7 @@ def test_without_sampling_the_most_likely_token_is_chosen() -> None:
     [ALL, replace(ALL, temperature=2.0), replace(ALL, top_k=4), replace(ALL, top_p=0.7), replace(ALL, temperature=0.5)],
     ids=str,
 )
-def test_tokens_are_drawn_as_often_as_their_probabilities_say(sampling: Sampling) -> None:
+def test_tokens_are_drawn_with_the_expected_frequencies(sampling: Sampling) -> None:
     logits = np.array([1.0, -1.0, 0.5, 2.0, 0.0, 1.5], dtype=np.float32)
     draws = 20_000
     expected = draws * np.array(weigh_plainly(logits.tolist(), sampling))
@@ -128,7 +128,7 @@ def test_tokens_are_drawn_as_often_as_their_probabilities_say(sampling: Sampling
         assert chisquare(counts[expected > 0], expected[expected > 0]).pvalue > 0.001
 
 
-def test_tokens_of_one_seed_are_drawn_as_often_as_their_probabilities_say_at_all_positions() -> None:
+def test_tokens_of_one_seed_have_the_expected_frequencies_over_many_positions() -> None:
     logits = np.array([[0.0, 1.0, 2.0], [2.0, 0.0, 1.0]], dtype=np.float32)
     chosen = np.array([choose_tokens(logits, ALL, draw_uniforms(5, position, 2, 3)) for position in range(4_000)])
     for codebook, row in enumerate(logits.tolist()):
@@ -142,8 +142,12 @@ def test_tokens_of_one_seed_are_drawn_as_often_as_their_probabilities_say_at_all
 
 @pytest.mark.slow
 @pytest.mark.slow
-def test_tokens_of_a_whole_vocabulary_are_drawn_as_often_as_their_probabilities_say() -> None:
-    """The shortest of so many times is about 1 / 2,048, so a bias of the times shows that is hidden with few tokens."""
+def test_tokens_of_a_large_vocabulary_are_drawn_with_the_expected_frequencies() -> None:
+    """Test `choose_tokens` with times near zero: the token with the shortest random time is drawn.
+
+    With 2,048 tokens, the shortest time is about 1 / 2,048. So this test finds a bias of very short times, which a test
+    with few tokens does not find.
+    """
     codebooks, vocabulary, positions, at_once = 4, 2_048, 2_000, 250
     row = (1.5 * np.random.default_rng(3).standard_normal(vocabulary)).astype(np.float32)
     logits = np.tile(row, (codebooks * at_once, 1))
@@ -152,14 +156,14 @@ def test_tokens_of_a_whole_vocabulary_are_drawn_as_often_as_their_probabilities_
         uniforms = [draw_uniforms(7, position, codebooks, vocabulary) for position in range(first, first + at_once)]
         counts += np.bincount(choose_tokens(logits, ALL, np.concatenate(uniforms)), minlength=vocabulary)
     expected = codebooks * positions * np.array(weigh_plainly(row.tolist(), ALL))
-    # Groups of about a tenth of the probability each, from the least likely tokens to the most likely.
+    # The tokens, sorted by probability, are divided into ten groups, each with about a tenth of the probability.
     order = np.argsort(expected)
     tenths = np.minimum(np.cumsum(expected[order]) / expected.sum() * 10, 9).astype(int)
     drawn, likely = (np.bincount(tenths, values[order]) for values in (counts, expected))
     assert chisquare(drawn, likely).pvalue > 0.001
 
 
-def test_a_draw_of_zero_wins_but_not_for_an_excluded_token() -> None:
+def test_a_token_with_a_draw_of_zero_is_chosen_unless_the_token_is_excluded() -> None:
     logits = np.array([[0.0, 1.0, 2.0, 3.0]], dtype=np.float32)
     uniforms = np.array([[0.0, 0.5, 0.5, 0.5]])
     assert choose_tokens(logits, ALL, uniforms) == 0

@@ -1,4 +1,4 @@
-"""A sequence gets its own tokens from the scheduler: alone or with others of its job, from the start or resumed."""
+"""A sequence gets the expected tokens: alone or with other sequences of its job, from the start or resumed."""
 
 from dataclasses import replace
 
@@ -47,7 +47,7 @@ def test_only_sequences_with_guidance_have_a_second_slot() -> None:
     assert check_generation([PLANS["unconditional"]]).list_calls("admit") == [(0,)]
 
 
-def test_tokens_do_not_depend_on_other_sequences_of_any_kind_and_length() -> None:
+def test_tokens_do_not_depend_on_the_other_sequences_of_the_job() -> None:
     check_generation(FIRST_JOB)
     check_generation(FIRST_JOB[::-1])
 
@@ -56,7 +56,7 @@ def test_tokens_do_not_depend_on_other_sequences_of_any_kind_and_length() -> Non
 def test_known_tokens_are_read_once_in_chunks(max_chunk: int) -> None:
     plan = PLANS["clip and text"]
     decoder = check_generation([plan], FakeDecoder(max_chunk))
-    known = 9  # ten with the start token; the first step reads the last of them
+    known = 9  # with the start token, ten positions are known; the first step reads the tenth
     for slot in (0, 1):
         fed = [(position, count) for fed_slot, position, count in decoder.list_calls("feed") if fed_slot == slot]
         assert fed == [(start, min(max_chunk, known - start)) for start in range(0, known, max_chunk)]
@@ -64,7 +64,7 @@ def test_known_tokens_are_read_once_in_chunks(max_chunk: int) -> None:
 
 
 @pytest.mark.parametrize("plan", FIRST_JOB, ids=["sampled", "unconditional", "clip", "clip and text"])
-def test_a_resumed_sequence_gets_the_same_tokens_from_each_position_on(plan: Plan) -> None:
+def test_a_sequence_resumed_at_any_position_gets_the_same_tokens(plan: Plan) -> None:
     expected = plan.compute_expected()
     given_length = plan.build().given_length
     assert plan.build().known_length == given_length
@@ -101,7 +101,7 @@ def test_a_sequence_changes_neither_the_pattern_nor_the_resumed_tokens() -> None
 
 
 @pytest.mark.parametrize("new_tokens", [1, 2, 3])
-def test_nothing_is_generated_if_the_delays_take_all_the_tokens(new_tokens: int) -> None:
+def test_nothing_is_generated_if_the_new_tokens_do_not_exceed_the_delays(new_tokens: int) -> None:
     plan = Plan(ROCK, SAMPLED, new_tokens=new_tokens, prompt_frames=9)
     sequence = plan.build()
     assert sequence.finished
@@ -113,7 +113,7 @@ def test_nothing_is_generated_if_the_delays_take_all_the_tokens(new_tokens: int)
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_logits_of_transformers_give_the_tokens_of_transformers(case: Case) -> None:
-    """Guidance, temperature, top-k, top-p and draws together, at the positions whose logits were stored."""
+    """Test guidance, temperature, top-k, top-p and draws together, at the positions with logits in the reference."""
     arrays, request = case.read(), case.make_request()
     samples = len(case.prompts)
     text = None if case.prompts[0] is None else ROCK
@@ -129,4 +129,4 @@ def test_the_logits_of_transformers_give_the_tokens_of_transformers(case: Case) 
                 sequence.extend(logits[index], logits[samples + index] if case.guided else None)
                 np.testing.assert_array_equal(sequence.tokens[:, position + 1], tokens[:, position + 1])
                 compared += 1
-    assert compared or case.name == "clip_shortest"  # which generates nothing
+    assert compared or case.name == "clip_shortest"  # this case generates nothing

@@ -1,4 +1,4 @@
-"""What stops or breaks one job of the batch ends that job alone; if the decoder breaks, every job gets an answer."""
+"""A job that is stopped or fails does not end other jobs; if the decoder fails, no job waits forever."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -69,7 +69,7 @@ def test_logits_that_are_not_finite_fail_the_job(value: float, sampling: Samplin
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 2, 4, 9])
-def test_a_stop_ends_one_job_alone(stop_after: int) -> None:
+def test_a_stop_ends_only_the_stopped_job(stop_after: int) -> None:
     error = make_stop()
     calls: list[int] = []
 
@@ -88,7 +88,7 @@ def test_a_stop_ends_one_job_alone(stop_after: int) -> None:
 
 
 @pytest.mark.parametrize("damaged", [{6}, {7}, {8}, {9}, {7, 8}, LATE_SLOTS], ids=str)
-def test_logits_that_are_not_finite_end_one_job_alone(damaged: set[int]) -> None:
+def test_logits_that_are_not_finite_end_only_their_own_job(damaged: set[int]) -> None:
     def damage(step: int, slots: Sequence[int], logits: Logits) -> None:
         if step > 6:
             logits[[slot in damaged for slot in slots]] = np.nan
@@ -102,12 +102,12 @@ def test_logits_that_are_not_finite_end_one_job_alone(damaged: set[int]) -> None
     error = jobs.errors["damaged"]
     assert isinstance(error, JobFailedError)
     assert error.type == "not-finite"
-    # All sequences of the job leave with the damaged one.
+    # All sequences of the job leave the batch together with the damaged sequence.
     assert not any(LATE_SLOTS & {*step[::2]} for step in decoder.list_calls("step")[7:])
 
 
 @pytest.mark.parametrize("damaged", [0, 1], ids=["fails first", "finishes first"])
-def test_a_sequence_may_finish_in_the_step_that_fails_another_of_its_job(damaged: int) -> None:
+def test_a_job_fails_if_one_sequence_finishes_in_the_step_in_which_another_fails(damaged: int) -> None:
     plans = [Plan(ROCK, GREEDY, new_tokens=8 if index == damaged else 5) for index in range(2)]
 
     def damage(step: int, _: Sequence[int], logits: Logits) -> None:
@@ -123,7 +123,7 @@ def test_a_sequence_may_finish_in_the_step_that_fails_another_of_its_job(damaged
 
 
 @pytest.mark.parametrize("refused", [7, 8, 9, 10])
-def test_a_slot_that_is_refused_ends_one_job_alone(refused: int) -> None:
+def test_a_refused_slot_ends_only_the_job_that_requested_the_slot(refused: int) -> None:
     error = MemoryError("no memory for a slot")
 
     def refuse(admitted: int) -> None:
@@ -137,12 +137,12 @@ def test_a_slot_that_is_refused_ends_one_job_alone(refused: int) -> None:
         jobs.start("first", FIRST_JOB)
     assert jobs.errors.keys() == {"refused"}
     assert jobs.errors["refused"] is error
-    assert len(decoder.list_calls("admit")) == refused  # the job asks for no slot after that
+    assert len(decoder.list_calls("admit")) == refused  # after that, the job requests no further slot
 
 
 @pytest.mark.parametrize("method", ["step", "feed", "admit"])
-def test_a_stop_during_compilation_ends_one_job_alone(method: str) -> None:
-    """The engine's ``on_compile`` raises if the job must stop, as its ``on_step`` does."""
+def test_a_stop_during_compilation_ends_only_the_stopped_job(method: str) -> None:
+    """In the engine, both ``on_compile`` and ``on_step`` raise an exception if the job must stop."""
     error = make_stop()
 
     def stop() -> None:
@@ -188,7 +188,7 @@ def test_waiting_sequences_of_a_failed_job_are_not_admitted(way: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["step", "feed"])
-def test_an_error_of_the_decoder_ends_all_active_jobs_and_the_next_job_works(method: str) -> None:
+def test_an_error_of_the_decoder_ends_all_active_jobs_and_the_next_job_succeeds(method: str) -> None:
     error = RuntimeError("the model is broken")
     raised_in: list[str] = []
 
@@ -215,7 +215,7 @@ def test_an_error_of_the_decoder_ends_all_active_jobs_and_the_next_job_works(met
     assert "next" not in jobs.errors
 
 
-def test_an_error_of_the_decoder_does_not_end_jobs_that_wait() -> None:
+def test_an_error_of_the_decoder_does_not_end_waiting_jobs() -> None:
     error = RuntimeError("the model is broken")
 
     def start_and_fail(step: int) -> None:
@@ -232,7 +232,7 @@ def test_an_error_of_the_decoder_does_not_end_jobs_that_wait() -> None:
 
 
 @pytest.mark.parametrize("way", ["stopped", "damaged", "broken", "finished"])
-def test_every_job_gets_an_answer_if_a_slot_cannot_be_dropped(way: str) -> None:
+def test_every_job_ends_if_a_slot_cannot_be_dropped(way: str) -> None:
     error = RuntimeError("the device is gone")
 
     def stop() -> None:

@@ -31,7 +31,7 @@ def test_a_finished_sequence_frees_its_slots_at_once() -> None:
     assert decoder.calls.index(("drop", 0)) < decoder.calls.index(("step", 1, 7, 2, 7))
 
 
-def test_on_step_comes_before_each_step_in_which_each_sequence_reads_a_chunk_or_steps() -> None:
+def test_on_step_is_called_before_each_step_and_a_step_advances_each_sequence_once() -> None:
     sequences = [plan.build() for plan in FIRST_JOB]
     decoder = FakeDecoder()
     generate(decoder, sequences, lambda: decoder.calls.append(("on_step",)))
@@ -48,7 +48,7 @@ def test_on_step_comes_before_each_step_in_which_each_sequence_reads_a_chunk_or_
 
 
 def make_queue() -> list[Plan]:
-    """Make sequences with one slot and with two, each of a different length."""
+    """Make plans of sequences with one slot or two slots; all sequences have different lengths."""
     kinds: list[tuple[TextStates | None, int]] = [
         (ROCK, 12), (None, 9), (JAZZ, 10), (None, 7), (None, 16), (ROCK, 8), (JAZZ, 14), (None, 5), (ROCK, 11),
     ]  # fmt: skip
@@ -114,7 +114,7 @@ def test_the_head_of_the_queue_is_admitted_as_soon_as_it_fits_and_never_skipped(
         assert head >= known or not fit(active | {head})
 
 
-def test_one_sequence_is_admitted_whatever_the_limits() -> None:
+def test_one_sequence_is_admitted_even_if_it_exceeds_the_limits() -> None:
     decoder = FakeDecoder()
     with Jobs(decoder, BatchLimits(1, 1)) as jobs:
         jobs.start("first", [PLANS["guided"], PLANS["clip and text"]])
@@ -122,7 +122,7 @@ def test_one_sequence_is_admitted_whatever_the_limits() -> None:
     assert decoder.peak_slots == 2
 
 
-def test_a_job_that_is_stopped_while_it_waits_is_never_admitted_and_delays_no_other() -> None:
+def test_a_job_stopped_while_it_waits_is_not_admitted_and_delays_no_other_job() -> None:
     error = make_stop()
 
     def stop() -> None:
@@ -141,10 +141,10 @@ def test_a_job_that_is_stopped_while_it_waits_is_never_admitted_and_delays_no_ot
         jobs.start("first", [PLANS["guided"]])
     assert jobs.errors == {"stopped": error}
     assert len(decoder.list_calls("admit")) == 3
-    assert decoder.list_calls("step")[2] == (0, 2, 1, 2, 2, 0)  # the small job fits from the next step on
+    assert decoder.list_calls("step")[2] == (0, 2, 1, 2, 2, 0)  # the small job takes part in the next step
 
 
-def test_an_observer_is_called_for_each_queued_job_each_step_and_the_end() -> None:
+def test_an_observer_is_called_for_each_queued_job_for_each_step_and_at_the_end() -> None:
     with_guidance, without = (Plan(text, SAMPLED, new_tokens=1) for text in (ROCK, None))
     decoder = FakeDecoder(hooks={"step": lambda step: jobs.start("second", [without]) if step == 1 else None})
     with Jobs(decoder, BatchLimits(2, ALL_BYTES)) as jobs:

@@ -1,4 +1,4 @@
-"""Jobs share the batch: each gets the tokens that it gets alone, and none waits for the sequences of another."""
+"""Jobs share the batch: each job gets the same tokens as alone, and no job waits for the sequences of another job."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +27,7 @@ from worker.engines.musicgen.decoding.scheduler import BatchEvent, BatchLimits, 
 @pytest.mark.parametrize(
     "limits", [UNLIMITED, BatchLimits(5, ALL_BYTES), BatchLimits(None, 500), BatchLimits(1, ALL_BYTES)], ids=str
 )
-def test_jobs_that_start_while_others_are_decoded_get_the_tokens_that_they_get_alone(limits: BatchLimits) -> None:
+def test_jobs_that_start_during_decoding_get_the_same_tokens_as_alone(limits: BatchLimits) -> None:
     late_jobs = {
         2: reseed(FIRST_JOB[::-1], 20),
         3: reseed(FIRST_JOB[:2], 30),
@@ -51,10 +51,10 @@ def test_jobs_that_start_while_others_are_decoded_get_the_tokens_that_they_get_a
         == sum(len(sequence.slot_texts) for sequences in jobs.sequences.values() for sequence in sequences)
     )
     if limits == UNLIMITED:
-        assert any({0, 6, 12} <= {*step[::2]} for step in decoder.list_calls("step"))  # slots of three jobs
+        assert any({0, 6, 12} <= {*step[::2]} for step in decoder.list_calls("step"))  # these are slots of three jobs
 
 
-def test_jobs_in_several_threads_get_the_tokens_that_they_get_alone() -> None:
+def test_jobs_in_several_threads_get_the_same_tokens_as_alone() -> None:
     decoder = FakeDecoder()
     events: list[tuple[BatchEvent, BatchState]] = []
     scheduler = BatchScheduler(decoder, BatchLimits(3, ALL_BYTES), lambda *event: events.append(event))
@@ -134,7 +134,7 @@ def test_on_tokens_is_called_in_the_thread_of_the_job(monkeypatch: pytest.Monkey
     assert calling_threads == {"first": {"first"}, "second": {"second"}}
 
 
-def test_the_decoding_thread_runs_for_as_long_as_there_is_something_to_generate() -> None:
+def test_the_decoding_thread_ends_when_nothing_is_left_to_generate() -> None:
     decoder = FakeDecoder(hooks={"step": lambda step: jobs.start("second", LATE_JOB) if step == 2 else None})
     with Jobs(decoder) as jobs:
         for number in range(1, 4):

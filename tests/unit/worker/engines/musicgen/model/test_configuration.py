@@ -1,4 +1,4 @@
-"""A model's shape is read whole, and what cannot be computed is refused with the file and the key."""
+"""All dimensions of a model are read; if a model is not supported, the error contains the file and the key."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def write(folder: Path, content: object) -> Path:
 
 
 def read(folder: Path, size: Size = TINY, **changes: Any) -> ModelConfig:
-    """Read a configuration in which some keys, ``part__key``, have other values, or none for ``...``."""
+    """Read a changed configuration: ``part__key=value`` sets a key of a part, and the value ``...`` removes the key."""
     content = describe(size)
     for name, value in changes.items():
         part, key = name.split("__")
@@ -43,7 +43,7 @@ def refuse(folder: Path, read_it: Callable[[], object]) -> str:
     return caught.value.detail
 
 
-def test_reads_every_part_of_a_model(tmp_path: Path) -> None:
+def test_every_part_of_a_model_is_read(tmp_path: Path) -> None:
     write_random_model(tmp_path, TINY, seed=0)
     config = ModelConfig.read(tmp_path)
     assert config.text == TextConfig(
@@ -64,7 +64,7 @@ def test_reads_every_part_of_a_model(tmp_path: Path) -> None:
     assert config.codec == CODEC
 
 
-def test_what_follows_from_the_published_shape(tmp_path: Path) -> None:
+def test_hop_frame_rate_and_delays_are_derived_from_the_published_dimensions(tmp_path: Path) -> None:
     config = read(tmp_path, SMALL)
     assert config.codec.hop == 640
     assert config.codec.frame_rate == 50
@@ -74,7 +74,7 @@ def test_what_follows_from_the_published_shape(tmp_path: Path) -> None:
     assert config.projected
 
 
-def test_a_stereo_model_has_twice_the_codebooks(tmp_path: Path) -> None:
+def test_a_stereo_decoder_has_twice_as_many_codebooks_as_the_codec(tmp_path: Path) -> None:
     config = read(tmp_path, replace(TINY, channels=2))
     assert config.decoder == shape_decoder(replace(TINY, channels=2))
     assert config.decoder.codebooks == 8
@@ -82,26 +82,26 @@ def test_a_stereo_model_has_twice_the_codebooks(tmp_path: Path) -> None:
     assert config.decoder.delays == (0, 0, 1, 1, 2, 2, 3, 3)
 
 
-def test_nothing_is_projected_between_equal_sizes(tmp_path: Path) -> None:
+def test_text_states_are_not_projected_if_text_encoder_and_decoder_have_equal_sizes(tmp_path: Path) -> None:
     assert not read(tmp_path, replace(TINY, text_hidden=TINY.hidden)).projected
 
 
-def test_a_frame_rate_that_is_no_whole_number_is_rounded_up(tmp_path: Path) -> None:
+def test_a_fractional_frame_rate_is_rounded_up(tmp_path: Path) -> None:
     config = read(tmp_path, audio_encoder__sampling_rate=3_201, audio_encoder__target_bandwidths=[9.7])
     assert config.codec.frame_rate == 401
     assert config.codec.codebooks == 4
 
 
-def test_the_largest_bandwidth_counts_and_comes_last(tmp_path: Path) -> None:
+def test_the_last_and_largest_bandwidth_determines_the_number_of_codebooks(tmp_path: Path) -> None:
     assert read(tmp_path, audio_encoder__target_bandwidths=[2.4, 9.6]).codec.codebooks == 4
 
 
-def test_the_file_says_whether_there_is_a_shortcut(tmp_path: Path) -> None:
+def test_the_shortcut_is_read_from_the_file_and_is_present_by_default(tmp_path: Path) -> None:
     assert read(tmp_path, replace(TINY, shortcut=True)).codec.shortcut
-    assert read(tmp_path, audio_encoder__use_conv_shortcut=...).codec.shortcut  # the class's own default
+    assert read(tmp_path, audio_encoder__use_conv_shortcut=...).codec.shortcut  # the default of transformers
 
 
-def test_what_is_left_out_has_the_defaults_of_transformers(tmp_path: Path) -> None:
+def test_missing_keys_have_the_defaults_of_transformers(tmp_path: Path) -> None:
     size = replace(SMALL, shortcut=True)
     changes = {
         "text_encoder": ("relative_attention_num_buckets", "relative_attention_max_distance", "layer_norm_epsilon"),
@@ -156,19 +156,19 @@ def test_what_is_left_out_has_the_defaults_of_transformers(tmp_path: Path) -> No
     ],
     ids=str,
 )
-def test_names_the_key_that_it_refuses(tmp_path: Path, name: str, value: object) -> None:
+def test_an_unsupported_value_is_refused_with_its_key(tmp_path: Path, name: str, value: object) -> None:
     change: Content = {name: value}
     detail = refuse(tmp_path, lambda: read(tmp_path, **change))
     assert f": {name.replace('__', '.')}: " in detail
 
 
 @pytest.mark.parametrize("codebooks", [2, 8])
-def test_refuses_a_decoder_of_other_codebooks_than_the_codec(tmp_path: Path, codebooks: int) -> None:
+def test_a_decoder_with_another_number_of_codebooks_than_the_codec_is_refused(tmp_path: Path, codebooks: int) -> None:
     detail = refuse(tmp_path, lambda: read(tmp_path, decoder__num_codebooks=codebooks))
     assert f"the decoder has {codebooks} codebooks of 64 codes, but the codec has 4 of 64" in detail
 
 
-def test_refuses_codebooks_of_another_size_than_the_codec(tmp_path: Path) -> None:
+def test_a_decoder_with_codebooks_of_another_size_than_the_codec_is_refused(tmp_path: Path) -> None:
     changes: Content = {f"decoder__{key}": 60 for key in ("vocab_size", "pad_token_id", "bos_token_id")}
     detail = refuse(tmp_path, lambda: read(tmp_path, **changes))
     assert "the decoder has 4 codebooks of 60 codes, but the codec has 4 of 64" in detail
@@ -176,7 +176,7 @@ def test_refuses_codebooks_of_another_size_than_the_codec(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("part", ["text_encoder", "decoder", "audio_encoder"])
 @pytest.mark.parametrize("value", [..., None, [], "t5"], ids=str)
-def test_names_the_part_that_is_missing(tmp_path: Path, part: str, value: object) -> None:
+def test_a_missing_part_is_refused_with_its_name(tmp_path: Path, part: str, value: object) -> None:
     content = describe(TINY) | {part: value}
     if value is ...:
         del content[part]
@@ -185,14 +185,14 @@ def test_names_the_part_that_is_missing(tmp_path: Path, part: str, value: object
 
 
 @pytest.mark.parametrize("model_type", ["musicgen_melody", None])
-def test_refuses_another_kind_of_model(tmp_path: Path, model_type: str | None) -> None:
+def test_another_model_type_is_refused(tmp_path: Path, model_type: str | None) -> None:
     content = describe(TINY) | {"model_type": model_type}
     detail = refuse(tmp_path, lambda: ModelConfig.read(write(tmp_path, content)))
     assert f"model_type: {model_type!r} is not supported, only 'musicgen' is" in detail
 
 
 @pytest.mark.parametrize("content", [[], "musicgen", None, 7])
-def test_refuses_what_is_no_object(tmp_path: Path, content: object) -> None:
+def test_a_file_that_is_not_a_json_object_is_refused(tmp_path: Path, content: object) -> None:
     detail = refuse(tmp_path, lambda: ModelConfig.read(write(tmp_path, content)))
     assert "cannot be read (not a JSON object). Download the model again" in detail
 
@@ -200,12 +200,12 @@ def test_refuses_what_is_no_object(tmp_path: Path, content: object) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b'{"model_type": "musicgen"', b"\xff\xfe", b"<!doctype html>"], ids=repr
 )
-def test_refuses_what_cannot_be_read(tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / CONFIGURATION).write_bytes(content)
     assert "cannot be read" in refuse(tmp_path, lambda: ModelConfig.read(tmp_path))
 
 
-def test_refuses_a_folder_without_a_configuration(tmp_path: Path) -> None:
+def test_a_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in refuse(tmp_path, lambda: ModelConfig.read(tmp_path))
     (tmp_path / CONFIGURATION).mkdir()
     assert "cannot be read" in refuse(tmp_path, lambda: ModelConfig.read(tmp_path))

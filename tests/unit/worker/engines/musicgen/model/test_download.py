@@ -1,4 +1,4 @@
-"""A model is downloaded whole, by parts, or not at all, from a hub that behaves and from one that does not."""
+"""Downloads of models from a hub that works or fails: complete, continued after an interruption, or refused."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ CUT = 4 * CHUNK_BYTES
 
 
 class Reports:
-    """Keeps what is reported, and stops the job once that many bytes are there."""
+    """Records the progress reports, and stops the job when ``stop_at`` bytes are downloaded."""
 
     def __init__(self, stop_at: int | None = None) -> None:
         self.done: list[tuple[int, int]] = []
@@ -61,7 +61,7 @@ def hub(files: dict[str, bytes]) -> Iterator[FakeHub]:
 
 @pytest.fixture
 def settings(tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings of an instance that knows no hub but this one."""
+    """Return the settings of an instance, and make the fake hub the only hub that the instance uses."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("HF_", "HUGGINGFACE_", "TRANSFORMERS_"))]:
         monkeypatch.delenv(name)
@@ -74,7 +74,7 @@ def settings(tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 def ignore(*, stage: str, done: int, total: int, unit: str) -> None:
-    """Report to nobody."""
+    """Ignore the progress."""
 
 
 def fail(settings: Settings, name: str = NAME) -> JobFailedError:
@@ -85,7 +85,7 @@ def fail(settings: Settings, name: str = NAME) -> JobFailedError:
 
 
 def fail_here(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFailedError:
-    """Fail in this process, which is quicker than one of its own."""
+    """Run a download in this process, which takes less time than a new process; it must fail. Return the error."""
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     with pytest.raises(JobFailedError) as caught:
         Download(NAME, tmp_path / "cache").run()
@@ -98,7 +98,7 @@ def count_small(files: dict[str, bytes]) -> int:
     return sum(len(content) for name, content in files.items() if name != WEIGHTS)
 
 
-def test_downloads_what_is_needed_and_nothing_else(settings: Settings, hub: FakeHub, files: dict[str, bytes]) -> None:
+def test_only_the_needed_files_are_downloaded(settings: Settings, hub: FakeHub, files: dict[str, bytes]) -> None:
     hub.models[NAME] |= {"pytorch_model.bin": b"pickle", "state_dict.bin": b"pickle", "sub/model.safetensors": b"other"}
     reports = Reports()
     folder = fetch(settings, NAME, reports)
@@ -109,14 +109,14 @@ def test_downloads_what_is_needed_and_nothing_else(settings: Settings, hub: Fake
     assert all(before[0] <= after[0] for before, after in pairwise(reports.done))
 
 
-def test_asks_no_hub_for_what_is_there(settings: Settings, hub: FakeHub) -> None:
+def test_a_model_on_this_machine_is_not_requested_from_the_hub(settings: Settings, hub: FakeHub) -> None:
     folder = fetch(settings, NAME, ignore)
     asked = len(hub.asked)
     assert fetch(settings, NAME, ignore) == folder
     assert len(hub.asked) == asked
 
 
-def test_downloads_shards_with_their_index(settings: Settings, hub: FakeHub) -> None:
+def test_shards_are_downloaded_with_their_index(settings: Settings, hub: FakeHub) -> None:
     del hub.models[NAME][WEIGHTS]
     shards = {f"model-0000{index}-of-00002.safetensors": bytes([index]) * 1000 for index in (1, 2)}
     index = {"weight_map": {str(number): name for number, name in enumerate(shards)}}
@@ -125,7 +125,9 @@ def test_downloads_shards_with_their_index(settings: Settings, hub: FakeHub) -> 
     assert {path.name for path in folder.iterdir()} == hub.models[NAME].keys()
 
 
-def test_goes_on_where_a_connection_broke(settings: Settings, hub: FakeHub, files: dict[str, bytes]) -> None:
+def test_a_download_continues_at_the_byte_at_which_the_connection_broke(
+    settings: Settings, hub: FakeHub, files: dict[str, bytes]
+) -> None:
     hub.cut_at, hub.cuts = CUT, 1
     folder = fetch(settings, NAME, ignore)
     assert (folder / WEIGHTS).read_bytes() == files[WEIGHTS]
@@ -133,7 +135,7 @@ def test_goes_on_where_a_connection_broke(settings: Settings, hub: FakeHub, file
     assert sum(asked.sent for asked in hub.list_gets(WEIGHTS)) == len(files[WEIGHTS])
 
 
-def test_gives_up_on_a_connection_that_brings_nothing_and_goes_on_later(
+def test_a_download_fails_after_connections_without_progress_and_continues_later(
     settings: Settings, hub: FakeHub, files: dict[str, bytes]
 ) -> None:
     hub.cut_at, hub.cuts = CUT, 100
@@ -146,11 +148,11 @@ def test_gives_up_on_a_connection_that_brings_nothing_and_goes_on_later(
     assert sum(asked.sent for asked in hub.list_gets(WEIGHTS)) == len(files[WEIGHTS])
 
 
-def test_stops_while_the_hub_is_silent_and_goes_on_later(
+def test_a_download_is_stopped_while_the_hub_sends_nothing_and_continues_later(
     settings: Settings, hub: FakeHub, files: dict[str, bytes]
 ) -> None:
     hub.hold_at = CUT
-    # What is held back never comes while the job runs: only what is reported meanwhile can end it.
+    # The hub sends the rest only after the job has ended, so only a progress report in the meantime can stop the job.
     with pytest.raises(JobStoppedError):
         fetch(settings, NAME, Reports(stop_at=count_small(files) + CUT))
     assert find_model(settings, NAME) is None
@@ -163,7 +165,7 @@ def test_stops_while_the_hub_is_silent_and_goes_on_later(
 
 
 @pytest.mark.usefixtures("settings")
-def test_the_process_ends_when_nobody_listens(hub: FakeHub, tmp_path: Path) -> None:
+def test_the_download_process_ends_when_its_output_pipe_is_closed(hub: FakeHub, tmp_path: Path) -> None:
     hub.hold_at = CUT
     command = [
         sys.executable,
@@ -194,7 +196,7 @@ def test_the_process_ends_when_nobody_listens(hub: FakeHub, tmp_path: Path) -> N
     ],
 )
 @pytest.mark.usefixtures("settings")
-def test_says_what_the_hub_said(
+def test_the_error_explains_the_response_of_the_hub(
     hub: FakeHub, refusal: Refusal, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.refusal = refusal
@@ -203,15 +205,15 @@ def test_says_what_the_hub_said(
     assert words in error.detail
 
 
-def test_shows_the_token(settings: Settings, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub.token = "open"  # noqa: S105 - of this test's hub alone
+def test_the_token_is_sent_to_the_hub(settings: Settings, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.token = "open"  # noqa: S105 - only the fake hub has this token
     assert "HF_TOKEN" in fail(settings).detail
     monkeypatch.setenv("HF_TOKEN", hub.token)
     assert fetch(settings, NAME, ignore).is_dir()
 
 
-def test_says_when_nobody_answers(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as bound:  # and not listening, so that the port is refused
+def test_an_unreachable_hub_is_reported(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as bound:  # the socket does not listen, so connections are refused
         bound.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{bound.getsockname()[1]}")
         error = fail(settings)
@@ -221,7 +223,7 @@ def test_says_when_nobody_answers(settings: Settings, monkeypatch: pytest.Monkey
         assert remedy in error.detail
 
 
-def test_asks_nobody_when_offline(settings: Settings, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_request_is_sent_in_offline_mode(settings: Settings, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     error = fail(settings)
     assert error.type == "model-unavailable"
@@ -229,7 +231,7 @@ def test_asks_nobody_when_offline(settings: Settings, hub: FakeHub, monkeypatch:
     assert hub.asked == []
 
 
-def test_refuses_a_name_that_no_hub_knows(settings: Settings, hub: FakeHub) -> None:
+def test_an_invalid_model_name_is_refused_without_a_request(settings: Settings, hub: FakeHub) -> None:
     assert "not a valid name on a hub" in fail(settings, "some--one/music").detail
     assert hub.asked == []
 
@@ -244,7 +246,7 @@ def test_refuses_a_name_that_no_hub_knows(settings: Settings, hub: FakeHub) -> N
     ],
 )
 @pytest.mark.usefixtures("settings")
-def test_downloads_nothing_of_what_cannot_be_used(
+def test_nothing_is_downloaded_of_a_model_that_cannot_be_used(
     hub: FakeHub, without: set[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = hub.models[NAME] | {"pytorch_model.bin": b"pickle"}
@@ -255,7 +257,9 @@ def test_downloads_nothing_of_what_cannot_be_used(
 
 
 @pytest.mark.usefixtures("settings")
-def test_downloads_nothing_that_finds_no_room(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_downloaded_if_the_disk_has_too_little_space(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.claimed_bytes = 10**18
     error = fail_here(hub, tmp_path, monkeypatch)
     assert error.type == "disk-full"
@@ -263,19 +267,21 @@ def test_downloads_nothing_that_finds_no_room(hub: FakeHub, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_says_when_the_disk_filled_up(number: int, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(number: int, tmp_path: Path) -> None:
     error = explain(OSError(number, os.strerror(number)), NAME, tmp_path)
     assert error.type == "disk-full"
     assert str(tmp_path) in error.detail
 
 
-def test_says_where_it_cannot_write(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_cache_folder_that_cannot_be_created_is_reported(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
     assert "cannot be stored in" in fail(settings).detail
 
 
-def test_starts_a_file_anew_that_is_longer_than_it_may_be(
+def test_a_partial_file_that_is_too_long_is_downloaded_again(
     settings: Settings, hub: FakeHub, files: dict[str, bytes], tmp_path: Path
 ) -> None:
     tag = hub.describe(NAME)["siblings"][[*files].index(WEIGHTS)]["lfs"]["sha256"]
@@ -286,7 +292,9 @@ def test_starts_a_file_anew_that_is_longer_than_it_may_be(
     assert (folder / WEIGHTS).read_bytes() == files[WEIGHTS]
 
 
-def test_a_folder_of_the_users_own_is_never_replaced(settings: Settings, hub: FakeHub, tmp_path: Path) -> None:
+def test_an_incomplete_folder_of_the_user_is_reported_and_not_replaced(
+    settings: Settings, hub: FakeHub, tmp_path: Path
+) -> None:
     own = tmp_path / "models" / NAME
     own.mkdir(parents=True)
     (own / "pytorch_model.bin").write_bytes(b"pickle")
@@ -312,7 +320,7 @@ def run_together(call: Callable[[], object], times: int) -> None:
         thread.join()
 
 
-def test_builds_the_tiny_model_once_for_all(settings: Settings, hub: FakeHub) -> None:
+def test_the_tiny_model_is_built_once_for_concurrent_calls(settings: Settings, hub: FakeHub) -> None:
     found: list[Path] = []
     run_together(lambda: found.append(fetch(settings, "mindjobs/tiny", ignore)), 3)
     folder = builtin_folder(settings)
@@ -323,7 +331,7 @@ def test_builds_the_tiny_model_once_for_all(settings: Settings, hub: FakeHub) ->
     assert hub.asked == []
 
 
-def test_says_what_stands_where_the_tiny_model_belongs(settings: Settings) -> None:
+def test_an_incomplete_folder_of_the_tiny_model_is_reported(settings: Settings) -> None:
     folder = builtin_folder(settings)
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")

@@ -1,4 +1,4 @@
-"""Every spelling and rounding of a model's weights gives the same tensors; what is wrong with a file is reported."""
+"""Weights give the same tensors under all known names and in all number formats; faults of a file are reported."""
 
 import json
 import struct
@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def compare(folder: Path, tolerance: float = 2e-7) -> None:
-    """Compare every tensor with what the random model drew, before it was spelt."""
+    """Compare every tensor with the tensor that was drawn for the random model, without weight norm."""
     config = ModelConfig.read(folder)
     weights = Weights.open(folder, config)
     for name, shape in list_tensors(config).items():
@@ -75,28 +75,30 @@ def refuse(folder: Path) -> str:
 
 @pytest.mark.parametrize("shard_bytes", [None, 20_000])
 @pytest.mark.parametrize("spelling", list(Spelling))
-def test_reads_both_spellings_whole_and_in_shards(tmp_path: Path, spelling: Spelling, shard_bytes: int | None) -> None:
+def test_both_spellings_are_read_from_one_file_and_from_shards(
+    tmp_path: Path, spelling: Spelling, shard_bytes: int | None
+) -> None:
     write_random_model(tmp_path, SIZE, SEED, spelling, shard_bytes)
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard_bytes is not None)
     compare(tmp_path)
 
 
-def test_reads_weights_that_are_folded_already(folder: Path) -> None:
+def test_weights_without_weight_norm_are_read(folder: Path) -> None:
     config = ModelConfig.read(folder)
     save_file({name: draw(name, shape, config, SEED) for name, shape in list_tensors(config).items()}, folder / FILE)
     compare(folder)
 
 
-def test_reads_float16(folder: Path) -> None:
+def test_float16_is_read(folder: Path) -> None:
     rewrite(folder, lambda tensors: {name: values.astype(np.float16) for name, values in tensors.items()})
     compare(folder, tolerance=2e-3)
 
 
-def test_reads_bfloat16(folder: Path) -> None:
+def test_bfloat16_is_read(folder: Path) -> None:
     tensors = load_file(folder / FILE)
     header, parts, offset = {}, [], 0
     for name, values in tensors.items():
-        # Rounded to the nearest by adding half of what is cut off.
+        # Half of the last kept bit is added before the lower 16 bits are cut off: this rounds to the nearest value.
         half = ((values.view(np.uint32) + 0x8000) >> 16).astype("<u2")
         header[name] = {"dtype": "BF16", "shape": values.shape, "data_offsets": [offset, offset + half.nbytes]}
         parts.append(half.tobytes())
@@ -106,7 +108,7 @@ def test_reads_bfloat16(folder: Path) -> None:
     compare(folder, tolerance=1.2e-2)
 
 
-def test_reads_the_text_table_under_its_other_name(folder: Path) -> None:
+def test_the_embeddings_of_the_text_encoder_are_read_under_their_other_name(folder: Path) -> None:
     rewrite(
         folder,
         lambda tensors: {
@@ -118,7 +120,7 @@ def test_reads_the_text_table_under_its_other_name(folder: Path) -> None:
     compare(folder)
 
 
-def test_ignores_what_the_model_does_not_need(folder: Path) -> None:
+def test_tensors_that_the_model_does_not_need_are_ignored(folder: Path) -> None:
     extra = {
         "decoder.model.decoder.embed_positions.weights": np.zeros((64, 16), np.float32),
         "audio_encoder.quantizer.layers.0.codebook.inited": np.ones(1, np.bool_),
@@ -128,7 +130,7 @@ def test_ignores_what_the_model_does_not_need(folder: Path) -> None:
     compare(folder)
 
 
-def test_folds_along_the_first_axis_of_either_convolution(folder: Path) -> None:
+def test_weight_norm_is_applied_along_the_first_axis_of_both_types_of_convolution(folder: Path) -> None:
     stems = (CONVOLUTION.removesuffix("weight"), TRANSPOSED.removesuffix("weight"))
     lengths = {f"{stem}parametrizations.weight.original0": float(number + 2) for number, stem in enumerate(stems)}
     rewrite(
@@ -141,18 +143,18 @@ def test_folds_along_the_first_axis_of_either_convolution(folder: Path) -> None:
         np.testing.assert_allclose(np.linalg.norm(values.reshape(len(values), -1), axis=1), length, rtol=1e-6)
 
 
-def test_names_a_tensor_that_is_missing(folder: Path) -> None:
+def test_a_missing_tensor_is_reported(folder: Path) -> None:
     rewrite(folder, lambda tensors: {name: values for name, values in tensors.items() if name != PROJECTION})
     assert repr(PROJECTION) in refuse(folder)
 
 
-def test_names_a_convolution_of_which_half_is_missing(folder: Path) -> None:
+def test_a_convolution_without_the_lengths_of_its_weights_is_reported(folder: Path) -> None:
     half = CONVOLUTION.replace("weight", "parametrizations.weight.original0")
     rewrite(folder, lambda tensors: {name: values for name, values in tensors.items() if name != half})
     assert repr(CONVOLUTION) in refuse(folder)
 
 
-def test_names_a_tensor_of_another_shape_with_both(folder: Path) -> None:
+def test_a_tensor_of_a_wrong_shape_is_reported_with_both_shapes(folder: Path) -> None:
     rewrite(folder, lambda tensors: tensors | {PROJECTION: np.zeros((16, 13), np.float32)})
     detail = refuse(folder)
     assert repr(PROJECTION) in detail
@@ -160,13 +162,13 @@ def test_names_a_tensor_of_another_shape_with_both(folder: Path) -> None:
     assert "[16, 12]" in detail
 
 
-def test_names_a_length_of_another_shape(folder: Path) -> None:
+def test_lengths_of_a_wrong_shape_are_reported(folder: Path) -> None:
     length = CONVOLUTION.replace("weight", "parametrizations.weight.original0")
     rewrite(folder, lambda tensors: tensors | {length: np.ones((1, 1, 7), np.float32)})
     assert repr(length) in refuse(folder)
 
 
-def test_names_a_kind_of_number_that_it_does_not_read(folder: Path) -> None:
+def test_an_unsupported_number_format_is_reported(folder: Path) -> None:
     rewrite(folder, lambda tensors: tensors | {PROJECTION: np.zeros((16, 12), np.int8)})
     detail = refuse(folder)
     assert repr(PROJECTION) in detail
@@ -174,19 +176,19 @@ def test_names_a_kind_of_number_that_it_does_not_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("keep_bytes", [0, 7, 100, -1])
-def test_names_a_file_that_is_cut_short(folder: Path, keep_bytes: int) -> None:
+def test_a_truncated_file_is_reported(folder: Path, keep_bytes: int) -> None:
     (folder / FILE).write_bytes((folder / FILE).read_bytes()[:keep_bytes])
     detail = refuse(folder)
     assert str(folder / FILE) in detail
     assert "download the model again" in detail
 
 
-def test_names_a_file_that_is_something_else(folder: Path) -> None:
+def test_a_file_that_is_not_safetensors_is_reported(folder: Path) -> None:
     (folder / FILE).write_text("<!doctype html><title>Sign in to the network</title>")
     assert str(folder / FILE) in refuse(folder)
 
 
-def test_names_a_shard_that_is_missing(tmp_path: Path) -> None:
+def test_a_missing_shard_is_reported(tmp_path: Path) -> None:
     write_random_model(tmp_path, SIZE, SEED, shard_bytes=20_000)
     shard = sorted(tmp_path.glob("*.safetensors"))[1]
     shard.unlink()
@@ -207,14 +209,14 @@ def test_names_a_shard_that_is_missing(tmp_path: Path) -> None:
         '{"weight_map": {"a": "../x.safetensors"}}',
     ],
 )
-def test_names_an_index_that_cannot_be_read(tmp_path: Path, index: str) -> None:
+def test_an_unreadable_index_is_reported(tmp_path: Path, index: str) -> None:
     write_random_model(tmp_path, SIZE, SEED, shard_bytes=20_000)
     (tmp_path / f"{FILE}.index.json").write_text(index)
     assert f"{FILE}.index.json cannot be read" in refuse(tmp_path)
 
 
 @pytest.mark.parametrize("pickle", ["pytorch_model.bin", "state_dict.bin", "model.pt"])
-def test_refuses_pickles_and_says_how_to_convert_them(folder: Path, pickle: str) -> None:
+def test_pickles_are_refused_and_the_error_explains_the_conversion(folder: Path, pickle: str) -> None:
     (folder / FILE).rename(folder / pickle)
     detail = refuse(folder)
     assert pickle in detail
@@ -222,6 +224,6 @@ def test_refuses_pickles_and_says_how_to_convert_them(folder: Path, pickle: str)
     assert "safe_serialization=True" in detail
 
 
-def test_names_the_file_that_an_empty_folder_lacks(folder: Path) -> None:
+def test_a_folder_without_weights_is_reported(folder: Path) -> None:
     (folder / FILE).unlink()
     assert f"{FILE} is missing" in refuse(folder)

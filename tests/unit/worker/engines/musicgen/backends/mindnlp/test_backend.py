@@ -1,7 +1,7 @@
-"""MindNLP, compared with transformers on PyTorch: see ``tests.references``.
+"""The backend MindNLP, compared with transformers on PyTorch: see ``tests.references``.
 
-MindNLP takes a fifth of a second for each step of the smallest model. So there
-are few cases, and each covers something that the others do not.
+MindNLP takes a fifth of a second for each step of the smallest model. So only a few
+reference cases are tested, and each of them covers something that the other cases do not.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, 
 
 WHOLE_CASES = (
     "text_two",
-    "clip_shortest",  # too short for a new frame
+    "clip_shortest",  # too few new tokens for a new frame
     "stereo_clips_two",
 )
-# Only the first steps of these: later ones do not change what the first choose.
+# For each of these cases, the number of steps that are tested. Later steps do not change the tokens of earlier steps.
 STEPS_OF_CASES = {"unconditional_two": 8, "clips_two_alone": 8, "sampled_all": 8}
 CASES_BY_NAME = {case.name: case for case in CASES}
 
@@ -40,7 +40,7 @@ LoadModel = Callable[[Model], MindnlpGenerator]
 
 @pytest.fixture(scope="module")
 def load_model(write_model: Write) -> LoadModel:
-    """Load a model; once for all tests."""
+    """Return a function that loads a model; each model is loaded once for all tests."""
     return cache(lambda model: MindnlpGenerator(write_model(model)))
 
 
@@ -53,7 +53,7 @@ def shorten(case: Case, steps: int) -> GenerationRequest:
 
 
 @pytest.mark.parametrize("name", WHOLE_CASES)
-def test_result_is_that_of_transformers(load_model: LoadModel, write_model: Write, name: str) -> None:
+def test_codes_and_audio_agree_with_transformers(load_model: LoadModel, write_model: Write, name: str) -> None:
     case = CASES_BY_NAME[name]
     expected = case.read()
     assert hash_weights(write_model(case.model)) == expected["weights_sha256"], "the random weights are different"
@@ -69,13 +69,14 @@ def test_result_is_that_of_transformers(load_model: LoadModel, write_model: Writ
 
 
 @pytest.mark.parametrize("name", STEPS_OF_CASES)
-def test_first_codes_are_those_of_transformers(load_model: LoadModel, name: str) -> None:
+def test_codes_of_the_first_steps_agree_with_transformers(load_model: LoadModel, name: str) -> None:
     case = CASES_BY_NAME[name]
     expected = case.read()
     samples = generate(load_model(case.model), shorten(case, STEPS_OF_CASES[name]))
     paddings = expected.get("padding_samples", np.zeros(len(samples), np.int32))
     for sample, codes, padding in zip(samples, expected["codes"], paddings, strict=True):
-        # In the last two frames, later codebooks read that earlier ones have ended.
+        # In the shortened sequence, the earlier codebooks end with start tokens. The later codebooks read these start
+        # tokens before the tokens of the last two frames are chosen, so these frames are not compared.
         first_codes = sample.codes[:, :-2]
         without_padding = codes[:, padding // load_model(case.model).config.codec.hop :]
         np.testing.assert_array_equal(first_codes, without_padding[:, : first_codes.shape[1]])
@@ -87,7 +88,7 @@ def test_generation_resumes_from_the_tokens_of_an_earlier_attempt(load_model: Lo
     stored: list[Sequence[Tokens]] = []
     whole = generator.generate(request, ignore_report, stored.append, None)
     reports: list[dict[str, Any]] = []
-    known = [stored[4][0], stored[6][1]]  # as from another backend, whose samples may be at different positions
+    known = [stored[4][0], stored[6][1]]  # another backend may have stored samples at different positions
     resumed = generator.generate(request, lambda **state: reports.append(state), ignore_tokens, known)
     assert next(state["done"] for state in reports if state["stage"] == "generating") == 5
     finished = generator.generate(request, ignore_report, ignore_tokens, stored[-1])
@@ -118,7 +119,7 @@ def test_tokens_are_passed_on_at_each_step_and_stages_are_reported(load_model: L
         np.testing.assert_array_equal(later[1][:, : earlier[1].shape[1]], earlier[1])
 
 
-def test_each_stage_can_be_stopped(load_model: LoadModel) -> None:
+def test_a_job_can_be_stopped_in_each_stage(load_model: LoadModel) -> None:
     generator = load_model(MONO)
     request = shorten(CASES_BY_NAME["text_guided"], 3)
     for stage in ("encoding", "generating", "decoding"):
@@ -135,12 +136,12 @@ def test_each_stage_can_be_stopped(load_model: LoadModel) -> None:
         assert seen.count(stage) == 3
         assert seen[-1] == stage
     calls = len(seen)
-    # Its hooks are removed; otherwise the next generation would be stopped, too.
+    # The hooks of the stopped job have been removed; otherwise ``stop`` would be called again.
     generate(generator, request)
     assert len(seen) == calls
 
 
-def test_samples_of_different_kinds_are_refused(load_model: LoadModel) -> None:
+def test_samples_with_and_without_a_prompt_in_one_job_are_refused(load_model: LoadModel) -> None:
     request = shorten(CASES_BY_NAME["text_guided"], 3)
     mixed = dataclasses.replace(request, samples=[*request.samples, SampleRequest(None, None, 1)])
     with pytest.raises(JobFailedError) as caught:
@@ -160,7 +161,7 @@ def test_model_without_a_tokenizer_is_refused(write_model: Write, tmp_path: Path
 def test_model_with_tensors_that_transformers_does_not_find_is_refused(write_model: Write, tmp_path: Path) -> None:
     folder = shutil.copytree(write_model(MONO), tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
-    # A convolution whose weight norm is folded: the service's own reader accepts it, transformers does not.
+    # This convolution is stored without weight norm: the service's own reader accepts that, transformers does not.
     stem = "audio_encoder.decoder.layers.0.conv"
     weights[f"{stem}.weight"] = weights.pop(f"{stem}.parametrizations.weight.original1")
     del weights[f"{stem}.parametrizations.weight.original0"]
@@ -171,7 +172,7 @@ def test_model_with_tensors_that_transformers_does_not_find_is_refused(write_mod
 
 
 def test_import_does_not_affect_other_libraries() -> None:
-    # In a process of its own, since an import is done once per process.
+    # The script runs in a new process, since a process imports a module only once.
     script = """
 import os, sys
 os.environ.pop("HF_ENDPOINT", None)

@@ -1,7 +1,7 @@
-"""Compile the decoder's cells for an Ascend NPU, also in half precision, without running them.
+"""Compile the cells of the decoder for an Ascend NPU, also in half precision, without running the cells.
 
-A test starts it in a process of its own, because MindSpore's mode holds for the whole process. MindSpore's wheel for
-CPUs supports no other device, so the kernels of an NPU cannot be tested here.
+A test starts this program in a process of its own, because MindSpore's setting ``precompile_only`` applies to the whole
+process. MindSpore's wheel for CPUs supports no other device, so the kernels of an NPU cannot be tested here.
 """
 
 import sys
@@ -24,11 +24,11 @@ ROWS, CAPACITY, TEXT_TOKENS, POSITIONS = 8, 256, 32, 64
 
 
 def compile_cells(precision: str) -> None:
-    """Compile each cell; MindSpore returns nothing if it only compiles."""
+    """Compile each cell. A cell that is only compiled and not run returns ``None``."""
     with tempfile.TemporaryDirectory() as name:
         MONO.write(Path(name))
         config = ModelConfig.read(Path(name))
-        mindspore.Tensor.move_to = lambda tensor, _device: tensor  # this machine has no such device
+        mindspore.Tensor.move_to = lambda tensor, _device: tensor  # this machine has no NPU
         target = Target("Ascend", precision)
         weights = DecoderWeights(config.decoder, Weights.open(Path(name), config), target)
     decoder = config.decoder

@@ -1,4 +1,4 @@
-"""What can be tested of other devices on a machine that has none."""
+"""Tests of the code for an Ascend NPU that can run on a machine without an NPU."""
 
 import subprocess
 import sys
@@ -25,8 +25,8 @@ def test_decoder_compiles_for_an_ascend_npu(precision: str) -> None:
     assert compiled.stdout.strip() == f"compiled for Target(device='Ascend', precision='{precision}')"
 
 
-def test_cache_of_another_device_is_written_like_that_of_the_cpu() -> None:
-    """The operator that writes on other devices also runs on the CPU, only slowly."""
+def test_cache_of_an_ascend_npu_is_written_like_the_cache_of_a_cpu() -> None:
+    """The operator that writes the cache on other devices also runs on the CPU, but slowly."""
     random = np.random.default_rng(0)
     shape = (3, 2, 8, 4)
     cpu, ascend = (KvCache.allocate(Target(device), 2, shape) for device in ("CPU", "Ascend"))

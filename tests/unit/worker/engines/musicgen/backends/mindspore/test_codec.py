@@ -1,4 +1,4 @@
-"""EnCodec in MindSpore, in windows of fixed shapes: compared with transformers, and with itself in one window."""
+"""EnCodec in MindSpore, in windows of fixed shapes: compared with transformers, and with the result in one window."""
 
 import math
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def load_codec(open_model: OpenModel) -> LoadCodec:
 
 @pytest.fixture
 def load_one_window(open_model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> LoadCodec:
-    """Load a codec whose windows are longer than all signals of the tests."""
+    """Return a function that loads a codec whose windows are longer than all signals of the tests."""
 
     def load(model: Model) -> Codec:
         config, weights = open_model(model)
@@ -122,7 +122,9 @@ def test_encode_returns_the_codes_of_transformers_for_padded_clips(case: Case, l
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_result_in_windows_is_that_in_one_window(name: str, load_codec: LoadCodec, load_one_window: LoadCodec) -> None:
+def test_result_in_windows_agrees_with_the_result_in_one_window(
+    name: str, load_codec: LoadCodec, load_one_window: LoadCodec
+) -> None:
     model = MODELS[name]
     windowed, whole = load_codec(model), load_one_window(model)
     hop = math.prod(model.size.ratios)
@@ -133,8 +135,8 @@ def test_result_in_windows_is_that_in_one_window(name: str, load_codec: LoadCode
         np.testing.assert_array_equal(windowed.encode(clip), whole.encode(clip))
 
 
-def test_no_length_needs_a_new_shape(open_model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For each new shape, MindSpore takes time, and memory that it never frees."""
+def test_a_signal_of_another_length_needs_no_new_shape(open_model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each new shape, MindSpore needs time, and memory that is never freed."""
     config, weights = open_model(MONO)
     codec = Codec(config.codec, weights, Target())
     shapes: set[tuple[int, ...]] = set()
@@ -157,7 +159,7 @@ def test_no_length_needs_a_new_shape(open_model: OpenModel, monkeypatch: pytest.
     assert shapes == before
 
 
-def test_a_cut_affects_the_output_as_far_as_the_reach_and_no_further(load_one_window: LoadCodec) -> None:
+def test_a_cut_influences_the_output_only_within_the_reach(load_one_window: LoadCodec) -> None:
     after = load_one_window(STRIDES)._decoder._after
     hop = math.prod(STRIDES.size.ratios)
     size = STRIDES.size.filters * 2 ** len(STRIDES.size.ratios)
@@ -172,7 +174,8 @@ def test_windows_of_the_published_codec_overlap_by_one_frame_on_each_side(open_m
     config = open_model(STRIDES)[0].codec
     layers = list_encoder_layers(config)[:-2], list_decoder_layers(config)[2:]
     reaches = [measure_reach([layer for layer in half if not isinstance(layer, Lstm)]) for half in layers]
-    # Frames, and samples: ((((0 * 8 + 4) + 1) * 5 + 3 + 1) * 4 + 2 + 1) * 4 + 2 + 1 + 3
+    # The reach of the encoder is in frames, and the reach of the decoder in samples. For the decoder:
+    # reach = ((((0 * 8 + 4) + 1) * 5 + 3 + 1) * 4 + 2 + 1) * 4 + 2 + 1 + 3 samples
     assert reaches == [1, 482]
 
 
@@ -196,7 +199,7 @@ def test_progress_is_reported_between_windows_and_can_stop_the_work(method: str,
 
 
 def test_half_precision_is_near_to_full_precision(open_model: OpenModel, load_codec: LoadCodec) -> None:
-    """The CPU computes in half precision as well, only slowly."""
+    """The CPU can compute in half precision, too, but slowly."""
     config, weights = open_model(STEREO)
     codes = draw_codes(STEREO, 40)
     audio = Codec(config.codec, weights, Target(precision="float16")).decode(codes)

@@ -1,4 +1,4 @@
-"""EnCodec's LSTM in MindSpore, in segments."""
+"""EnCodec's LSTM in MindSpore, which reads a signal in segments."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 def compute_lstm(layer: Lstm, weights: Weights, x: Array) -> Array:
-    """Compute it step by step in double precision, with the gates in PyTorch's order."""
+    """Compute the LSTM frame by frame in double precision, with the gates in PyTorch's order."""
     names = [name for name, _ in layer.list_tensors()]
     y = x.astype(np.float64)
     for first in range(0, len(names), 4):

@@ -1,4 +1,4 @@
-"""Plans of what the slots of a decoder read and when, and the decoding of them."""
+"""Plans of what each slot of a decoder reads and when, and functions that decode such plans."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +14,15 @@ from worker.engines.musicgen.decoding.decoder import TextStates
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.weights import Weights
 
-# Heads of the size that the published models have, and rows of matrices that int4 divides into groups.
+# The heads have the size of the heads in the published models, and int4 divides each row of a matrix into groups.
 MODEL = Model(replace(TINY, hidden=128, heads=2, feed_forward=256), 8)
-# A matrix has as many inputs as the widest one of musicgen-large. Products of few rows can be rounded differently then.
+# One matrix has as many inputs as the widest matrix of musicgen-large. With so many inputs, OpenVINO can round products
+# of few rows differently.
 WIDE_MODEL = Model(replace(MODEL.size, feed_forward=8_192), 8)
 PRECISIONS = ("float32", "bfloat16", "int8", "int4")
 
 Logits = dict[int, NDArray[np.float32]]
-"""Position to logits."""
+"""For each position, the logits."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,15 @@ class SequencePlan:
     Parameters
     ----------
     text_tokens
-        0 for no text.
+        The number of tokens of the text; 0 for no text.
     length
-        How many positions it reads.
+        How many positions the slot reads.
     start_step
-        After how many steps of the batch it is admitted.
+        The slot is admitted after this number of steps of the batch.
     known
-        How many positions it reads before its first step.
+        How many positions the slot reads before its first step.
     chunk
-        How many of these it reads at once.
+        How many of the ``known`` positions the slot reads at once.
     """
 
     seed: int
@@ -61,8 +62,8 @@ class SequencePlan:
         return np.random.default_rng([1, self.seed]).integers(MODEL.size.codebook_size, size=shape, dtype=np.int32)
 
 
-# Lengths of texts on both sides of what OpenVINO's kernels compute at once, and of sequences on both sides of a
-# block's end.
+# The lengths of the texts are below and above the number of tokens that OpenVINO's kernels compute at once. The lengths
+# of the sequences are below, at and above the end of a block.
 PLANS = (
     SequencePlan(0, 1, 90),
     SequencePlan(1, 0, 60),
@@ -79,7 +80,7 @@ PLANS = (
 
 
 def decode(decoder: OpenVinoDecoder, plans: Sequence[SequencePlan]) -> tuple[list[Logits], list[int]]:
-    """Decode the plans in one batch; return the logits of each, and how many slots each step had."""
+    """Decode the plans in one batch; return the logits of each plan, and the number of slots in each step."""
     found: list[Logits] = [{} for _ in plans]
     slots: dict[int, int] = {}
     positions: dict[int, int] = {}
@@ -106,7 +107,7 @@ def decode(decoder: OpenVinoDecoder, plans: Sequence[SequencePlan]) -> tuple[lis
 
 
 def decode_alone(decoder: OpenVinoDecoder, plan: SequencePlan) -> Logits:
-    """Decode a plan step by step, with nothing else in the batch."""
+    """Decode a plan step by step, without other plans in the batch."""
     (logits,), _ = decode(decoder, [replace(plan, start_step=0, known=0)])
     return logits
 

@@ -1,4 +1,4 @@
-"""EnCodec on OpenVINO: compared with transformers, with itself in one window, and with MindSpore in other shapes."""
+"""EnCodec on OpenVINO, compared with transformers, with the result in one window, and with MindSpore."""
 
 import subprocess
 import sys
@@ -71,25 +71,25 @@ def open_codec(write_model: Write) -> OpenCodec:
 
 @pytest.fixture(scope="session")
 def load_codec(open_codec: OpenCodec, tmp_path_factory: pytest.TempPathFactory) -> LoadCodec:
-    """Load a codec; once for all tests."""
+    """Return a function that loads a codec; each codec is loaded once for all tests."""
     cache_folder: Path = tmp_path_factory.mktemp("compiled")
     return cache(lambda model: open_codec(model, cache_folder))
 
 
 @pytest.fixture(scope="module")
 def load_small_windows(open_codec: OpenCodec, tmp_path_factory: pytest.TempPathFactory) -> LoadCodec:
-    """Load a codec whose windows are as small as possible; once for all tests."""
+    """Return a function that loads a codec whose windows are as small as possible; each codec is loaded once."""
     return make_loader(open_codec, tmp_path_factory.mktemp("compiled"), window_s=0)
 
 
 @pytest.fixture(scope="module")
 def load_one_window(open_codec: OpenCodec, tmp_path_factory: pytest.TempPathFactory) -> LoadCodec:
-    """Load a codec whose windows are longer than most signals of the tests; once for all tests."""
+    """Return a function that loads a codec whose windows are longer than all signals; each codec is loaded once."""
     return make_loader(open_codec, tmp_path_factory.mktemp("compiled"), window_s=4)
 
 
 def make_loader(open_codec: OpenCodec, cache_folder: Path, window_s: int) -> LoadCodec:
-    """Make a function that loads codecs with windows of another size, the encoder included."""
+    """Return a function that loads codecs, including the encoder, with another value of ``codec.WINDOW_S``."""
 
     @cache
     def load(model: Model) -> Codec:
@@ -155,12 +155,13 @@ def test_encode_returns_the_codes_of_transformers_for_padded_clips(case: Case, l
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_result_in_windows_is_that_in_one_window(
+def test_result_in_windows_agrees_with_the_result_in_one_window(
     name: str, load_codec: LoadCodec, load_small_windows: LoadCodec, load_one_window: LoadCodec
 ) -> None:
     model = MODELS[name]
     whole = load_one_window(model)
-    # The smallest windows have 4 frames, and usual ones 402, or 52 with strides; the LSTM's segments have 128.
+    # Usual windows have 404 and 406 frames (with the model "strides": 52 and 56). The smallest windows have 8 and 12
+    # frames (with "strides": 4 and 12). The segments of the LSTM have 128 frames.
     for frames in (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 51, 52, 53, 101, 102, 103, 127, 128, 129, 150):
         codes = draw_model_codes(model, frames)
         audio = whole.decode(codes, ignore_progress)
@@ -175,16 +176,19 @@ def test_result_in_windows_is_that_in_one_window(
             )
 
 
-def test_long_music_in_usual_windows_is_that_in_one_window(load_codec: LoadCodec, load_one_window: LoadCodec) -> None:
+def test_long_music_in_windows_of_the_usual_size_agrees_with_one_window(
+    load_codec: LoadCodec, load_one_window: LoadCodec
+) -> None:
     codes = draw_model_codes(MONO, 1_600)
     audio, whole = (load(MONO).decode(codes, ignore_progress) for load in (load_codec, load_one_window))
     assert compute_error(audio, whole) < WINDOWS_TOLERANCE
 
 
-def test_windows_are_longer_than_what_is_kept_by_their_reach(
+def test_windows_extend_beyond_the_kept_frames_by_the_reach_on_each_side(
     load_one_window: LoadCodec, load_small_windows: LoadCodec
 ) -> None:
-    # Frames that are computed: the reach of the codec's first and last layers is 1 frame, that of the others 3.
+    # The reach is 1 frame for the encoder's layers before the LSTM and for the decoder's layers after the LSTM. For the
+    # other convolutions, the reach is 3 frames.
     parts = [
         half._before if before else half._after for half in list_halves(load_one_window(STRIDES)) for before in (1, 0)
     ]
@@ -212,8 +216,10 @@ def test_lstm_states_are_passed_from_segment_to_segment(
     assert compute_error(load_codec(MONO).decode(codes, ignore_progress), whole) < WINDOWS_TOLERANCE
 
 
-def test_no_length_needs_a_new_shape_of_windows(load_codec: LoadCodec, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long a signal is, the windows have the same shapes."""
+def test_a_signal_of_another_length_needs_no_new_shape_of_windows(
+    load_codec: LoadCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The windows of signals of any length have the same shapes, for which the graphs are compiled."""
     codec = load_codec(STRIDES)
     shapes: set[tuple[int, ...]] = set()
     compute = LockedGraph.compute
@@ -269,7 +275,7 @@ def test_several_threads_can_use_a_codec(open_codec: OpenCodec, tmp_path: Path) 
         return [compute() for _ in range(3)]
 
     with ThreadPoolExecutor(2 * threads) as pool:
-        # Nothing has been encoded yet, so all of these load the encoder.
+        # Nothing has been encoded yet, so all of these threads need the encoder to be loaded.
         encoding = [pool.submit(wait_and_compute, partial(codec.encode, clip, ignore_progress)) for clip in clips]
         decoding = [pool.submit(wait_and_compute, partial(codec.decode, codes, ignore_progress)) for codes in tasks]
     for future, clip in zip(encoding, clips, strict=True):
@@ -338,7 +344,7 @@ class RandomWeights:
 
 
 class UncachedCompiler(GraphCompiler):
-    """Stores no graphs."""
+    """A compiler that does not store graphs."""
 
     def __init__(self) -> None:
         pass

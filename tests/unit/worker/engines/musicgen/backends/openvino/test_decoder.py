@@ -1,4 +1,4 @@
-"""The decoder on OpenVINO: the same logits for a slot in any batch, memory, and accuracy in fewer bits."""
+"""The decoder on OpenVINO: equal logits of a slot in any batch, use of memory, and accuracy of each precision."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ def assert_same(logits: Logits, expected: Logits, what: object) -> None:
 
 @pytest.fixture(scope="module")
 def load(write_model: Write, tmp_path_factory: pytest.TempPathFactory) -> Load:
-    """Compile a model; once for all tests."""
+    """Return a function that compiles the decoder of a model; each decoder is compiled once for all tests."""
     cache_folder: Path = tmp_path_factory.mktemp("compiled")
     return cache(lambda precision, model: load_compiled(write_model(model), precision, cache_folder))
 
@@ -59,7 +59,7 @@ def decoder(request: pytest.FixtureRequest, load: Load) -> OpenVinoDecoder:
 
 @pytest.fixture(scope="module")
 def alone(decoder: OpenVinoDecoder) -> Callable[[SequencePlan], Logits]:
-    """Compute the logits of a plan alone; once for all tests."""
+    """Return a function that computes the logits of a plan alone in the batch; each plan is computed once."""
     return cache(lambda plan: decode_alone(decoder, plan))
 
 
@@ -74,7 +74,7 @@ def test_logits_are_the_same_alone_and_with_the_unconditional_slot(
         assert_same(together[0], alone(plan), plan)
 
 
-def test_logits_are_the_same_alone_and_among_others_that_are_admitted_and_dropped(
+def test_logits_are_the_same_alone_and_while_other_slots_are_admitted_and_dropped(
     decoder: OpenVinoDecoder, alone: Callable[[SequencePlan], Logits]
 ) -> None:
     together, counts = decode(decoder, PLANS)
@@ -84,7 +84,7 @@ def test_logits_are_the_same_alone_and_among_others_that_are_admitted_and_droppe
         assert_same(logits, alone(plan), plan)
 
 
-def test_logits_are_the_same_alone_and_in_a_batch_that_is_not_computed_at_once(
+def test_logits_are_the_same_alone_and_in_a_batch_that_is_computed_in_parts(
     decoder: OpenVinoDecoder, alone: Callable[[SequencePlan], Logits]
 ) -> None:
     plans = [SequencePlan(100 + index, 1 + index % 20, 3) for index in range(2 * CHUNK + 1)]
@@ -95,7 +95,7 @@ def test_logits_are_the_same_alone_and_in_a_batch_that_is_not_computed_at_once(
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 16, 32, CHUNK])
-def test_logits_are_the_same_after_step_by_step_and_after_chunks(
+def test_logits_are_the_same_after_steps_and_after_chunks(
     decoder: OpenVinoDecoder, alone: Callable[[SequencePlan], Logits], chunk: int
 ) -> None:
     for plan in PLANS:
@@ -125,26 +125,27 @@ def test_blocks_of_a_dropped_slot_are_used_again(
     assert {len(array) for array in decoder._caches} == {1}
 
 
-def test_memory_limit_has_room_for_all_slots_that_it_counts(load: Load) -> None:
+def test_slots_with_the_counted_bytes_fit_into_the_memory_limit(load: Load) -> None:
     length = MODEL.size.positions
     for max_slots in (1, 2, 5):
         max_bytes = max_slots * OpenVinoDecoder(load("int8", MODEL), 1).count_bytes(length)
         decoder = OpenVinoDecoder(load("int8", MODEL), max_bytes)
-        # The two slots of one sample are always admitted.
+        # The two slots of one sample are always admitted, even with less memory.
         for slot in [decoder.admit(None, length) for _ in range(max(max_slots, 2))]:
             decoder.drop(slot)
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How far the logits may be from those of float32; the limits are half and twice of what was measured.
+    """How far the logits of a precision may differ from the logits of float32.
 
     Parameters
     ----------
     error
-        The root of the mean square of the difference, relative to that of the logits.
+        The measured root mean square of the difference, relative to the root mean square of the logits of float32. The
+        test accepts values between half of this value and twice this value.
     min_equal
-        The minimum share of codes that are the likeliest in both.
+        The minimum share of predictions in which the most likely token is the same in both precisions.
     """
 
     error: float

@@ -1,4 +1,4 @@
-"""Stored graphs: built once, replaced if anything they are made from has changed, and never in the way."""
+"""Stored graphs are built once, and again after a change; music is generated even if graphs cannot be stored."""
 
 import logging
 import os
@@ -32,7 +32,7 @@ from worker.engines.musicgen.model_cache import ModelKey
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model that the test may change, with a folder for its graphs."""
+    """A model that the test may change, and a folder for the compiled graphs of the model."""
 
     folder: Path
     cache_folder: Path
@@ -84,12 +84,12 @@ def test_graphs_of_a_replaced_file_are_removed(stored: StoredModel, name: str) -
     others[0].touch()
     stored.load_and_decode("float32")
     assert np.array_equal(first, stored.load_and_decode()) == (name == "config.json")
-    # The graphs of the replaced file are removed; those of another model or another precision are not.
+    # The outdated graphs of the model are removed. The graphs of another model and of another precision are kept.
     assert [path.exists() for path in others] == [True, False, False]
     assert len([*stored.cache_folder.glob("*-step.xml")]) == 3
 
 
-def test_graphs_of_other_code_are_built_again(stored: StoredModel) -> None:
+def test_graphs_are_built_again_after_a_change_of_the_code(stored: StoredModel) -> None:
     stored.load_and_decode()
     old = {*stored.cache_folder.iterdir()}
     stored.monkeypatch.setattr(graph_cache, "SOURCES_HASH", "of another version")

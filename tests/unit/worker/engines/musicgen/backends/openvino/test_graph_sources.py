@@ -1,4 +1,4 @@
-"""Which source files the stored graphs depend on."""
+"""The source files that the stored graphs depend on."""
 
 import shutil
 from pathlib import Path
@@ -37,7 +37,7 @@ UNRELATED = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Copy the package, so that the test may change its files."""
+    """Copy the package, so that the test may change the files of the copy."""
     return shutil.copytree(graph_sources.FOLDER, tmp_path / "musicgen", ignore=shutil.ignore_patterns("__pycache__"))
 
 

@@ -1,4 +1,4 @@
-"""Weight matrices in the formats of OpenVINO: what the product reads of them."""
+"""Weight matrices in the formats of OpenVINO: a product with such a matrix uses the expected rounded weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +37,7 @@ each_matrix = pytest.mark.parametrize("matrix", draw_matrices().values(), ids=dr
 
 
 def decompress(make_weights: Callable[[Matrix], Any], matrix: Matrix) -> Matrix:
-    """Multiply the identity matrix by a matrix, as OpenVINO multiplies in the decoder."""
+    """Return the weights that OpenVINO uses in a product in the decoder: multiply the identity matrix by the matrix."""
     rows = ops.parameter([-1, matrix.shape[1]], np.float32)
     product = ops.matmul(rows, make_weights(matrix), transpose_a=False, transpose_b=True)
     model = ov.Model([ops.result(product)], [rows], "matrix")
@@ -48,7 +48,7 @@ def decompress(make_weights: Callable[[Matrix], Any], matrix: Matrix) -> Matrix:
 
 
 @each_matrix
-def test_int8_rounds_each_row_to_half_a_step(matrix: Matrix) -> None:
+def test_int8_changes_each_weight_by_at_most_half_the_scale_of_its_row(matrix: Matrix) -> None:
     step = np.abs(matrix).max(axis=1, keepdims=True) / np.float32(127)
     with np.errstate(invalid="ignore"):
         expected = np.nan_to_num(np.rint(matrix / step)) * step
@@ -58,10 +58,10 @@ def test_int8_rounds_each_row_to_half_a_step(matrix: Matrix) -> None:
 
 
 @each_matrix
-def test_int4_rounds_each_group_to_half_a_step(matrix: Matrix) -> None:
+def test_int4_changes_each_weight_by_at_most_half_the_scale_of_its_group(matrix: Matrix) -> None:
     inputs = matrix.shape[1]
     groups = matrix.reshape(len(matrix), -1, 64 if inputs % 64 == 0 else inputs)
-    # The range includes zero, which is exact.
+    # The range of each group includes zero, so that zero is represented exactly.
     low, high = (groups.min(axis=2, keepdims=True, initial=0), groups.max(axis=2, keepdims=True, initial=0))
     step = (high - low) / np.float32(15)
     with np.errstate(invalid="ignore"):
