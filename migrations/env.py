@@ -4,6 +4,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from shared.database.connection import Database
+from shared.database.migrate import migrating
 from shared.database.tables import Base
 from shared.settings import load_settings
 
@@ -15,7 +16,7 @@ def run() -> None:
         _run_on(connection)
         return
     database = Database(load_settings().database)
-    with database.migrating() as own_connection:
+    with migrating(database) as own_connection:
         _run_on(own_connection)
     database.close()
 

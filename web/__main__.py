@@ -51,7 +51,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m web", description=__doc__)
     actions = parser.add_subparsers(required=True).add_parser("keys").add_subparsers(required=True)
     create = actions.add_parser("create", help="create a key and print it")
-    create.add_argument("name", type=_read_name, help="names the key in lists, for example after its user")
+    create.add_argument("name", type=_read_name, help="name of the key in lists, for example the name of its user")
     create.add_argument(
         "--adopt", action="store_true", help="give the key the jobs and uploads that were submitted without a key"
     )
@@ -61,7 +61,9 @@ def _parse_arguments() -> argparse.Namespace:
     revoke.add_argument("name")
     revoke.set_defaults(act=_revoke)
     secret = actions.add_parser("secret", help="print the secret that signs the messages to a key's webhooks")
-    secret.add_argument("name", nargs="?", help="name of the key; without it, the secret of jobs without a key")
+    secret.add_argument(
+        "name", nargs="?", help="name of the key; if it is not given, the secret of jobs without a key is printed"
+    )
     secret.set_defaults(act=_show_secret)
     return parser.parse_args()
 

@@ -39,8 +39,6 @@ _SERVER_OPTIONS: Final = {
 }
 _WRITES: Final = "mindjobs_writes"
 """The execution option of connections that write."""
-_MIGRATION_LOCK: Final = 5_270_140
-"""The number of the PostgreSQL lock for migrations. It is arbitrary, but every process must use the same number."""
 
 
 class Database:
@@ -54,7 +52,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = _connect(url)
-        self._writer = self.engine.execution_options(**{_WRITES: True})
+        self.writer = self.engine.execution_options(**{_WRITES: True})
         self._reader = _make_reader(self.engine)
 
     @contextmanager
@@ -70,22 +68,8 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Open a transaction that is committed at the end of the block, or rolled back by an exception."""
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with Session(self.writer, expire_on_commit=False) as session, session.begin():
             yield session
-
-    @contextmanager
-    def migrating(self) -> Iterator[Connection]:
-        """Open a transaction that may change the definitions of tables; processes that migrate wait for each other.
-
-        The transaction has no time limit. It is committed at the end of the block, or rolled back by an exception.
-        """
-        with self._writer.connect() as connection, _suspended_foreign_keys(connection), connection.begin():
-            if connection.dialect.name == "postgresql":
-                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-            yield connection
-            if connection.dialect.name == "sqlite":
-                _check_foreign_keys(connection)
 
     def close(self) -> None:
         """Close every connection; the next transaction opens a new connection."""
@@ -155,36 +139,12 @@ def _begin_sqlite(connection: Connection) -> None:
         return
     # A reading transaction waits for no lock. The driver is called directly: the same call through SQLAlchemy takes
     # longer than reading a row.
-    _get_sqlite_driver(connection).execute("BEGIN")
+    get_sqlite_driver(connection).execute("BEGIN")
 
 
-def _get_sqlite_driver(connection: Connection) -> sqlite3.Connection:
+def get_sqlite_driver(connection: Connection) -> sqlite3.Connection:
+    """Return the driver's connection of a connection to SQLite."""
     return connection.connection.driver_connection  # type: ignore[return-value]  # only called for SQLite's driver
-
-
-@contextmanager
-def _suspended_foreign_keys(connection: Connection) -> Iterator[None]:
-    """Do not enforce SQLite's foreign keys in the transaction that begins within the block.
-
-    On SQLite, a migration changes a table by copying the table and dropping the original. With enforced foreign keys,
-    dropping a table would delete every row that refers to the table. The setting is changed before the transaction
-    begins, because a change within a transaction has no effect.
-    """
-    if connection.dialect.name != "sqlite":
-        yield
-        return
-    driver = _get_sqlite_driver(connection)
-    driver.execute("PRAGMA foreign_keys = OFF")
-    try:
-        yield
-    finally:
-        driver.execute("PRAGMA foreign_keys = ON")
-
-
-def _check_foreign_keys(connection: Connection) -> None:
-    violations = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
-    if violations:
-        raise RuntimeError(f"the migration would leave rows that refer to missing rows: {violations[:5]}")
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - named like the SQL function that it stands for

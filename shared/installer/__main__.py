@@ -15,7 +15,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m shared.installer", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     environment = commands.add_parser(
-        "environment", help="make a virtual environment and bring it to what a file lists"
+        "environment", help="make a virtual environment and install the packages of a lock file in it"
     )
     environment.add_argument("folder", type=Path, help="where the environment is, or will be")
     environment.add_argument("requirements", type=Path, help="a lock file, or a file whose dependencies are resolved")

@@ -22,7 +22,7 @@ MACHINES = ("x86_64", "aarch64")
 
 NO_PYTHON = (
     "mindjobs needs Python 3.11 or 3.12. Install one (Debian 12, Ubuntu 24.04: apt install python3 python3-venv; "
-    "Fedora 40: dnf install python3.12), or name one: make PYTHON=/path/to/python3.12 up"
+    "Fedora 40: dnf install python3.12), or give the path of another: make PYTHON=/path/to/python3.12 up"
 )
 NO_VENV = (
     "mindjobs: this Python can neither run pip nor make virtual environments. "
@@ -54,7 +54,7 @@ def set_up(folder: Path, requirements: Path, uv: Uv | None) -> None:
     if uv is not None:
         _install_by_uv(uv, folder, requirements)
     else:
-        report("uv cannot be installed here: pip takes its place, and several minutes longer")
+        report("uv cannot be installed here; pip is used instead, which takes several minutes longer")
         _install_by_pip(folder, requirements)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from worker.engines.musicgen.backends.openvino.graph_cache import KV_CACHE_PRECISIONS
+from worker.engines.musicgen.backends.openvino.compile_options import KV_CACHE_PRECISIONS
 from worker.engines.musicgen.backends.openvino.weight_formats import INT4_GROUP
 from worker.engines.musicgen.model.configuration import DecoderConfig
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 
 from shared.database import queries
 from shared.database.connection import Database
-from shared.database.migrate import make_alembic_config, migrate
+from shared.database.migrate import make_alembic_config, migrate, migrating
 from shared.database.queries import JobFilter, list_jobs
 from shared.database.tables import Base, Delivery, Key, Worker
 from shared.files.keys import artifact_key, upload_key
@@ -142,7 +142,7 @@ def empty_database(empty_database_url: str, open_database: Callable[[str], Datab
 
 def downgrade(database: Database, revision: str) -> None:
     config = make_alembic_config()
-    with database.migrating() as connection:
+    with migrating(database) as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, revision)
 

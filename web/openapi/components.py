@@ -20,10 +20,11 @@ def _describe_parameter(name: str, description: str, schema: Node = _TEXT, locat
 
 HEADERS: Final[Mapping[str, Node]] = {
     "X-Request-ID": _describe_header(
-        "Names the request in every log; taken from the request if it has this header.", required=True
+        "The id of the request in all logs; the value of the same header of the request, if it was given.",
+        required=True,
     ),
     "Location": _describe_header("The address of the job.", required=True),
-    "ETag": _describe_header("Changes whenever the content does.", required=True),
+    "ETag": _describe_header("Changes whenever the content changes.", required=True),
     "Retry-After": _describe_header(
         "Seconds to wait before the next request; absent once a job has ended.", {"type": "integer"}
     ),

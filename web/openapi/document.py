@@ -47,7 +47,7 @@ def build_document(app: Flask) -> Node:
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "An API key of this instance. On loopback none is needed until the first one is "
+                    "description": "An API key of this instance. On loopback, no key is needed until the first key is "
                     "created.",
                 }
             },

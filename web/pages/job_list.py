@@ -13,6 +13,7 @@ from web.list_query import LABEL_PREFIX, read_list_query
 from web.pages import blueprint
 from web.serializers import serialize_page
 
+JOBS_PER_PAGE: Final = 50
 CHOICES: Final = {"state": [*State], "kind": [*Kind], "device": [*DeviceClass]}
 
 
@@ -20,7 +21,7 @@ CHOICES: Final = {"state": [*State], "kind": [*Kind], "device": [*DeviceClass]}
 def show_jobs() -> str | tuple[str, int]:
     """Show the jobs that match the filters, newest first."""
     given = {name: value.strip() for name, value in request.args.items() if value.strip()}
-    query = dict(given)
+    query = {"limit": str(JOBS_PER_PAGE)} | given
     label = query.pop("label", "")
     try:
         if label:

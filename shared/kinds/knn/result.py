@@ -32,7 +32,7 @@ class ValueScore(TypedDict):
 
 
 PerClass = TypedDict("PerClass", {"class": str, "precision": float, "recall": float, "f1": float, "support": int})
-PerClass.__doc__ = "How well one class is distinguished from the others."
+PerClass.__doc__ = "The scores of one class: how well its rows are separated from those of the other classes."
 
 
 @documented

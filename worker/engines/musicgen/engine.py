@@ -24,7 +24,7 @@ from worker.engines.musicgen.backends.registry import choose_backend
 from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.model.configuration import ModelConfig
-from worker.engines.musicgen.model.download import fetch
+from worker.engines.musicgen.model.model_folder import fetch
 from worker.engines.musicgen.model_cache import ModelCache, ModelKey
 from worker.engines.musicgen.music_checkpoint import CheckpointWriter, ResumeState
 from worker.engines.musicgen.request import (

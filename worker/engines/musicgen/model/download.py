@@ -1,96 +1,254 @@
-"""Provides the folder of a model: finds the folder on this machine, builds the model, or downloads it."""
+"""Downloads a model from the Hugging Face hub, in a process of its own that `model_folder` starts, watches and ends.
+
+The calls of the library huggingface_hub wait and retry for minutes and cannot be stopped. A
+process can be stopped at any moment, and the next process continues the download from the
+files that the stopped process has written.
+
+The process prints a line of JSON several times per second: how many bytes are downloaded. If
+the download fails, the last line contains the error.
+"""
 
 import json
 import os
-import subprocess
+import shutil
 import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from huggingface_hub import constants
+import requests
+from huggingface_hub import HfApi, constants, hf_hub_download
+from huggingface_hub.errors import (
+    FileMetadataError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
+from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-from shared.errors import JobFailedError
-from shared.kinds.musicgen.catalogue import TINY, builtin_folder, find_missing_file, find_model, own_folder
-from shared.settings import Settings
-from shared.texts import Text, text
-from worker.engines.interface import ReportProgress
-from worker.engines.musicgen.model.builtin_model import build_tiny
+from shared.background import Background
+from shared.errors import JobFailedError, is_disk_full
+from shared.kinds.musicgen.catalogue import CONFIGURATION, GENERATION, README, TINY, TOKENIZER, WEIGHTS, WEIGHTS_INDEX
+from shared.texts import Text, Value, text
 from worker.engines.musicgen.model.configuration import unusable_model
-from worker.engines.musicgen.model.weights import list_files
+from worker.engines.musicgen.model.weights import PICKLES, pickles_refused
 
-ROOT: Final = Path(__file__).parents[4]
-# The other download methods of huggingface_hub are disabled: they cannot continue a download after an interruption.
-PLAIN_DOWNLOADS: Final = {
-    "HF_HUB_DISABLE_XET": "1",
-    "HF_HUB_ENABLE_HF_TRANSFER": "0",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-}
+NEEDED: Final = (CONFIGURATION, TOKENIZER)
+WANTED: Final = (
+    README,  # contains the licence
+    GENERATION,
+    "preprocessor_config.json",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer*.json",
+)
+SHARDS: Final = "model-*-of-*.safetensors"
+
+REPORT_INTERVAL_S: Final = 0.3
+TIMEOUT_S: Final = 10.0
+# The download of a file fails after this number of consecutive connections that broke before they delivered anything.
+MAX_FAILURES: Final = 3
+PAUSE_S: Final = 0.5
+# The library's default chunk of 10 MiB takes a minute on a slow line, and is lost if the connection breaks.
+CHUNK_BYTES: Final = 2**18
 
 
-def fetch(settings: Settings, name: str, report: ReportProgress) -> Path:
-    """Return the folder of a model; build or download the model if it is not on this machine.
+@dataclass(frozen=True)
+class File:
+    """A file to download; in the cache, the name of the file is ``tag``."""
+
+    name: str
+    bytes: int
+    tag: str
+
+
+class Download:
+    """The download of one model into Hugging Face's cache.
 
     Parameters
     ----------
-    settings
-        Where models are stored. Hugging Face's own environment variables decide whether models may be downloaded, and
-        from where.
     name
-        The model, for example ``facebook/musicgen-small``.
-    report
-        Called with the progress of the stage ``downloading``. If ``report`` raises because the job must stop,
-        the bytes that were downloaded are kept for the next attempt.
-
-    Raises
-    ------
-    JobFailedError
-        The model cannot be provided.
-    JobStoppedError
-        Passed on from ``report``.
+        The name of the model.
+    cache
+        The folder of the cache.
     """
-    folder = find_model(settings, name)
-    if folder is not None:
-        return folder
-    own = own_folder(settings, name)
-    if own is not None:
-        list_files(own)  # raises a more specific error if the folder has only pickles
-        raise unusable_model(text("model-folder-incomplete", missing=str(find_missing_file(own))))
-    if name == TINY:
-        build_tiny(builtin_folder(settings))
-    else:
-        _download(name, report)
-    folder = find_model(settings, name)
-    if folder is None:
-        raise unusable_model(text("model-download-incomplete", model=name))
-    return folder
 
+    def __init__(self, name: str, cache: Path) -> None:
+        self._name = name
+        self._cache = cache
+        self._folder = cache / f"models--{name.replace('/', '--')}"
+        self._commit = ""
+        self._files: list[File] = []
 
-def _download(name: str, report: ReportProgress) -> None:
-    """Run ``download_process`` and pass on its progress."""
-    report(stage="downloading", done=0, total=0, unit="bytes")
-    cache = Path(constants.HF_HUB_CACHE).absolute()
-    with subprocess.Popen(
-        [sys.executable, "-P", "-m", "worker.engines.musicgen.model.download_process", name, str(cache)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        env=os.environ | PLAIN_DOWNLOADS | {"PYTHONPATH": str(ROOT)},
-        start_new_session=True,  # Ctrl-C then reaches only the worker, which handles it
-    ) as process:
+    @property
+    def total(self) -> int:
+        """The size of the model in bytes; 0 while the size is unknown."""
+        return sum(file.bytes for file in self._files)
+
+    def count_done(self) -> int:
+        """Count the bytes that are already downloaded."""
+        return sum(self._count(file) for file in self._files)
+
+    def run(self) -> None:
+        """Download what is missing.
+
+        Raises
+        ------
+        JobFailedError
+            The download failed.
+        """
         try:
-            for line in process.stdout or ():
-                _handle_message(json.loads(line), report)
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        reason = text("download-process-failed", model=name, status=process.returncode)
-        raise JobFailedError("model-unavailable", reason)
+            info = HfApi().model_info(self._name, files_metadata=True, timeout=TIMEOUT_S)
+            self._files = list(_select(self._name, info))
+            self._commit = info.sha or ""
+            self._require_disk_space()
+            for file in self._files:
+                self._download(file)
+        except (OSError, HFValidationError) as error:  # all other errors of the library and of requests are OSErrors
+            raise explain(error, self._name, self._cache) from error
+
+    def _download(self, file: File) -> None:
+        if self._partial(file).is_file() and self._partial(file).stat().st_size > file.bytes:
+            self._partial(file).unlink()  # otherwise the library would request bytes after the end, in an endless loop
+        failures = 0
+        while True:
+            before = self._count(file)
+            try:
+                hf_hub_download(self._name, file.name, revision=self._commit, cache_dir=self._cache)
+            except requests.exceptions.ChunkedEncodingError:  # the library does not continue after this error
+                failures = failures + 1 if self._count(file) <= before else 0
+                if failures == MAX_FAILURES:
+                    raise
+                time.sleep(PAUSE_S)
+            else:
+                return
+
+    def _require_disk_space(self) -> None:
+        folder = next(folder for folder in (self._cache, *self._cache.parents) if folder.exists())
+        free_bytes = shutil.disk_usage(folder).free
+        missing_bytes = self.total - self.count_done()
+        if missing_bytes > free_bytes:
+            sizes = {"missing_gb": missing_bytes / 1e9, "free_gb": free_bytes / 1e9}
+            folders = {"folder": str(folder), "cache": str(self._cache)}
+            raise _disk_full(text("download-too-large", model=self._name, **folders, **sizes))
+
+    def _count(self, file: File) -> int:
+        if (self._folder / "snapshots" / self._commit / file.name).exists():
+            return file.bytes
+        try:
+            return min(file.bytes, self._partial(file).stat().st_size)
+        except OSError:
+            return 0
+
+    def _partial(self, file: File) -> Path:
+        return self._folder / "blobs" / f"{file.tag}.incomplete"
 
 
-def _handle_message(message: dict[str, Any], report: ReportProgress) -> None:
-    match message:
-        case {"error": {"type": str(error_type), "text": dict(stored)}}:
-            raise JobFailedError(error_type, Text.parse(stored))
-        case {"done": int(done), "total": int(total)}:
-            report(stage="downloading", done=done, total=total, unit="bytes")
+def _select(name: str, info: ModelInfo) -> Iterator[File]:
+    """Choose the files to download; the weights come last, so that an incomplete model never looks complete."""
+    found = {sibling.rfilename: sibling for sibling in info.siblings or [] if "/" not in sibling.rfilename}
+    weights = [WEIGHTS] if WEIGHTS in found else sorted(file for file in found if fnmatchcase(file, SHARDS))
+    if not weights or (weights != [WEIGHTS] and WEIGHTS_INDEX not in found):
+        pickles = [file for file in found if any(fnmatchcase(file, pattern) for pattern in PICKLES)]
+        if pickles:
+            raise pickles_refused(name, pickles)
+        raise unusable_model(text("model-not-musicgen", model=name, file=WEIGHTS))
+    for needed in NEEDED:
+        if needed not in found:
+            raise unusable_model(text("model-not-musicgen", model=name, file=needed))
+    wanted = [*NEEDED, *WANTED] if weights == [WEIGHTS] else [*NEEDED, *WANTED, WEIGHTS_INDEX]
+    small = [file for file in found if any(fnmatchcase(file, pattern) for pattern in wanted)]
+    for file in [*sorted(small), *weights]:
+        yield File(file, found[file].size or 0, _find_tag(found[file]))
+
+
+def _find_tag(sibling: RepoSibling) -> str:
+    return (sibling.lfs.sha256 if sibling.lfs is not None else sibling.blob_id) or ""
+
+
+def explain(error: Exception, name: str, cache: Path) -> JobFailedError:
+    """Convert an error of the library or of the system to the error of the job."""
+    if isinstance(error, LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # this error says why the hub was not reached
+    if is_disk_full(error):
+        return _disk_full(text("download-disk-full", model=name, cache=str(cache)))
+    return JobFailedError("model-unavailable", _describe(error, name, cache))
+
+
+def _describe(error: Exception, name: str, cache: Path) -> Text:
+    names: dict[str, Value] = {"model": name, "hub": constants.ENDPOINT, "tiny": TINY}
+    match error:
+        case OfflineModeIsEnabled():
+            return text("hub-offline", **names)
+        case HFValidationError():
+            return text("hub-name-invalid", model=name)
+        case HfHubHTTPError(response=requests.Response() as response):
+            return _describe_response(error, response, names)
+        case FileMetadataError() | requests.exceptions.InvalidJSONError():
+            return text("hub-not-a-hub", **names)
+        case requests.RequestException():
+            return text("hub-unreachable", error=type(error).__name__, **names)
+        case _:
+            return text("hub-cache-not-writable", model=name, cache=str(cache), error=str(error))
+
+
+def _describe_response(error: HfHubHTTPError, response: requests.Response, names: Mapping[str, Value]) -> Text:
+    status = response.status_code
+    if isinstance(error, GatedRepoError):
+        return text("hub-gated", **names)
+    if status in {requests.codes.unauthorized, requests.codes.forbidden}:
+        return text("hub-forbidden", status=status, **names)
+    if status == requests.codes.not_found:
+        return text("hub-model-not-found", **names)
+    return text("hub-error", status=status, **names)
+
+
+def _disk_full(reason: Text) -> JobFailedError:
+    return JobFailedError("disk-full", reason)
+
+
+class _ProgressPrinter(Background):
+    """Prints the progress of the download; ends this process if the parent process has closed the pipe."""
+
+    def __init__(self, download: Download) -> None:
+        super().__init__("progress")
+        self._download = download
+        self._max_done = 0
+
+    def print_progress(self) -> None:
+        """Print one line of progress."""
+        # If a server sends a file again from its start, the count falls, but the printed progress must not fall.
+        self._max_done = max(self._max_done, self._download.count_done())
+        _print({"done": self._max_done, "total": self._download.total})
+
+    def _run(self) -> None:
+        while not self._stop_requested.wait(REPORT_INTERVAL_S):
+            try:
+                self.print_progress()
+            except BrokenPipeError:
+                os._exit(1)
+
+
+def main(name: str, cache: str) -> None:
+    """Download the model and print the progress."""
+    constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
+    download = Download(name, Path(cache))
+    try:
+        with _ProgressPrinter(download) as printer:
+            download.run()
+        printer.print_progress()
+    except JobFailedError as error:
+        _print({"error": {"type": error.type, "text": error.text.serialize()}})
+
+
+def _print(message: object) -> None:
+    print(json.dumps(message), flush=True)  # noqa: T201 - the parent process reads the line
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -42,7 +42,7 @@ from worker.engines.musicgen.pipeline import MusicgenPipeline
 RATE_HZ = 32_000
 HOP = 640
 CLIP_FRAMES = 10
-# Five and a half frames. Next to a longer clip, this clip is padded on the left, so its first frame is half silence.
+# Five and a half frames. In a job with a longer clip, this clip is padded on the left: the first frame is half silent.
 SHORT_CLIP_SAMPLES = 3_520
 
 VARIATIONS: dict[str, dict[str, Any]] = {
@@ -170,7 +170,7 @@ def test_the_result_and_the_files_have_the_described_form(harness: EngineHarness
     assert len({run.read_codes(index).tobytes() for index in range(4)}) == 4
 
 
-def test_the_left_codebooks_of_a_stereo_model_come_first_and_loud_audio_is_not_clipped(harness: EngineHarness) -> None:
+def test_left_codebooks_of_a_stereo_model_come_first_and_loud_audio_is_not_clipped(harness: EngineHarness) -> None:
     run = harness.run(model=STEREO)
     codes, audio = run.read_codes(), run.read_audio()
     assert codes.shape == (8, NEW_FRAMES)
@@ -263,7 +263,7 @@ def test_only_the_chosen_part_of_a_clip_is_continued(
     np.testing.assert_array_equal(codes[:, :6], expected)
 
 
-def test_a_mono_model_gets_the_mean_of_a_stereo_clip_and_a_stereo_model_both_channels(
+def test_a_mono_model_gets_the_mean_of_two_channels_and_a_stereo_model_gets_both(
     harness: EngineHarness, clips: Mapping[str, NDArray[np.float32]]
 ) -> None:
     stereo = harness.run(audio_prompts=continue_clips("stereo"))

@@ -22,18 +22,13 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from shared.kinds.musicgen.catalogue import CONFIGURATION
+from worker.engines.musicgen.backends.openvino.compile_options import list_options
 from worker.engines.musicgen.backends.openvino.decoder_graph import DecoderGraphBuilder, set_head_sizes
 from worker.engines.musicgen.backends.openvino.graph_sources import hash_sources
 from worker.engines.musicgen.model.configuration import DecoderConfig
 from worker.engines.musicgen.model.weights import Weights, list_files
 
 DEVICE: Final = "CPU"
-COMPUTE_PRECISIONS: Final = {"float32": "f32", "bfloat16": "bf16", "int8": "f32", "int4": "f32"}
-"""For each precision of the weights, the precision in which OpenVINO computes."""
-KV_CACHE_PRECISIONS: Final = {"float32": "f32", "bfloat16": "bf16", "int8": "f16", "int4": "f16"}
-"""For each precision of the weights, the precision of the stored keys and values. With f16, half as many bytes are read
-as with f32, and keys and values are rounded far less than the weights are."""
-
 SOURCES_HASH: Final = hash_sources()
 """The hash of the source files that build the graphs.
 
@@ -52,21 +47,14 @@ class GraphCompiler:
     folder
         The model's folder.
     precision
-        A key of ``COMPUTE_PRECISIONS``.
+        A key of ``compile_options.COMPUTE_PRECISIONS``.
     cache_folder
-        The folder for compiled graphs.
+        The folder for stored graphs.
     """
 
     def __init__(self, folder: Path, precision: str, cache_folder: Path) -> None:
         self._core = ov.Core()
-        self._options = {
-            "INFERENCE_PRECISION_HINT": COMPUTE_PRECISIONS[precision],
-            "KV_CACHE_PRECISION": KV_CACHE_PRECISIONS[precision],
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": len(os.sched_getaffinity(0)),
-            "ENABLE_CPU_PINNING": False,
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32,
-        }
+        self._options = list_options(precision)
         processor = self._core.get_property(DEVICE, "FULL_DEVICE_NAME")
         self._target = _hash(folder.resolve(), precision, processor, platform.machine())
         self._version = hash_version(folder)
@@ -111,7 +99,7 @@ class GraphCompiler:
         try:
             return self._core.read_model(path)
         except RuntimeError as error:
-            logger.warning("the compiled graph %s cannot be read and is built again: %s", path, error)
+            logger.warning("the stored graph %s cannot be read and is built again: %s", path, error)
             return None
 
 
@@ -147,7 +135,7 @@ class CompiledDecoder:
         folder
             The model's folder.
         cache_folder
-            The folder for compiled graphs.
+            The folder for stored graphs.
         """
         compiler = GraphCompiler(folder, precision, cache_folder)
         builder = DecoderGraphBuilder(config, weights, precision)
@@ -184,7 +172,7 @@ def _store(model: ov.Model, path: Path) -> bool:
         temporary.with_suffix(".bin").replace(path.with_suffix(".bin"))
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        logger.warning("a compiled graph cannot be stored: %s", error)
+        logger.warning("a graph cannot be stored: %s", error)
         with suppress(OSError):  # if the folder cannot be written to, there is no file to remove
             for leftover in (temporary, temporary.with_suffix(".bin")):
                 leftover.unlink(missing_ok=True)

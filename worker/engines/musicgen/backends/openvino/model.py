@@ -40,7 +40,7 @@ def load(
     max_cache_bytes
         How much memory the decoder's caches may take.
     compiled_folder
-        The folder for compiled graphs.
+        The folder for stored graphs.
 
     Raises
     ------

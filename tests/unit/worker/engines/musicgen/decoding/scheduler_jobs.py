@@ -145,8 +145,8 @@ def check_generation(plans: Sequence[Plan], decoder: FakeDecoder | None = None) 
 class Jobs:
     """A context manager that runs jobs in a thread each, and waits for all jobs at the end of the block.
 
-    After that, it checks that each job without an error has the same tokens as alone, that all slots are free, and that
-    no decoding thread runs.
+    After that, it checks that each job without an error has the tokens that it would have without other jobs, that all
+    slots are free, and that no decoding thread runs.
     """
 
     def __init__(self, decoder: FakeDecoder, limits: BatchLimits = UNLIMITED) -> None:
@@ -215,7 +215,7 @@ class Jobs:
             assert not running[0].is_alive(), f"{running[0].name} has no answer"
 
     def check(self) -> None:
-        """Check the tokens of each job without an error, and that no slot is occupied and no decoding thread runs."""
+        """Check that jobs without error have the expected tokens, all slots are free, and no decoding thread runs."""
         for name in self.sequences.keys() - self.errors.keys():
             for sequence, plan in zip(self.sequences[name], self._plans[name], strict=True):
                 np.testing.assert_array_equal(sequence.tokens, plan.compute_expected(), name)

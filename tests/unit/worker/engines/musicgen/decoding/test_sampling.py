@@ -62,14 +62,16 @@ def count_kept(probabilities: list[float], sampling: Sampling) -> int:
 def test_temperature_is_applied_before_top_p() -> None:
     probabilities = [0.5, 0.25, 0.15, 0.1]
     assert count_kept(probabilities, replace(ALL, top_p=0.7)) == 2
-    assert count_kept(probabilities, replace(ALL, top_p=0.7, temperature=0.5)) == 1  # 0.25 / 0.345 is above 0.7
+    # At the temperature 0.5, the most likely token has the probability 0.25 / 0.345, which is above 0.7.
+    assert count_kept(probabilities, replace(ALL, top_p=0.7, temperature=0.5)) == 1
     assert count_kept(probabilities, replace(ALL, top_p=0.7, temperature=2.0)) == 3
 
 
 def test_top_k_is_applied_before_top_p() -> None:
     probabilities = [0.5, 0.3, 0.15, 0.05]
     assert count_kept(probabilities, replace(ALL, top_p=0.6)) == 2
-    assert count_kept(probabilities, replace(ALL, top_k=2, top_p=0.6)) == 1  # 0.5 / 0.8 is above 0.6
+    # Among the two tokens that top-k keeps, the most likely token has the probability 0.5 / 0.8, which is above 0.6.
+    assert count_kept(probabilities, replace(ALL, top_k=2, top_p=0.6)) == 1
 
 
 def test_tokens_with_the_same_score_as_the_kth_token_are_kept() -> None:

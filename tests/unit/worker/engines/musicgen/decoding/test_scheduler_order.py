@@ -1,4 +1,4 @@
-"""Sequences are admitted in the order of the queue, step together, and free their slots once they are finished."""
+"""Sequences are admitted in the order of the queue, take steps together, and free their slots when finished."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Jobs share the batch: each job gets the same tokens as alone, and no job waits for the sequences of another job."""
+"""Jobs share the batch: each job gets the same tokens as without other jobs, and no job waits for the end of others."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

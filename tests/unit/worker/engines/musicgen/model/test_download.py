@@ -22,8 +22,8 @@ from tests.support.fake_hub import FakeHub, Refusal
 from tests.support.waiting import DEADLINE_S
 from worker.engines.musicgen.model.builtin_model import build_tiny
 from worker.engines.musicgen.model.configuration import ModelConfig
-from worker.engines.musicgen.model.download import PLAIN_DOWNLOADS, ROOT, fetch
-from worker.engines.musicgen.model.download_process import CHUNK_BYTES, Download, explain
+from worker.engines.musicgen.model.download import CHUNK_BYTES, Download, explain
+from worker.engines.musicgen.model.model_folder import PLAIN_DOWNLOADS, ROOT, fetch
 from worker.engines.musicgen.model.weights import Weights
 
 NAME = "someone/music"
@@ -85,7 +85,7 @@ def fail(settings: Settings, name: str = NAME) -> JobFailedError:
 
 
 def fail_here(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFailedError:
-    """Run a download in this process, which takes less time than a new process; it must fail. Return the error."""
+    """Run a download that must fail, and return the error. No new process is started, since that would take longer."""
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     with pytest.raises(JobFailedError) as caught:
         Download(NAME, tmp_path / "cache").run()
@@ -171,7 +171,7 @@ def test_the_download_process_ends_when_its_output_pipe_is_closed(hub: FakeHub, 
         sys.executable,
         "-P",
         "-m",
-        "worker.engines.musicgen.model.download_process",
+        "worker.engines.musicgen.model.download",
         NAME,
         str(tmp_path / "cache"),
     ]

@@ -127,7 +127,7 @@ def test_a_job_can_be_stopped_in_each_stage(load_model: LoadModel) -> None:
 
         def stop(**state: Any) -> None:
             seen.append(state["stage"])  # noqa: B023 - called only in this iteration
-            if seen.count(stage) == 3:  # noqa: B023 - the same
+            if seen.count(stage) == 3:  # noqa: B023 - called only in this iteration
                 raise JobStoppedError(text("cancelled"))
 
         with pytest.raises(JobStoppedError) as caught:
@@ -161,7 +161,7 @@ def test_model_without_a_tokenizer_is_refused(write_model: Write, tmp_path: Path
 def test_model_with_tensors_that_transformers_does_not_find_is_refused(write_model: Write, tmp_path: Path) -> None:
     folder = shutil.copytree(write_model(MONO), tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
-    # This convolution is stored without weight norm: the service's own reader accepts that, transformers does not.
+    # The weight norm of this convolution is folded. The service's own reader accepts this, transformers does not.
     stem = "audio_encoder.decoder.layers.0.conv"
     weights[f"{stem}.weight"] = weights.pop(f"{stem}.parametrizations.weight.original1")
     del weights[f"{stem}.parametrizations.weight.original0"]

@@ -27,7 +27,7 @@ Logits = dict[int, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class SequencePlan:
-    """What one slot reads, and when.
+    """A plan of what one slot reads, and when.
 
     Parameters
     ----------

@@ -219,7 +219,7 @@ def test_lstm_states_are_passed_from_segment_to_segment(
 def test_a_signal_of_another_length_needs_no_new_shape_of_windows(
     load_codec: LoadCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The windows of signals of any length have the same shapes, for which the graphs are compiled."""
+    """Windows have the same shapes for signals of any length: each graph is compiled for one shape."""
     codec = load_codec(STRIDES)
     shapes: set[tuple[int, ...]] = set()
     compute = LockedGraph.compute

@@ -37,7 +37,7 @@ each_matrix = pytest.mark.parametrize("matrix", draw_matrices().values(), ids=dr
 
 
 def decompress(make_weights: Callable[[Matrix], Any], matrix: Matrix) -> Matrix:
-    """Return the weights that OpenVINO uses in a product in the decoder: multiply the identity matrix by the matrix."""
+    """Return the weights that OpenVINO uses: multiply the identity matrix by the matrix, as in the decoder."""
     rows = ops.parameter([-1, matrix.shape[1]], np.float32)
     product = ops.matmul(rows, make_weights(matrix), transpose_a=False, transpose_b=True)
     model = ov.Model([ops.result(product)], [rows], "matrix")
