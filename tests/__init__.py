@@ -1,1 +1,1 @@
-"""The tests; ``tests.bench`` measures."""
+"""The tests, and the benchmarks in ``tests.bench``."""

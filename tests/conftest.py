@@ -1,6 +1,6 @@
-"""Servers once per test run; a fresh database, Redis and state folder for each test.
+"""Fixtures: servers that start once per session; a fresh database, an empty Redis and a state folder for each test.
 
-What only some tests need is imported in the fixture, so that the others start quickly.
+Modules that only some tests need are imported inside the fixtures, so that the other tests start quickly.
 """
 
 import tempfile
@@ -25,13 +25,13 @@ SHORT_INTERVALS: Final[dict[str, Any]] = {
     "heartbeat_s": 0.2,
     "sweep_s": 0.2,
     "retry_delay_s": 0.1,
-    # On a machine that is slow and busy, nothing may expire by itself: a test that needs it says so.
+    # On a slow and busy machine, nothing may expire unless the test wants it: such a test sets a shorter time itself.
     "lease_s": DEADLINE_S,
     "grace_s": DEADLINE_S,
     "stall_s": DEADLINE_S,
     "worker_heartbeat_s": DEADLINE_S,
 }
-"""Short intervals between what a test waits for, and long times until something counts as lost."""
+"""Short intervals of the actions that tests wait for, and long times until something counts as lost."""
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +75,7 @@ def migrated_postgres(postgres_server: PostgresServer) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a fresh, migrated database; every test that uses one runs on both kinds."""
+    """The address of a fresh, migrated database; every test with this fixture runs on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
         file = tmp_path / "mindjobs.sqlite"
         file.write_bytes(request.getfixturevalue("migrated_sqlite"))
@@ -89,7 +89,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The address of a database without tables, of both kinds."""
+    """The address of a database without tables; every test with this fixture runs on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty.sqlite'}"
         return
@@ -102,7 +102,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterat
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of a fresh instance."""
-    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+    monkeypatch.chdir(tmp_path)  # so that a developer's .env is not read
     redis_server.flush()
     return Settings(
         home=tmp_path / "home",
@@ -114,7 +114,7 @@ def settings(tmp_path: Path, database_url: str, redis_server: RedisServer, monke
 
 @pytest.fixture
 def open_services() -> Iterator[Callable[[Settings], Services]]:
-    """Open services that are closed at the end."""
+    """Return a function that opens services; all opened services are closed after the test."""
     opened: list[Services] = []
 
     def open_them(settings: Settings) -> Services:
@@ -133,7 +133,10 @@ def services(settings: Settings, open_services: Callable[[Settings], Services]) 
 
 @pytest.fixture
 def app(settings: Settings) -> "Iterator[Flask]":
-    """The web application; at its end, every response must have been one that the OpenAPI document describes."""
+    """The web application.
+
+    After the test, it is checked that the OpenAPI document describes every response that the API sent.
+    """
     from tests.support.openapi_watch import watch_responses
     from web import create_app
     from web.context import get_context

@@ -1,4 +1,6 @@
-"""A soak test, hundreds of mixed jobs with random cancels and kills: ``python -m tests.soak``, which is ``make soak``.
+"""A soak test: hundreds of mixed jobs, while jobs are cancelled and processes are killed.
+
+``make soak`` runs it, as ``python -m tests.soak``.
 
 A worker runs all kinds of job, with SQLite and a sweeper. During the first half,
 jobs are cancelled, and the memory is measured. During the second half, the
@@ -42,19 +44,19 @@ JOBS: Final = 500
 BACKLOG: Final = 24
 """How many jobs are queued or running at the same time."""
 CANCEL_SHARE: Final = 0.1
-"""The share of submissions after which a recent job is cancelled, in whatever state it is."""
+"""The share of submissions after which one of the last ``BACKLOG`` jobs is cancelled, in whatever state that job is."""
 JOBS_BETWEEN_KILLS: Final = 15
 """How many jobs end between two kills."""
 WORKER_KILL_INTERVAL: Final = 4
-"""Every fourth kill is of the whole worker; the others are of its child process."""
+"""Every fourth kill ends the whole worker; the other kills end only its child process."""
 MAX_GROWTH: Final = 0.05
-"""By how much the child's memory may grow from the third to the fourth quarter of its measurements."""
+"""The largest growth of the child's memory, as a fraction, from the third to the fourth quarter of the measurements."""
 MIN_MEMORY_SAMPLES: Final = 100
-"""With fewer measurements the growth is not checked: models are still loaded during the third quarter."""
+"""With fewer measurements, the growth is not checked, since models would still be loaded in the third quarter."""
 ABSENT_MODEL: Final = "absent/model"
 """A model that does not exist: its jobs fail."""
 LOADED: Final = re.compile(rf" (\d+) {re.escape(model_cache.__name__)}: (\S+) is loaded \((\S+)\)")
-"""How a process logs that it has loaded a model: the process id, the model, and the precision."""
+"""Matches the log line of a process that has loaded a model; the groups are process id, model and precision."""
 
 Figures = dict[str, Any]
 
@@ -107,7 +109,7 @@ class Soak:
         self._redis.close()
 
     def run(self) -> Figures:
-        """Submit, cancel and kill until all jobs have ended; return the figures and the faults."""
+        """Submit and cancel jobs and kill processes until all jobs have ended; return the figures and the faults."""
         kill_counts = itertools.count(self._jobs // 2, JOBS_BETWEEN_KILLS)
         next_kill, ended = next(kill_counts), 0
         while ended < self._jobs:
@@ -120,7 +122,12 @@ class Soak:
         return self._check()
 
     def _wait_for_more_than(self, ended: int) -> int:
-        """Keep the queue filled, and cancel at random, until more jobs than these have ended; return their number."""
+        """Keep the queue filled, and cancel jobs at random, until more than ``ended`` jobs have ended.
+
+        Returns
+        -------
+        The number of jobs that have ended.
+        """
 
         def fill_queue() -> int:
             states = self._count_states()
@@ -154,7 +161,7 @@ class Soak:
             self._kills["child"] += 1
 
     def _find_computing_children(self) -> list[psutil.Process]:
-        """Find the processes that compute: those that have loaded OpenVINO."""
+        """Find the worker's child processes that compute: the processes that have loaded OpenVINO."""
         found = []
         for process in self._worker.list_children():
             try:
@@ -229,7 +236,7 @@ class Soak:
 
 
 def check_memory(rss_bytes: Sequence[int]) -> tuple[str, list[str]]:
-    """Compare the third quarter of the measurements with the fourth; models are loaded during the first two.
+    """Compare the third quarter of the measurements with the fourth; models are loaded during the first two quarters.
 
     Returns
     -------
@@ -246,7 +253,7 @@ def check_memory(rss_bytes: Sequence[int]) -> tuple[str, list[str]]:
 
 @contextmanager
 def open_soak(jobs: int, seed: int) -> Iterator[Soak]:
-    """Start the service in a folder of its own."""
+    """Run the service in a temporary folder while the block runs."""
     with tempfile.TemporaryDirectory(prefix="mj-soak-", ignore_cleanup_errors=True) as folder:
         soak = Soak(Path(folder), jobs, seed)
         try:

@@ -94,7 +94,7 @@ def test_pip_installs_packages_and_verifies_hashes_if_there_is_no_uv(
     for name in ("one", "two"):
         set_up(environment, make_wheel(wheels, name, {f"{name}.py": ""}), None)
     assert run_python(environment, "-c", "import one, two") == ""
-    assert "pip takes its place" in capfd.readouterr().err
+    assert "pip is used instead" in capfd.readouterr().err
 
     lock = make_wheel(wheels, "three", {"three.py": ""})
     expected = lock.read_text()

@@ -8,6 +8,9 @@ from shared.database.connection import Database, now
 
 
 def read_clock(database: Database) -> datetime:
-    """Return the time. What the database sets in between lies between two readings, however long it took."""
+    """Return the current time of the database.
+
+    A time that the database sets between two calls lies between the two results, even on a slow machine.
+    """
     with database.reading() as session:
         return session.execute(select(now())).scalar_one()

@@ -10,7 +10,7 @@ from shared.files.local import TEMPORARY_PREFIX, LocalFileStore
 
 
 def path_on_disk(files: FileStore, key: str) -> Path:
-    """Return where a local file store has a file, or would have it."""
+    """Return the path at which a local file store keeps the file with a key; the file need not exist."""
     assert isinstance(files, LocalFileStore)
     return files.root / key
 
@@ -21,10 +21,10 @@ def list_keys(files: FileStore, prefix: str) -> list[str]:
 
 
 def fill_disk(files: FileStore, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the next write of a file directly below a prefix fail with a full disk.
+    """Make the next write of a file directly below a prefix fail because the disk is full.
 
-    The kernel itself refuses the write: the temporary file, whose name is fixed in advance, is a link to a device
-    without space.
+    The kernel itself refuses the write: the name of the temporary file is fixed, and a link with this name leads to
+    ``/dev/full``, a device without free space.
     """
     monkeypatch.setattr("shared.files.local.make_id", lambda: "full")
     path_on_disk(files, prefix).mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def fill_disk(files: FileStore, prefix: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def record_syncs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Record each file and folder that is synced from now on."""
+    """Return a list to which each file and folder that is synced from now on will be added."""
     synced: list[Path] = []
     fsync = os.fsync
 

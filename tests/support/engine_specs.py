@@ -1,4 +1,4 @@
-"""Engines of tests, as the worker's registry `worker.engines.ENGINES` holds them."""
+"""Engine specs for tests, like the entries of the worker's registry `worker.engines.ENGINES`."""
 
 from collections.abc import Callable
 from typing import Any

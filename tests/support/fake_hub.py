@@ -1,4 +1,7 @@
-"""A hub of Hugging Face's kind on loopback: what its library asks of one, and the ways in which one fails."""
+"""A server on loopback that behaves like the Hugging Face hub, and that tests can make fail.
+
+It serves the requests that the library ``huggingface_hub`` sends to the hub.
+"""
 
 import hashlib
 import json
@@ -17,7 +20,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Refusal:
-    """What every request is answered with."""
+    """An error response to every request."""
 
     status: HTTPStatus
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -25,13 +28,13 @@ class Refusal:
 
 @dataclass
 class Asked:
-    """A request."""
+    """A request that the hub received."""
 
     method: str
     path: str
     range: str | None
     sent: int = 0
-    """Bytes of the file."""
+    """How many bytes of the file were sent in the response."""
 
     @property
     def file(self) -> str:
@@ -39,11 +42,26 @@ class Asked:
 
 
 class FakeHub(LoopbackServer):
-    """Serves models from memory.
+    """Serves models from memory. The attributes other than ``models`` and ``asked`` make requests fail or wait.
 
-    ``refusal``, ``token`` (the one that is demanded), ``cut_at`` (each answer ends there, its connection closed, as
-    often as ``cuts`` says), ``hold_at`` (each answer waits there until ``release``) and ``claimed_bytes`` (the size
-    that every file is said to have) make it fail.
+    Attributes
+    ----------
+    models
+        For each name of a model, the content of its files, keyed by the name of the file.
+    asked
+        All requests that were received.
+    refusal
+        The response to every request; ``None`` to serve the models.
+    token
+        The token that every request must have; ``None`` to accept every request.
+    cut_at
+        The position in a file at which a response ends and its connection is closed.
+    cuts
+        How many further responses are cut at ``cut_at``.
+    hold_at
+        The position in a file at which each response waits until `release` is called.
+    claimed_bytes
+        The size that the description of a model states for every file; ``None`` for the true size.
     """
 
     def __init__(self) -> None:
@@ -59,15 +77,15 @@ class FakeHub(LoopbackServer):
         super().__init__(partial(_Handler, self), "hub")
 
     def release(self) -> None:
-        """Let the answers go on that are held."""
+        """Continue the responses that wait at ``hold_at``."""
         self.released.set()
 
     def list_gets(self, file: str) -> list[Asked]:
-        """List the times that the file's content was asked for."""
+        """List the GET requests for a file."""
         return [asked for asked in self.asked if asked.method == "GET" and asked.file == file]
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Describe a model as the hub's API does: weights are large files, the others are not."""
+        """Describe a model in the format of the hub's API: weights are large files (LFS), and all other files are not."""
         siblings = []
         for file, content in self.models[name].items():
             size = self.claimed_bytes or len(content)
@@ -86,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def __init__(self, hub: FakeHub, *args: Any) -> None:
         self._hub = hub
-        super().__init__(*args)  # answers
+        super().__init__(*args)  # handles the request
 
     def do_HEAD(self) -> None:
         self._answer()
@@ -95,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def log_message(self, *_: object) -> None:
-        """Keep the test's output to itself."""
+        """Log nothing, so that no request appears in the output of the tests."""
 
     def _answer(self) -> None:
         asked = Asked(self.command, self.path.partition("?")[0], self.headers.get("Range"))
@@ -134,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{make_tag(content)}"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("X-Linked-Size", str(len(content)))
-        # The real hub offers its newer way to download like this.
+        # With these two headers, the real hub offers its newer way to download, Xet, which the service does not use.
         self.send_header("X-Xet-Hash", make_tag(content))
         self.send_header("X-Xet-Refresh-Route", f"{self._hub.url}/xet")
         self.send_header("Content-Length", str(len(content) - start))
@@ -154,7 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
             if start < stop <= end:
                 try:
                     self.wfile.write(content[start:stop])
-                except OSError:  # nobody reads any more
+                except OSError:  # the client has closed the connection
                     return
                 asked.sent += stop - start
                 start = stop

@@ -19,9 +19,9 @@ class SentForm:
     Parameters
     ----------
     action
-        The address to which it is sent; ``None`` for the page's own.
+        The address to which the form is sent; ``None`` means the address of the page.
     fields
-        What is sent if the user changes nothing.
+        For each field that is sent if the user changes nothing, the value.
     """
 
     action: str | None
@@ -83,13 +83,23 @@ class Page(HTMLParser):
 
 
 def find_message(page: str, field: str) -> str:
-    """Return the message at a field."""
+    """Return the error message that a page shows at a field."""
     message = re.search(rf'id="{field}-problem">([^<]*)<', page)
     assert message, page
     return unescape(message[1])
 
 
 def send_form(client: FlaskClient, page: str, action: str | None = None, **fields: Any) -> TestResponse:
-    """Open a page, fill in the form that is sent to ``action``, by default the page itself, and send it."""
+    """Open a page, fill in one of its forms, and send the form.
+
+    Parameters
+    ----------
+    page
+        The address of the page.
+    action
+        The address to which the form is sent; ``None`` means the address of the page.
+    fields
+        The values that differ from the values on the page.
+    """
     form = Page(client.get(page).text).find_form(action or page)
     return client.post(action or page, data=form.fields | fields, headers={"Accept": "text/html"})

@@ -1,4 +1,4 @@
-"""An instance for tests that need one: a complete one as ``make up`` runs it, or its web alone."""
+"""Instances of the service for tests: a complete instance, as ``make up`` runs it, or only the web process."""
 
 import json
 import re
@@ -19,18 +19,18 @@ from tests.support.processes import ServiceProcess
 from tests.support.waiting import DEADLINE_S, wait_until
 
 WEB = ("gunicorn", "--config", "python:web.server")
-"""What a process runs to be the web as in production."""
+"""The module and the arguments that start the web process as in production."""
 
 
 @contextmanager
 def make_settings(**given: Any) -> Iterator[Settings]:
-    """Make the settings of an instance that brings everything with it: SQLite, Redis, files."""
+    """Make the settings of an instance that needs no other server: SQLite, a Redis of its own, and local files."""
     with tempfile.TemporaryDirectory(prefix="mj-home-") as folder:
         yield Settings(home=Path(folder) / "state", port=reserve_port(), **given, _env_file=None)
 
 
 def wait_for_ready(instance: ServiceProcess, settings: Settings) -> None:
-    """Wait until the instance says that jobs can be taken."""
+    """Wait until the instance prints ``READY``, which means that jobs can be submitted."""
     line = re.compile(rf"^READY http://127\.0\.0\.1:{settings.port}$", re.MULTILINE)
 
     def look() -> bool:
@@ -42,7 +42,7 @@ def wait_for_ready(instance: ServiceProcess, settings: Settings) -> None:
 
 
 def wait_for_web(web: ServiceProcess, settings: Settings) -> None:
-    """Wait until the web answers: this one, and not another that listens at its port."""
+    """Wait until the web process answers, and check that no other process listens at the port."""
 
     def answers() -> bool:
         assert web.process.poll() is None, web.read_log()
@@ -53,7 +53,7 @@ def wait_for_web(web: ServiceProcess, settings: Settings) -> None:
 
 @contextmanager
 def run_web(settings: Settings, log: Path) -> Iterator[None]:
-    """Run the web alone, on a migrated database, while the block runs."""
+    """Run only the web process, with a migrated database, while the block runs."""
     settings.home.mkdir(exist_ok=True)
     with closing(Database(settings.database)) as database:
         migrate(database)
@@ -66,14 +66,14 @@ def run_web(settings: Settings, log: Path) -> Iterator[None]:
 
 
 def ask(port: int, path: str) -> int:
-    """Ask for the head of an answer, and go; return its status."""
+    """Send a GET request, and return the status of the response without reading the body."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)) as connection:
         connection.request("GET", path)
         return connection.getresponse().status
 
 
 def call(settings: Settings, path: str, body: object = None, **headers: str) -> Any:
-    """Ask the instance's API, and read its answer."""
+    """Send a request to the API of the instance, and return the JSON of the response."""
     data = json.dumps(body).encode() if body is not None else None
     request = Request(f"http://127.0.0.1:{settings.port}{path}", data, headers)
     with urlopen(request, timeout=DEADLINE_S) as answer:  # noqa: S310 - our own address
@@ -81,12 +81,12 @@ def call(settings: Settings, path: str, body: object = None, **headers: str) -> 
 
 
 def run_job(settings: Settings, body: object) -> Any:
-    """Submit a job to the instance, and return it when it has ended."""
+    """Submit a job to the instance, wait until the job has ended, and return the job."""
     return wait_for_end(settings, f"/api/v1/jobs/{call(settings, '/api/v1/jobs', body)['id']}")
 
 
 def wait_for_end(settings: Settings, path: str) -> Any:
-    """Return the job at an address of the instance's API when it has ended."""
+    """Wait until the job at a path of the API has ended, and return the job."""
 
     def look() -> Any:
         job = call(settings, path, Prefer="wait=60")

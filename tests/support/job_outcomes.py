@@ -1,4 +1,4 @@
-"""Uploads, workers, and jobs that run and end without a worker, for tests of what shows them."""
+"""Stores uploads, registers workers, and starts and ends jobs without a worker, for tests that read the results."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +16,7 @@ from shared.services import Services
 from tests.support.waiting import DEADLINE_S, wait_until
 
 Files = Mapping[str, tuple[str, bytes]]
-"""Name to media type and content."""
+"""For each file name, the media type and the content."""
 
 MUSIC = {
     "sampling_rate": 32_000,
@@ -26,11 +26,11 @@ MUSIC = {
     "engine": "mindspore",
     "precision": "float32",
 }
-"""A result without its samples."""
+"""The result of a musicgen job, without the field ``samples``."""
 
 
 def start_job(services: Services, job_id: str | None = None, *, worker: str = "box:1") -> Lease:
-    """Claim a job as a worker would; without an id, the next one."""
+    """Claim a job as a worker would: the job with this id, or the best queued job if no id is given."""
     identity = WorkerIdentity(dict.fromkeys(Kind, "mindspore"), DeviceClass.CPU, worker, lease_s=DEADLINE_S)
     job = transitions.claim(services.database, identity, job_id)
     assert job is not None
@@ -44,13 +44,13 @@ def store_file(services: Services, lease: Lease, name: str, media_type: str, con
 
 
 def end(services: Services, lease: Lease, outcome: Outcome, files: Files) -> None:
-    """End an attempt that has files."""
+    """Store the files of an attempt, and end the attempt with an outcome."""
     stored = tuple(store_file(services, lease, name, *file) for name, file in files.items())
     assert transitions.finish(services.database, lease, replace(outcome, files=stored))
 
 
 def succeed(services: Services, job_id: str, result: Mapping[str, Any], files: Files) -> None:
-    """Run a job to its success."""
+    """Claim a job, and end it as succeeded."""
     end(services, start_job(services, job_id), Outcome(State.SUCCEEDED, result), files)
 
 
@@ -61,7 +61,7 @@ def expire_lease(services: Services, job_id: str) -> None:
     running = (Job.id == job_id, Job.state == State.RUNNING, Job.attempt == attempt)
 
     def look() -> bool:
-        # Each time, since a heartbeat that was already sent may extend the lease once more.
+        # This is repeated, since a heartbeat that was already sent may extend the lease once more.
         with services.database.writing() as session:
             session.execute(update(Job).where(*running).values(lease_until=now(-1.0)))
         with services.database.reading() as session:
@@ -88,14 +88,14 @@ def store_upload(services: Services, content: bytes, *, owner: str = ANONYMOUS) 
 
 
 def register_worker(services: Services, name: str, device: DeviceClass, **columns: Any) -> None:
-    """Register a worker with a current heartbeat, for knn unless ``columns`` say otherwise."""
+    """Register a live worker. Its kind is knn unless ``columns`` contains ``kinds``."""
     with services.database.writing() as session:
         row = {"device": device, "device_index": 0, "kinds": ["knn"], "engines": {}, "beat_interval_s": 60} | columns
         session.execute(insert(Worker).values(name=name, started_at=now(), beat_at=now(), **row))
 
 
 def make_sample(number: int, **facts: Any) -> dict[str, Any]:
-    """Return the facts of a sample, as a result has them."""
+    """Return the entry of a sample in the result of a musicgen job; ``facts`` override the default values."""
     return {
         "prompt": None,
         "seed": 41 + number,

@@ -8,19 +8,19 @@ from typing import Self
 
 
 class LoopbackServer:
-    """Answers for as long as a block runs, each connection in a thread of its own.
+    """Serves requests while a ``with`` block runs; each connection is served in a thread of its own.
 
     Parameters
     ----------
     name
-        The thread's.
+        The name of the server's thread.
     """
 
     def __init__(self, handler: Callable[..., BaseHTTPRequestHandler], name: str) -> None:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.port = self.server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
-        # Looks often whether it is to stop: a test waits for that.
+        # The server checks every 10 ms whether it must stop, since the test waits until it has stopped.
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), name=name, daemon=True)
 
     def __enter__(self) -> Self:
@@ -36,4 +36,4 @@ class LoopbackServer:
         self.server.server_close()
 
     def release(self) -> None:
-        """Let those go that still wait for an answer."""
+        """Let the requests finish that a subclass holds back; called before the server stops."""

@@ -1,4 +1,4 @@
-"""A file store in memory: the second one that the contract is tested on."""
+"""A file store in memory: the second implementation that the tests of the contract of `FileStore` run on."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from shared.files.file_store import FileInfo, SignedAddress, StoredBytes, limit_
 
 
 class MemoryFileStore:
-    """See `FileStore`; as in an object store, downloads come from signed addresses and there are no folders."""
+    """Implements `FileStore` like an object store: downloads come from signed addresses, and no folders exist."""
 
     def __init__(self) -> None:
         self._files: dict[str, tuple[bytes, datetime]] = {}
@@ -21,7 +21,7 @@ class MemoryFileStore:
     def put(
         self, key: str, chunks: Iterable[bytes], *, durable: bool = True, max_bytes: int | None = None
     ) -> StoredBytes:
-        del durable  # nothing in memory is
+        del durable  # no file in memory survives a crash
         content = b"".join(limit_chunks(chunks, max_bytes))
         self._files[key] = (content, datetime.now(UTC))
         return StoredBytes(key, len(content), hashlib.sha256(content).hexdigest())

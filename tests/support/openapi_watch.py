@@ -33,7 +33,7 @@ def watch_responses(app: Flask) -> list[str]:
 
 
 def _find_operations(app: Flask) -> dict[str, Any]:
-    """Return every operation by its id; all applications have the same."""
+    """Return every operation, keyed by its id; the operations are the same in all applications."""
     if not _OPERATIONS:
         for methods in build_document(app)["paths"].values():
             _OPERATIONS.update({operation["operationId"]: operation for operation in methods.values()})

@@ -1,4 +1,4 @@
-"""Ports of loopback that tests give to the servers that they start."""
+"""Ports on loopback for the servers that tests start."""
 
 import random
 import socket
@@ -10,15 +10,15 @@ _reservations: Final[list[socket.socket]] = []
 
 
 def reserve_port() -> int:
-    """Return a port at which nothing listens, and which no other process gets from here while this one runs.
+    """Return a port at which nothing listens. This function returns the port to no other process until this process ends.
 
-    A server binds the port only after it has started. Until then, a connection or another test could take a port that
-    the system had chosen.
+    A server binds its port only after it has started. If the system chose the port, a connection or another test could
+    bind the port before the server does.
     """
     for port in random.sample(_PORTS, len(_PORTS)):
         reservation = socket.socket(socket.AF_UNIX)
         try:
-            # An abstract name: it belongs to one socket of the machine, and is free again when the process ends.
+            # An abstract socket name: only one socket on the machine can have it, and it is free again when the process ends.
             reservation.bind(f"\0mindjobs-tests-port-{port}")
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""Processes of the service, started by a test and ended with it."""
+"""Processes of the service that a test starts and ends."""
 
 import contextlib
 import os
@@ -15,14 +15,14 @@ from tests.support.waiting import DEADLINE_S, wait_until
 
 
 def write_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment in which ``load_settings`` gives these settings."""
+    """Return the environment variables with which ``load_settings`` returns these settings."""
     names = {name: value for name, value in settings.model_dump().items() if value is not None}
     own = {f"MINDJOBS_{name.upper()}": str(value) for name, value in names.items()}
     return {name: value for name, value in os.environ.items() if not name.startswith("MINDJOBS_")} | own
 
 
 class ServiceProcess:
-    """One process and all that it started; ``close`` leaves none of them."""
+    """A process and all processes below it; ``close`` ends all of them."""
 
     def __init__(self, module: str, *arguments: str, settings: Settings, log: Path, folder: Path = ROOT) -> None:
         self._log = log.open("ab")
@@ -48,24 +48,24 @@ class ServiceProcess:
         return children
 
     def signal(self, number: int) -> None:
-        """Send a signal to the process alone."""
+        """Send a signal to the process, but not to the processes below it."""
         self.list_children()
         self.process.send_signal(number)
 
     def kill_group(self) -> None:
-        """Kill the process and what it started, at once."""
+        """Kill all processes of the process group at once."""
         self.list_children()
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def wait(self) -> int:
-        """Wait for its end and return its exit status."""
+        """Wait until the process has ended, and return its exit status."""
         return self.process.wait(DEADLINE_S)
 
     def listens_at(self, port: int) -> bool:
-        """Tell whether the process, or one that it started, listens at a TCP port."""
+        """Return whether the process or a process below it listens at a TCP port."""
         for process in [psutil.Process(self.process.pid), *self.list_children()]:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            with contextlib.suppress(psutil.NoSuchProcess):  # the process has just ended
                 if any(
                     connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
                     for connection in process.net_connections("tcp")
@@ -74,15 +74,18 @@ class ServiceProcess:
         return False
 
     def read_log(self) -> str:
-        """Return what it has printed."""
+        """Return everything that the process has printed so far."""
         return self.log_path.read_text(errors="replace")
 
     def list_survivors(self) -> list[psutil.Process]:
-        """List what it started and what still runs."""
+        """List the known processes below this one that still run."""
         return [child for child in self._seen if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
     def close(self) -> None:
-        """End everything, whatever state the test left it in; the parents first, or they would start anew."""
+        """End all processes, even if some of them are stopped or have ended already.
+
+        A parent is stopped before its children are killed, since it would start new children.
+        """
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGSTOP)
             self.list_children()
@@ -92,7 +95,7 @@ class ServiceProcess:
         wait_until(self._kill_survivors, f"the end of what {self.process.args!r} started")
 
     def _kill_survivors(self) -> bool:
-        """Kill what still runs and what that started; tell whether nothing does."""
+        """Kill the known processes that still run, add their children to the known processes, and return whether none ran."""
         survivors = self.list_survivors()
         for process in survivors:
             with contextlib.suppress(psutil.NoSuchProcess):

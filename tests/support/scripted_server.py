@@ -1,4 +1,4 @@
-"""A server on loopback that answers as a test scripts it: cut streams, late lines, garbage."""
+"""A server on loopback whose responses a test defines: cut streams, late lines, malformed content."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -15,7 +15,7 @@ EVENT_STREAM = "text/event-stream"
 
 @dataclass(frozen=True)
 class Asked:
-    """A request, with its headers in lower case."""
+    """A request that the server received; the names of the headers are in lower case."""
 
     path: str
     headers: dict[str, str]
@@ -23,9 +23,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer: its body goes out piece by piece, a function among the pieces is called before the next one.
+    """A response.
 
-    ``claimed_bytes`` promises more than comes: the client sees a cut.
+    Parameters
+    ----------
+    pieces
+        The parts of the body, sent one by one. A part that is a function is not sent, but called before the next part.
+    claimed_bytes
+        The ``Content-Length``. If it is larger than the body, the client detects that the response was cut.
     """
 
     status: int = HTTPStatus.OK
@@ -38,7 +43,7 @@ Script = Callable[[Asked], Answer]
 
 
 class ScriptedServer(LoopbackServer):
-    """Answers each request with what ``script`` makes of it, on a connection of its own."""
+    """Answers each request with the response that ``script`` returns for it; each connection serves one request."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -46,7 +51,7 @@ class ScriptedServer(LoopbackServer):
         super().__init__(partial(_Handler, self), "script")
 
     def list_asked(self, end: str) -> list[Asked]:
-        """List the requests whose path ends so."""
+        """List the requests whose path ends with ``end``."""
         return [asked for asked in self.asked if asked.path.endswith(end)]
 
 
@@ -57,7 +62,7 @@ def answer_json(document: object, **headers: str) -> Answer:
 class _Handler(BaseHTTPRequestHandler):
     def __init__(self, server: ScriptedServer, *args: Any) -> None:
         self._scripted = server
-        super().__init__(*args)  # answers
+        super().__init__(*args)  # handles the request
 
     def do_GET(self) -> None:
         asked = Asked(self.path, {name.lower(): value for name, value in self.headers.items()})
@@ -75,8 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
                 continue
             try:
                 self.wfile.write(piece)
-            except OSError:  # nobody reads any more
+            except OSError:  # the client has closed the connection
                 return
 
     def log_message(self, *_: object) -> None:
-        """Keep the test's output to itself."""
+        """Log nothing, so that no request appears in the output of the tests."""

@@ -1,4 +1,4 @@
-"""Real servers for the tests, in folders of their own: Redis and PostgreSQL."""
+"""Real Redis and PostgreSQL servers for the tests; each server has a folder of its own."""
 
 import os
 import subprocess
@@ -13,18 +13,18 @@ from tests.support.waiting import wait_until
 
 
 class RedisServer:
-    """A redis-server that can be killed and started again, with its append-only file on."""
+    """A redis-server that can be killed and started again; its data is kept in an append-only file."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # A socket's path must be short, and a test's folder is not.
+        # The path of a socket must be short, and the path of a test's folder can be too long.
         self._socket_folder = tempfile.TemporaryDirectory(prefix="mj-redis-")
         self.socket = Path(self._socket_folder.name) / "redis.sock"
         self.url = f"unix://{self.socket}?db=0"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it answers."""
         self._folder.mkdir(parents=True, exist_ok=True)
         command = [find_redis(), "--port", "0", "--appendonly", "yes", "--save", "", "--unixsocket", str(self.socket)]
         command += ["--dir", str(self._folder), "--logfile", str(self._folder / "redis.log")]
@@ -32,7 +32,7 @@ class RedisServer:
         wait_until(self.answers, "Redis")
 
     def stop(self) -> None:
-        """Kill it, as a crash would."""
+        """Kill the server, as in a crash."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -40,22 +40,22 @@ class RedisServer:
         self.socket.unlink(missing_ok=True)
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal to the server."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def flush(self) -> None:
-        """Forget everything in it."""
+        """Delete all data in the server."""
         with Redis.from_url(self.url) as client:
             client.flushall()
 
     def close(self) -> None:
-        """Stop it and remove what it left."""
+        """Kill the server and remove the folder of its socket."""
         self.stop()
         self._socket_folder.cleanup()
 
     def answers(self) -> bool:
-        """Tell whether it answers."""
+        """Return whether the server answers."""
         try:
             with Redis.from_url(self.url) as client:
                 return bool(client.ping())
@@ -64,13 +64,13 @@ class RedisServer:
 
 
 class PostgresServer:
-    """A PostgreSQL that hands out fresh databases, copies of one that is migrated.
+    """A PostgreSQL server that creates databases as copies of other databases, such as a migrated one.
 
-    ``durable`` makes it wait for the disk, as it does in production.
+    With ``durable``, a commit waits until it is written to disk, as in production.
     """
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
-        # It looks for the folder of its lock while it is imported, and warns where the session has none.
+        # pgserver looks for the folder of its lock when it is imported, and warns if the user session has no such folder.
         lock_folder = folder / "lock"
         lock_folder.mkdir(parents=True, mode=0o700)
         os.environ["XDG_RUNTIME_DIR"] = str(lock_folder)
@@ -83,16 +83,16 @@ class PostgresServer:
         self._made = 0
 
     def make_database(self, template: str = "template1") -> tuple[str, str]:
-        """Make a database and return its name and address."""
+        """Create a copy of the database ``template``, and return the name and the address of the copy."""
         self._made += 1
         name = f"test_{os.getpid()}_{self._made}"
         self._server.psql(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name, self._server.get_uri(database=name)
 
     def drop_database(self, name: str) -> None:
-        """Remove a database, whoever is still connected."""
+        """Remove a database, even if clients are still connected to it."""
         self._server.psql(f"DROP DATABASE {name} WITH (FORCE)")
 
     def close(self) -> None:
-        """Stop it and remove its folder."""
+        """Stop the server and remove its folder."""
         self._server.cleanup()

@@ -1,4 +1,4 @@
-"""Waits for what must happen, looking again until a deadline."""
+"""Waits until a condition is met, and checks the condition repeatedly until a deadline."""
 
 import threading
 import time
@@ -7,15 +7,26 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 DEADLINE_S: Final = 600.0
-"""How long a test waits for anything, however slow and busy the machine is.
+"""The longest time that a test waits for anything; enough even for a slow and busy machine.
 
-Only a test that fails waits as long. It is less than pytest's ``timeout``, which ends a test that hangs.
+Only a test that fails waits this long. The deadline is shorter than pytest's ``timeout``, which ends a test that hangs.
 """
 LOOK_EVERY_S = 0.02
 
 
 def wait_until(look: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
-    """Return the first true answer of ``look``, or fail saying what was waited for."""
+    """Call ``look`` repeatedly until it returns a true value, and return this value.
+
+    Parameters
+    ----------
+    what
+        What is waited for; appears in the error.
+
+    Raises
+    ------
+    AssertionError
+        ``look`` has returned no true value within ``deadline_s``.
+    """
     give_up_at = time.monotonic() + deadline_s
     pause = threading.Event()
     while True:

@@ -1,4 +1,4 @@
-"""An endpoint of webhooks, on loopback: it keeps what it is sent, and answers as a test says."""
+"""A receiver of webhook messages on loopback: it keeps every request, and a test decides how it answers."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from tests.support.waiting import wait_until
 
 @dataclass(frozen=True)
 class Received:
-    """One request."""
+    """A request that the receiver got."""
 
     path: str
     headers: Mapping[str, str]
@@ -22,13 +22,16 @@ class Received:
 
     @property
     def message(self) -> dict[str, Any]:
-        """What it tells."""
+        """The message in the body of the request."""
         message: dict[str, Any] = json.loads(self.body)
         return message
 
 
 class Receiver(LoopbackServer):
-    """A real server. Under ``/hang`` it answers when the test allows it, under ``/STATUS`` with that status."""
+    """Keeps every request, and answers it with the status in the path: a request for ``/410`` gets status 410.
+
+    A request for a path that begins with ``/hang`` waits until `release` is called, and then gets status 200.
+    """
 
     def __init__(self) -> None:
         self.received: list[Received] = []
@@ -40,7 +43,7 @@ class Receiver(LoopbackServer):
         return f"{self.url}{path}"
 
     def wait_for(self, path: str, requests: int = 1) -> list[Received]:
-        """Wait until so many requests have come for a path."""
+        """Wait until at least ``requests`` requests for a path have arrived, and return all requests for this path."""
 
         def look() -> list[Received]:
             received = [request for request in self.received if request.path == path]
@@ -49,14 +52,14 @@ class Receiver(LoopbackServer):
         return wait_until(look, f"{requests} requests for {path}")
 
     def release(self) -> None:
-        """Answer those under ``/hang``."""
+        """Answer the waiting requests for ``/hang``; later requests for ``/hang`` do not wait."""
         self.answering.set()
 
 
 class _Handler(BaseHTTPRequestHandler):
     def __init__(self, receiver: Receiver, *args: Any) -> None:
         self._receiver = receiver
-        super().__init__(*args)  # answers
+        super().__init__(*args)  # handles the request
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -70,4 +73,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Keep the test's output to itself."""
+        """Log nothing, so that no request appears in the output of the tests."""

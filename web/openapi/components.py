@@ -20,7 +20,7 @@ def _describe_parameter(name: str, description: str, schema: Node = _TEXT, locat
 
 HEADERS: Final[Mapping[str, Node]] = {
     "X-Request-ID": _describe_header(
-        "The id of the request in all logs; the value of the same header of the request, if it was given.",
+        "The id of the request in all logs: the one that the request gave in this header, or a new one.",
         required=True,
     ),
     "Location": _describe_header("The address of the job.", required=True),

@@ -51,7 +51,7 @@ class Shortlist:
         return self._kept_rows.reshape(shape), self._kept_distances.reshape(shape)
 
     def _settle(self, bound: Operand) -> None:
-        """Measure the waiting pairs and keep the k nearest rows of each query; of equally near rows, the lower index."""
+        """Measure the waiting pairs; keep the k nearest rows of each query, at equal distance the lower indices."""
         if not self._waiting:
             return
         queries, rows, closeness = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
@@ -68,7 +68,7 @@ class Shortlist:
 
 
 def _rank(queries: Indices) -> NDArray[np.int64]:
-    """Number the entries of each run of equal values from 0."""
+    """Return the position of each entry, from 0, in its run of equal values."""
     starts = np.flatnonzero(np.diff(queries, prepend=-1))
     lengths = np.diff(starts, append=len(queries))
     return np.arange(len(queries)) - np.repeat(starts, lengths)

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from typing import Final
 
 BLOCK_ROWS: Final = 64
-"""The number of training rows in a block. The device finds the maximum closeness of each block; a tile has whole blocks."""
+"""The number of training rows in a block: the device finds the maximum closeness of each block.
+
+A tile has whole blocks only.
+"""
 MAX_TILE_QUERIES: Final = 1_024
 MAX_TILE_ROWS: Final = 16_384
 MIN_TILE_PAIRS: Final = BLOCK_ROWS

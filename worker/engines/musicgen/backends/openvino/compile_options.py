@@ -1,4 +1,4 @@
-"""The options with which OpenVINO compiles graphs: precisions of computing and of keys and values, threads, rounding."""
+"""The options with which OpenVINO compiles graphs: precisions, threads, and the rounding of activations."""
 
 import os
 from typing import Any, Final

@@ -143,7 +143,6 @@ def test_tokens_of_one_seed_have_the_expected_frequencies_over_many_positions() 
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_tokens_of_a_large_vocabulary_are_drawn_with_the_expected_frequencies() -> None:
     """Test `choose_tokens` with times near zero: the token with the shortest random time is drawn.
 

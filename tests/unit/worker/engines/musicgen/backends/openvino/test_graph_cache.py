@@ -120,7 +120,7 @@ def test_damaged_graphs_are_built_again(
     np.testing.assert_array_equal(stored.load_and_decode(), first)
     if path.suffix == ".bin" or damage != Path.unlink:
         [message] = caplog.messages
-        assert message.startswith(f"the compiled graph {path.with_suffix('.xml')} cannot be read and is built again")
+        assert message.startswith(f"the stored graph {path.with_suffix('.xml')} cannot be read and is built again")
     stored.forbid_building()
     np.testing.assert_array_equal(stored.load_and_decode(), first)
 

@@ -10,6 +10,7 @@ from worker.engines.musicgen.backends.openvino.graph_sources import hash_sources
 
 SHAPING = (
     "backends/openvino/codec.py",
+    "backends/openvino/compile_options.py",
     "backends/openvino/decoder_graph.py",
     "backends/openvino/graph_cache.py",
     "backends/openvino/text_encoder.py",
