@@ -79,7 +79,7 @@ class JobContext(Generic[P]):
     save
         The engine calls this for each artifact.
     checkpoint
-        Stores and loads checkpoints, for engines whose jobs are so long that a later attempt should not start again.
+        Stores and loads checkpoints, so that a later attempt of a long job does not start from the beginning.
     """
 
     params: P

@@ -1,4 +1,4 @@
-"""Predicts all rows that an evaluation wants predicted, fold by fold."""
+"""Makes all predictions of an evaluation, fold by fold."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Predictions:
 
 
 def evaluate(params: KnnParams, dataset: Dataset, finder: Finder, advance: Callable[[int, int], None]) -> Predictions:
-    """Predict all rows that the evaluation wants predicted.
+    """Make all predictions of the evaluation.
 
     Parameters
     ----------

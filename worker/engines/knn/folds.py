@@ -16,7 +16,7 @@ class Fold:
     Parameters
     ----------
     number
-        The number of the fold, from 0, counted through all repeats.
+        The number of the fold, from 0; the count continues from one repeat to the next.
     training, queries
         Indices of rows, in ascending order, so that a row with a lower position
         in the part also has a lower index in the data set.

@@ -37,7 +37,7 @@ def build(training: Floats, queries: Floats) -> Space:
 
 
 def _encode(table: Floats) -> tuple[Codes, NDArray[np.int64]]:
-    """Assign a code from 0 to each distinct value of a column; return codes, and number of codes for each column."""
+    """Give the distinct values of each column codes from 0; return the codes, and the number of codes per column."""
     codes = np.empty(table.shape, np.int32)
     counts = np.empty(table.shape[1], np.int64)
     for column in range(table.shape[1]):

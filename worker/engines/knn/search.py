@@ -136,8 +136,8 @@ class Finder:
 class _Block:
     """The search for the neighbours of a block of queries, tile by tile.
 
-    For each query, the k largest values of closeness are kept that the tiles have
-    shown so far. Each of the k values is reached by a different row, so the k-th
+    For each query, the k largest block maxima of all tiles so far are kept; from a
+    tile with fewer than k blocks, all entries are used. Each of the k values is reached by a different row, so the k-th
     nearest row is at least as close as the smallest of the k values, up to the error.
     """
 

@@ -20,7 +20,7 @@ class Shortlist:
     k
         The number of neighbours to keep for each query.
     max_pairs
-        The number of collected pairs from which they are settled.
+        As soon as this number of pairs has been collected, these pairs are settled.
     """
 
     def __init__(self, space: Space, *, first: int, count: int, k: int, max_pairs: int) -> None:

@@ -19,7 +19,7 @@ Indices = NDArray[np.int64]
 Labels = NDArray[np.int64] | NDArray[np.float64]
 
 UNIT_32: Final = 2.0**-24
-"""The largest relative error of one rounding to float32; `UNIT_64` is the same error of float64."""
+"""The largest relative error of one rounding to float32; `UNIT_64` is the error of one rounding to float64."""
 UNIT_64: Final = 2.0**-53
 SMALLEST_32: Final = 2.0**-126
 """A float32 operator may flush smaller magnitudes to zero."""
@@ -36,15 +36,15 @@ class Space:
     ----------
     order
         How a tile computes the *closeness* of a query and a row, which is larger
-        if they are nearer. ``None``: the inner product of query and row. A number:
+        if query and row are nearer. ``None``: the inner product of query and row. A number:
         minus the norm, of this order, of the difference of query and row; the
         norm of order 0 is the number of unequal columns.
     queries, rows
         The operands from which a tile computes the closeness, shapes (q, w) and
         (n, w), float32.
     pad
-        Shape (w,), float32: a row to fill up tiles. To each query, its closeness
-        is at most the closeness of every real row.
+        Shape (w,), float32: a row to fill up tiles. The closeness of this row to
+        any query is at most the closeness of any real row to the query.
     error
         Shape (q,): a bound E for each query. There is a strictly decreasing
         function f of the distance such that, for this query and any row, the

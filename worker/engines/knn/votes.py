@@ -31,7 +31,7 @@ def weigh(distances: Floats, weights: Weights) -> Floats:
 
 
 def elect(labels: Indices, weights: Floats, classes: int) -> Indices:
-    """For each query, elect the class with the largest sum of weights; of equal classes, the lowest index.
+    """For each query, elect the class with the largest sum of weights; if sums are equal, the lowest index.
 
     Parameters
     ----------
