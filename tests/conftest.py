@@ -25,7 +25,7 @@ SHORT_INTERVALS: Final[dict[str, Any]] = {
     "heartbeat_s": 0.2,
     "sweep_s": 0.2,
     "retry_delay_s": 0.1,
-    # On a slow and busy machine, nothing may expire unless the test wants it: such a test sets a shorter time itself.
+    # On a slow and busy machine, nothing may expire by accident. A test that needs an expiry causes it explicitly.
     "lease_s": DEADLINE_S,
     "grace_s": DEADLINE_S,
     "stall_s": DEADLINE_S,

@@ -1,4 +1,4 @@
-"""A soak test: hundreds of mixed jobs, while jobs are cancelled and processes are killed.
+"""A soak test: hundreds of mixed jobs, while jobs are cancelled at random and processes are killed.
 
 ``make soak`` runs it, as ``python -m tests.soak``.
 
@@ -50,7 +50,7 @@ JOBS_BETWEEN_KILLS: Final = 15
 WORKER_KILL_INTERVAL: Final = 4
 """Every fourth kill ends the whole worker; the other kills end only its child process."""
 MAX_GROWTH: Final = 0.05
-"""The largest growth of the child's memory, as a fraction, from the third to the fourth quarter of the measurements."""
+"""The allowed growth of the child's memory from the third to the fourth quarter of the measurements, as a fraction."""
 MIN_MEMORY_SAMPLES: Final = 100
 """With fewer measurements, the growth is not checked, since models would still be loaded in the third quarter."""
 ABSENT_MODEL: Final = "absent/model"

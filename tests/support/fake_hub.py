@@ -85,7 +85,7 @@ class FakeHub(LoopbackServer):
         return [asked for asked in self.asked if asked.method == "GET" and asked.file == file]
 
     def describe(self, name: str) -> dict[str, Any]:
-        """Describe a model in the format of the hub's API: weights are large files (LFS), and all other files are not."""
+        """Describe a model in the format of the hub's API: only weights are large files (LFS)."""
         siblings = []
         for file, content in self.models[name].items():
             size = self.claimed_bytes or len(content)

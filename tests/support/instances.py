@@ -42,7 +42,7 @@ def wait_for_ready(instance: ServiceProcess, settings: Settings) -> None:
 
 
 def wait_for_web(web: ServiceProcess, settings: Settings) -> None:
-    """Wait until the web process answers, and check that no other process listens at the port."""
+    """Wait until this web process, and not another process, answers at the port."""
 
     def answers() -> bool:
         assert web.process.poll() is None, web.read_log()

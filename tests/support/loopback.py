@@ -36,4 +36,4 @@ class LoopbackServer:
         self.server.server_close()
 
     def release(self) -> None:
-        """Let the requests finish that a subclass holds back; called before the server stops."""
+        """Finish the requests that a subclass holds back; this is called before the server stops."""

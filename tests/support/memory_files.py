@@ -1,4 +1,4 @@
-"""A file store in memory: the second implementation that the tests of the contract of `FileStore` run on."""
+"""A file store in memory: the second implementation on which the contract of `FileStore` is tested."""
 
 import hashlib
 import io

@@ -10,7 +10,7 @@ _reservations: Final[list[socket.socket]] = []
 
 
 def reserve_port() -> int:
-    """Return a port at which nothing listens. This function returns the port to no other process until this process ends.
+    """Return a free port, which this function does not return to any other process until this process ends.
 
     A server binds its port only after it has started. If the system chose the port, a connection or another test could
     bind the port before the server does.
@@ -18,7 +18,7 @@ def reserve_port() -> int:
     for port in random.sample(_PORTS, len(_PORTS)):
         reservation = socket.socket(socket.AF_UNIX)
         try:
-            # An abstract socket name: only one socket on the machine can have it, and it is free again when the process ends.
+            # Only one socket on the machine can have this abstract name. The name is free again when the process ends.
             reservation.bind(f"\0mindjobs-tests-port-{port}")
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", port))

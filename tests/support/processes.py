@@ -84,7 +84,7 @@ class ServiceProcess:
     def close(self) -> None:
         """End all processes, even if some of them are stopped or have ended already.
 
-        A parent is stopped before its children are killed, since it would start new children.
+        A parent is stopped before its children are killed; otherwise, the parent would start new children.
         """
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGSTOP)
@@ -95,7 +95,12 @@ class ServiceProcess:
         wait_until(self._kill_survivors, f"the end of what {self.process.args!r} started")
 
     def _kill_survivors(self) -> bool:
-        """Kill the known processes that still run, add their children to the known processes, and return whether none ran."""
+        """Kill the known processes that still run, and add their children to the known processes.
+
+        Returns
+        -------
+        Whether no known process was still running.
+        """
         survivors = self.list_survivors()
         for process in survivors:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -66,11 +66,11 @@ class RedisServer:
 class PostgresServer:
     """A PostgreSQL server that creates databases as copies of other databases, such as a migrated one.
 
-    With ``durable``, a commit waits until it is written to disk, as in production.
+    With ``durable``, a commit waits until its data is on disk, as in production.
     """
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
-        # pgserver looks for the folder of its lock when it is imported, and warns if the user session has no such folder.
+        # On import, pgserver looks for the folder of its lock, and warns if the user session has no such folder.
         lock_folder = folder / "lock"
         lock_folder.mkdir(parents=True, mode=0o700)
         os.environ["XDG_RUNTIME_DIR"] = str(lock_folder)

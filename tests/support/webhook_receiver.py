@@ -1,4 +1,4 @@
-"""A receiver of webhook messages on loopback: it keeps every request, and a test decides how it answers."""
+"""A receiver of webhook messages on loopback: it keeps every request, and answers as the path of the request says."""
 
 import json
 import threading

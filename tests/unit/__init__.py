@@ -1,1 +1,1 @@
-"""What needs nothing but Python."""
+"""Tests that need no server; only ``web/kinds/test_forms.py`` starts Redis."""

@@ -13,11 +13,11 @@ QUICK_FOLDERS: Final = (
     _UNIT / "worker/engines/musicgen/codec",
     _UNIT / "worker/engines/musicgen/decoding",
 )
-"""Folders of tests that need no server, framework or browser."""
+"""Folders of tests that need no framework and no browser. Only ``web/kinds/test_forms.py`` needs a server: Redis."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of these folders, but those that start other processes or take seconds."""
+    """Mark the tests of these folders as quick, except slow tests, which start other processes or take seconds."""
     for item in items:
         if any(folder in item.path.parents for folder in QUICK_FOLDERS) and not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.quick)

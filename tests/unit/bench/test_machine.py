@@ -23,7 +23,7 @@ def test_processor_is_named_with_its_instruction_sets(flags: str, described: str
     assert describe_processor(CPU_INFO.format(flags=flags)) == f"Example 9000 ({described})"
 
 
-def test_processor_may_be_unknown() -> None:
+def test_processor_without_information_is_unknown() -> None:
     assert describe_processor("") == "unknown processor"
 
 

@@ -39,7 +39,7 @@ def decoder(model: ModelConfig) -> DecoderConfig:
     return model.decoder
 
 
-def test_step_reads_the_layers_and_the_heads(model: ModelConfig) -> None:
+def test_step_reads_the_weights_of_the_layers_and_the_heads(model: ModelConfig) -> None:
     counts = 0
     for name, shape in list_tensors(model).items():
         if name.startswith(READ_IN_EACH_STEP) and not any(part in name for part in READ_ONCE_PER_JOB):
@@ -109,7 +109,7 @@ def test_report_contains_every_figure(model: ModelConfig) -> None:
     ("flags", "missing"),
     [({"avx2"}, {Precision.BFLOAT16}), ({"avx2", "avx512f", "avx512bw", "avx512vl", "avx512dq"}, set[Precision]())],
 )
-def test_precision_that_the_processor_lacks_is_left_out(
+def test_precision_that_the_processor_does_not_support_is_left_out(
     flags: set[str], missing: set[Precision], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offered = choose_openvino_precisions(frozenset(flags))
@@ -128,7 +128,7 @@ def test_report_names_the_precision_that_was_left_out(model: ModelConfig) -> Non
     assert "does not support" not in format_section(complete).body
 
 
-def test_jobs_at_once_are_compared_with_jobs_one_after_another() -> None:
+def test_jobs_that_run_at_once_are_compared_with_jobs_one_after_another() -> None:
     times = BatchTimes()
     for jobs in JOB_COUNTS:
         times.last_s[jobs] += [9.0, 10.0 + 22 / 7 * (jobs - 1), 99.0]
@@ -136,7 +136,7 @@ def test_jobs_at_once_are_compared_with_jobs_one_after_another() -> None:
     section = musicgen_jobs.format_section(times, 10.0, 8.0, 3)
     last, mean, alone = section.ratios
     assert last.value == pytest.approx(32 / 80)
-    # One after another, the first of eight would end after 10 s, the last after 80 s.
+    # If eight jobs ran one after another, they would end after 10 s to 80 s, on average after 45 s.
     assert mean.value == pytest.approx(25 / 45)
     assert last.met
     assert mean.met
@@ -155,7 +155,7 @@ def make_results(config: ModelConfig) -> Results:
         return implementation
 
     steps_s = {"int8": 0.025, "int4": 0.02, "bfloat16": 0.04, "float32": 0.05}
-    # Half of what the memory allows.
+    # With this memory bandwidth, a step in float32 takes twice as long as the reading of its bytes.
     bytes_per_s = count_step_bytes(config.decoder, "float32", 2, 250, 40) / steps_s["float32"] * 2
     early_bytes, late_bytes = (count_cache_bytes(config.decoder, 16, capacity) for capacity in (128, 1_536))
     mindnlp = Implementation("MindNLP float32", "float32")

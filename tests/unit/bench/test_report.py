@@ -1,4 +1,4 @@
-"""How the benchmarks format what they measured."""
+"""How the benchmarks format their results."""
 
 from typing import Final
 
@@ -49,7 +49,7 @@ def test_table_without_rows_is_empty() -> None:
     assert not format_table(["", "a"], [])
 
 
-def test_report_starts_with_the_command_that_writes_it() -> None:
+def test_report_starts_with_the_command_that_writes_the_report() -> None:
     assert replace_section("", "first", "One.", ORDER) == f"{HEAD}\n## first\n\nOne.\n"
     assert "make bench" in HEAD
 
@@ -61,7 +61,7 @@ def test_only_the_measured_section_changes() -> None:
     assert after == f"{HEAD}\n{first}\n## second\n\nnew\n\n{third}"
 
 
-def test_new_section_is_inserted_in_order() -> None:
+def test_new_section_is_inserted_in_the_order_of_the_titles() -> None:
     document = replace_section("", "third", "Three.", ORDER)
     document = replace_section(document, "first", "One.", ORDER)
     document = replace_section(document, "second", "Two.", ORDER)
@@ -73,13 +73,13 @@ def test_section_with_an_unknown_title_is_kept() -> None:
     assert document == f"{HEAD}\n## first\n\nOne.\n\n## other\n\nKept.\n"
 
 
-def test_average_over_positions_is_by_the_trapezoidal_rule() -> None:
+def test_average_over_positions_uses_the_trapezoidal_rule() -> None:
     assert average_over_positions({0: 1.0, 10: 3.0}) == 2.0
     assert average_over_positions({0: 1.0, 10: 1.0, 40: 5.0}) == 2.5
     assert average_over_positions({40: 5.0, 0: 1.0, 10: 1.0}) == 2.5
 
 
-def test_timed_steps_lie_around_their_position() -> None:
+def test_timed_steps_are_centred_on_the_position() -> None:
     for position in TIMED_POSITIONS[1:]:
         timed = range(find_start(position) + 1, find_start(position) + 1 + STEPS)
         assert (timed[0] + timed[-1]) / 2 == position
@@ -99,7 +99,7 @@ def test_differences_of_logits_are_averaged() -> None:
     )
 
 
-def test_repeats_are_the_default_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_repeats_is_the_default_unless_the_variable_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(REPEATS_VARIABLE, raising=False)
     assert read_repeats(5) == 5
     monkeypatch.setenv(REPEATS_VARIABLE, "2")

@@ -36,7 +36,7 @@ def test_clean_tree_is_accepted(tree: Path) -> None:
     assert describe_commit(tree).endswith(f", commit {run_git(tree, 'rev-parse', '--short', 'HEAD')}")
 
 
-def test_changes_to_the_report_do_not_count(tree: Path) -> None:
+def test_changed_report_is_accepted(tree: Path) -> None:
     tree.joinpath(REPORT).write_text("new figures\n")
     check_tree_clean(tree)
     run_git(tree, "add", ".")
@@ -64,7 +64,7 @@ def test_untracked_file_is_refused(tree: Path) -> None:
         check_tree_clean(tree)
 
 
-def test_ignored_files_do_not_count(tree: Path) -> None:
+def test_ignored_file_is_accepted(tree: Path) -> None:
     tree.joinpath(".git", "info", "exclude").write_text("*.pyc\n")
     tree.joinpath("code.pyc").write_text("")
     check_tree_clean(tree)
@@ -79,7 +79,7 @@ def test_folder_without_repository_is_refused(tmp_path: Path, monkeypatch: pytes
 
 
 class FakePart:
-    """A part of the benchmarks that measures nothing."""
+    """A part of the benchmarks that measures nothing and counts how often it is run."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -98,7 +98,7 @@ def part(monkeypatch: pytest.MonkeyPatch) -> FakePart:
 
 @pytest.fixture
 def root(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository that the command takes for its own."""
+    """The repository that the command uses instead of the real one."""
     monkeypatch.setattr(command, "ROOT", tree)
     monkeypatch.setattr(command, "check_tree_clean", lambda: check_tree_clean(tree))
     return tree

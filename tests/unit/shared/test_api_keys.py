@@ -1,4 +1,4 @@
-"""The secret of an instance: one, whoever asks first, and nobody else's to read."""
+"""The secret of an instance: all threads and processes get the same secret, and no other user can read its file."""
 
 import stat
 import subprocess
@@ -21,11 +21,11 @@ ASK += "settings = load_settings(); print('ready', flush=True); input(); print(l
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+    monkeypatch.chdir(tmp_path)  # so that a developer's .env is not read
     return Settings(home=tmp_path / "home")
 
 
-def test_threads_that_ask_at_once_get_the_same_secret(settings: Settings) -> None:
+def test_concurrent_threads_get_the_same_secret(settings: Settings) -> None:
     start = threading.Barrier(8)
 
     def ask(_: int) -> bytes:
@@ -40,14 +40,14 @@ def test_threads_that_ask_at_once_get_the_same_secret(settings: Settings) -> Non
 
 
 @pytest.mark.slow
-def test_processes_that_ask_at_once_get_the_same_secret(settings: Settings) -> None:
+def test_concurrent_processes_get_the_same_secret(settings: Settings) -> None:
     command = [sys.executable, "-c", ASK]
     environment = write_environment(settings)
     asking = [
         subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    for process in asking:  # all are as far before the first may ask
+    for process in asking:  # all processes are ready before the first one loads the secret
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
     for process in asking:
@@ -59,22 +59,22 @@ def test_processes_that_ask_at_once_get_the_same_secret(settings: Settings) -> N
     assert answers == {f"{load_secret(settings).decode()}\n"}
 
 
-def test_only_the_instances_own_user_may_read_the_secret(settings: Settings) -> None:
+def test_only_the_user_of_the_instance_may_read_the_secret_file(settings: Settings) -> None:
     load_secret(settings)
     assert stat.S_IMODE((settings.home / "secret").stat().st_mode) == 0o600
 
 
-def test_a_secret_that_is_set_is_the_one(settings: Settings) -> None:
+def test_secret_in_the_settings_is_used_and_no_file_is_created(settings: Settings) -> None:
     assert load_secret(settings.model_copy(update={"secret": "mine"})) == b"mine"
     assert not settings.home.exists()
 
 
-def test_purposes_have_secrets_of_their_own() -> None:
+def test_derived_secret_depends_on_the_secret_and_the_purpose() -> None:
     assert len({derive_secret(b"one", "a"), derive_secret(b"one", "b"), derive_secret(b"other", "a")}) == 3
     assert derive_secret(b"one", "a") == derive_secret(b"one", "a")
 
 
-def test_a_secret_that_was_cut_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_secret_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = Settings(home=tmp_path)
     (tmp_path / "secret").touch()

@@ -1,4 +1,4 @@
-"""pip's settings as variables for uv."""
+"""The settings of pip become environment variables for uv."""
 
 import pytest
 
@@ -14,10 +14,10 @@ download.index-url='https://download.example/simple'
 
 
 def list_settings(listing: str) -> dict[str, str]:
-    return read_settings(("echo", listing))  # pip's words after it: config list
+    return read_settings(("echo", listing))  # echo prints the listing, and then pip's arguments "config list"
 
 
-def test_pips_settings_are_read() -> None:
+def test_settings_of_pip_are_read() -> None:
     assert list_settings(LISTING) == {
         "extra-index-url": "https://one.example/simple\nhttps://two.example/simple",
         "index-url": "https://install.example/simple",
@@ -25,12 +25,12 @@ def test_pips_settings_are_read() -> None:
     }
 
 
-def test_the_environment_overrides_pips_files() -> None:
+def test_environment_overrides_the_files_of_pip() -> None:
     settings = list_settings(":env:.index-url='https://here.example/simple'\n" + LISTING)
     assert settings["index-url"] == "https://here.example/simple"
 
 
-def test_without_settings_uv_has_its_own() -> None:
+def test_no_variable_is_set_if_pip_has_no_settings() -> None:
     assert convert_to_uv({}, {}) == {}
 
 
@@ -49,10 +49,10 @@ def test_without_settings_uv_has_its_own() -> None:
         ("default-timeout", "180", "UV_HTTP_TIMEOUT", "180"),
     ],
 )
-def test_a_setting_becomes_a_variable(name: str, value: str, variable: str, expected: str) -> None:
+def test_setting_of_pip_becomes_a_variable_for_uv(name: str, value: str, variable: str, expected: str) -> None:
     assert convert_to_uv({name: value}, {}) == {variable: expected}
 
 
 @pytest.mark.parametrize("variable", ["UV_DEFAULT_INDEX", "UV_INDEX_URL"])
-def test_what_uv_is_given_stays(variable: str) -> None:
+def test_variable_that_is_already_set_for_uv_is_kept(variable: str) -> None:
     assert convert_to_uv({"index-url": "https://a.example/simple"}, {variable: "https://b.example/simple"}) == {}

@@ -1,4 +1,4 @@
-"""What a process logs: lines for people, or objects for programs, with the facts that they are about."""
+"""The log of a process: lines of text or JSON objects, each with the fields of its log context."""
 
 import json
 import subprocess
@@ -39,8 +39,8 @@ logging.getLogger("alembic").info("a step")
 
 
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: str) -> str:
-    """Return what a process of its own logs."""
-    monkeypatch.chdir(tmp_path)  # away from a developer's .env
+    """Run ``SAY`` in a separate process, and return the log of this process."""
+    monkeypatch.chdir(tmp_path)  # so that a developer's .env is not read
     environment = write_environment(Settings.model_validate({"home": tmp_path / "home", "log_format": log_format}))
     said = subprocess.run([sys.executable, "-c", SAY], cwd=ROOT, env=environment, capture_output=True, check=True)
     assert said.stdout == b""
@@ -48,7 +48,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: str) -> str
 
 
 @pytest.mark.slow
-def test_each_line_is_an_object_with_its_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_log_has_one_object_per_line_with_the_fields_of_the_context(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines: list[dict[str, Any]] = [json.loads(line) for line in run(tmp_path, monkeypatch, "json").splitlines()]
     facts = [[line.pop(name, None) for name in ("level", "logger", "message", "job", "request")] for line in lines]
     assert facts[:-1] == [
@@ -69,7 +71,9 @@ def test_each_line_is_an_object_with_its_facts(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_facts_stand_behind_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_log_appends_the_fields_of_the_context_to_the_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = run(tmp_path, monkeypatch, "text").splitlines()
     ends = ["begins with é", "two job=j1 request=r1", "lines", "within job=j2 request=r1", "elsewhere"]
     ends += ["failed job=j1 request=r1", "Traceback (most recent call last):"]

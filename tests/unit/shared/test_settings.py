@@ -12,7 +12,7 @@ def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_defaults_describe_a_complete_instance(tmp_path: Path) -> None:
+def test_defaults_describe_a_complete_instance(tmp_path: Path) -> None:
     settings = load_settings()
     assert settings.home == tmp_path / "var"
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
@@ -22,7 +22,7 @@ def test_the_defaults_describe_a_complete_instance(tmp_path: Path) -> None:
     assert settings.visibility_timeout_s > settings.hard_limit_s > settings.max_timeout_s
 
 
-def test_the_environment_overrides_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_overrides_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("MINDJOBS_PORT=9000\nMINDJOBS_REDIS_URL=redis://there:6379/1\nOTHER=1\n")
     monkeypatch.setenv("MINDJOBS_PORT", "9001")
     monkeypatch.setenv("MINDJOBS_DATABASE_URL", "")
@@ -43,7 +43,7 @@ def test_the_environment_overrides_the_env_file(tmp_path: Path, monkeypatch: pyt
         ("HOME", "/" + "deep/" * 30, "is too long"),
     ],
 )
-def test_a_wrong_setting_is_named_in_the_error(
+def test_invalid_setting_is_named_in_the_error(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
 ) -> None:
     monkeypatch.setenv(f"MINDJOBS_{name}", value)
@@ -51,7 +51,7 @@ def test_a_wrong_setting_is_named_in_the_error(
         load_settings()
 
 
-def test_a_short_secret_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_secret_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINDJOBS_SECRET", "x" * 31)
     with pytest.raises(SettingsError, match="MINDJOBS_SECRET must have at least 32 random characters"):
@@ -61,7 +61,7 @@ def test_a_short_secret_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize(("old", "new"), sorted(RENAMED.items()))
-def test_an_old_name_stops_the_start_and_names_the_new_one(
+def test_old_name_of_a_setting_is_refused_with_the_new_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str
 ) -> None:
     assert new.lower() in Settings.model_fields
@@ -76,11 +76,11 @@ def test_an_old_name_stops_the_start_and_names_the_new_one(
     load_settings()
 
 
-def test_an_unknown_name_is_a_warning_with_the_nearest_setting(
+def test_unknown_setting_logs_a_warning_with_the_most_similar_setting(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MINDJOBS_MAX_UPLOAD_BYTE", "7")
-    monkeypatch.setenv("MINDJOBS_SERVER", "http://127.0.0.1:8000")  # the client's
+    monkeypatch.setenv("MINDJOBS_SERVER", "http://127.0.0.1:8000")  # a variable of the client
     with caplog.at_level(logging.WARNING):
         load_settings()
     assert [record.getMessage() for record in caplog.records] == [

@@ -15,13 +15,13 @@ from shared.texts import Text, english, load_sentences, load_titles, render, ren
 
 FOLDERS: Final = ("shared", "web", "worker")
 DERIVED: Final = ("model-value-", "http-")
-"""Beginnings of codes that are put together from a part that only the running code knows."""
+"""Prefixes of codes whose rest is known only at run time."""
 PYDANTIC: Final = frozenset(error_type.replace("_", "-") for error_type in get_args(core_schema.ErrorType))
-"""Codes that come from pydantic's own types of errors."""
+"""Codes that are the types of pydantic's errors."""
 
 
 def parse_modules() -> Iterator[ast.AST]:
-    """Yield the nodes of every module that uses this function ``text``, and not SQLAlchemy's."""
+    """Yield the syntax nodes of every module that uses ``shared.texts.text``, and not ``text`` of SQLAlchemy."""
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):
             source = path.read_text()
@@ -30,7 +30,7 @@ def parse_modules() -> Iterator[ast.AST]:
 
 
 def list_literals() -> set[str]:
-    """List every string in the code but those of the catalogues."""
+    """List every string in the code, except the strings in the catalogues."""
     catalogues = {ROOT / "shared/texts/english.py", *(ROOT / f"shared/kinds/{kind}/english.py" for kind in Kind)}
     paths: set[Path] = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")} - catalogues
     return {
@@ -42,7 +42,10 @@ def list_literals() -> set[str]:
 
 
 def list_calls() -> Iterator[tuple[str, set[str] | None]]:
-    """Yield code and names of the values of each call of ``text`` with a literal code; ``None`` for unknown names."""
+    """Yield the code and the names of the values of each call of ``text`` with a literal code.
+
+    If a call unpacks its values from a dictionary, ``None`` is yielded instead of the names.
+    """
     for node in parse_modules():
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "text"):
             continue
@@ -55,7 +58,7 @@ def list_placeholders(sentence: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
 
 
-def test_every_call_has_a_sentence_and_gives_its_values() -> None:
+def test_every_call_of_text_passes_all_values_of_an_existing_sentence() -> None:
     sentences = load_sentences()
     calls = list(list_calls())
     assert len(calls) > 50
@@ -70,12 +73,12 @@ def test_every_sentence_is_used() -> None:
     assert unused - PYDANTIC == set()
 
 
-def test_every_type_of_error_has_a_title() -> None:
+def test_every_title_is_used() -> None:
     literals = list_literals()
     assert {error_type for error_type in load_titles() if error_type not in literals} == set()
 
 
-def test_an_unknown_code_is_shown_with_its_values() -> None:
+def test_unknown_code_is_shown_with_its_values() -> None:
     assert render(Text("from-a-newer-version", {"n": 1})) == "from-a-newer-version {'n': 1}"
     assert render_error({"type": "newer", "code": "newer", "values": {}}) == {
         "type": "newer",
@@ -84,14 +87,14 @@ def test_an_unknown_code_is_shown_with_its_values() -> None:
     }
 
 
-def test_errors_and_warnings_of_earlier_versions_are_shown_as_they_are() -> None:
+def test_stored_errors_and_warnings_of_earlier_versions_are_shown_unchanged() -> None:
     old = {"type": "timeout", "title": "The job took too long", "detail": "Give it more time."}
     assert render_error(old) == old
     assert render_stored("Clipping: 1 %") == {"code": "text", "detail": "Clipping: 1 %"}
 
 
 @pytest.mark.parametrize("code", ["cancelled", "timeout", "worker-lost"])
-def test_a_text_survives_its_storage(code: str) -> None:
+def test_stored_text_is_parsed_to_an_equal_text(code: str) -> None:
     stored = text(code).serialize()
     assert Text.parse(stored) == text(code)
     assert render_stored(stored) == {"code": code, "detail": english.SENTENCES[code]}

@@ -56,13 +56,13 @@ def test_audio_is_recognised_by_its_format(file: Path, audio_format: str, media_
         (encode_tone("WAV")[:30], "application/octet-stream"),
     ],
 )
-def test_anything_else_is_text_or_bytes(file: Path, content: bytes, media_type: str) -> None:
+def test_content_other_than_audio_is_detected_as_text_or_bytes(file: Path, content: bytes, media_type: str) -> None:
     file.write_bytes(content)
     assert detect_media_type(file) == media_type
 
 
 @pytest.mark.parametrize("character", ["é", "€", "😀"])
-def test_text_whose_character_is_split_by_the_read_limit_is_text(file: Path, character: str) -> None:
+def test_text_is_detected_if_the_read_limit_splits_a_character(file: Path, character: str) -> None:
     for before in range(1, len(character.encode())):
         file.write_bytes(b"a" * (TEXT_BYTES - before) + character.encode() + b"\n")
         assert detect_media_type(file) == "text/csv"

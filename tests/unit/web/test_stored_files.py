@@ -1,4 +1,4 @@
-"""Responses with stored files, from a store that has local files and from one that signs addresses."""
+"""Responses with files from a file store that has local files, and from a file store that signs addresses."""
 
 from http import HTTPStatus
 from pathlib import Path
@@ -16,7 +16,7 @@ def app() -> Flask:
     return Flask("test")
 
 
-def test_a_local_file_is_sent(app: Flask, tmp_path: Path) -> None:
+def test_local_file_is_sent(app: Flask, tmp_path: Path) -> None:
     files = LocalFileStore(tmp_path)
     files.put("jobs/a/1/x.txt", [b"abc"])
     with app.test_request_context(headers={"Range": "bytes=1-"}):
@@ -26,7 +26,7 @@ def test_a_local_file_is_sent(app: Flask, tmp_path: Path) -> None:
     response.close()
 
 
-def test_a_file_with_an_address_is_a_redirect(app: Flask) -> None:
+def test_request_for_a_file_with_a_signed_address_is_redirected(app: Flask) -> None:
     files = MemoryFileStore()
     files.put("jobs/a/1/x.txt", [b"abc"])
     with app.test_request_context():
@@ -35,7 +35,7 @@ def test_a_file_with_an_address_is_a_redirect(app: Flask) -> None:
     assert response.location == files.download_source("jobs/a/1/x.txt").url
 
 
-def test_a_missing_file_is_not_found(app: Flask, tmp_path: Path) -> None:
+def test_missing_file_raises_file_not_found_error(app: Flask, tmp_path: Path) -> None:
     for files in (LocalFileStore(tmp_path), MemoryFileStore()):
         with app.test_request_context(), pytest.raises(FileNotFoundError):
             send_stored_file(files, "jobs/a/1/x.txt", "text/plain")

@@ -1,4 +1,4 @@
-"""The artifacts of one attempt: made durable in groups, in the order in which they were saved."""
+"""The artifacts of one attempt are made durable in groups, in the order in which they were saved."""
 
 import errno
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from worker.attempt_files import AttemptFiles
 
 
 class RecordingStore(LocalFileStore):
-    """Records the keys of each sync; fails the next one if it has an error."""
+    """Records the keys of each call of `sync`; if ``error`` is set, the next call raises this error."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -42,7 +42,9 @@ def save(files: AttemptFiles, *names: str) -> None:
         files.save(name, "text/plain", name.encode())
 
 
-def test_each_sync_covers_the_files_saved_since_the_last_one(store: RecordingStore, files: AttemptFiles) -> None:
+def test_each_sync_covers_the_files_that_were_saved_since_the_previous_sync(
+    store: RecordingStore, files: AttemptFiles
+) -> None:
     files.sync()
     assert not files.has_pending()
     save(files, "b.txt", "a.txt")
@@ -62,20 +64,18 @@ def test_each_sync_covers_the_files_saved_since_the_last_one(store: RecordingSto
     )
 
 
-def test_a_failed_sync_is_reported_again_although_the_system_reports_it_once(
-    store: RecordingStore, files: AttemptFiles
-) -> None:
+def test_a_failed_sync_raises_its_error_again_at_the_next_sync(store: RecordingStore, files: AttemptFiles) -> None:
     save(files, "a.txt")
     files.sync()
     save(files, "b.txt")
     store.error = OSError(errno.ENOSPC, "No space left on device")
-    for _ in range(2):
+    for _ in range(2):  # the operating system reports a failed write only once, and so does the store
         with pytest.raises(OSError, match="No space left"):
             files.sync()
     assert [file.name for file in files.durable] == ["a.txt"]
 
 
-def test_a_name_can_be_saved_once(files: AttemptFiles) -> None:
+def test_a_second_artifact_with_the_same_name_is_refused(files: AttemptFiles) -> None:
     save(files, "a.txt")
     with pytest.raises(ValueError, match="twice"):
         save(files, "a.txt")

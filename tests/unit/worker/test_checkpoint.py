@@ -1,4 +1,4 @@
-"""Checkpoints: the latest earlier attempt counts, and no problem with a checkpoint fails a job."""
+"""An attempt loads the checkpoint of the latest earlier attempt, and no problem with a checkpoint fails a job."""
 
 import logging
 from pathlib import Path
@@ -22,7 +22,7 @@ def open_checkpoint(files: FileStore, attempt: int, job_id: str = "a") -> Stored
     return StoredCheckpoint(files, Lease(job_id, attempt))
 
 
-def test_a_later_attempt_loads_the_last_checkpoint_of_an_earlier_one(files: FileStore) -> None:
+def test_a_later_attempt_loads_the_last_checkpoint_of_an_earlier_attempt(files: FileStore) -> None:
     first = open_checkpoint(files, 1)
     assert first.load() is None
     first.store(b"half")
@@ -32,34 +32,38 @@ def test_a_later_attempt_loads_the_last_checkpoint_of_an_earlier_one(files: File
     assert open_checkpoint(files, 2, job_id="b").load() is None
 
 
-def test_an_attempt_never_loads_its_own_checkpoint_or_a_later_one(files: FileStore) -> None:
+def test_an_attempt_loads_neither_its_own_checkpoint_nor_one_of_a_later_attempt(files: FileStore) -> None:
     for attempt in (2, 3):
         open_checkpoint(files, attempt).store(b"%d" % attempt)
     assert open_checkpoint(files, 2).load() is None
 
 
-def test_attempts_are_ordered_as_numbers(files: FileStore) -> None:
+def test_attempts_are_ordered_by_number_and_not_as_text(files: FileStore) -> None:
     for attempt in (9, 10):
         open_checkpoint(files, attempt).store(b"%d" % attempt)
     assert open_checkpoint(files, 11).load() == b"10"
 
 
-def test_an_attempt_that_lost_its_lease_overwrites_nothing(files: FileStore) -> None:
+def test_an_attempt_that_lost_its_lease_overwrites_no_checkpoint(files: FileStore) -> None:
     stale, fresh = open_checkpoint(files, 1), open_checkpoint(files, 2)
     fresh.store(b"fresh")
     stale.store(b"stale")
     assert open_checkpoint(files, 3).load() == b"fresh"
 
 
-def test_a_checkpoint_that_cannot_be_read_is_skipped(files: FileStore, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checkpoint_that_cannot_be_read_is_skipped_with_a_warning(
+    files: FileStore, caplog: pytest.LogCaptureFixture
+) -> None:
     open_checkpoint(files, 1).store(b"first")
-    path_on_disk(files, checkpoint_key("a", 2)).mkdir()  # root can read any file, but no folder as a file
+    path_on_disk(
+        files, checkpoint_key("a", 2)
+    ).mkdir()  # a folder: even root, which can read any file, cannot read it as a file
     assert open_checkpoint(files, 3).load() == b"first"
     [warning] = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "attempt 2 cannot be read" in warning.message
 
 
-def test_a_full_disk_leaves_the_earlier_checkpoint_and_raises_nothing(
+def test_a_full_disk_keeps_the_earlier_checkpoint_and_raises_no_error(
     files: FileStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint = open_checkpoint(files, 1)
@@ -71,7 +75,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_and_raises_nothing(
     assert list_keys(files, checkpoint_prefix("a")) == [checkpoint_key("a", 1)]
 
 
-def test_a_missing_file_store_raises_nothing(
+def test_a_missing_folder_of_the_file_store_raises_no_error(
     files: FileStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "files").write_bytes(b"a file in place of the folder")

@@ -1,4 +1,4 @@
-"""From the words of the client's command line to parameters."""
+"""The client builds the parameters of a job from command-line arguments."""
 
 import subprocess
 import sys
@@ -28,16 +28,16 @@ def write(order: JobArguments) -> dict[str, object]:
         ("[" * 100_000, "[" * 100_000),
     ],
 )
-def test_a_value_is_json_where_it_is_some(text: str, value: object) -> None:
+def test_value_is_parsed_as_json_or_kept_as_text_if_it_is_not_json(text: str, value: object) -> None:
     assert parse_value(text) == value
 
 
-def test_a_table_and_its_label_make_the_data_set() -> None:
+def test_csv_file_and_label_column_become_the_data_set() -> None:
     order = JobArguments(csv="t.csv", label_column="species", settings=["k=[1, 3]", "dataset.header=false"])
     assert write(order) == {"dataset": {"upload": "id of t.csv", "label": "species", "header": False}, "k": [1, 3]}
 
 
-def test_prompts_and_clips_are_parameters_and_settings_reach_into_them() -> None:
+def test_prompts_and_clips_become_parameters_that_settings_can_change() -> None:
     order = JobArguments(prompts=["a", "b"], clips=["1.wav", "2.wav"], settings=["audio_prompts.1.end_s=5", "top_k=0"])
     assert write(order) == {
         "prompts": ["a", "b"],
@@ -46,7 +46,7 @@ def test_prompts_and_clips_are_parameters_and_settings_reach_into_them() -> None
     }
 
 
-def test_settings_win_over_the_object(tmp_path: Path) -> None:
+def test_settings_override_the_params_object(tmp_path: Path) -> None:
     file = tmp_path / "params.json"
     file.write_text('{"k": 3, "evaluation": {"method": "kfold", "folds": 5}}')
     order = JobArguments(params=f"@{file}", settings=["k=7", "evaluation.folds=9", "metric=hamming"])
@@ -71,25 +71,25 @@ def test_settings_win_over_the_object(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_makes_no_sense_is_named(order: JobArguments, words: str) -> None:
+def test_invalid_argument_is_named_in_the_error(order: JobArguments, words: str) -> None:
     with pytest.raises(ArgumentsError) as caught:
         write(order)
     assert words in str(caught.value)
 
 
-def test_nothing_is_stored_for_a_setting_that_makes_no_sense() -> None:
+def test_no_file_is_uploaded_if_a_setting_is_invalid() -> None:
     stored: list[str] = []
     with pytest.raises(ArgumentsError):
-        JobArguments(csv="t.csv", settings=["nonsense"]).build(lambda path: stored.append(path) or "id")  # type: ignore[func-returns-value]  # it returns None
+        JobArguments(csv="t.csv", settings=["nonsense"]).build(lambda path: stored.append(path) or "id")  # type: ignore[func-returns-value]  # append returns None
     assert stored == []
 
 
-def test_a_pair_may_have_more_equals() -> None:
+def test_value_of_a_pair_may_contain_equals_signs() -> None:
     assert split_pair("a=b=c") == ("a", "b=c")
 
 
 @pytest.mark.slow
-def test_the_client_loads_nothing_heavy() -> None:
+def test_client_imports_no_heavy_packages() -> None:
     heavy = {"sqlalchemy", "celery", "kombu", "redis", "numpy", "flask", "mindspore", "pydantic_settings"}
     code = f"import sys, shared.client.__main__; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

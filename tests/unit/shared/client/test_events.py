@@ -1,4 +1,4 @@
-"""The event stream as the client reads it."""
+"""The client reads events from an event stream."""
 
 import json
 from collections.abc import Iterable
@@ -31,9 +31,9 @@ def read(chunks: Iterable[bytes]) -> list[Event]:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_events_are_the_same_however_they_are_written_and_cut_up(end: str) -> None:
+def test_events_do_not_depend_on_line_ends_and_chunk_boundaries(end: str) -> None:
     text = write(end=end)
-    # A lone CR at the very end could still be half of a CR LF.
+    # A CR at the end could be the first half of a CR LF, so the reader would wait for the next byte.
     text += b"\n" if end == "\r" else b""
     assert read([text]) == EVENTS
     assert read(text[at : at + 1] for at in range(len(text))) == EVENTS
@@ -41,7 +41,7 @@ def test_events_are_the_same_however_they_are_written_and_cut_up(end: str) -> No
         assert read([text[:at], text[at:]]) == EVENTS
 
 
-def test_an_event_without_its_end_is_none() -> None:
+def test_event_without_a_blank_line_at_its_end_is_ignored() -> None:
     assert read([b"event: progress\nid: 5\ndata: " + json.dumps(PROGRESS).encode() + b"\n"]) == []
 
 
@@ -57,6 +57,6 @@ def test_an_event_without_its_end_is_none() -> None:
         b"x" * (MAX_LINE_LENGTH + 1),
     ],
 )
-def test_garbage_is_refused(text: bytes) -> None:
+def test_malformed_stream_is_refused(text: bytes) -> None:
     with pytest.raises(MalformedStreamError):
         read([text])

@@ -1,4 +1,4 @@
-"""A job's progress as the client shows it."""
+"""How the client shows the progress of a job."""
 
 import io
 
@@ -28,7 +28,7 @@ def show(file: io.StringIO, *events: Event) -> str:
     return file.getvalue()
 
 
-def test_lines_are_few_where_there_is_no_terminal() -> None:
+def test_output_to_a_file_has_one_line_per_tenth_of_a_stage() -> None:
     moves = [move("decode", done, 1_000) for done in range(0, 1_001, 5)]
     text = show(io.StringIO(), change(State.QUEUED, 0), change(State.RUNNING), move("load", 0, 0, "files"), *moves)
     assert text.splitlines() == [
@@ -39,14 +39,14 @@ def test_lines_are_few_where_there_is_no_terminal() -> None:
     ]
 
 
-def test_a_second_attempt_and_a_wish_to_stop_are_said() -> None:
+def test_second_attempt_and_cancel_request_are_shown() -> None:
     events = [change(State.QUEUED), change(State.RUNNING, 2), change(State.RUNNING, 2, asked=True)]
     text = show(io.StringIO(), *events, change(State.CANCELLED, 2, asked=True))
     expected = ["queued", "running, attempt 2", "running, attempt 2, cancel requested", "cancelled, attempt 2"]
     assert text.splitlines() == expected
 
 
-def test_a_bar_shows_stage_figures_and_unit_and_leaves_nothing() -> None:
+def test_bar_shows_stage_figures_and_unit_and_is_removed_at_the_end() -> None:
     lasting = [change(State.RUNNING), move("encode", 1, 2, "texts"), move("decode", 40, 100), move("decode", 10, 100)]
     shown = show(Terminal(), *lasting).split("\r")
     assert shown[-1] == ""

@@ -1,4 +1,4 @@
-"""Errors of the database: their type, and what their message reveals."""
+"""The types of database errors, and messages that reveal no secret values."""
 
 import sqlite3
 from contextlib import closing
@@ -18,7 +18,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "a.sqlite"
 
 
-def test_a_held_lock_raises_an_operational_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_lock_raises_an_operational_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0)
     database = Database(f"sqlite:///{file}")
     with closing(sqlite3.connect(file, isolation_level=None)) as holder:
@@ -30,7 +30,7 @@ def test_a_held_lock_raises_an_operational_error(file: Path, monkeypatch: pytest
     database.close()
 
 
-def test_an_error_message_contains_no_parameters(file: Path) -> None:
+def test_error_message_contains_no_parameters(file: Path) -> None:
     database = Database(f"sqlite:///{file}")
     with pytest.raises(OperationalError) as caught, database.reading() as session:
         session.execute(text("SELECT * FROM nowhere WHERE url = :url"), {"url": "https://example.org/secret"})
@@ -42,7 +42,7 @@ def test_an_error_message_contains_no_parameters(file: Path) -> None:
     ("url", "code"),
     [("nonsense", "database-url-invalid"), ("mysql://host/name", "database-scheme-unknown")],
 )
-def test_an_unsupported_address_is_refused(url: str, code: str) -> None:
+def test_unsupported_address_is_refused(url: str, code: str) -> None:
     with pytest.raises(SettingsError, match="MINDJOBS_DATABASE_URL") as caught:
         Database(url)
     assert caught.value.text.code == code

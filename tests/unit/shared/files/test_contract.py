@@ -1,4 +1,4 @@
-"""What every file store guarantees, shown on each of them."""
+"""The contract of `FileStore`; each test runs on every implementation."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -44,13 +44,13 @@ def test_put_replaces_the_file_with_the_same_key(files: FileStore, *, durable: b
     assert list_keys(files, "checkpoints") == ["checkpoints/a/1"]
 
 
-def test_an_empty_file_is_a_file(files: FileStore) -> None:
+def test_empty_file_is_stored(files: FileStore) -> None:
     assert files.put("uploads/a", []).bytes == 0
     assert read(files, "uploads/a") == b""
     assert list_keys(files, "uploads") == ["uploads/a"]
 
 
-def test_a_failed_put_keeps_the_earlier_file_and_leaves_nothing_else(files: FileStore) -> None:
+def test_failed_put_keeps_the_earlier_file_and_stores_no_new_file(files: FileStore) -> None:
     files.put("jobs/a/1/x.txt", [b"before"])
 
     def fail() -> Iterator[bytes]:
@@ -64,7 +64,7 @@ def test_a_failed_put_keeps_the_earlier_file_and_leaves_nothing_else(files: File
     assert read(files, "jobs/a/1/x.txt") == b"before"
 
 
-def test_a_file_over_the_limit_is_not_stored_and_not_read_further(files: FileStore) -> None:
+def test_file_over_the_limit_is_not_stored_and_its_rest_is_not_read(files: FileStore) -> None:
     read_chunks = []
 
     def chunks() -> Iterator[bytes]:
@@ -80,7 +80,7 @@ def test_a_file_over_the_limit_is_not_stored_and_not_read_further(files: FileSto
     assert files.put("uploads/a", [b"x" * 25], max_bytes=25).bytes == 25
 
 
-def test_an_opened_file_can_seek(files: FileStore) -> None:
+def test_opened_file_can_seek(files: FileStore) -> None:
     files.put("uploads/a", [b"0123456789"])
     with files.open("uploads/a") as file:
         assert file.seekable()
@@ -96,12 +96,12 @@ def test_stat_returns_size_and_age(files: FileStore) -> None:
     assert abs(info.written_at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-def test_stat_finds_no_file_where_only_a_prefix_is(files: FileStore) -> None:
+def test_stat_returns_none_for_a_missing_file_and_for_a_prefix(files: FileStore) -> None:
     files.put("jobs/a/1/x.txt", [b"abc"])
     assert [files.stat(key) for key in ("jobs/a/1/y.txt", "jobs/a", "jobs/a/1/x.txt/1")] == [None, None, None]
 
 
-def test_a_download_comes_from_a_local_file_or_an_address(files: FileStore) -> None:
+def test_download_source_is_a_local_file_or_a_signed_address(files: FileStore) -> None:
     files.put("jobs/a/1/x.txt", [b"abc"])
     match files.download_source("jobs/a/1/x.txt"):
         case LocalFile(path):
@@ -110,14 +110,14 @@ def test_a_download_comes_from_a_local_file_or_an_address(files: FileStore) -> N
             assert url.startswith("https://")
 
 
-def test_a_local_copy_has_the_content(files: FileStore) -> None:
+def test_local_copy_has_the_content_of_the_file(files: FileStore) -> None:
     files.put("uploads/a", [b"abc"])
     with files.local_copy("uploads/a") as path:
         assert path.read_bytes() == b"abc"
     assert read(files, "uploads/a") == b"abc"
 
 
-def test_a_missing_file_is_not_found(files: FileStore) -> None:
+def test_missing_file_raises_file_not_found_error(files: FileStore) -> None:
     files.put("jobs/a/1/x.txt", [b"abc"])
     for key in ("jobs/a/1/y.txt", "jobs/b", "uploads/a"):
         with pytest.raises(FileNotFoundError):
@@ -128,7 +128,7 @@ def test_a_missing_file_is_not_found(files: FileStore) -> None:
             pass
 
 
-def test_list_returns_the_files_below_a_prefix_in_order(files: FileStore) -> None:
+def test_list_returns_the_files_below_a_prefix_sorted_by_key(files: FileStore) -> None:
     assert list_keys(files, "jobs") == []
     for key in ("jobs/b/1/x.txt", "jobs/a/2/x.txt", "jobs/a/1/y.txt", "jobs/a/1/x.txt", "jobs/ab/1/x.txt", "jobs-x/a"):
         files.put(key, [key.encode()])
@@ -140,7 +140,7 @@ def test_list_returns_the_files_below_a_prefix_in_order(files: FileStore) -> Non
     ]
 
 
-def test_remove_removes_a_file_or_all_below_a_prefix(files: FileStore) -> None:
+def test_remove_deletes_a_file_or_all_files_below_a_prefix(files: FileStore) -> None:
     for key in ("jobs/a/1/x.txt", "jobs/a/1/y.txt", "jobs/a/2/x.txt", "jobs/ab/1/x.txt"):
         files.put(key, [b"abc"])
     files.remove("jobs/a/1/x.txt")
@@ -149,7 +149,7 @@ def test_remove_removes_a_file_or_all_below_a_prefix(files: FileStore) -> None:
     assert list_keys(files, "jobs") == ["jobs/ab/1/x.txt"]
 
 
-def test_removing_what_is_not_there_changes_nothing(files: FileStore) -> None:
+def test_removal_of_a_missing_file_changes_nothing(files: FileStore) -> None:
     files.put("jobs/a/1/x.txt", [b"abc"])
     for key in ("jobs/b", "jobs/a/1/y.txt", "uploads/a"):
         files.remove(key)

@@ -1,4 +1,4 @@
-"""What a local file store guarantees besides the contract: durability, and full disks."""
+"""The guarantees of the local file store that are not in the contract: durability, and errors if the disk is full."""
 
 from pathlib import Path
 
@@ -15,15 +15,15 @@ def files(tmp_path: Path) -> LocalFileStore:
     return LocalFileStore(tmp_path / "files")
 
 
-def test_a_put_file_is_durable(files: LocalFileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_put_syncs_the_file_and_its_folders(files: LocalFileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = record_syncs(monkeypatch)
     file = path_on_disk(files, files.put("jobs/a/1/x.txt", [b"ab"]).key)
-    assert synced[-2].name.startswith(".")  # its temporary name, before it is renamed
+    assert synced[-2].name.startswith(".")  # the file was synced under its temporary name, before it was renamed
     assert synced[-1] == file.parent
     assert {files.root, files.root / "jobs", files.root / "jobs" / "a"} <= set(synced)
 
 
-def test_files_put_without_durability_are_durable_once_synced(
+def test_sync_makes_files_durable_that_were_put_without_durability(
     files: LocalFileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced = record_syncs(monkeypatch)
@@ -35,7 +35,9 @@ def test_files_put_without_durability_are_durable_once_synced(
 
 
 @pytest.mark.parametrize("size", [1, 2**20])
-def test_a_full_disk_keeps_the_earlier_file(files: LocalFileStore, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_full_disk_raises_an_error_and_keeps_the_earlier_file(
+    files: LocalFileStore, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
     files.put("jobs/a/1/x.txt", [b"before"])
     fill_disk(files, "jobs/a/1", monkeypatch)
     with pytest.raises(OSError, match="No space left"):
@@ -44,13 +46,13 @@ def test_a_full_disk_keeps_the_earlier_file(files: LocalFileStore, monkeypatch: 
     assert path_on_disk(files, "jobs/a/1/x.txt").read_bytes() == b"before"
 
 
-def test_list_includes_what_an_interrupted_put_left(files: LocalFileStore) -> None:
+def test_list_includes_the_temporary_file_of_an_interrupted_put(files: LocalFileStore) -> None:
     files.put("uploads/a", [b"abc"])
     path_on_disk(files, "uploads/.part-1").write_bytes(b"half")
     assert list_keys(files, "uploads") == ["uploads/.part-1", "uploads/a"]
 
 
-def test_an_address_opens_the_store_of_its_scheme(tmp_path: Path) -> None:
+def test_file_address_opens_a_local_store(tmp_path: Path) -> None:
     files = open_file_store(f"file://{tmp_path}/a%20b")
     assert isinstance(files, LocalFileStore)
     assert files.root == tmp_path / "a b"
@@ -65,7 +67,7 @@ def test_an_address_opens_the_store_of_its_scheme(tmp_path: Path) -> None:
         ("file:", "storage-folder-invalid"),
     ],
 )
-def test_other_addresses_are_refused(url: str, code: str) -> None:
+def test_invalid_address_of_a_store_is_refused(url: str, code: str) -> None:
     with pytest.raises(SettingsError, match="MINDJOBS_STORAGE_URL") as caught:
         open_file_store(url)
     assert caught.value.text.code == code

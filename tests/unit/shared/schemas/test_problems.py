@@ -71,7 +71,7 @@ def test_code_without_a_sentence_shows_the_message_of_pydantic() -> None:
     assert problem.detail == "should be even"
 
 
-def test_pointer_escapes_its_parts() -> None:
+def test_pointer_escapes_slash_and_tilde() -> None:
     (problem,) = find_problems({"a/b~c": 1})
     assert problem.pointer == "/a~1b~0c"
 

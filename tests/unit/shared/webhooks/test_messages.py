@@ -1,4 +1,4 @@
-"""The signature of what webhooks receive, beside one that is computed step by step."""
+"""Webhook messages and their signatures, which are compared with a signature that the test computes step by step."""
 
 import hashlib
 import json
@@ -16,21 +16,21 @@ from shared.webhooks import messages
 
 
 def sign_by_hand(key: bytes, signed: bytes) -> str:
-    """Compute HMAC-SHA256 from its definition (RFC 2104)."""
+    """Compute a signature with HMAC-SHA256 as RFC 2104 defines HMAC."""
     padded = key.ljust(64, b"\0")
     inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded) + signed).digest()
     outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded) + inner).digest()
     return f"v1,{b64encode(outer).decode()}"
 
 
-def test_the_signature_is_that_of_the_schemes_own_example() -> None:
-    # From the reference libraries of Standard Webhooks.
-    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - the example's, known to all
+def test_signature_equals_the_example_of_standard_webhooks() -> None:
+    # This example is from the reference libraries of Standard Webhooks.
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - the published secret of the example
     signature = messages.sign(secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b'{"test": 2432232314}')
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_a_message_carries_its_id_its_moment_and_its_signature(tmp_path: Path) -> None:
+def test_message_has_an_id_a_timestamp_and_a_valid_signature(tmp_path: Path) -> None:
     secret = messages.load_signing_secret(Settings(home=tmp_path), "an owner")
     delivery = Delivery(
         id="0198c000-0000-7000-8000-000000000000",
@@ -52,7 +52,7 @@ def test_a_message_carries_its_id_its_moment_and_its_signature(tmp_path: Path) -
     assert headers["webhook-signature"] == sign_by_hand(key, signed)
 
 
-def test_each_owner_has_a_secret_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_owner_has_a_different_and_constant_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = Settings(home=tmp_path)
     secrets = {messages.load_signing_secret(settings, owner) for owner in (ANONYMOUS, "one", "other")}

@@ -1,4 +1,4 @@
-"""Which URLs webhooks may have: names and numbers in every writing that leads somewhere private."""
+"""The URLs that a webhook may have. A host with a private address is refused, in every notation."""
 
 import socket
 
@@ -55,7 +55,7 @@ from shared.webhooks import target
         "ff0e::1",
     ],
 )
-def test_an_address_that_is_not_of_the_public_internet_is_told(address: str) -> None:
+def test_address_that_is_not_public_is_recognised(address: str) -> None:
     assert not target.is_public(address)
 
 
@@ -63,7 +63,7 @@ def test_an_address_that_is_not_of_the_public_internet_is_told(address: str) -> 
     "address",
     ["1.1.1.1", "8.8.8.8", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"],
 )
-def test_a_public_address_is_told(address: str) -> None:
+def test_public_address_is_recognised(address: str) -> None:
     assert target.is_public(address)
 
 
@@ -89,7 +89,7 @@ def test_a_public_address_is_told(address: str) -> None:
     ],
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_private_host_is_refused_however_it_is_written(scheme: str, host: str) -> None:
+def test_private_host_is_refused_in_every_notation(scheme: str, host: str) -> None:
     with pytest.raises(RequestInvalidError) as caught:
         target.resolve_target(f"{scheme}://{host}/hook", private=False)
     (problem,) = caught.value.problems
@@ -97,7 +97,7 @@ def test_a_private_host_is_refused_however_it_is_written(scheme: str, host: str)
     assert "not public" in problem.detail or "is not found" in problem.detail
 
 
-def test_what_leads_to_the_private_is_told_apart_from_what_leads_nowhere() -> None:
+def test_error_for_a_private_host_names_the_setting_that_allows_private_hosts() -> None:
     for host in ("127.1", "0x7f000001", "localhost", "[::ffff:7f00:1]", "2130706433"):
         with pytest.raises(RequestInvalidError, match=r"not public.*MINDJOBS_ALLOW_PRIVATE_WEBHOOKS=true"):
             target.resolve_target(f"http://{host}/hook", private=False)
@@ -115,7 +115,7 @@ def test_what_leads_to_the_private_is_told_apart_from_what_leads_nowhere() -> No
         ("https://8.8.8.8:port/", "is not a URL"),
         ("https://[8.8.8.8/", "is not a URL"),
         ("https://8.8.8.8\r\nHost: there/", "is not a URL"),
-        ("https://１２７.0.0.1/", "is not a URL"),  # noqa: RUF001 - such digits are the point
+        ("https://１２７.0.0.1/", "is not a URL"),  # noqa: RUF001 - full-width digits, which must be refused
         ("ftp://8.8.8.8/", "is not a URL"),
         ("https://me@8.8.8.8/", "leave them out"),
         ("https://me:secret@8.8.8.8/", "leave them out"),
@@ -127,27 +127,27 @@ def test_what_leads_to_the_private_is_told_apart_from_what_leads_nowhere() -> No
     ],
 )
 @pytest.mark.parametrize("private", [False, True])
-def test_a_url_that_cannot_be_called_is_refused_with_the_remedy(url: str, words: str, *, private: bool) -> None:
+def test_url_that_cannot_be_called_is_refused_with_the_reason(url: str, words: str, *, private: bool) -> None:
     with pytest.raises(RequestInvalidError, match=words) as caught:
         target.resolve_target(url, private=private)
     assert [problem.pointer for problem in caught.value.problems] == ["/webhook/url"]
     assert "secret" not in caught.value.detail
 
 
-def test_a_public_url_is_taken_apart() -> None:
+def test_public_url_is_split_into_its_parts() -> None:
     found = target.resolve_target("HTTPS://8.8.8.8:8443/a b/../hook?q=ü&x=1#part", private=False)
     assert found == target.WebhookTarget("https", "8.8.8.8:8443", "8.8.8.8", 8443, "/hook?q=%C3%BC&x=1", ("8.8.8.8",))
     six = target.resolve_target("http://[2606:4700::1111]", private=False)
     assert (six.authority, six.host, six.port, six.path) == ("[2606:4700::1111]", "2606:4700::1111", 80, "/")
 
 
-def test_a_private_host_is_taken_where_that_is_allowed() -> None:
+def test_private_host_is_accepted_if_private_hosts_are_allowed() -> None:
     found = target.resolve_target("http://localhost:8080/hook", private=True)
     assert set(found.addresses) <= {"127.0.0.1", "::1"}
     assert (found.authority, found.port) == ("localhost:8080", 8080)
 
 
-def test_one_private_address_among_public_ones_is_enough_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_with_a_public_and_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses = ["8.8.8.8", "10.0.0.1"]
 
     def look_up(_host: str, port: int, **_: object) -> list[object]:

@@ -1,4 +1,4 @@
-"""The forms: which body they build for the schemas, and to which field the schemas' problems go."""
+"""The forms: the request body that each form builds, and the field at which each problem of the body is shown."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,7 +27,7 @@ DEFAULTS = GenerationDefaults(
     do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=250, top_p=1.0, max_new_tokens=1_500
 )
 
-# Nothing here depends on the database.
+# The tests of this module do not depend on the database, so they run on SQLite only.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
@@ -44,7 +44,7 @@ def _context() -> Iterator[None]:
 
 
 def send_music_form(*uploads: str, without: str = "", **fields: str) -> JobForm:
-    """Send the music form with some fields filled in."""
+    """Return the music form as a user sends it with some fields filled in; the field ``without`` is not sent."""
     blank = {field.name: field.data for field in MusicgenForm(formdata=None) if isinstance(field.data, str)}
     filled = {"do_sample": "y"} | blank | fields
     form = MusicgenForm(formdata=MultiDict({name: value for name, value in filled.items() if name != without}))
@@ -57,7 +57,7 @@ def parse(body: object) -> dict[str, Any]:
 
 
 def find_messages(form: JobForm) -> dict[str, str]:
-    """Return the messages at the fields of a form whose body is refused."""
+    """Return the messages that a form with an invalid body shows, keyed by the name of the field."""
     with pytest.raises(RequestInvalidError) as caught:
         parse_submission(form.build_body(), 1e6)
     form.assign_problems(caught.value.problems)
@@ -65,7 +65,7 @@ def find_messages(form: JobForm) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_blank_form_is_an_empty_request(form: type[JobForm]) -> None:
+def test_blank_form_builds_the_parameters_of_an_empty_request(form: type[JobForm]) -> None:
     assert parse(form(formdata=None).build_body()) == parse({"kind": form.KIND})
 
 
@@ -119,7 +119,7 @@ def test_every_field_of_the_music_form_sets_its_parameter() -> None:
         (["a", "b"], "x\ny", ["a", "b"]),
     ],
 )
-def test_one_clip_is_used_for_every_prompt_and_several_for_one_each(
+def test_one_clip_is_used_for_all_prompts_and_several_clips_for_one_prompt_each(
     uploads: list[str], prompts: str, expected: list[str]
 ) -> None:
     clips = parse(send_music_form(*uploads, prompts=prompts).build_body())["audio_prompts"]
@@ -143,7 +143,7 @@ def test_one_clip_is_used_for_every_prompt_and_several_for_one_each(
         ([], {"model": "small"}, {"model": "pattern"}),
     ],
 )
-def test_message_is_at_the_field_that_is_wrong(
+def test_message_is_shown_at_the_invalid_field(
     uploads: list[str], fields: dict[str, str], expected: dict[str, str]
 ) -> None:
     messages = find_messages(send_music_form(*uploads, **fields))

@@ -42,5 +42,5 @@ def test_path_of_this_service_is_accepted(wanted: str) -> None:
         "/jobs\x7f",
     ],
 )
-def test_any_other_address_is_replaced_by_the_default(wanted: str | None) -> None:
+def test_address_other_than_a_path_of_this_service_is_replaced_by_the_default(wanted: str | None) -> None:
     assert choose_next(wanted, "/home") == "/home"

@@ -4,5 +4,5 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def _cpu() -> None:
-    """Select the device before the first test computes; MindSpore does not let it be selected later."""
+    """Select the device before the first test computes: MindSpore does not allow the device to be selected later."""
     mindspore.set_device("CPU")

@@ -1,4 +1,4 @@
-"""Checks that a result has the form that the API describes."""
+"""A check that the result of an engine has the form that the API describes."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from shared.kinds import KINDS
 
 
 def check_result(kind: Kind, result: dict[str, Any]) -> None:
-    """Check that the result can be stored as JSON, and that the API shows exactly the fields that it describes."""
+    """Check that the result can be stored as JSON, and that the API returns exactly the fields that it describes."""
     stored = json.loads(json.dumps(result, allow_nan=False))
     assert stored == result
     presented = json.dumps(KINDS[kind].present_result(stored), allow_nan=False)

@@ -1,4 +1,4 @@
-"""The first rows of a table, whatever the table is."""
+"""The preview of a table: its first rows, for usual, unusual and invalid files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,20 +30,20 @@ def preview_bytes(tmp_path: Path, content: bytes, *, rows: int = 2, header: bool
         (b"kind,a\n", ["kind", "a"], []),
     ],
 )
-def test_the_first_rows_stand_under_their_header(
+def test_preview_returns_column_names_and_first_rows(
     tmp_path: Path, content: bytes, columns: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
     shown = preview_bytes(tmp_path, content)
     assert (shown.columns, shown.rows) == (columns, rows)
 
 
-def test_without_a_header_columns_are_called_by_their_places(tmp_path: Path) -> None:
+def test_columns_without_a_header_are_named_by_position(tmp_path: Path) -> None:
     shown = preview_bytes(tmp_path, b"x,1\ny,2\nz,3\n", header=False)
     assert (shown.columns, shown.rows) == (["column 0", "column 1"], [["x", "1"], ["y", "2"]])
 
 
 @pytest.mark.parametrize("header", [True, False])
-def test_wine_has_names_and_no_header(*, header: bool) -> None:
+def test_preview_of_wine_has_the_given_column_names_and_no_header_row(*, header: bool) -> None:
     names = (WINE.label, *WINE.columns)
     shown = preview(DATA_FOLDER / WINE.file, 2, names, header=header)
     assert shown.columns == names
@@ -61,7 +61,7 @@ def test_wine_has_names_and_no_header(*, header: bool) -> None:
         (b"x" * 200_000, "line 1 is not CSV"),
     ],
 )
-def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+def test_file_that_is_not_a_table_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
     with pytest.raises(RequestInvalidError) as caught:
         preview_bytes(tmp_path, content)
     (problem,) = caught.value.problems
@@ -69,13 +69,13 @@ def test_what_is_no_table_is_refused(tmp_path: Path, content: bytes, words: str)
     assert words in problem.detail
 
 
-LONG_CELL = "é" * 60_000  # below the parser's limit of 131,072 letters a cell
+LONG_CELL = "é" * 60_000  # below the parser's limit of 131,072 characters per cell
 ROW = f"{LONG_CELL},1".encode()
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
 @pytest.mark.parametrize("shift", range(3))
-def test_a_cut_loses_the_row_that_it_goes_through(tmp_path: Path, end: bytes, shift: int) -> None:
+def test_row_that_the_preview_limit_cuts_is_left_out(tmp_path: Path, end: bytes, shift: int) -> None:
     head = b"kind," + b"a" * (shift + 1)
     content = end.join([head] + [ROW] * 4)
     assert len(content) > PREVIEW_BYTES
@@ -84,13 +84,13 @@ def test_a_cut_loses_the_row_that_it_goes_through(tmp_path: Path, end: bytes, sh
     assert [row[1] for row in shown.rows] == ["1", "1"]
 
 
-def test_a_cut_through_a_quoted_cell_loses_its_row(tmp_path: Path) -> None:
+def test_row_is_left_out_if_the_preview_limit_cuts_a_quoted_cell(tmp_path: Path) -> None:
     quoted = b'"' + b"two\nlines\n" * 10_000 + b'",1\n'
     shown = preview_bytes(tmp_path, b"kind,a\n" + quoted * 3, rows=5)
     assert [row[1] for row in shown.rows] == ["1", "1"]
 
 
-def test_a_table_that_is_just_read_whole_keeps_its_last_row(tmp_path: Path) -> None:
+def test_last_row_is_kept_if_the_table_ends_exactly_at_the_preview_limit(tmp_path: Path) -> None:
     start, cell = b"kind,a\n", b"x" * 100_000
     rows = cell + b",1\n" + cell + b",2\n"
     last = b"y" * (PREVIEW_BYTES - len(start) - len(rows) - 2) + b",3"
@@ -99,6 +99,6 @@ def test_a_table_that_is_just_read_whole_keeps_its_last_row(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("header", [True, False])
-def test_a_first_row_longer_than_what_is_read_shows_nothing(tmp_path: Path, *, header: bool) -> None:
+def test_preview_is_empty_if_the_first_row_exceeds_the_preview_limit(tmp_path: Path, *, header: bool) -> None:
     shown = preview_bytes(tmp_path, b"1234567," * (PREVIEW_BYTES // 8 + 1) + b"8\n1,2\n", header=header)
     assert (list(shown.columns), list(shown.rows)) == ([], [])

@@ -19,7 +19,7 @@ def load_text(tmp_path: Path, text: str, **dataset: object) -> Dataset:
     return load(params, {"u": file}, LIMITS)
 
 
-def test_wine_is_the_published_table() -> None:
+def test_wine_equals_the_published_table() -> None:
     dataset = load(KnnParams(), {}, LIMITS)
     reference = load_wine()
     np.testing.assert_array_equal(dataset.attributes, reference.data)
@@ -28,7 +28,7 @@ def test_wine_is_the_published_table() -> None:
     assert (dataset.classes, len(dataset.labels)) == (list(WINE.classes), WINE.rows)
 
 
-def test_the_label_is_found_by_name_or_index(tmp_path: Path) -> None:
+def test_label_column_is_found_by_name_or_index(tmp_path: Path) -> None:
     text = "a,kind,b\n1,x,2\n3,y,4\n"
     for label in ("kind", 1, -2):
         dataset = load_text(tmp_path, text, label=label)
@@ -38,19 +38,19 @@ def test_the_label_is_found_by_name_or_index(tmp_path: Path) -> None:
         np.testing.assert_array_equal(dataset.labels, [0, 1])
 
 
-def test_a_table_without_header_as_windows_writes_it(tmp_path: Path) -> None:
+def test_table_with_byte_order_mark_and_crlf_and_without_header_is_read(tmp_path: Path) -> None:
     dataset = load_text(tmp_path, "\ufeff10,1.5\r\n9,-2e3\r\n\r\n", label=0, header=False)
-    assert dataset.classes == ["9", "10"]  # by number
+    assert dataset.classes == ["9", "10"]  # sorted as numbers, not as text
     np.testing.assert_array_equal(dataset.attributes, [[1.5], [-2000.0]])
 
 
-def test_regression_reads_numbers(tmp_path: Path) -> None:
+def test_labels_of_a_regression_are_read_as_numbers(tmp_path: Path) -> None:
     dataset = load_text(tmp_path, "y,a\n1.5,1\n2.5,2\n", label="y", task="regression")
     np.testing.assert_array_equal(dataset.labels, [1.5, 2.5])
     assert dataset.classes == []
 
 
 @pytest.mark.parametrize("quoted", ['"x, y"', '"x ""y"""'])
-def test_quoted_cells_are_one_cell(tmp_path: Path, quoted: str) -> None:
+def test_quoted_cell_may_contain_commas_and_quotes(tmp_path: Path, quoted: str) -> None:
     dataset = load_text(tmp_path, f"k,a\n{quoted},1\nz,2\n", label="k")
     assert len(dataset.classes) == 2

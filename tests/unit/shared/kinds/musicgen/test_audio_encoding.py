@@ -1,4 +1,4 @@
-"""Files hold the audio, whole and in its rate, and what clips in them clips as it should."""
+"""Encoded files contain the whole audio at its sampling rate; all formats except WAV clip it at full scale."""
 
 import io
 
@@ -35,7 +35,7 @@ def decode(content: bytes) -> tuple[NDArray[np.float32], int]:
 @pytest.mark.parametrize("audio_format", Format)
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("rate_hz", [16_000, 24_000, 32_000, 44_100, 48_000])
-def test_what_is_encoded_is_decoded(audio_format: Format, channels: int, rate_hz: int) -> None:
+def test_decoded_audio_matches_the_encoded_audio(audio_format: Format, channels: int, rate_hz: int) -> None:
     audio = sing(0.5, channels, rate_hz=rate_hz)
     content, media_type = encode(audio, rate_hz, audio_format)
     assert media_type == MEDIA_TYPES[audio_format]
@@ -54,7 +54,7 @@ def test_wav_is_float_and_not_clipped() -> None:
 
 
 @pytest.mark.parametrize("audio_format", [Format.FLAC, Format.OGG, Format.MP3])
-def test_other_formats_are_clipped_and_never_wrap(audio_format: Format) -> None:
+def test_flac_ogg_and_mp3_clip_loud_samples_without_overflow(audio_format: Format) -> None:
     audio = sing(3.0)
     before = audio.copy()
     decoded, _ = decode(encode(audio, 32_000, audio_format)[0])
@@ -62,7 +62,7 @@ def test_other_formats_are_clipped_and_never_wrap(audio_format: Format) -> None:
     loud = np.abs(audio) > 1.5
     np.testing.assert_array_equal(np.sign(decoded[loud]), np.sign(audio[loud]))
     assert np.abs(decoded[loud]).min() > 0.7
-    assert np.abs(decoded).max() < 1.5  # a lossy format swings beyond full scale at a corner, but not to 3
+    assert np.abs(decoded).max() < 1.5  # lossy formats overshoot full scale at clipped peaks, but stay far below 3
     if audio_format is Format.FLAC:
         assert np.abs(decoded - np.clip(audio, -1, 1)).max() <= 2.0**-22
 
@@ -73,7 +73,7 @@ def test_flac_has_24_bits() -> None:
 
 
 @pytest.mark.slow
-def test_long_vorbis_does_not_overrun_the_stack() -> None:
+def test_long_audio_does_not_overflow_the_stack_of_libvorbis() -> None:
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, (2, 32_000 * 100)).astype(np.float32)
     decoded, _ = decode(encode(noise, 32_000, Format.OGG)[0])
     assert decoded.shape == noise.shape
@@ -90,7 +90,7 @@ def test_long_vorbis_does_not_overrun_the_stack() -> None:
         (Format.FLAC, 655_360),
     ],
 )
-def test_a_rate_that_the_format_does_not_have(audio_format: Format, rate_hz: int) -> None:
+def test_rate_that_the_format_does_not_support_is_refused(audio_format: Format, rate_hz: int) -> None:
     with pytest.raises(JobFailedError) as caught:
         encode(sing(0.5), rate_hz, audio_format)
     assert caught.value.type == "format-unfit"
@@ -110,5 +110,5 @@ def test_a_rate_that_the_format_does_not_have(audio_format: Format, rate_hz: int
         (Format.WAV, 1_000_000),
     ],
 )
-def test_an_unusual_rate_that_the_format_has(audio_format: Format, rate_hz: int) -> None:
+def test_unusual_rate_that_the_format_supports_is_encoded(audio_format: Format, rate_hz: int) -> None:
     assert decode(encode(sing(0.5), rate_hz, audio_format)[0])[1] == rate_hz

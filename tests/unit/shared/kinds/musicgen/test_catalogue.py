@@ -1,4 +1,4 @@
-"""The list of models says what lies where, whatever state the folders are in."""
+"""The catalogue finds and describes models, even if their folders are missing, incomplete or damaged."""
 
 import json
 import math
@@ -33,7 +33,7 @@ PUBLISHED = GenerationDefaults(
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings of an instance that sees no folder but the test's."""
+    """Settings of an instance that finds models only in the folders of the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -51,7 +51,13 @@ def own(tmp_path: Path) -> Path:
 
 
 def write_model(folder: Path, **files: str) -> Path:
-    """Write a folder that looks complete; ``config_json`` and the like replace a file, or take it away where empty."""
+    """Write a folder that looks like a complete model.
+
+    Parameters
+    ----------
+    files
+        Contents that replace the default ones: ``config_json`` for ``config.json``. An empty content omits the file.
+    """
     contents = {"config_json": '{"model_type": "musicgen"}', "tokenizer_json": "{}", "model_safetensors": "x"} | files
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
@@ -76,7 +82,7 @@ def find_card(settings: Settings, name: str) -> ModelCard:
     return cards[0]
 
 
-def test_knows_the_published_models_and_the_built_in_one(settings: Settings) -> None:
+def test_list_contains_the_published_models_and_the_built_in_model(settings: Settings) -> None:
     cards = {card.name: card for card in list_models(settings)}
     sizes = ("small", "medium", "large", "stereo-small", "stereo-medium", "stereo-large")
     assert cards.keys() == {*(f"facebook/musicgen-{size}" for size in sizes), "mindjobs/tiny"}
@@ -93,14 +99,16 @@ def test_knows_the_published_models_and_the_built_in_one(settings: Settings) -> 
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize(("size", "hidden", "layers"), [("small", 1024, 24), ("medium", 1536, 48), ("large", 2048, 48)])
-def test_counts_parameters_as_the_shapes_do(size: str, hidden: int, layers: int, channels: int, tmp_path: Path) -> None:
+def test_number_of_parameters_matches_the_shapes_of_the_decoder(
+    size: str, hidden: int, layers: int, channels: int, tmp_path: Path
+) -> None:
     shape = {"hidden": hidden, "layers": layers, "feed_forward": 4 * hidden, "channels": channels}
     counted = count_decoder(Size(**{**vars(SMALL), **shape}), tmp_path)
     name = f"facebook/musicgen-{'stereo-' if channels == 2 else ''}{size}"
     assert find_card(Settings(home=tmp_path), name).parameters == counted
 
 
-def test_counts_the_tiny_models_parameters(settings: Settings, tmp_path: Path) -> None:
+def test_number_of_parameters_of_the_built_in_model_is_correct(settings: Settings, tmp_path: Path) -> None:
     assert find_card(settings, catalogue.TINY).parameters == count_decoder(TINY, tmp_path)
 
 
@@ -110,7 +118,9 @@ def count_decoder(size: Size, folder: Path) -> int:
     return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("decoder."))
 
 
-def test_offline_nothing_can_be_downloaded(settings: Settings, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_that_are_not_on_disk_are_missing_if_offline(
+    settings: Settings, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     write_snapshot(cache, "facebook/musicgen-large", "a")
     states = {card.name: card.state for card in list_models(settings)}
@@ -118,7 +128,7 @@ def test_offline_nothing_can_be_downloaded(settings: Settings, cache: Path, monk
     assert set(states.values()) == {Availability.MISSING}
 
 
-def test_looks_into_the_users_folder_before_the_cache(settings: Settings, cache: Path, own: Path) -> None:
+def test_models_folder_is_searched_before_the_cache(settings: Settings, cache: Path, own: Path) -> None:
     assert find_model(settings, SMALL_NAME) is None
     snapshot = write_snapshot(cache, SMALL_NAME, "a")
     assert find_model(settings, SMALL_NAME) == snapshot
@@ -127,7 +137,7 @@ def test_looks_into_the_users_folder_before_the_cache(settings: Settings, cache:
     assert find_card(settings, SMALL_NAME).state == Availability.READY
 
 
-def test_takes_the_caches_current_revision_if_it_is_complete(settings: Settings, cache: Path) -> None:
+def test_current_revision_in_the_cache_is_used_if_complete(settings: Settings, cache: Path) -> None:
     old, new = (write_snapshot(cache, SMALL_NAME, commit) for commit in ("b", "a"))
     for age, folder in enumerate((new, old)):
         os.utime(folder, (1_000_000 - age, 1_000_000 - age))
@@ -140,7 +150,7 @@ def test_takes_the_caches_current_revision_if_it_is_complete(settings: Settings,
     assert find_model(settings, SMALL_NAME) == new
 
 
-def test_finds_no_download_that_was_cut_short(settings: Settings, cache: Path) -> None:
+def test_interrupted_download_is_not_found(settings: Settings, cache: Path) -> None:
     folder = write_snapshot(cache, SMALL_NAME, "a")
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").symlink_to("../../blobs/not-there")
@@ -148,7 +158,7 @@ def test_finds_no_download_that_was_cut_short(settings: Settings, cache: Path) -
     assert find_card(settings, SMALL_NAME).state == Availability.DOWNLOADABLE
 
 
-def test_finds_shards_when_all_are_there(settings: Settings, own: Path) -> None:
+def test_sharded_model_is_found_only_if_all_shards_exist(settings: Settings, own: Path) -> None:
     index = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})
     folder = write_model(own / "me/mine", model_safetensors="")
     (folder / "model.safetensors.index.json").write_text(index)
@@ -159,7 +169,7 @@ def test_finds_shards_when_all_are_there(settings: Settings, own: Path) -> None:
     assert find_model(settings, "me/mine") == folder
 
 
-def test_the_built_in_model_is_the_built_in_one(settings: Settings, cache: Path) -> None:
+def test_snapshot_in_the_cache_does_not_replace_the_built_in_model(settings: Settings, cache: Path) -> None:
     write_snapshot(cache, catalogue.TINY, "a")
     assert find_model(settings, catalogue.TINY) is None
     write_model(builtin_folder(settings))
@@ -167,7 +177,7 @@ def test_the_built_in_model_is_the_built_in_one(settings: Settings, cache: Path)
 
 
 @pytest.mark.usefixtures("settings")
-def test_the_built_in_model_may_be_made_where_the_users_models_are(tmp_path: Path) -> None:
+def test_built_in_model_may_be_in_the_models_folder(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, models_dir=tmp_path / "models")
     assert find_card(settings, catalogue.TINY).state == Availability.READY
     write_model(builtin_folder(settings))
@@ -176,12 +186,12 @@ def test_the_built_in_model_may_be_made_where_the_users_models_are(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["", "a", "../x", "a/..", "a/b/c", "a/b\n", "/etc/x"])
-def test_finds_nothing_by_a_name_that_is_none(settings: Settings, own: Path, name: str) -> None:
+def test_invalid_name_finds_no_model(settings: Settings, own: Path, name: str) -> None:
     write_model(own)
     assert find_model(settings, name) is None
 
 
-def test_lists_the_users_own_models(settings: Settings, own: Path) -> None:
+def test_other_models_in_the_models_folder_are_listed(settings: Settings, own: Path) -> None:
     stereo = '{"model_type": "musicgen", "decoder": {"audio_channels": 2}}'
     readme = "---\nlanguage: en\nlicense: other\nlicense_link: https://example.org/terms\n---\nlicense: not this\n"
     write_model(own / "me/stereo", config_json=stereo, README_md=readme)
@@ -205,7 +215,7 @@ def test_lists_the_users_own_models(settings: Settings, own: Path) -> None:
     ]
 
 
-def test_a_licence_links_to_the_web_alone(settings: Settings, own: Path) -> None:
+def test_licence_link_that_is_not_a_web_address_is_ignored(settings: Settings, own: Path) -> None:
     write_model(own / "me/mine", README_md="---\nlicense: 'mit'\nlicense_link: javascript:alert(1)\n---\n")
     card = find_card(settings, "me/mine")
     assert (card.licence, card.licence_url) == ("mit", None)
@@ -223,7 +233,9 @@ def test_a_licence_links_to_the_web_alone(settings: Settings, own: Path) -> None
         ([], {}),
     ],
 )
-def test_reads_a_models_own_defaults(settings: Settings, own: Path, stored: Any, expected: dict[str, Any]) -> None:
+def test_valid_defaults_of_the_model_override_the_published_defaults(
+    settings: Settings, own: Path, stored: Any, expected: dict[str, Any]
+) -> None:
     write_model(own / SMALL_NAME, generation_config_json=json.dumps(stored))
     assert vars(find_card(settings, SMALL_NAME).defaults) == vars(PUBLISHED) | expected
 
@@ -237,14 +249,16 @@ def test_reads_a_models_own_defaults(settings: Settings, own: Path, stored: Any,
         ({"model_safetensors": ""}, "model.safetensors is missing"),
     ],
 )
-def test_says_what_a_broken_folder_lacks(settings: Settings, own: Path, files: dict[str, str], words: str) -> None:
+def test_note_names_the_missing_or_unreadable_file_of_a_broken_folder(
+    settings: Settings, own: Path, files: dict[str, str], words: str
+) -> None:
     write_model(own / "me/broken", **files)
     card = find_card(settings, "me/broken")
     assert card.state == Availability.MISSING
     assert words in render_note(card)
 
 
-def test_a_broken_folder_hides_the_published_model(settings: Settings, cache: Path, own: Path) -> None:
+def test_broken_models_folder_hides_the_model_in_the_cache(settings: Settings, cache: Path, own: Path) -> None:
     write_snapshot(cache, SMALL_NAME, "a")
     write_model(own / SMALL_NAME, tokenizer_json="")
     card = find_card(settings, SMALL_NAME)
@@ -254,5 +268,5 @@ def test_a_broken_folder_hides_the_published_model(settings: Settings, cache: Pa
 
 
 @pytest.mark.usefixtures("settings")
-def test_needs_no_folder_of_the_users_own(tmp_path: Path) -> None:
+def test_models_are_listed_without_a_models_folder(tmp_path: Path) -> None:
     assert len(list_models(Settings(home=tmp_path / "home"))) == 7

@@ -1,1 +1,1 @@
-"""Tests of the KNN engine, against SciPy, scikit-learn and brute force."""
+"""Tests of the KNN engine, which compare it with SciPy, scikit-learn and a brute-force search."""

@@ -1,4 +1,4 @@
-"""Brute force in float64, written as plainly as can be."""
+"""A brute-force search in float64, which the engine is compared with; the code is as simple as possible."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def name_metric(metric: dict[str, Any]) -> str:
 
 
 def bhattacharyya(left: Floats, right: Floats) -> Floats:
-    """Measure two rows, or all pairs of rows (q, 1, d) and (n, d)."""
+    """Compute the distance of two rows, shape (d,) each, or the distances of all pairs: shapes (q, 1, d) and (n, d)."""
     shares = left / left.sum(axis=-1, keepdims=True) * (right / right.sum(axis=-1, keepdims=True))
     with np.errstate(divide="ignore"):
         return np.asarray(-np.log(np.minimum(np.sqrt(shares).sum(axis=-1), 1)))
@@ -52,13 +52,13 @@ def find_distances(params: KnnParams, training: Floats, queries: Floats) -> Floa
 
 
 def find_neighbours(distances: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:
-    """Order by distance, then by index."""
+    """Return the indices and the distances of the k nearest rows; rows at equal distance are sorted by index."""
     rows = np.argsort(distances, axis=1, kind="stable")[:, :k]
     return rows, np.take_along_axis(distances, rows, axis=1)
 
 
 def predict(params: KnnParams, labels: NDArray[Any], distances: Floats) -> float:
-    """Predict one query from its neighbours' labels and distances, both of shape (k,)."""
+    """Predict the label of one query from the labels and the distances of its neighbours, shape (k,) each."""
     weights = [1.0] * len(labels)
     if params.weights is Weights.DISTANCE:
         weights = [float(d == 0) for d in distances] if 0 in distances else [1 / d for d in distances]

@@ -20,7 +20,7 @@ def test_peaks_are_the_block_maxima(order: float | None, cells: Cells) -> None:
     np.testing.assert_array_equal(peaks, closeness.reshape(2, 4, 2, 64).max(axis=-1))
 
 
-def test_a_tile_stays_as_it_is_while_others_are_computed() -> None:
+def test_a_tile_does_not_change_while_other_tiles_are_computed() -> None:
     cells = Cells()
     closeness, _ = cells.compare(None, *make_tile(3))
     copy = closeness.copy()
@@ -29,7 +29,7 @@ def test_a_tile_stays_as_it_is_while_others_are_computed() -> None:
     np.testing.assert_array_equal(closeness, copy)
 
 
-def test_graphs_are_bounded_and_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_graphs_is_limited_and_freed_graphs_are_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_GRAPHS", 3)
     cells = Cells()
     for width in [2, 3, 4, 5, 2, 3, 6]:

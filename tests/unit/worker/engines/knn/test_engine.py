@@ -1,4 +1,4 @@
-"""A job as the worker sees it: parameters in; result, artifacts and progress out."""
+"""The KNN engine as a worker runs it: a job has parameters, and gives a result, artifacts and progress reports."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ KFOLD = {"method": "kfold", "folds": 5, "repeats": 2, "seed": 1}
 
 
 class Job:
-    """Runs an assignment and keeps what comes of it."""
+    """Runs a job, and keeps its progress reports and its artifacts."""
 
     def __init__(
         self, engine: Engine[Any], *, stop_at: int | None = None, table: str | None = None, folder: Path | None = None
@@ -59,7 +59,7 @@ def engine() -> KnnEngine:
     return KnnEngine(device="cpu:0", memory_budget_bytes=64 << 20, limits=LIMITS)
 
 
-def test_the_default_job(engine: KnnEngine) -> None:
+def test_a_job_with_default_parameters_gives_all_results_and_artifacts(engine: KnnEngine) -> None:
     job = Job(engine)
     result = job.run()
     assert set(result) == {
@@ -81,7 +81,7 @@ def test_the_default_job(engine: KnnEngine) -> None:
     }
 
 
-def test_a_job_of_several_k_over_folds(engine: KnnEngine, wine: Dataset) -> None:
+def test_a_job_with_several_k_and_folds_predicts_each_row_once_per_repeat(engine: KnnEngine, wine: Dataset) -> None:
     job = Job(engine)
     result = job.run(k=[3, 1, 3], normalise="zscore", evaluation=KFOLD)
     assert [score["k"] for score in result["scores"]] == [1, 3]
@@ -103,7 +103,7 @@ def test_a_job_of_several_k_over_folds(engine: KnnEngine, wine: Dataset) -> None
     assert sorted(int(line["index"]) for line in lines) == sorted([*range(178), *range(178)])
 
 
-def test_regression(engine: KnnEngine, tmp_path: Path) -> None:
+def test_a_regression_job_predicts_the_mean_of_its_neighbours(engine: KnnEngine, tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     table = "y,x1,x2,x3\n" + "\n".join(",".join(map(repr, row)) for row in rng.random((40, 4)).tolist())
     job = Job(engine, table=table, folder=tmp_path)
@@ -121,7 +121,7 @@ def test_regression(engine: KnnEngine, tmp_path: Path) -> None:
     assert [line["fold"] for line in lines] == list(map(str, range(40)))
 
 
-def test_artifacts_parse(engine: KnnEngine) -> None:
+def test_artifacts_are_valid_svg_and_json(engine: KnnEngine) -> None:
     job = Job(engine)
     result = job.run(k=[1, 5], weights="distance", evaluation={"method": "loo"})
     for name in ("scatter.svg", "confusion.svg", "scores.svg"):
@@ -132,7 +132,7 @@ def test_artifacts_parse(engine: KnnEngine) -> None:
     assert report["params"]["evaluation"] == {"method": "loo"}
 
 
-def test_the_same_job_gives_the_same_bytes(engine: KnnEngine) -> None:
+def test_the_same_job_gives_the_same_bytes_with_any_memory_budget(engine: KnnEngine) -> None:
     jobs = [Job(engine), Job(KnnEngine(device="cpu:0", memory_budget_bytes=64 << 10, limits=LIMITS))]
     for job in jobs:
         job.run(k=[1, 3], evaluation=KFOLD)
@@ -141,7 +141,7 @@ def test_the_same_job_gives_the_same_bytes(engine: KnnEngine) -> None:
     assert first == second
 
 
-def test_stages_are_reported_in_order(engine: KnnEngine) -> None:
+def test_stages_are_reported_in_the_order_in_which_they_run(engine: KnnEngine) -> None:
     job = Job(engine)
     job.run()
     assert list(dict.fromkeys((stage, unit) for stage, _, _, unit in job.progress)) == [
@@ -155,7 +155,7 @@ def test_stages_are_reported_in_order(engine: KnnEngine) -> None:
 
 @pytest.mark.parametrize("evaluation", [{}, {"method": "loo"}, KFOLD])
 @pytest.mark.parametrize("normalise", ["none", "zscore"])
-def test_a_stopped_job_saves_nothing(normalise: str, evaluation: dict[str, Any], engine: KnnEngine) -> None:
+def test_a_stopped_job_saves_no_artifact(normalise: str, evaluation: dict[str, Any], engine: KnnEngine) -> None:
     whole = Job(engine)
     whole.run(normalise=normalise, evaluation=evaluation)
     for stop_at in (1, 2, len(whole.progress)):
@@ -176,7 +176,7 @@ def test_a_stopped_job_saves_nothing(normalise: str, evaluation: dict[str, Any],
     ],
     ids=["no number", "too few rows", "too large a k", "negative values"],
 )
-def test_what_does_not_fit_the_data_set_fails_the_job(
+def test_a_job_fails_if_its_parameters_do_not_fit_the_data_set(
     table: str, params: dict[str, Any], words: str, engine: KnnEngine, tmp_path: Path
 ) -> None:
     job = Job(engine, table=table, folder=tmp_path)
@@ -186,20 +186,20 @@ def test_what_does_not_fit_the_data_set_fails_the_job(
     assert job.artifacts == {}
 
 
-def test_negative_values_after_scaling_fail_the_job(engine: KnnEngine) -> None:
+def test_a_job_with_bhattacharyya_fails_if_scaled_values_are_negative(engine: KnnEngine) -> None:
     with pytest.raises(JobFailedError) as failure:
         Job(engine).run(metric="bhattacharyya", normalise="minmax", evaluation={"method": "loo"})
     assert failure.value.type == "negative-values"
 
 
-def test_prepare_leaves_the_mode_of_the_process_alone() -> None:
-    """Another engine of the process may need the other mode."""
+def test_prepare_does_not_change_the_mindspore_mode_of_the_process() -> None:
+    """Another engine in the same process may need the other mode."""
     before = mindspore.get_context("mode")
     KnnEngine(device="gpu:1", memory_budget_bytes=64 << 20, limits=LIMITS).prepare()
     assert mindspore.get_context("mode") == before
 
 
-def test_device_is_told_as_its_class() -> None:
+def test_the_result_contains_the_class_of_the_device() -> None:
     engine = KnnEngine(device="ascend:3", memory_budget_bytes=64 << 20, limits=LIMITS)
     assert Job(engine).run()["device"] == "ascend"
     assert engine.name == "mindspore"

@@ -1,4 +1,4 @@
-"""Predictions equal scikit-learn's and SciPy's, row by row."""
+"""Predictions equal those of scikit-learn and SciPy, row by row."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ FIGURES: list[tuple[dict[str, Any], int]] = [
     ({"k": 5, "metric": "minkowski", "p": 3, "normalise": "zscore", "weights": "distance"}, 171),
 ]
 UNTIED = [metric for metric in METRICS if metric["metric"] != "hamming"]
-"""Of equal distances scikit-learn takes any."""
+"""The metrics that rarely give equal distances: scikit-learn does not define the order of rows at equal distance."""
 SCALERS = {"none": FunctionTransformer(), "zscore": StandardScaler(), "minmax": MinMaxScaler()}
 
 
@@ -59,7 +59,7 @@ def make_dataset(task: str, *, count: int = 130, width: int = 5, seed: int = 1) 
 
 
 @pytest.mark.parametrize(("params", "right"), FIGURES, ids=str)
-def test_wine_leave_one_out_equals_scikit_learn(
+def test_leave_one_out_predictions_for_wine_equal_those_of_scikit_learn(
     params: dict[str, Any], right: int, wine: Dataset, finder: Finder
 ) -> None:
     _, found = run(finder, wine, evaluation=LOO, **params)
@@ -80,7 +80,9 @@ def test_wine_leave_one_out_equals_scikit_learn(
 @pytest.mark.parametrize("task", ["classification", "regression"])
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 @pytest.mark.parametrize("metric", METRICS, ids=name_metric)
-def test_equals_scipy_row_by_row(metric: dict[str, Any], weights: str, task: str, finder: Finder) -> None:
+def test_predictions_equal_those_of_scipy_row_by_row(
+    metric: dict[str, Any], weights: str, task: str, finder: Finder
+) -> None:
     dataset = make_dataset(task)
     if metric["metric"] == "hamming":
         dataset.attributes[:] = np.round(dataset.attributes * 3)
@@ -108,11 +110,11 @@ def test_equals_scipy_row_by_row(metric: dict[str, Any], weights: str, task: str
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 @pytest.mark.parametrize("normalise", ["none", "zscore", "minmax"])
 @pytest.mark.parametrize("metric", UNTIED, ids=name_metric)
-def test_equals_scikit_learn_row_by_row(
+def test_predictions_equal_those_of_scikit_learn_row_by_row(
     metric: dict[str, Any], normalise: str, weights: str, task: str, finder: Finder
 ) -> None:
     if metric["metric"] == "bhattacharyya":
-        normalise = "none"  # scaled rows are no distributions
+        normalise = "none"  # scaled rows are not distributions, which this metric requires
     dataset = make_dataset(task)
     _, found = run(
         finder,
@@ -140,8 +142,10 @@ def test_equals_scikit_learn_row_by_row(
 
 
 @pytest.mark.parametrize("metric", [metric for metric in METRICS if metric["metric"] != "mahalanobis"], ids=name_metric)
-def test_leave_one_out_in_one_pass_equals_fold_by_fold(metric: dict[str, Any], finder: Finder) -> None:
-    """The single pass, which leaves each row out of its own search, against folds of one row."""
+def test_leave_one_out_in_a_single_search_equals_leave_one_out_fold_by_fold(
+    metric: dict[str, Any], finder: Finder
+) -> None:
+    """Compare a single search, in which no row is its own neighbour, with a search per fold of one row."""
     dataset = make_dataset("classification", count=60)
     dataset.attributes[30:] = dataset.attributes[:30]
     params, found = run(finder, dataset, **metric, k=4, evaluation=LOO)
@@ -154,15 +158,15 @@ def test_leave_one_out_in_one_pass_equals_fold_by_fold(metric: dict[str, Any], f
         assert found.fold[row] == row
 
 
-def test_one_pass_of_a_constant_table_takes_the_lowest_other_rows(finder: Finder) -> None:
+def test_neighbours_in_a_constant_table_are_the_other_rows_with_the_lowest_indices(finder: Finder) -> None:
     dataset = Dataset("constant", ["x"], np.ones((6, 1)), np.array([0, 1, 0, 1, 0, 1]), ["a", "b"])
     _, found = run(finder, dataset, k=2, evaluation=LOO)
     expected = [[1, 2], [0, 2], [0, 1], [0, 1], [0, 1], [0, 1]]
     np.testing.assert_array_equal(found.neighbours, expected)
 
 
-def test_scaling_is_fitted_on_the_training_part_alone(finder: Finder) -> None:
-    """The lone far query would shrink the first attribute to nothing, were the scaling to see it."""
+def test_scaling_is_fitted_to_the_training_part_only(finder: Finder) -> None:
+    """If the scaling also used the far query, it would make the first attribute of all other rows almost equal."""
     attributes = np.array([[0.0, 0.0], [1.0, 0.3], [0.1, 1.0], [1e6, 0.4]])
     dataset = Dataset("far", ["x", "y"], attributes, np.array([0, 1, 0, 1]), ["a", "b"])
     for normalise in ("zscore", "minmax"):
@@ -170,13 +174,13 @@ def test_scaling_is_fitted_on_the_training_part_alone(finder: Finder) -> None:
         assert found.neighbours[3, 0] == 1
 
 
-def test_bhattacharyya_fails_where_a_scaled_query_is_negative(wine: Dataset, finder: Finder) -> None:
+def test_bhattacharyya_fails_if_a_scaled_query_has_a_negative_value(wine: Dataset, finder: Finder) -> None:
     with pytest.raises(JobFailedError) as failure:
         run(finder, wine, metric="bhattacharyya", normalise="minmax", evaluation=LOO)
     assert failure.value.type == "negative-values"
 
 
-def test_too_many_classes_fail(finder: Finder) -> None:
+def test_a_job_with_too_many_classes_fails(finder: Finder) -> None:
     names = [str(number) for number in range(1_001)]
     dataset = Dataset("names", ["x"], np.ones((1_001, 1)), np.arange(1_001), names)
     with pytest.raises(JobFailedError, match="regression"):
@@ -184,7 +188,7 @@ def test_too_many_classes_fail(finder: Finder) -> None:
 
 
 @pytest.mark.parametrize("labels", [[0.0, 1e200, 1.0], [0.0, 1.0, 2.0]])
-def test_values_beyond_squaring_fail(labels: list[float], finder: Finder) -> None:
+def test_a_job_fails_if_values_are_too_large_to_be_squared(labels: list[float], finder: Finder) -> None:
     attributes = np.array([[1.0], [2.0], [1e150 if labels[1] == 1 else 3.0]])
     dataset = Dataset("huge", ["x"], attributes, np.array(labels), [])
     with pytest.raises(JobFailedError, match="Rescale"):
@@ -203,7 +207,9 @@ def make_stopping_progress(calls: int) -> tuple[Callable[[int, int], None], list
 
 
 @pytest.mark.parametrize("params", [{}, {"normalise": "zscore"}], ids=["one pass", "folds"])
-def test_progress_stops_between_blocks(params: dict[str, Any], wine: Dataset, cells: Cells) -> None:
+def test_an_evaluation_stops_between_blocks_if_progress_raises_an_error(
+    params: dict[str, Any], wine: Dataset, cells: Cells
+) -> None:
     validated = KnnParams.model_validate({"evaluation": LOO, **params})
     advance, reported = make_stopping_progress(3)
     with pytest.raises(JobStoppedError):

@@ -12,7 +12,7 @@ EVALUATIONS = [
 
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.method)
-def test_training_and_queries_part_the_rows(evaluation: Holdout | KFold | LeaveOneOut) -> None:
+def test_each_row_is_either_a_training_row_or_a_query_of_a_fold(evaluation: Holdout | KFold | LeaveOneOut) -> None:
     folds = list(split(evaluation, 30))
     for fold in folds:
         np.testing.assert_array_equal(np.sort(np.concatenate([fold.training, fold.queries])), np.arange(30))
@@ -24,19 +24,19 @@ def test_training_and_queries_part_the_rows(evaluation: Holdout | KFold | LeaveO
 
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS[1:], ids=lambda evaluation: evaluation.method)
-def test_folds_cover_each_row_once_a_repeat(evaluation: KFold | LeaveOneOut) -> None:
+def test_folds_predict_each_row_once_per_repeat(evaluation: KFold | LeaveOneOut) -> None:
     repeats = evaluation.repeats if isinstance(evaluation, KFold) else 1
     covered = np.concatenate([fold.queries for fold in split(evaluation, 31)])
     np.testing.assert_array_equal(np.bincount(covered), np.full(31, repeats))
 
 
-def test_holdout_knows_the_first_rows_of_the_permutation() -> None:
+def test_holdout_trains_on_the_first_rows_of_the_permutation() -> None:
     (fold,) = split(Holdout(train_size=128, seed=7), 178)
     order = np.random.default_rng(7).permutation(178)
     assert set(fold.training) == set(order[:128])
 
 
-def test_repeats_and_seeds_differ_and_come_again() -> None:
+def test_folds_differ_between_seeds_and_repeats_and_can_be_reproduced() -> None:
     def list_queries(seed: int) -> list[list[int]]:
         evaluation = KFold(method="kfold", folds=2, repeats=2, seed=seed)
         return [fold.queries.tolist() for fold in split(evaluation, 40)]

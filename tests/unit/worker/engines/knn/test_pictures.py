@@ -1,4 +1,4 @@
-"""Pictures are well-formed, say what they show, and survive any table."""
+"""Pictures are well-formed SVG, contain the expected texts, and can be drawn for any table."""
 
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -29,7 +29,7 @@ def make_dataset(width: int, classes: int, count: int = 60) -> Dataset:
     return Dataset("Table", [f"attribute {i}" for i in range(width)], rng.random((count, width)), labels, names)
 
 
-def test_wine_shows_four_pairs_of_attributes_and_the_classes(wine: Dataset) -> None:
+def test_the_scatter_of_wine_shows_four_pairs_of_attributes_and_the_classes(wine: Dataset) -> None:
     texts = read_texts(draw_scatter(wine, Task.CLASSIFICATION))
     assert set(wine.columns[:8]) <= set(texts)
     assert not set(wine.columns[8:]) & set(texts)
@@ -38,7 +38,7 @@ def test_wine_shows_four_pairs_of_attributes_and_the_classes(wine: Dataset) -> N
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 7, 8, 20])
 @pytest.mark.parametrize("classes", [0, 2, 8, 30], ids=["values", "2 classes", "8 classes", "30 classes"])
-def test_scatter_of_any_table(width: int, classes: int) -> None:
+def test_scatter_shows_the_attributes_of_a_table_of_any_width(width: int, classes: int) -> None:
     task = Task.CLASSIFICATION if classes else Task.REGRESSION
     texts = read_texts(draw_scatter(make_dataset(width, classes), task))
     for number in range(min(width, 8)):
@@ -49,13 +49,13 @@ def test_scatter_of_any_table(width: int, classes: int) -> None:
 @pytest.mark.parametrize(
     "values", [np.ones((5, 2)), np.array([[1e140, -1e140], [-1e140, 1e-140], [0, 0]])], ids=["constant", "extreme"]
 )
-def test_scatter_of_awkward_values(values: Any) -> None:
+def test_scatter_is_drawn_for_constant_and_extreme_values(values: Any) -> None:
     labels = np.arange(len(values)) % 2
     read_texts(draw_scatter(Dataset("Table", ["x", "y"], values, labels, ["a", "b"]), Task.CLASSIFICATION))
     read_texts(draw_scatter(Dataset("Table", ["x", "y"], values, labels * 0.0, []), Task.REGRESSION))
 
 
-def test_awkward_names_stay_text() -> None:
+def test_names_with_special_characters_are_shown_as_text() -> None:
     columns = ["price ($) in $x_1$", "数量 <&>\x07", "long " * 30]
     table = make_dataset(3, 2)
     dataset = Dataset("a <b>", columns, table.attributes, table.labels, ["<one>", "\x01"])
@@ -64,14 +64,14 @@ def test_awkward_names_stay_text() -> None:
     assert max(map(len, texts)) <= 36
 
 
-def test_many_rows_are_sampled_the_same_way_every_time() -> None:
+def test_the_same_rows_of_a_large_table_are_sampled_each_time() -> None:
     dataset = make_dataset(2, 2, count=5_000)
     picture = draw_scatter(dataset, Task.CLASSIFICATION)
     assert "Table, 2000 of 5000 rows" in read_texts(picture)
     assert picture == draw_scatter(dataset, Task.CLASSIFICATION)
 
 
-def test_the_album_draws_each_table_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_draws_a_table_again_only_after_its_picture_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Dataset] = []
 
     def draw(dataset: Dataset, task: Task) -> bytes:
@@ -81,7 +81,7 @@ def test_the_album_draws_each_table_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(scatter, "draw_scatter", draw)
     monkeypatch.setattr(scatter, "MAX_CACHED_PICTURES", 2)
     album, tables = ScatterCache(), [make_dataset(width, 2) for width in (1, 2, 3)]
-    for number in (0, 0, 1, 0, 2, 0, 1):  # the second is forgotten when the third comes
+    for number in (0, 0, 1, 0, 2, 0, 1):  # table 1 is removed from the cache when table 2 is added
         assert album.draw(tables[number], Task.CLASSIFICATION) == b"Table classification"
     assert [len(dataset.columns) for dataset in drawn] == [1, 2, 3, 2]
 
@@ -92,13 +92,13 @@ def make_confusion(classes: int) -> dict[str, Any]:
     return {"best_k": 5, "confusion": confusion.tolist(), "classes": [f"c{number}" for number in range(classes)]}
 
 
-def test_confusion_shows_every_count() -> None:
+def test_the_confusion_matrix_shows_every_count() -> None:
     texts = read_texts(draw_confusion(make_confusion(3)))
     assert {"c0", "c1", "c2", "101", "102", "103", "7", "0"} <= set(texts)
     assert {"k = 5: 306 of 313 right", "True class", "Predicted class"} <= set(texts)
 
 
-def test_a_large_confusion_shows_the_most_frequent_classes() -> None:
+def test_a_large_confusion_matrix_shows_only_the_most_frequent_classes() -> None:
     texts = read_texts(draw_confusion(make_confusion(60)))
     assert "c59" in texts
     assert "c1" not in texts
@@ -106,14 +106,14 @@ def test_a_large_confusion_shows_the_most_frequent_classes() -> None:
 
 
 @pytest.mark.parametrize("deviation", [None, 0.02])
-def test_scores_of_classes(deviation: float | None) -> None:
+def test_the_scores_of_classes_show_accuracy_and_macro_f1(deviation: float | None) -> None:
     scores = [{"k": k, "accuracy": 0.9, "accuracy_std": deviation, "macro_f1": 0.8} for k in (1, 5)]
     texts = read_texts(draw_scores({"scores": scores, "best_k": 5, "n_test": 178}, Task.CLASSIFICATION))
     assert {"Accuracy", "Macro F1", "best k = 5", "178 predictions for each k"} <= set(texts)
     assert ("± 1 deviation of folds" in texts) == (deviation is not None)
 
 
-def test_scores_of_values() -> None:
+def test_the_scores_of_values_show_rmse_and_mae() -> None:
     scores = [{"k": k, "rmse": 2.0, "mae": 1.0, "r2": None} for k in (1, 5)]
     texts = read_texts(draw_scores({"scores": scores, "best_k": 1, "n_test": 50}, Task.REGRESSION))
     assert {"RMSE", "MAE", "best k = 1"} <= set(texts)

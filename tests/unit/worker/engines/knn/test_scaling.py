@@ -11,7 +11,7 @@ from worker.engines.knn import scaling
     ("normalisation", "scaler"),
     [(Normalisation.ZSCORE, StandardScaler()), (Normalisation.MINMAX, MinMaxScaler())],
 )
-def test_equals_scikit_learn_fitted_on_the_training_part(
+def test_scaling_equals_that_of_scikit_learn_fitted_to_the_training_part(
     normalisation: Normalisation, scaler: StandardScaler | MinMaxScaler, wine: Dataset
 ) -> None:
     training, queries = wine.attributes[:128], wine.attributes[128:]
@@ -38,5 +38,5 @@ def test_minmax_reaches_zero_and_one(wine: Dataset) -> None:
     assert (scaled.max(axis=0) == 1).all()
 
 
-def test_none_leaves_values_as_they_are(wine: Dataset) -> None:
+def test_no_scaling_is_fitted_if_normalisation_is_none(wine: Dataset) -> None:
     assert scaling.fit(Normalisation.NONE, wine.attributes) is None

@@ -1,4 +1,4 @@
-"""Scores equal scikit-learn's."""
+"""Scores equal those of scikit-learn."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def pairs() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return rng.integers(0, 3, 200), rng.integers(0, 4, 200)
 
 
-def test_classes(pairs: tuple[NDArray[np.int64], NDArray[np.int64]]) -> None:
+def test_scores_of_classes_equal_those_of_scikit_learn(pairs: tuple[NDArray[np.int64], NDArray[np.int64]]) -> None:
     confusion = count_confusion(*pairs, classes=4)
     np.testing.assert_array_equal(confusion, metrics.confusion_matrix(*pairs))
     assert find_macro_f1(confusion) == pytest.approx(metrics.f1_score(*pairs, average="macro"))
@@ -46,13 +46,13 @@ def test_classes(pairs: tuple[NDArray[np.int64], NDArray[np.int64]]) -> None:
         )
 
 
-def test_macro_f1_leaves_out_a_class_that_does_not_occur() -> None:
+def test_macro_f1_does_not_include_a_class_that_does_not_occur() -> None:
     truth, found = np.array([0, 0, 2]), np.array([0, 2, 2])
     expected = metrics.f1_score(truth, found, average="macro")
     assert find_macro_f1(count_confusion(truth, found, 4)) == pytest.approx(expected)
 
 
-def test_values() -> None:
+def test_scores_of_values_equal_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(2)
     truth, found = rng.random(50), rng.random(50)
     assert score_values(truth, found) == pytest.approx(
@@ -65,11 +65,11 @@ def test_values() -> None:
 
 
 @pytest.mark.parametrize("truth", [[2.0], [2.0, 2.0]])
-def test_r2_of_equal_values_is_undefined(truth: list[float]) -> None:
+def test_r2_is_undefined_if_all_true_values_are_equal(truth: list[float]) -> None:
     assert score_values(np.array(truth), np.zeros(len(truth)))["r2"] is None
 
 
-def test_deviation_is_over_folds() -> None:
+def test_deviation_is_computed_from_the_accuracies_of_the_folds() -> None:
     right, fold = np.array([True, False, True, True]), np.array([0, 0, 1, 1])
     assert find_deviation(right, fold) == pytest.approx(np.std([0.5, 1.0]))
 
@@ -84,14 +84,14 @@ def summarise_labels(task: str, truth: list[Any], labels: dict[int, list[Any]]) 
     return summarise(params, dataset, Predictions(index, index % 2, nothing.astype(np.int64), nothing, found))
 
 
-def test_of_equally_accurate_k_the_smallest_is_best() -> None:
+def test_the_smallest_k_is_best_if_several_k_have_the_same_accuracy() -> None:
     result = summarise_labels("classification", [0, 1, 1], {1: [0, 0, 0], 3: [0, 1, 0], 5: [0, 0, 1]})
     assert result["best_k"] == 3
     assert result["confusion"][1] == [1, 1, 0, 0]
     assert [score["accuracy"] for score in result["scores"]] == pytest.approx([1 / 3, 2 / 3, 2 / 3])
 
 
-def test_of_equally_far_k_the_smallest_is_best() -> None:
+def test_the_smallest_k_is_best_if_several_k_have_the_same_error() -> None:
     result = summarise_labels("regression", [0.0, 1.0], {1: [3.0, 3.0], 2: [0.5, 0.5], 4: [0.5, 0.5]})
     assert result["best_k"] == 2
     assert (result["classes"], result["confusion"], result["per_class"]) == (None, None, None)

@@ -1,4 +1,4 @@
-"""Neighbours equal those of float64 brute force, whatever the data look like."""
+"""The search finds the same neighbours as a brute-force search in float64, for every kind of table."""
 
 from typing import Any
 
@@ -42,7 +42,10 @@ def make_skewed(rng: np.random.Generator) -> Floats:
 
 
 def make_drowned(rng: np.random.Generator) -> Floats:
-    """Make an unscaled table whose first attribute is alike within large groups, and drowns what tells them apart."""
+    """Make an unscaled table with a large first attribute, which has only two values.
+
+    The other attributes distinguish the rows, but are small compared with the first attribute.
+    """
     return np.column_stack([1e4 * rng.integers(1, 3, 500), 5 * rng.random((500, 4))])
 
 
@@ -82,7 +85,8 @@ def check(params: KnnParams, training: Floats, queries: Floats, found: Neighbour
     distances = find_distances(params, training, queries)
     rows, nearest = find_neighbours(distances, k)
     if params.metric in (Metric.MAHALANOBIS, Metric.BHATTACHARYYA):
-        # SciPy rounds otherwise, and so parts ties otherwise: every row found must be as near as its rank says.
+        # SciPy rounds in another way, so it can order rows at equal distance in another way. Therefore the distances
+        # are compared: the row found at each rank must be as far away as the row that brute force finds there.
         np.testing.assert_allclose(np.take_along_axis(distances, found.rows, axis=1), nearest, rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(found.distances, nearest, rtol=1e-6, atol=1e-7)
         assert all(len(set(row)) == k for row in found.rows.tolist())
@@ -94,7 +98,9 @@ def check(params: KnnParams, training: Floats, queries: Floats, found: Neighbour
 @pytest.mark.parametrize("budget_bytes", [TINY_BYTES, 256 << 20], ids=["many tiles", "one tile"])
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("metric", METRICS, ids=name_metric)
-def test_equal_brute_force(metric: dict[str, Any], make: Any, budget_bytes: int, cells: Cells) -> None:
+def test_neighbours_equal_those_of_brute_force(
+    metric: dict[str, Any], make: Any, budget_bytes: int, cells: Cells
+) -> None:
     params = KnnParams.model_validate(metric)
     table = make(np.random.default_rng(1))
     training, queries = table[:460], table[460:]
@@ -109,7 +115,7 @@ def test_equal_brute_force(metric: dict[str, Any], make: Any, budget_bytes: int,
 
 
 def make_orthogonal(rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Make queries so far away that rounding of their product drowns what tells the rows apart."""
+    """Make queries so far away that the rounding of the product is larger than the differences between the rows."""
     direction = np.full(4, 0.5)
     training = rng.standard_normal((400, 4))
     training -= np.outer(training @ direction, direction)
@@ -117,22 +123,23 @@ def make_orthogonal(rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def make_vanishing(rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Make queries so far away that in float64 many rows are equally far, though float32 products differ."""
+    """Make queries so far away that many rows have equal float64 distances, although their float32 products differ."""
     training = np.repeat([[-1.0], [1.0]], 200, axis=0) * (1 - rng.random((400, 1)) * 2.0**-11)
     return training, np.full((3, 1), 2.0**40)
 
 
 @pytest.mark.parametrize("make", [make_orthogonal, make_vanishing])
-def test_queries_far_from_all_rows(make: Any, finder: Finder) -> None:
+def test_neighbours_equal_those_of_brute_force_if_queries_are_far_from_all_rows(make: Any, finder: Finder) -> None:
     training, queries = make(np.random.default_rng(8))
     found = finder.find(euclidean.build(training, queries), 9, ignore_progress)
     check(KnnParams(), training, queries, found)
 
 
 class AdversarialCells(Cells):
-    """Errs as much as the error allows: neighbours look farther than they are, all others nearer.
+    """Returns the closeness with the largest allowed error: for neighbours too small, for all other rows too large.
 
-    Queries and rows are their own numbers, so that the tile can be made up.
+    The operands contain only the numbers of the queries and of the rows. With these numbers, the closeness of each
+    pair is read from a table.
     """
 
     def __init__(self, closeness: Floats, wrong: Floats) -> None:
@@ -150,7 +157,7 @@ class AdversarialCells(Cells):
 
 @pytest.mark.parametrize("budget_bytes", [TINY_BYTES, 256 << 20], ids=["many tiles", "one tile"])
 @pytest.mark.parametrize("error", [0.0, 2.0**-6, 2.0**-3, 4.0])
-def test_the_worst_that_the_error_allows(error: float, budget_bytes: int) -> None:
+def test_neighbours_are_exact_if_the_closeness_has_the_largest_allowed_error(error: float, budget_bytes: int) -> None:
     rng = np.random.default_rng(9)
     distances = rng.integers(0, 2**10, (40, 1_000)) / 2**10
     rows, nearest = find_neighbours(distances, 12)
@@ -170,7 +177,9 @@ def test_the_worst_that_the_error_allows(error: float, budget_bytes: int) -> Non
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=name_metric)
-def test_unscaled_wine(metric: dict[str, Any], wine: Dataset, finder: Finder) -> None:
+def test_neighbours_in_unscaled_wine_data_equal_those_of_brute_force(
+    metric: dict[str, Any], wine: Dataset, finder: Finder
+) -> None:
     params = KnnParams.model_validate(metric)
     training, queries = wine.attributes[50:], wine.attributes[:50]
     check(params, training, queries, finder.find(build_space(params, training, queries), 11, ignore_progress))
@@ -178,7 +187,9 @@ def test_unscaled_wine(metric: dict[str, Any], wine: Dataset, finder: Finder) ->
 
 @pytest.mark.parametrize("metric", METRICS, ids=name_metric)
 @pytest.mark.parametrize("budget_bytes", [TINY_BYTES, 256 << 20], ids=["many tiles", "one tile"])
-def test_every_row_is_a_neighbour_when_k_is_n(metric: dict[str, Any], budget_bytes: int, cells: Cells) -> None:
+def test_every_row_is_a_neighbour_if_k_is_the_number_of_rows(
+    metric: dict[str, Any], budget_bytes: int, cells: Cells
+) -> None:
     params = KnnParams.model_validate(metric)
     table = make_ties(np.random.default_rng(2))
     training, queries = table[:150], table[150:160]
@@ -188,7 +199,7 @@ def test_every_row_is_a_neighbour_when_k_is_n(metric: dict[str, Any], budget_byt
 
 @pytest.mark.parametrize("metric", METRICS, ids=name_metric)
 @pytest.mark.parametrize("make", [make_random, make_duplicates])
-def test_leaving_oneself_out(metric: dict[str, Any], make: Any, cells: Cells) -> None:
+def test_a_row_is_not_its_own_neighbour_with_leave_one_out(metric: dict[str, Any], make: Any, cells: Cells) -> None:
     params = KnnParams.model_validate(metric)
     table = make(np.random.default_rng(3))[:200]
     space = build_space(params, table, table)
@@ -202,8 +213,8 @@ def test_leaving_oneself_out(metric: dict[str, Any], make: Any, cells: Cells) ->
         np.testing.assert_array_equal(found.rows, rows)
 
 
-def test_equal_rows_by_index_under_every_metric(finder: Finder) -> None:
-    """The settled distances of equal rows are equal to the last bit, so that their index decides."""
+def test_rows_at_equal_distance_are_sorted_by_index_with_every_metric(finder: Finder) -> None:
+    """The float64 distances of equal rows are equal to the last bit, so that the index decides the order."""
     table = make_duplicates(np.random.default_rng(4))
     training, queries = table[:400], table[400:]
     for metric in METRICS:
@@ -218,7 +229,7 @@ def test_equal_rows_by_index_under_every_metric(finder: Finder) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=name_metric)
-def test_stacked_spaces_equal_single_ones(metric: dict[str, Any], finder: Finder) -> None:
+def test_neighbours_in_stacked_spaces_equal_those_in_single_spaces(metric: dict[str, Any], finder: Finder) -> None:
     params = KnnParams.model_validate(metric)
     tables = [make_ties(np.random.default_rng(seed))[: 150 + seed] for seed in range(5)]
     spaces = [build_space(params, table[:140], table[140:]) for table in tables]
@@ -231,7 +242,7 @@ def test_stacked_spaces_equal_single_ones(metric: dict[str, Any], finder: Finder
         np.testing.assert_array_equal(found.distances, single.distances)
 
 
-def test_spaces_of_different_width_are_searched_singly(finder: Finder) -> None:
+def test_spaces_of_different_width_are_searched_separately(finder: Finder) -> None:
     rng = np.random.default_rng(5)
     tables = [rng.random((60, 3)), rng.random((60, 4))]
     spaces = [build_space(KnnParams(), table, table[:7]) for table in tables]
@@ -248,7 +259,7 @@ def test_progress_rises_to_the_number_of_queries(cells: Cells) -> None:
     assert len(reported) > 20
 
 
-def test_large_enough_for_several_tiles_of_the_largest_size(finder: Finder) -> None:
+def test_a_search_that_needs_several_tiles_of_the_largest_size_is_exact(finder: Finder) -> None:
     rng = np.random.default_rng(7)
     training, queries = rng.standard_normal((40_000, 8)), rng.standard_normal((1_100, 8))
     space = build_space(KnnParams(), training, queries)

@@ -1,4 +1,4 @@
-"""Plans stay under the budget, and use few shapes."""
+"""Plans of a search stay within the memory budget, and use tiles of few different shapes."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ SIZES = [(1, 177), (50, 128), (1_000, 100_000), (100_000, 100_000), (3, 10_000_0
 @pytest.mark.parametrize(("queries", "rows"), SIZES)
 @pytest.mark.parametrize("k", [1, 100])
 @pytest.mark.parametrize("width", [2, 300])
-def test_a_plan_is_within_its_budget(  # noqa: PLR0913, PLR0917 - every size that matters
+def test_a_plan_is_within_its_budget(  # noqa: PLR0913, PLR0917 - every size that a plan depends on
     order: float | None, budget_bytes: int, queries: int, rows: int, k: int, width: int
 ) -> None:
     plan = plan_tiles(queries=queries, rows=rows, width=width, k=k, order=order, budget_bytes=budget_bytes)
@@ -29,18 +29,18 @@ def test_a_plan_is_within_its_budget(  # noqa: PLR0913, PLR0917 - every size tha
     assert plan.pairs >= BLOCK_ROWS
 
 
-def test_the_least_plan_is_one_block_of_one_query() -> None:
+def test_the_smallest_plan_is_one_query_and_one_block() -> None:
     plan = plan_tiles(queries=100, rows=10_000, width=10, k=5, order=None, budget_bytes=1)
     assert (plan.query_rows, plan.training_rows, plan.pairs, plan.stacked) == (1, BLOCK_ROWS, BLOCK_ROWS, 1)
 
 
-def test_wine_fits_one_tile_and_all_its_folds_share_it() -> None:
+def test_a_fold_of_the_wine_data_fits_one_tile_and_all_folds_share_a_tile() -> None:
     plan = plan_tiles(queries=1, rows=177, width=14, k=5, order=None, budget_bytes=64 << 20)
     assert (plan.query_rows, plan.training_rows) == (1, 192)
     assert plan.stacked >= 178
 
 
-def test_shapes_are_few() -> None:
+def test_sizes_are_rounded_to_few_shapes() -> None:
     assert len({round_queries(count) for count in range(1, 1_025)}) == 11
     assert len({round_rows(count) for count in range(1, 16_385)}) == 16
     for count in range(1, 5_000):
@@ -50,7 +50,7 @@ def test_shapes_are_few() -> None:
 
 
 class CountingCells(Cells):
-    """Remembers the largest tile, in bytes."""
+    """Records the size of the largest tile, in bytes."""
 
     largest = 0
 
@@ -61,7 +61,7 @@ class CountingCells(Cells):
 
 
 @pytest.mark.parametrize("budget_bytes", [64 << 10, 1 << 20])
-def test_tiles_are_as_planned(budget_bytes: int) -> None:
+def test_the_largest_tile_stays_within_the_budget(budget_bytes: int) -> None:
     table = np.random.default_rng(1).random((1_500, 9))
     space = build_space(KnnParams(), table, table[:130])
     cells = CountingCells()
