@@ -44,7 +44,7 @@ JOBS: Final = 500
 BACKLOG: Final = 24
 """How many jobs are queued or running at the same time."""
 CANCEL_SHARE: Final = 0.1
-"""The share of submissions after which one of the last ``BACKLOG`` jobs is cancelled, in whatever state that job is."""
+"""The share of submissions after which one of the last ``BACKLOG`` submitted jobs is cancelled, whatever its state."""
 JOBS_BETWEEN_KILLS: Final = 15
 """How many jobs end between two kills."""
 WORKER_KILL_INTERVAL: Final = 4
@@ -52,7 +52,7 @@ WORKER_KILL_INTERVAL: Final = 4
 MAX_GROWTH: Final = 0.05
 """The allowed growth of the child's memory from the third to the fourth quarter of the measurements, as a fraction."""
 MIN_MEMORY_SAMPLES: Final = 100
-"""With fewer measurements, the growth is not checked, since models would still be loaded in the third quarter."""
+"""With fewer measurements, the growth is not checked: models might still be loaded in the third quarter."""
 ABSENT_MODEL: Final = "absent/model"
 """A model that does not exist: its jobs fail."""
 LOADED: Final = re.compile(rf" (\d+) {re.escape(model_cache.__name__)}: (\S+) is loaded \((\S+)\)")
@@ -83,7 +83,7 @@ def draw_job(random_: random.Random) -> Figures:
 
 
 class Soak:
-    """The service under test, and what the soak test does to it."""
+    """Runs the service, submits and cancels jobs, kills processes, and checks the outcomes."""
 
     def __init__(self, folder: Path, jobs: int, seed: int) -> None:
         self._random = random.Random(seed)  # noqa: S311 - to repeat a run, not to keep a secret

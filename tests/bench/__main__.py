@@ -16,7 +16,7 @@ PARTS = ("knn", "jobs", "web", "musicgen")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one part, or all of them."""
+    """Run one part, or all parts."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("part", nargs="?", choices=PARTS)
     parser.add_argument("--report", type=Path, default=ROOT / REPORT, help=f"the file to write ({REPORT})")
@@ -34,7 +34,7 @@ def run_part(part: str, report: Path) -> None:
     Raises
     ------
     UncleanTreeError
-        The report is ``docs/benchmarks.md``, and the tree was not clean before the run or is not after it.
+        The report is ``docs/benchmarks.md``, and the tree is not clean before or after the run.
     """
     check_report_allowed(report)
     commit = describe_commit()
@@ -52,13 +52,16 @@ def run_part(part: str, report: Path) -> None:
 
 
 def import_part(part: str) -> Callable[[], Section]:
-    """Import a part, and return the function that measures it: one part does not load the libraries of another."""
+    """Import a part, and return the function that runs it.
+
+    Parts are imported one by one, so that one part does not load the libraries of the other parts.
+    """
     run: Callable[[], Section] = importlib.import_module(f"tests.bench.{part}").run
     return run
 
 
 def check_report_allowed(report: Path) -> None:
-    """Refuse to write ``docs/benchmarks.md`` from a tree with changes; any other file may be written.
+    """Refuse to write ``docs/benchmarks.md`` from a tree with changes; a report in another file is always allowed.
 
     Raises
     ------

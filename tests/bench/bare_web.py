@@ -1,4 +1,4 @@
-"""A baseline for the web: Flask and SQLAlchemy alone, which show a job's row by its primary key."""
+"""A baseline for the web: an application of Flask and SQLAlchemy only, which returns the row of a job by its id."""
 
 from flask import Flask, Response, jsonify
 from sqlalchemy import create_engine

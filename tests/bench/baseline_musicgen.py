@@ -1,12 +1,13 @@
-"""How fast transformers on PyTorch generates with guidance: the inner half of a ``MeasuredProcess``.
+"""How fast transformers on PyTorch generates with guidance: a program that runs in a ``MeasuredProcess``.
 
-It is the baseline that the MusicGen engine is compared with. It runs in an environment of its own, see
-``baselines.txt``, with a model in the layout of the Hugging Face hub::
+The MusicGen engine is compared with this baseline. The program runs in an environment of its own, see
+``baselines.txt``, and reads a model in the layout of the Hugging Face hub::
 
     echo '{"measurement": "time_jobs", "jobs": 4}' | \\
         .venv-baselines/bin/python -m tests.bench.baseline_musicgen FOLDER bfloat16
 
-Each step is timed from one choice of tokens to the next, so that neither the text nor the audio counts.
+Each step is timed from one choice of tokens to the next choice. So the times contain neither the encoding of the text
+nor the decoding of the audio.
 """
 
 import argparse
@@ -37,11 +38,11 @@ Measurement = dict[str, Any]
 
 
 class StepsTimedError(Exception):
-    """Ends the generation when all steps have been timed."""
+    """Raised to end the generation when all steps have been timed."""
 
 
 class StepTimer(transformers.LogitsProcessor):  # type: ignore[misc] # untyped here
-    """Records when the tokens of each step are chosen, and ends the generation after some steps."""
+    """Records when the tokens of each step are chosen, and ends the generation after ``steps`` timed steps."""
 
     def __init__(self, steps: int) -> None:
         self._steps = steps
@@ -56,12 +57,12 @@ class StepTimer(transformers.LogitsProcessor):  # type: ignore[misc] # untyped h
 
     @property
     def step_s(self) -> float:
-        """The median duration of a step; the time before the first choice does not count."""
+        """The median duration of a step; the time before the first choice of tokens is not included."""
         return statistics.median(after - before for before, after in itertools.pairwise(self._times_s))
 
 
 class TransformersBench:
-    """A loaded model, and what can be measured of it."""
+    """A loaded model, with a method for each measurement."""
 
     def __init__(self, folder: Path, precision: str) -> None:
         self._model: Any = transformers.MusicgenForConditionalGeneration.from_pretrained(
@@ -70,7 +71,10 @@ class TransformersBench:
         self._processor = transformers.AutoProcessor.from_pretrained(folder)
 
     def time_positions(self) -> Measurement:
-        """Time the steps of one guided job around each of ``TIMED_POSITIONS``; the codes before are read at once."""
+        """Time the steps of one guided job around each of ``TIMED_POSITIONS``.
+
+        The codes before the timed steps are read in a single step, which is not timed.
+        """
         return {"step_s": {position: self._time_steps(1, find_start(position), STEPS) for position in TIMED_POSITIONS}}
 
     def time_jobs(self, jobs: int) -> Measurement:
@@ -78,7 +82,7 @@ class TransformersBench:
         return {"step_s": self._time_steps(jobs, 0, BATCH_STEPS)}
 
     def time_decoding(self) -> Measurement:
-        """Time EnCodec's decoding of 10 s."""
+        """Time how long EnCodec takes to decode 10 s."""
         config = self._model.config.audio_encoder
         codes = torch.randint(
             config.codebook_size, (1, 1, self._model.audio_encoder.quantizer.num_quantizers, CODEC_FRAMES)
@@ -109,12 +113,12 @@ class TransformersBench:
 
 
 def count_delay_steps(model: Any) -> int:
-    """Count the steps by which the delay pattern extends a sequence, at most."""
+    """Return the maximum number of steps by which the delay pattern extends a sequence."""
     return int(model.config.decoder.num_codebooks)
 
 
 def main() -> None:
-    """Load, and measure what is requested until the input ends."""
+    """Load the model, and run the requested measurements until the input ends."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.baseline_musicgen")
     parser.add_argument("folder", type=Path, help="the model's folder")
     parser.add_argument("precision", choices=("float32", "bfloat16"))

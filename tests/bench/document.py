@@ -16,16 +16,16 @@ _TITLE: Final = re.compile(r"## (.*)")
 
 
 def replace_section(document: str, title: str, text: str, order: Sequence[str]) -> str:
-    """Replace the section with a title, or insert it; the others do not change by a byte.
+    """Replace the section that has this title, or insert a new section; all other sections stay unchanged.
 
     Parameters
     ----------
     document
-        What this function returned before, or empty.
+        The text that this function returned before, or an empty text.
     text
-        Markdown without headings of the first and the second level.
+        The content of the section: Markdown without headings of the first and the second level.
     order
-        The titles in the order of their sections; sections with other titles come last.
+        The titles in the order in which their sections appear; sections with other titles come last.
     """
     _, *sections = _SECTION.split(document)
     by_title = {_find_title(section): section for section in sections}

@@ -1,6 +1,6 @@
 """A real worker whose engine does nothing, so that only the overhead of a job is measured.
 
-It is started as ``python -m tests.bench.empty_worker``, with the arguments of a worker.
+Start it with ``python -m tests.bench.empty_worker`` and the arguments of a worker.
 """
 
 from typing import Any
@@ -13,15 +13,15 @@ from worker.engines.interface import JobContext
 
 
 class EmptyEngine:
-    """Returns a result at once."""
+    """Returns an empty result at once."""
 
     name = "empty"
 
     def prepare(self) -> None:
-        """Do nothing: there is nothing to load."""
+        """Do nothing: this engine has nothing to load."""
 
     def run(self, context: JobContext[Any]) -> dict[str, Any]:
-        """Do nothing."""
+        """Return an empty result."""
         del context
         return {}
 

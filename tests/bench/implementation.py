@@ -1,4 +1,4 @@
-"""An implementation of MusicGen, and what was measured of it."""
+"""An implementation of MusicGen, and its measured times and memory."""
 
 import statistics
 from collections import defaultdict
@@ -16,20 +16,23 @@ def _make_repeats() -> Repeats:
 
 @dataclass
 class Implementation:
-    """An implementation in one precision, and what was measured of it.
+    """An implementation in one precision, and its measured times and memory.
 
     Parameters
     ----------
     title
-        Its name in the report.
+        The name of the implementation in the report.
     precision
-        Of its weights.
+        The precision of the weights.
     position_s
-        Position to the median duration of the steps around it, one value per repeat; for one guided job.
+        For each position, the median duration of the steps around this position, one value per repeat; measured with
+        one guided job.
     jobs_s
-        Number of guided jobs in the batch to the median duration of their first steps, one value per repeat.
+        For each number of guided jobs in a batch, the median duration of the first steps, one value per repeat.
     decode_s
-        How long EnCodec took for 10 s, one value per repeat.
+        How long EnCodec took to decode 10 s, one value per repeat.
+    peak_bytes
+        The highest resident size of the process.
     """
 
     title: str
@@ -40,14 +43,15 @@ class Implementation:
     peak_bytes: int = 0
 
     def add_position_steps(self, step_s: Mapping[str, float]) -> None:
-        """Add the steps of one repeat, as a ``MeasuredProcess`` returns them: position to duration."""
+        """Add the durations of one repeat: for each position, the duration that a ``MeasuredProcess`` returned."""
         for position, seconds in step_s.items():
             self.position_s[int(position)].append(seconds)
 
     def find_steps_per_s(self, jobs: int = 1) -> float | None:
-        """Return the steps per second: of one job averaged over all positions, of several jobs at the start.
+        """Return the median steps per second, or ``None`` if they were not measured.
 
-        ``None`` if they were not measured.
+        For one job, the steps are averaged over all positions, if several positions were measured. For several jobs,
+        the steps at the start of the sequences were measured.
         """
         if jobs == 1 and len(self.position_s) > 1:
             medians = {position: statistics.median(repeats) for position, repeats in self.position_s.items()}
@@ -59,6 +63,6 @@ class Implementation:
         return 1 / statistics.median(self.position_s[min(self.position_s)])
 
     def list_repeats(self) -> list[float]:
-        """Return the steps per second of one job, averaged over all positions, in each repeat."""
+        """Return, for each repeat, the steps per second of one job, averaged over all positions."""
         repeats = zip(*self.position_s.values(), strict=True)
         return [1 / average_over_positions(dict(zip(self.position_s, steps, strict=True))) for steps in repeats]

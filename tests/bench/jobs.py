@@ -44,16 +44,16 @@ DELAYS_KEY = "bench.delays"
 
 
 def make_noop_app(settings: Settings) -> Celery:
-    """Make an application with our settings and two tasks: one does nothing, one records when it started."""
+    """Make a Celery application with two tasks: one does nothing, the other records how long its message took."""
     app = make_celery(settings)
 
     @app.task(name="noop")  # type: ignore[untyped-decorator]  # Celery has no types
     def noop() -> None:
         """Do nothing."""
 
-    @app.task(name="record_delay")  # type: ignore[untyped-decorator]  # the same
+    @app.task(name="record_delay")  # type: ignore[untyped-decorator]  # Celery has no types
     def record_delay(sent_at: float) -> None:
-        """Record how long the message took."""
+        """Record the time from sending the message to the start of the task."""
         with Redis.from_url(settings.redis) as client:
             client.rpush(DELAYS_KEY, time.time() - sent_at)
 
@@ -62,16 +62,16 @@ def make_noop_app(settings: Settings) -> Celery:
 
 @dataclass(frozen=True)
 class Workload:
-    """A sort of jobs that is measured.
+    """The jobs of one measurement.
 
     Parameters
     ----------
     worker_module
-        What runs as the worker.
+        The module that is started as the worker.
     queued
         How many jobs are queued at once.
     min_ratio
-        The aim for their throughput, as a share of bare Celery's.
+        The aim for the throughput of the jobs, as a share of the throughput of bare Celery.
     """
 
     title: str
@@ -88,7 +88,7 @@ WORKLOADS = (
 
 @dataclass
 class Figures:
-    """What was measured of one queue."""
+    """The figures that were measured with one queue."""
 
     title: str
     jobs_per_s: list[float] = field(default_factory=list)
@@ -114,7 +114,7 @@ class BareCelery:
         self._send_one_by_one(1)  # also waits until the worker has started
 
     def measure_idle(self) -> None:
-        """Send tasks one after another to an idle worker."""
+        """Send tasks one after another to an idle worker, and record how long each task waits."""
         self._client.delete(DELAYS_KEY)
         self._send_one_by_one(IDLE_JOBS)
         self.figures.idle_s = [float(value) for value in self._client.lrange(DELAYS_KEY, 0, -1)]
@@ -140,7 +140,7 @@ class BareCelery:
 
 
 class ServiceJobs:
-    """The service's own jobs, with one of the databases."""
+    """Jobs of the service, with one of the two databases."""
 
     def __init__(self, workload: Workload, database: str, settings: Settings, folder: Path, stack: ExitStack) -> None:
         self.figures = Figures(f"{workload.title}, {database}")
@@ -154,7 +154,7 @@ class ServiceJobs:
         wait_for_end(self._services.database, self._submit(1))
 
     def measure_idle(self) -> None:
-        """Submit jobs one after another to an idle worker."""
+        """Submit jobs one after another to an idle worker, and record how long each job waits."""
         database = self._services.database
         for _ in range(IDLE_JOBS):
             ids = self._submit(1)
@@ -179,7 +179,7 @@ class ServiceJobs:
 
 @dataclass(frozen=True)
 class Servers:
-    """The servers and folders of one run; all of them are removed with the stack."""
+    """The servers and folders of one run; all of them are closed and removed when the stack is closed."""
 
     folder: Path
     postgres: PostgresServer
@@ -196,7 +196,8 @@ class Servers:
     def make_settings(self, database: str, name: str) -> Settings:
         """Make settings with a fresh database, ``SQLite`` or ``PostgreSQL``, and a fresh Redis.
 
-        Each database has a Redis of its own: a wake-up message for a job in one must not reach a worker of the other.
+        Each database has a Redis of its own: a wake-up message for a job in one database must not reach a worker of
+        another database.
         """
         sqlite = f"sqlite:///{self.folder / name}.sqlite"
         address = sqlite if database == "SQLite" else self.postgres.make_database()[1]
@@ -215,7 +216,7 @@ DATABASES = ("SQLite", "PostgreSQL")
 
 
 def run() -> Section:
-    """Measure."""
+    """Measure how fast jobs are processed, and return the section for the report."""
     repeats = read_repeats(REPEATS)
     with ExitStack() as stack:
         servers = Servers.open(stack)
@@ -246,7 +247,7 @@ def run() -> Section:
 
 
 def _measure_queues(servers: Servers, repeats: int) -> tuple[BareCelery, list[ServiceJobs]]:
-    """Measure bare Celery and the service's jobs in turn."""
+    """Measure bare Celery and the jobs of the service in turn."""
     folder = servers.folder
     with ExitStack() as workers:
         bare = BareCelery(servers.make_settings("SQLite", "unused"), folder, workers)
@@ -298,7 +299,7 @@ def run_worker(settings: Settings, log: Path, module: str, *arguments: str) -> I
 
 
 def _measure_without_redis(servers: Servers) -> str:
-    """Measure how long a submission takes if Redis hangs, and if there is none."""
+    """Measure how long a submission takes if Redis hangs, and if Redis does not run."""
     folder, redis = servers.folder, servers.start_redis()
     settings = Settings(home=folder, redis_url=redis.url, database_url=f"sqlite:///{folder / 'web.sqlite'}")
     app = create_app(settings)
@@ -322,7 +323,7 @@ def _measure_without_redis(servers: Servers) -> str:
 
 
 def wait_for_end(database: Database, job_ids: Sequence[str], deadline_s: float = DRAIN_DEADLINE_S) -> None:
-    """Wait until these jobs, which must be the newest, have succeeded."""
+    """Wait until these jobs, which must be the newest in the database, have ended, and check that all succeeded."""
     unended = select(func.count()).where(Job.id >= job_ids[0], Job.state.not_in(ENDED))
 
     def have_ended() -> bool:
@@ -343,7 +344,7 @@ def _read_waits_s(database: Database, job_ids: Sequence[str]) -> list[float]:
 
 
 def _suspend(worker: ServiceProcess, *, suspended: bool) -> None:
-    """Suspend or resume the worker: it is suspended while its queue is filled, so that no job starts earlier."""
+    """Suspend or resume the worker: it is suspended while its queue is filled, so that no job starts before that."""
     for process in [psutil.Process(worker.process.pid), *worker.list_children()]:
         (process.suspend if suspended else process.resume)()
 

@@ -1,10 +1,10 @@
 """How fast the nearest of 100,000 rows are found exactly, compared with scikit-learn, faiss and a loop over queries.
 
-Each implementation has a process of its own, so that neither threads nor memory
-mix. The processes take turns, one search at a time, so that other load on the
-machine affects all of them alike. Peak memory is the highest resident size of
-the process during its searches, minus its size before the first one, when
-libraries and data were loaded.
+Each implementation has a process of its own, so that implementations share neither
+threads nor memory. The implementations search in turn, one search at a time, so that
+other load on the machine affects all of them equally. Peak memory is the highest
+resident size of a process during its searches, minus its resident size before the
+first search, when libraries and data were already loaded.
 """
 
 import statistics
@@ -23,25 +23,25 @@ from tests.bench.section import Ratio, Section, format_table, read_repeats
 
 REPEATS: Final = 7
 MIN_RATIO: Final = 1.0
-"""The service should not be slower than the baselines."""
+"""The time of a baseline, divided by the time of the service, should be at least this: the service is not slower."""
 
 
 @dataclass
 class Implementation:
-    """An implementation of the search, and what was measured of it.
+    """An implementation of the search, and its measured times, memory and errors.
 
     Parameters
     ----------
     title
-        Its name in the report.
+        The name of the implementation in the report.
     name
-        Its name in ``knn_search``.
+        The name of the implementation in ``knn_search``.
     python
-        The interpreter of its environment.
+        The Python interpreter of the environment of the implementation.
     query_divisor
-        It searches for this fraction (1/n) of the queries only, and its times are multiplied by n.
+        If this is n, the implementation searches for only 1/n of the queries, and its times are multiplied by n.
     wrong_queries
-        For how many queries its result differs from the brute-force search in float64.
+        The number of queries for which the result differs from that of a brute-force search in float64.
     """
 
     title: str
@@ -59,7 +59,7 @@ class Implementation:
 
 
 def run() -> Section:
-    """Measure."""
+    """Measure all implementations, and return the section for the report."""
     own_python, baseline_python = Path(sys.executable), find_baseline_python()
     ours = Implementation("mindjobs, exact", "mindjobs", own_python)
     scikit_learn = Implementation("scikit-learn, brute force, float64", "scikit-learn", baseline_python)
@@ -79,7 +79,7 @@ def run() -> Section:
 
 
 def search_by_brute_force(training: Floats, queries: Floats) -> Rows:
-    """Find the neighbours by distance in float64, then by index, one query at a time."""
+    """Find the nearest rows of each query in float64; rows at equal distance are sorted by index."""
     found = np.empty((len(queries), K), np.int64)
     for number, query in enumerate(queries):
         distances = np.sqrt(np.square(training - query).sum(axis=1))
@@ -88,7 +88,7 @@ def search_by_brute_force(training: Floats, queries: Floats) -> Rows:
 
 
 def _measure(implementations: list[Implementation], repeats: int) -> None:
-    """Let the implementations search in turn; the first round, which compiles and loads, is not timed."""
+    """Let the implementations search in turn; the first search of each, which compiles and loads, is not recorded."""
     with ExitStack() as stack:
         errors = stack.enter_context(collect_errors())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-bench-")))

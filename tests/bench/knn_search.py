@@ -1,6 +1,6 @@
-"""Searches for the nearest rows with one implementation: the inner half of a ``MeasuredProcess``.
+"""Searches for the nearest rows with one implementation: a program that runs in a ``MeasuredProcess``.
 
-Those that are baselines run in an environment of their own, see ``baselines.txt``::
+The baselines scikit-learn and faiss run in an environment of their own, see ``baselines.txt``::
 
     python -m tests.bench.knn_search faiss
 """
@@ -22,7 +22,7 @@ ROWS: Final = 100_000
 COLUMNS: Final = 64
 K: Final = 10
 LOOP_QUERY_DIVISOR: Final = 10
-"""The loop searches for one query in ten, and its time is multiplied by ten."""
+"""The loop searches for only one query in ten, and its time is multiplied by ten."""
 BUDGET_BYTES: Final = 512 << 20
 PAGE_BYTES: Final = resource.getpagesize()
 
@@ -38,9 +38,9 @@ def make_tables() -> tuple[Floats, Floats]:
 
 
 def prepare_ours(training: Floats, queries: Floats) -> Search:
-    """Prepare to search as a job does, from the float64 tables on.
+    """Prepare to search as a job does; the timed part begins with the float64 tables.
 
-    Each library is imported only in the process that uses it.
+    The libraries of an implementation are imported in its function, so that no other process loads them.
     """
     import mindspore
 
@@ -81,7 +81,10 @@ def prepare_faiss(training: Floats, queries: Floats) -> Search:
 
 
 def prepare_loop(training: Floats, queries: Floats) -> Search:
-    """Prepare to search as in textbooks: tile the query to all rows, square, sum, take the root, take the top k."""
+    """Prepare to search as in textbooks, one query at a time.
+
+    The query is repeated for every row; the differences are squared and summed, and the k smallest roots are chosen.
+    """
     import mindspore
     from mindspore import Tensor, ops
 
@@ -107,7 +110,7 @@ IMPLEMENTATIONS: Final = {
 
 
 class SearchBench:
-    """One implementation, and what can be measured of it."""
+    """One implementation, with a method for each measurement."""
 
     def __init__(self, search: Search) -> None:
         self._search = search
@@ -122,19 +125,19 @@ class SearchBench:
         return {"search_s": time.perf_counter() - start_s}
 
     def store_found(self, path: str) -> dict[str, Any]:
-        """Store what the last search found; return how much memory the searches took."""
+        """Store the rows that the last search found; return how much memory the searches took."""
         np.save(path, self._found)
         return {"search_bytes": read_peak_bytes() - self._start_bytes}
 
 
 def read_resident_bytes() -> int:
-    """Read this process's resident size."""
+    """Return the resident size of this process."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * PAGE_BYTES
 
 
 def main() -> None:
-    """Prepare, and measure what is requested until the input ends."""
+    """Prepare one implementation, and run the requested measurements until the input ends."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.knn_search")
     parser.add_argument("implementation", choices=IMPLEMENTATIONS)
     prepare = IMPLEMENTATIONS[parser.parse_args().implementation]

@@ -1,4 +1,4 @@
-"""How much logits differ from exact ones."""
+"""The difference between logits and exact logits."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LogitDifference:
-    """How much logits differ from exact ones.
+    """How much logits differ from exact logits.
 
     Parameters
     ----------
     relative_error
-        The root mean square of the differences, divided by that of the exact logits.
+        The root mean square of the differences, divided by the root mean square of the exact logits.
     equal_tokens
-        The share of positions and codebooks at which the likeliest token is the same.
+        The share of tokens (one per position and codebook) for which both have the same likeliest token.
     """
 
     relative_error: float
@@ -34,7 +34,7 @@ class LogitDifference:
 
     @classmethod
     def average(cls, differences: Iterable[Self]) -> Self:
-        """Average several."""
+        """Average several differences."""
         listed = list(differences)
         return cls(
             float(np.mean([each.relative_error for each in listed])),

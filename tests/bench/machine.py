@@ -1,4 +1,4 @@
-"""The machine that the figures come from: no host names, no paths."""
+"""A description of the machine on which the figures are measured, without host names and paths."""
 
 import os
 import platform
@@ -15,8 +15,11 @@ INSTRUCTION_SETS: Final = {
     "BF16": {"avx512_bf16"},
     "AMX": {"amx_tile"},
 }
-"""The instruction sets that decide how fast matrices are multiplied, and the flags of ``/proc/cpuinfo`` for each, of
-which one is enough."""
+"""The instruction sets that decide how fast matrices are multiplied.
+
+For each instruction set, its flags in ``/proc/cpuinfo``: the processor has the instruction set if it has one of the
+flags.
+"""
 
 
 def describe_machine() -> str:
@@ -28,7 +31,7 @@ def describe_machine() -> str:
 
 
 def describe_processor(cpu_info: str) -> str:
-    """Name the processor's model and the instruction sets that matter.
+    """Return a text with the model of the processor and the `INSTRUCTION_SETS` that it has and does not have.
 
     Parameters
     ----------

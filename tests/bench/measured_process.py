@@ -1,4 +1,4 @@
-"""Processes that are measured: one per implementation, so that neither threads nor memory mix."""
+"""Processes that are measured: one per implementation, so that implementations share neither threads nor memory."""
 
 import json
 import multiprocessing
@@ -15,7 +15,7 @@ from typing import Any, Final, ParamSpec, TextIO, TypeVar
 from tests.bench.source_tree import ROOT
 
 BASELINE_PYTHON_VARIABLE: Final = "MINDJOBS_BENCH_BASELINE_PYTHON"
-"""Names the interpreter of the baselines' environment; by default the one that ``make bench`` sets up."""
+"""Names the interpreter of the environment of the baselines; by default, ``make bench`` creates this environment."""
 
 Figures = dict[str, Any]
 Given = ParamSpec("Given")
@@ -23,12 +23,16 @@ Result = TypeVar("Result")
 
 
 class MeasuredProcess:
-    """A process that stays loaded, and idle while others are measured; see ``serving`` for its inner half.
+    """A process that loads an implementation once, and is idle while other processes are measured.
+
+    The process runs ``serving.serve_measurements``.
 
     Parameters
     ----------
     errors
-        Receives what it writes to standard error.
+        Receives what the process writes to standard error.
+    command
+        The program and its arguments.
     """
 
     def __init__(self, errors: TextIO, *command: object) -> None:
@@ -37,7 +41,7 @@ class MeasuredProcess:
             self._command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
         )
         self.start_figures = self._read_figures()
-        """What it printed when it was loaded."""
+        """The figures that the process printed after loading."""
 
     def measure(self, measurement: str, **arguments: object) -> Figures:
         """Run one measurement, and return its figures."""
@@ -48,7 +52,7 @@ class MeasuredProcess:
         return self._read_figures()
 
     def close(self) -> None:
-        """Close its input, on which it exits, and wait for it."""
+        """Close the input of the process, which makes the process exit, and wait for its end."""
         self._process.communicate()
 
     def _read_figures(self) -> Figures:
@@ -62,7 +66,7 @@ class MeasuredProcess:
 
 
 def find_baseline_python() -> Path:
-    """Find the interpreter of the baselines' environment."""
+    """Find the Python interpreter of the environment of the baselines."""
     python = Path(os.environ.get(BASELINE_PYTHON_VARIABLE, ROOT / ".venv-baselines" / "bin" / "python"))
     if not python.exists():
         raise SystemExit(f"{python} does not exist: run make bench, or set {BASELINE_PYTHON_VARIABLE}.")
@@ -82,7 +86,10 @@ def collect_errors() -> Iterator[TextIO]:
 
 
 def run_in_process(function: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs) -> Result:
-    """Run a function in a new process: the kernel counts a parent's memory in the peak of its child processes."""
+    """Run a function in a new process.
+
+    If this process used much memory itself, the kernel would count it in the peak memory of the child processes.
+    """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments, **named).result()
 

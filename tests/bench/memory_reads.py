@@ -1,4 +1,4 @@
-"""The shortest possible time of a decoder's step: how much it reads, and how fast this machine reads memory."""
+"""The shortest possible duration of a decoder's step: how much a step reads, and how fast this machine reads memory."""
 
 import os
 import time
@@ -15,16 +15,17 @@ READ_BYTES: Final = 1 << 30
 REPEATS: Final = 9
 FLOAT_BYTES: Final = 4
 NUMBER_BYTES: Final = {"f32": 4, "bf16": 2, "f16": 2}
-"""By OpenVINO's names of number formats."""
+"""For each number format, as OpenVINO names it, the bytes of one number."""
 WEIGHT_BYTES: Final = {"float32": 4.0, "bfloat16": 2.0, "int8": 1.0, "int4": 0.5 + (FLOAT_BYTES + 0.5) / INT4_GROUP}
-"""Per weight of a matrix. int4 has a scale and a zero point per group; int8's scale per output is less than a percent
-of the size, and is not counted."""
+"""For each precision, the bytes per weight of a matrix. For int4, this includes the scale and the zero point of each
+group. For int8, it does not include the scale of each output, which is less than a percent of the size."""
 
 
 def measure_bytes_per_s() -> float:
     """Sum 1 GiB with a thread on each core; return the speed of the fastest of several repeats.
 
-    The numbers are integers, because NumPy sums floats more slowly than a core reads. Call it in a process of its own.
+    The numbers are integers, because NumPy sums floats more slowly than a core reads them from memory. Call this
+    function in a process of its own.
     """
     cores = len(os.sched_getaffinity(0))
     numbers = np.ones(READ_BYTES // 8, dtype=np.int64)
@@ -39,7 +40,10 @@ def measure_bytes_per_s() -> float:
 
 
 def count_read_weights(config: DecoderConfig) -> int:
-    """Count the weights that a step reads: all except the embeddings and those of the text's keys and values."""
+    """Count the weights that a step reads.
+
+    These are all weights except the embeddings, and except the matrices that compute keys and values of the text.
+    """
     attention = 4 * config.hidden**2
     cross_attention = 2 * config.hidden**2
     feed_forward = 2 * config.hidden * config.feed_forward
@@ -49,21 +53,23 @@ def count_read_weights(config: DecoderConfig) -> int:
 
 
 def count_cache_bytes(config: DecoderConfig, slots: int, positions: int, number_bytes: int = FLOAT_BYTES) -> int:
-    """Count the bytes of keys and values, for a number of slots and of positions in each."""
+    """Count the bytes of the keys and values of a number of slots, with the same number of positions in each slot."""
     return 2 * config.layers * slots * positions * config.hidden * number_bytes
 
 
 def count_step_bytes(config: DecoderConfig, precision: str, slots: int, positions: int, text_tokens: int) -> float:
-    """Count the bytes that a step reads: weights, the slots' keys and values, and those of the text, in float32.
+    """Count the bytes that a step reads: the weights, the keys and values of the slots, and those of the text.
+
+    The keys and values of the text are in float32 in every precision.
 
     Parameters
     ----------
     precision
         A key of ``WEIGHT_BYTES``.
     positions
-        How many positions each slot has in its cache.
+        The number of positions in the cache of each slot.
     text_tokens
-        How many tokens of text each slot attends to.
+        The number of text tokens that each slot attends to.
     """
     cache = count_cache_bytes(config, slots, positions, NUMBER_BYTES[KV_CACHE_PRECISIONS[precision]])
     text = count_cache_bytes(config, slots, text_tokens)

@@ -1,12 +1,13 @@
-"""How fast MindNLP generates with guidance, run as the engine runs it.
+"""How fast MindNLP generates with guidance, if it is used as the engine uses it.
 
-It runs in the application's environment, with a model in the layout of the Hugging Face hub::
+This program runs in the environment of the application, and reads a model in the layout of the Hugging Face hub::
 
     python -m tests.bench.mindnlp_steps FOLDER --steps 4
 
-and prints one JSON object. Each step is timed from one choice of tokens to the
-next, so that neither the text nor the audio counts; the first steps are left out.
-``peak_bytes`` is the highest resident size of the process, including the model.
+It prints one JSON object. Each step is timed from one choice of tokens to the next
+choice. So the times contain neither the encoding of the text nor the decoding of the
+audio. The first steps are left out. ``peak_bytes`` is the highest resident size of the
+process, including the model.
 """
 
 import argparse
@@ -28,7 +29,7 @@ UNTIMED_STEPS: Final = 2
 
 
 def time_steps(generator: MindnlpGenerator, jobs: int, steps: int) -> list[float]:
-    """Generate for several jobs at once; return the durations between two choices of tokens, in seconds."""
+    """Generate for several jobs at once; return the durations from one choice of tokens to the next, in seconds."""
     times_s: list[float] = []
 
     def ignore_progress(**_: object) -> None:
@@ -43,7 +44,7 @@ def time_steps(generator: MindnlpGenerator, jobs: int, steps: int) -> list[float
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Load MindNLP and the model, time the steps, and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.mindnlp_steps")
     parser.add_argument("folder", type=Path, help="the model's folder")
     parser.add_argument("--jobs", type=int, default=1)
@@ -54,7 +55,8 @@ def main() -> None:
     imported_s = time.perf_counter()
     generator = MindnlpGenerator(arguments.folder)
     loaded_s = time.perf_counter()
-    # The first duration is between the first two choices, so that the text and the first step are left out already.
+    # The first duration is the time from the first to the second choice of tokens. So the durations do not include the
+    # encoding of the text and the first step.
     durations_s = time_steps(generator, arguments.jobs, arguments.steps)[UNTIMED_STEPS - 1 :]
     print_figures(
         jobs=arguments.jobs,

@@ -1,14 +1,14 @@
-"""How fast music is generated at musicgen-small's size, compared with transformers on PyTorch, and with MindNLP.
+"""How fast a model of the size of musicgen-small generates, compared with transformers on PyTorch, and with MindNLP.
 
-The weights are random, which makes no step faster or slower. Each implementation
-has a process of its own, and they take turns, so that other load on the machine
-affects all of them alike. A precision that OpenVINO does not offer on this
-processor is left out, and the report says so.
+The weights are random; a step is as fast as with real weights. Each implementation
+has a process of its own. The implementations are measured in turn, so that other load
+on the machine affects all of them equally. A precision that OpenVINO does not offer on
+this processor is left out, and the report says so.
 
-``MINDJOBS_BENCH_MODEL`` names a folder with a model of that size; without it, one
-is written into a temporary folder, 2.3 GB.
-``MINDJOBS_BENCH_BASELINE_PYTHON`` names the interpreter that has PyTorch; ``make
-bench`` sets one up. ``MINDJOBS_BENCH_REPEATS`` sets the number of repeats.
+``MINDJOBS_BENCH_MODEL`` names a folder with a model of the size of musicgen-small; if it
+is not set, a model of 2.3 GB is written into a temporary folder.
+``MINDJOBS_BENCH_BASELINE_PYTHON`` names a Python interpreter with PyTorch; ``make bench``
+installs one. ``MINDJOBS_BENCH_REPEATS`` sets the number of repeats.
 """
 
 import os
@@ -59,7 +59,7 @@ JOB_S: Final = 10.0
 
 
 def run() -> Section:
-    """Measure."""
+    """Measure all implementations, and return the section for the report."""
     baseline_python = find_baseline_python()
     with ExitStack() as stack:
         folder = stack.enter_context(_provide_model())
@@ -73,7 +73,10 @@ def run() -> Section:
 
 @contextmanager
 def _provide_model() -> Iterator[Path]:
-    """Return the model's folder; if none is given, write one, in a process whose memory is freed with it."""
+    """Yield the folder of the model; if no folder is given, write a model into a temporary folder.
+
+    The model is written in a process of its own, so that the memory is freed when this process ends.
+    """
     given = os.environ.get("MINDJOBS_BENCH_MODEL")
     if given:
         yield Path(given)
@@ -86,7 +89,10 @@ def _provide_model() -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was measured while all implementations were loaded; the fields are those of ``Results``."""
+    """The figures that were measured while all implementations were loaded.
+
+    ``loaded`` has the implementations; the other fields are the fields of ``Results`` with the same name.
+    """
 
     loaded: LoadedImplementations
     bytes_per_s: float
@@ -101,7 +107,7 @@ def _measure(starter: ProcessStarter) -> Results:
     log_progress("first starts")
     first_starts = {precision: _start_first(starter, precision) for precision in precisions}
     comparison = _compare(starter, precisions, repeats)
-    full_caches = _time_full_caches(starter)  # there is memory for full caches only when the others have ended
+    full_caches = _time_full_caches(starter)  # enough memory is free only after the other processes have ended
     model = (starter.folder, starter.compiled_folder)
     (job,) = _run_own(starter, "own_job", *model, "--duration-s", JOB_S)
     (profile,) = _run_own(starter, "own_profile", *model, DEFAULT_PRECISION)
@@ -146,7 +152,7 @@ def _compare(starter: ProcessStarter, precisions: Sequence[str], repeats: int) -
 
 
 def _start_first(starter: ProcessStarter, precision: str) -> Figures:
-    """Start without compiled graphs on disk; this stores them for later starts."""
+    """Start OpenVINO without compiled graphs on disk; this start stores the graphs for later starts."""
     process = starter.start_own(OPENVINO, precision)
     figures = {**process.start_figures, **process.measure("time_first_step")}
     process.close()
@@ -162,7 +168,7 @@ def _time_full_caches(starter: ProcessStarter) -> Figures:
 
 
 def _compare_logits(processes: Mapping[str, MeasuredProcess], folder: Path) -> dict[str, LogitDifference]:
-    """Compare the logits of the other precisions with those of float32."""
+    """Compare the logits of each other precision with the logits of float32."""
 
     def read_logits(precision: str) -> Any:
         path = folder / f"{precision}.npy"
@@ -182,7 +188,7 @@ def _measure_mindnlp(starter: ProcessStarter) -> Implementation:
 
 
 def _run_own(starter: ProcessStarter, module: str, *arguments: object) -> list[Figures]:
-    """Run a module of this package in the application's environment to its end."""
+    """Run a module of this package to its end, in the environment of the application; return what it printed."""
     log_progress(module)
     return run_command(starter.errors, sys.executable, "-m", f"tests.bench.{module}", *arguments)
 

@@ -16,9 +16,9 @@ from tests.bench.progress import log_progress
 from worker.engines.musicgen.backends.processor import list_openvino_precisions
 
 PRECISIONS: Final = ("int8", "int4", "bfloat16", "float32")
-"""OpenVINO's, on a processor that supports all of them."""
+"""The precisions of OpenVINO on a processor that supports all of them."""
 BATCHED_PRECISIONS: Final = ("int8", "float32")
-"""Those of OpenVINO that are measured with several jobs."""
+"""The precisions of OpenVINO that are measured with several jobs, too."""
 TRANSFORMERS_PRECISIONS: Final = ("float32", "bfloat16")
 
 
@@ -35,11 +35,11 @@ class ProcessStarter:
     Parameters
     ----------
     folder
-        The model's.
+        The folder of the model.
     compiled_folder
-        For compiled graphs.
+        The folder for compiled graphs.
     baseline_python
-        The interpreter of the baselines' environment.
+        The Python interpreter of the environment of the baselines.
     errors
         Receives what the processes write to standard error.
     """
@@ -50,27 +50,27 @@ class ProcessStarter:
     errors: TextIO
 
     def start_own(self, backend: str, precision: str) -> MeasuredProcess:
-        """Load the model with a backend of the service."""
+        """Start a process that loads the model with a backend of the service."""
         module = ("-m", "tests.bench.own_steps")
         arguments = (self.folder, self.compiled_folder, backend, precision)
         return MeasuredProcess(self.errors, sys.executable, *module, *arguments)
 
     def start_transformers(self, precision: str) -> MeasuredProcess:
-        """Load the model with transformers."""
+        """Start a process that loads the model with transformers."""
         command = (self.baseline_python, "-m", "tests.bench.baseline_musicgen", self.folder, precision)
         return MeasuredProcess(self.errors, *command)
 
 
 @dataclass(frozen=True)
 class LoadedImplementation:
-    """An implementation with its process.
+    """An implementation, and the process in which it has loaded the model.
 
     Parameters
     ----------
     batch_sizes
-        With how many jobs in one batch it is measured, in addition to one job alone.
+        The numbers of jobs per batch that are measured, in addition to one job alone.
     decodes
-        Whether its EnCodec is measured.
+        Whether the decoding of EnCodec is measured.
     """
 
     implementation: Implementation
@@ -111,12 +111,12 @@ class LoadedImplementations:
 
     @classmethod
     def load(cls, starter: ProcessStarter, precisions: Iterable[str], stack: ExitStack) -> "LoadedImplementations":
-        """Load all of them; their processes end with the stack.
+        """Load all implementations; their processes end when the stack is closed.
 
         Parameters
         ----------
         precisions
-            OpenVINO's.
+            The precisions of OpenVINO to load.
         """
 
         def close_later(process: MeasuredProcess) -> MeasuredProcess:
@@ -151,7 +151,10 @@ class LoadedImplementations:
         )
 
     def measure(self, repeats: int) -> None:
-        """Measure them in turn, after a repeat that is not recorded: it compiles, and reads the known positions."""
+        """Measure the implementations in turn.
+
+        Before this, each implementation runs one repeat that is not recorded: it compiles, and reads known positions.
+        """
         loaded = (*self.openvino.values(), self.mindspore, *self.transformers.values())
         for each in loaded:
             log_progress(f"{each.implementation.title}, warm-up")
@@ -162,7 +165,7 @@ class LoadedImplementations:
                 each.measure()
 
     def list_implementations(self, mindnlp: Implementation) -> Implementations:
-        """Return what was measured of them, and of MindNLP."""
+        """Return the measured implementations, and MindNLP with them."""
         return Implementations(
             {precision: each.implementation for precision, each in self.openvino.items()},
             self.mindspore.implementation,

@@ -1,4 +1,4 @@
-"""How long jobs take that are queued at the same time, in a real worker, compared with one after another."""
+"""How long jobs take in a real worker if they are queued at the same time, compared with jobs one after another."""
 
 import statistics
 import tempfile
@@ -38,49 +38,49 @@ DEADLINE_S: Final = 1_800.0
 
 @dataclass
 class BatchTimes:
-    """What was measured, in seconds from the submission of the first job.
+    """The times at which jobs ended, in seconds from the submission of the first job.
 
     Parameters
     ----------
     last_s
-        Number of jobs to when the last one ended, one value per repeat.
+        For each number of jobs, the time at which the last job ended, one value per repeat.
     mean_s
-        Number of jobs to when they ended on average, one value per repeat.
+        For each number of jobs, the average of the times at which the jobs ended, one value per repeat.
     """
 
     last_s: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     mean_s: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def find_last_s(self, jobs: int) -> float:
-        """Return when the last job ended; the median."""
+        """Return the median time at which the last job ended."""
         return statistics.median(self.last_s[jobs])
 
     def find_mean_s(self, jobs: int) -> float:
-        """Return when the jobs ended on average; the median."""
+        """Return the median of the average times at which the jobs ended."""
         return statistics.median(self.mean_s[jobs])
 
     def compare_last(self, jobs: int) -> float:
-        """Divide the end of the last job by when it would end if they ran one after another."""
+        """Divide the time at which the last job ended by the same time if the jobs ran one after another."""
         return self.find_last_s(jobs) / (jobs * self.find_last_s(1))
 
     def compare_mean(self, jobs: int) -> float:
-        """Divide the average end by what it would be if the jobs ran one after another."""
+        """Divide the average time at which the jobs ended by the same average if the jobs ran one after another."""
         return self.find_mean_s(jobs) / ((jobs + 1) / 2 * self.find_last_s(1))
 
 
 def run(folder: Path, compiled_folder: Path, duration_s: float, engine_s: float) -> Section:
-    """Measure.
+    """Measure jobs that are queued at the same time, and return the section for the report.
 
     Parameters
     ----------
     folder
-        The model's.
+        The folder of the model.
     compiled_folder
-        For compiled graphs.
+        The folder for compiled graphs.
     duration_s
-        Of each job's music.
+        The length of the music of each job.
     engine_s
-        How long such a job takes in the engine alone, without a worker.
+        How long a job with music of this length takes in the engine alone, without a worker.
     """
     repeats, times = read_repeats(REPEATS), BatchTimes()
     with _run_service(folder, compiled_folder) as services:
@@ -95,7 +95,7 @@ def run(folder: Path, compiled_folder: Path, duration_s: float, engine_s: float)
 
 
 def format_section(times: BatchTimes, duration_s: float, engine_s: float, repeats: int) -> Section:
-    """Format what was measured."""
+    """Format the measured times as a section of the report."""
     last, mean = times.compare_last(AIM_JOBS), times.compare_mean(AIM_JOBS)
     ratios = [
         Ratio(f"{AIM_JOBS} jobs queued at once / one after another", last, MAX_TOTAL_RATIO, is_upper_bound=True),
@@ -144,7 +144,7 @@ def _run_service(folder: Path, compiled_folder: Path) -> Iterator[Services]:
 
 
 def _submit_and_wait(services: Services, jobs: int, duration_s: float) -> list[float]:
-    """Queue jobs; return when each ended, in seconds from the submission of the first."""
+    """Queue jobs, and wait for them; return when each job ended, in seconds from the submission of the first job."""
     ids = [_submit(services, seed, duration_s) for seed in range(jobs)]
     wait_for_end(services.database, ids, DEADLINE_S)
     return _read_ends_s(services.database, ids)

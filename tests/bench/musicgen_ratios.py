@@ -10,16 +10,16 @@ from tests.bench.section import Ratio
 from tests.bench.workload import TIMED_POSITIONS
 
 BATCH_SIZES: Final = (4, 8)
-"""How many jobs share a batch."""
+"""The numbers of jobs that share a batch in the measurements."""
 DEFAULT_PRECISION: Final = "int8"
-"""OpenVINO's default, in which jobs run unless they name another."""
+"""The default precision of OpenVINO; a job uses it unless the job requests another precision."""
 MAX_OVERHEAD: Final = 0.1
-"""How much of a job everything but decoding may take."""
+"""The largest share of a job's time that may be spent on everything except decoding."""
 MAX_MEMORY_GIB: Final = 6.0
 
 
 def list_ratios(results: Results) -> list[Ratio]:
-    """List all of them."""
+    """List all key figures."""
     return [
         *_list_speed_ratios(results),
         *_list_memory_shares(results),
@@ -31,7 +31,7 @@ def list_ratios(results: Results) -> list[Ratio]:
 
 
 def _list_speed_ratios(results: Results) -> list[Ratio]:
-    """List those that have aims for the speed of one job, and MindSpore's for batches."""
+    """List the ratios of speeds that have an aim: for one job, and for MindSpore also with several jobs."""
     implementations = results.implementations
     openvino, transformers = implementations.openvino, implementations.transformers
     mindspore, mindnlp, exact = implementations.mindspore, implementations.mindnlp, transformers["float32"]
@@ -95,7 +95,10 @@ def _find_overhead(results: Results) -> Ratio:
 
 
 def find_memory_share(results: Results, implementation: Implementation) -> float:
-    """Divide the steps per second of one guided job by those that reading the step's data from memory would allow."""
+    """Divide the steps per second of one guided job by the steps per second that memory allows.
+
+    Memory allows so many steps per second if a step does nothing else than read its data from memory.
+    """
     middle = (TIMED_POSITIONS[0] + TIMED_POSITIONS[-1]) // 2
     step_bytes = count_step_bytes(results.config.decoder, implementation.precision, 2, middle, results.text_tokens)
     return _find_steps_per_s(implementation) * step_bytes / results.bytes_per_s

@@ -1,4 +1,4 @@
-"""The results of ``tests.bench.musicgen`` in Markdown."""
+"""Formats the results of ``tests.bench.musicgen`` in Markdown."""
 
 import statistics
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def format_section(results: Results) -> Section:
 
 
 def _format_speeds(results: Results) -> str:
-    """Format how many steps per second each implementation makes, with how many jobs."""
+    """Format the steps per second of each implementation, with one job and with several jobs."""
     head = ["", "1 job", "its repeats", *(f"ms at {position}" for position in TIMED_POSITIONS), "of what memory allows"]
     head += [*(f"{jobs} jobs" for jobs in BATCH_SIZES), *(f"{jobs} jobs together" for jobs in BATCH_SIZES), "peak GiB"]
     implementations = results.implementations
@@ -122,7 +122,7 @@ def _format_shares(parts: Mapping[str, float], whole_s: float) -> str:
 
 
 def _format_differences(results: Results) -> str:
-    """Format how much the logits of the lower precisions differ."""
+    """Format how much the logits of the lower precisions differ from those of float32."""
     rows = [
         [
             precision,
@@ -147,7 +147,7 @@ def _format_difference(difference: LogitDifference) -> tuple[str, str]:
 
 
 def _format_memory(results: Results) -> str:
-    """Format how much memory jobs take, and whether a late step takes longer by more than its reads."""
+    """Format how much memory jobs take, and whether a late step takes longer only because it reads larger caches."""
     (long_job,) = results.long_jobs
     sizes = [job["rss_bytes"] for job in results.short_jobs]
     listed = ", ".join(f"{size / 2**20:.0f}" for size in sizes)
@@ -187,7 +187,7 @@ def _format_full_caches(results: Results) -> list[str]:
 
 
 def _format_rest(results: Results) -> str:
-    """Format the rest, one line each."""
+    """Format the starts, the decoding of EnCodec, and the reading of known positions, one line each."""
     decode_s = {each.title: statistics.median(each.decode_s) for each in results.implementations.all if each.decode_s}
     decoders = ", ".join(f"{title} {seconds:.2f} s" for title, seconds in decode_s.items())
     prefill = ", ".join(f"{title} {frames:.0f}" for title, frames in results.prefill.items())

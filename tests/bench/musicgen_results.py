@@ -1,4 +1,4 @@
-"""Everything that the music benchmark measures."""
+"""The results of the music benchmark."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ class Implementations:
     Parameters
     ----------
     openvino
-        The service's own, by precision.
+        The service's implementation in OpenVINO, one for each precision.
     mindspore
-        The service's own.
+        The service's implementation in MindSpore.
     transformers
-        The baseline, by precision.
+        The baseline, one implementation for each precision.
     mindnlp
-        Measured alone, for a few steps.
+        MindNLP, which is measured separately, for a few steps only.
     """
 
     openvino: Mapping[str, Implementation]
@@ -34,41 +34,42 @@ class Implementations:
 
     @property
     def all(self) -> tuple[Implementation, ...]:
-        """All of them."""
+        """All implementations."""
         return (*self.openvino.values(), self.mindspore, *self.transformers.values(), self.mindnlp)
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that was measured.
+    """All results of the music benchmark.
 
     Parameters
     ----------
     config
-        The model's.
+        The configuration of the model.
     unsupported
         The precisions that OpenVINO does not offer on this processor, so that they were not measured.
     bytes_per_s
         How fast the machine reads memory.
     text_tokens
-        How long the prompt is.
+        The number of tokens of the prompt.
     repeats
-        How often the measurements that take turns were repeated.
+        How often the measurements of all implementations were repeated.
     first_start, second_start
-        The start of OpenVINO in the default precision without compiled graphs on disk, and with them.
+        The figures of a start of OpenVINO in the default precision: without compiled graphs on disk, and with
+        compiled graphs on disk.
     prefill
-        Known positions that are read per second, by the title of the implementation.
+        For each implementation, given by its title, the number of known positions that are read per second.
     full_caches
-        What ``OwnBench.time_full_caches`` returns.
+        The figures that ``OwnBench.time_full_caches`` returned.
     profile
-        What ``own_profile`` prints.
+        The figures that ``own_profile`` printed.
     job
-        What ``own_job`` prints.
+        The figures that ``own_job`` printed.
     long_jobs, short_jobs
-        What ``own_memory`` prints, job by job.
+        The figures that ``own_memory`` printed for each job.
     full_size, references
-        How much the logits of each precision differ from float32: with the full-size model, and on average over the
-        cases of ``tests/references``.
+        For each precision except float32, how much its logits differ from those of float32: with the full-size model,
+        and on average over the cases of ``tests/references``.
     """
 
     config: ModelConfig

@@ -1,4 +1,4 @@
-"""The engine as a worker runs it, with the model of the benchmark."""
+"""The MusicGen engine as a worker runs it, with the model of the benchmark."""
 
 import tempfile
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from worker.engines.musicgen.engine import MusicgenEngine
 
 @contextmanager
 def open_engine(folder: Path, compiled_folder: Path) -> Iterator[tuple[MusicgenEngine, Settings]]:
-    """Pin this process to the device and open the engine; its settings have a home of their own.
+    """Pin this process to the device, and yield the engine with its settings, whose home is a temporary folder.
 
     Parameters
     ----------
     folder
-        The model's.
+        The folder of the model.
     compiled_folder
-        For compiled graphs.
+        The folder for compiled graphs.
     """
     pin_process(DEVICE, 1)
     with tempfile.TemporaryDirectory(prefix="mj-bench-") as home:

@@ -1,6 +1,6 @@
-"""How the time of a whole job is divided; the engine runs it as in a worker, with real files and checkpoints.
+"""How the time of a whole job is divided; the engine runs the job as in a worker, with real files and checkpoints.
 
-It runs in the application's environment, with a model in the layout of the Hugging Face hub, and
+This program runs in the environment of the application, reads a model in the layout of the Hugging Face hub, and
 prints one JSON object::
 
     python -m tests.bench.own_job FOLDER COMPILED_FOLDER --duration-s 10
@@ -35,7 +35,10 @@ SETUP: Final = "before: finding the model, the first checkpoint"
 TEXT: Final = "text"
 DECODING: Final = "decoding"
 STAGES: Final = {"generating": DECODING, "decoding": "codec", "writing": "writing, the rest"}
-"""Stages that the engine reports to the names in the report; what the engine calls decoding is EnCodec's."""
+"""For each stage that the engine reports, the name of the part in the report of the benchmark.
+
+The engine calls the decoding of EnCodec ``decoding``.
+"""
 WRITING_PARTS: Final = {
     "find_warnings": "writing, loudness",
     "level": "writing, loudness",
@@ -45,7 +48,7 @@ WRITING_PARTS: Final = {
     "encode": "writing, files",
     "serialize_codes": "writing, files",
 }
-"""Functions that the engine calls in the stage ``writing``, to the part that their time is added to."""
+"""For each function that the engine calls in the stage ``writing``, the part to which the time of the call is added."""
 FILES: Final = "writing, files"
 WARM_UP_S: Final = 3.0
 
@@ -61,7 +64,7 @@ class Stopwatch:
         self._part_start_s = time.perf_counter()
 
     def start_part(self, part: str) -> str:
-        """Start another part; return the one that ends with it."""
+        """End the current part and start another part; return the part that has ended."""
         now_s = time.perf_counter()
         self.part_s[self._part] += now_s - self._part_start_s
         previous, self._part, self._part_start_s = self._part, part, now_s
@@ -77,7 +80,7 @@ class Stopwatch:
             self.start_part(previous)
 
     def wrap(self, part: str, function: Callable[..., Result]) -> Callable[..., Result]:
-        """Return a function whose calls are added to a part."""
+        """Return a function that calls ``function``, and adds the time of each call to a part."""
 
         def call(*arguments: Any, **named: Any) -> Result:
             with self.measure(part):
@@ -119,7 +122,7 @@ def run_job(engine: MusicgenEngine, files: FileStore, duration_s: float) -> dict
 
 
 def main() -> None:
-    """Measure a second job: the first one loads the model, and compiles."""
+    """Run a first job, which loads the model and compiles; then measure a second job, and print its figures."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.own_job")
     parser.add_argument("folder", type=Path, help="the model's folder")
     parser.add_argument("compiled_folder", type=Path, help="for compiled graphs")

@@ -1,11 +1,12 @@
-"""How much memory MusicGen jobs take; the engine runs them as in a worker.
+"""How much memory MusicGen jobs take; the engine runs the jobs as in a worker.
 
-It runs in the application's environment, with a model in the layout of the Hugging Face hub::
+This program runs in the environment of the application, and reads a model in the layout of the Hugging Face hub::
 
     python -m tests.bench.own_memory FOLDER COMPILED_FOLDER --duration-s 30 --jobs 1
 
-and prints one JSON object per job. To take seconds instead of minutes, each job resumes from the checkpoint of a lost
-attempt: all tokens but the last are known, and are read into the caches, which so reach their full size.
+It prints one JSON object per job. So that a job takes seconds instead of minutes, it resumes from the checkpoint of a
+lost attempt: all tokens except the last ``GENERATED`` are known. The known tokens are read into the caches, so that the
+caches reach their full size.
 """
 
 import argparse
@@ -29,7 +30,10 @@ GENERATED: Final = 16
 
 
 class LostAttemptCheckpoint:
-    """The checkpoint of an attempt that was lost shortly before its end; see `worker.engines.interface.Checkpoint`."""
+    """The checkpoint of an attempt that was lost shortly before its end.
+
+    It implements `worker.engines.interface.Checkpoint`.
+    """
 
     def __init__(self, state: ResumeState) -> None:
         self._content = state.serialize()
@@ -39,11 +43,11 @@ class LostAttemptCheckpoint:
         return self._content
 
     def store(self, content: bytes) -> None:
-        """Discard a newer one."""
+        """Discard a newer checkpoint."""
 
 
 def run_jobs(folder: Path, compiled_folder: Path, duration_s: float, jobs: int) -> None:
-    """Run jobs one after another, and print the memory of the process after each."""
+    """Run jobs one after another, and print the memory of the process after each job."""
     config = ModelConfig.read(folder)
     frames = round(duration_s * config.codec.frame_rate)
     known = 1 + delay.count_new_tokens(frames, 0, config.decoder) - GENERATED
@@ -62,7 +66,7 @@ def run_jobs(folder: Path, compiled_folder: Path, duration_s: float, jobs: int) 
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Run the jobs, and print their figures."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.own_memory")
     parser.add_argument("folder", type=Path, help="the model's folder")
     parser.add_argument("compiled_folder", type=Path, help="for compiled graphs")

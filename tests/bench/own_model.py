@@ -1,4 +1,4 @@
-"""The service's own model, loaded as a worker loads it, and sequences whose tokens are known up to some position."""
+"""A model that is loaded as a worker loads it, and random tokens for the known positions of sequences."""
 
 from pathlib import Path
 from typing import Final
@@ -33,11 +33,11 @@ def load_pipeline(folder: Path, backend_name: str, precision: str, compiled_fold
     Parameters
     ----------
     folder
-        The model's.
+        The folder of the model.
     backend_name
         ``OPENVINO`` or ``MINDSPORE``.
     compiled_folder
-        For compiled graphs.
+        The folder for compiled graphs.
     """
     pin_process(DEVICE, 1)
     settings = Settings(home=compiled_folder, musicgen_backend=backend_name)
@@ -56,7 +56,7 @@ def draw_known(known: int, config: DecoderConfig, seed: int) -> Tokens:
     Parameters
     ----------
     known
-        How many positions.
+        The number of positions to draw tokens for.
     """
     pattern = delay.build_pattern(None, known - 1 + max(config.delays), config)[:, :known]
     drawn = np.random.default_rng(seed).integers(config.vocabulary, size=pattern.shape, dtype=np.int32)

@@ -1,10 +1,10 @@
-"""How the time of a step on OpenVINO is divided: the loop around the network, and the network's operators.
+"""How the time of a step with OpenVINO is divided into the loop around the network and the operators of the network.
 
-It runs in the application's environment, and prints one JSON object::
+This program runs in the environment of the application, and prints one JSON object::
 
     python -m tests.bench.own_profile FOLDER COMPILED_FOLDER int8
 
-The operators are measured with a second copy of the model, because measuring them makes steps longer.
+The operators are measured with a second copy of the model, because a step takes longer if its operators are measured.
 """
 
 import argparse
@@ -38,18 +38,18 @@ class ProfilingCore(ov.Core):  # type: ignore[misc] # untyped here
     """Compiles models that measure their operators."""
 
     def compile_model(self, model: Any, device_name: Any = None, config: Any = None, **named: Any) -> Any:
-        """Compile; see OpenVINO."""
+        """Compile a model as ``openvino.Core.compile_model`` does, with the measurement of operators switched on."""
         return super().compile_model(model, device_name, {**(config or {}), "PERF_COUNT": True}, **named)
 
 
 class CallTimer:
-    """Measures the duration of calls, by name."""
+    """Measures the duration of calls of several functions, each of which has a name."""
 
     def __init__(self) -> None:
         self._calls_s: dict[str, list[float]] = defaultdict(list)
 
     def wrap(self, name: str, function: Callable[..., Result]) -> Callable[..., Result]:
-        """Return a function whose calls are measured."""
+        """Return a function that calls ``function``, and measures each call under ``name``."""
 
         def call(*arguments: Any, **named: Any) -> Result:
             start_s = time.perf_counter()
@@ -60,12 +60,15 @@ class CallTimer:
         return call
 
     def find_median_s(self, name: str) -> float:
-        """Return the median duration of the calls, without the first, which is different."""
+        """Return the median duration of all calls except the first call, which is different."""
         return statistics.median(self._calls_s[name][1:])
 
 
 class TimedRequest:
-    """An inference request of OpenVINO, whose attributes cannot be replaced, with another ``infer``."""
+    """An inference request of OpenVINO with another ``infer``.
+
+    It wraps the original request, because the attributes of an OpenVINO request cannot be replaced.
+    """
 
     def __init__(self, request: Any, infer: Callable[[], object]) -> None:
         self._request = request
@@ -76,12 +79,12 @@ class TimedRequest:
 
 
 def measure_parts(pipeline: MusicgenPipeline) -> dict[str, float]:
-    """Measure the parts of a guided job's steps, in seconds."""
+    """Measure the parts of a step of a guided job, in seconds."""
     timer, bench = CallTimer(), OwnBench(pipeline)
     with _replace_infer(pipeline, lambda request: timer.wrap("infer", request.infer)), ExitStack() as stack:
         for owner, name in ((type(pipeline.model.decoder), "step"), (TokenSequence, "extend")):
             stack.enter_context(mock.patch.object(owner, name, timer.wrap(name, getattr(owner, name))))
-        # From the start, so that there are no known positions to read, and each call belongs to a step.
+        # The sequence begins at the start, so that no known positions are read, and each call belongs to a step.
         steps_s = bench.time_steps(pipeline.scheduler, [bench.build_sequence(1, STEPS, 0)])
     medians = {name: timer.find_median_s(name) for name in ("infer", "step", "extend")}
     step_s = statistics.median(steps_s)
@@ -96,14 +99,18 @@ def measure_parts(pipeline: MusicgenPipeline) -> dict[str, float]:
 
 @dataclass
 class OperatorTimes:
-    """The operators' times. OpenVINO returns averages over all calls so far; those of some steps are a difference."""
+    """The times of the operators, after a number of calls.
+
+    For each operator, OpenVINO returns the average over all calls so far. So the average over the latest calls is
+    computed from the difference of two ``OperatorTimes``.
+    """
 
     calls: int = 0
     total_s: float = 0.0
     average_s: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def make_infer(self, request: Any) -> Callable[[], object]:
-        """Return an ``infer`` that records the calls of a request."""
+        """Return a function that calls ``request.infer``, and records the times of the operators."""
 
         def infer() -> None:
             start_s = time.perf_counter()
@@ -119,7 +126,10 @@ class OperatorTimes:
         return infer
 
     def subtract(self, before: Self) -> dict[str, Any]:
-        """Return the time per call since then: of the most expensive kinds of operators, and of the others together."""
+        """Return the time per call since ``before``.
+
+        The times are given for each of the most expensive kinds of operators, and for all other operators together.
+        """
         steps = self.calls - before.calls
         kind_s: dict[str, float] = defaultdict(float)
         counts = Counter(kind for kind, _ in self.average_s.values())
@@ -135,7 +145,7 @@ class OperatorTimes:
 
 
 def measure_operators(folder: Path, compiled_folder: Path, precision: str) -> dict[str, Any]:
-    """Add up the operators' times of a guided job's steps in the middle of 10 s, in seconds per step."""
+    """Measure the operators in steps of a guided job in the middle of 10 s; return the seconds per step."""
     with mock.patch.object(ov, "Core", ProfilingCore):
         pipeline = load_pipeline(folder, OPENVINO, precision, compiled_folder)
     times, before_steps = OperatorTimes(), OperatorTimes()
@@ -160,7 +170,7 @@ def _replace_infer(pipeline: MusicgenPipeline, make: Callable[[Any], Callable[[]
 
 
 def main() -> None:
-    """Profile, and print."""
+    """Measure the parts and the operators of a step, and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.own_profile")
     parser.add_argument("folder", type=Path, help="the model's folder")
     parser.add_argument("compiled_folder", type=Path, help="for compiled graphs")

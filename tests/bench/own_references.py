@@ -1,6 +1,6 @@
-"""How much lower precisions change the logits of the tiny models of ``tests/references``, and their greedy tokens.
+"""How much lower precisions change the logits and the greedy tokens of the tiny models of ``tests/references``.
 
-It runs in the application's environment, and prints one JSON object::
+This program runs in the environment of the application, and prints one JSON object::
 
     python -m tests.bench.own_references int8 int4 bfloat16
 """
@@ -26,11 +26,12 @@ EXACT: Final = "float32"
 
 
 def compute_logits(pipeline: MusicgenPipeline, case: Case) -> Floats:
-    """Compute the logits of a case's samples for the tokens of the reference.
+    """Compute the logits of the samples of a case while the decoder reads the tokens of the reference.
 
     Returns
     -------
-    The logits that choose the tokens, one sample after the other: shape (samples * positions, codebooks, vocabulary).
+    The logits from which tokens are chosen, with guidance if the case is guided; one sample after another, shape
+    (samples * positions, codebooks, vocabulary).
     """
     decoder = pipeline.model.decoder
     logits: list[Floats] = []
@@ -48,7 +49,7 @@ def compute_logits(pipeline: MusicgenPipeline, case: Case) -> Floats:
 
 
 def compare(model: Model, precisions: Sequence[str]) -> dict[str, list[LogitDifference]]:
-    """Compare precisions with float32, in all cases of a model."""
+    """Compare each precision with float32, in all cases of a model."""
     cases = [case for case in CASES if case.model == model]
     differences: dict[str, list[LogitDifference]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="mj-bench-") as home:
@@ -67,7 +68,7 @@ def _load(folder: Path, precision: str) -> MusicgenPipeline:
 
 
 def main() -> None:
-    """Compare, and print the averages over all cases."""
+    """Compare the precisions with float32, and print the averages over all cases."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.own_references")
     parser.add_argument("precisions", nargs="+")
     precisions: list[str] = parser.parse_args().precisions

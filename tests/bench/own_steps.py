@@ -1,6 +1,6 @@
-"""How fast the service's own MusicGen decodes and reads known tokens: the inner half of a ``MeasuredProcess``.
+"""How fast the service's own MusicGen decodes and reads known tokens: a program that runs in a ``MeasuredProcess``.
 
-It runs in the application's environment, with a model in the layout of the Hugging Face hub::
+The program runs in the environment of the application, and reads a model in the layout of the Hugging Face hub::
 
     echo '{"measurement": "time_jobs", "jobs": 4}' | \\
         python -m tests.bench.own_steps FOLDER COMPILED_FOLDER openvino int8
@@ -36,7 +36,7 @@ REPEATS: Final = 3
 
 
 class OwnBench:
-    """A loaded model, and what can be measured of it."""
+    """A loaded model, with a method for each measurement."""
 
     def __init__(self, pipeline: MusicgenPipeline) -> None:
         self._pipeline = pipeline
@@ -45,7 +45,7 @@ class OwnBench:
         self._text = pipeline.encode_text(PROMPT)
         self._random = np.random.default_rng(0)
         self._schedulers: dict[int, BatchScheduler] = {}
-        """By the position that is timed; each keeps its slots, and so its caches, between repeats."""
+        """For each timed position, a scheduler, which keeps its slots and their caches between repeats."""
 
     @property
     def text_tokens(self) -> int:
@@ -53,14 +53,17 @@ class OwnBench:
         return 0 if self._text is None else len(self._text.states)
 
     def time_first_step(self) -> Measurement:
-        """Time the encoding of the prompt and the first step of a guided job: what a user waits for after loading."""
+        """Time the encoding of the prompt and the first step of a guided job.
+
+        After the model has been loaded, a user waits this long for the first tokens.
+        """
         start_s = time.perf_counter()
         self._pipeline.encode_text(PROMPT)
         self.time_steps(self._pipeline.scheduler, [self.build_sequence(1, 1, 0)])
         return {"first_step_s": time.perf_counter() - start_s, "text_tokens": self.text_tokens}
 
     def time_positions(self) -> Measurement:
-        """Time the steps of one guided job around each of ``TIMED_POSITIONS``: the whole loop, with sampling."""
+        """Time the steps of one guided job around each of ``TIMED_POSITIONS``: the whole decode loop, with sampling."""
         step_s = {}
         for position in TIMED_POSITIONS:
             if position not in self._schedulers:
@@ -76,9 +79,9 @@ class OwnBench:
         return {"step_s": statistics.median(self.time_steps(self._pipeline.scheduler, sequences))}
 
     def time_steps(self, scheduler: BatchScheduler, sequences: Sequence[TokenSequence]) -> list[float]:
-        """Generate sequences that start at the same position; return the duration of each step but the first, in s.
+        """Generate sequences that start at the same position; return the durations of the steps, in seconds.
 
-        The first step is left out because the known positions are read before it.
+        The first step is left out, because its duration includes the reading of the known positions.
         """
         times_s: dict[int, float] = {}
 
@@ -94,13 +97,13 @@ class OwnBench:
         return durations_s[1:]
 
     def time_decoding(self) -> Measurement:
-        """Time EnCodec's decoding of 10 s."""
+        """Time how long EnCodec takes to decode 10 s."""
         start_s = time.perf_counter()
         self._pipeline.model.codec.decode(self._draw_codes(CODEC_FRAMES), lambda: None)
         return {"decode_s": time.perf_counter() - start_s}
 
     def time_prefill(self) -> Measurement:
-        """Time how one slot reads the codes of a clip; a guided job has two slots."""
+        """Time how fast one slot reads the codes of a clip; a guided job has two slots."""
         codes = self._draw_codes(CODEC_FRAMES).astype(np.int32)
         times_s = []
         for _ in range(REPEATS + 1):
@@ -113,9 +116,10 @@ class OwnBench:
         return {"frames_per_s": CODEC_FRAMES / statistics.median(times_s[1:])}
 
     def time_full_caches(self, jobs: int, early: int, late: int) -> Measurement:
-        """Time MindSpore's steps at an early and a late position in turn: the network alone, with full caches.
+        """Time steps of MindSpore at an early and at a late position in turn: the network alone, with full caches.
 
-        The caches are filled, because memory that was never written is read from a single page.
+        Before the steps, random values are written into the whole caches: memory that was never written is read from a
+        single page, which would be too fast.
         """
         decoders = {position: self._make_full_decoder(jobs, position) for position in (early, late)}
         times_s: dict[int, list[float]] = {early: [], late: []}
@@ -136,7 +140,7 @@ class OwnBench:
         }
 
     def store_logits(self, path: str, positions: int) -> Measurement:
-        """Let a guided job read drawn tokens one by one, and store the logits that it would choose tokens by."""
+        """Read random tokens one by one, as a guided job does, and store the logits that tokens would be chosen by."""
         tokens = draw_known(positions, self._config, 0)
         slots = [self._decoder.admit(text, positions) for text in (self._text, None)]
         guided = []
@@ -150,12 +154,19 @@ class OwnBench:
         return {"positions": positions}
 
     def build_sequence(self, known: int, generated: int, seed: int) -> TokenSequence:
-        """Build a sequence whose first positions are known, including the start token, and the others generated."""
+        """Build a sequence whose first ``known`` positions, including the start token, have random tokens.
+
+        The next ``generated`` positions are to be generated.
+        """
         pattern = delay.build_pattern(None, known + generated - 1, self._config)
         return TokenSequence(pattern, self._text, SAMPLING, seed, draw_known(known, self._config, seed))
 
     def _make_separate_decoder(self) -> Decoder:
-        """Return a decoder for slots that stay: MindSpore computes all rows of a decoder in each step, so a new one."""
+        """Return a decoder for slots that are kept.
+
+        With MindSpore, this is a new decoder: MindSpore computes all rows of a decoder in each step, so kept slots would
+        slow down the steps of other slots in the same decoder.
+        """
         if self._pipeline.backend == OPENVINO:
             return self._decoder
         decoder: Decoder = self._make_mindspore_decoder()
@@ -191,7 +202,7 @@ class OwnBench:
 
 
 def main() -> None:
-    """Load, and measure what is requested until the input ends."""
+    """Load the model, and run the requested measurements until the input ends."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.own_steps")
     parser.add_argument("folder", type=Path, help="the model's folder")
     parser.add_argument("compiled_folder", type=Path, help="for compiled graphs")

@@ -1,6 +1,6 @@
 """A decoder whose slots keep their caches between sequences, so that late steps can be timed repeatedly.
 
-Otherwise all positions before those steps would be read again in each repeat.
+With another decoder, all positions before the timed steps would be read again in each repeat.
 """
 
 from collections import defaultdict
@@ -14,9 +14,10 @@ from worker.engines.musicgen.request import Tokens
 
 
 class ReservedSlotsDecoder:
-    """A decoder that reuses a slot after it was dropped, with everything that it has read.
+    """A decoder that reuses a dropped slot together with the positions that the slot has read.
 
-    It is for sequences with the same text and the same beginning.
+    All sequences must have the same text and the same first tokens. It implements
+    `worker.engines.musicgen.decoding.decoder.Decoder`.
     """
 
     def __init__(self, decoder: Decoder) -> None:
@@ -24,17 +25,17 @@ class ReservedSlotsDecoder:
         self.max_chunk = decoder.max_chunk
         self.on_compile: OnCompile = ignore_compiling
         self._dropped: dict[bool, list[int]] = defaultdict(list)
-        """The slots that can be reused, by whether they have the text."""
+        """The slots that can be reused: with the text (key ``True``), and without a text (key ``False``)."""
         self._has_text: dict[int, bool] = {}
         self._read: dict[int, int] = {}
-        """How many positions ``feed`` has read into each slot."""
+        """For each slot, the number of positions that ``feed`` has read into it."""
 
     def count_bytes(self, length: int) -> int:
-        """Count the memory of a slot; see the protocol."""
+        """Count the bytes of memory that a slot for ``length`` positions takes."""
         return self._decoder.count_bytes(length)
 
     def admit(self, text: TextStates | None, length: int) -> int:
-        """Reuse a dropped slot, or occupy a new one."""
+        """Reuse a dropped slot, or occupy a new slot if none can be reused."""
         dropped = self._dropped[text is not None]
         if dropped:
             return dropped.pop()
@@ -56,5 +57,5 @@ class ReservedSlotsDecoder:
     def step(
         self, slots: Sequence[int], tokens: NDArray[np.int32], positions: NDArray[np.int32]
     ) -> NDArray[np.float32]:
-        """Read one position per slot; see the protocol."""
+        """Read the tokens of one position in each of the slots; return the logits of the next position."""
         return self._decoder.step(slots, tokens, positions)

@@ -9,7 +9,7 @@ REPEATS_VARIABLE: Final = "MINDJOBS_BENCH_REPEATS"
 """Sets how often each measurement is repeated; for short trial runs of the benchmarks."""
 
 SMALL_VALUE: Final = 0.1
-"""Smaller ratios are shown with two significant digits, the others with two decimal places."""
+"""Ratios below this value are shown with two significant digits, all other ratios with two decimal places."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Ratio:
     Parameters
     ----------
     name
-        What is divided by what.
+        The name of the ratio, such as ``A / B`` if A is divided by B.
     aim
         ``None`` if the ratio is shown for information only.
     is_upper_bound
@@ -50,7 +50,7 @@ class Section:
     body
         The details in Markdown; its headings are of the third level.
     conditions
-        A fact about the machine or the run that only this part knows.
+        A fact about the machine or the run that only this part measures.
     """
 
     ratios: Sequence[Ratio]
@@ -65,7 +65,7 @@ class Section:
         return cls([ratio for part in listed for ratio in part.ratios], "\n\n".join(bodies), conditions)
 
     def format(self) -> str:
-        """Format it in Markdown, without its heading."""
+        """Format the section in Markdown, without a heading for the section itself."""
         return "\n\n".join(text for text in (format_ratios(self.ratios), self.body) if text)
 
 
@@ -75,7 +75,7 @@ def format_ratios(ratios: Iterable[Ratio]) -> str:
 
 
 def format_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format a Markdown table: the first column is text, the others are figures. Empty if there are no rows."""
+    """Format a Markdown table: the first column is text, the other columns are figures; no rows give an empty text."""
     lines = [[*row] for row in rows]
     if not lines:
         return ""
@@ -84,7 +84,7 @@ def format_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def read_repeats(default: int) -> int:
-    """Return how often each measurement is repeated; the result is the median."""
+    """Return how often each measurement is repeated: the value of `REPEATS_VARIABLE`, or ``default``."""
     return int(os.environ.get(REPEATS_VARIABLE) or default)
 
 

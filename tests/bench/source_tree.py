@@ -1,4 +1,4 @@
-"""The source tree that is measured: its commit, and whether it has changes that no commit contains."""
+"""The source tree that is measured: its commit, and whether it has uncommitted changes."""
 
 import datetime as dt
 import subprocess
@@ -7,15 +7,15 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 REPORT: Final = "docs/benchmarks.md"
-"""The one file that a benchmark changes, so that a change to it does not count."""
+"""The only file that a benchmark changes; changes to this file are ignored."""
 
 
 class UncleanTreeError(Exception):
-    """The figures could not be attributed to a commit."""
+    """The source tree has changes, so that figures could not be attributed to a commit."""
 
 
 def describe_commit(root: Path = ROOT) -> str:
-    """Name the date, and the commit that is measured."""
+    """Return a text with the date and the commit that is measured."""
     today = dt.datetime.now(tz=dt.UTC).date().isoformat()
     try:
         commit = _run_git(root, "rev-parse", "--short", "HEAD")
@@ -31,7 +31,8 @@ def check_tree_clean(root: Path = ROOT) -> None:
     Raises
     ------
     UncleanTreeError
-        It names the files that are changed or untracked, or says that there is no Git repository.
+        The tree has changes, or there is no Git repository. The message lists the changed and the untracked files, or
+        says why Git failed.
     """
     try:
         changes = list_changes(root)
@@ -49,7 +50,7 @@ def check_tree_clean(root: Path = ROOT) -> None:
 
 
 def list_changes(root: Path = ROOT) -> list[str]:
-    """List what differs from the commit, the report apart: lines of ``git status --porcelain``."""
+    """List the files that differ from the commit, without the report, as lines of ``git status --porcelain``."""
     return _run_git(root, "status", "--porcelain", "--", ".", f":!{REPORT}").splitlines()
 
 

@@ -1,4 +1,7 @@
-"""What each step of a job costs in addition to its computation; the steps are called one by one in this process."""
+"""The cost of each operation that a job needs in addition to its computation: submission, claim, heartbeat and others.
+
+The operations are called one by one in this process.
+"""
 
 import statistics
 import time
@@ -20,7 +23,7 @@ from worker.runner import BATCH_CHECK_INTERVAL_S
 
 CALLS: Final = 300
 MAX_CPU_SHARE: Final = 0.01
-"""How much of one core heartbeats and batch checks may take."""
+"""The largest share of the time of one core that heartbeats and batch checks may take."""
 RUNNING_JOBS: Final = (1, 8)
 LEASE_S: Final = 600.0
 WORKER: Final = WorkerIdentity(dict.fromkeys(Kind, "any"), DeviceClass.CPU, "bench", LEASE_S)
@@ -30,14 +33,14 @@ HEARTBEAT: Final = "heartbeat"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a call takes: its median duration, and its CPU time on average."""
+    """The cost of a call: the median duration, and the average CPU time."""
 
     median_s: float
     cpu_s: float
 
     @classmethod
     def measure(cls, step: Callable[[int], object]) -> "Cost":
-        """Call ``CALLS`` times; one call before them is not counted, since it sets up connections and caches."""
+        """Call ``step`` ``CALLS`` times, after one call that is not measured: it opens connections and fills caches."""
         step(0)
         times_s = []
         cpu_start_s = time.process_time()
@@ -50,14 +53,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class TransitionCosts:
-    """What was measured with one database.
+    """The costs that were measured with one database.
 
     Parameters
     ----------
     costs
-        Name of the step to its cost.
+        For each operation, given by its name, its cost.
     heartbeat_s
-        How often a running job's lease is extended.
+        The interval in which the lease of a running job is extended.
     """
 
     database: str
@@ -65,7 +68,7 @@ class TransitionCosts:
     heartbeat_s: float
 
     def list_ratios(self) -> list[Ratio]:
-        """Divide the CPU time that running jobs take in addition to their computation by the time that passes."""
+        """List the shares of a core's time that running jobs take in addition to their computation."""
         heartbeat_cpu_s, check_cpu_s = self.costs[HEARTBEAT].cpu_s, self.costs[BATCH_CHECK].cpu_s
         return [
             Ratio(
@@ -79,7 +82,7 @@ class TransitionCosts:
 
 
 def measure_costs(name: str, settings: Settings) -> TransitionCosts:
-    """Measure with the database of the settings."""
+    """Measure the costs with the database of the settings; ``name`` is the name of this database in the report."""
     app = create_app(settings)
     services: Services = get_context(app).services
     database, client = services.database, app.test_client()
@@ -116,7 +119,7 @@ def measure_costs(name: str, settings: Settings) -> TransitionCosts:
 
 
 def format_costs(measured: Sequence[TransitionCosts]) -> str:
-    """Format a table with a row per step."""
+    """Format a table with one row per operation."""
     head = ["ms", *(f"{each.database}{kind}" for each in measured for kind in ("", ", processor"))]
     rows = [
         [

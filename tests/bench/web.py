@@ -1,4 +1,4 @@
-"""How fast the web answers: polls during open event streams, polls compared with a bare row's, pages over many jobs."""
+"""How fast the web answers: polls during event streams, polls compared with a bare application, pages over many jobs."""
 
 import os
 import statistics
@@ -39,7 +39,7 @@ MAX_POLL_MS: Final = 500.0
 HEARTBEAT_INTERVAL_S: Final = 1.0
 LOAD_S: Final = 3.0
 MIN_BARE_RATIO: Final = 0.8
-"""How much of the bare application's rate polls of a running job should reach."""
+"""The aim for the rate of polls of a running job, as a share of the rate of the bare application."""
 ENDED_JOBS: Final = 1_000_000
 ENDED_JOBS_VARIABLE: Final = "MINDJOBS_BENCH_ENDED_JOBS"
 """Sets how many ended jobs the table is filled with; for short trial runs of the benchmarks."""
@@ -51,7 +51,7 @@ BARE_APP: Final = ("tests.bench.bare_web:create_app()",)
 
 
 def run() -> Section:
-    """Measure."""
+    """Measure how fast the web answers, and return the section for the report."""
     repeats = read_repeats(REPEATS)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-bench-")))
@@ -86,7 +86,10 @@ def open_services(settings: Settings) -> Iterator[Services]:
 
 @contextmanager
 def run_web(settings: Settings, log: Path, *application: str) -> Iterator[int]:
-    """Run a web application under our server with its settings, and return its port; by default our application."""
+    """Run a web application under the server of the service, with these settings, and yield the port.
+
+    By default, the application is that of the service.
+    """
     served = settings.model_copy(update={"port": reserve_port()})
     web = ServiceProcess(*WEB, *application, settings=served, log=log)
     try:
@@ -118,10 +121,12 @@ def _measure_polls(name: str, settings: Settings, folder: Path, repeats: int) ->
         _send_heartbeats(services, leases, 0)
         with run_web(settings, folder / "streams.log") as port:
             streams = _measure_streams(name, port, services, leases)
-        # A new process: the web notices that the client of a stream is gone only when it next writes to the stream.
+        # The rates are measured with a new web process: the web notices that the client of a stream is gone only when
+        # it writes to this stream again, so the old process may still hold closed streams.
         with run_web(settings, folder / "own.log") as own, run_web(settings, folder / "bare.log", *BARE_APP) as bare:
             ports = {"ours": own, "bare": bare}
-            # Files are rows of their own, which the bare application does not read; a job that is polled has none yet.
+            # Each artifact of a job has a row of its own, which the bare application does not read. So only the running
+            # job has an aim: it has no artifacts yet.
             rates = [
                 _compare_rates(f"a running job, {name}", ports, leases[0].job_id, repeats, MIN_BARE_RATIO),
                 _compare_rates(f"an ended job with its five files, {name}", ports, ended, repeats, None),
@@ -135,7 +140,7 @@ def _send_heartbeats(services: Services, leases: Sequence[Lease], done: int) -> 
 
 
 def _measure_streams(name: str, port: int, services: Services, leases: Sequence[Lease]) -> Section:
-    """Measure polls while there are event streams, through which progress is sent."""
+    """Measure polls while event streams are open, over which the web sends the progress of running jobs."""
     ended = threading.Event()
 
     def report_progress() -> None:
@@ -176,11 +181,11 @@ class MeasuredWeb:
 
 
 def _compare_rates(title: str, ports: dict[str, int], job_id: str, repeats: int, min_ratio: float | None) -> Section:
-    """Compare how many responses per second two applications send; they are loaded in turn."""
+    """Compare how many responses per second the applications send; the load is put on one application after another."""
     path = f"/api/v1/jobs/{job_id}"
     webs = {name: MeasuredWeb(port) for name, port in ports.items()}
     for web in webs.values():
-        run_in_process(count_responses, web.port, path, LOAD_S / 3)  # after it, each process has its connections
+        run_in_process(count_responses, web.port, path, LOAD_S / 3)  # not recorded: connections are opened
     for _ in range(repeats):
         for web in webs.values():
             web.per_s.append(run_in_process(count_responses, web.port, path, LOAD_S))
@@ -196,7 +201,7 @@ def _compare_rates(title: str, ports: dict[str, int], job_id: str, repeats: int,
 
 
 def _measure_pages(settings: Settings, folder: Path) -> Section:
-    """Measure pages over many ended jobs, first without API keys, then as the owner of some of the jobs."""
+    """Measure pages over many ended jobs, first without API keys, then with the API key of an owner of some jobs."""
     jobs = int(os.environ.get(ENDED_JOBS_VARIABLE) or ENDED_JOBS)
     common, rare = make_id(), make_id()
     keys = {"a third of the jobs": common, "a thousandth": rare}
@@ -220,14 +225,18 @@ def _measure_pages(settings: Settings, folder: Path) -> Section:
 
 
 def _time_views(port: int, path: str, *headers: str) -> list[float]:
-    """Time views of a page, after each process has most likely sent it once: a first view is slow for other reasons."""
+    """Time views of a page.
+
+    Some untimed views come first, so that each process has most likely sent the page once: the first view in a process
+    is slow for other reasons.
+    """
     for _ in range(UNTIMED_VIEWS):
         time_responses(port, path, 1, *headers)
     return run_in_process(time_responses, port, path, VIEWS, *headers)
 
 
 def _find_middle(jobs: int) -> str:
-    """Return an id that divides the jobs of ``insert_ended_jobs`` into halves."""
+    """Return an id that divides the jobs of ``insert_ended_jobs`` into an older and a newer half."""
     return f"{1_700_000_000_000 + jobs // 2 * 30_000:012x}"[:8] + "-ffff"
 
 
@@ -250,6 +259,6 @@ def _format_pages(jobs: int, times_s: dict[str, list[float]]) -> Section:
 
 
 def _find_percentiles_ms(times_s: Sequence[float]) -> tuple[float, float, float]:
-    """Return the 50th percentile, the 99th, and the maximum."""
+    """Return the 50th percentile, the 99th percentile and the maximum, in milliseconds."""
     cuts = statistics.quantiles(times_s, n=100, method="inclusive")
     return 1_000 * cuts[49], 1_000 * cuts[98], 1_000 * max(times_s)

@@ -1,6 +1,6 @@
-"""Sends HTTP requests to a web server on loopback, for a limited time, and parses only what it needs of the responses.
+"""Sends HTTP requests to a web server on loopback, and parses only the necessary parts of the responses.
 
-It runs in a process of its own.
+The functions are called in a process of their own, so that they do not slow down the benchmark's process.
 """
 
 import selectors
@@ -19,7 +19,7 @@ _STREAM: Final = "Accept: text/event-stream"
 
 
 class Connection:
-    """A connection that stays open for one request after another."""
+    """A connection to the server that stays open for several requests, which are sent one after another."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -40,7 +40,7 @@ class Connection:
         return body
 
     def send(self, path: str, *headers: str) -> None:
-        """Send a request, and read nothing."""
+        """Send a request, and do not read the response."""
         lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{self._port}", *headers, "", ""]
         self.socket.sendall("\r\n".join(lines).encode())
 
@@ -69,7 +69,7 @@ def count_responses(port: int, path: str, duration_s: float) -> float:
 
 
 def time_responses(port: int, path: str, count: int, *headers: str) -> list[float]:
-    """Send the same request again and again on one connection; return the duration of each, in seconds."""
+    """Send the same request ``count`` times on one connection; return the duration of each request, in seconds."""
     connection = Connection(port)
     times_s = []
     with connection.socket:
@@ -88,8 +88,8 @@ def poll_during_streams(
     Returns
     -------
     times_s, events
-        How long each poll took from the moment at which it was due, whether or not it could be sent by then; and how
-        many events the streams delivered.
+        The duration of each poll, counted from the time at which the poll was due, even if it could only be sent
+        later; and the number of events that all streams delivered.
     """
     numbers = iter(range(int(polls_per_s * duration_s)))
     lock = threading.Lock()

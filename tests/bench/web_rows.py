@@ -1,4 +1,4 @@
-"""Fills a PostgreSQL database with ended jobs, as they are after a year of use."""
+"""Fills a PostgreSQL database with ended jobs, as many as a service has after a year of use."""
 
 import json
 from typing import Final
@@ -42,7 +42,7 @@ _MUSIC_RESULT: Final[MusicgenResult] = {
     "engine": "mindspore",
     "precision": "float16",
 }
-# Ids increase with time, as real ones do: 30 s from one job to the next.
+# Ids increase with time, as the ids of real jobs do: a job is created every 30 s.
 _ID: Final = """
     substr(lpad(to_hex(1700000000000 + number * 30000), 12, '0'), 1, 8) || '-'
     || substr(lpad(to_hex(1700000000000 + number * 30000), 12, '0'), 9, 4) || '-7' || substr(md5(number::text), 1, 3)
@@ -82,7 +82,7 @@ _JOBS: Final = f"""
 _LABELS: Final = (
     "INSERT INTO job_labels SELECT id, owner, label.key, label.value FROM jobs, jsonb_each_text(labels) AS label"
 )
-# Artifacts and events of the newest jobs are enough: pages show some, and the indexes are not empty.
+# Only the newest tenth of the jobs has artifacts and events: this is enough for the pages, and for indexes with entries.
 _ARTIFACTS: Final = """
     INSERT INTO artifacts
     SELECT id, name, 'jobs/' || id || '/1/' || name, 'image/svg+xml', 23456, repeat('0', 64)
@@ -98,7 +98,7 @@ _EVENTS: Final = """
 
 
 def insert_ended_jobs(database: Database, jobs: int, *, common_owner: str, rare_owner: str) -> None:
-    """Insert ended jobs: a third of them belongs to one owner, and a thousandth to the other."""
+    """Insert ended jobs: a third of the jobs belongs to ``common_owner``, and a thousandth to ``rare_owner``."""
     with database.writing() as session:
         session.execute(text("SET LOCAL statement_timeout = 0"))
         owners = {"common_owner": common_owner, "rare_owner": rare_owner}
@@ -109,5 +109,5 @@ def insert_ended_jobs(database: Database, jobs: int, *, common_owner: str, rare_
             session.execute(text(statement), {"jobs": jobs})
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
-        for statement in ("VACUUM ANALYZE", "CHECKPOINT"):  # in production, PostgreSQL does both by itself, later
+        for statement in ("VACUUM ANALYZE", "CHECKPOINT"):  # in production, PostgreSQL runs both by itself, later
             connection.execute(text(statement))

@@ -1,6 +1,6 @@
-"""What every implementation of MusicGen is measured with: the prompt, the sampling, and the positions of timed steps.
+"""The prompt, the sampling and the positions of timed steps with which every implementation of MusicGen is measured.
 
-It imports only the standard library, because the baselines' environment contains little.
+This module imports only the standard library, because the environment of the baselines has few packages.
 """
 
 import itertools
@@ -13,16 +13,16 @@ TEMPERATURE: Final = 1.0
 TOP_K: Final = 250
 
 TIMED_POSITIONS: Final = (0, 250, 500)
-"""The positions around which the steps of one job are timed: 10 s of the published models have 500."""
+"""The positions around which the steps of one job are timed: 10 s of music of the published models have 500 positions."""
 STEPS: Final = 9
-"""How many steps are timed around each."""
+"""How many steps are timed around each of ``TIMED_POSITIONS``."""
 BATCH_STEPS: Final = 24
-"""How many steps are timed, from the start on, if several jobs share a batch."""
+"""How many steps are timed, from the start of the sequences, if several jobs share a batch."""
 CODEC_FRAMES: Final = 500
 
 
 def find_start(position: int) -> int:
-    """Return up to which position tokens are read, untimed, before the steps around a position."""
+    """Return the position up to which known tokens are read, untimed, before the timed steps around ``position``."""
     return max(position - STEPS // 2 - 1, 0)
 
 
@@ -32,7 +32,7 @@ def average_over_positions(values: Mapping[int, float]) -> float:
     Parameters
     ----------
     values
-        Position to what was measured around it; at least two.
+        For each position, the value that was measured around it; at least two positions.
     """
     pairs = list(itertools.pairwise(sorted(values.items())))
     area = sum((left + right) / 2 * (end - start) for (start, left), (end, right) in pairs)
