@@ -1,4 +1,4 @@
-"""A soak test: hundreds of mixed jobs, while jobs are cancelled at random and processes are killed.
+"""A soak test: it runs hundreds of mixed jobs, while jobs are cancelled at random and processes are killed.
 
 ``make soak`` runs it, as ``python -m tests.soak``.
 
@@ -52,7 +52,7 @@ WORKER_KILL_INTERVAL: Final = 4
 MAX_GROWTH: Final = 0.05
 """The allowed growth of the child's memory from the third to the fourth quarter of the measurements, as a fraction."""
 MIN_MEMORY_SAMPLES: Final = 100
-"""With fewer measurements, the growth is not checked: models might still be loaded in the third quarter."""
+"""With fewer measurements, the growth is not checked, since models would still be loaded in the third quarter."""
 ABSENT_MODEL: Final = "absent/model"
 """A model that does not exist: its jobs fail."""
 LOADED: Final = re.compile(rf" (\d+) {re.escape(model_cache.__name__)}: (\S+) is loaded \((\S+)\)")

@@ -11,7 +11,7 @@ from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
-from web import api, auth, errors, health, metrics, pages, rate_limits, request_hooks, security_headers
+from web import api, auth, errors, health, metrics, pages, rate_limits, request_hooks, security_headers, session
 from web.context import EXTENSION, WebContext
 from web.key_cache import KeyCache
 from web.kinds import PAGES
@@ -45,6 +45,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Bootstrap5(app)
     request_hooks.init_app(app)
     security_headers.init_app(app)
+    session.init_app(app)
     auth.init_app(app)
     new_job.init_app(app)
     errors.init_app(app)

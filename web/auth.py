@@ -7,43 +7,23 @@ each request, browsers use a session that began with a key.
 from http import HTTPStatus
 from typing import Final
 
-from flask import Flask, Request, g, redirect, request, session, url_for
-from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from flask import Flask, g, redirect, request, session, url_for
 from werkzeug import Response
 
-from shared import api_keys
 from shared.database import queries
 from shared.errors import KeyRequiredError, NotFoundError
 from shared.jobs import ANONYMOUS, Origin
 from shared.texts import text
 from web.context import get_context, get_services
+from web.session import SESSION_KEY
 
 OPEN_ENDPOINTS: Final = frozenset({"health.alive", "health.ready", "static", "bootstrap.static", "pages.sign_in"})
 """The endpoints that need no key."""
-SESSION_KEY: Final = "key"
 _READING_METHODS: Final = frozenset({"GET", "HEAD"})
-
-
-class _SessionInterface(SecureCookieSessionInterface):
-    """Stores sessions in cookies. If a request came over HTTPS, the browser sends the cookie over HTTPS only."""
-
-    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Open an empty session, without making the signer, if the request has no cookie: programs send none."""
-        has_cookie = self.get_cookie_name(app) in request.cookies
-        return super().open_session(app, request) if has_cookie else self.session_class()
-
-    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's interface
-        return request.is_secure
 
 
 def init_app(app: Flask) -> None:
     """Require API keys, and hide from each request the jobs of other keys."""
-    settings = get_context(app).services.settings
-    app.secret_key = api_keys.derive_secret(api_keys.load_secret(settings), "sessions")
-    app.session_interface = _SessionInterface()
-    # Browsers send a cookie to every port of a host. Each port may have its own instance, so the name has the port.
-    app.config["SESSION_COOKIE_NAME"] = f"mindjobs-{settings.port}"
-    app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
     app.before_request(_authenticate)
     app.before_request(_hide_jobs_of_others)
     app.context_processor(lambda: {"signed_in": get_owner() != ANONYMOUS})

@@ -90,7 +90,7 @@ def run_worker(device: Device, kinds: list[Kind]) -> int:
         heartbeat_interval_s=settings.worker_heartbeat_s,
         wait_until_ready=status.wait_until_ready,
     )
-    watchdog = Watchdog(status, settings.lease_s + settings.grace_s, settings.heartbeat_s)
+    watchdog = Watchdog(status, settings)
     with registration, watchdog:
         worker = app.Worker(
             hostname=name,

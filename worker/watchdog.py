@@ -12,6 +12,7 @@ import time
 from typing import Final
 
 from shared.background import Background
+from shared.settings import Settings
 
 IDLE: Final = 0.0
 
@@ -72,19 +73,18 @@ class Watchdog(Background):
 
     Parameters
     ----------
-    max_silence_s
-        How long a child that runs a job may give no sign of life: longer than a lease, so that the leases of the
-        child's jobs have expired before the child is killed.
-    check_interval_s
-        How often to check. A child is killed if it was silent at two checks in a row. So, if parent and child were
-        both paused for a time, the child has time to give a sign of life between the two checks.
+    settings
+        A child that runs a job may give no sign of life for ``lease_s`` and ``grace_s`` together. That is longer than a
+        lease, so the leases of the child's jobs have expired before the child is killed. It is checked every heartbeat. A
+        child is killed if it was silent at two checks in a row: if parent and child were both paused for a time, the
+        child has time to give a sign of life between the two checks.
     """
 
-    def __init__(self, status: ChildStatus, max_silence_s: float, check_interval_s: float) -> None:
+    def __init__(self, status: ChildStatus, settings: Settings) -> None:
         super().__init__("watchdog")
         self._status = status
-        self._max_silence_s = max_silence_s
-        self._check_interval_s = check_interval_s
+        self._max_silence_s = settings.lease_s + settings.grace_s
+        self._check_interval_s = settings.heartbeat_s
 
     def _run(self) -> None:
         suspect = 0

@@ -5,37 +5,11 @@ import signal
 import subprocess
 import sys
 from configparser import RawConfigParser
-from dataclasses import dataclass
 from pathlib import Path
 
 from shared.database.migrate import ROOT
+from shared.instance.processes import Process
 from shared.settings import Settings
-
-
-@dataclass(frozen=True)
-class Process:
-    """One process of an instance.
-
-    Parameters
-    ----------
-    command
-        The command line of the process, which runs in the folder of the repository.
-    priority
-        Processes with a lower priority start earlier and stop later.
-    stop_signal, stop_s
-        The signal that stops the process, and the time after which the process is killed if it has not stopped.
-        Processes with the same priority stop at the same time. For each priority the longest ``stop_s`` counts, and the
-        sum of these times stays below 15 s.
-    once
-        Whether the process ends by itself.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    priority: int
-    stop_signal: str = "TERM"
-    stop_s: int = 2
-    once: bool = False
 
 
 def write_configuration(settings: Settings, processes: list[Process]) -> Path:

@@ -1,7 +1,7 @@
 """Run every process of this instance in the foreground: ``python -m shared.instance.up``, which is ``make up``.
 
-This module lists the processes, checks the settings, the lock of the state folder and the port before the start, and
-migrates the database. `supervisor` runs the processes.
+This module checks the settings, the lock of the state folder and the port before the start, and migrates the database.
+`processes` lists the processes, and `supervisor` runs them.
 """
 
 import fcntl
@@ -14,36 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.database.connection import Database
 from shared.database.migrate import migrate
 from shared.errors import MindjobsError, SettingsError
-from shared.instance import redis_server
-from shared.instance.supervisor import Process, run_supervisor, write_configuration
-from shared.jobs import Kind
+from shared.instance.processes import list_processes
+from shared.instance.supervisor import run_supervisor, write_configuration
 from shared.settings import Settings, load_settings
 from shared.texts import text
-
-
-def list_processes(settings: Settings) -> list[Process]:
-    """List the processes of a complete instance on one machine."""
-    python = (sys.executable, "-m")
-    processes = [
-        Process("sweeper", (*python, "shared.maintenance"), priority=20),
-        Process("web", (*python, "gunicorn", "--config", "python:web.server"), priority=30, stop_s=3),
-        # One worker per kind, so that a knn job of one second never waits for a music job of ten minutes.
-        # SIGQUIT returns a running job to the queue; SIGTERM would wait for the end of the job.
-        *(
-            Process(
-                f"worker-{kind}",
-                (*python, "worker", "--device", "cpu:0", "--kinds", kind),
-                priority=40,
-                stop_signal="QUIT",
-                stop_s=5,
-            )
-            for kind in Kind
-        ),
-        Process("ready", (*python, "shared.instance.ready"), priority=50, stop_s=1, once=True),
-    ]
-    if settings.owns_redis:
-        processes.append(Process("redis", tuple(redis_server.list_command(settings)), priority=10))
-    return processes
 
 
 def _lock(settings: Settings) -> int:

@@ -37,7 +37,7 @@ IDLE_JOBS = 100
 REPEATS = 5
 DRAIN_DEADLINE_S = 300.0
 MIN_THROUGHPUT_RATIO = 0.7
-"""How much of bare Celery's throughput jobs without computation should reach."""
+"""The aim for the throughput of jobs without computation, as a share of the throughput of bare Celery."""
 MAX_IDLE_MS = 20.0
 NOOP_QUEUE = "bench.noop"
 DELAYS_KEY = "bench.delays"
@@ -344,7 +344,7 @@ def _read_waits_s(database: Database, job_ids: Sequence[str]) -> list[float]:
 
 
 def _suspend(worker: ServiceProcess, *, suspended: bool) -> None:
-    """Suspend or resume the worker: it is suspended while its queue is filled, so that no job starts before that."""
+    """Suspend or resume the worker; it is suspended while its queue is filled, so that no job starts before."""
     for process in [psutil.Process(worker.process.pid), *worker.list_children()]:
         (process.suspend if suspended else process.resume)()
 

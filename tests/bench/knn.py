@@ -23,7 +23,7 @@ from tests.bench.section import Ratio, Section, format_table, read_repeats
 
 REPEATS: Final = 7
 MIN_RATIO: Final = 1.0
-"""The time of a baseline, divided by the time of the service, should be at least this: the service is not slower."""
+"""The aim for the time of a baseline divided by the time of the service: the service should not be slower."""
 
 
 @dataclass

@@ -60,11 +60,11 @@ class BatchTimes:
         return statistics.median(self.mean_s[jobs])
 
     def compare_last(self, jobs: int) -> float:
-        """Divide the time at which the last job ended by the same time if the jobs ran one after another."""
+        """Divide the time at which the last job ended by what it would be if the jobs ran one after another."""
         return self.find_last_s(jobs) / (jobs * self.find_last_s(1))
 
     def compare_mean(self, jobs: int) -> float:
-        """Divide the average time at which the jobs ended by the same average if the jobs ran one after another."""
+        """Divide the average time at which the jobs ended by what it would be if the jobs ran one after another."""
         return self.find_mean_s(jobs) / ((jobs + 1) / 2 * self.find_last_s(1))
 
 

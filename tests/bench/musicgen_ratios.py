@@ -97,7 +97,7 @@ def _find_overhead(results: Results) -> Ratio:
 def find_memory_share(results: Results, implementation: Implementation) -> float:
     """Divide the steps per second of one guided job by the steps per second that memory allows.
 
-    Memory allows so many steps per second if a step does nothing else than read its data from memory.
+    Memory allows the steps per second that would be reached if a step only read its data from memory.
     """
     middle = (TIMED_POSITIONS[0] + TIMED_POSITIONS[-1]) // 2
     step_bytes = count_step_bytes(results.config.decoder, implementation.precision, 2, middle, results.text_tokens)

@@ -164,8 +164,8 @@ class OwnBench:
     def _make_separate_decoder(self) -> Decoder:
         """Return a decoder for slots that are kept.
 
-        With MindSpore, this is a new decoder: MindSpore computes all rows of a decoder in each step, so kept slots would
-        slow down the steps of other slots in the same decoder.
+        With MindSpore, this is a new decoder: MindSpore computes all rows of a decoder in each step, so that kept slots
+        would slow down the steps of other slots in the same decoder.
         """
         if self._pipeline.backend == OPENVINO:
             return self._decoder

@@ -11,7 +11,7 @@ REPORT: Final = "docs/benchmarks.md"
 
 
 class UncleanTreeError(Exception):
-    """The source tree has changes, so that figures could not be attributed to a commit."""
+    """The source tree has changes or is no Git repository, so that figures could not be attributed to a commit."""
 
 
 def describe_commit(root: Path = ROOT) -> str:

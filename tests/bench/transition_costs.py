@@ -60,7 +60,7 @@ class TransitionCosts:
     costs
         For each operation, given by its name, its cost.
     heartbeat_s
-        The interval in which the lease of a running job is extended.
+        The interval at which the lease of a running job is extended, in seconds.
     """
 
     database: str

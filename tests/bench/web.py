@@ -1,4 +1,4 @@
-"""How fast the web answers: polls during event streams, polls compared with a bare application, pages over many jobs."""
+"""How fast the web answers: polls during event streams, polls compared with a bare application, pages of many jobs."""
 
 import os
 import statistics
@@ -185,7 +185,7 @@ def _compare_rates(title: str, ports: dict[str, int], job_id: str, repeats: int,
     path = f"/api/v1/jobs/{job_id}"
     webs = {name: MeasuredWeb(port) for name, port in ports.items()}
     for web in webs.values():
-        run_in_process(count_responses, web.port, path, LOAD_S / 3)  # not recorded: connections are opened
+        run_in_process(count_responses, web.port, path, LOAD_S / 3)  # not recorded: it opens connections
     for _ in range(repeats):
         for web in webs.values():
             web.per_s.append(run_in_process(count_responses, web.port, path, LOAD_S))

@@ -1,6 +1,6 @@
 """Sends HTTP requests to a web server on loopback, and parses only the necessary parts of the responses.
 
-The functions are called in a process of their own, so that they do not slow down the benchmark's process.
+Measurements call these functions in a process of their own.
 """
 
 import selectors

@@ -82,7 +82,7 @@ _JOBS: Final = f"""
 _LABELS: Final = (
     "INSERT INTO job_labels SELECT id, owner, label.key, label.value FROM jobs, jsonb_each_text(labels) AS label"
 )
-# Only the newest tenth of the jobs has artifacts and events: this is enough for the pages, and for indexes with entries.
+# Only the newest tenth of the jobs has artifacts and events. This is enough: pages show some, and no index is empty.
 _ARTIFACTS: Final = """
     INSERT INTO artifacts
     SELECT id, name, 'jobs/' || id || '/1/' || name, 'image/svg+xml', 23456, repeat('0', 64)

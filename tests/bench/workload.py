@@ -13,7 +13,7 @@ TEMPERATURE: Final = 1.0
 TOP_K: Final = 250
 
 TIMED_POSITIONS: Final = (0, 250, 500)
-"""The positions around which the steps of one job are timed: 10 s of music of the published models have 500 positions."""
+"""The positions around which the steps of one job are timed: 10 s of music of a published model have 500 positions."""
 STEPS: Final = 9
 """How many steps are timed around each of ``TIMED_POSITIONS``."""
 BATCH_STEPS: Final = 24

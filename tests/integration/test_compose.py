@@ -12,8 +12,7 @@ import yaml
 
 from shared.database.migrate import ROOT
 from shared.installer.environment import PYTHON_VERSIONS
-from shared.instance.supervisor import Process
-from shared.instance.up import list_processes
+from shared.instance.processes import Process, list_processes
 from shared.jobs import DeviceClass, Kind, name_queue
 from shared.settings import Settings
 from worker.__main__ import list_queues, make_parser

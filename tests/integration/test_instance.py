@@ -12,7 +12,7 @@ import pytest
 
 from shared.database.migrate import ROOT
 from shared.errors import SettingsError
-from shared.instance.up import list_processes
+from shared.instance.processes import list_processes
 from shared.settings import Settings
 from tests.conftest import SHORT_INTERVALS
 from tests.support.instances import call, make_settings, run_job, wait_for_ready

@@ -1,1 +1,1 @@
-"""Results of transformers on PyTorch for small random models, which the backends are compared with."""
+"""Results of transformers on PyTorch for small random models; the backends are compared with these results."""

@@ -10,26 +10,35 @@ from tests.references.musicgen_cases import Case
 from worker.engines.musicgen.decoding.random_numbers import draw_uniforms
 
 MIN_GAP: Final = 2e-3
-"""Between the best two logits, or between the best two logarithms of what sampling compares."""
+"""The gap between the two largest logits, from which a token is chosen, must be larger than this.
+
+If the token is sampled, the gap is between the logarithms of the two largest values that sampling compares.
+"""
 BORDER_MARGIN: Final = 5e-4
-"""How near to the border of the top k a logit may be, or a share to that of the top p, if the token is not chosen."""
+"""A chosen token must be farther than this from the border of the top k (in logits) and of the top p (in shares)."""
 MIN_CODE_GAP: Final = 1e-4
-"""Between the squared distances of the two nearest codes, relative to the squares that they are computed from."""
+"""The minimum gap between the squared distances of the two nearest codes.
+
+The gap is divided by the sum of squares from which the squared distance of the chosen code is computed.
+"""
 MIN_DISTINCT_CODES: Final = 8
-"""How many codes a codebook of a sample must have, or a third of its length."""
+"""The minimum number of distinct codes in each codebook of a sample.
+
+If fewer than three times as many tokens were generated, it is enough if a third of them is distinct.
+"""
 MIN_UNLIKELY_SHARE: Final = 0.2
-"""The share of sampled tokens that must not be the likeliest."""
+"""The minimum share of sampled tokens that are not the likeliest token."""
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
 class UnsuitableCaseError(Exception):
-    """A rounding error could change the case's result, or the result is too uniform to show anything."""
+    """A rounding error could change the result of the case, or the result is too uniform to be a useful reference."""
 
 
 def draw_exponentials(case: Case, position: int) -> Floats:
-    """Draw the exponential variates that probabilities are divided by: shape (samples * codebooks, codes)."""
+    """Draw the exponential variates by which sampling divides the probabilities: shape (samples * codebooks, codes)."""
     size = case.model.size
     codebooks = size.codebooks * size.channels
     uniforms = [draw_uniforms(seed, position, codebooks, size.codebook_size) for seed in case.seeds]
@@ -37,21 +46,22 @@ def draw_exponentials(case: Case, position: int) -> Floats:
 
 
 def check_choices(case: Case, steps: Sequence[Floats], tokens: NDArray[np.int16], generated: Flags) -> float:
-    """Choose every token again in float64, and return the smallest gap between a chosen token and the next best.
+    """Choose every token again in float64, and return the smallest gap between a chosen token and the next best token.
 
     Parameters
     ----------
     steps
         The logits of each step: shape (rows * codebooks, codes).
     tokens
-        The tokens that were chosen: shape (samples, codebooks, length), the last positions being those of the steps.
+        The tokens that were chosen: shape (samples, codebooks, length). The steps chose the tokens at the last
+        positions.
     generated
-        Which of them were generated and not given: the same shape.
+        Whether each of the tokens was generated (true) or given (false): the shape of ``tokens``.
 
     Raises
     ------
     UnsuitableCaseError
-        A choice is too close, or sampling chose almost only the likeliest tokens.
+        A gap is too small, transformers chose another token, or sampling chose almost only the likeliest tokens.
     """
     first = tokens.shape[-1] - len(steps)
     choices = [
@@ -67,7 +77,7 @@ def check_choices(case: Case, steps: Sequence[Floats], tokens: NDArray[np.int16]
 def _choose(
     case: Case, logits: Floats, position: int, tokens: NDArray[np.int16], generated: Flags
 ) -> tuple[float, int]:
-    """Choose the tokens of one position; return the smallest gap, and how many tokens are the likeliest."""
+    """Choose the tokens of one position; return the smallest gap, and the number of tokens that are the likeliest."""
     scores = logits
     if case.guided:
         conditional, unconditional = np.split(logits, 2)
@@ -93,7 +103,10 @@ def _choose(
 
 
 def _filter(case: Case, scores: Floats) -> tuple[Flags, Flags]:
-    """Return which tokens may be within the top k and the top p, and which are for sure."""
+    """Return the tokens that can be within the top k and the top p, and the tokens that are certainly within both.
+
+    A token nearer to a border than `BORDER_MARGIN` is only in the first mask.
+    """
     kept = [np.ones(scores.shape, bool)]
     if 0 < case.top_k < scores.shape[-1]:
         outside, inside = np.sort(scores, axis=-1)[:, -case.top_k - 1 :][:, :2, None].swapaxes(0, 1)
@@ -113,7 +126,7 @@ def _filter(case: Case, scores: Floats) -> tuple[Flags, Flags]:
 
 
 def check_variety(tokens: NDArray[np.int16], generated: Flags) -> None:
-    """Check that each codebook of each sample has many different codes, if it is long enough for that."""
+    """Check that each codebook of each sample has many different codes, or enough for its length if it is short."""
     length = tokens.shape[-1]
     for row, mask in zip(tokens.reshape(-1, length), generated.reshape(-1, length), strict=True):
         required = min(MIN_DISTINCT_CODES, mask.sum() // 3)
@@ -122,16 +135,16 @@ def check_variety(tokens: NDArray[np.int16], generated: Flags) -> None:
 
 
 def check_codes(embeddings: Any, codes: Any, codec: Any) -> None:
-    """Quantise again in float64, and check that no second nearest code is almost as near as the chosen one.
+    """Quantise again in float64, and check that no second nearest code is almost as near as the chosen code.
 
     Parameters
     ----------
     embeddings
-        Torch's, shape (batch, codec_hidden, frames).
+        A tensor of torch, shape (batch, codec_hidden, frames).
     codes
-        Torch's, shape (batch, codebooks, frames).
+        A tensor of torch, shape (batch, codebooks, frames).
     codec
-        The EnCodec of transformers.
+        EnCodec as transformers has loaded it.
     """
     residual = embeddings.double().transpose(1, 2).flatten(0, 1).numpy()
     for layer, chosen in zip(codec.quantizer.layers, codes.transpose(0, 1).flatten(1).numpy(), strict=True):

@@ -1,12 +1,13 @@
 """Compare a backend with transformers on PyTorch at musicgen-small's full size, with random weights.
 
-The two commands run in two environments, with a file of a few hundred kilobytes between
-them; the model takes 2.3 GB. Neither belongs in the repository::
+The two commands run in two environments. ``make`` writes a reference file of a few hundred
+kilobytes, and ``compare`` reads it; the model takes 2.3 GB. Neither the reference file nor
+the model belongs in the repository::
 
     /tmp/references/bin/python -m tests.references.compare_full_size make FOLDER REFERENCE.npz
     .venv/bin/python -m tests.references.compare_full_size compare FOLDER REFERENCE.npz PACKAGE.MODULE:FUNCTION
 
-``make_musicgen`` describes how to set up the first environment. The function is a ``Compute``.
+``make_musicgen`` describes how to set up the environment of ``make``. The function has the type ``Compute``.
 """
 
 import argparse
@@ -40,9 +41,9 @@ class Inputs:
     Parameters
     ----------
     input_ids
-        The text's tokens: shape (1, text), int32; without padding.
+        The tokens of the text: shape (1, text), int32, without padding.
     tokens
-        The decoder's input: shape (codebooks, positions), int16, the start token first.
+        The input of the decoder: shape (codebooks, positions), int16, with the start token at the first position.
     codes
         The input of EnCodec's decoder: shape (codebooks, frames), int16.
     """
@@ -61,9 +62,10 @@ class Outputs:
     text_states
         The output of T5: shape (1, text, text_hidden).
     logits
-        Shape (2, codebooks, positions, codes): conditional, then unconditional.
+        The output of the decoder: shape (2, codebooks, positions, codes), the conditional logits before the
+        unconditional logits.
     audio
-        Shape (samples,).
+        The output of EnCodec's decoder: shape (samples,).
     """
 
     text_states: Floats
@@ -72,14 +74,14 @@ class Outputs:
 
     @property
     def guided(self) -> Floats:
-        """The logits that tokens are chosen by: shape (codebooks, positions, codes)."""
+        """The logits from which tokens are chosen: shape (codebooks, positions, codes)."""
         conditional, unconditional = self.logits
         guided: Floats = unconditional + np.float32(GUIDANCE_SCALE) * (conditional - unconditional)
         return guided
 
 
 Compute = Callable[[Path, Inputs], Outputs]
-"""Loads the model of a folder, and computes the outputs."""
+"""A function that loads the model of a folder, and computes the outputs for the inputs."""
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,10 @@ def draw_inputs(input_ids: NDArray[np.int32]) -> Inputs:
 
 
 def make(folder: Path, path: Path) -> None:
-    """Write the model, unless it exists, and write the outputs of transformers."""
+    """Write the model if it does not exist, and write the reference file with the outputs of transformers."""
     if not (folder / CONFIGURATION).exists():
         write_random_model(folder, SMALL, SEED)
-    from transformers import AutoTokenizer  # the other command runs without torch
+    from transformers import AutoTokenizer  # here, because the other command runs without torch
 
     input_ids = AutoTokenizer.from_pretrained(folder)(PROMPT, return_tensors="np")["input_ids"]
     inputs = draw_inputs(input_ids.astype(np.int32))
@@ -123,8 +125,8 @@ def make(folder: Path, path: Path) -> None:
 
 
 def compute_with_transformers(folder: Path, inputs: Inputs) -> Outputs:
-    """Compute with transformers: a ``Compute``."""
-    import torch  # the other command runs without it
+    """Compute the outputs with transformers; the function has the type ``Compute``."""
+    import torch  # here, because the other command runs without torch
     from transformers import MusicgenForConditionalGeneration
     from transformers.modeling_outputs import BaseModelOutput
 
@@ -145,12 +147,14 @@ def compute_with_transformers(folder: Path, inputs: Inputs) -> Outputs:
 
 
 def compare(folder: Path, path: Path, compute: Compute) -> dict[str, float]:
-    """Compute with a backend, and return its largest errors relative to the largest value of transformers.
+    """Compute with a backend, and return the largest error of each output.
+
+    The error is divided by the largest absolute value that transformers computed for the output.
 
     Raises
     ------
     ValueError
-        The reference was made with another model than that in the folder.
+        The reference was made with another model than the model in the folder, or an output has the wrong shape.
     """
     reference = load_reference(path)
     if hash_weights(folder) != reference.weights_sha256:

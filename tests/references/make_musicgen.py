@@ -1,7 +1,7 @@
 """Make the files in ``tests/references/musicgen``: the results of transformers on PyTorch for the cases.
 
-It needs an environment of its own, because MindNLP does not run if torch is installed. PyTorch's build for CPUs is
-enough::
+This program needs an environment of its own, because MindNLP does not run if torch is installed. The build of PyTorch
+for CPUs is enough::
 
     python3.11 -m venv /tmp/references
     /tmp/references/bin/pip install torch==2.13.0 transformers==4.55.4 tokenizers==0.21.4 numpy==1.26.4 \\
@@ -9,38 +9,39 @@ enough::
     /tmp/references/bin/python -m tests.references.make_musicgen [NAME...]
 
 A file is written only if its case is a useful reference: a rounding error must
-not be able to change a token or a code of a clip, and the codes must vary.
-Running it again on the same kind of processor writes the same bytes.
+not be able to change a token or a code of a clip, and the codes must vary. If the
+program runs again on the same type of processor, it writes the same bytes.
 
-The content of the files, for B samples in R rows (B conditional ones and, if
-the case is guided, then B unconditional ones):
+The content of the files, for B samples in R rows (B conditional rows and, if the
+case is guided, B unconditional rows after them):
 
 =================== ============================================================================================
-weights_sha256      of the model's weights; see ``musicgen_cases.hash_weights``
+weights_sha256      the hash of the model's weights, from ``musicgen_cases.hash_weights``
 input_ids           (B, text) int32, padded on the right; not for unconditional cases
 attention_mask      (B, text) int32, 1 for text and 0 for padding; (B, 1) zeros for unconditional cases
 text_states         (B, text, text_hidden), the output of T5; values at padding have no meaning
-projected           (R, text, hidden), projected to the decoder's size, and zero if the mask is
-prompt_codes        (B, codebooks, frames) int16, of the clips, padded with silence on the left; only with clips
-prompt_embeddings   (B, channels, codec_hidden, frames), before quantisation; only with clips
-padding_samples     (B,) int32, how many samples of silence the clips were padded with; only with clips
-tokens              (B, codebooks, length) int16, with delays, the start token first: all that the decoder could read
-positions           (P,) int32, the positions of the next two
-states              (layers + 1, R, P, hidden): the first layer's input, the others' inputs, the last norm's output
-logits              (R, codebooks, P, codes), which decide the tokens at the following positions
-codes               (B, codebooks, frames) int16, without delays, those of the clips included
-audio               (B, channels, samples) float32, with the padding at the start
-smallest_gap        the smallest gap between a chosen token and the next best
+projected           (R, text, hidden), the states projected to the decoder's hidden size; zero where the mask is zero
+prompt_codes        (B, codebooks, frames) int16, the clips with silence as padding on the left; only with clips
+prompt_embeddings   (B, channels, codec_hidden, frames), the clips before quantisation; only with clips
+padding_samples     (B,) int32, how many samples of silence each clip was padded with; only with clips
+tokens              (B, codebooks, length) int16, all tokens that the decoder could read, with delays, start token first
+positions           (P,) int32, the positions of ``states`` and ``logits``
+states              (layers + 1, R, P, hidden), the inputs of all layers, then the output of the last norm
+logits              (R, codebooks, P, codes), from which the tokens at the following positions are chosen
+codes               (B, codebooks, frames) int16, without delays, including the codes of the clips
+audio               (B, channels, samples) float32, including the padding at the start
+smallest_gap        the smallest gap between a chosen token and the next best token
 =================== ============================================================================================
 
-For a ``CodecCase``: ``embeddings_N`` (codec_hidden, frames) and ``codes_N``
-(codebooks, frames) of its clip N, ``audio_N`` (samples,) of its codes N, and
-``weights_sha256``.
+The file of a ``CodecCase`` contains ``embeddings_N`` (codec_hidden, frames) and
+``codes_N`` (codebooks, frames) of clip N, ``audio_N`` (samples,), decoded from
+the codes N, and ``weights_sha256``.
 
 To sample a token, each probability is divided by an exponential variate, and
-the largest quotient is chosen. That is sampling from the distribution. The
-variates come from ``worker.engines.musicgen.decoding.random_numbers``, so that
-both sides use the same.
+the token with the largest quotient is chosen. This is equivalent to sampling from
+the distribution. The variates come from
+``worker.engines.musicgen.decoding.random_numbers``, so that transformers and the
+backends use the same variates.
 """
 
 import argparse
@@ -111,7 +112,7 @@ class StepRecorder(transformers.LogitsProcessor):  # type: ignore[misc] # untype
 
 
 def make(case: Case) -> Arrays:
-    """Generate a case, and record the intermediate results."""
+    """Generate the samples of a case, and return the results and the intermediate results."""
     loaded = load(case.model)
     model = loaded.model
     inputs = prepare(case, loaded)
@@ -132,7 +133,7 @@ def make(case: Case) -> Arrays:
     samples = len(case.prompts)
     generated = (pattern == -1).reshape(samples, -1, pattern.shape[-1]).numpy()
     tokens = torch.where(pattern == -1, chosen, pattern).reshape(generated.shape)
-    generated[..., : -case.new_tokens] = False  # without delays the pattern is empty, though the start token is given
+    generated[..., : -case.new_tokens] = False  # without delays, the pattern is -1 even where tokens are given
     arrays = {"weights_sha256": np.array(loaded.weights_sha256), "tokens": tokens.numpy().astype(np.int16)}
     arrays["smallest_gap"] = np.float32(check_choices(case, recorder.logits, arrays["tokens"], generated))
     check_variety(arrays["tokens"], generated)
@@ -178,7 +179,7 @@ def encode_clips(case: Case, loaded: Loaded, inputs: Inputs) -> Arrays:
 
 
 def run_decoder(case: Case, loaded: Loaded, inputs: Inputs, tokens: torch.Tensor) -> Arrays:
-    """Run the model on all finished tokens at once."""
+    """Run the model once with all tokens of the finished sequences, and return what it computes."""
     model = loaded.model
     mask = inputs["attention_mask"]
     arrays = {"attention_mask": mask.numpy().astype(np.int32)}
@@ -209,7 +210,7 @@ def run_decoder(case: Case, loaded: Loaded, inputs: Inputs, tokens: torch.Tensor
 
 
 def check_logits(steps: list[NDArray[np.float64]], arrays: Arrays) -> None:
-    """Check that the logits computed for all tokens at once are those of the single steps."""
+    """Check that the logits computed for all tokens at once equal the logits of the single steps."""
     first = arrays["tokens"].shape[-1] - len(steps) - 1
     for index, position in enumerate(arrays["positions"]):
         if position >= first:
@@ -222,7 +223,7 @@ def check_logits(steps: list[NDArray[np.float64]], arrays: Arrays) -> None:
 
 
 def check_prompts(case: Case, loaded: Loaded, inputs: Inputs, arrays: Arrays) -> None:
-    """Check that the result starts with the clips, and that the padding is what transformers removes."""
+    """Check that the codes start with the codes of the clips, and that transformers removes the recorded padding."""
     if not case.clips:
         return
     prompts, audio = arrays["prompt_codes"], arrays["audio"]
@@ -238,7 +239,7 @@ def check_prompts(case: Case, loaded: Loaded, inputs: Inputs, arrays: Arrays) ->
 
 
 def make_codec(case: CodecCase) -> Arrays:
-    """Encode the clips and decode the codes of a case of the codec."""
+    """Encode the clips and decode the codes of a case; return the results."""
     loaded = load(case.model)
     codec = loaded.model.audio_encoder
     arrays: Arrays = {"weights_sha256": np.array(loaded.weights_sha256)}
@@ -255,7 +256,7 @@ def make_codec(case: CodecCase) -> Arrays:
 
 
 def make_all(names: list[str]) -> Iterator[tuple[str, Arrays]]:
-    """Make the cases with these names, or all."""
+    """Make the cases with these names, or all cases if there are no names."""
     for case in (*CASES, *CODEC_CASES):
         if names and case.name not in names:
             continue
@@ -266,7 +267,7 @@ def make_all(names: list[str]) -> Iterator[tuple[str, Arrays]]:
 
 
 def main() -> None:
-    """Make the files."""
+    """Make the files of the requested cases."""
     parser = argparse.ArgumentParser(prog="python -m tests.references.make_musicgen")
     parser.add_argument("names", nargs="*", help="the cases to make; all by default")
     names = parser.parse_args().names

@@ -1,4 +1,4 @@
-"""Computes with the backend MindSpore for ``compare_full_size``: ``tests.references.mindspore_full_size:compute``."""
+"""The backend MindSpore for ``compare_full_size``; pass it as ``tests.references.mindspore_full_size:compute``."""
 
 import dataclasses
 from pathlib import Path
@@ -22,7 +22,7 @@ SLOTS: Final = 2
 
 
 def compute(folder: Path, inputs: Inputs) -> Outputs:
-    """Compute with MindSpore, with the same cells as in jobs: a ``Compute``."""
+    """Compute the outputs with MindSpore, with the same cells as jobs use; the function has the type ``Compute``."""
     mindspore.set_device("CPU")
     config, target = ModelConfig.read(folder), Target()
     weights = Weights.open(folder, config)
@@ -36,7 +36,7 @@ def compute(folder: Path, inputs: Inputs) -> Outputs:
 
 
 def _encode_unprojected(config: ModelConfig, weights: Weights, target: Target, ids: Any) -> NDArray[np.float32]:
-    """Encode as for a decoder of the text encoder's size, for which the states are not projected."""
+    """Encode the text for a decoder that has the hidden size of the text encoder: such states are not projected."""
     decoder = dataclasses.replace(config.decoder, hidden=config.text.hidden)
     return TextEncoder(dataclasses.replace(config, decoder=decoder), weights, target).encode(ids).states
 
@@ -44,11 +44,11 @@ def _encode_unprojected(config: ModelConfig, weights: Weights, target: Target, i
 def _decode(
     config: ModelConfig, weights: Weights, target: Target, text: TextStates, tokens: NDArray[np.int16]
 ) -> NDArray[np.float32]:
-    """Read the tokens step by step in a slot with the text and in one without.
+    """Read the tokens step by step in a slot with the text and in a slot without the text.
 
     Returns
     -------
-    Shape (slots, codebooks, positions, codes).
+    The logits: shape (slots, codebooks, positions, codes).
     """
     decoder = MindSporeDecoder(DecoderCells(DecoderWeights(config.decoder, weights, target)))
     slots = [decoder.admit(of_slot, tokens.shape[1]) for of_slot in (text, None)]

@@ -1,11 +1,11 @@
 """The cases in which the backends are compared with transformers: models, prompts, clips, and sampling.
 
-Both sides write the same random models and the same clips from the definitions
-here. ``tests/references/musicgen`` holds the results of transformers, and
-``make_musicgen`` describes its files.
+The tests and ``make_musicgen`` write the same random models and the same clips from
+the definitions in this module. ``tests/references/musicgen`` contains the results of
+transformers, and ``make_musicgen`` describes these files.
 
-The prompts and seeds were chosen by search: in none of the cases can a rounding
-error change a token, and ``make_musicgen`` refuses cases in which one could.
+The prompts and seeds were found by trying: in none of the cases can a rounding error
+change a token. ``make_musicgen`` refuses cases in which a rounding error could do this.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Model:
-    """A random model; equal ones have the same files."""
+    """A random model; equal ``Model`` objects write the same files."""
 
     size: Size
     seed: int
@@ -54,7 +54,7 @@ class Clip:
         """Compute the clip: shape (channels, samples), at the model's sampling rate.
 
         The samples are rounded to multiples of a power of two, so that they are the same on every machine, although
-        its sine may differ in the last bits.
+        the sines that machines compute can differ in the last bits.
         """
         random = np.random.default_rng([self.seed, self.samples])
         times_s = np.arange(self.samples) / size.sample_rate_hz
@@ -73,12 +73,13 @@ class Case:
     Parameters
     ----------
     prompts
-        One per sample; ``None`` for unconditional generation, for which transformers
-        uses no guidance, whatever the scale.
+        One prompt per sample; ``None`` for unconditional generation, for which transformers
+        uses no guidance, even if ``guidance_scale`` is larger than 1.
     clips
-        Empty, or one per sample, all at the model's sampling rate and with its channels.
+        Empty, or one clip per sample, with the sampling rate and the number of channels of the
+        model.
     seeds
-        One per sample.
+        One seed per sample, or empty: then every seed is 0.
     """
 
     name: str
@@ -95,7 +96,7 @@ class Case:
 
     @property
     def guided(self) -> bool:
-        """Whether there is an unconditional row for each conditional one."""
+        """Whether each conditional row of the batch has an unconditional row."""
         return self.guidance_scale > 1 and self.prompts[0] is not None
 
     def make_clips(self) -> list[Audio]:
@@ -119,12 +120,12 @@ class Case:
 
 @dataclass(frozen=True)
 class CodecCase:
-    """Clips to encode one by one, and codes to decode; mono, as EnCodec itself is.
+    """Clips that EnCodec encodes one by one, and codes that it decodes; all are mono, since EnCodec itself is mono.
 
     Parameters
     ----------
     frames
-        The length of each set of codes.
+        The number of frames of each array of codes.
     """
 
     name: str
@@ -156,10 +157,10 @@ def read(name: str) -> Arrays:
 
 
 def hash_weights(folder: Path) -> str:
-    """Hash the names and the values of a model's weights, however they are divided among files.
+    """Hash the names and the values of a model's weights; how the weights are divided among files has no effect.
 
-    If this differs from ``weights_sha256`` of a reference, the random model is not
-    the one that the reference was made with, and a comparison has no meaning.
+    If the hash differs from ``weights_sha256`` of a reference, the reference was made
+    with another random model, and a comparison has no meaning.
     """
     tensors = {name: array for path in folder.glob("*.safetensors") for name, array in load_file(path).items()}
     digest = hashlib.sha256()

@@ -9,10 +9,10 @@ from wtforms import PasswordField
 from wtforms.validators import DataRequired
 
 from shared.texts import render, text
-from web.auth import SESSION_KEY
 from web.context import get_context
 from web.pages import blueprint
 from web.pages.safe_redirect import choose_next
+from web.session import SESSION_KEY
 
 
 class SignInForm(FlaskForm):

@@ -26,10 +26,6 @@ Okabe and Ito, Color Universal Design, 2008. The yellow of that palette is too p
 MARKERS: Final = ("o", "^", "s", "D", "v", "P", "X", "*")
 COLOUR_MAP: Final = colormaps["viridis"].resampled(32)
 """With so few colours, Matplotlib draws a colour bar as shapes, not as pixels."""
-MAX_NAME_LENGTH: Final = 36
-MAX_CLASS_NAME_LENGTH: Final = 14
-LETTER_INCHES: Final = 0.085
-"""The approximate width of a letter: enough to reserve space for names without measuring them."""
 STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": "#666666",
     "axes.grid": True,
@@ -82,12 +78,3 @@ def render_svg(figure: Figure) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     return content.getvalue()
-
-
-def shorten(name: str, max_length: int = MAX_NAME_LENGTH) -> str:
-    """Make a user's name fit a chart and XML: replace control characters, and remove the middle of a long name."""
-    printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
-    if len(printable) <= max_length:
-        return printable
-    tail = (max_length - 1) // 2
-    return f"{printable[: max_length - 1 - tail]}…{printable[-tail:]}"

@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams, Task
 from worker.engines.chart_style import (
-    LETTER_INCHES,
-    MAX_CLASS_NAME_LENGTH,
     PALETTE,
     add_axes,
     make_figure,
     render_svg,
-    shorten,
     style,
 )
+from worker.engines.knn.chart_labels import LETTER_INCHES, MAX_CLASS_NAME_LENGTH, shorten
 from worker.engines.knn.scatter import ScatterCache
 
 MAX_NUMBERED_CLASSES: Final = 20

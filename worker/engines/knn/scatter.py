@@ -17,16 +17,14 @@ from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import Task
 from worker.engines.chart_style import (
     COLOUR_MAP,
-    LETTER_INCHES,
     MARKERS,
-    MAX_CLASS_NAME_LENGTH,
     PALETTE,
     add_axes,
     make_figure,
     render_svg,
-    shorten,
     style,
 )
+from worker.engines.knn.chart_labels import LETTER_INCHES, MAX_CLASS_NAME_LENGTH, shorten
 from worker.engines.knn.space import Floats, Indices, Labels
 
 MAX_PANELS: Final = 4

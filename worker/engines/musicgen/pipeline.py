@@ -10,17 +10,16 @@ from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from shared.errors import JobFailedError
-from shared.kinds.musicgen.catalogue import TOKENIZER
 from shared.texts import text
 from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.decoding.decoder import Decoder, TextStates
 from worker.engines.musicgen.decoding.scheduler import BatchLimits, BatchScheduler
 from worker.engines.musicgen.decoding.sequence import TokenSequence
-from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConfig, unusable_model
+from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConfig
+from worker.engines.musicgen.model.tokenizer import PromptTokenizer
 from worker.engines.musicgen.request import Audio, Codes, GeneratedSample, GenerationRequest, OnTokens, Tokens
 
 POLL_INTERVAL_S: Final = 0.1
@@ -88,7 +87,7 @@ class MusicgenPipeline:
         self.backend = backend
         self.config = ModelConfig.read(folder)
         self.precision = precision
-        self._tokenizer = open_tokenizer(folder)
+        self.tokenizer = PromptTokenizer(folder)
         self.model = load(self.config)
         self.max_slots = self.model.max_slots if limits.max_slots is None else limits.max_slots
         self.scheduler = BatchScheduler(self.model.decoder, replace(limits, max_slots=self.max_slots))
@@ -121,13 +120,9 @@ class MusicgenPipeline:
         pass_tokens()
         return [self._decode_sample(sequences, index, clips, report) for index in range(len(sequences))]
 
-    def tokenize(self, prompt: str) -> NDArray[np.int32]:
-        """Return the tokens of a prompt: shape (tokens,), including the end token."""
-        return np.array(self._tokenizer.encode(prompt).ids, dtype=np.int32)
-
     def encode_text(self, prompt: str | None) -> TextStates | None:
         """Encode a prompt; return ``None`` if there is no prompt (unconditional generation)."""
-        return None if prompt is None else self.model.text.encode(self.tokenize(prompt))
+        return None if prompt is None else self.model.text.encode(self.tokenizer.encode(prompt))
 
     def encode_clip(self, audio: Audio, on_progress: OnProgress) -> Codes:
         """Encode each channel of a clip; the codebooks of a stereo model alternate between left and right."""
@@ -233,21 +228,3 @@ def check_length(request: GenerationRequest, prompt_frames: int, config: Decoder
                 new_tokens=request.new_tokens,
             ),
         )
-
-
-def open_tokenizer(folder: Path) -> Tokenizer:
-    """Open a model's tokenizer.
-
-    Raises
-    ------
-    JobFailedError
-        The file of the tokenizer is missing or damaged.
-    """
-    path = folder / TOKENIZER
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises no narrower class of exception
-        raise unusable_model(text("tokenizer-unreadable", path=str(path), error=str(error))) from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer

@@ -145,7 +145,7 @@ def test_predictions_equal_those_of_scikit_learn_row_by_row(
 def test_leave_one_out_in_a_single_search_equals_leave_one_out_fold_by_fold(
     metric: dict[str, Any], finder: Finder
 ) -> None:
-    """Compare a single search, in which no row is its own neighbour, with a search per fold of one row."""
+    """Compare a single search, in which no row is its own neighbour, with brute force in each fold of one query."""
     dataset = make_dataset("classification", count=60)
     dataset.attributes[30:] = dataset.attributes[:30]
     params, found = run(finder, dataset, **metric, k=4, evaluation=LOO)

@@ -65,7 +65,7 @@ def test_tokens_and_states_of_a_text_agree_with_transformers(case: Case, load_on
     for row, (prompt, ids) in enumerate(zip(case.prompts, reference["input_ids"], strict=True)):
         expected = ids[reference["attention_mask"][row] == 1]
         assert prompt is not None
-        np.testing.assert_array_equal(pipeline.tokenize(prompt), expected)
+        np.testing.assert_array_equal(pipeline.tokenizer.encode(prompt), expected)
         states = pipeline.model.text.encode(expected).states
         assert compute_error(states, reference["projected"][row][: len(expected)]) < TOLERANCE
 

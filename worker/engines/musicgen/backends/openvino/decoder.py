@@ -141,7 +141,7 @@ class OpenVinoDecoder:
         self._gather_texts([*slots, *[PADDING_SLOT] * self._count_padding_positions(count)])
         # If the batch has fewer slots than the minimum number of rows, logits of the padding slot are computed, too, so
         # that the product with the heads has that many rows. When they were not computed, on a processor without VNNI,
-        # 220 of the 256 logits of a single slot differed by up to 2.9e-6 from those of the same slot beside another one.
+        # 220 of the 256 logits of a single slot differed by up to 2.9e-6 from those of the same slot with another slot.
         self._infer(slots, tokens, positions, logits=max(count, self._min_rows))
         logits: Floats = self._step.get_output_tensor(0).data[:count].copy()  # the next inference overwrites the tensor
         return logits.reshape(count, self._config.codebooks, self._config.vocabulary)

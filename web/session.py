@@ -1,0 +1,33 @@
+"""The session of a browser: a signed cookie that holds which API key the browser signed in with."""
+
+from typing import Final
+
+from flask import Flask, Request, request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+
+from shared import api_keys
+from web.context import get_context
+
+SESSION_KEY: Final = "key"
+
+
+class _SessionInterface(SecureCookieSessionInterface):
+    """Stores sessions in cookies. If a request came over HTTPS, the browser sends the cookie over HTTPS only."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Open an empty session, without making the signer, if the request has no cookie: programs send none."""
+        has_cookie = self.get_cookie_name(app) in request.cookies
+        return super().open_session(app, request) if has_cookie else self.session_class()
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's interface
+        return request.is_secure
+
+
+def init_app(app: Flask) -> None:
+    """Sign the cookies of sessions with a secret of this instance."""
+    settings = get_context(app).services.settings
+    app.secret_key = api_keys.derive_secret(api_keys.load_secret(settings), "sessions")
+    app.session_interface = _SessionInterface()
+    # Browsers send a cookie to every port of a host. Each port may have its own instance, so the name has the port.
+    app.config["SESSION_COOKIE_NAME"] = f"mindjobs-{settings.port}"
+    app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
