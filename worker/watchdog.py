@@ -75,9 +75,9 @@ class Watchdog(Background):
     ----------
     settings
         A child that runs a job may give no sign of life for ``lease_s`` and ``grace_s`` together. That is longer than a
-        lease, so the leases of the child's jobs have expired before the child is killed. It is checked every heartbeat. A
-        child is killed if it was silent at two checks in a row: if parent and child were both paused for a time, the
-        child has time to give a sign of life between the two checks.
+        lease, so the leases of the child's jobs have expired before the child is killed. The parent checks the child
+        every ``heartbeat_s``, and kills a child that was silent at two checks in a row. So, if parent and child were
+        both paused for a time, the child has time to give a sign of life between the two checks.
     """
 
     def __init__(self, status: ChildStatus, settings: Settings) -> None:
