@@ -28,8 +28,8 @@ from worker.devices import Device
 from worker.engines import ENGINES
 from worker.engines.interface import BatchingEngine, Engine, JobContext
 from worker.failures import UNEXPECTED, describe_failure
+from worker.heartbeat import HeartbeatContext, LeaseHeartbeat
 from worker.job_threads import JobThreads
-from worker.lease import HeartbeatContext, LeaseHeartbeat
 from worker.parsed_job import ParsedJob, is_last_attempt
 from worker.watchdog import ChildStatus
 

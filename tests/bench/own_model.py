@@ -58,7 +58,7 @@ def draw_known(known: int, config: DecoderConfig, seed: int) -> Tokens:
     known
         The number of positions to draw tokens for.
     """
-    pattern = delay.build_pattern(None, known - 1 + max(config.delays), config)[:, :known]
+    pattern = delay.build_pattern(None, known - 1 + max(delay.list_delays(config)), config)[:, :known]
     drawn = np.random.default_rng(seed).integers(config.vocabulary, size=pattern.shape, dtype=np.int32)
     tokens: Tokens = np.where(pattern == delay.TO_GENERATE, drawn, pattern)
     return tokens

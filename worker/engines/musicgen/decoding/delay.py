@@ -45,14 +45,19 @@ def build_pattern(prompt: Codes | None, new_tokens: int, config: DecoderConfig) 
     return pattern
 
 
+def list_delays(config: DecoderConfig) -> tuple[int, ...]:
+    """Return how many steps late each codebook starts in a sequence that is long enough for the delay pattern."""
+    return tuple(codebook // config.channels for codebook in range(config.codebooks))
+
+
 def get_delays(length: int, config: DecoderConfig) -> tuple[int, ...]:
-    """Return the delay of each codebook.
+    """Return the delay of each codebook in a sequence of ``length`` positions.
 
     As in transformers, all delays are 0 if the sequence is too short for the delay pattern.
     """
     if length < 2 * (config.codebooks // config.channels) - 1:
         return (0,) * config.codebooks
-    return config.delays
+    return list_delays(config)
 
 
 def remove_delays(tokens: Tokens, config: DecoderConfig) -> Codes:
@@ -75,5 +80,5 @@ def count_new_tokens(frames: int, prompt_frames: int, config: DecoderConfig) -> 
     The last codebook starts late by its delay, so it also ends late: the delay is added to ``frames``,
     unless the sequence is so short that it has no delays.
     """
-    delayed = frames + max(config.delays)
+    delayed = frames + max(list_delays(config))
     return delayed if any(get_delays(1 + prompt_frames + delayed, config)) else frames

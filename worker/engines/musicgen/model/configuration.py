@@ -91,11 +91,6 @@ class DecoderConfig:
         """The token that starts and pads every sequence."""
         return self.vocabulary
 
-    @property
-    def delays(self) -> tuple[int, ...]:
-        """How many steps late each codebook starts; in a stereo model, left and right of a pair have the same delay."""
-        return tuple(codebook // self.channels for codebook in range(self.codebooks))
-
 
 @dataclass(frozen=True)
 class CodecConfig:

@@ -13,6 +13,7 @@ from worker.engines.musicgen.decoding.delay import (
     build_pattern,
     count_new_tokens,
     get_delays,
+    list_delays,
     remove_delays,
 )
 from worker.engines.musicgen.model.configuration import DecoderConfig
@@ -103,7 +104,7 @@ def test_codes_are_valid_for_any_number_of_generated_tokens(config: DecoderConfi
         codes = remove_delays(tokens, config)
         assert ((codes >= 0) & (codes < config.vocabulary)).all()
         kept = min(prompt_frames, codes.shape[1])
-        assert kept >= prompt_frames - max(config.delays)
+        assert kept >= prompt_frames - max(list_delays(config))
         np.testing.assert_array_equal(codes[:, :kept], prompt[:, :kept])
         # The codes contain all tokens except the start tokens.
         assert np.count_nonzero(tokens != config.start) == codes.size

@@ -12,6 +12,7 @@ from shared.errors import JobFailedError
 from shared.kinds.musicgen.catalogue import CONFIGURATION
 from tests.references.musicgen_cases import TINY
 from tests.unit.worker.engines.musicgen.model_shapes import CODEC, shape_decoder
+from worker.engines.musicgen.decoding.delay import list_delays
 from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConfig, TextConfig
 from worker.engines.musicgen.model.random_model import SMALL, Size, describe, write_random_model
 
@@ -70,7 +71,7 @@ def test_hop_frame_rate_and_delays_are_derived_from_the_published_dimensions(tmp
     assert config.codec.frame_rate == 50
     assert config.codec.codebooks == 4
     assert config.decoder.start == 2_048
-    assert config.decoder.delays == (0, 1, 2, 3)
+    assert list_delays(config.decoder) == (0, 1, 2, 3)
     assert config.projected
 
 
@@ -79,7 +80,7 @@ def test_a_stereo_decoder_has_twice_as_many_codebooks_as_the_codec(tmp_path: Pat
     assert config.decoder == shape_decoder(replace(TINY, channels=2))
     assert config.decoder.codebooks == 8
     assert config.codec.codebooks == 4
-    assert config.decoder.delays == (0, 0, 1, 1, 2, 2, 3, 3)
+    assert list_delays(config.decoder) == (0, 0, 1, 1, 2, 2, 3, 3)
 
 
 def test_text_states_are_not_projected_if_text_encoder_and_decoder_have_equal_sizes(tmp_path: Path) -> None:
