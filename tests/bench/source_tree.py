@@ -45,12 +45,12 @@ def check_tree_clean(root: Path = ROOT) -> None:
         listed = "\n".join(changes)
         raise UncleanTreeError(
             f"{REPORT} is written only from a clean tree, so that its figures belong to a commit. Commit or remove "
-            f"first:\n{listed}\nTo try the benchmarks with these changes, name another file: --report FILE."
+            f"first:\n{listed}\nTo try the benchmarks with these changes, write the report to another file: --report FILE."
         )
 
 
 def list_changes(root: Path = ROOT) -> list[str]:
-    """List the files that differ from the commit, without the report, as lines of ``git status --porcelain``."""
+    """List the files, except the report, that differ from the commit, as lines of ``git status --porcelain``."""
     return _run_git(root, "status", "--porcelain", "--", ".", f":!{REPORT}").splitlines()
 
 

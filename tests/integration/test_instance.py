@@ -16,7 +16,7 @@ from shared.instance.processes import list_processes
 from shared.settings import Settings
 from tests.conftest import SHORT_INTERVALS
 from tests.support.instances import call, make_settings, run_job, wait_for_ready
-from tests.support.processes import ServiceProcess, write_environment
+from tests.support.processes import ServiceProcess, make_environment
 from tests.support.waiting import DEADLINE_S, wait_until
 
 MAX_STOP_S = 15
@@ -91,7 +91,7 @@ def test_instance_writes_its_output_to_a_socket(settings: Settings) -> None:
         subprocess.Popen(
             [sys.executable, "-m", "shared.instance.up"],
             cwd=ROOT,
-            env=write_environment(settings),
+            env=make_environment(settings),
             stdout=theirs.fileno(),
             stderr=theirs.fileno(),
             start_new_session=True,

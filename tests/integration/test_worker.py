@@ -25,7 +25,7 @@ from shared.submission import submit
 from tests.integration.conftest import Gate, StartProcess, StartWorker
 from tests.integration.gpu_worker import NOTES_FOLDER
 from tests.support.disks import list_keys, path_on_disk
-from tests.support.processes import ServiceProcess, write_environment
+from tests.support.processes import ServiceProcess, make_environment
 from tests.support.waiting import wait_until
 
 MakeGate = Callable[[], Gate]
@@ -376,7 +376,7 @@ def test_a_worker_does_not_start_if_its_device_is_not_available(settings: Settin
     started = subprocess.run(
         [sys.executable, "-m", "worker", "--device", device, "--kinds", "knn"],
         cwd=ROOT,
-        env=write_environment(settings),
+        env=make_environment(settings),
         capture_output=True,
         text=True,
         check=False,

@@ -14,7 +14,7 @@ from shared.settings import Settings
 from tests.support.waiting import DEADLINE_S, wait_until
 
 
-def write_environment(settings: Settings) -> dict[str, str]:
+def make_environment(settings: Settings) -> dict[str, str]:
     """Return the environment variables with which ``load_settings`` returns these settings."""
     names = {name: value for name, value in settings.model_dump().items() if value is not None}
     own = {f"MINDJOBS_{name.upper()}": str(value) for name, value in names.items()}
@@ -82,9 +82,9 @@ class ServiceProcess:
         return [child for child in self._seen if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
     def close(self) -> None:
-        """End all processes, even if some of them are stopped or have ended already.
+        """End all processes, even if some of them are suspended (SIGSTOP) or have ended already.
 
-        A parent is stopped before its children are killed; otherwise, the parent would start new children.
+        A parent is suspended before its children are killed; otherwise, the parent would start new children.
         """
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGSTOP)
@@ -92,7 +92,7 @@ class ServiceProcess:
             self.process.kill()
         self.process.wait()
         self._log.close()
-        wait_until(self._kill_survivors, f"the end of what {self.process.args!r} started")
+        wait_until(self._kill_survivors, f"the processes that {self.process.args!r} has started to end")
 
     def _kill_survivors(self) -> bool:
         """Kill the known processes that still run, and add their children to the known processes.

@@ -64,13 +64,14 @@ class RedisServer:
 
 
 class PostgresServer:
-    """A PostgreSQL server that creates databases as copies of other databases, such as a migrated one.
+    """A PostgreSQL server that creates databases as copies of another database, for example of a migrated one.
 
     With ``durable``, a commit waits until its data is on disk, as in production.
     """
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
-        # On import, pgserver looks for the folder of its lock, and warns if the user session has no such folder.
+        # On import, pgserver puts its lock into the runtime folder of the login session (XDG_RUNTIME_DIR), and warns if
+        # there is none.
         lock_folder = folder / "lock"
         lock_folder.mkdir(parents=True, mode=0o700)
         os.environ["XDG_RUNTIME_DIR"] = str(lock_folder)

@@ -25,7 +25,7 @@ POLL_AFTER_S: Final = "1"
 
 @blueprint.post("/jobs")
 def submit_job() -> Response:
-    """Submit a job, and with ``Prefer: wait`` wait until the job has ended."""
+    """Submit a job. With ``Prefer: wait``, the response comes when the job has ended."""
     services = get_services()
     job, created = submit.submit_job(services, read_json(), read_idempotency_key(), get_origin())
     view, waited_s = get_context().long_poll_slots.wait_for(services, job.id, read_wait_s(), lambda view: view.ended)
@@ -34,7 +34,7 @@ def submit_job() -> Response:
 
 @blueprint.get("/jobs/<uuid:job_id>")
 def get_job(job_id: UUID) -> Response:
-    """Read a job, and with ``Prefer: wait`` wait until the job changes, unless the client's copy is already old."""
+    """Read a job. With ``Prefer: wait``, wait for a change, unless ``If-None-Match`` names an earlier version."""
     services = get_services()
     with services.database.reading() as session:
         before = view_job(session, str(job_id))
@@ -45,7 +45,8 @@ def get_job(job_id: UUID) -> Response:
             services, before.id, wait_s, lambda now: now.etag != before.etag
         )
     response = _respond(view, 200, waited_s)
-    if known or request.if_match:  # only if needed, since this check takes as long as building the response
+    if known or request.if_match:
+        # Called only for conditional requests, since it takes as long as building the response.
         response.make_conditional(request)
     return response
 

@@ -47,16 +47,16 @@ def describe_json(description: str, schema: str) -> Response:
 
 @dataclass(frozen=True)
 class Operation:
-    """One call of the API. The address and the method come from its route, the summary from its view.
+    """One operation of the API. Its method and its address come from its route, its summary from its view.
 
     Parameters
     ----------
     tag
         The group to which the operation belongs.
     responses
-        The responses whose body is not a problem, keyed by status.
+        The responses other than problems (``application/problem+json``), keyed by status.
     problems
-        The statuses of problems that this operation can have in addition to the problems of every operation.
+        The statuses of problems that this operation can return in addition to those that every operation can return.
     parameters
         The names of header and query parameters that ``web.openapi.components`` describes.
     query

@@ -10,7 +10,7 @@ from shared.texts import Text, text
 from worker.engines.musicgen.audio.loudness import SILENCE_DBFS
 
 MAX_INAUDIBLE_CLIPPED: Final = 10
-"""Up to this number of samples beyond full scale cannot be heard, so there is no warning."""
+"""If no more samples than this are beyond full scale, the clipping cannot be heard, and there is no warning."""
 BLOCK_S: Final = 0.1
 SILENT_SHARE: Final = 0.5
 """If a larger share of the music is silent, there is a warning."""

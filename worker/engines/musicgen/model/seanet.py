@@ -18,8 +18,8 @@ DECODER = "audio_encoder.decoder.layers"
 class Convolution:
     """A convolution along time; if ``activated`` is true, an ELU comes before the convolution.
 
-    The input is padded by reflection, with ``dilation * (kernel - 1) + 1 - stride`` rows in total. If this
-    number is odd, the left side gets one row more than the right side.
+    The input is padded along time by reflection, with ``dilation * (kernel - 1) + 1 - stride`` positions in total. If
+    this number is odd, the left side gets one position more than the right side.
     """
 
     name: str
@@ -97,7 +97,7 @@ def list_encoder_layers(config: CodecConfig) -> list[Layer]:
 
     The encoder turns audio of shape (1, samples) into states of shape (``config.hidden``, frames).
     """
-    # The layers are numbered as in the file, in which each ELU is a layer of its own.
+    # The layers are numbered as in the safetensors file, in which each ELU is a layer of its own.
     layers: list[Layer] = [Convolution(f"{ENCODER}.0", 1, config.filters, config.kernel, activated=False)]
     number, size = 1, config.filters
     for ratio in reversed(config.ratios):

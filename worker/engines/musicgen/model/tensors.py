@@ -20,11 +20,11 @@ PROJECTION: Final = "enc_to_dec_proj"
 def list_tensors(config: ModelConfig) -> Tensors:
     """List every tensor of a model.
 
-    A convolution has one ``weight``, even if the file stores its weight in two tensors (weight norm).
+    A convolution is listed with one ``weight``, even if the safetensors file has two tensors for it (weight norm).
 
     Returns
     -------
-    For each tensor name, the shape of the tensor, in the order in which the model computes.
+    The shape of each tensor, keyed by its name. The tensors are in the order in which the model computes.
     """
     tensors = dict(_list_text(config.text))
     if config.projected:
