@@ -45,7 +45,8 @@ def check_tree_clean(root: Path = ROOT) -> None:
         listed = "\n".join(changes)
         raise UncleanTreeError(
             f"{REPORT} is written only from a clean tree, so that its figures belong to a commit. Commit or remove "
-            f"first:\n{listed}\nTo try the benchmarks with these changes, write the report to another file: --report FILE."
+            f"first:\n{listed}\nTo try the benchmarks with these changes, write the report to another file: "
+            "--report FILE."
         )
 
 

@@ -31,7 +31,7 @@ class ServiceProcess:
         self.process = subprocess.Popen(
             command,
             cwd=folder,
-            env=write_environment(settings),
+            env=make_environment(settings),
             stdout=self._log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
