@@ -22,7 +22,7 @@ from shared.jobs import ANONYMOUS
 from shared.services import Services
 from shared.settings import Settings
 from shared.webhooks.messages import load_signing_secret
-from tests.support.processes import write_environment
+from tests.support.processes import make_environment
 from web import create_app
 from web.__main__ import main
 from web.context import get_context
@@ -48,7 +48,7 @@ def run_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
     def run(*words: str, settings: Settings = settings) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["web", "keys", *words])
-        for name, value in write_environment(settings).items():
+        for name, value in make_environment(settings).items():
             monkeypatch.setenv(name, value)
         said: int | str | None = 0
         try:
@@ -156,7 +156,7 @@ def test_first_key_can_be_created_before_the_first_start(tmp_path: Path, monkeyp
 
     def run(*words: str) -> str:
         command = [sys.executable, "-m", "web", "keys", *words]
-        return subprocess.check_output(command, cwd=ROOT, env=write_environment(fresh), text=True)
+        return subprocess.check_output(command, cwd=ROOT, env=make_environment(fresh), text=True)
 
     assert run("list") == ""
     key, *_, secret = run("create", "laptop").split()

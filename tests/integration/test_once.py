@@ -11,7 +11,7 @@ import soundfile
 
 from shared.database.migrate import ROOT
 from shared.settings import Settings
-from tests.support.processes import write_environment
+from tests.support.processes import make_environment
 from worker import once
 
 RATE_HZ = 32_000
@@ -32,7 +32,7 @@ def run_once(settings: Settings, *arguments: str) -> subprocess.CompletedProcess
     return subprocess.run(
         [sys.executable, "-m", "worker.once", *arguments],
         cwd=ROOT,
-        env=write_environment(settings),
+        env=make_environment(settings),
         capture_output=True,
         text=True,
         check=False,

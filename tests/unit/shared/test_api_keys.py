@@ -13,7 +13,7 @@ from shared.api_keys import derive_secret, load_secret
 from shared.database.migrate import ROOT
 from shared.errors import SettingsError
 from shared.settings import Settings
-from tests.support.processes import write_environment
+from tests.support.processes import make_environment
 
 ASK = "from shared.api_keys import load_secret; from shared.settings import load_settings; "
 ASK += "settings = load_settings(); print('ready', flush=True); input(); print(load_secret(settings).decode())"
@@ -42,7 +42,7 @@ def test_concurrent_threads_get_the_same_secret(settings: Settings) -> None:
 @pytest.mark.slow
 def test_concurrent_processes_get_the_same_secret(settings: Settings) -> None:
     command = [sys.executable, "-c", ASK]
-    environment = write_environment(settings)
+    environment = make_environment(settings)
     asking = [
         subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(3)

@@ -11,7 +11,7 @@ import pytest
 
 from shared.database.migrate import ROOT
 from shared.settings import Settings
-from tests.support.processes import write_environment
+from tests.support.processes import make_environment
 
 SAY = """
 import logging, threading, warnings
@@ -41,7 +41,7 @@ logging.getLogger("alembic").info("a step")
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: str) -> str:
     """Run ``SAY`` in a separate process, and return the log of this process."""
     monkeypatch.chdir(tmp_path)  # so that a developer's .env is not read
-    environment = write_environment(Settings.model_validate({"home": tmp_path / "home", "log_format": log_format}))
+    environment = make_environment(Settings.model_validate({"home": tmp_path / "home", "log_format": log_format}))
     said = subprocess.run([sys.executable, "-c", SAY], cwd=ROOT, env=environment, capture_output=True, check=True)
     assert said.stdout == b""
     return said.stderr.decode()
