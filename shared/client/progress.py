@@ -55,7 +55,7 @@ class Bar:
             self._bar.unit = f" {progress.unit}"
             self._bar.set_description_str(progress.stage, refresh=False)
             self._bar.reset(progress.total or None)
-            # Progress before the first report of the stage does not count for the rate.
+            # What was already done at the first report of the stage does not count for the rate.
             self._bar.initial = self._bar.n = progress.done
             self._bar.refresh()
         self._bar.update(progress.done - self._bar.n)

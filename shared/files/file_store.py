@@ -1,8 +1,8 @@
 """The file store: uploads, artifacts and checkpoints, each stored whole or not at all.
 
 Callers use keys (`shared.files.keys`) and never paths. A crash may leave unfinished or unrecorded files behind; the
-sweeper removes these files. No row records a checkpoint. Checkpoints are kept under a separate prefix until their job
-has ended.
+sweeper removes these files. No row records a checkpoint either. So that the sweeper does not take checkpoints for
+unrecorded files, their keys have a prefix of their own; the sweeper removes them when their job has ended.
 """
 
 from collections.abc import Iterable, Iterator
@@ -90,7 +90,7 @@ class FileStore(Protocol):
         """
 
     def sync(self, keys: Iterable[str]) -> None:
-        """Make several files durable together that were stored with ``durable=False``."""
+        """Make several files that were stored with ``durable=False`` durable together."""
 
     def open(self, key: str) -> BinaryIO:
         """Open a file for reading; the stream can seek.
@@ -102,7 +102,7 @@ class FileStore(Protocol):
         """
 
     def stat(self, key: str) -> FileInfo | None:
-        """Return the size and age of a file, or ``None`` if there is no such file."""
+        """Return the size of a file and the time when it was written, or ``None`` if there is no such file."""
 
     def download_source(self, key: str) -> DownloadSource:
         """Return the source from which a file can be sent to a client.
@@ -114,7 +114,7 @@ class FileStore(Protocol):
         """
 
     def local_copy(self, key: str) -> AbstractContextManager[Path]:
-        """Provide a file on this machine until the block ends, for libraries that can only read from a path.
+        """Provide a file on this machine until the ``with`` block ends, for libraries that can only read from a path.
 
         The file at this path must not be changed, since it may be the stored file itself.
 

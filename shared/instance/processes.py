@@ -21,7 +21,7 @@ class Process:
     stop_signal, stop_s
         The signal that stops the process, and the time after which the process is killed if it has not stopped.
         Processes with the same priority stop at the same time. For each priority the longest ``stop_s`` counts, and the
-        sum of these times stays below 15 s.
+        sum of these times must stay below 15 s.
     once
         Whether the process ends by itself.
     """

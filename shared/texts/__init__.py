@@ -50,7 +50,7 @@ def render(what: Text) -> str:
     """Put a text into English.
 
     A code can be missing in every catalogue, for example because a newer version wrote the row. Then the value
-    ``message`` is shown if the text has this value, as the texts of pydantic's errors have. Otherwise the code is shown
+    named ``message`` is shown, if there is one; the texts of pydantic's errors have one. Otherwise the code is shown
     with the values.
     """
     sentence = load_sentences().get(what.code)

@@ -69,7 +69,8 @@ def test_a_failed_sync_raises_its_error_again_at_the_next_sync(store: RecordingS
     files.sync()
     save(files, "b.txt")
     store.error = OSError(errno.ENOSPC, "No space left on device")
-    for _ in range(2):  # the operating system reports a failed write only once, and so does the store
+    # `AttemptFiles` repeats the error: the store, like the operating system, reports a failed write only once.
+    for _ in range(2):
         with pytest.raises(OSError, match="No space left"):
             files.sync()
     assert [file.name for file in files.durable] == ["a.txt"]

@@ -109,7 +109,8 @@ class Weights:
         if len(parts) == 1:
             return parts[0]
         length, direction = parts
-        # The norm is taken over all axes except the first: the outputs, or the inputs of a transposed convolution.
+        # The norm is taken over all axes except the first. The first axis is the outputs, or, in a transposed
+        # convolution, the inputs.
         norm = np.sqrt(np.square(direction).sum(axis=(1, 2), keepdims=True, dtype=np.float64))
         return np.multiply(direction, length / norm, dtype=np.float32, casting="same_kind")
 

@@ -61,6 +61,6 @@ def test_states_are_passed_from_segment_to_segment(frames: int, segments: int, w
     assert len(reports) == segments
 
 
-def test_gates_are_reordered_with_cell_before_forget() -> None:
+def test_reordered_gates_have_the_cell_gate_before_the_forget_gate() -> None:
     rows = np.arange(8, dtype=np.float32)[:, None]
     np.testing.assert_array_equal(reorder_gates(rows)[:, 0], [0, 1, 4, 5, 2, 3, 6, 7])
