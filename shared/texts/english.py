@@ -149,7 +149,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "one-file-expected": "send exactly one file, in the field file; there are {count}",
     "filename-invalid": "has a name that is a path or contains control characters; send a plain file name",
     "filename-too-long": "has a name of more than {max_length} characters; shorten it",
-    "form-upload-missing": "a file that you uploaded before no longer exists; choose it again",
+    "form-upload-missing": "a file that you uploaded earlier no longer exists; choose it again",
     "form-file-problem": "{file} {problem}",
     "artifact-file-missing": "The file {name!r} of the job {job} no longer exists. Retry the job to produce it again.",
 }

@@ -1,4 +1,4 @@
-"""How fast the nearest of 100,000 rows are found exactly, compared with scikit-learn, faiss and a loop over queries.
+"""How fast the service finds the exact nearest neighbours among 100,000 rows, compared with scikit-learn, faiss and a loop over queries.
 
 Each implementation has a process of its own, so that implementations share neither
 threads nor memory. The implementations search in turn, one search at a time, so that
@@ -23,7 +23,7 @@ from tests.bench.section import Ratio, Section, format_table, read_repeats
 
 REPEATS: Final = 7
 MIN_RATIO: Final = 1.0
-"""The aim for the time of a baseline divided by the time of the service: the service should not be slower."""
+"""The lowest ratio to aim for. A ratio is the time of a baseline divided by the time of the service."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ def run() -> Section:
     ours = Implementation("mindjobs, exact", "mindjobs", own_python)
     scikit_learn = Implementation("scikit-learn, brute force, float64", "scikit-learn", baseline_python)
     faiss = Implementation("faiss, flat, float32", "faiss", baseline_python)
-    loop_title = f"one query at a time, MindSpore (1/{LOOP_QUERY_DIVISOR} of them, scaled up)"
+    loop_title = f"one query at a time, MindSpore (1/{LOOP_QUERY_DIVISOR} of the queries; time scaled up)"
     loop = Implementation(loop_title, "loop", own_python, LOOP_QUERY_DIVISOR)
     baselines: dict[str, tuple[Implementation, float | None]] = {
         "scikit-learn's time / ours": (scikit_learn, MIN_RATIO),
@@ -123,7 +123,14 @@ def _format_figures(implementations: list[Implementation], repeats: int) -> str:
         ]
         for implementation in implementations
     ]
-    head = ["", "median s", "fastest s", "slowest s", "peak memory MiB", "queries unlike float64 brute force"]
+    head = [
+        "",
+        "median s",
+        "fastest s",
+        "slowest s",
+        "peak memory MiB",
+        "queries with another result than float64 brute force",
+    ]
     return (
         f"{QUERIES:,} queries x {ROWS:,} rows x {COLUMNS} columns, k = {K}; medians of {repeats} searches, in turn. "
         "Peak memory: the highest resident size of the implementation's own process during its searches, minus its "

@@ -31,7 +31,7 @@ def describe_machine() -> str:
 
 
 def describe_processor(cpu_info: str) -> str:
-    """Return a text with the model of the processor and the `INSTRUCTION_SETS` that it has and does not have.
+    """Return a string with the model of the processor, the `INSTRUCTION_SETS` that it has, and those that it lacks.
 
     Parameters
     ----------

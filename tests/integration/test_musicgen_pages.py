@@ -144,8 +144,8 @@ def test_invalid_form_is_shown_again_with_its_values_and_clips(client: FlaskClie
         ({"duration_s": "1", "max_new_tokens": "5"}, "max_new_tokens", "not both"),
         ({"prompts": "a\nb\nc", "file": ["a.wav", "b.wav"]}, "file", "clips: 2, prompts: 3"),
         ({"file": ["a.wav", ""]}, "file", "empty.wav is empty"),
-        ({"upload": "mine"}, "file", "a file that you uploaded before no longer exists"),
-        ({"upload": "\0"}, "file", "a file that you uploaded before no longer exists"),
+        ({"upload": "mine"}, "file", "a file that you uploaded earlier no longer exists"),
+        ({"upload": "\0"}, "file", "a file that you uploaded earlier no longer exists"),
     ],
 )
 def test_message_is_shown_at_the_field_that_is_wrong(
@@ -161,7 +161,9 @@ def test_message_is_shown_at_the_field_that_is_wrong(
 def test_page_of_a_job_shows_each_sample_with_a_player(client: FlaskClient, services: Services) -> None:
     job = submit(client, prompts="<b>loud</b>\nquiet")
     generated = [
-        make_sample(0, prompt="<b>loud</b>", warnings=[{"code": "text", "values": {"message": "1 sample clips"}}]),
+        make_sample(
+            0, prompt="<b>loud</b>", warnings=[{"code": "text", "values": {"message": "The audio is clipped"}}]
+        ),
         make_sample(1, prompt="quiet", peak_dbfs=None, lufs=None),
     ]
     files = make_files(0) | make_files(1) | {"notes.txt": ("text/plain", b"more")}
@@ -187,7 +189,7 @@ def test_page_of_a_job_shows_each_sample_with_a_player(client: FlaskClient, serv
     for words in ("<dd>-1.2 dBFS</dd>", "<dd>-14.0 LUFS</dd>", "<dd>1.00 s</dd>", "<dd>41</dd>"):
         assert words in page
     for words in (
-        "1 sample clips",
+        "The audio is clipped",
         "12.3 tokens per second",
         "real-time factor 0.25",
         "precision float32",

@@ -115,7 +115,13 @@ def _draw_accuracies(axes: Axes, ks: list[int], scores: list[dict[str, Any]]) ->
         spread = np.array([score["accuracy_std"] for score in scores])
         lowest, highest = np.maximum(middle - spread, 0), np.minimum(middle + spread, 1)
         axes.fill_between(
-            ks, lowest, highest, color=PALETTE[0], alpha=0.15, linewidth=0, label="± 1 deviation of folds"
+            ks,
+            lowest,
+            highest,
+            color=PALETTE[0],
+            alpha=0.15,
+            linewidth=0,
+            label="± 1 standard deviation over the folds",
         )
     _draw_line(axes, ks, scores, 0, ("accuracy", "Accuracy"))
     _draw_line(axes, ks, scores, 1, ("macro_f1", "Macro F1"))

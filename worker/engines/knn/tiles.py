@@ -14,15 +14,19 @@ MIN_TILE_PAIRS: Final = BLOCK_ROWS
 MAX_TILE_PAIRS: Final = 2**17
 MAX_PRODUCT_WORK: Final = 2**33
 MAX_DIFFERENCE_WORK: Final = 2**26
-"""Limits on the multiplications, or on the terms of a norm, in a tile: about half a second on two cores."""
+"""`MAX_PRODUCT_WORK` limits the multiplications in a tile, `MAX_DIFFERENCE_WORK` the terms of norms.
+
+Either amount takes about half a second on two cores.
+"""
 MAX_STACK_WORK: Final = 2**22
 """Limit on the multiplications or terms in a tile that several spaces share.
 
-In a larger tile, the cost of calling the device is small compared with the work.
+In a larger tile, the cost of calling the device is small compared with the work, so that sharing would save little.
 """
 FLOAT32_BYTES: Final = 4
 HIT_BYTES: Final = 24
-"""Memory per block of a tile: the maximum, whether the maximum reaches the bound (a hit), and the hit's position."""
+"""Bytes per query and block of a tile: the maximum closeness, whether it reaches the bound that neighbours must reach (a
+hit), and the position of the hit."""
 PAIR_BYTES: Final = 128
 """Memory per candidate pair, including what sorting needs, without the attributes of query and row."""
 
@@ -38,7 +42,8 @@ class Plan:
     pairs
         The number of candidate pairs that are measured at a time.
     stacked
-        The number of spaces of this size that may share a tile.
+        The number of spaces that may share a tile, if each has about as many queries and training rows as the planned
+        search; 1 if none can be shared.
     max_bytes
         The working memory of the search: the tile, the operands of the tile, the
         selection from the tile, the candidates, and the neighbours kept.
@@ -74,7 +79,8 @@ def plan_tiles(  # noqa: PLR0913 - the sizes of a search
         The working memory that the search may use.
     """
     max_work = MAX_PRODUCT_WORK if order is None else MAX_DIFFERENCE_WORK
-    # The neighbours kept are sorted again with each group of candidates, so the same limit applies to their number.
+    # Each group of candidates, at most `MAX_TILE_PAIRS` pairs, is sorted together with the neighbours kept so far. So the
+    # number of neighbours kept, k for each query, has the same limit.
     query_rows = min(MAX_TILE_QUERIES, round_queries(queries), round_queries(MAX_TILE_PAIRS // k))
     training_rows = min(MAX_TILE_ROWS, BLOCK_ROWS * _round_up(-(-rows // BLOCK_ROWS)))
     while query_rows * training_rows > BLOCK_ROWS and (
@@ -89,7 +95,7 @@ def plan_tiles(  # noqa: PLR0913 - the sizes of a search
     tile_bytes = _count_tile_bytes(query_rows, training_rows, width, k)
     stacked = 1
     if queries <= query_rows and rows <= training_rows:
-        most = round_rows(rows + 1)  # the training parts of an evaluation differ in size by one row
+        most = round_rows(rows + 1)  # the training parts of an evaluation differ in size by at most one row
         each_bytes = _count_tile_bytes(query_rows, most, width, k)
         stacked = max(1, min(MAX_STACK_WORK // (query_rows * most * width), budget_bytes // 2 // each_bytes))
         tile_bytes = max(tile_bytes, stacked * each_bytes if stacked > 1 else 0)
@@ -117,7 +123,8 @@ def _round_up(count: int) -> int:
 def _count_tile_bytes(query_rows: int, training_rows: int, width: int, k: int) -> int:
     """Count the bytes of a tile: closeness, hits, operands on the host and on the device, and the neighbours kept.
 
-    If a tile has fewer than k blocks, all entries of the tile are copied to raise the bound.
+    If a tile has fewer than k blocks, their maxima are too few to raise the bound on the closeness of a neighbour. Then
+    all entries of the tile are copied and used for that.
     """
     entries = query_rows * training_rows
     copied = query_rows * min(training_rows, BLOCK_ROWS * k)

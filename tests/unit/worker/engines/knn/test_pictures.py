@@ -106,14 +106,14 @@ def test_a_large_confusion_matrix_shows_only_the_most_frequent_classes() -> None
 
 
 @pytest.mark.parametrize("deviation", [None, 0.02])
-def test_the_scores_of_classes_show_accuracy_and_macro_f1(deviation: float | None) -> None:
+def test_the_chart_of_classification_scores_shows_accuracy_and_macro_f1(deviation: float | None) -> None:
     scores = [{"k": k, "accuracy": 0.9, "accuracy_std": deviation, "macro_f1": 0.8} for k in (1, 5)]
     texts = read_texts(draw_scores({"scores": scores, "best_k": 5, "n_test": 178}, Task.CLASSIFICATION))
     assert {"Accuracy", "Macro F1", "best k = 5", "178 predictions for each k"} <= set(texts)
-    assert ("± 1 deviation of folds" in texts) == (deviation is not None)
+    assert ("± 1 standard deviation over the folds" in texts) == (deviation is not None)
 
 
-def test_the_scores_of_values_show_rmse_and_mae() -> None:
+def test_the_chart_of_regression_scores_shows_rmse_and_mae() -> None:
     scores = [{"k": k, "rmse": 2.0, "mae": 1.0, "r2": None} for k in (1, 5)]
     texts = read_texts(draw_scores({"scores": scores, "best_k": 1, "n_test": 50}, Task.REGRESSION))
     assert {"RMSE", "MAE", "best k = 1"} <= set(texts)

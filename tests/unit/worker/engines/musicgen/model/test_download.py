@@ -148,11 +148,12 @@ def test_a_download_fails_after_connections_without_progress_and_continues_later
     assert sum(asked.sent for asked in hub.list_gets(WEIGHTS)) == len(files[WEIGHTS])
 
 
-def test_a_download_is_stopped_while_the_hub_sends_nothing_and_continues_later(
+def test_a_download_can_be_stopped_while_the_hub_sends_nothing_and_continued_later(
     settings: Settings, hub: FakeHub, files: dict[str, bytes]
 ) -> None:
     hub.hold_at = CUT
-    # The hub sends the rest only after the job has ended, so only a progress report in the meantime can stop the job.
+    # After `CUT` bytes, the hub sends nothing until `released` is set below. So the job can only be stopped by a progress
+    # report that is made while the hub holds back the rest.
     with pytest.raises(JobStoppedError):
         fetch(settings, NAME, Reports(stop_at=count_small(files) + CUT))
     assert find_model(settings, NAME) is None
