@@ -26,6 +26,7 @@ PREFIX: Final = "mj_"
 """The beginning of every key. People, and programs that search for leaked secrets, recognise a key by this prefix."""
 _BYTES: Final = 32
 _ADOPTION_BATCH: Final = 2_000
+# The tables whose rows have an owner, each with the column by which a batch of rows is selected.
 _OWNED: Final = ((Job, Job.id), (JobLabel, JobLabel.job_id), (Upload, Upload.id))
 
 
@@ -61,7 +62,7 @@ def _adopt_some(
 ) -> bool:
     """Give a batch of rows that have no owner to ``owner``, and return whether there were such rows.
 
-    Each batch is a transaction of its own, since other writers wait for the lock of a transaction.
+    Each batch is a transaction of its own, since other writers must wait until such a transaction has ended.
     """
     some = select(key).where(table.owner == ANONYMOUS).limit(_ADOPTION_BATCH)
     adopted = update(table).where(key.in_(some.scalar_subquery()), table.owner == ANONYMOUS).values(owner=owner)
@@ -136,5 +137,5 @@ def _read_secret(path: Path) -> bytes:
 
 
 def derive_secret(secret: bytes, purpose: str) -> str:
-    """Derive a secret for one purpose. It reveals nothing about the secrets for other purposes."""
+    """Derive a secret for one purpose. A derived secret reveals nothing about the secrets for other purposes."""
     return b64encode(hmac.digest(secret, purpose.encode(), "sha256")).decode()

@@ -16,8 +16,8 @@ class Background(ABC):
     name
         The name of the thread.
     threads
-        Provides the thread. Useful if many such blocks follow each other, since starting a thread takes as long as a
-        short job. If it is not given, each block starts a new thread.
+        An executor that provides the thread. It can reuse a thread for many blocks, which saves time, since starting a
+        thread takes as long as a short job. If no executor is given, each block starts a new thread.
     """
 
     def __init__(self, name: str, threads: Executor | None = None) -> None:

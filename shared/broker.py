@@ -89,13 +89,13 @@ class Broker:
     def wake(self, kind: Kind, device: DeviceClass, job_id: str) -> bool:
         """Wake a worker, which then claims the best of all jobs that it can run.
 
-        If `MAX_PENDING_WAKEUPS` messages are pending, no message is sent: if more messages are pending than there are
-        idle workers, another message has no effect.
+        If `MAX_PENDING_WAKEUPS` messages are pending, no message is sent. One more message would have no effect if
+        there are fewer idle workers than pending messages.
 
         Returns
         -------
-        ``False`` if Redis did not accept the message. The sweeper then sends a message later, since the job's row is
-        stored.
+        ``False`` if Redis did not accept the message. In this case the sweeper finds the job's row later and sends a
+        message for it.
         """
         try:
             if self.count_pending_wakeups(kind, device) >= MAX_PENDING_WAKEUPS:
@@ -107,7 +107,7 @@ class Broker:
         return True
 
     def count_pending_wakeups(self, kind: Kind, device: DeviceClass) -> int:
-        """Count the wake-up messages in a queue that no worker has received yet.
+        """Count the pending wake-up messages of a queue: those that no worker has received yet.
 
         Raises
         ------

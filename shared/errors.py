@@ -165,7 +165,8 @@ class DiskFullError(MindjobsError):
     Parameters
     ----------
     storage
-        Address of the file store. It is most likely on the full disk, unless a temporary file filled another disk.
+        Address of the file store. The file store is most likely on the full disk, but a temporary file may have filled
+        another disk.
     """
 
     type = "disk-full"

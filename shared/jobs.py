@@ -18,8 +18,8 @@ class State(StrEnum):
 
 ENDED: Final = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
-# running → queued happens when a worker is lost or returns its job to the queue;
-# queued → failed when the deadline passes before a worker is free.
+# For each state, the states that may follow it. A running job becomes queued if its worker is lost or returns the job
+# to the queue. A queued job becomes failed if its deadline passes before a worker is free.
 TRANSITIONS: Final = {
     State.QUEUED: frozenset({State.RUNNING, State.CANCELLED, State.FAILED}),
     State.RUNNING: frozenset({State.QUEUED, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
@@ -84,7 +84,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to run one attempt of a job. ``attempt`` is the fencing token: a number that rises per attempt."""
+    """The right to run one attempt of a job. ``attempt`` is the fencing token: each new attempt has a higher one."""
 
     job_id: str
     attempt: int

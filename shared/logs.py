@@ -19,7 +19,7 @@ _fields: ContextVar[dict[str, str]] = ContextVar("fields")
 
 @contextmanager
 def log_context(**fields: str | None) -> Iterator[None]:
-    """Within the block, add fields to every line that this thread logs, such as the ids of a request and a job."""
+    """Add fields, such as the ids of a request and a job, to every line that this thread logs within the block."""
     token = _fields.set(_fields.get({}) | {name: value for name, value in fields.items() if value is not None})
     try:
         yield

@@ -21,7 +21,7 @@ PREFIX: Final = "MINDJOBS_"
 ENV_FILE: Final = ".env"
 MIN_SECRET_LENGTH: Final = 32
 MAX_CLAIM_LOOP_S: Final = 600.0
-"""How long a worker claims job after job for one wake-up message; the last job may run longer."""
+"""How long a worker claims job after job for one wake-up message. The last of these jobs may end after this time."""
 MAX_SOCKET_PATH_BYTES: Final = 107
 """The maximum length of a Unix socket's path, which must fit into ``sockaddr_un``."""
 RENAMED: Final[Mapping[str, str]] = {
@@ -40,7 +40,7 @@ RENAMED: Final[Mapping[str, str]] = {
     "WEBHOOKS_PRIVATE": "ALLOW_PRIVATE_WEBHOOKS",
     "WORKER_BEAT_S": "WORKER_HEARTBEAT_S",
 }
-"""For each name of a setting before version 0.1.0, the name today. A process does not start if an old name is set."""
+"""The names of settings before version 0.1.0, each with today's name. If an old name is set, no process starts."""
 OTHER_VARIABLES: Final = frozenset({"KEY", "SERVER"})
 """Variables of the client, which are not settings of an instance."""
 # The prefix of the benchmarks' variables, which are not settings of an instance either.

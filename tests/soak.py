@@ -2,10 +2,10 @@
 
 ``make soak`` runs it, as ``python -m tests.soak``.
 
-A worker runs all kinds of job, with SQLite and a sweeper. During the first half,
-jobs are cancelled, and the memory is measured. During the second half, the
-worker's child process is killed as well, and sometimes the whole worker. The exit
-status is 1 if a job is lost, a process loads a model twice, or the memory grows.
+One worker runs all kinds of job, with SQLite and a sweeper. Jobs are cancelled until the end of the test. Until half of
+the jobs have ended, the memory of the worker's child process is measured. After that, processes are killed: mostly the
+worker's child process, and sometimes the whole worker. The exit status is 1 if a job is lost, a process loads a model
+twice, or the memory grows.
 """
 
 import argparse
@@ -44,7 +44,10 @@ JOBS: Final = 500
 BACKLOG: Final = 24
 """How many jobs are queued or running at the same time."""
 CANCEL_SHARE: Final = 0.1
-"""The share of submissions after which one of the last ``BACKLOG`` submitted jobs is cancelled, whatever its state."""
+"""The share of submissions that are followed by a cancellation.
+
+The job to cancel is chosen at random from the last ``BACKLOG`` submitted jobs, whatever its state.
+"""
 JOBS_BETWEEN_KILLS: Final = 15
 """How many jobs end between two kills."""
 WORKER_KILL_INTERVAL: Final = 4

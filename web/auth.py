@@ -1,7 +1,7 @@
 """Authentication: checks the API key or the session of each request, and finds the owner of the request.
 
-While no key exists, a service on loopback needs no key. Otherwise each request needs a key: programs send the key with
-each request, browsers use a session that began with a key.
+While no key exists, a service on loopback requires no key. Otherwise, programs must send a key with each request. A
+browser must send the cookie of a session; the session began when the user signed in with a key.
 """
 
 from http import HTTPStatus
@@ -67,7 +67,7 @@ def _authenticate() -> Response | None:
 
 
 def _hide_jobs_of_others() -> None:
-    """Respond that a job does not exist if the job has another owner, at every address that contains a job's id."""
+    """If the address of the request contains the id of another owner's job, respond that the job does not exist."""
     owner, job_id = get_owner(), (request.view_args or {}).get("job_id")
     if owner == ANONYMOUS or job_id is None:
         return

@@ -30,8 +30,8 @@ class WebContext:
     metrics
         The registry of the metrics that ``/metrics`` shows.
     api_document
-        The OpenAPI document. It is built at the first request that needs this document, because all routes are known
-        by then; ``None`` before.
+        The OpenAPI document; ``None`` until the first request that needs it. The document is built at this request
+        and not earlier, because all routes must be known.
     """
 
     services: Services

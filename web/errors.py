@@ -88,7 +88,7 @@ def _handle_unexpected(error: Exception) -> Response:
 
 
 def _wants_page() -> bool:
-    """Return whether a browser will show the response. A program accepts any media type and gets JSON."""
+    """Return whether the client prefers HTML, as browsers do. A program that accepts any media type gets JSON."""
     if isinstance(request.routing_exception, SecurityError):
         return False  # a page contains links, which cannot be built under an untrusted host name
     return request.accept_mimetypes.best_match([PROBLEM_JSON, "text/html"]) == "text/html"

@@ -1,4 +1,4 @@
-"""The health checks: ``/healthz`` tests this process, ``/readyz`` also tests the database and the broker."""
+"""The health checks. ``/healthz`` tests only this process; ``/readyz`` also tests the database and the broker."""
 
 import logging
 from typing import Literal

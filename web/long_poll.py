@@ -14,7 +14,7 @@ from web.serializers import JobView, view_job
 
 MAX_WAIT_S: Final = 60
 WAITING_SHARE: Final = 0.5
-"""The share of a process's threads that may wait. Meanwhile, the other threads answer other requests."""
+"""The share of a process's threads that may wait. The other threads stay free for requests that do not wait."""
 FIRST_INTERVAL_S: Final = 0.02
 MAX_INTERVAL_S: Final = 0.5
 GROWTH: Final = 1.3
@@ -44,7 +44,7 @@ def iter_poll_intervals() -> Iterator[float]:
 class LongPollSlots:
     """Lets a limited number of requests wait, so that waiting never uses every thread of the process.
 
-    All other requests are answered at once.
+    A request that gets no slot does not wait.
 
     Parameters
     ----------

@@ -32,6 +32,6 @@ def _is_text(path: Path) -> bool:
     try:
         start.decode()
     except UnicodeDecodeError as error:
-        if not (cut and error.reason == "unexpected end of data"):  # the part read can end inside a character
+        if not (cut and error.reason == "unexpected end of data"):  # the bytes in `start` may end inside a character
             return False
     return b"\0" not in start

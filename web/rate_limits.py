@@ -16,7 +16,7 @@ from web.context import get_context
 SIGN_IN_LIMIT: Final = "10 per minute"
 RESET_AFTER: Final = "X-RateLimit-Reset-After"
 _SIGN_IN: Final = "pages.sign_in"
-# The library limits passes these timeouts to redis-py, which accepts fractions of a second.
+# The library ``limits`` passes these timeouts to redis-py, which accepts fractions of a second.
 _TIMEOUTS: Final[dict[str, Any]] = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": RESPONSE_TIMEOUT_S}
 
 
@@ -25,7 +25,8 @@ class _Limiter(Limiter):
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
         """Check the limits of a request. Anonymous requests are skipped: only their attempts to sign in have a limit.
 
-        To find that a request has no limit, ``flask_limiter.Limiter`` takes a tenth of the time of a poll.
+        ``flask_limiter.Limiter`` would also find that a request has no limit, but this would take a tenth of the time
+        of a poll.
         """
         if not _is_anonymous() or request.endpoint == _SIGN_IN:
             super()._check_request_limit(callable_name, in_middleware)
@@ -64,5 +65,5 @@ def _add_retry_after(response: Response) -> Response:
 
 
 def _convert_redis_url(url: str) -> str:
-    """Convert the URL of a Redis to the form of the library limits, which differs from redis-py for Unix sockets."""
+    """Convert a Redis URL from redis-py's form to that of the library ``limits``; only URLs of Unix sockets differ."""
     return f"redis+{url}" if url.startswith("unix://") else url

@@ -29,7 +29,7 @@ class _BodyOfUnknownLength(LimitedStream):
 class _Request(Request):
     @cached_property
     def stream(self) -> IO[bytes]:
-        """The request's body; a body of unknown length has a size limit as well."""
+        """The request's body. The size limit applies even to a body of unknown length."""
         if self.content_length is None and self.max_content_length and "wsgi.input_terminated" in self.environ:
             return cast("IO[bytes]", _BodyOfUnknownLength(self.input_stream, self.max_content_length, is_max=True))
         return super().stream
@@ -49,7 +49,7 @@ def init_app(app: Flask) -> None:
     def refuse_other_sites() -> None:
         """Refuse a request that a page of another site made a browser send.
 
-        Only browsers send the headers that are checked here; programs send neither.
+        The function checks the headers ``Origin`` and ``Sec-Fetch-Site``. Only browsers send these headers.
         """
         if request.method in {"GET", "HEAD", "OPTIONS"}:
             return

@@ -42,7 +42,7 @@ class JobView:
 
     @property
     def ended(self) -> bool:
-        """Whether the job has ended, so that nothing changes any more."""
+        """Whether the job has ended. The document of an ended job does not change any more."""
         return self.document["state"] in ENDED
 
 
@@ -86,7 +86,8 @@ def serialize_page(
 
 def serialize_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
     """Build the document of a job. The caller adds the queue position, because that needs another database query."""
-    # Flask needs as much time to build an address as to read a job, so one address is built for all files of the job.
+    # Flask takes as long to build one address as to read a job. So Flask builds only the common start of the addresses
+    # of the job's files.
     files = f"{url_for('api.get_job', job_id=job.id)}/artifacts" if artifacts else ""
     return {
         "id": job.id,
@@ -149,7 +150,7 @@ def serialize_upload(upload: Upload) -> responses.Upload:
 
 
 def serialize_devices(session: Session) -> list[responses.Device]:
-    """Build the documents of the device classes, each with the workers and the jobs of the class."""
+    """Build a document for each device class: its live workers, what they offer, and the number of its jobs."""
     live = queries.list_live_workers(session)
     workers = {device: [worker for worker in live if worker.device == device] for device in DeviceClass}
     load = queries.count_by_device(session)
@@ -181,8 +182,8 @@ def _merge_precisions(workers: Sequence[Worker]) -> dict[str, list[str]]:
 def _estimate_remaining_s(job: Job) -> float | None:
     """Estimate the time to the end of the current stage, from the speed in this stage.
 
-    Other stages do not count, because their speeds and units differ. The progress that an earlier attempt stored in a
-    checkpoint does not count either, because it took no time of this attempt.
+    Other stages do not count, because their speeds and units differ. Progress that comes from the checkpoint of an
+    earlier attempt does not count either, because this attempt spent no time on it.
     """
     if job.state != State.RUNNING or job.stage_started_at is None or job.stage_started_done is None:
         return None

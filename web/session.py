@@ -15,7 +15,11 @@ class _SessionInterface(SecureCookieSessionInterface):
     """Stores sessions in cookies. If a request came over HTTPS, the browser sends the cookie over HTTPS only."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
-        """Open an empty session, without making the signer, if the request has no cookie: programs send none."""
+        """Open the session of a request.
+
+        If the request has no cookie, the session is empty, and the signer of cookies is not made. Programs send no
+        cookie.
+        """
         has_cookie = self.get_cookie_name(app) in request.cookies
         return super().open_session(app, request) if has_cookie else self.session_class()
 
@@ -28,6 +32,7 @@ def init_app(app: Flask) -> None:
     settings = get_context(app).services.settings
     app.secret_key = api_keys.derive_secret(api_keys.load_secret(settings), "sessions")
     app.session_interface = _SessionInterface()
-    # Browsers send a cookie to every port of a host. Each port may have its own instance, so the name has the port.
+    # Browsers send a cookie to every port of a host. Each port may have its own instance, so the cookie's
+    # name contains the port.
     app.config["SESSION_COOKIE_NAME"] = f"mindjobs-{settings.port}"
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"

@@ -1,4 +1,8 @@
-"""Stores uploaded files, each under a new id and with the media type of its content, within the owner's limit."""
+"""Stores uploaded files.
+
+Each file gets a new id, and its media type is detected from its content. All uploads of an owner together have a size
+limit; the anonymous owner has no such limit.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -56,7 +60,7 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
         created_at=now(),
     )
     with services.database.writing() as session:
-        # The limit is checked again, since other requests of the owner may have stored files in the meantime.
+        # The limit is checked again, since other requests of the owner may have stored files since the first check.
         if (
             owner == ANONYMOUS
             or queries.count_uploaded_bytes(session, owner) + stored.bytes <= settings.max_uploaded_bytes

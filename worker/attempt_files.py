@@ -11,7 +11,8 @@ from shared.jobs import Lease, StoredFile
 class AttemptFiles:
     """Stores the artifacts of one attempt, and makes them durable in groups before they are recorded.
 
-    The thread that runs the engine saves files. Both this thread and the heartbeat make files durable.
+    Files are saved by the thread that runs the engine. They are made durable in two threads: by the thread that runs the
+    engine, and for the heartbeats.
     """
 
     def __init__(self, store: FileStore, lease: Lease) -> None:
@@ -23,7 +24,7 @@ class AttemptFiles:
         self._sync_error: OSError | None = None
 
     def save(self, name: str, media_type: str, content: bytes) -> None:
-        """Store an artifact, as ``worker.engines.interface.SaveArtifact`` says; it is durable after the next `sync`."""
+        """Store an artifact (see ``worker.engines.interface.SaveArtifact``); the next `sync` makes it durable."""
         if any(file.name == name for file in self._files):
             raise ValueError(f"the engine saved {name!r} twice")
         key = artifact_key(self._lease.job_id, self._lease.attempt, name)
@@ -53,7 +54,7 @@ class AttemptFiles:
             self._durable_count += len(pending)
 
     def has_pending(self) -> bool:
-        """Return whether a file has been saved that is not durable yet."""
+        """Return whether some files have been saved, but are not durable yet."""
         return self._durable_count < len(self._files)
 
     @property

@@ -34,8 +34,9 @@ class Child:
     def start(self, **_: object) -> None:
         """Open the child's own connections, after the fork, and load what the first job needs.
 
-        Celery would only log an error of this method, and continue with a
-        child that cannot run any job, so an error stops the worker.
+        If this method raised an error, Celery would only log it, and continue
+        with a child that cannot run any job. So, on an error, this method itself
+        ends the worker.
         """
         set_up_logging(self._settings)
         try:
@@ -64,7 +65,7 @@ def make_app(settings: Settings, device: Device, kinds: list[Kind], name: str, s
 
     @app.task(name=TASK)  # type: ignore[untyped-decorator]  # Celery has no types
     def work(job_id: str) -> None:
-        """Handle a wake-up message: run the queued jobs, best first; the job in the message need not be the first."""
+        """Handle a wake-up message: run the queued jobs, best first, even if the job in the message is not the best."""
         logger.debug("woken for job %s", job_id)
         child.runner.run_queued_jobs()
 

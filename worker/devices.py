@@ -47,7 +47,7 @@ def pin_process(device: Device, cpu_shares: int) -> None:
     Raises
     ------
     DeviceMissingError
-        The index of a CPU device is not below ``cpu_shares``, or its share contains no core.
+        The index of the CPU device is ``cpu_shares`` or higher, or the device's share of the cores is empty.
     """
     if device.device_class is not DeviceClass.CPU:
         os.environ[_VISIBLE_DEVICES[device.device_class]] = str(device.index)

@@ -30,7 +30,7 @@ class StopReason(Enum):
 
     CANCELLED = auto()
     TIMED_OUT = auto()
-    LOST = auto()  # this attempt no longer holds the lease; its results are discarded
+    LOST = auto()  # the attempt no longer holds the lease, so its results are discarded
 
 
 OUTCOMES: Final = {StopReason.CANCELLED: CANCELLED, StopReason.TIMED_OUT: TIMED_OUT}
@@ -45,7 +45,7 @@ class HeartbeatContext:
     worker
         The name of the worker.
     threads
-        Provides two threads for each lease: one sends the heartbeats, one makes files durable.
+        Provides two threads for each lease: one thread sends the heartbeats, the other one makes files durable.
     """
 
     database: Database
@@ -60,9 +60,9 @@ class LeaseHeartbeat(Background):
 
     A heartbeat also records the progress and the files of the attempt.
 
-    The thread also ends an attempt whose engine does not stop when it must,
-    or makes no progress any more: the thread kills this process, and Celery's
-    parent process starts another process.
+    The thread also ends the attempt if its engine does not stop when it must,
+    or if the engine makes no progress any more. To end the attempt, the thread
+    kills this process. Celery's parent process then starts another child process.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class LeaseHeartbeat(Background):
         self._stop_at = 0.0
 
     def report(self, *, stage: str, done: int, total: int, unit: str) -> None:
-        """Accept the engine's progress, as ``worker.engines.interface.ReportProgress`` says."""
+        """Accept the engine's progress; see ``worker.engines.interface.ReportProgress``."""
         self._progress = Progress(stage, done, total, unit)
         self._progress_at = time.monotonic()
         if self._stop_reason is not None:
@@ -99,7 +99,7 @@ class LeaseHeartbeat(Background):
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome of an attempt that was stopped; ``None`` if its lease was lost."""
+        """The outcome if the attempt must stop because the job was cancelled or timed out; else ``None``."""
         return OUTCOMES.get(self._stop_reason) if self._stop_reason is not None else None
 
     def _run(self) -> None:
@@ -137,11 +137,11 @@ class LeaseHeartbeat(Background):
             self._request_stop(StopReason.TIMED_OUT)
 
     def _sync_files(self) -> Sequence[StoredFile]:
-        """Make the files durable that are not durable yet; return the durable files that are not recorded yet.
+        """Have the pending files made durable; return the files that are durable, but not recorded yet.
 
-        Another thread makes the files durable, so that a slow disk delays a heartbeat by at most one interval. Files
-        that are not durable by then are recorded by a later heartbeat. If a file cannot be made durable,
-        `AttemptFiles.sync` raises the error again at the end of the attempt.
+        Another thread makes the files durable. The heartbeat waits for that thread for at most one interval, even if
+        the disk is slow. Files that are not durable after this wait are recorded by a later heartbeat. If a file cannot
+        be made durable, the error is not handled here: `AttemptFiles.sync` raises it again at the end of the attempt.
         """
         if self._files.has_pending():
             if self._sync is None or self._sync.done():
@@ -158,7 +158,7 @@ class LeaseHeartbeat(Background):
             logger.error("job %s makes no progress any more; its process is killed", self._lease.job_id)
             try:
                 transitions.recover_lost(self._context.database, self._lease, self._settings.retry_delay)
-            finally:  # also if the database does not answer: then the lease expires
+            finally:  # even if the database does not answer; the job is recovered when its lease expires
                 self._kill_process()
 
     def _end_by_force(self, reason: StopReason) -> None:
@@ -171,7 +171,7 @@ class LeaseHeartbeat(Background):
             self._kill_process()
 
     def _kill_process(self) -> None:
-        """Kill this process; the other jobs that run in it are queued again at once."""
+        """Queue the other jobs that run in this process again, and kill the process."""
         try:
             transitions.requeue_jobs_of(self._context.database, self._context.worker)
         finally:

@@ -14,7 +14,7 @@ class JobThreads:
     """Runs each job in a thread of its own.
 
     Unlike the threads of an executor, these threads are daemons: a process
-    that must stop at once does not wait for them.
+    that must end at once does not wait for them.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class JobThreads:
 
     @property
     def running(self) -> list[ParsedJob]:
-        """The jobs that were started; a job that has ended is removed by the next call of `wait`."""
+        """The jobs that were started, except those that had ended at the last call of `wait`."""
         return [*self._running.values()]
 
     def start(self, job: ParsedJob) -> None:

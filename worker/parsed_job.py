@@ -18,8 +18,8 @@ class ParsedJob:
     Parameters
     ----------
     params
-        The parsed parameters; or the error, if the parameters do not fit the schema of this version because another
-        version of the service queued the job. Such a job fails with this error when it is run.
+        The parsed parameters, or the error if the parameters do not fit the schema. This happens if another version of
+        the service, with another schema, queued the job. Such a job fails with this error when it is run.
     """
 
     row: Job
@@ -52,7 +52,7 @@ class ParsedJob:
 
 
 def is_last_attempt(row: Job, *, claimed: bool = True) -> bool:
-    """Return whether earlier attempts of a job were lost, and no attempt is left after the current attempt.
+    """Return whether the current attempt of a job is its last one, and earlier attempts of the job were lost.
 
     Parameters
     ----------

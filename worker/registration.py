@@ -24,19 +24,19 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerRegistration(Background):
-    """Registers a worker while the block runs; when the block ends, queues the worker's running jobs again.
+    """Keeps a worker registered while the block runs; when the block ends, queues the worker's running jobs again.
 
     Parameters
     ----------
     name
         The name of the worker, unique among all workers that ever ran.
     backends
-        What computes each kind of job that the worker runs.
+        For each kind of job that the worker runs, the backend that computes it.
     heartbeat_interval_s
         How often the worker confirms that it is alive.
     wait_until_ready
-        Waits, for at most the given number of seconds, until the worker is ready for jobs; returns whether
-        the worker is ready.
+        Waits until the worker is ready for jobs, but no longer than the given number of seconds; returns whether the
+        worker is ready.
     """
 
     def __init__(  # noqa: PLR0913 - the values of the worker's row
@@ -64,8 +64,8 @@ class WorkerRegistration(Background):
             "beat_interval_s": heartbeat_interval_s,
         }
         self._interval_s = heartbeat_interval_s
-        # The process must not fork while a connection is open: a child that inherits a connection to SQLite would take
-        # the locks of its parent for its own locks.
+        # The process must not fork while a connection is open: a child that inherits a connection to SQLite would act as
+        # if it held the locks that its parent holds.
         self._connected = threading.Lock()
         os.register_at_fork(
             before=self._connected.acquire,

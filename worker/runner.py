@@ -36,13 +36,13 @@ from worker.watchdog import ChildStatus
 BATCH_CHECK_INTERVAL_S: Final = 0.2
 """How often to check, while jobs run, whether the head of the queue can run in the same batch."""
 MAX_CONCURRENT_JOBS: Final = 64
-"""The maximum number of jobs that run at the same time, even if their engine would allow more."""
+"""The maximum number of jobs that run at the same time, even if their engine would accept more."""
 
 logger = logging.getLogger(__name__)
 
 
 def _ignore(head: Job | None) -> None:
-    """Ignore the result of a batch check."""
+    """Do nothing after a batch check."""
 
 
 class Runner:
@@ -59,8 +59,9 @@ class Runner:
     max_claim_loop_s
         How long one call of `run_queued_jobs` claims jobs.
     on_batch_check
-        Called after each check whether another job can run in the same batch. The argument is the job at the head of
-        the queue, or ``None`` if the queue is empty or was not read because no job may be added.
+        Called after each batch check. A batch check finds out whether one more job can run in the batch of the running
+        jobs. The argument is the job at the head of the queue. It is ``None`` if the queue is empty, or if it was not
+        read because no job may be added.
     """
 
     def __init__(  # noqa: PLR0913 - the properties of a worker, and two hooks
@@ -97,8 +98,8 @@ class Runner:
     def run_queued_jobs(self) -> None:
         """Claim and run queued jobs, best first, until none is left.
 
-        The method returns earlier if the worker shuts down, or after ``max_claim_loop_s``. It then sends a wake-up
-        message for the jobs that are still queued.
+        If the worker shuts down, or after ``max_claim_loop_s``, the method claims no further job. It sends a wake-up
+        message for the jobs that are still queued, and returns.
         """
         self._claim_until = time.monotonic() + self._max_claim_loop_s
         row = self._claim()
@@ -125,7 +126,8 @@ class Runner:
 
         Returns
         -------
-        The next job, if the engine runs one job at a time and a job was claimed when this job ended; else ``None``.
+        The job that was claimed when this job ended, which only happens if the engine runs one job at a time; ``None``
+        if no job was claimed then.
         """
         engine = self._engines[job.kind]
         if not isinstance(engine, BatchingEngine):
@@ -144,10 +146,10 @@ class Runner:
     def _claim_joinable(self, engine: BatchingEngine[Any], running: Sequence[ParsedJob]) -> ParsedJob | None:
         """Claim the job at the head of the queue if it can run in the same batch as the running jobs.
 
-        The head of the queue is never skipped: if this job is of another kind
-        or model, no job is added, and the head runs when the running jobs have
-        ended. A job on its last attempt runs alone, so that a job that kills its
-        process on every attempt does not make other jobs fail.
+        The head of the queue is never skipped: if the head is of another kind or
+        needs another model, no job is added, and the head runs when the running
+        jobs have ended. A job on its last attempt runs alone. So a job
+        that kills its process on every attempt does not make other jobs fail.
         """
         row: Job | None = None
         try:
@@ -173,7 +175,7 @@ class Runner:
             return queries.find_next_job(session, self._kinds, self._device.device_class)
 
     def _parse(self, row: Job) -> ParsedJob:
-        """Parse a job; if the last call had the same job, its parameters are not parsed again."""
+        """Parse a job; if the last call parsed the same job, the parameters of that call are used again."""
         if self._last_parsed is None or self._last_parsed.row.id != row.id:
             self._last_parsed = ParsedJob.parse(row)
         return ParsedJob(row, self._last_parsed.params)
@@ -188,7 +190,7 @@ class Runner:
 
         Returns
         -------
-        The next job, if one was claimed; else ``None``.
+        The job that was claimed in that transaction, or ``None``.
         """
         row = job.row
         lease = Lease(row.id, row.attempt)
@@ -214,8 +216,8 @@ class Runner:
 
         Returns
         -------
-        The outcome, also of a failure; ``None`` if the lease was lost or the database does not answer, so that no
-        outcome can be recorded.
+        The outcome of the attempt, whether the job succeeded, failed, was cancelled or timed out. It is ``None`` if no
+        outcome can be recorded, because the lease was lost or the database does not answer.
         """
         files = AttemptFiles(self._services.files, lease)
         with LeaseHeartbeat(self._heartbeats, lease, files) as heartbeat:
@@ -261,7 +263,8 @@ class Runner:
         Returns
         -------
         recorded, claimed
-            Whether the lease was still held; the job that was claimed in the same transaction, or ``None``.
+            Whether the outcome was recorded, which requires that the lease was still held; and the job that was claimed
+            in the same transaction, or ``None``.
         """
         database = self._services.database
         give_up_at = time.monotonic() + self._services.settings.lease_s
@@ -275,7 +278,7 @@ class Runner:
                     raise
                 logger.warning("job %s: not finished, the database does not answer: %s", lease.job_id, error)
                 time.sleep(self._services.settings.heartbeat_s)
-            except SQLAlchemyError:  # the database cannot store the result: every retry would fail
+            except SQLAlchemyError:  # the database cannot store this result, so every retry would fail
                 logger.exception("job %s: its outcome cannot be stored", lease.job_id)
                 return transitions.finish(database, lease, Outcome(State.FAILED, error=UNEXPECTED)), None
 

@@ -1,6 +1,7 @@
-"""The parent watches its child: a child that is stopped, or whose native code holds the interpreter lock, is killed.
+"""The parent process of a worker watches its child process, and kills a child that shows no sign of life.
 
-Such a child cannot answer the parent. Therefore, while a job runs, the child records signs of life in memory that both
+A child shows no sign of life if it is suspended, or if its native code holds the interpreter lock. Such a child could
+not answer the parent either. Therefore, while a job runs, the child records signs of life in memory that both
 processes share, and the parent checks the time of the last sign.
 """
 
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class ChildStatus:
-    """What the parent process of a worker and its one child know of each other, in memory shared through the fork."""
+    """What the parent process of a worker and its one child know of each other, in memory that both processes share."""
 
     def __init__(self) -> None:
         self._last_sign_at = multiprocessing.RawValue("d", IDLE)
@@ -53,7 +54,7 @@ class ChildStatus:
         return bool(self._shutting_down.value)
 
     def wait_until_ready(self, timeout_s: float) -> bool:
-        """Wait until the first child is ready; return whether it is. Called in the parent."""
+        """Wait until the first child is ready or the timeout is over; return whether it is ready; called in the parent."""
         return self._ready.wait(timeout_s)
 
     @property
@@ -63,7 +64,7 @@ class ChildStatus:
 
     @property
     def silence_s(self) -> float:
-        """The time since the child's last sign of life while it runs a job; 0 between jobs."""
+        """The time since the child's last sign of life if the child runs a job; 0 if it runs no job."""
         last_sign_at = float(self._last_sign_at.value)
         return time.monotonic() - last_sign_at if last_sign_at != IDLE else 0.0
 
@@ -74,10 +75,10 @@ class Watchdog(Background):
     Parameters
     ----------
     settings
-        A child that runs a job may give no sign of life for ``lease_s`` and ``grace_s`` together. That is longer than a
-        lease, so the leases of the child's jobs have expired before the child is killed. The parent checks the child
-        every ``heartbeat_s``, and kills a child that was silent at two checks in a row. So, if parent and child were
-        both paused for a time, the child has time to give a sign of life between the two checks.
+        A child that runs a job is silent if its last sign of life is older than the sum of ``lease_s`` and ``grace_s``.
+        This sum is longer than a lease, so the leases of the child's jobs have expired before the child is killed. The
+        parent checks the child every ``heartbeat_s``, and kills a child that was silent at two checks in a row. So, if
+        parent and child were both suspended for a time, the child can give a sign of life between two checks.
     """
 
     def __init__(self, status: ChildStatus, settings: Settings) -> None:

@@ -1,6 +1,6 @@
-"""Jobs of any kind; the precisions that workers offer.
+"""Removes the constraint on the kinds of jobs, and adds the precisions that workers offer.
 
-The kinds are declared in the code, so that a new kind needs no migration.
+From this revision on, the kinds are declared only in the code, so that a new kind needs no migration.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from alembic.operations.base import BatchOperations
 from sqlalchemy.dialects import postgresql
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
-# Revision 0001 gave the constraint a full name with prefix, and the naming convention added the prefix again.
+# Revision 0001 named the constraint with its prefix (ck_jobs_), and the naming convention added the prefix again.
 KIND_CHECK = "ck_jobs_ck_jobs_kind"
 
 revision = "0005"
@@ -37,10 +37,10 @@ def downgrade() -> None:
 
 @contextmanager
 def altered_jobs() -> Iterator[BatchOperations]:
-    """Alter the table of jobs.
+    """Alter the table of jobs by the operations in the block.
 
-    On SQLite the table is altered by copying it, and the copy loses indexes over expressions. So the index over an
-    expression is dropped before and created again afterwards.
+    On SQLite, Alembic alters a table by copying it, and the copy has no indexes over expressions. ``ix_jobs_queue`` is
+    such an index, so it is dropped before the table is copied, and created again afterwards.
     """
     is_copied = op.get_bind().dialect.name == "sqlite"
     if is_copied:

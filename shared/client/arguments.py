@@ -21,7 +21,7 @@ class JobArguments:
     Parameters
     ----------
     params
-        A JSON object, or ``@`` and the path of a file that contains one.
+        A JSON object, or ``@`` followed by the path of a file that contains a JSON object.
     settings
         Single parameters in the form ``NAME=VALUE``; they override all other arguments.
     prompts
@@ -105,7 +105,10 @@ def _parse_object(text: str) -> Params:
 
 
 def _set(params: Params, name: str, value: object) -> None:
-    """Set the field with a dotted name: ``evaluation.folds``, or with an index in a list: ``audio_prompts.0.end_s``."""
+    """Set the field that a dotted name such as ``evaluation.folds`` names.
+
+    A part of the name may be an index in a list, as in ``audio_prompts.0.end_s``.
+    """
     *parents, last = name.split(".")
     target: Any = params
     try:

@@ -18,7 +18,7 @@ CONNECT_TIMEOUT_S: Final = 10.0
 RESPONSE_TIMEOUT_S: Final = 60.0
 RETRY_DELAY: Final = RetryDelay(0.25, 8.0)
 MAX_ATTEMPTS: Final = 12
-"""With the delays between them, all attempts take nearly a minute; a restart of the service takes less."""
+"""The delays between this number of attempts take nearly a minute in all, longer than a restart of the service."""
 _CHUNK_BYTES: Final = 2**16
 _EXCERPT_LENGTH: Final = 200
 _LOOPBACK: Final = {"127.0.0.1", "::1", "localhost"}
@@ -55,7 +55,7 @@ class Connection:
         self.retry_delay = retry_delay
         self._key = key
         self._session = Session()
-        # Do not use a proxy from the environment for loopback: for the proxy, loopback is its own machine.
+        # If the server is on loopback, use no proxy from the environment: a proxy would connect to its own loopback.
         self._session.trust_env = parts.hostname not in _LOOPBACK
         # The key is set as the authentication of the session, since a .netrc file would replace a plain header.
         self._session.auth = self._authenticate
@@ -158,7 +158,10 @@ def read(response: Response, kind: type[Body]) -> Body:
 
 
 def _find_reason(error: BaseException) -> str:
-    """Return the message of the original error, often of the operating system, which requests and urllib3 wrap."""
+    """Return the message of the original error, which requests and urllib3 have wrapped in errors of their own.
+
+    The original error is often an error of the operating system.
+    """
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

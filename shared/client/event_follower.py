@@ -17,13 +17,14 @@ from shared.client.responses import Artifact, Job, Progress, StateChange
 MAX_SILENCE_S: Final = 45.0
 """If a stream sends nothing for this time, the client polls.
 
-The service regularly sends a comment while nothing happens, so after this time something holds the stream back.
+While nothing happens, the service regularly sends a comment in the stream. So if not even comments arrive for this
+time, something between the service and the client holds the stream back.
 """
 POLL_WAIT_S: Final = 20
 POLL_PAUSE_S: Final = 1.0
 """The pause between two polls if the service responds at once, because it has no free slot for a long poll."""
 MAX_FAILED_STREAMS: Final = 3
-"""After this number of streams in succession that ended without an event, the client polls."""
+"""If this number of streams in succession end without an event, the client polls."""
 
 
 class _NoStreamError(Exception):
@@ -124,7 +125,7 @@ class EventFollower:
             etag = response.headers.get("ETag")
 
     def _request_job(self, etag: str | None) -> Response:
-        """Request the job; with an ETag, the service responds when the job has changed or the wait is over."""
+        """Request the job; with an ETag, the service responds when the job has changed or `POLL_WAIT_S` has passed."""
         headers = {} if etag is None else {"If-None-Match": etag, "Prefer": f"wait={POLL_WAIT_S}"}
         return self._connection.request("GET", "jobs", self._job_id, read_timeout_s=2.0 * POLL_WAIT_S, headers=headers)
 

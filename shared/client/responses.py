@@ -43,7 +43,7 @@ class Failure(Response):
 
 
 class StateChange(Response):
-    """The state that a job entered; sent again when the cancellation of a running job is requested."""
+    """The state that a job entered. A running job's state is sent again when its cancellation is requested."""
 
     state: State
     attempt: int

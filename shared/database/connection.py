@@ -24,6 +24,7 @@ from shared.errors import SettingsError
 from shared.texts import text
 
 BUSY_TIMEOUT_S: Final = 10
+"""How long a transaction on SQLite waits for the write lock."""
 CONNECT_TIMEOUT_S: Final = 3
 STATEMENT_TIMEOUT_S: Final = 15
 _SERVER_OPTIONS: Final = {
@@ -32,13 +33,13 @@ _SERVER_OPTIONS: Final = {
     "tcp_keepalives_idle": 15,
     "tcp_keepalives_interval": 5,
     "tcp_keepalives_count": 3,
-    # Plan each execution for the actual values of its parameters. States and labels are unevenly distributed: a query
-    # that takes 110 ms with a plan for any value takes 20 ms with a plan for the actual values. Planning adds 0.06 ms
-    # to a poll.
+    # Make a new plan for each execution of a statement, for the actual values of the parameters. Some states and labels
+    # are far more frequent than others, so one plan for all values can be slow: a query that takes 110 ms with such a
+    # plan takes 20 ms with a plan for the actual values. The planning adds 0.06 ms to a poll.
     "plan_cache_mode": "force_custom_plan",
 }
 _WRITES: Final = "mindjobs_writes"
-"""The execution option of connections that write."""
+"""The name of the execution option that marks the connections for writing."""
 
 
 class Database:
@@ -57,10 +58,10 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a transaction that only reads; objects that were read may still be used after its end.
+        """Open a transaction that only reads. The objects that it reads may still be used after the transaction.
 
-        Each statement sees the database as it was at one moment. A later statement may see changes that other
-        transactions have committed in the meantime.
+        Each statement sees the database as it was at one moment. The next statement may also see changes that other
+        transactions have committed since the previous statement.
         """
         with Session(self._reader, expire_on_commit=False) as session:
             yield session
@@ -114,13 +115,15 @@ def _connect(address: str) -> Engine:
 def _make_reader(engine: Engine) -> Engine:
     """Make the engine for reading.
 
-    On PostgreSQL it sends no BEGIN and no COMMIT: each statement has its own snapshot even within a transaction.
+    On PostgreSQL this engine sends no BEGIN and no COMMIT. They would make no difference to what the statements see,
+    because PostgreSQL gives each statement its own snapshot even within a transaction.
     """
     return engine.execution_options(isolation_level="AUTOCOMMIT") if engine.name == "postgresql" else engine
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # The driver would begin transactions too late, so it is set to begin none; _begin_sqlite begins each transaction.
+    # By default the driver begins transactions itself, but too late. With None it begins no transaction, and
+    # `_begin_sqlite` begins each transaction.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
@@ -133,12 +136,13 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     if connection.get_execution_options().get(_WRITES):
-        # A writing transaction takes the write lock when it begins. If two transactions first read and then wrote, one
-        # of the two would fail, no matter how long it waited. SQLAlchemy translates the driver's errors in this call.
+        # A writing transaction takes the write lock when it begins. If two transactions took the lock only after they
+        # had read, one of the two would fail, no matter how long it waited. The statement is sent through SQLAlchemy,
+        # so that SQLAlchemy converts the driver's errors to its own exceptions.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         return
-    # A reading transaction waits for no lock. The driver is called directly: the same call through SQLAlchemy takes
-    # longer than reading a row.
+    # A reading transaction waits for no lock. The driver is called directly, because the same call through SQLAlchemy
+    # takes longer than reading a row.
     get_sqlite_driver(connection).execute("BEGIN")
 
 

@@ -34,9 +34,10 @@ def migrate(database: Database, revision: str = "head") -> None:
 
 @contextmanager
 def migrating(database: Database) -> Iterator[Connection]:
-    """Open a transaction that may change the definitions of tables; processes that migrate wait for each other.
+    """Open a transaction that may change the definitions of tables.
 
-    The transaction has no time limit. It is committed at the end of the block, or rolled back by an exception.
+    If several processes open such a transaction, each waits until the transaction of the other has ended. The
+    transaction has no time limit. It is committed at the end of the block, or rolled back by an exception.
     """
     with database.writer.connect() as connection, _suspended_foreign_keys(connection), connection.begin():
         if connection.dialect.name == "postgresql":
@@ -52,8 +53,8 @@ def _suspended_foreign_keys(connection: Connection) -> Iterator[None]:
     """Do not enforce SQLite's foreign keys in the transaction that begins within the block.
 
     On SQLite, a migration changes a table by copying the table and dropping the original. With enforced foreign keys,
-    dropping a table would delete every row that refers to the table. The setting is changed before the transaction
-    begins, because a change within a transaction has no effect.
+    dropping the original would delete every row of another table that refers to a row of the original. The setting is
+    changed before the transaction begins, because SQLite ignores a change of this setting within a transaction.
     """
     if connection.dialect.name != "sqlite":
         yield

@@ -1,7 +1,7 @@
 """Writes what a transition publishes: events, and messages to webhooks.
 
-They are written in the same transaction as the transition. Clients read the events; `shared.webhooks.deliverer` sends
-the messages.
+Events and messages are written in the same transaction as the change of the job. Clients read the events.
+`shared.webhooks.deliverer` sends the messages.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -22,12 +22,13 @@ MAX_EVENTS_PER_READ: Final = 500
 PUBLISHED_ARTIFACTS: Final = (
     select(Artifact).join(Job, Job.id == Artifact.job_id).where(Job.state == State.SUCCEEDED).order_by(Artifact.name)
 )
-"""The artifacts that clients may see: only the artifacts of jobs that have succeeded.
+"""The query for the artifacts that clients may see: the artifacts of jobs that have succeeded.
 
-The artifacts of a running job are already recorded, but clients may not see them yet.
+The artifacts of a running job are recorded as well, but clients may not see them before the job has succeeded.
 """
 
-# These statements are built only once: polls run little else, and building a statement takes longer than running it.
+# The following statements are built only once, since building a statement takes longer than running it. Polls run these
+# statements and little else.
 _SELECT_JOB: Final = select(Job).where(Job.id == bindparam("job_id"))
 _SELECT_ARTIFACTS: Final = PUBLISHED_ARTIFACTS.where(Artifact.job_id == bindparam("job_id"))
 _SELECT_ARTIFACT: Final = _SELECT_ARTIFACTS.where(Artifact.name == bindparam("artifact_name"))
@@ -67,7 +68,8 @@ class JobFilter:
             matches = [label.job_id == Job.id, label.name == name, label.value == value]
             matches += [] if self.owner is None else [label.owner == self.owner]
             statement = statement.join(label, and_(*matches))
-            # SQLite returns rows in the order of an index on labels only if ORDER BY names a column of that table.
+            # The index on labels also contains the job id. SQLite uses this order of the index, instead of sorting the
+            # jobs, only if ORDER BY names a column of the table of labels.
             order = label.job_id
         if before is not None:
             statement = statement.where(order < before)
@@ -93,7 +95,7 @@ class EventBatch:
     Parameters
     ----------
     last
-        Whether no event can follow: the job has ended, and all its events have been read.
+        Whether no event can come after these events, because the job has ended and all its events have been read.
     more
         Whether there may be later events that were not read, because the maximum number was reached.
     """
@@ -180,7 +182,8 @@ def get_artifact(session: Session, job_id: str, name: str) -> Artifact:
 def read_events(session: Session, job_id: str, after: int) -> EventBatch:
     """Read the events of a job that come after the event with the id ``after``.
 
-    A single statement reads the state and the events, so it sees either both changes of a transition or none.
+    A transition changes the state of the job and adds an event. Here a single statement reads both the state and the
+    events, so it sees either both changes of a transition or neither.
 
     Raises
     ------
@@ -227,8 +230,8 @@ def next_job_statement(
 ) -> Select[Any]:
     """Build the query for the best queued job that a device can run: the oldest job with the highest priority.
 
-    A subquery finds the best job of each kind, since the index starts with the kind. The result is the best of these
-    jobs.
+    The first column of the queue's index is the kind. So if there are several kinds, one subquery per kind finds the
+    best job of this kind, and the result is the best of these jobs.
 
     Parameters
     ----------
@@ -311,8 +314,8 @@ def has_worker(session: Session, kind: str, device: str) -> bool:
 def list_offered_precisions(session: Session, kind: str, device: str) -> Sequence[str] | None:
     """Return the precisions that live workers offer for a kind on a device class; ``auto`` stands for any class.
 
-    The result is ``None`` if the precisions are not known: no live worker runs the kind on this class, or the
-    registration of one of these workers lists no precisions for the kind.
+    The result is ``None`` if the precisions are not known. They are not known if no live worker runs the kind on this
+    class, or if a live worker that runs the kind there has registered no precisions for it.
     """
     workers = _list_workers_for(session, kind, device)
     offers = [worker.precisions.get(kind, []) for worker in workers]

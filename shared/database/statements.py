@@ -1,6 +1,7 @@
 """The statements of `shared.database.transitions`, each built once.
 
-SQLAlchemy takes longer to build a statement than to run it. Values that differ between runs are parameters.
+SQLAlchemy takes longer to build a statement than to run it. So the values that differ from run to run are not part of
+the statement, but parameters (``bindparam``) that the statement is run with.
 """
 
 from dataclasses import fields
@@ -38,11 +39,11 @@ TRANSITIONED_COLUMNS: Final = [COLUMNS[field.name] for field in fields(Transitio
 _HAS_ARTIFACTS: Final = exists().where(_ARTIFACTS.c.job_id == COLUMNS.id).label("has_artifacts")
 
 Condition = tuple[ColumnElement[bool], ...]
-"""Selects the rows that a transition applies to; a row must meet every expression."""
+"""Expressions that select the rows of ``jobs`` to be changed; a row is selected if it meets every expression."""
 
 
 def _seconds_from_now(parameter: str) -> now:
-    """Return the current time plus a number of seconds, which is given as a parameter of the statement."""
+    """Build the SQL expression for the current time plus as many seconds as the named parameter contains."""
     return now(bindparam(parameter, type_=Float))
 
 
@@ -51,7 +52,7 @@ HELD_LEASE: Final[Condition] = (
     COLUMNS.attempt == bindparam("lease_attempt"),
     COLUMNS.state == State.RUNNING,
 )
-"""The running attempt that a lease belongs to."""
+"""The job of a lease, if the attempt that has the lease is still running."""
 QUEUED_JOB: Final[Condition] = (COLUMNS.id == bindparam("queued_job_id"), COLUMNS.state == State.QUEUED)
 """One job, if it is queued."""
 RUNNING_ON_WORKER: Final[Condition] = (COLUMNS.worker == bindparam("worker_name"), COLUMNS.state == State.RUNNING)
@@ -68,9 +69,11 @@ PAST_DEADLINE: Final[Condition] = (
     COLUMNS.state == State.QUEUED,
 )
 """Queued jobs whose deadline has passed."""
+# The columns of the progress, each with the parameter that contains the new value.
 _PROGRESS: Final[dict[str, Any]] = {
     f"progress_{field.name}": bindparam(f"new_{field.name}") for field in fields(Progress)
 }
+# The columns that change when a job returns to the queue, apart from the state.
 _NO_LEASE: Final = {
     "lease_until": None,
     "worker": None,
@@ -80,7 +83,10 @@ _NO_LEASE: Final = {
 
 
 def transition_statement(to: State, *condition: ColumnElement[bool], **values: Any) -> Update:  # noqa: ANN401 - columns of any type
-    """Build the UPDATE that moves rows to a state: all rows that meet the condition and whose state allows this."""
+    """Build the UPDATE that moves jobs to the state ``to``.
+
+    It changes every row that meets the condition and whose current state allows this transition.
+    """
     sources = [state for state, targets in TRANSITIONS.items() if to in targets]
     return update(_JOBS).where(COLUMNS.state.in_(sources), *condition).values(state=to, **values)
 
@@ -143,8 +149,8 @@ def heartbeat_statement(*, with_progress: bool) -> Executable:
 def finish_statement(to: State, condition: Condition, *, with_progress: bool) -> ReturningUpdate[Any]:
     """Build the transition to a final state.
 
-    The statement returns the columns of `TransitionedJob`, and whether artifacts of the job are recorded. If there are
-    no artifacts, no further statement is needed to find this out.
+    The statement returns the columns of `TransitionedJob`, and whether artifacts of the job are recorded. If none are
+    recorded, the caller needs no second statement to delete them.
     """
     statement = transition_statement(
         to,

@@ -170,7 +170,7 @@ class JobLabel(Base):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     owner: Mapped[str] = mapped_column(String(ID_LENGTH))
-    """The owner of the job. It is in an index, because one owner may have only few of all jobs with a label."""
+    """The owner of the job. It is part of an index, since an owner may own only few of all jobs that have a label."""
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), primary_key=True)
     value: Mapped[str] = mapped_column(String(NAME_LENGTH))
 
@@ -181,7 +181,7 @@ class JobLabel(Base):
 
 
 class JobEvent(Base):
-    """A change of a job, written in the same transaction as the change itself."""
+    """The record of a change of a job; it is written in the same transaction as the change."""
 
     __tablename__ = "job_events"
 
@@ -242,7 +242,7 @@ class Key(Base):
 class Delivery(Base):
     """A message to a webhook that has not been delivered yet.
 
-    It is written in the same transaction as the change that it reports.
+    The row is written in the same transaction as the change of the job that the message reports.
     """
 
     __tablename__ = "deliveries"
@@ -276,7 +276,7 @@ class Worker(Base):
     precisions: Mapped[dict[str, list[str]]] = mapped_column(Json, default=dict, server_default="{}")
     """For each kind, the precisions that the backend offers, the default first.
 
-    A kind that has no choice of precisions has no entry.
+    A kind whose jobs cannot choose a precision has no entry.
     """
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     beat_at: Mapped[datetime] = mapped_column(UtcDateTime)

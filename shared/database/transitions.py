@@ -36,7 +36,7 @@ from shared.retry_delay import RetryDelay
 from shared.texts import text
 
 _WITHOUT_OBJECTS: Final = {"synchronize_session": False}
-"""Tells SQLAlchemy that the session holds no objects that a statement could change."""
+"""An execution option: SQLAlchemy need not update objects, since the session holds no objects of the changed rows."""
 
 
 def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
@@ -45,8 +45,8 @@ def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
     Returns
     -------
     job, created
-        The job, and whether this call created it. If not, an earlier request with the same idempotency key and body
-        created the job.
+        The job, and whether this call created it. If ``created`` is false, an earlier request with the same idempotency
+        key and body created the job.
 
     Raises
     ------
@@ -140,8 +140,8 @@ def heartbeat(
 def finish(database: Database, lease: Lease, outcome: Outcome) -> bool:
     """End an attempt, if it still holds its lease.
 
-    If the outcome is a success, its files become the artifacts of the job. With any other outcome, the job has no
-    artifacts at the end.
+    If the outcome is a success, its files become the artifacts of the job. After any other outcome, the job has no
+    artifacts.
 
     Returns
     -------
@@ -159,7 +159,8 @@ def finish_and_claim(
     Returns
     -------
     finished, claimed
-        Whether the attempt still held its lease, and the claimed job; ``None`` if no job could be claimed.
+        ``finished``: whether the attempt still held its lease. ``claimed``: the next job, or ``None`` if no job could
+        be claimed.
     """
     with database.writing() as session:
         finished = _finish(session, outcome, statements.HELD_LEASE, _lease_parameters(lease))
@@ -191,8 +192,8 @@ def cancel(database: Database, job_id: str) -> TransitionedJob:
 def requeue_jobs_of(database: Database, worker: str) -> list[TransitionedJob]:
     """Queue all running jobs of a worker again, because the worker must stop.
 
-    The interrupted attempt of a job counts, but the job does not fail, even if this was the last attempt. A job whose
-    cancellation is requested is cancelled.
+    The interrupted attempt counts as one of the job's attempts, but the job does not fail, even if this was its last
+    attempt. A job whose cancellation is requested is cancelled instead.
     """
     with database.writing() as session:
         cancelled = _finish(session, CANCELLED, statements.TO_CANCEL_ON_WORKER, {"worker_name": worker})

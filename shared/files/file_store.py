@@ -1,8 +1,8 @@
 """The file store: uploads, artifacts and checkpoints, each stored whole or not at all.
 
-Callers use keys (`shared.files.keys`) and never paths. A crash may leave unfinished or unrecorded files behind; the
-sweeper removes these files. No row records a checkpoint either. So that the sweeper does not take checkpoints for
-unrecorded files, their keys have a prefix of their own; the sweeper removes them when their job has ended.
+Callers use keys (`shared.files.keys`) and never paths. A crash may leave files behind that are unfinished or that no
+row records; the sweeper removes these files. Checkpoints have no rows either, but the sweeper recognises checkpoints by
+the prefix of their keys, and removes the checkpoints of a job only when the job has ended.
 """
 
 from collections.abc import Iterable, Iterator
@@ -63,7 +63,7 @@ DownloadSource = LocalFile | SignedAddress
 class FileStore(Protocol):
     """Stores files, each with a key, for every process of an instance.
 
-    A key names either a file or a prefix of other files, never both.
+    A key is either the key of a file or a prefix of other keys, never both.
     """
 
     def put(

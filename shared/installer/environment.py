@@ -59,7 +59,10 @@ def set_up(folder: Path, requirements: Path, uv: Uv | None) -> None:
 
 
 def compile_bytecode(folder: Path) -> None:
-    """Compile every module of an environment without warnings, because warnings are errors in the tests."""
+    """Compile every module of an environment, and ignore the compiler's warnings.
+
+    A module that is not compiled yet is compiled at its import. Its warnings would then be errors in the tests.
+    """
     report(f"compiling the modules of {folder.name} …")
     command = (str(folder / "bin" / "python"), "-W", "ignore", "-m", "compileall", "-qq", "-j", "0")
     subprocess.run([*command, str(folder / "lib")], check=False)  # some packages contain files that do not compile

@@ -31,7 +31,8 @@ class Uv(NamedTuple):
 
     def run(self, *arguments: str) -> int:
         """Run uv and return its exit status."""
-        # pip takes the best version from all indexes. By default, uv takes the first index that has any version.
+        # pip takes the best version from all indexes, and with this strategy uv does the same. By default, uv would use
+        # only the first index that has the package in any version.
         environment = {"UV_INDEX_STRATEGY": "unsafe-best-match", **os.environ, **self.variables}
         return subprocess.run([str(self.program), *arguments], env=environment, check=False).returncode
 
@@ -41,7 +42,8 @@ def install_uv(folder: Path, lock: Path = LOCK) -> Uv | None:
 
     Returns
     -------
-    The installed uv; None if uv cannot be installed: no pip, no wheel for this machine, or an index without uv.
+    The installed uv. None if uv cannot be installed, because there is no pip, no wheel for this machine, or no uv on
+    the index.
     """
     pip: tuple[str, ...] = (sys.executable, "-m", "pip")
     target: tuple[str, ...] = ("--target", str(folder))

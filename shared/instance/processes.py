@@ -17,11 +17,11 @@ class Process:
     command
         The command line of the process, which runs in the folder of the repository.
     priority
-        Processes with a lower priority start earlier and stop later.
+        Processes with a lower number start earlier and stop later.
     stop_signal, stop_s
         The signal that stops the process, and the time after which the process is killed if it has not stopped.
-        Processes with the same priority stop at the same time. For each priority the longest ``stop_s`` counts, and the
-        sum of these times must stay below 15 s.
+        Processes with the same priority stop at the same time, so stopping them takes at most the longest of their
+        ``stop_s``. The sum of these longest times over all priorities must stay below 15 s.
     once
         Whether the process ends by itself.
     """

@@ -62,11 +62,11 @@ def _quote(word: str) -> str:
 
 
 def run_supervisor(configuration: Path, lock: int) -> int:
-    """Run Supervisor until it ends. Pass on Supervisor's output, and the signals that this process receives.
+    """Run Supervisor until it ends. If this process receives a signal to stop, it stops Supervisor.
 
-    For each process, Supervisor opens Supervisor's own standard output by its file name. That works if the output is a
-    pipe, but not for every output that this process may have. So Supervisor writes to a pipe, and this
-    process copies everything from the pipe to its own output.
+    For each process of the instance, Supervisor opens its own standard output by the file name ``/dev/fd/1``. That
+    works if the output of Supervisor is a pipe, but not with every output that this process may have. So Supervisor
+    gets a pipe as its output, and this process copies everything from the pipe to its own output.
 
     Returns
     -------

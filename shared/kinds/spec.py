@@ -42,13 +42,14 @@ class KindSpec(Generic[P]):
     check_inputs
         Refuses, at submission, inputs that the engine would refuse later, so that a job that cannot succeed is not
         queued. The arguments are the parameters, the uploaded files on this machine keyed by upload id, and the
-        settings. The function raises ``RequestInvalidError``. ``None`` if the schema checks everything.
+        settings. If an input is refused, the function raises ``RequestInvalidError``. ``None`` if the schema checks
+        everything.
     wanted_precision
         Returns the precision that the parameters request, under the name in ``Backend.list_precisions``, or ``None`` if
         the job may use any precision. The name of the parameter must be ``precision``.
     present_result
-        Converts a stored result to the type ``result``, which the API shows: texts, which are stored as codes with
-        values, are put into English.
+        Converts a stored result to the type ``result``, which the API shows. A stored result contains texts as codes
+        with values, and this function puts them into English.
     """
 
     params: type[P]

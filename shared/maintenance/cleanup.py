@@ -19,7 +19,7 @@ BATCH: Final = 200
 """The maximum number of rows or files that are handled at once."""
 DAY_S: Final = 86_400.0
 ORPHAN_AGE_S: Final = DAY_S
-"""How long a file may exist without a row: a file is written before a row records it."""
+"""A file without a row is removed at this age. A younger file may still get a row, which is written after the file."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +51,9 @@ def remove_checkpoints(services: Services) -> None:
 def _delete_old_jobs(services: Services) -> None:
     """Delete the jobs that ended long ago.
 
-    The row is deleted before the files: if the files remain, a later cleanup finds files without a row, but it would
-    not find a row without files.
+    The row of a job is deleted before its files. If this process ends between the two steps, files without a row
+    remain, and a later cleanup removes them. In the opposite order, a row without files could remain, which no cleanup
+    would find.
     """
     old = (
         select(Job.id)

@@ -38,7 +38,8 @@ def _delete_silent_workers(services: Services) -> None:
 def _reroute_jobs(services: Services) -> None:
     """Move queued ``auto`` jobs to the best device class with a live worker.
 
-    The device class that was chosen earlier for a job may have no live worker any more, or a better class may have one.
+    The device class that was chosen earlier for a job may no longer have a live worker, or a better class may have a
+    live worker now.
     """
     with services.database.reading() as session:
         best_devices = {kind: queries.choose_device(session, kind) for kind in Kind}

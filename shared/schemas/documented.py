@@ -1,4 +1,4 @@
-"""Documents typed dictionaries: the docstring below a field becomes the field's description in the OpenAPI document."""
+"""A decorator for typed dictionaries: the docstring below a field describes the field in the OpenAPI document."""
 
 from pydantic import ConfigDict, with_config
 

@@ -33,7 +33,10 @@ def list_problems(error: ValidationError, document: object, prefix: str = "") ->
 
 
 def list_unstorable(document: object) -> list[Problem]:
-    """Return a problem for each string that a database cannot store: with a NUL or with half of a surrogate pair."""
+    """Return the problems of the strings and field names that a database cannot store.
+
+    A database cannot store a string that contains a NUL character or half of a surrogate pair.
+    """
     problems: list[Problem] = []
     pending: list[tuple[tuple[str, ...], object]] = [((), document)]
     while pending:  # a loop and not a recursion, because a client decides how deep the document is
@@ -50,9 +53,10 @@ def list_unstorable(document: object) -> list[Problem]:
 
 
 def _build_text(detail: ErrorDetails) -> Text:
-    """Build the text of an error. Its code is pydantic's type of error.
+    """Build the text of an error.
 
-    If the catalogue has no sentence for this code, pydantic's message is shown.
+    If a validator of this service made the error, the error contains the text. Otherwise the code of the text is
+    pydantic's type of error. If the catalogue has no sentence for this code, pydantic's message is shown.
     """
     context = detail.get("ctx", {})
     if detail["type"] == TEXT_ERROR:
@@ -83,7 +87,11 @@ def _join(parts: Iterable[str]) -> str:
 
 
 def _list_parts(loc: tuple[int | str, ...], document: object, error_type: str) -> Iterator[str]:
-    """Yield the parts of pydantic's location that exist in the document, without the tags of unions."""
+    """Yield the parts of a pydantic location that belong to a JSON pointer.
+
+    These are the parts that exist in the document, and the name of a missing field. A location also contains the tags
+    of unions, which are left out.
+    """
     value: Any = document
     for position, part in enumerate(loc):
         last = position == len(loc) - 1

@@ -1,4 +1,4 @@
-"""Checks a submission for errors that would only appear later, so that a job that cannot succeed is not queued."""
+"""Finds the errors of a submission that would otherwise appear when the job runs; a job with such errors is refused."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -65,7 +65,7 @@ def _find_missing_uploads(upload_ids: Mapping[str, str], uploads: Mapping[str, U
 def _find_missing_precision(session: Session, parsed: ParsedSubmission) -> list[Problem]:
     """Return a problem if no live worker offers the requested precision.
 
-    If the precisions of the live workers are not known, there is no problem.
+    If the precisions that the live workers offer are not known, the result is empty.
     """
     submission = parsed.submission
     precision = KINDS[submission.kind].wanted_precision(parsed.params)

@@ -8,8 +8,8 @@ from shared.services import Services
 def delete_job(services: Services, job_id: str) -> None:
     """Delete an ended job and its files.
 
-    The row is deleted before the files: if the files remain, the sweeper finds files without a row, but it would not
-    find a row without files.
+    The row is deleted before the files. If this process ends between the two steps, files without a row remain, and the
+    sweeper removes them. In the opposite order, a row without files could remain, which the sweeper would not find.
 
     Raises
     ------

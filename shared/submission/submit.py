@@ -28,7 +28,7 @@ def submit_job(
     idempotency_key
         Several requests with the same key and body create only one job.
     origin
-        The owner and the id of the request.
+        The owner of the new job, and the id of the request.
 
     Returns
     -------

@@ -49,9 +49,8 @@ def text(code: str, /, **values: Value) -> Text:
 def render(what: Text) -> str:
     """Put a text into English.
 
-    A code can be missing in every catalogue, for example because a newer version wrote the row. Then the value
-    named ``message`` is shown, if there is one; the texts of pydantic's errors have one. Otherwise the code is shown
-    with the values.
+    If no catalogue contains the code, for example because a newer version wrote the row, the value named ``message`` is
+    shown. Only the texts of pydantic's errors have such a value. For other texts, the code is shown with the values.
     """
     sentence = load_sentences().get(what.code)
     if sentence is None and isinstance(what.values.get("message"), str):

@@ -100,7 +100,8 @@ class Deliverer:
     def _deliver(self, delivery: Delivery) -> bool:
         """Send a message once, and return whether it was received.
 
-        The result is recorded, unless another process has claimed the message in the meantime.
+        The result of the attempt is recorded, unless the lease expired during the attempt and another process claimed
+        the message.
         """
         failure = self._post(delivery)
         name = f"message {delivery.id} about job {delivery.data['id']}"

@@ -11,7 +11,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from shared.webhooks.target import WebhookTarget
 
 TIMEOUT_S: Final = 10.0
-"""The time limit for connecting to a target; request and response together have another limit of the same length."""
+"""The time limit for connecting to a target. After that, request and response together get this time once more."""
 
 
 def post(target: WebhookTarget, body: bytes, headers: Mapping[str, str], attempt: int) -> int:

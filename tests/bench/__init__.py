@@ -1,1 +1,4 @@
-"""Benchmarks, compared with baselines: ``python -m tests.bench [knn|jobs|web|musicgen]``, which is ``make bench``."""
+"""Benchmarks that compare the service with baselines.
+
+``make bench`` runs ``python -m tests.bench [knn|jobs|web|musicgen]``.
+"""

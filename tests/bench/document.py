@@ -1,4 +1,7 @@
-"""``docs/benchmarks.md``: one section per part of the benchmarks; a run replaces only its own section."""
+"""The report ``docs/benchmarks.md``.
+
+It has one section per part of the benchmarks. When a part is run, only the section of this part is replaced.
+"""
 
 import re
 from collections.abc import Sequence

@@ -25,12 +25,12 @@ class Implementation:
     precision
         The precision of the weights.
     position_s
-        For each position, the median duration of the steps around this position, one value per repeat; measured with
-        one guided job.
+        For each position, one value per repeat: the median duration of the steps of one guided job around this
+        position.
     jobs_s
-        For each number of guided jobs in a batch, the median duration of the first steps, one value per repeat.
+        For each number of guided jobs in a batch, one value per repeat: the median duration of the first steps.
     decode_s
-        How long EnCodec took to decode 10 s, one value per repeat.
+        One value per repeat: how long EnCodec took to decode 10 s.
     peak_bytes
         The highest resident size of the process.
     """
@@ -50,8 +50,8 @@ class Implementation:
     def find_steps_per_s(self, jobs: int = 1) -> float | None:
         """Return the median steps per second, or ``None`` if they were not measured.
 
-        For one job, the steps are averaged over all positions, if several positions were measured. For several jobs,
-        the steps at the start of the sequences were measured.
+        If the steps of one job were timed around several positions, their durations are averaged over all positions.
+        In all other cases, the durations are those in ``jobs_s``, from the start of the sequences.
         """
         if jobs == 1 and len(self.position_s) > 1:
             medians = {position: statistics.median(repeats) for position, repeats in self.position_s.items()}

@@ -44,7 +44,7 @@ DELAYS_KEY = "bench.delays"
 
 
 def make_noop_app(settings: Settings) -> Celery:
-    """Make a Celery application with two tasks: one does nothing, the other records how long its message took."""
+    """Make a Celery application with two tasks: one does nothing, the other records how long it waited."""
     app = make_celery(settings)
 
     @app.task(name="noop")  # type: ignore[untyped-decorator]  # Celery has no types
@@ -88,7 +88,7 @@ WORKLOADS = (
 
 @dataclass
 class Figures:
-    """The figures that were measured with one queue."""
+    """The figures of one queue: of bare Celery, or of a workload of the service with one database."""
 
     title: str
     jobs_per_s: list[float] = field(default_factory=list)
@@ -140,7 +140,7 @@ class BareCelery:
 
 
 class ServiceJobs:
-    """Jobs of the service, with one of the two databases."""
+    """The jobs of one workload, which the service runs with one of the two databases."""
 
     def __init__(self, workload: Workload, database: str, settings: Settings, folder: Path, stack: ExitStack) -> None:
         self.figures = Figures(f"{workload.title}, {database}")
@@ -299,7 +299,7 @@ def run_worker(settings: Settings, log: Path, module: str, *arguments: str) -> I
 
 
 def _measure_without_redis(servers: Servers) -> str:
-    """Measure how long a submission takes if Redis hangs, and if Redis does not run."""
+    """Measure how long a submission takes: normally, if Redis hangs, and if Redis does not run."""
     folder, redis = servers.folder, servers.start_redis()
     settings = Settings(home=folder, redis_url=redis.url, database_url=f"sqlite:///{folder / 'web.sqlite'}")
     app = create_app(settings)
@@ -323,7 +323,7 @@ def _measure_without_redis(servers: Servers) -> str:
 
 
 def wait_for_end(database: Database, job_ids: Sequence[str], deadline_s: float = DRAIN_DEADLINE_S) -> None:
-    """Wait until these jobs, which must be the newest in the database, have ended, and check that all succeeded."""
+    """Wait until these jobs have ended, and check that all succeeded; they must be the newest jobs in the database."""
     unended = select(func.count()).where(Job.id >= job_ids[0], Job.state.not_in(ENDED))
 
     def have_ended() -> bool:
@@ -344,7 +344,7 @@ def _read_waits_s(database: Database, job_ids: Sequence[str]) -> list[float]:
 
 
 def _suspend(worker: ServiceProcess, *, suspended: bool) -> None:
-    """Suspend or resume the worker; it is suspended while its queue is filled, so that no job starts before."""
+    """Suspend or resume the worker; while it is suspended, jobs can be queued without being started."""
     for process in [psutil.Process(worker.process.pid), *worker.list_children()]:
         (process.suspend if suspended else process.resume)()
 

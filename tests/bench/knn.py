@@ -1,8 +1,9 @@
-"""How fast the service finds the exact nearest neighbours among 100,000 rows, compared with scikit-learn, faiss and a loop over queries.
+"""How fast the service finds exact nearest neighbours, compared with scikit-learn, faiss, and a loop over the queries.
 
-Each implementation has a process of its own, so that implementations share neither
-threads nor memory. The implementations search in turn, one search at a time, so that
-other load on the machine affects all of them equally. Peak memory is the highest
+The neighbours are searched for among 100,000 rows. Each implementation has a process of
+its own, so that implementations share neither threads nor memory. The implementations
+search in turn, one search at a time, so that other load on the machine affects all of them
+equally. Peak memory is the highest
 resident size of a process during its searches, minus its resident size before the
 first search, when libraries and data were already loaded.
 """
@@ -88,7 +89,10 @@ def search_by_brute_force(training: Floats, queries: Floats) -> Rows:
 
 
 def _measure(implementations: list[Implementation], repeats: int) -> None:
-    """Let the implementations search in turn; the first search of each, which compiles and loads, is not recorded."""
+    """Let the implementations search in turn.
+
+    The first search of each implementation is not recorded, because it also compiles and loads.
+    """
     with ExitStack() as stack:
         errors = stack.enter_context(collect_errors())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-bench-")))

@@ -40,7 +40,8 @@ def make_tables() -> tuple[Floats, Floats]:
 def prepare_ours(training: Floats, queries: Floats) -> Search:
     """Prepare to search as a job does; the timed part begins with the float64 tables.
 
-    The libraries of an implementation are imported in its function, so that no other process loads them.
+    In this module, each function imports the libraries of its own implementation, so that only the process of this
+    implementation loads them.
     """
     import mindspore
 
@@ -83,7 +84,8 @@ def prepare_faiss(training: Floats, queries: Floats) -> Search:
 def prepare_loop(training: Floats, queries: Floats) -> Search:
     """Prepare to search as in textbooks, one query at a time.
 
-    The query is repeated for every row; the differences are squared and summed, and the k smallest roots are chosen.
+    The query is repeated for every row. The differences between query and rows are squared and summed, and the k rows
+    with the smallest square roots of the sums are chosen.
     """
     import mindspore
     from mindspore import Tensor, ops

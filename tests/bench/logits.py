@@ -1,4 +1,4 @@
-"""The difference between logits and exact logits."""
+"""How much the logits of a lower precision differ from the exact logits, which are those of float32."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ class LogitDifference:
     relative_error
         The root mean square of the differences, divided by the root mean square of the exact logits.
     equal_tokens
-        The share of tokens (one per position and codebook) for which both have the same likeliest token.
+        How often the compared logits and the exact logits have the same likeliest token, as a share. There is one token
+        per position and codebook.
     """
 
     relative_error: float

@@ -15,7 +15,10 @@ from typing import Any, Final, ParamSpec, TextIO, TypeVar
 from tests.bench.source_tree import ROOT
 
 BASELINE_PYTHON_VARIABLE: Final = "MINDJOBS_BENCH_BASELINE_PYTHON"
-"""Names the interpreter of the environment of the baselines; by default, ``make bench`` creates this environment."""
+"""The environment variable that names the Python interpreter with the packages of the baselines.
+
+If it is not set, the interpreter is that of the environment that ``make bench`` creates.
+"""
 
 Figures = dict[str, Any]
 Given = ParamSpec("Given")
@@ -88,7 +91,8 @@ def collect_errors() -> Iterator[TextIO]:
 def run_in_process(function: Callable[Given, Result], *arguments: Given.args, **named: Given.kwargs) -> Result:
     """Run a function in a new process.
 
-    If this process used much memory itself, the kernel would count it in the peak memory of the child processes.
+    Functions that use much memory must not run in the calling process: the kernel would count the memory of the calling
+    process in the peak memory of the child processes that it starts later.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments, **named).result()

@@ -1,4 +1,4 @@
-"""The shortest possible duration of a decoder's step: how much a step reads, and how fast this machine reads memory."""
+"""What limits the speed of a decoder's step: how many bytes a step reads, and how fast this machine reads memory."""
 
 import os
 import time
@@ -42,7 +42,7 @@ def measure_bytes_per_s() -> float:
 def count_read_weights(config: DecoderConfig) -> int:
     """Count the weights that a step reads.
 
-    These are all weights except the embeddings, and except the matrices that compute keys and values of the text.
+    A step reads all weights except the embeddings and the matrices that compute the keys and values of the text.
     """
     attention = 4 * config.hidden**2
     cross_attention = 2 * config.hidden**2
@@ -53,7 +53,7 @@ def count_read_weights(config: DecoderConfig) -> int:
 
 
 def count_cache_bytes(config: DecoderConfig, slots: int, positions: int, number_bytes: int = FLOAT_BYTES) -> int:
-    """Count the bytes of the keys and values of a number of slots, with the same number of positions in each slot."""
+    """Count the bytes of the keys and values of ``slots`` slots with ``positions`` positions each."""
     return 2 * config.layers * slots * positions * config.hidden * number_bytes
 
 

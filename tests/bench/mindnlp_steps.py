@@ -6,7 +6,7 @@ This program runs in the environment of the application, and reads a model in th
 
 It prints one JSON object. Each step is timed from one choice of tokens to the next
 choice. So the times contain neither the encoding of the text nor the decoding of the
-audio. The first steps are left out. ``peak_bytes`` is the highest resident size of the
+audio. The first ``UNTIMED_STEPS`` steps are left out. ``peak_bytes`` is the highest resident size of the
 process, including the model.
 """
 
@@ -55,8 +55,8 @@ def main() -> None:
     imported_s = time.perf_counter()
     generator = MindnlpGenerator(arguments.folder)
     loaded_s = time.perf_counter()
-    # The first duration is the time from the first to the second choice of tokens. So the durations do not include the
-    # encoding of the text and the first step.
+    # The first step, with the encoding of the text, is not among the durations, because they start at the first choice
+    # of tokens. The slice removes the durations of the other untimed steps.
     durations_s = time_steps(generator, arguments.jobs, arguments.steps)[UNTIMED_STEPS - 1 :]
     print_figures(
         jobs=arguments.jobs,

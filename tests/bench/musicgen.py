@@ -1,6 +1,6 @@
 """How fast a model of the size of musicgen-small generates, compared with transformers on PyTorch, and with MindNLP.
 
-The weights are random; a step is as fast as with real weights. Each implementation
+The weights are random, but a step is as fast as with real weights. Each implementation
 has a process of its own. The implementations are measured in turn, so that other load
 on the machine affects all of them equally. A precision that OpenVINO does not offer on
 this processor is left out, and the report says so.
@@ -91,7 +91,7 @@ def _provide_model() -> Iterator[Path]:
 class Comparison:
     """The figures that were measured while all implementations were loaded.
 
-    ``loaded`` has the implementations; the other fields are the fields of ``Results`` with the same name.
+    ``loaded`` holds the implementations. All other fields are the fields of ``Results`` with the same names.
     """
 
     loaded: LoadedImplementations
@@ -168,7 +168,7 @@ def _time_full_caches(starter: ProcessStarter) -> Figures:
 
 
 def _compare_logits(processes: Mapping[str, MeasuredProcess], folder: Path) -> dict[str, LogitDifference]:
-    """Compare the logits of each other precision with the logits of float32."""
+    """Compare the logits of each precision except float32 with the logits of float32."""
 
     def read_logits(precision: str) -> Any:
         path = folder / f"{precision}.npy"

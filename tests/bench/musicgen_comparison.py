@@ -18,7 +18,7 @@ from worker.engines.musicgen.backends.processor import list_openvino_precisions
 PRECISIONS: Final = ("int8", "int4", "bfloat16", "float32")
 """The precisions of OpenVINO on a processor that supports all of them."""
 BATCHED_PRECISIONS: Final = ("int8", "float32")
-"""The precisions of OpenVINO that are measured with several jobs, too."""
+"""The precisions of OpenVINO that are measured not only with one job, but also with several jobs."""
 TRANSFORMERS_PRECISIONS: Final = ("float32", "bfloat16")
 
 
@@ -153,7 +153,8 @@ class LoadedImplementations:
     def measure(self, repeats: int) -> None:
         """Measure the implementations in turn.
 
-        Before this, each implementation runs one repeat that is not recorded: it compiles, and reads known positions.
+        Each implementation first runs one repeat that is not recorded. In this repeat, it compiles, and it reads the
+        known positions.
         """
         loaded = (*self.openvino.values(), self.mindspore, *self.transformers.values())
         for each in loaded:
@@ -165,7 +166,7 @@ class LoadedImplementations:
                 each.measure()
 
     def list_implementations(self, mindnlp: Implementation) -> Implementations:
-        """Return the measured implementations, and MindNLP with them."""
+        """Return the implementations that were measured in turn, together with ``mindnlp``."""
         return Implementations(
             {precision: each.implementation for precision, each in self.openvino.items()},
             self.mindspore.implementation,

@@ -29,7 +29,7 @@ from tests.support.servers import RedisServer
 JOB_COUNTS: Final = (1, 2, 4, 8, 16)
 """How many jobs are queued at the same time."""
 AIM_JOBS: Final = 8
-"""The number of jobs that the aims are for."""
+"""The number of jobs to which the aims ``MAX_TOTAL_RATIO`` and ``MAX_MEAN_RATIO`` apply."""
 MAX_TOTAL_RATIO: Final = 0.45
 MAX_MEAN_RATIO: Final = 0.6
 REPEATS: Final = 5
@@ -52,19 +52,19 @@ class BatchTimes:
     mean_s: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def find_last_s(self, jobs: int) -> float:
-        """Return the median time at which the last job ended."""
+        """Return the median, over all repeats, of the time at which the last job ended."""
         return statistics.median(self.last_s[jobs])
 
     def find_mean_s(self, jobs: int) -> float:
-        """Return the median of the average times at which the jobs ended."""
+        """Return the median, over all repeats, of the average time at which the jobs ended."""
         return statistics.median(self.mean_s[jobs])
 
     def compare_last(self, jobs: int) -> float:
-        """Divide the time at which the last job ended by what it would be if the jobs ran one after another."""
+        """Divide the time at which the last job ended by the same time for jobs that run one after another."""
         return self.find_last_s(jobs) / (jobs * self.find_last_s(1))
 
     def compare_mean(self, jobs: int) -> float:
-        """Divide the average time at which the jobs ended by what it would be if the jobs ran one after another."""
+        """Divide the average time at which the jobs ended by the same average for jobs that run one after another."""
         return self.find_mean_s(jobs) / ((jobs + 1) / 2 * self.find_last_s(1))
 
 

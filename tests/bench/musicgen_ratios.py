@@ -14,7 +14,7 @@ BATCH_SIZES: Final = (4, 8)
 DEFAULT_PRECISION: Final = "int8"
 """The default precision of OpenVINO; a job uses it unless the job requests another precision."""
 MAX_OVERHEAD: Final = 0.1
-"""The largest share of a job's time that may be spent on everything except decoding."""
+"""The largest share of a job's time that may be spent on everything except decoding (the generation of tokens)."""
 MAX_MEMORY_GIB: Final = 6.0
 
 
@@ -97,7 +97,7 @@ def _find_overhead(results: Results) -> Ratio:
 def find_memory_share(results: Results, implementation: Implementation) -> float:
     """Divide the steps per second of one guided job by the steps per second that memory allows.
 
-    Memory allows the steps per second that would be reached if a step only read its data from memory.
+    The latter are the steps per second that would be reached if a step did nothing but read its data from memory.
     """
     middle = (TIMED_POSITIONS[0] + TIMED_POSITIONS[-1]) // 2
     step_bytes = count_step_bytes(results.config.decoder, implementation.precision, 2, middle, results.text_tokens)

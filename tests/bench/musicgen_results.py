@@ -55,8 +55,8 @@ class Results:
     repeats
         How often the measurements of all implementations were repeated.
     first_start, second_start
-        The figures of a start of OpenVINO in the default precision: without compiled graphs on disk, and with
-        compiled graphs on disk.
+        The figures of two starts of OpenVINO in the default precision: of the first start, which finds no compiled
+        graphs on disk, and of the second start, which finds them there.
     prefill
         For each implementation, given by its title, the number of known positions that are read per second.
     full_caches
@@ -68,8 +68,8 @@ class Results:
     long_jobs, short_jobs
         The figures that ``own_memory`` printed for each job.
     full_size, references
-        For each precision except float32, how much its logits differ from those of float32: with the full-size model,
-        and on average over the cases of ``tests/references``.
+        For each precision except float32, how much its logits differ from those of float32. ``full_size`` has the
+        difference for the model of full size, ``references`` the average over the cases of ``tests/references``.
     """
 
     config: ModelConfig

@@ -1,7 +1,7 @@
-"""How the time of a whole job is divided; the engine runs the job as in a worker, with real files and checkpoints.
+"""How the time of a whole job is divided among its parts.
 
-This program runs in the environment of the application, reads a model in the layout of the Hugging Face hub, and
-prints one JSON object::
+The engine runs the job as in a worker, with real files and checkpoints. This program runs in the environment of the
+application, reads a model in the layout of the Hugging Face hub, and prints one JSON object::
 
     python -m tests.bench.own_job FOLDER COMPILED_FOLDER --duration-s 10
 """
@@ -35,9 +35,10 @@ SETUP: Final = "before: finding the model, the first checkpoint"
 TEXT: Final = "text"
 DECODING: Final = "decoding"
 STAGES: Final = {"generating": DECODING, "decoding": "codec", "writing": "writing, the rest"}
-"""For each stage that the engine reports, the name of the part in the report of the benchmark.
+"""For each stage that the engine reports, the name of this part of the job in the report of the benchmark.
 
-The engine calls the decoding of EnCodec ``decoding``.
+``decoding`` has two meanings: as a stage of the engine, it is EnCodec's decoding of codes to audio; as a part in the
+report, it is the generation of tokens.
 """
 WRITING_PARTS: Final = {
     "find_warnings": "writing, loudness",
@@ -72,7 +73,7 @@ class Stopwatch:
 
     @contextmanager
     def measure(self, part: str) -> Iterator[None]:
-        """Add the time of the block to a part."""
+        """Add the time that the ``with`` block takes to a part."""
         previous = self.start_part(part)
         try:
             yield

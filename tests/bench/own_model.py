@@ -51,12 +51,12 @@ def load_pipeline(folder: Path, backend_name: str, precision: str, compiled_fold
 
 
 def draw_known(known: int, config: DecoderConfig, seed: int) -> Tokens:
-    """Draw the tokens of the first positions of a longer sequence, including the start token.
+    """Return the tokens of the first positions of a longer sequence: the start token, and random tokens after it.
 
     Parameters
     ----------
     known
-        The number of positions to draw tokens for.
+        The number of these positions, including that of the start token.
     """
     pattern = delay.build_pattern(None, known - 1 + max(delay.list_delays(config)), config)[:, :known]
     drawn = np.random.default_rng(seed).integers(config.vocabulary, size=pattern.shape, dtype=np.int32)

@@ -1,4 +1,4 @@
-"""How the time of a step with OpenVINO is divided into the loop around the network and the operators of the network.
+"""How the time of a step with OpenVINO is divided: the loop around the network, and the operators of the network.
 
 This program runs in the environment of the application, and prints one JSON object::
 
@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 
 
 class ProfilingCore(ov.Core):  # type: ignore[misc] # untyped here
-    """Compiles models that measure their operators."""
+    """Compiles models that measure the durations of their operators."""
 
     def compile_model(self, model: Any, device_name: Any = None, config: Any = None, **named: Any) -> Any:
         """Compile a model as ``openvino.Core.compile_model`` does, with the measurement of operators switched on."""
@@ -60,14 +60,14 @@ class CallTimer:
         return call
 
     def find_median_s(self, name: str) -> float:
-        """Return the median duration of all calls except the first call, which is different."""
+        """Return the median duration of all calls except the first call, which is not like the others."""
         return statistics.median(self._calls_s[name][1:])
 
 
 class TimedRequest:
-    """An inference request of OpenVINO with another ``infer``.
+    """An inference request of OpenVINO whose method ``infer`` is replaced by another function.
 
-    It wraps the original request, because the attributes of an OpenVINO request cannot be replaced.
+    This class wraps the original request, because the attributes of an OpenVINO request cannot be replaced.
     """
 
     def __init__(self, request: Any, infer: Callable[[], object]) -> None:
@@ -99,10 +99,19 @@ def measure_parts(pipeline: MusicgenPipeline) -> dict[str, float]:
 
 @dataclass
 class OperatorTimes:
-    """The times of the operators, after a number of calls.
+    """The times of a network and of its operators in all calls of the network so far.
 
-    For each operator, OpenVINO returns the average over all calls so far. So the average over the latest calls is
-    computed from the difference of two ``OperatorTimes``.
+    For each operator, OpenVINO returns the average over all calls so far. So the average over only the latest calls
+    is computed from two ``OperatorTimes``, see ``subtract``.
+
+    Parameters
+    ----------
+    calls
+        The number of calls.
+    total_s
+        The duration of all calls together.
+    average_s
+        For each operator, given by its name, its kind and its average duration per call.
     """
 
     calls: int = 0
@@ -110,7 +119,7 @@ class OperatorTimes:
     average_s: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def make_infer(self, request: Any) -> Callable[[], object]:
-        """Return a function that calls ``request.infer``, and records the times of the operators."""
+        """Return a function that calls the network with ``request.infer``, and records the times."""
 
         def infer() -> None:
             start_s = time.perf_counter()
@@ -126,9 +135,10 @@ class OperatorTimes:
         return infer
 
     def subtract(self, before: Self) -> dict[str, Any]:
-        """Return the time per call since ``before``.
+        """Return the times per call in the calls after those that ``before`` contains.
 
-        The times are given for each of the most expensive kinds of operators, and for all other operators together.
+        The times are given for the whole network, for each of the most expensive kinds of operators, and for all other
+        operators together.
         """
         steps = self.calls - before.calls
         kind_s: dict[str, float] = defaultdict(float)
@@ -145,7 +155,7 @@ class OperatorTimes:
 
 
 def measure_operators(folder: Path, compiled_folder: Path, precision: str) -> dict[str, Any]:
-    """Measure the operators in steps of a guided job in the middle of 10 s; return the seconds per step."""
+    """Measure the operators in the steps around the middle of a guided job of 10 s; return the seconds per step."""
     with mock.patch.object(ov, "Core", ProfilingCore):
         pipeline = load_pipeline(folder, OPENVINO, precision, compiled_folder)
     times, before_steps = OperatorTimes(), OperatorTimes()

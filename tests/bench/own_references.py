@@ -30,8 +30,8 @@ def compute_logits(pipeline: MusicgenPipeline, case: Case) -> Floats:
 
     Returns
     -------
-    The logits from which tokens are chosen, with guidance if the case is guided; one sample after another, shape
-    (samples * positions, codebooks, vocabulary).
+    The logits from which tokens are chosen: shape (samples * positions, codebooks, vocabulary). All positions of
+    one sample are followed by those of the next sample. If the case is guided, the logits are the guided logits.
     """
     decoder = pipeline.model.decoder
     logits: list[Floats] = []

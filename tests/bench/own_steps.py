@@ -45,7 +45,7 @@ class OwnBench:
         self._text = pipeline.encode_text(PROMPT)
         self._random = np.random.default_rng(0)
         self._schedulers: dict[int, BatchScheduler] = {}
-        """For each timed position, a scheduler, which keeps its slots and their caches between repeats."""
+        """For each timed position, a scheduler whose decoder keeps the slots and their caches between repeats."""
 
     @property
     def text_tokens(self) -> int:
@@ -118,8 +118,8 @@ class OwnBench:
     def time_full_caches(self, jobs: int, early: int, late: int) -> Measurement:
         """Time steps of MindSpore at an early and at a late position in turn: the network alone, with full caches.
 
-        Before the steps, random values are written into the whole caches: memory that was never written is read from a
-        single page, which would be too fast.
+        Before the timed steps, random values are written into the whole caches. Otherwise, the reading would be too
+        fast, because the kernel maps all memory that was never written to one and the same page.
         """
         decoders = {position: self._make_full_decoder(jobs, position) for position in (early, late)}
         times_s: dict[int, list[float]] = {early: [], late: []}
@@ -140,7 +140,7 @@ class OwnBench:
         }
 
     def store_logits(self, path: str, positions: int) -> Measurement:
-        """Read random tokens one by one, as a guided job does, and store the logits that tokens would be chosen by."""
+        """Read random tokens one by one, as a guided job does, and store the guided logits of each position."""
         tokens = draw_known(positions, self._config, 0)
         slots = [self._decoder.admit(text, positions) for text in (self._text, None)]
         guided = []
@@ -162,10 +162,10 @@ class OwnBench:
         return TokenSequence(pattern, self._text, SAMPLING, seed, draw_known(known, self._config, seed))
 
     def _make_separate_decoder(self) -> Decoder:
-        """Return a decoder for slots that are kept.
+        """Return a decoder for slots that are kept between repeats.
 
-        With MindSpore, this is a new decoder: MindSpore computes all rows of a decoder in each step, so that kept slots
-        would slow down the steps of other slots in the same decoder.
+        With MindSpore, this is a new decoder. In each step, MindSpore computes all slots of a decoder, so that kept
+        slots would slow down the steps of other slots in the same decoder.
         """
         if self._pipeline.backend == OPENVINO:
             return self._decoder

@@ -16,7 +16,7 @@ from worker.engines.musicgen.request import Tokens
 class ReservedSlotsDecoder:
     """A decoder that reuses a dropped slot together with the positions that the slot has read.
 
-    All sequences must have the same text and the same first tokens. It implements
+    All sequences must have the same text and the same first tokens. This class implements
     `worker.engines.musicgen.decoding.decoder.Decoder`.
     """
 
@@ -25,7 +25,7 @@ class ReservedSlotsDecoder:
         self.max_chunk = decoder.max_chunk
         self.on_compile: OnCompile = ignore_compiling
         self._dropped: dict[bool, list[int]] = defaultdict(list)
-        """The slots that can be reused: with the text (key ``True``), and without a text (key ``False``)."""
+        """The dropped slots: those with the text (key ``True``), and those without a text (key ``False``)."""
         self._has_text: dict[int, bool] = {}
         self._read: dict[int, int] = {}
         """For each slot, the number of positions that ``feed`` has read into it."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 REPEATS_VARIABLE: Final = "MINDJOBS_BENCH_REPEATS"
-"""Sets how often each measurement is repeated; for short trial runs of the benchmarks."""
+"""The environment variable that sets how often each measurement is repeated, for short trial runs."""
 
 SMALL_VALUE: Final = 0.1
 """Ratios below this value are shown with two significant digits, all other ratios with two decimal places."""
@@ -75,7 +75,10 @@ def format_ratios(ratios: Iterable[Ratio]) -> str:
 
 
 def format_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format a Markdown table: the first column is text, the other columns are figures; no rows give an empty text."""
+    """Format a Markdown table whose first column is text, and whose other columns are figures.
+
+    If there are no rows, the result is an empty text.
+    """
     lines = [[*row] for row in rows]
     if not lines:
         return ""

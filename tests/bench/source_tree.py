@@ -7,7 +7,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 REPORT: Final = "docs/benchmarks.md"
-"""The only file that a benchmark changes; changes to this file are ignored."""
+"""The only file that a benchmark changes. A tree in which only this file has changed counts as clean."""
 
 
 class UncleanTreeError(Exception):
@@ -51,7 +51,7 @@ def check_tree_clean(root: Path = ROOT) -> None:
 
 
 def list_changes(root: Path = ROOT) -> list[str]:
-    """List the files, except the report, that differ from the commit, as lines of ``git status --porcelain``."""
+    """List the changed and the untracked files, except the report, as lines of ``git status --porcelain``."""
     return _run_git(root, "status", "--porcelain", "--", ".", f":!{REPORT}").splitlines()
 
 

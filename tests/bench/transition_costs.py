@@ -40,7 +40,10 @@ class Cost:
 
     @classmethod
     def measure(cls, step: Callable[[int], object]) -> "Cost":
-        """Call ``step`` ``CALLS`` times, after one call that is not measured: it opens connections and fills caches."""
+        """Measure ``CALLS`` calls of ``step``.
+
+        Before them comes one call that is not measured, because it opens connections and fills caches.
+        """
         step(0)
         times_s = []
         cpu_start_s = time.process_time()
@@ -119,7 +122,7 @@ def measure_costs(name: str, settings: Settings) -> TransitionCosts:
 
 
 def format_costs(measured: Sequence[TransitionCosts]) -> str:
-    """Format a table with one row per operation."""
+    """Format a table with one line per operation."""
     head = ["ms", *(f"{each.database}{kind}" for each in measured for kind in ("", ", processor"))]
     rows = [
         [

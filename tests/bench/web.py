@@ -1,4 +1,8 @@
-"""How fast the web answers: polls during event streams, polls compared with a bare application, pages of many jobs."""
+"""How fast the web answers polls and sends pages.
+
+Polls are measured twice: while event streams are open, and without event streams, in comparison
+with a bare application. Pages are measured with a table of many ended jobs.
+"""
 
 import os
 import statistics
@@ -42,7 +46,7 @@ MIN_BARE_RATIO: Final = 0.8
 """The aim for the rate of polls of a running job, as a share of the rate of the bare application."""
 ENDED_JOBS: Final = 1_000_000
 ENDED_JOBS_VARIABLE: Final = "MINDJOBS_BENCH_ENDED_JOBS"
-"""Sets how many ended jobs the table is filled with; for short trial runs of the benchmarks."""
+"""The environment variable that sets how many ended jobs the table is filled with, for short trial runs."""
 VIEWS: Final = 50
 UNTIMED_VIEWS: Final = 8
 MAX_PAGE_MS: Final = 100.0
@@ -181,7 +185,7 @@ class MeasuredWeb:
 
 
 def _compare_rates(title: str, ports: dict[str, int], job_id: str, repeats: int, min_ratio: float | None) -> Section:
-    """Compare how many responses per second the applications send; the load is put on one application after another."""
+    """Compare how many responses per second the applications send, if the same load is put on each of them in turn."""
     path = f"/api/v1/jobs/{job_id}"
     webs = {name: MeasuredWeb(port) for name, port in ports.items()}
     for web in webs.values():
@@ -201,7 +205,7 @@ def _compare_rates(title: str, ports: dict[str, int], job_id: str, repeats: int,
 
 
 def _measure_pages(settings: Settings, folder: Path) -> Section:
-    """Measure pages over many ended jobs, first without API keys, then with the API key of an owner of some jobs."""
+    """Measure pages over many ended jobs: first without API keys, then with each of two API keys that own some jobs."""
     jobs = int(os.environ.get(ENDED_JOBS_VARIABLE) or ENDED_JOBS)
     common, rare = make_id(), make_id()
     keys = {"a third of the jobs": common, "a thousandth": rare}
@@ -227,8 +231,8 @@ def _measure_pages(settings: Settings, folder: Path) -> Section:
 def _time_views(port: int, path: str, *headers: str) -> list[float]:
     """Time views of a page.
 
-    Some untimed views come first, so that each process has most likely sent the page once: the first view in a process
-    is slow for other reasons.
+    The first view of the page in a process of the web is slow for other reasons. So some untimed views come first,
+    after which each process has most likely sent the page once.
     """
     for _ in range(UNTIMED_VIEWS):
         time_responses(port, path, 1, *headers)

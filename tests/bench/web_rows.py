@@ -82,7 +82,8 @@ _JOBS: Final = f"""
 _LABELS: Final = (
     "INSERT INTO job_labels SELECT id, owner, label.key, label.value FROM jobs, jsonb_each_text(labels) AS label"
 )
-# Only the newest tenth of the jobs has artifacts and events. This is enough: pages show some, and no index is empty.
+# Only the newest tenth of the jobs has artifacts and events. This is enough for pages to show some, and to fill the
+# indexes.
 _ARTIFACTS: Final = """
     INSERT INTO artifacts
     SELECT id, name, 'jobs/' || id || '/1/' || name, 'image/svg+xml', 23456, repeat('0', 64)
@@ -109,5 +110,5 @@ def insert_ended_jobs(database: Database, jobs: int, *, common_owner: str, rare_
             session.execute(text(statement), {"jobs": jobs})
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
-        for statement in ("VACUUM ANALYZE", "CHECKPOINT"):  # in production, PostgreSQL runs both by itself, later
+        for statement in ("VACUUM ANALYZE", "CHECKPOINT"):  # PostgreSQL runs both by itself, but later
             connection.execute(text(statement))

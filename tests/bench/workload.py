@@ -22,7 +22,7 @@ CODEC_FRAMES: Final = 500
 
 
 def find_start(position: int) -> int:
-    """Return the position up to which known tokens are read, untimed, before the timed steps around ``position``."""
+    """Return how many known positions, besides the start token, are read before steps around ``position`` are timed."""
     return max(position - STEPS // 2 - 1, 0)
 
 

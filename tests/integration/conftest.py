@@ -54,7 +54,7 @@ def serve_web(settings: Settings, start_process: StartProcess) -> ServeWeb:
 
 @pytest.fixture
 def start_worker(start_process: StartProcess, services: Services) -> StartWorker:
-    """Return a function that starts a gated worker, with some settings changed, and waits for its registration."""
+    """Return a function that starts a `gated_worker`, with some settings changed, and waits for its registration."""
 
     def start(**own: object) -> ServiceProcess:
         arguments = ("--device", "cpu:0", "--kinds", "musicgen")
@@ -74,7 +74,7 @@ def start_worker(start_process: StartProcess, services: Services) -> StartWorker
 
 
 class Gate:
-    """A job that runs until the test opens a gate, which is a file that does not exist before."""
+    """A job that runs until the test opens its gate. The gate is a file, and the test opens it by creating the file."""
 
     def __init__(self, services: Services, file: Path) -> None:
         self._services = services
@@ -101,7 +101,8 @@ class Gate:
         saves_early
             Whether the job saves an artifact before it waits for the gate.
         then
-            What the job does when the gate is open: ``succeed``, ``fail``, ``crash``, or ``fill`` to find a full disk.
+            What the job does when the gate is open: ``succeed``, ``fail``, ``crash``, or ``fill``, which writes to a
+            full disk.
         others
             Other fields of the request.
         """
@@ -127,7 +128,7 @@ class Gate:
             return queries.get_job(session, self.job_id)
 
     def wait_for(self, state: str, *, attempt: int | None = None) -> Job:
-        """Wait until the job is in a state, and in an attempt if its number is given; return the row of the job."""
+        """Wait until the job is in ``state``, and at ``attempt`` if a number is given; return the row of the job."""
 
         def look() -> Job | None:
             job = self.read()

@@ -1,7 +1,7 @@
 """A real worker whose musicgen engine follows the instructions in the first prompt of a job.
 
-One instruction is the path of the job's gate, a file: the engine waits until the test creates the file, which opens the
-gate. The worker is started as ``python -m tests.integration.gated_worker``, with the arguments of ``python -m worker``.
+One instruction is the path of a file, the job's gate. The engine waits until the test opens the gate, by creating the
+file. The worker is started as ``python -m tests.integration.gated_worker``, with the arguments of ``python -m worker``.
 """
 
 import json

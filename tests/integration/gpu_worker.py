@@ -18,7 +18,7 @@ from worker.engines import ENGINES
 from worker.engines.interface import JobContext
 
 NOTES_FOLDER: Final = "GPU_WORKER_NOTES"
-"""The environment variable that contains the path of the folder."""
+"""The environment variable that contains the path of the folder for the notes."""
 
 
 class ToyEngine:
@@ -30,7 +30,7 @@ class ToyEngine:
         """Do nothing: this engine loads nothing."""
 
     def run(self, context: JobContext[Any]) -> dict[str, Any]:
-        """Report progress once and return these facts, without computing anything."""
+        """Report progress once; return the modules and the GPU, without computing anything."""
         context.report(stage="computing", done=1, total=1, unit="rows")
         return {"mindspore": list_mindspore_modules(), "visible": os.environ["CUDA_VISIBLE_DEVICES"]}
 

@@ -16,9 +16,9 @@ from worker.engines.musicgen import music_checkpoint
 from worker.engines.musicgen.decoding.scheduler import BatchScheduler
 
 PAUSE_AT: Final = "PAUSED_WORKER_POSITION"
-"""The environment variable with the position at which a sequence pauses the batch."""
+"""The environment variable with a position; the batch pauses when one of its sequences has reached this position."""
 RESUME: Final = "PAUSED_WORKER_RESUME"
-"""The environment variable with the file that lets all batches continue once it exists."""
+"""The environment variable with the path of a file; all batches continue when the test has created this file."""
 CHECK_INTERVAL_S: Final = 0.02
 
 step = BatchScheduler._step

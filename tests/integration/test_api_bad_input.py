@@ -1,4 +1,4 @@
-"""For invalid input the API returns a problem with the field and the remedy, and queues and stores nothing."""
+"""For invalid input, the API returns a problem that names the field and the remedy. It queues and stores nothing."""
 
 import io
 import json

@@ -33,7 +33,7 @@ WINE = {"kind": "knn", "params": {"dataset": {"name": "wine"}}, "device": "cpu"}
 
 @pytest.fixture
 def endless_polls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop the clock of long polls, so that a long poll returns only if the job changes, never by its time limit."""
+    """Stop the clock of long polls: a long poll then returns when the job changes, and never reaches its time limit."""
     monkeypatch.setattr("web.long_poll.time", SimpleNamespace(monotonic=lambda: 0.0, sleep=time.sleep))
 
 
@@ -234,7 +234,7 @@ def test_pages_of_other_sites_cannot_submit(client: FlaskClient, headers: dict[s
     assert client.post("/api/v1/jobs", json=WINE, headers=headers).status_code == status
 
 
-def test_retry_after_is_set_by_the_rate_limit_only_if_the_request_is_refused(settings: Settings) -> None:
+def test_rate_limit_sets_the_header_retry_after_only_if_it_refuses_the_request(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"requests_per_minute": 2}))
     services: Services = get_context(app).services
     client = app.test_client()
@@ -388,7 +388,7 @@ def test_every_response_has_the_id_of_its_request(client: FlaskClient) -> None:
     assert client.get("/healthz", headers={"X-Request-ID": "not mine\t!"}).headers["X-Request-ID"] != "not mine\t!"
 
 
-def test_health_data_sets_and_devices_are_returned(client: FlaskClient) -> None:
+def test_service_returns_its_health_and_lists_its_data_sets_and_its_devices(client: FlaskClient) -> None:
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").json == {"status": "ready"}
     (wine,) = read(client.get("/api/v1/datasets"))["datasets"]

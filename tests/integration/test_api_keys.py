@@ -44,7 +44,7 @@ Run = Callable[..., Outcome]
 
 @pytest.fixture
 def run_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs ``python -m web keys`` in this process: the tests run many commands."""
+    """Return a function that runs ``python -m web keys`` in this process: many new processes would be slow."""
 
     def run(*words: str, settings: Settings = settings) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["web", "keys", *words])

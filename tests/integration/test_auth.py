@@ -172,7 +172,7 @@ def test_revoked_key_is_refused(app: Flask, client: FlaskClient) -> None:
     assert statuses == [HTTPStatus.UNAUTHORIZED, HTTPStatus.OK]
 
 
-def test_session_opens_pages_and_only_reads_the_api(app: Flask) -> None:
+def test_session_opens_pages_and_reads_the_api_but_cannot_write_by_the_api(app: Flask) -> None:
     ada = make_auth_headers(app, "ada")
     job_id = submit(app.test_client(), ada)
     browser = sign_in(app, ada)

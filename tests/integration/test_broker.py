@@ -56,7 +56,9 @@ def test_every_job_runs_after_redis_has_lost_all_messages(
     gates = submit_gates(make_gate, 20)
     own_redis.stop()
     own_redis.start()
-    own_redis.flush()  # after the restart: on a busy disk Redis may write a flush late, and a kill would lose the flush
+    # The messages are deleted after the restart. If they were deleted before, they could return: on a busy disk, Redis
+    # may write the deletion late, and would lose it when it is killed.
+    own_redis.flush()
     assert services.broker.count_pending_wakeups(*QUEUE) == 0
     start_process("shared.maintenance")
     start_worker()
@@ -88,7 +90,7 @@ def test_worker_continues_after_a_restart_of_redis(
 def test_job_is_queued_without_redis_and_its_wakeup_is_sent_later(
     own_redis: RedisServer, settings: Settings, hangs: bool
 ) -> None:
-    assert CONNECT_TIMEOUT_S + RESPONSE_TIMEOUT_S <= 3  # how many seconds a request may wait for Redis
+    assert CONNECT_TIMEOUT_S + RESPONSE_TIMEOUT_S <= 3  # a request may wait for Redis for 3 s at most
     app = create_app(settings)
     services: Services = get_context(app).services
     client: FlaskClient = app.test_client()
@@ -108,7 +110,8 @@ def test_job_is_queued_without_redis_and_its_wakeup_is_sent_later(
     else:
         own_redis.start()
     services.broker.ping()
-    own_redis.flush()  # Redis may still have handled the wake-up message that was sent during the hang
+    # The wake-up message that was sent while Redis hung may have reached Redis after the hang, so it is deleted.
+    own_redis.flush()
     sweep_until_pending(services, 1)
     assert services.broker.count_pending_wakeups(Kind.KNN, DeviceClass.CPU) == 1
     services.close()

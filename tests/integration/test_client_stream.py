@@ -158,7 +158,7 @@ def test_event_is_yielded_before_the_next_event_arrives(serve: Serve, follow: Fo
     assert dump(iter([first, *events])) == WHOLE
 
 
-def test_malformed_event_is_skipped_by_a_new_request_for_the_stream(serve: Serve, follow: Follow) -> None:
+def test_client_requests_the_stream_again_after_a_malformed_event(serve: Serve, follow: Follow) -> None:
     turns = count()
 
     def script(asked: Asked) -> Answer:

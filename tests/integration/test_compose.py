@@ -1,4 +1,4 @@
-"""docker-compose.yml and the Dockerfile agree with the code: settings, commands, queues, stop signals.
+"""docker-compose.yml and the Dockerfile agree with the code in settings, commands, queues and stop signals.
 
 These tests only read the files; they neither need nor start a container engine.
 """
@@ -79,7 +79,7 @@ def test_hosts_of_the_database_and_redis_are_services(services: dict[str, Servic
             assert host in services
 
 
-def test_services_have_the_commands_and_stop_signals_of_make_up(
+def test_services_have_the_same_commands_and_stop_signals_as_the_processes_of_an_instance(
     services: dict[str, Service], here: dict[str, Process]
 ) -> None:
     for name in ("web", "sweeper"):

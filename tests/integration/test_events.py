@@ -1,4 +1,4 @@
-"""The event stream sends each event once and in order, however often the connection is lost; on both databases."""
+"""The event stream sends each event once and in order, however often the connection is lost, on both databases."""
 
 import json
 import random
@@ -56,7 +56,7 @@ def beat(services: Services, lease: Lease, done: int) -> None:
 
 
 def run_to_success(services: Services) -> str:
-    """Run a job that is lost once and then succeeds."""
+    """Submit a job and run it: its first attempt is lost, and its second attempt succeeds."""
     job_id = submit(services)
     lost = start_job(services)
     beat(services, lost, 1)
@@ -140,7 +140,7 @@ def test_stream_resumes_after_any_event(client: FlaskClient, services: Services)
     assert (end.status_code, end.data) == (204, b"")
 
 
-def test_long_history_is_sent_in_several_reads(
+def test_history_that_is_too_long_for_one_database_read_is_sent_completely(
     client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = run_to_success(services)
@@ -269,7 +269,7 @@ def read_some(port: int, job_id: str, last_id: int | None, max_bytes: int) -> tu
 
 
 def run_in_steps(services: Services, steps: threading.Semaphore) -> None:
-    """Run a job that is lost once and then succeeds; each heartbeat waits for the semaphore ``steps``."""
+    """Run a job whose first attempt is lost and whose second attempt succeeds; each heartbeat waits for ``steps``."""
     for attempt in (1, 2):
         lease = start_job(services)
         for done in range(60):
@@ -292,7 +292,7 @@ def test_stream_that_is_cut_anywhere_and_resumed_sends_each_event_once(
     with ThreadPoolExecutor(1) as pool:
         finished = pool.submit(run_in_steps, services, steps)
         while True:
-            # In each round more events are written than read, so that unread events always exist.
+            # Each round writes more events than the client reads, so that there is always something left to read.
             last_id = events[-1].id if events else None
             head, body = read_some(port, job_id, last_id, rng.randrange(200, 800))
             events += parse(body)

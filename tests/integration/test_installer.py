@@ -1,4 +1,4 @@
-"""The installer, with wheels that the tests make instead of a package index."""
+"""The installer. It installs wheels that the tests make, and uses no package index."""
 
 import hashlib
 import os

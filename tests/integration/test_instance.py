@@ -51,7 +51,9 @@ def find_worker(instance: ServiceProcess, kind: str) -> psutil.Process | None:
     return next((worker for worker in workers if worker.parent() not in workers), None)
 
 
-def test_instance_runs_a_job_restarts_a_dead_worker_and_stops(instance: ServiceProcess, settings: Settings) -> None:
+def test_instance_runs_a_job_and_then_restarts_a_dead_worker_and_then_stops(
+    instance: ServiceProcess, settings: Settings
+) -> None:
     wait_for_ready(instance, settings)
     params = {"k": 5, "normalise": "zscore", "weights": "distance", "evaluation": {"method": "loo"}}
     job = run_job(settings, {"kind": "knn", "params": params})

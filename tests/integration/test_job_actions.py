@@ -121,7 +121,8 @@ def test_sample_is_continued_with_the_form(client: FlaskClient, services: Servic
     job_id = make_job(prompt=LONG_PROMPT)
     response = send_form(client, f"/jobs/{job_id}", f"/jobs/{job_id}/samples/0/continue")
     assert response.status_code == 303
-    assert len(response.headers["Location"]) < 500  # without the prompt: servers limit the length of addresses
+    # The address does not contain the prompt, since servers limit the length of addresses.
+    assert len(response.headers["Location"]) < 500
     page = client.get(response.headers["Location"]).text
     assert "audio-0.wav, uploaded" in page
     sent = Page(page).find_form("/musicgen").fields

@@ -120,5 +120,5 @@ def test_buttons_return_to_the_filtered_list(client: FlaskClient, services: Serv
 
 
 @pytest.mark.parametrize("query", ["cursor=x&endpoint=y", "limit=0&_scheme=z", "state=nonsense&_external=1"])
-def test_filter_named_like_an_argument_of_flask_url_for_is_refused(client: FlaskClient, query: str) -> None:
+def test_query_parameter_that_has_the_name_of_a_flask_argument_is_refused(client: FlaskClient, query: str) -> None:
     assert client.get(f"/jobs?{query}").status_code == 422

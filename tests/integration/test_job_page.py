@@ -53,7 +53,9 @@ def test_classification_shows_the_wrong_predictions_first(client: FlaskClient, s
     assert f"/api/v1/jobs/{job_id}/artifacts/predictions.csv?download=1" in page
 
 
-def test_regression_shows_errors_and_no_wrong_predictions(client: FlaskClient, services: Services) -> None:
+def test_regression_shows_the_size_of_the_error_but_no_wrong_predictions(
+    client: FlaskClient, services: Services
+) -> None:
     job_id = submit(services, params={"task": "regression"})
     succeed(services, job_id, MEASURED, {"predictions.csv": ("text/csv", TABLE.replace(b"<a>", b"1.5"))})
     page = read(client, job_id)

@@ -40,7 +40,7 @@ class FakeEngine:
     Parameters
     ----------
     work
-        For the first prompt of a job, the function that the job calls.
+        Maps the first prompt of a job to the function that the job calls.
     started
         The first prompts of the jobs that have started, in the order of their starts; ``knn`` stands for a knn job.
     checked
@@ -76,7 +76,10 @@ class BatchTest:
     status: ChildStatus = field(default_factory=ChildStatus)
     ids: dict[str, str] = field(default_factory=dict)
     heads: list[str] = field(default_factory=list)
-    """For each batch check, the kind of the job at the head of the queue; an empty string if the runner read no job."""
+    """One entry each time that the runner has checked whether another job can be added to the batch.
+
+    The entry is the kind of the job at the head of the queue, or an empty string if the runner read no job.
+    """
 
     def submit(self, name: str, model: str = "a/a", **body: Any) -> None:
         body = {"kind": "musicgen", "device": "cpu", "params": {"model": model, "prompts": [name]}} | body
@@ -111,7 +114,7 @@ class BatchTest:
             return queries.get_job(session, self.ids[name])
 
     def wait_for(self, look: Callable[[], object], what: str) -> None:
-        """Wait in the thread of a job; the wait fails before pytest ends the test."""
+        """Wait in the thread of a job until ``look`` succeeds; an endless wait fails before pytest ends the test."""
         wait_until(lambda: bool(look()), what)
 
     def wait_for_checks(self, _: JobContext[Any]) -> None:
@@ -202,7 +205,7 @@ def test_parameters_are_parsed_once_per_job(batch: BatchTest, monkeypatch: pytes
     batch.engine.work["first"] = batch.wait_until_checked("other")
     monkeypatch.setitem(KINDS, Kind.MUSICGEN, replace(KINDS[Kind.MUSICGEN], params=CountedParams))
     batch.run()
-    # Both waiting jobs were read at the head of the queue: `second` joined the batch, and `other` ran after it.
+    # Both waiting jobs were read at the head of the queue: `second` joined the batch, and `other` ran after the batch.
     assert batch.engine.started == ["first", "second", "other"]
     assert parsed == {"first": 1, "second": 1, "other": 1}
 
@@ -266,7 +269,7 @@ def test_job_on_its_last_attempt_runs_alone(batch: BatchTest, order: tuple[str, 
     assert batch.engine.checked == []
 
 
-def test_no_job_starts_on_a_worker_that_shuts_down(batch: BatchTest) -> None:
+def test_no_second_job_starts_on_a_worker_that_shuts_down(batch: BatchTest) -> None:
     batch.submit("first")
     batch.submit("second")
     batch.status.request_shutdown()
@@ -283,7 +286,7 @@ def test_another_worker_is_woken_at_the_time_limit_of_the_claim_loop(batch: Batc
 def test_job_whose_process_is_killed_does_not_fail_other_jobs_of_the_batch(
     services: Services, start_worker: StartWorker, make_gate: Callable[[], Gate]
 ) -> None:
-    """The other job is queued again at once: no sweeper runs in this test that could recover it after its lease."""
+    """The worker itself queues the other job again at once: this test has no sweeper to recover it after its lease."""
     start_worker(grace_s=0.5)
     stuck, other = make_gate(), make_gate()
     stuck.submit(ignores_stop=True, batches=True)

@@ -47,7 +47,7 @@ def test_column_without_an_unambiguous_name_is_offered_by_its_index(client: Flas
     sent = Page(page).find_form("/knn").fields | {"method": "loo", "task": "regression"}
     for label in list_offered_columns(page)[1:]:
         response = client.post("/knn", data=sent | {"label": label})
-        # The column `kind` is text, and is not the label in this request.
+        # In this request, the column `kind` is not the label. Its cells are text, but only a label may be text.
         assert "not a finite number" in find_message(response.text, "file")
         assert "label-problem" not in response.text
 

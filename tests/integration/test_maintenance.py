@@ -1,6 +1,7 @@
-"""The sweeper deletes old jobs and uploads, old files without a row, checkpoints of ended jobs, and silent workers.
+"""The sweeper deletes what is no longer needed, and keeps everything else.
 
-The sweeper keeps everything else.
+It deletes old jobs and uploads, old files without a row in the database, the checkpoints of ended jobs, and the
+registrations of workers that no longer send heartbeats.
 """
 
 import os
@@ -72,7 +73,7 @@ def test_job_is_deleted_with_its_files(services: Services) -> None:
     assert list_keys(services.files, "jobs") == [artifact_key(other, 1, "other.txt")]
 
 
-def test_old_files_without_a_row_are_removed(services: Services) -> None:
+def test_old_files_without_a_row_in_the_database_are_removed(services: Services) -> None:
     job_id = finish_one(services, "recorded.txt")
     recorded = path_on_disk(services.files, artifact_key(job_id, 1, "recorded.txt"))
     lost_attempt = path_on_disk(services.files, services.files.put(artifact_key(job_id, 0, "lost.txt"), [b"x"]).key)
@@ -156,7 +157,7 @@ def test_checkpoints_are_removed_if_the_job_ends_in_the_queue_or_is_deleted(serv
     assert list_keys(services.files, CHECKPOINTS) == [checkpoint_key(running, 1)]
 
 
-def test_old_upload_of_an_unended_job_is_kept(services: Services) -> None:
+def test_old_upload_that_a_job_still_needs_is_kept(services: Services) -> None:
     needed, unneeded = store_upload(services, TABLE), store_upload(services, TABLE)
     params = {"dataset": {"upload": needed.id, "label": "k"}, "k": 1, "evaluation": {"method": "loo"}}
     submit_job(services, {"kind": "knn", "device": "cpu", "params": params})
@@ -200,7 +201,7 @@ def test_job_of_an_unknown_kind_stays_queued_and_its_uploads_are_kept(services: 
 @pytest.fixture
 def registration(settings: Settings, open_services: Callable[[Settings], Services]) -> WorkerRegistration:
     return WorkerRegistration(
-        open_services(settings).database,  # separate, since the registration closes its database after each heartbeat
+        open_services(settings).database,  # not shared: the registration closes it after each heartbeat
         name="w1",
         device=Device(DeviceClass.CPU, 0),
         backends={Kind.KNN: MINDSPORE},
@@ -209,7 +210,9 @@ def registration(settings: Settings, open_services: Callable[[Settings], Service
     )
 
 
-def test_worker_without_heartbeats_is_deleted(services: Services, registration: WorkerRegistration) -> None:
+def test_registration_of_a_worker_without_heartbeats_is_deleted(
+    services: Services, registration: WorkerRegistration
+) -> None:
     def list_workers() -> list[str]:
         with services.database.reading() as session:
             return list(session.scalars(select(Worker.name)))

@@ -70,7 +70,9 @@ def test_queue_age_is_the_age_of_the_oldest_queued_job(client: FlaskClient, serv
     assert get_value(metrics, "oldest_queued_seconds", kind="knn", device="cpu") == 0
 
 
-def test_queued_job_without_a_chosen_device_is_counted_as_auto(client: FlaskClient, services: Services) -> None:
+def test_queued_job_without_a_chosen_device_is_counted_for_the_device_auto(
+    client: FlaskClient, services: Services
+) -> None:
     submit(services, "auto")
     assert get_value(read(client), "jobs", kind="knn", device="auto", state="queued") == 1
 

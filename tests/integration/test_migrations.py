@@ -35,7 +35,7 @@ REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005"]
 OLD_REVISIONS: Final = REVISIONS[:-1]
 Row = Mapping[str, Any]
 
-# Rows with the columns that the tables have in revision 0001; later revisions add columns.
+# Rows for the tables of revision 0001. Later revisions add columns to these tables.
 _JOB_0001: Final[Row] = {
     "kind": "knn",
     "state": "succeeded",
@@ -74,14 +74,14 @@ _FILE: Final = b"index,label\n0,a\n"
 
 
 def insert(connection: Connection, table: str, row: Row) -> None:
-    """Insert a row with plain SQL, since the tables that the code declares may differ from the tables of a revision."""
+    """Insert a row with plain SQL: the tables of an old revision can differ from those that the code declares."""
     columns = ", ".join(row)
     values = ", ".join(f"%({name})s" if connection.dialect.name == "postgresql" else f":{name}" for name in row)
     connection.exec_driver_sql(f"INSERT INTO {table} ({columns}) VALUES ({values})", dict(row))  # noqa: S608 - all names come from this file
 
 
 def fill(connection: Connection, revision: str, job_id: str, upload_id: str) -> None:
-    """Insert a job with its related rows, an upload and a worker into the tables of a revision."""
+    """Fill the tables of a revision with one job and the rows that belong to the job, one upload, and one worker."""
     owner = {"owner": "me"} if revision >= "0003" else {}
     stage = {"stage_started_at": "2026-01-01 00:00:01.000000", "stage_started_done": 1} if revision >= "0002" else {}
     webhook = {"webhook": '{"url": "https://example.org", "events": ["failed"]}'} if revision >= "0003" else {}
@@ -155,7 +155,7 @@ def test_revisions_have_one_head_and_every_revision_is_tested() -> None:
 
 def test_a_migrated_database_has_the_tables_that_the_code_declares(database: Database) -> None:
     with database.engine.connect() as connection, warnings.catch_warnings():
-        # The sort order in the queue's index cannot be read from SQLite, so that index is compared on PostgreSQL only.
+        # The sort order in the queue's index cannot be read from SQLite, so this index is compared on PostgreSQL only.
         warnings.filterwarnings("ignore", "autogenerate skipping metadata-specified expression-based index")
         skipped = {"ix_jobs_queue"} if connection.dialect.name == "sqlite" else set()
         options = {"compare_type": True, "include_name": lambda name, *_: name not in skipped}
@@ -218,7 +218,9 @@ def test_a_downgrade_to_the_base_leaves_no_tables(database: Database) -> None:
         assert inspect(connection).get_table_names() == ["alembic_version"]
 
 
-def test_revision_0005_removes_only_the_kind_check_from_the_jobs_table(empty_database: Database) -> None:
+def test_revision_0005_removes_the_check_of_the_kind_from_the_table_jobs_and_nothing_else(
+    empty_database: Database,
+) -> None:
     migrate(empty_database, "0004")
     with empty_database.engine.connect() as connection:
         indexes = list_indexes(connection)
@@ -258,7 +260,7 @@ def test_a_failed_migration_changes_nothing_and_foreign_keys_are_still_enforced(
 
 
 @pytest.mark.parametrize("revision", OLD_REVISIONS)
-def test_migration_sweep_and_cleanup_keep_the_jobs_and_files_of_an_old_revision(
+def test_jobs_and_files_of_an_old_revision_are_kept_by_the_migration_and_then_by_the_sweeper(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     open_services: Callable[[Settings], Services],

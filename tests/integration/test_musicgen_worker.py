@@ -93,7 +93,7 @@ def wait_for(services: Services, job_id: str, state: State, worker: ServiceProce
 
 
 def wait_for_tokens(services: Services, job_id: str) -> int:
-    """Wait until the checkpoint has ``PAUSE_AT`` positions of every sample; return the lowest number of positions."""
+    """Wait until the checkpoint has ``PAUSE_AT`` positions of each sample; return the length of the shortest sample."""
     file = path_on_disk(services.files, checkpoint_key(job_id, 1))
 
     def look() -> int:
@@ -161,7 +161,7 @@ def test_the_attempt_after_a_kill_continues_from_the_checkpoint(services: Servic
     started = wait_until(find_start, "the second attempt")
     resume.touch()
     assert started is not None
-    assert started >= positions - 1  # the start token has a position, but is not a step
+    assert started >= positions - 1  # the start token takes a position, but no step
     job = wait_for(services, job_id, State.SUCCEEDED, worker)
     assert job.attempt == 2
     assert f"job {job_id} continues from the checkpoint of attempt 1" in worker.read_log()

@@ -1,4 +1,7 @@
-"""A new kind of job is one line in an enum and three packages. A toy kind runs end to end on SQLite and PostgreSQL."""
+"""A new kind of job needs one line in an enum and three packages.
+
+The test adds a toy kind to a copy of the project in this way, and runs its jobs end to end on SQLite and PostgreSQL.
+"""
 
 import http.cookiejar
 import re
@@ -69,7 +72,9 @@ def read_page(opener: OpenerDirector, address: str, fields: dict[str, str] | Non
         return response.geturl(), response.read().decode()
 
 
-def test_jobs_of_a_toy_kind_run_if_submitted_by_api_or_by_form(instance: ServiceProcess, settings: Settings) -> None:
+def test_jobs_of_a_toy_kind_can_be_submitted_by_the_api_and_by_the_form(
+    instance: ServiceProcess, settings: Settings
+) -> None:
     wait_for_ready(instance, settings)
     address = f"http://127.0.0.1:{settings.port}"
 

@@ -71,7 +71,7 @@ def test_invalid_parameters_are_reported_with_json_pointers(once_settings: Setti
     assert not out.exists()
 
 
-def test_an_upload_without_an_upload_option_is_reported(once_settings: Settings) -> None:
+def test_an_upload_whose_file_is_not_given_on_the_command_line_is_reported(once_settings: Settings) -> None:
     ended = run_once(once_settings, "musicgen", '{"audio_prompts": [{"upload": "u1"}]}')
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr.startswith("/params/audio_prompts/0/upload: ")

@@ -129,7 +129,7 @@ def test_schema_of_a_submission_accepts_the_same_bodies_as_the_service(
     assert (client.post("/api/v1/jobs", json=body).status_code == 202) is valid
 
 
-def test_document_says_for_each_operation_if_a_key_is_required(client: FlaskClient, services: Services) -> None:
+def test_document_states_for_each_operation_whether_a_key_is_required(client: FlaskClient, services: Services) -> None:
     key = api_keys.create_key(services.database, "some")
     document = client.get(DOCUMENT, headers={"Authorization": f"Bearer {key}"}).json
     for method, path, operation in list_operations(document):
@@ -140,7 +140,7 @@ def test_document_says_for_each_operation_if_a_key_is_required(client: FlaskClie
 
 
 class Outline(HTMLParser):
-    """The structure of the documentation page: headings, anchors, links and the number of each tag."""
+    """The structure of the documentation page: headings, anchors, links, and how often each tag occurs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ def test_documentation_page_shows_every_operation_and_schema(client: FlaskClient
 
 
 def finish_job(services: Services) -> tuple[str, str]:
-    """Run a job to its success with one artifact; return the id of the job and the name of the artifact."""
+    """Make a job that has succeeded with one artifact; return the id of the job and the name of the artifact."""
     job_id = submit.submit_job(services, KNN)[0].id
     succeed(services, job_id, RESULT, {"scores.csv": ("text/csv", b"0123456789")})
     return job_id, "scores.csv"

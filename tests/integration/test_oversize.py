@@ -1,4 +1,4 @@
-"""A web server as in production refuses a body that is too large while the body arrives, and stores no part of it."""
+"""A web server, run as in production, refuses a body that is too large while it arrives, and stores no part of it."""
 
 import socket
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ class Web:
             for handle in Path(f"/proc/{child.pid}/fd").iterdir():
                 try:
                     name = str(handle.readlink())
-                except FileNotFoundError:  # the process has closed the file in the meantime
+                except FileNotFoundError:  # the process closed the file after the listing
                     continue
                 # The heartbeat files of gunicorn's workers have names of this form.
                 if "wgunicorn-" not in name:

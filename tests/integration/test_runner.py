@@ -1,4 +1,4 @@
-"""Files of a job are durable before they are recorded, and are recorded during the job. A full disk fails the job."""
+"""Files of a job are synced to the disk, then recorded while the job still runs. If the disk is full, the job fails."""
 
 import threading
 from collections.abc import Callable
@@ -129,7 +129,7 @@ def test_a_checkpoint_that_does_not_fit_on_the_disk_does_not_fail_the_job(
     assert list_keys(services.files, f"checkpoints/{job_id}") == []
 
 
-def test_an_artifact_saved_twice_fails_the_job(run_job: RunJob) -> None:
+def test_a_job_that_saves_an_artifact_twice_fails(run_job: RunJob) -> None:
     def save_twice(context: JobContext[Any]) -> None:
         for _ in range(2):
             context.save("a.txt", "text/plain", b"a")

@@ -204,7 +204,7 @@ def test_a_heartbeat_records_the_start_time_and_initial_progress_of_a_stage(
 
 
 def read_stage_start(services: Services, job_id: str) -> tuple[float | None, int | None]:
-    """Return how many seconds ago the stage started, and how much was done then."""
+    """Return how many seconds ago the current stage started, and how much of it was done at its start."""
     job = read(services, job_id)
     age_s = None if job.stage_started_at is None else (datetime.now(UTC) - job.stage_started_at).total_seconds()
     return age_s, job.stage_started_done
@@ -223,7 +223,7 @@ def test_a_heartbeat_executes_one_update_and_inserts_an_event_only_for_progress(
 
 @contextmanager
 def recorded_statements(services: Services) -> Iterator[list[str]]:
-    """Record each statement that the block executes as a verb and a table, such as ``UPDATE jobs``."""
+    """For each statement that the block executes, record its verb and its table, such as ``UPDATE jobs``."""
     executed: list[str] = []
 
     def record(*arguments: Any) -> None:
@@ -303,7 +303,7 @@ def test_a_heartbeat_without_the_lease_records_nothing(services: Services, submi
     assert list_recorded(services, job.id) == ["2/a.csv"]
 
 
-def test_a_later_attempt_replaces_files_of_the_same_name_and_success_removes_the_rest(
+def test_a_later_attempt_replaces_files_of_the_same_name_and_success_removes_other_old_files(
     services: Services, submit: Callable[..., Job]
 ) -> None:
     job = submit()
@@ -363,7 +363,7 @@ def test_finishing_a_job_keeps_the_artifacts_of_other_jobs(services: Services, s
     assert list_recorded(services, jobs[0].id) == ["1/a.csv"]
 
 
-def test_finishing_a_job_executes_no_extra_statement_if_no_artifact_was_recorded(
+def test_finishing_a_job_executes_no_delete_statement_if_no_artifact_was_recorded_before(
     services: Services, submit: Callable[..., Job]
 ) -> None:
     submit()

@@ -54,7 +54,7 @@ def test_request_is_aborted_after_the_time_limit_if_the_response_never_ends(monk
         with connection, suppress(OSError):  # the client may have closed the connection
             connection.sendall(b"HTTP/1.")
             while not left.wait(0.05):
-                connection.sendall(b"1")  # each single read receives a byte in time
+                connection.sendall(b"1")  # each single read receives a byte before its time limit
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=drip, args=(server,))

@@ -334,7 +334,7 @@ def test_an_endpoint_that_hangs_delays_only_its_own_messages(services: Services,
     receiver.wait_for("/hang/2")
     submit(services, receiver.locate("/200/later"))
     finish(services)
-    (later,) = deliverer.deliver_due()  # no thread for the URLs that hang: each URL gets one message at a time
+    (later,) = deliverer.deliver_due()  # the URLs that hang get no second thread: one message at a time
     later.join()
     assert sorted(request.path for request in receiver.received) == [
         *("/200/later", "/200/other", "/200/other", "/hang/1", "/hang/2")

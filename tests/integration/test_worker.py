@@ -176,7 +176,7 @@ def test_the_outcome_of_a_worker_that_slept_through_its_lease_is_discarded(
 
 
 def suspend(services: Services, job_id: str, processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Suspend processes while they hold no lock on the job's row, since other writers would wait for such a lock."""
+    """Suspend processes when they hold no lock on the job's row, because other writers would wait for such a lock."""
 
     def stop() -> bool:
         for process in processes:
@@ -197,8 +197,8 @@ def suspend(services: Services, job_id: str, processes: list[psutil.Process]) ->
 def test_a_child_that_gives_no_sign_of_life_is_killed_and_replaced(
     services: Services, start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
 ) -> None:
-    # The watchdog kills a child that gives no sign of life for lease_s + grace_s, which is 10 s or 50 heartbeats here.
-    # This time is long enough that the second child is not killed too.
+    # The watchdog kills a child that gives no sign of life for lease_s + grace_s. Here this is 10 s, the time of 50
+    # heartbeats: so long that the second child, which does give signs of life, is not killed too.
     worker, gate = start_worker(lease_s=7.0, grace_s=3.0), make_gate()
     gate.submit()
     child = gate.wait_for_child()
@@ -342,7 +342,7 @@ def test_two_workers_of_one_device_class_share_its_queue(start_worker: StartWork
         gate.wait_for(State.SUCCEEDED)
 
 
-def test_auto_chooses_the_device_class_that_has_a_worker(
+def test_a_job_for_the_device_auto_runs_on_the_device_class_that_has_a_worker(
     services: Services, start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
 ) -> None:
     early, late = make_gate(), make_gate()
@@ -412,7 +412,7 @@ def test_a_gpu_worker_does_not_load_mindspore_if_its_backend_does_not_need_minds
     assert (notes / "parent").read_text() == "[]"
 
 
-def test_web_sweeper_and_parent_process_of_a_worker_do_not_load_mindspore() -> None:
+def test_neither_the_web_nor_the_sweeper_nor_the_parent_process_of_a_worker_loads_mindspore() -> None:
     for module in (
         "web",
         "web.server",

@@ -1,4 +1,10 @@
-"""Whether a case is a useful reference: how clear its choices of tokens are, and how varied its codes."""
+"""Whether a case is a useful reference: how clear its choices of tokens are, and how varied its codes.
+
+Without sampling, the token with the largest logit is chosen. To sample a token, the probability of each token is
+divided by an exponential variate, and the token with the largest quotient is chosen. The gap of a choice is the
+difference between the best token and the next best token: without sampling, of their logits; with sampling, of the
+logarithms of their quotients.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -10,21 +16,22 @@ from tests.references.musicgen_cases import Case
 from worker.engines.musicgen.decoding.random_numbers import draw_uniforms
 
 MIN_GAP: Final = 2e-3
-"""The gap between the two largest logits, from which a token is chosen, must be larger than this.
-
-If the token is sampled, the gap is between the logarithms of the two largest values that sampling compares.
-"""
+"""The gap of each choice of a token must be larger than this."""
 BORDER_MARGIN: Final = 5e-4
-"""A chosen token must be farther than this from the border of the top k (in logits) and of the top p (in shares)."""
-MIN_CODE_GAP: Final = 1e-4
-"""The minimum gap between the squared distances of the two nearest codes.
+"""A chosen token must be farther than this from the borders at which top-k and top-p exclude tokens.
 
-The gap is divided by the sum of squares from which the squared distance of the chosen code is computed.
+The distance from the border of the top k is a difference of logits divided by the temperature; the distance from the
+border of the top p is a difference of cumulative probabilities.
+"""
+MIN_CODE_GAP: Final = 1e-4
+"""The minimum gap between the squared distances of a vector from the nearest code and from the next nearest code.
+
+The gap is relative: it is divided by the sum of the squared lengths of the vector and of the chosen code.
 """
 MIN_DISTINCT_CODES: Final = 8
 """The minimum number of distinct codes in each codebook of a sample.
 
-If fewer than three times as many tokens were generated, it is enough if a third of them is distinct.
+If fewer than three times this number of tokens were generated in a codebook, a third of these tokens must be distinct.
 """
 MIN_UNLIKELY_SHARE: Final = 0.2
 """The minimum share of sampled tokens that are not the likeliest token."""
@@ -51,10 +58,11 @@ def check_choices(case: Case, steps: Sequence[Floats], tokens: NDArray[np.int16]
     Parameters
     ----------
     steps
-        The logits of each step: shape (rows * codebooks, codes).
+        The logits of each step: shape (rows * codebooks, codes). The rows are those of the batch: one per sample and,
+        if the case is guided, one more per sample, without the text, after these.
     tokens
-        The tokens that were chosen: shape (samples, codebooks, length). The steps chose the tokens at the last
-        positions.
+        The tokens that were chosen: shape (samples, codebooks, length). The tokens at the
+        last positions are those that were chosen in ``steps``.
     generated
         Whether each of the tokens was generated (true) or given (false): the shape of ``tokens``.
 
@@ -103,9 +111,9 @@ def _choose(
 
 
 def _filter(case: Case, scores: Floats) -> tuple[Flags, Flags]:
-    """Return the tokens that can be within the top k and the top p, and the tokens that are certainly within both.
+    """Return two masks: of the tokens that may be within the top k and the top p, and of those that surely are.
 
-    A token nearer to a border than `BORDER_MARGIN` is only in the first mask.
+    A token that is nearer to a border than `BORDER_MARGIN` is in the first mask, but not in the second.
     """
     kept = [np.ones(scores.shape, bool)]
     if 0 < case.top_k < scores.shape[-1]:
@@ -126,7 +134,7 @@ def _filter(case: Case, scores: Floats) -> tuple[Flags, Flags]:
 
 
 def check_variety(tokens: NDArray[np.int16], generated: Flags) -> None:
-    """Check that each codebook of each sample has many different codes, or enough for its length if it is short."""
+    """Check that the generated codes of each sample vary enough in each codebook, see `MIN_DISTINCT_CODES`."""
     length = tokens.shape[-1]
     for row, mask in zip(tokens.reshape(-1, length), generated.reshape(-1, length), strict=True):
         required = min(MIN_DISTINCT_CODES, mask.sum() // 3)
@@ -135,7 +143,7 @@ def check_variety(tokens: NDArray[np.int16], generated: Flags) -> None:
 
 
 def check_codes(embeddings: Any, codes: Any, codec: Any) -> None:
-    """Quantise again in float64, and check that no second nearest code is almost as near as the chosen code.
+    """Quantise the embeddings again in float64, and check that no other code is almost as near as the chosen code.
 
     Parameters
     ----------

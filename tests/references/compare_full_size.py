@@ -1,13 +1,14 @@
 """Compare a backend with transformers on PyTorch at musicgen-small's full size, with random weights.
 
-The two commands run in two environments. ``make`` writes a reference file of a few hundred
-kilobytes, and ``compare`` reads it; the model takes 2.3 GB. Neither the reference file nor
-the model belongs in the repository::
+The two commands run in two environments. ``make`` writes the model, unless it
+exists, and a reference file; ``compare`` reads both. The model takes 2.3 GB, and the reference
+file a few hundred kilobytes. Neither belongs in the repository. Run the commands like this::
 
     /tmp/references/bin/python -m tests.references.compare_full_size make FOLDER REFERENCE.npz
     .venv/bin/python -m tests.references.compare_full_size compare FOLDER REFERENCE.npz PACKAGE.MODULE:FUNCTION
 
-``make_musicgen`` describes how to set up the environment of ``make``. The function has the type ``Compute``.
+``make_musicgen`` describes how to set up the environment of ``make``. FUNCTION has the type
+``Compute``, and computes with the backend.
 """
 
 import argparse

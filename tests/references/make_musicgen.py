@@ -12,8 +12,8 @@ A file is written only if its case is a useful reference: a rounding error must
 not be able to change a token or a code of a clip, and the codes must vary. If the
 program runs again on the same type of processor, it writes the same bytes.
 
-The content of the files, for B samples in R rows (B conditional rows and, if the
-case is guided, B unconditional rows after them):
+The file of a ``Case`` with B samples contains the arrays below. R is the number of rows in
+the batch: B conditional rows and, if the case is guided, B unconditional rows after them.
 
 =================== ============================================================================================
 weights_sha256      the hash of the model's weights, from ``musicgen_cases.hash_weights``
@@ -33,9 +33,9 @@ audio               (B, channels, samples) float32, including the padding at the
 smallest_gap        the smallest gap between a chosen token and the next best token
 =================== ============================================================================================
 
-The file of a ``CodecCase`` contains ``embeddings_N`` (codec_hidden, frames) and
-``codes_N`` (codebooks, frames) of clip N, ``audio_N`` (samples,), decoded from
-the codes N, and ``weights_sha256``.
+The file of a ``CodecCase`` contains ``weights_sha256``; for each clip N, ``embeddings_N``
+(codec_hidden, frames) and ``codes_N`` (codebooks, frames); and for array N of the codes that
+the case gives, ``audio_N`` (samples,), which is decoded from this array.
 
 To sample a token, each probability is divided by an exponential variate, and
 the token with the largest quotient is chosen. This is equivalent to sampling from
@@ -179,7 +179,7 @@ def encode_clips(case: Case, loaded: Loaded, inputs: Inputs) -> Arrays:
 
 
 def run_decoder(case: Case, loaded: Loaded, inputs: Inputs, tokens: torch.Tensor) -> Arrays:
-    """Run the model once with all tokens of the finished sequences, and return what it computes."""
+    """Run the model once on the whole of the finished sequences, and return what the model computes."""
     model = loaded.model
     mask = inputs["attention_mask"]
     arrays = {"attention_mask": mask.numpy().astype(np.int32)}

@@ -36,7 +36,11 @@ def compute(folder: Path, inputs: Inputs) -> Outputs:
 
 
 def _encode_unprojected(config: ModelConfig, weights: Weights, target: Target, ids: Any) -> NDArray[np.float32]:
-    """Encode the text for a decoder that has the hidden size of the text encoder: such states are not projected."""
+    """Encode the text, and return its states as they are before the projection to the hidden size of the decoder.
+
+    If the decoder has the hidden size of the text encoder, there is no projection. So the configuration is changed to
+    this size.
+    """
     decoder = dataclasses.replace(config.decoder, hidden=config.text.hidden)
     return TextEncoder(dataclasses.replace(config, decoder=decoder), weights, target).encode(ids).states
 

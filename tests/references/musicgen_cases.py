@@ -24,7 +24,7 @@ from worker.engines.musicgen.request import Audio, GenerationRequest, SampleRequ
 FOLDER: Final = Path(__file__).parent / "musicgen"
 PEAK: Final = 0.9
 LEVELS: Final = 2**14
-"""How many different samples there are between 0 and 1."""
+"""How many different values a sample can have between 0 and 1."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -79,7 +79,7 @@ class Case:
         Empty, or one clip per sample, with the sampling rate and the number of channels of the
         model.
     seeds
-        One seed per sample, or empty: then every seed is 0.
+        One seed per sample. If empty, every seed is 0.
     """
 
     name: str
@@ -120,7 +120,7 @@ class Case:
 
 @dataclass(frozen=True)
 class CodecCase:
-    """Clips that EnCodec encodes one by one, and codes that it decodes; all are mono, since EnCodec itself is mono.
+    """Clips for EnCodec to encode one by one, and codes for it to decode; all are mono, because EnCodec itself is mono.
 
     Parameters
     ----------

@@ -42,12 +42,12 @@ class Asked:
 
 
 class FakeHub(LoopbackServer):
-    """Serves models from memory. The attributes other than ``models`` and ``asked`` make requests fail or wait.
+    """Serves models from memory. With most attributes, a test can make requests fail or wait.
 
     Attributes
     ----------
     models
-        For each name of a model, the content of its files, keyed by the name of the file.
+        The models, keyed by name. A model is the content of each of its files, keyed by the name of the file.
     asked
         All requests that were received.
     refusal

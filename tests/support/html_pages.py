@@ -21,7 +21,7 @@ class SentForm:
     action
         The address to which the form is sent; ``None`` means the address of the page.
     fields
-        For each field that is sent if the user changes nothing, the value.
+        The values that are sent if the user changes nothing, keyed by the name of the field.
     """
 
     action: str | None

@@ -61,7 +61,7 @@ def expire_lease(services: Services, job_id: str) -> None:
     running = (Job.id == job_id, Job.state == State.RUNNING, Job.attempt == attempt)
 
     def look() -> bool:
-        # This is repeated, since a heartbeat that was already sent may extend the lease once more.
+        # The lease is ended at every call, since a heartbeat that was already sent may extend the lease once more.
         with services.database.writing() as session:
             session.execute(update(Job).where(*running).values(lease_until=now(-1.0)))
         with services.database.reading() as session:

@@ -20,7 +20,8 @@ class LoopbackServer:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.port = self.server.server_port
         self.url = f"http://127.0.0.1:{self.port}"
-        # The server checks every 10 ms whether it must stop, since the test waits until it has stopped.
+        # The server checks every 10 ms whether it must stop. The interval is short because the test waits until
+        # the server has stopped.
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,), name=name, daemon=True)
 
     def __enter__(self) -> Self:

@@ -12,7 +12,10 @@ _OPERATIONS: dict[str, Any] = {}
 
 
 def watch_responses(app: Flask) -> list[str]:
-    """Return a list to which every undescribed response of a described operation will be added."""
+    """Return a list to which every response that the OpenAPI document does not describe will be added.
+
+    Only responses of operations that are in the document are checked.
+    """
     operations = _find_operations(app)
     undescribed: list[str] = []
 

@@ -71,7 +71,7 @@ class PostgresServer:
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
         # On import, pgserver puts its lock into the runtime folder of the login session (XDG_RUNTIME_DIR), and warns if
-        # there is none.
+        # there is no such folder.
         lock_folder = folder / "lock"
         lock_folder.mkdir(parents=True, mode=0o700)
         os.environ["XDG_RUNTIME_DIR"] = str(lock_folder)

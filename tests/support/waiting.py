@@ -1,4 +1,4 @@
-"""Waits until a condition is met, and checks the condition repeatedly until a deadline."""
+"""Waits for a condition: checks the condition repeatedly until it is met or a deadline has passed."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ def wait_until(look: Callable[[], T], what: str, deadline_s: float = DEADLINE_S)
     Parameters
     ----------
     what
-        What is waited for; appears in the error.
+        What the test waits for. The message of the error contains it.
 
     Raises
     ------

@@ -17,7 +17,10 @@ QUICK_FOLDERS: Final = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of these folders as quick, except slow tests, which start other processes or take seconds."""
+    """Mark the tests in ``QUICK_FOLDERS`` as quick, except the tests that are marked as slow.
+
+    Slow tests start other processes or take seconds.
+    """
     for item in items:
         if any(folder in item.path.parents for folder in QUICK_FOLDERS) and not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.quick)

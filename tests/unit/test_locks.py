@@ -75,7 +75,7 @@ def test_all_lock_files_come_from_one_resolution(locks: dict[str, dict[str, Pin]
     assert files["run"] < files["dev"]
 
 
-def test_run_lock_contains_no_tools_of_the_tests(locks: dict[str, dict[str, Pin]]) -> None:
+def test_run_lock_contains_no_development_tools(locks: dict[str, dict[str, Pin]]) -> None:
     # pytest is not in this list: the run lock contains it, because mindnlp requires it.
     tools = {"mypy", "pgserver", "playwright", "ruff", "schemathesis", "scikit-learn"}
     assert tools <= set(locks["dev"])

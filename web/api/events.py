@@ -25,8 +25,7 @@ from web.long_poll import LongPollSlots, iter_poll_intervals
 from web.serializers import serialize_event
 
 HEARTBEAT_S: Final = 15.0
-"""After this time without events, the stream sends a comment, since only a write shows that a client has disconnected.
-"""
+"""After this time without events, the stream sends a comment. Only a write shows that a client has disconnected."""
 _HEARTBEAT: Final = b":\n\n"
 _RETRY: Final = b"retry: 1000\n\n"  # a browser reconnects 1,000 milliseconds after a stream has ended
 _EVENT_ID: Final = re.compile(r"\d{1,18}", re.ASCII)
@@ -108,8 +107,8 @@ def _read(reader: _EventReader, after: int) -> EventBatch | None:
 
     Returns
     -------
-    The events; ``None`` if the stream must end before the job's last event. The client then reconnects and gets the
-    error.
+    The events; ``None`` if an error ends the stream before the job's last event. The client then reconnects, and the
+    response to its new request is the error.
     """
     try:
         return reader.read(after)

@@ -46,7 +46,7 @@ def get_job(job_id: UUID) -> Response:
         )
     response = _respond(view, 200, waited_s)
     if known or request.if_match:
-        # Called only for conditional requests, since it takes as long as building the response.
+        # `make_conditional` takes as long as building the response, so it is called only for conditional requests.
         response.make_conditional(request)
     return response
 

@@ -15,5 +15,8 @@ PAGES: Final[Mapping[Kind, KindPages]] = {kind: import_module(f"web.kinds.{kind}
 
 
 def find_pages(kind: str) -> KindPages | None:
-    """Return the web part of a kind; ``None`` if this version does not know the kind, which a job's row may contain."""
+    """Return the web part of a kind; ``None`` if this version does not know the kind.
+
+    The row of a job may contain a kind that this version does not know.
+    """
     return PAGES[Kind(kind)] if kind in PAGES else None

@@ -59,9 +59,9 @@ class JobForm(FlaskForm):
 
     @abstractmethod
     def _find_field(self, parts: list[str]) -> tuple[str, str]:
-        """Return the name of the field for the parts of a JSON pointer, and a prefix for the message.
+        """Return the name of the field at which a problem is shown, and a prefix for the message of the problem.
 
-        An example of a prefix is ``line 3:``.
+        ``parts`` are the parts of the problem's JSON pointer. An example of a prefix is ``line 3:``.
         """
 
     def assign_problems(self, problems: Iterable[Problem]) -> None:

@@ -31,7 +31,7 @@ _TYPES: Final[tuple[Any, ...]] = (
 
 
 class _SchemaGenerator(GenerateJsonSchema):
-    """Omits titles that only repeat a field's name, and shortens the schema names of classes with the same name."""
+    """Omits titles that only repeat a field's name, and shortens the schema names of classes that share their name."""
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002 - pydantic's interface
         return False
@@ -63,7 +63,8 @@ def build_schemas() -> dict[str, Node]:
 def build_query_parameters(schema: Node) -> list[Node]:
     """Describe the fields of a query's schema as query parameters.
 
-    A query cannot contain null: the client leaves out the parameter. So null is removed from the types of the fields.
+    A query cannot contain null: instead of sending null, a client leaves out the parameter. So null is removed from the
+    types of the fields.
     """
     return [
         {
@@ -77,7 +78,11 @@ def build_query_parameters(schema: Node) -> list[Node]:
 
 
 def _split_by_kind(name: str, whole: Node) -> Iterator[tuple[str, Node]]:
-    """Yield a schema for each kind, with the parameters and the result of the kind, then the union of these schemas."""
+    """Split the schema ``whole`` into one schema per kind.
+
+    Yield the name and the schema of each kind, with the kind's own types of parameters and result. Then yield ``name``
+    and the union of these schemas.
+    """
     parts = {kind: f"{kind.capitalize()}{name}" for kind in KINDS}
     for kind, spec in KINDS.items():
         own = {"kind": {"type": "string", "const": str(kind)}, "params": refer(spec.params.__name__)}

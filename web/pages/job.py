@@ -42,14 +42,20 @@ def show_job(job_id: UUID) -> str:
 
 @blueprint.post(f"{_JOB}/cancel")
 def cancel_job(job_id: UUID) -> Response:
-    """Cancel a job, and redirect to the page with the pressed button, or to the page of the job."""
+    """Cancel a job.
+
+    Then redirect to the page that the form names in ``next``, or to the page of the job if no valid page is named.
+    """
     transitions.cancel(get_services().database, str(job_id))
     return _redirect_next(job_id)
 
 
 @blueprint.post(f"{_JOB}/retry")
 def retry_job(job_id: UUID) -> Response:
-    """Queue a job again with the changes of the pressed button, and redirect to the button's page or the new job."""
+    """Submit a new job with the parameters of an ended job, and with the changes that belong to the pressed button.
+
+    Then redirect to the page that the form names in ``next``, or to the page of the new job if no valid page is named.
+    """
     services = get_services()
     with services.database.reading() as session:
         pages = find_pages(queries.get_job(session, str(job_id)).kind)

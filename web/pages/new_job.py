@@ -1,4 +1,4 @@
-"""The views of the forms: a valid form queues a job; a form that is not valid is shown again with its problems."""
+"""The views of the forms. A valid form queues a job, and an invalid form is shown again with its problems."""
 
 from typing import Final
 from uuid import UUID
@@ -27,7 +27,7 @@ _ANY_KIND: Final = f"/<any({', '.join(PAGES)}):kind>"
 
 
 def init_app(app: Flask) -> None:
-    """Raise the size limits of forms with files, before CSRFProtect reads the form."""
+    """Register a function that raises the size limits of forms with files. It runs before CSRFProtect reads a form."""
     app.before_request(_raise_size_limits)
 
 

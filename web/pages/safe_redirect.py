@@ -3,7 +3,9 @@
 import re
 from typing import Final
 
-# Browsers remove tabs and line breaks, and then read a backslash as a slash. Two slashes begin the name of a host.
+# Matches a path with one slash at its beginning: after two slashes, browsers would expect the name of a host. Browsers
+# remove tabs and line breaks from an address, and then read a backslash as a slash. So the pattern also
+# refuses control characters, and a backslash after the first slash.
 _OWN_PATH: Final = re.compile(r"/(?![/\\])[^\x00-\x1f\x7f]*")
 
 

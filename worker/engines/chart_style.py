@@ -25,7 +25,7 @@ Okabe and Ito, Color Universal Design, 2008. The yellow of that palette is too p
 """
 MARKERS: Final = ("o", "^", "s", "D", "v", "P", "X", "*")
 COLOUR_MAP: Final = colormaps["viridis"].resampled(32)
-"""With so few colours, Matplotlib draws a colour bar as shapes, not as pixels."""
+"""A colour map of few colours, with which Matplotlib draws a colour bar as shapes, not as pixels."""
 STYLE: Final[dict[Any, Any]] = {
     "axes.edgecolor": "#666666",
     "axes.grid": True,
@@ -51,9 +51,9 @@ _DRAWING_LOCK: Final = threading.Lock()
 def style() -> Iterator[None]:
     """Draw in the common style, one job at a time, since Matplotlib's settings apply to the whole process.
 
-    If the font that Matplotlib computes the layout with lacks the letters of a name,
-    the width of the name is estimated, and the reader's own fonts show the name.
-    Matplotlib's warning about such letters would not help, so it is suppressed.
+    Matplotlib computes the layout with one font. If this font lacks letters of a name,
+    the width of the name is estimated, and the name is shown in fonts of the viewer's
+    machine. Matplotlib's warning about such letters would not help, so it is suppressed.
     """
     with _DRAWING_LOCK, rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
@@ -68,7 +68,7 @@ def make_figure(width_inches: float, height_inches: float) -> Figure:
 
 
 def add_axes(figure: Figure, *, left: float, bottom: float, right: float, top: float) -> Axes:
-    """Place axes by the distances from the edges of the figure, in inches, so that no layout has to be computed."""
+    """Place axes by their distances, in inches, from the edges of the figure, so that no layout has to be computed."""
     width, height = figure.get_size_inches()
     return figure.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height))
 

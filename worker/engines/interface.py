@@ -19,7 +19,7 @@ class ReportProgress(Protocol):
         stage
             What is being done, in one word.
         done, total
-            How much of the stage is done, and how much the whole stage is, counted in ``unit``.
+            How many units of the stage are done, and how many units the whole stage has.
         unit
             What is counted, ``rows`` for example.
 
@@ -73,7 +73,7 @@ class JobContext(Generic[P]):
     params
         The job's parameters, parsed by the schema of its kind.
     uploads
-        For the id of each upload that ``params`` names, the path of the file on this machine.
+        The path of a file on this machine, for the id of each upload that ``params`` names.
     report
         The engine calls this about once a second, or more often, while it works.
     save

@@ -26,7 +26,7 @@ def name_target(device_class: DeviceClass) -> str:
 
 def select_device(device: Device) -> None:
     """Make MindSpore compute on the device; this cannot be changed afterwards."""
-    # Only a worker's child process may load MindSpore: a fork after its first use hangs.
+    # Only a worker's child process may load MindSpore: a process that has used MindSpore hangs when it forks.
     import mindspore  # noqa: PLC0415
 
     # The process sees only the device that it is pinned to, so the index of this device is 0.

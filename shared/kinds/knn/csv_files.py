@@ -32,7 +32,7 @@ class Preview:
     Parameters
     ----------
     columns
-        The names of the columns; empty if the first row is longer than the part of the file that is read.
+        The names of the columns; empty if the first row is longer than the part of the file that the preview reads.
     rows
         The first rows.
     """
@@ -119,8 +119,8 @@ def name_columns(first: Sequence[str], *, header: bool) -> list[str]:
 
 
 def _parse(content: bytes, *, whole: bool = True) -> Iterator[list[str]]:
-    # This limit applies to the whole process, and libraries can change it. The limit is set here, so that every table
-    # has the same limit.
+    # The csv module has one limit of the length of a cell for the whole process, and libraries can change this limit.
+    # The limit is set again here, so that every table has the same limit.
     csv.field_size_limit(_MAX_CELL_CHARS)
     reader = csv.reader(io.StringIO(_decode(content, whole=whole), newline=""))
     try:
@@ -138,7 +138,7 @@ def _check_width(width: int, limits: Limits) -> int:
 
 
 def _decode(content: bytes, *, whole: bool) -> str:
-    """Decode a file, or only the first bytes of a file: then the last character may be incomplete."""
+    """Decode a file or, if ``whole`` is false, the first part of a file, without an incomplete last character."""
     try:
         decoded = codecs.getincrementaldecoder("utf-8-sig")().decode(content, final=whole)
     except UnicodeDecodeError as error:

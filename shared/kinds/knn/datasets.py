@@ -130,7 +130,7 @@ def load(params: KnnParams, uploads: dict[str, Path], limits: Limits) -> Dataset
 
 @cache
 def _load_builtin(name: str, task: Task, limits: Limits) -> Dataset:
-    """Read a built-in table once per process, since otherwise each submission would wait until the table is read."""
+    """Read a built-in table only once per process, since otherwise every submission would wait until it is read."""
     builtin = BUILTINS[name]
     table = _Table(builtin.title, list(builtin.columns), label=0, task=task, first_line=1)
     dataset = _build(table, split_rows((DATA_FOLDER / builtin.file).read_bytes(), limits))
@@ -211,7 +211,10 @@ def _find_label(names: list[str], dataset: UploadedDataset) -> int:
 
 
 def _build(table: _Table, lines: Iterator[list[str]]) -> Dataset:
-    """Read the numbers of a table in blocks of rows, since numbers as text take ten times as much memory."""
+    """Build a data set from the lines of a table.
+
+    The lines are converted to numbers in blocks of rows, since as text they take ten times as much memory.
+    """
     cells: list[str] = []
     parts: list[NDArray[np.float64]] = []
     while rows := list(itertools.islice(lines, ROWS_PER_BLOCK)):

@@ -13,17 +13,19 @@ from shared.kinds.musicgen.parameters import MEDIA_TYPES, Format
 from shared.texts import text
 
 BLOCK_SAMPLES: Final = 1 << 14
-"""Samples per write. libvorbis puts the samples of one write on the stack, which long audio would overflow."""
+"""Samples per write. libvorbis puts the samples of one write on the stack; a single write of long audio would overflow
+the stack."""
 MP3_RATES_HZ: Final = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 MAX_OGG_RATE_HZ: Final = 200_000
 """Above this rate, libvorbis ends the process."""
 MAX_FLAC_FINE_RATE_HZ: Final = 65_535
+"""The highest rate that the header of a FLAC frame can state in Hz."""
 MAX_FLAC_RATE_HZ: Final = 655_350
-"""The header of a FLAC frame has rates up to `MAX_FLAC_FINE_RATE_HZ` in Hz, and higher rates in tens of Hz."""
+"""The highest rate that the header of a FLAC frame can state in tens of Hz."""
 
 
-# How libsndfile encodes each format. For a lossy format, a higher compression level (0 to 1) means a lower quality: 0.2
-# is V2 of LAME (MP3), 0.4 is q6 of Vorbis, both about 190 kbit/s for stereo at 44.1 kHz.
+# How libsndfile encodes each format. For a lossy format, a higher compression level (0 to 1) means a lower quality. For
+# MP3, 0.2 is LAME's V2; for Ogg, 0.4 is Vorbis's q6. Both give about 190 kbit/s for stereo at 44.1 kHz.
 _OPTIONS: Final[dict[Format, dict[str, str | float]]] = {
     Format.FLAC: {"format": "FLAC", "subtype": "PCM_24"},
     Format.OGG: {"format": "OGG", "subtype": "VORBIS", "compression_level": 0.4},
@@ -51,7 +53,7 @@ def encode(audio: NDArray[np.float32], sample_rate_hz: int, audio_format: Format
     Raises
     ------
     JobFailedError
-        ``format-unfit``: the format does not support this rate.
+        ``format-unfit``: the format does not support this sampling rate.
     """
     if audio_format is Format.WAV:
         content = io.BytesIO()

@@ -28,7 +28,8 @@ WEIGHTS_INDEX: Final = f"{WEIGHTS}.index.json"
 README: Final = "README.md"
 TINY: Final = "mindjobs/tiny"
 
-# The default of the published models: 1,500 positions, and the start token takes one of these positions.
+# The number of new tokens if a model suggests none. The published models suggest 1,500 positions, and the start token
+# takes one of these positions.
 _NEW_TOKENS: Final = 1_499
 _FRONT_MATTER: Final = re.compile(r"\A---\r?\n(.*?)^---", re.DOTALL | re.MULTILINE)
 _LICENCE: Final = re.compile(r"""^license:[ \t]*["']?([\w.+-]+)""", re.MULTILINE)
@@ -64,7 +65,8 @@ class ModelCard:
     channels
         1 for mono, 2 for stereo.
     parameters
-        Number of parameters of the decoder alone, the usual size of a MusicGen model; ``None`` if unknown.
+        Number of parameters of the decoder alone, which people usually give as the size of a MusicGen model; ``None``
+        if unknown.
     note
         What a user should know before choosing the model.
     """

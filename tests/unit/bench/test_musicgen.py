@@ -128,7 +128,7 @@ def test_report_names_the_precision_that_was_left_out(model: ModelConfig) -> Non
     assert "does not support" not in format_section(complete).body
 
 
-def test_jobs_that_run_at_once_are_compared_with_jobs_one_after_another() -> None:
+def test_jobs_that_run_at_once_are_compared_with_jobs_that_run_one_after_another() -> None:
     times = BatchTimes()
     for jobs in JOB_COUNTS:
         times.last_s[jobs] += [9.0, 10.0 + 22 / 7 * (jobs - 1), 99.0]

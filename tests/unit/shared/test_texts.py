@@ -58,7 +58,7 @@ def list_placeholders(sentence: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(sentence) if name}
 
 
-def test_every_call_of_text_passes_all_values_of_an_existing_sentence() -> None:
+def test_every_call_of_the_text_function_passes_all_values_of_an_existing_sentence() -> None:
     sentences = load_sentences()
     calls = list(list_calls())
     assert len(calls) > 50

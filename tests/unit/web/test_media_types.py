@@ -56,7 +56,9 @@ def test_audio_is_recognised_by_its_format(file: Path, audio_format: str, media_
         (encode_tone("WAV")[:30], "application/octet-stream"),
     ],
 )
-def test_content_other_than_audio_is_detected_as_text_or_bytes(file: Path, content: bytes, media_type: str) -> None:
+def test_content_other_than_audio_is_detected_as_csv_or_octet_stream(
+    file: Path, content: bytes, media_type: str
+) -> None:
     file.write_bytes(content)
     assert detect_media_type(file) == media_type
 

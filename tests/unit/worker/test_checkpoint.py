@@ -44,7 +44,7 @@ def test_attempts_are_ordered_by_number_and_not_as_text(files: FileStore) -> Non
     assert open_checkpoint(files, 11).load() == b"10"
 
 
-def test_an_attempt_that_lost_its_lease_overwrites_no_checkpoint(files: FileStore) -> None:
+def test_an_attempt_that_lost_its_lease_does_not_overwrite_the_checkpoint_of_a_later_attempt(files: FileStore) -> None:
     stale, fresh = open_checkpoint(files, 1), open_checkpoint(files, 2)
     fresh.store(b"fresh")
     stale.store(b"stale")
@@ -55,15 +55,14 @@ def test_a_checkpoint_that_cannot_be_read_is_skipped_with_a_warning(
     files: FileStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     open_checkpoint(files, 1).store(b"first")
-    path_on_disk(
-        files, checkpoint_key("a", 2)
-    ).mkdir()  # a folder: even root, which can read any file, cannot read it as a file
+    # A folder takes the place of the file: even root, which can read any file, cannot read a folder as a file.
+    path_on_disk(files, checkpoint_key("a", 2)).mkdir()
     assert open_checkpoint(files, 3).load() == b"first"
     [warning] = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "attempt 2 cannot be read" in warning.message
 
 
-def test_a_full_disk_keeps_the_earlier_checkpoint_and_raises_no_error(
+def test_an_attempt_on_a_full_disk_keeps_its_earlier_checkpoint_and_raises_no_error(
     files: FileStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint = open_checkpoint(files, 1)

@@ -43,8 +43,10 @@ class Predictions:
 
     Parameters
     ----------
+    rows
+        The first `MAX_ROWS` predictions of the file, with the wrong predictions before the others.
     cut
-        Whether the file contains more predictions.
+        Whether the file contains more predictions than ``rows``.
     url
         The address of the whole file.
     """
@@ -75,7 +77,7 @@ def view_result(services: Services, job: responses.Job) -> KnnResultView:
 
 
 def _read_predictions(services: Services, job: responses.Job) -> Predictions | None:
-    """Read the first predictions of a job; return ``None`` if the job has no predictions file or it was deleted."""
+    """Read the first predictions of a job; return ``None`` if there is no predictions file or the file was deleted."""
     is_classification = job["params"]["task"] == Task.CLASSIFICATION
     url = next((artifact["url"] for artifact in job["artifacts"] if artifact["name"] == PREDICTIONS_FILE), None)
     if url is None:
@@ -85,7 +87,7 @@ def _read_predictions(services: Services, job: responses.Job) -> Predictions | N
             key = queries.get_artifact(session, job["id"], PREDICTIONS_FILE).key
         with io.TextIOWrapper(services.files.open(key), encoding="utf-8", newline="") as file:
             lines = list(itertools.islice(csv.DictReader(file), MAX_ROWS + 1))
-    except (FileNotFoundError, NotFoundError):  # the file was deleted in the meantime
+    except (FileNotFoundError, NotFoundError):  # the file was deleted
         return None
     rows = [
         Prediction(

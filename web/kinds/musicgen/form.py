@@ -45,7 +45,10 @@ def _get_default(name: str) -> str:
 
 
 class MusicgenForm(JobForm):
-    """The form of a musicgen job: one prompt per line, and clips to continue. An empty number means the default."""
+    """The form of a musicgen job: one prompt per line, and clips to continue.
+
+    An empty number field means that the default of the parameter is used.
+    """
 
     KIND = Kind.MUSICGEN
 
@@ -96,7 +99,11 @@ class MusicgenForm(JobForm):
 
     @classmethod
     def make_blank(cls, services: Services) -> Self:
-        """Make a blank form. If a job cannot use the API's default model, choose a model that a job can use."""
+        """Make a blank form.
+
+        The form selects the API's default model. If jobs cannot use this model, the form selects the first model that
+        jobs can use, if there is such a model.
+        """
         form = cls(formdata=None)
         usable = [card.name for card in list_models(services.settings) if card.state is not Availability.MISSING]
         if usable and form.model.data not in usable:
@@ -117,7 +124,7 @@ class MusicgenForm(JobForm):
         return {"licences": _group_licences(cards), "notes": notes}
 
     def _list_clips(self, prompt_count: int) -> list[dict[str, Any]]:
-        """List the clips for the body of the API request; a single file becomes the clip of every prompt."""
+        """List the clips for the body of the API request. A single file is listed once for each prompt."""
         part = self._read_numbers(_CLIP_FIELDS)
         if not self.uploads and part:
             return [part]  # the schema then reports at the file field that the upload is missing
@@ -146,7 +153,7 @@ class MusicgenForm(JobForm):
 
 
 def _list_precisions(services: Services) -> list[Precision]:
-    """List the precisions that live workers offer, or all precisions if the workers' offer is not known."""
+    """List ``auto`` and the precisions that live workers offer; list all precisions if the offers are not known."""
     with services.database.reading() as session:
         offered = queries.list_offered_precisions(session, Kind.MUSICGEN, AUTO)
     return [precision for precision in Precision if not offered or precision in {Precision.AUTO, *offered}]
@@ -161,7 +168,10 @@ def _group_licences(cards: Iterable[ModelCard]) -> dict[tuple[str, str | None], 
 
 
 def _describe_defaults(cards: Sequence[ModelCard]) -> dict[str, str]:
-    """For each parameter, describe the default: the value of most models, then the other values with their models."""
+    """Describe the default of each parameter, keyed by the name of the parameter.
+
+    A description begins with the default of most models. Every other default follows, with the models that have it.
+    """
     described: dict[str, str] = {}
     for name in asdict(cards[0].defaults) if cards else ():
         titles: dict[str, list[str]] = {}

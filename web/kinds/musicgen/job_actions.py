@@ -60,7 +60,7 @@ def continue_sample(job_id: UUID, number: int) -> Response:
 
 @blueprint.get(f"{_SAMPLE}/continue")
 def show_continuation(job_id: UUID, number: int) -> str:
-    """Show the form with a sample's prompt and model, and with the uploaded copy of the sample as clip to continue."""
+    """Show the form with a sample's prompt and model, and with the sample's uploaded copy as the clip to continue."""
     services = get_services()
     # The prompt is read from the job, because the longest prompts do not fit into an address.
     job, sample, _ = _find_sample(services, job_id, number)

@@ -1,10 +1,10 @@
 """Bhattacharyya distance: -ln of the overlap Σ √(p q) of two rows p and q, which are read as distributions.
 
 The closeness is the overlap: the inner product of the square roots of p and q,
-which is at most one. The two operands of a tile are rounded once each, and d
-roundings of multiplying and adding follow. So the error of the closeness is at
-most gamma_(d+2), see `space.bound_roundings`, plus what is lost by underflow;
-the code uses slightly larger bounds.
+which is at most one. The two operands of a tile are rounded once each.
+Multiplying and adding d terms causes d further roundings. So the error of the
+closeness is at most gamma_(d+2) (see `space.bound_roundings`), plus what is lost
+by underflow. The code uses slightly larger bounds.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def build(training: Floats, queries: Floats) -> Space:
     Raises
     ------
     JobFailedError
-        A row is no distribution, because it has a negative value or only zeros.
+        A row or a query is not a distribution, because it has a negative value or only zeros.
     """
     row_roots, query_roots = _find_roots(training), _find_roots(queries)
     width = training.shape[1]

@@ -1,10 +1,12 @@
-"""Tiles compiled by MindSpore: the closeness of each query of a block to each row of a part of the training rows.
+"""The functions that compute tiles, compiled by MindSpore.
 
-The functions are compiled by ``mindspore.jit``, not by setting graph mode for the
-process, so that another engine in the process keeps the mode that it needs. A
-call of a function compiled by ``mindspore.jit`` is also cheaper. MindSpore compiles
-a graph for each shape, and can free compiled graphs only all together. To limit
-the number of graphs, all of them are freed when there are `MAX_GRAPHS`.
+A tile holds the closeness of each of some queries to each of some training rows.
+
+The functions are compiled by ``mindspore.jit``, and graph mode is not set for the
+process: so another engine in the process keeps the mode that it needs. Calling a
+function compiled by ``mindspore.jit`` is also cheaper. MindSpore compiles a graph for
+each shape, and can free compiled graphs only all at once. To limit the number of
+graphs, all of them are freed before a graph is compiled that would exceed `MAX_GRAPHS`.
 
 The error bounds of the metrics assume that float32 operators really compute in
 float32. In the default configuration, MindSpore multiplies matrices in float32 on
@@ -40,16 +42,16 @@ class Cells:
         Parameters
         ----------
         order
-            Which closeness to compute, as `space.Space.order`.
+            How to compute the closeness, see `space.Space.order`.
         queries, rows
-            Shapes (F, Q, w) and (F, T, w), float32, C-contiguous: F spaces with
-            Q queries and T rows each. T is a multiple of `tiles.BLOCK_ROWS`.
+            Shapes (F, Q, w) and (F, T, w), float32, C-contiguous. There are F spaces, and
+            each has Q queries and T rows. T is a multiple of `tiles.BLOCK_ROWS`.
 
         Returns
         -------
         tuple
-            The closeness, shape (F, Q, T), and the maximum of the closeness in
-            each block of consecutive rows, shape (F, Q, T / BLOCK_ROWS); float32.
+            The closeness, shape (F, Q, T), and the maximum closeness in each block of
+            ``BLOCK_ROWS`` consecutive rows, shape (F, Q, T / BLOCK_ROWS); both float32.
         """
         graph = (order, queries.shape, rows.shape)
         if graph not in self._graphs and len(self._graphs) >= MAX_GRAPHS:
@@ -92,7 +94,7 @@ def _make_difference(order: float) -> Callable[[Any, Any], tuple[Any, Any]]:
 
 
 def _make_peaks() -> Any:  # noqa: ANN401 - an operator, untyped
-    """Make the operator that finds block maxima by pooling: on the CPU, it takes a fifth of the time of a reduction."""
+    """Make the operator that finds block maxima by pooling; a reduction would take five times as long on the CPU."""
     return ops.MaxPool(kernel_size=(1, BLOCK_ROWS), strides=(1, BLOCK_ROWS))
 
 

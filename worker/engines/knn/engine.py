@@ -29,7 +29,7 @@ class KnnEngine:
     device
         The device's class and number, ``cpu:0`` for example.
     memory_budget_bytes
-        The working memory of a search for neighbours.
+        The working memory that a search for neighbours may use.
     limits
         How large a table may be.
     """

@@ -21,7 +21,7 @@ from worker.engines.knn.votes import average, elect, weigh
 MAX_ABSOLUTE_VALUE: Final = 1e140
 MAX_CLASSES: Final = 1_000
 QUERIES_AT_ONCE: Final = 512
-"""The number of queries whose votes are counted together; each of these queries needs one count per class."""
+"""The number of queries whose votes are counted at a time; the counts take memory, one for each query and class."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Predictions:
     Parameters
     ----------
     index
-        Shape (m,): the row of the data set that each prediction is for.
+        Shape (m,): for each prediction, the index of the predicted row in the data set.
     fold
         Shape (m,): the number of the fold that each prediction comes from.
     neighbours, distances
-        Shape (m, largest k): the neighbours of each predicted row, as rows of
-        the data set, and their distances, nearest first.
+        Shape (m, largest k): the neighbours of each predicted row, given by their
+        indices in the data set, and their distances; the nearest neighbour is first.
     labels
-        For each k, the predicted labels, shape (m,). A class is given by its
-        index in ``Dataset.classes``.
+        For each k, the predicted labels, shape (m,). A label that is a class is
+        given by its index in ``Dataset.classes``.
     """
 
     index: Indices
@@ -61,8 +61,8 @@ def evaluate(params: KnnParams, dataset: Dataset, finder: Finder, advance: Calla
     finder
         Finds the neighbours.
     advance
-        Called between blocks of work, with the number of rows that are done and
-        the number of all rows to predict.
+        Called again and again, with the number of predictions that are done and
+        the number of all predictions.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def evaluate(params: KnnParams, dataset: Dataset, finder: Finder, advance: Calla
 
 
 class _Progress:
-    """Counts the rows that are done in all folds together."""
+    """Counts the predictions that are done in all folds together."""
 
     def __init__(self, advance: Callable[[int, int], None], total: int) -> None:
         self._advance = advance
@@ -94,7 +94,7 @@ class _Progress:
         self.done = 0
 
     def show(self, more: int) -> None:
-        """Report the rows of the folds that are done, plus ``more`` rows of the next fold."""
+        """Report the predictions in all finished folds, plus ``more`` predictions in the next fold."""
         self._advance(self.done + more, self._total)
 
 
@@ -127,11 +127,11 @@ def _allocate(params: KnnParams, dataset: Dataset, total: int) -> Predictions:
 def _find_by_fold(
     params: KnnParams, dataset: Dataset, finder: Finder, advance: Callable[[int], None]
 ) -> Iterator[tuple[Fold, Neighbours]]:
-    """Yield each fold with the neighbours of its queries, which are positions in the training part of the fold.
+    """Yield each fold with the neighbours of its queries; a neighbour is given by its position in the training part.
 
     With leave-one-out, all rows form a single fold if neither normalisation nor
-    metric is fitted to a training part. ``advance`` is called with the number of
-    queries that are done in the fold that is yielded next.
+    metric is fitted to a training part. Before a fold is yielded, ``advance`` is
+    called with the number of queries of this fold that are done.
     """
     k = max(params.ks)
     if (
@@ -154,7 +154,7 @@ def _find_by_fold(
 
 
 def _build_fold(params: KnnParams, dataset: Dataset, fold: Fold) -> Space:
-    """Scale the rows of a fold, fitted on the training part, and lay out the scaled rows for the metric."""
+    """Fit a scaling to the training part of a fold, scale all rows of the fold, and lay them out for the metric."""
     training, queries = dataset.attributes[fold.training], dataset.attributes[fold.queries]
     fitted = scaling.fit(params.normalise, training)
     if fitted is not None:
@@ -165,7 +165,7 @@ def _build_fold(params: KnnParams, dataset: Dataset, fold: Fold) -> Space:
 def _vote(
     params: KnnParams, dataset: Dataset, predictions: Predictions, part: slice, advance: Callable[[int], None]
 ) -> None:
-    """Predict the rows in this part of the predictions, for every k, from the neighbours of these rows."""
+    """For every k, fill in the labels in ``part`` of the predictions, in which the neighbours are filled in already."""
     for start in range(part.start, part.stop, QUERIES_AT_ONCE):
         some = slice(start, min(start + QUERIES_AT_ONCE, part.stop))
         labels = dataset.labels[predictions.neighbours[some]]

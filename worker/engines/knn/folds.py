@@ -16,10 +16,10 @@ class Fold:
     Parameters
     ----------
     number
-        The number of the fold, from 0; the count continues from one repeat to the next.
+        The number of the fold, from 0; a further repeat continues the numbers of the repeat before it.
     training, queries
-        Indices of rows, in ascending order, so that a row with a lower position
-        in the part also has a lower index in the data set.
+        Indices of rows in the data set, in ascending order. So, of two rows, the one with
+        the lower position in ``training`` also has the lower index in the data set.
     """
 
     number: int
@@ -50,7 +50,7 @@ def count_predictions(evaluation: Holdout | KFold | LeaveOneOut, count: int) -> 
 
 
 def count_training(evaluation: Holdout | KFold | LeaveOneOut, count: int) -> int:
-    """Count the rows of the smallest training part of all folds."""
+    """Count the rows in the smallest of the training parts of all folds."""
     if isinstance(evaluation, Holdout):
         return evaluation.train_size
     if isinstance(evaluation, KFold):

@@ -1,8 +1,11 @@
 """Hamming distance: the share of columns in which two rows differ.
 
-Values are replaced by codes. Codes, and counts of equal or unequal columns, are
-whole numbers that are small enough to be exact in float32, so the error bound
-is zero.
+The distinct values of each column are replaced by codes, which are whole numbers. A tile
+either compares codes, or multiplies indicators: a column then has one indicator for each
+possible code, which is 1 for the code of the row and 0 for all other codes.
+
+Codes, indicators, and counts of equal or unequal columns are whole numbers that are small
+enough to be exact in float32, so the error bound is zero.
 """
 
 from typing import Final
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from worker.engines.knn.space import Floats, Indices, Operand, Space
 
 MAX_INDICATORS: Final = 16
-"""The highest average number of indicators per column at which multiplying indicators beats comparing codes."""
+"""Up to this average number of indicators per column, multiplying indicators is faster than comparing codes."""
 
 Codes = NDArray[np.int32]
 
@@ -28,10 +31,10 @@ def build(training: Floats, queries: Floats) -> Space:
         return np.asarray(np.count_nonzero(query_codes[of] != row_codes[to], axis=1) / width)
 
     exact = np.zeros(len(queries))
-    if counts.sum() <= MAX_INDICATORS * width:  # the closeness is the number of equal columns
+    if counts.sum() <= MAX_INDICATORS * width:  # the closeness will be the number of equal columns
         rows, query_operand = _indicate(row_codes, counts), _indicate(query_codes, counts)
         return Space(None, query_operand, rows, np.zeros(rows.shape[1], np.float32), exact, measure)
-    # The closeness is minus the number of unequal columns.
+    # In a space of codes, the closeness is minus the number of unequal columns.
     rows, query_operand = row_codes.astype(np.float32), query_codes.astype(np.float32)
     return Space(0.0, query_operand, rows, np.full(width, -1, np.float32), exact, measure)
 

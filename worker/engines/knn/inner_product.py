@@ -1,25 +1,30 @@
 """Euclidean distance as an inner product, so that a matrix product can rank rows.
 
 Let q be a query and x a row, from both of which the mean of the training part
-was subtracted. In
+was subtracted. Then
 
-    |q - x|² = |q|² - (2 q·x - |x|²),
+    |q - x|² = |q|² - (2 q·x - |x|²).
 
-|q|² is the same for all rows. So the closeness is 2 q·x - |x|², which is the
-inner product of (2q, -1) and (x, |x|²).
+For one query, |q|² is the same for all rows, so the value in parentheses alone ranks
+the rows. This value is the closeness. It is the inner product of (2q, -1) and (x, |x|²).
 
-The error bound. Each of the d + 1 terms of the product is computed from two
-operands, which were rounded from float64: at most two roundings in a term.
-Multiplying and adding, in any order, causes d + 1 further roundings. With gamma_n
-from `bound_roundings`, and R the length of the longest row, the error is at most
+The error bound of the closeness has three parts.
+
+The inner product in float32. It has d + 1 terms. In each term, both operands were
+rounded from float64, which makes at most two roundings. Multiplying and adding, in any
+order, causes d + 1 further roundings. Let gamma_n be the bound of n roundings (see
+`bound_roundings`), and R the length of the longest row. Then the error is at most
 
     gamma_(d+4) (2 |q| R + R²) + (3d + 4) 2^-126 (1 + 2 |q| + 2 R),
 
-where the second term is for operands or products that underflow. The distance
-that is measured in float64 has an error, too: for its square, at most
-gamma_(d+4) |q - x|² <= gamma_(d+4) (|q| + R)², with the unit of float64 in gamma,
-plus what is lost by underflow. The lengths |q| and R are computed with errors as
-well; an allowance of 1 % covers these errors and all products of small terms.
+where the second term is for operands or products that underflow.
+
+The distance that is measured in float64. The error of its square is at most
+gamma_(d+4) |q - x|² <= gamma_(d+4) (|q| + R)², plus what is lost by underflow. Here,
+gamma has the unit of float64.
+
+The lengths |q| and R. They are computed with errors as well. Multiplying the bound by
+`ALLOWANCE` adds 1 %, which covers these errors and all products of small terms.
 """
 
 from typing import Final
@@ -39,7 +44,7 @@ from worker.engines.knn.space import (
 ALLOWANCE: Final = 1.01
 ROWS_AT_ONCE: Final = 2_048
 FARTHEST: Final = 2.0**120
-"""The |x|² of the row that fills up tiles: farther away than any row, and still finite in float32."""
+"""The |x|² of the row that fills up tiles: this row is farther away than any real row, yet its |x|² is finite in float32."""
 
 
 def lay_out(training: Floats, queries: Floats, centre: Floats, scale: float) -> tuple[Operand, Operand, Floats]:
@@ -76,7 +81,10 @@ def make_pad(width: int) -> Operand:
 
 
 def _augment(table: Floats, centre: Floats, scale: float) -> tuple[Operand, Floats]:
-    """Round to float32 and append the squared length; blocks of rows are used to make no second table in float64."""
+    """Move and scale rows, round them to float32, and append a column of squared lengths; also return these in float64.
+
+    The rows are processed in groups, so that no second table in float64 is made.
+    """
     count, width = table.shape
     operand = np.empty((count, width + 1), np.float32)
     squares = np.empty(count)

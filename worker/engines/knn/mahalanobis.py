@@ -12,13 +12,15 @@ from worker.engines.knn.space import UNIT_64, Floats, Indices, Space, bound_roun
 def build(training: Floats, queries: Floats) -> Space:
     """Lay out queries (q, d) and training rows (n, d) for the Mahalanobis distance.
 
-    Whitening is a matrix product of its own. If the covariance is nearly
-    singular, the float64 error of this product can be large compared with the
-    whitened values. The error moves a point x by at most gamma |x - m| |W|, where
-    m is the mean and the absolute values are taken element by element. A distance
-    changes by at most the sum of the moves of both points. ``measure`` whitens
-    differences, and its distances have an error of the same size. With E the sum
-    of all these changes, |q - x|² changes by at most 2 |q - x| E + E².
+    Whitening multiplies a point x, from which the mean m was subtracted, by a
+    matrix W. If the covariance is nearly singular, the float64 error of this
+    product can be large compared with the whitened values. The error moves a
+    whitened point by at most the length of the vector gamma |x - m| |W|, where the
+    absolute values are taken element by element. So the distance of two whitened
+    points changes by at most the sum of the moves of both points. ``measure``
+    whitens the difference of two points, and its distance has an error of the same
+    size. Let E be the sum of both errors, that is, twice the sum of the moves. Then
+    the square of a distance D changes by at most 2 D E + E².
     """
     centre = training.mean(axis=0)
     whitening = find_whitening(training)
@@ -67,7 +69,7 @@ def find_whitening(training: Floats) -> Floats:
 
 
 def _find_inverse_root(matrix: Floats, count: int) -> Floats:
-    """Find R such that R Rᵀ is the pseudo-inverse of a matrix, a covariance of ``count`` rows."""
+    """Find R such that R Rᵀ is the pseudo-inverse of ``matrix``: the covariances or correlations of ``count`` rows."""
     values, vectors = np.linalg.eigh(matrix)
     kept = values > max(count, len(values)) * np.finfo(np.float64).eps * values[-1]
     if not kept.any():

@@ -27,6 +27,6 @@ def build_space(params: KnnParams, training: Floats, queries: Floats) -> Space:
     """
     if params.metric is not Metric.MINKOWSKI:
         return LAYOUTS[params.metric](training, queries)
-    if params.p == 2:  # noqa: PLR2004 - the Euclidean norm, by which a product ranks rows
+    if params.p == 2:  # noqa: PLR2004 - the Euclidean distance, for which a matrix product ranks the rows
         return euclidean.build(training, queries)
     return minkowski.build(training, queries, params.p)

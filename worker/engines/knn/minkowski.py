@@ -1,14 +1,19 @@
 """Manhattan and general Lp distance.
 
-The error bound. Let u be the largest relative error of one rounding. Rounding
-changes each coordinate of a point by at most u times the coordinate, hence
-(triangle inequality) a distance by at most u (|q| + |x|). The other errors are
-relative to the distance, which is at most |q| + |x|: the errors of a subtraction,
-d additions, and two powers. A float32 operator also rounds the exponents p and
-1/p. This changes a power, relatively, by u times the logarithm of the power,
-which is at most 88 in float32. (d + 128) u covers all these errors. Terms smaller
-than 2^-126 may be flushed to zero, which changes a p-norm by at most
-(d 2^-126)^(1/p).
+The error bound. Let q be a query, x a row, |q| and |x| their p-norms, d the number of
+columns, and u the largest relative error of one rounding. The distance of q and x is
+at most |q| + |x|. Four errors are bounded:
+
+- Rounding the points to float32 changes each coordinate by at most u times the
+  coordinate. By the triangle inequality, the distance changes by at most u (|q| + |x|).
+- A subtraction, d additions and two powers have errors relative to the distance.
+- A float32 operator also rounds the exponents p and 1/p. The relative error of a power
+  that is caused by this is u times the logarithm of the power, which is at most 88 in
+  float32.
+- Terms smaller than 2^-126 may be flushed to zero. This changes a p-norm by at most
+  (d 2^-126)^(1/p).
+
+The first three errors together are at most (d + `OVERHEAD`) u (|q| + |x|).
 
 References
 ----------
@@ -75,7 +80,10 @@ def build(training: Floats, queries: Floats, p: float) -> Space:
 
 
 def _check_range(training: Floats, queries: Floats, p: float) -> None:
-    """Refuse values if p-th powers of their differences overflow float64: infinite distances cannot be ordered."""
+    """Refuse values if the p-th powers of their differences overflow float64.
+
+    The distances would be infinite, and infinite distances cannot be ordered.
+    """
     highest = np.maximum(training.max(axis=0), queries.max(axis=0))
     lowest = np.minimum(training.min(axis=0), queries.min(axis=0))
     with np.errstate(over="ignore"):
@@ -89,7 +97,11 @@ def _check_range(training: Floats, queries: Floats, p: float) -> None:
 
 
 def _find_scale(largest: float, width: int, p: float) -> float:
-    """Find the power of two that uses most of the range of float32 without overflow."""
+    """Find the power of two by which values up to ``largest`` are scaled, so that no p-norm overflows float32.
+
+    The scaled values are smaller than 2^`MAX_EXPONENT`. The sum of the p-th powers of ``width`` differences of scaled
+    values stays within the range of float32.
+    """
     if largest == 0:
         return 1.0
     exponent = min(MAX_EXPONENT, int((126 - np.log2(width)) / p) - 1)

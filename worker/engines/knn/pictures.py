@@ -25,7 +25,7 @@ MAX_NUMBERED_CLASSES: Final = 20
 """The highest number of classes at which every cell of the confusion matrix shows its count."""
 MAX_SHOWN_CLASSES: Final = 40
 DARK: Final = 0.55
-"""A cell whose share of its row is larger needs white letters."""
+"""The highest share at which the count in a cell is black; on cells with a larger share it is white."""
 
 
 def list_pictures(
@@ -41,7 +41,7 @@ def list_pictures(
 
 
 def draw_confusion(result: dict[str, Any]) -> bytes:
-    """Draw the confusion matrix of the best k as SVG; each cell is shaded by its share of the true class."""
+    """Draw the confusion matrix of the best k as SVG; a larger share of its true class makes a cell darker."""
     confusion = np.array(result["confusion"])
     shown = _choose_classes(confusion)
     counts = confusion[np.ix_(shown, shown)]

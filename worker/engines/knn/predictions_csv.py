@@ -12,7 +12,7 @@ from worker.engines.knn.space import Labels
 
 COLUMNS: Final = ("index", "label", "prediction", "neighbours", "distances", "fold")
 NEIGHBOURS_AT_ONCE: Final = 2**16
-"""The number of neighbours to write between two reports of progress, which takes a tenth of a second."""
+"""The number of neighbours to write between two reports of progress. Writing so many takes a tenth of a second."""
 
 
 def format_predictions(
@@ -20,9 +20,9 @@ def format_predictions(
 ) -> bytes:
     """Write one line for each prediction, with the true label and the k neighbours that the prediction comes from.
 
-    A neighbour is given by its row in the data set, counted from 0; the nearest
-    neighbour is first. Neighbours and distances are separated by spaces. Numbers
-    have as many digits as are needed to read the same float64 back.
+    A neighbour is given by the index, from 0, of its row in the data set; the nearest
+    neighbour is first. The neighbours of a prediction are separated by spaces, and so
+    are its distances. A number has enough digits to read the same float64 back.
 
     Parameters
     ----------

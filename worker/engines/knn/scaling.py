@@ -1,4 +1,4 @@
-"""Brings all attributes to one scale; the scaling is fitted on the training part only."""
+"""Brings all attributes to one scale; the scaling is fitted to the training part only."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from worker.engines.knn.space import Floats
 
 @dataclass(frozen=True)
 class Scaling:
-    """A scaling: subtracts an offset from each attribute, and divides the difference by a divisor.
+    """Subtracts an offset from each attribute, and divides the difference by a divisor.
 
     Parameters
     ----------
@@ -27,10 +27,11 @@ class Scaling:
 
 
 def fit(normalisation: Normalisation, training: Floats) -> Scaling | None:
-    """Fit a scaling to the training part, shape (n, d); return ``None`` if values stay as they are.
+    """Fit a scaling to the training part, shape (n, d); return ``None`` if the values are not to be scaled.
 
-    An attribute that is constant in the training part is divided by one: it does
-    not distinguish training rows, and another value in a query stays finite.
+    An attribute that is constant in the training part is divided by one, not by zero.
+    So a query that has another value of this attribute stays finite. The attribute
+    does not distinguish training rows.
     """
     if normalisation is Normalisation.NONE:
         return None
@@ -39,6 +40,6 @@ def fit(normalisation: Normalisation, training: Floats) -> Scaling | None:
         offset, divisor = lowest, highest - lowest
     else:
         offset, divisor = training.mean(axis=0), training.std(axis=0)
-    # The extremes are compared: the computed deviation of equal values can be a rounding error instead of zero.
+    # The extremes are compared because the computed deviation of equal values can be a rounding error instead of zero.
     constant = (lowest == highest) | (divisor == 0)
     return Scaling(np.where(constant, lowest, offset), np.where(constant, 1.0, divisor))

@@ -34,12 +34,12 @@ LEFT, RIGHT, BOTTOM, TOP = 0.75, 0.2, 0.6, 0.15  # margins inside a panel, inche
 TITLE, LEGEND_ROW, LEGEND_KEY, COLOUR_BAR = 0.5, 0.25, 0.6, 1.0  # inches
 MAX_LEGEND_ENTRIES: Final = len(PALETTE)
 MAX_TICKS: Final = 5
-"""The highest number of intervals between the ticks of an axis; drawing a tick takes a millisecond."""
+"""The highest number of intervals between the ticks of an axis; low, since drawing a tick takes a millisecond."""
 MAX_CACHED_PICTURES: Final = 16
 
 
 class ScatterCache:
-    """Keeps the last pictures: a picture depends only on data set and task, which many jobs have in common."""
+    """Keeps the most recently used pictures: many jobs have the same data set and task, and thus the same picture."""
 
     def __init__(self) -> None:
         self._pictures: dict[bytes, bytes] = {}
@@ -57,9 +57,10 @@ class ScatterCache:
 def draw_scatter(dataset: Dataset, task: Task) -> bytes:
     """Draw attributes 1-2, 3-4, 5-6 and 7-8 against each other, as SVG.
 
-    A last attribute without a partner is paired with the attribute before it, and
-    a single attribute with the label. Up to eight classes have a colour and a
-    marker each. For more classes, and for values, a colour map is used.
+    If the last attribute has no partner, it is paired with the attribute before it. If
+    there is only one attribute, it is paired with the label. Up to eight classes have
+    a colour and a marker each. For more classes, and if labels are values, a colour
+    map is used.
     """
     pairs = _pair_attributes(len(dataset.columns))
     shown = _sample(len(dataset.labels))
@@ -155,7 +156,7 @@ def _draw_points(axes: Axes, x: Floats, y: Floats | Labels, labels: Labels, *, d
 
 
 def _make_points(label: int, x: Floats, y: Floats | Labels) -> Line2D:
-    """Draw a class as a line of markers only, which costs a tenth of a scatter collection."""
+    """Make the points of a class: a line with markers only, which takes a tenth of the time of a scatter collection."""
     return Line2D(
         x,
         y,

@@ -1,15 +1,18 @@
 """Exact nearest neighbours: float32 tiles give candidates, which are measured in float64.
 
-A tile compares a block of queries with a part of the training rows; tile after
-tile covers all training rows. With each tile, the device returns the maximum
-closeness of each block of `tiles.BLOCK_ROWS` rows.
+A tile holds the closeness of some queries to a part of the training rows; one tile
+after another covers all training rows. The nearer a row is to the query, the larger
+is its closeness, see `space.Space.order`. Together with each tile, the device returns
+the maximum closeness of each block of `tiles.BLOCK_ROWS` rows.
 
-Take one query. The k-th largest block maximum is reached by k different rows, so
-the k-th nearest row is at least that close, up to the error of a tile. Only a block
-of rows whose maximum is at least the k-th largest maximum minus twice the error
-can contain a neighbour, and in this block only the rows whose own closeness
-reaches the same limit. These few pairs of a query and a row are measured in
-float64, and sorted by distance and, if the distance is equal, by the index of the row.
+Take one query. The k largest block maxima belong to k different rows. So the k-th
+nearest row has at least the closeness of the k-th largest maximum, up to the error of
+a tile. The *bound* of the query is the k-th largest maximum minus twice the error. A
+neighbour has a closeness of at least the bound. So neighbours are searched for only
+in blocks whose maximum reaches the bound, and in such a block only the rows whose own
+closeness reaches the bound are *candidates*. The few pairs of the query and a candidate
+are measured in float64, and sorted by distance and, if the distance is equal, by the
+index of the row.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -48,8 +51,8 @@ class Finder:
     cells
         The compiled tiles.
     budget_bytes
-        The working memory for a tile and the entries selected from the tile. It
-        does not include the tables themselves.
+        The working memory for a tile and for the candidates selected from the tile. It
+        does not include the tables of training rows and queries.
     """
 
     cells: Cells
@@ -74,12 +77,13 @@ class Finder:
         space
             The training part, its queries and their metric.
         k
-            At most the number of training rows, or one less if ``leave_one_out`` is true.
+            At most the number of training rows; if ``leave_one_out`` is true, at most
+            the number of training rows minus one.
         advance
-            Called after every tile with the number of queries done.
+            Called after every tile with the number of queries whose neighbours are found.
         leave_one_out
-            Whether the queries are the training rows themselves; then no row is its own
-            neighbour.
+            Whether the queries are the training rows themselves. If so, no row counts as
+            its own neighbour.
         """
         plan = self.plan(space, k)
         found = Neighbours(np.empty((len(space.queries), k), np.int64), np.empty((len(space.queries), k)))
@@ -99,11 +103,11 @@ class Finder:
         return found
 
     def find_stacked(self, spaces: Sequence[Space], k: int, advance: Callable[[int], None]) -> Iterator[Neighbours]:
-        """Find the neighbours in each of several spaces, which share a single tile.
+        """Find the neighbours in each of several spaces, which are computed together in a single tile.
 
-        Calling the device costs more than computing a small tile, so small folds
-        share a tile. If the spaces differ in ``order`` or in the number of columns,
-        each space is searched separately.
+        Calling the device costs more than computing a small tile, so the spaces of
+        small folds share a tile. If the spaces differ in ``order`` or in the number of
+        columns, each space is searched separately.
 
         Parameters
         ----------
@@ -112,7 +116,8 @@ class Finder:
         k
             At most the number of training rows in each space.
         advance
-            Called with the number of queries that are done in the space that is yielded next.
+            Called before the neighbours in a space are yielded, with the number of queries
+            of this space whose neighbours are found.
         """
         if len({(space.order, len(space.pad)) for space in spaces}) > 1 or len(spaces) == 1:
             for space in spaces:
@@ -136,9 +141,10 @@ class Finder:
 class _Block:
     """The search for the neighbours of a block of queries, tile by tile.
 
-    For each query, the k largest block maxima of all tiles so far are kept; from a
-    tile with fewer than k blocks, all entries are used. Each of the k values is reached by a different row, so the k-th
-    nearest row is at least as close as the smallest of the k values, up to the error.
+    For each query, the k largest of the block maxima in all tiles so far are kept. If a
+    tile has fewer than k blocks, all its entries are used in place of its block maxima.
+    Each of the k values kept belongs to a different row. The bound of the query is the
+    smallest of these values minus twice the error, see the docstring of the module.
     """
 
     def __init__(self, space: Space, queries: slice, k: int, max_pairs: int, *, leave_one_out: bool) -> None:
@@ -147,7 +153,8 @@ class _Block:
         self._rows = len(space.rows)
         self._leave_one_out = leave_one_out
         self._max_pairs = max_pairs
-        # With leave-one-out, a query is also a row and its own nearest row, so one more value is kept.
+        # With leave-one-out, one of the values can belong to the query itself, which is also a row but not a neighbour.
+        # So one more value is kept.
         self._leading = np.full((self._count, k + leave_one_out), -np.inf, np.float32)
         self._margin = 2 * space.error[queries]
         self._bound: Operand = self._leading[:, 0]
@@ -170,19 +177,19 @@ class _Block:
         return self._shortlist.finish(self._bound)
 
     def _raise_bound(self, closeness: Operand, peaks: Operand) -> None:
-        """Raise the bound by the block maxima of a tile, or by all its entries if the tile has fewer than k blocks."""
+        """Raise the bound to what a tile shows: its block maxima or, if it has fewer than k blocks, all its entries."""
         k = self._leading.shape[1]
         values = peaks if peaks.shape[1] >= k else closeness
         leading = np.concatenate([self._leading, values], axis=1)
         leading.partition(-k, axis=1)
         self._leading = leading[:, -k:].copy()
-        with np.errstate(over="ignore"):  # a margin beyond float32: the bound is -inf, and excludes no row
+        with np.errstate(over="ignore"):  # if the margin exceeds float32, the bound is -inf: no row is excluded
             bound = (self._leading[:, 0] - self._margin).astype(np.float32)
         self._bound = np.nextafter(bound, np.float32(-np.inf))  # rounding must not raise the bound
 
 
 def _fit(part: Operand, count: int, pad: Operand | float) -> Operand:
-    """Pad an operand to ``count`` rows, if it has fewer rows."""
+    """Append rows ``pad`` to an operand that has fewer than ``count`` rows, up to this number."""
     if len(part) == count:
         return part
     fitted = np.empty((count, part.shape[1]), np.float32)
@@ -192,7 +199,7 @@ def _fit(part: Operand, count: int, pad: Operand | float) -> Operand:
 
 
 def _select(closeness: Operand, peaks: Operand, bound: Operand, max_pairs: int) -> Iterator[tuple[Indices, Indices]]:
-    """Yield the positions (query, column) at which a tile reaches the bound, at most ``max_pairs`` at a time."""
+    """Yield the positions (query, column) at which the closeness reaches the bound, at most ``max_pairs`` at a time."""
     blocks = closeness.reshape(len(peaks), -1, BLOCK_ROWS)
     of, hits = np.nonzero(peaks >= bound[:, None])
     step = max(1, max_pairs // BLOCK_ROWS)

@@ -7,7 +7,10 @@ from worker.engines.knn.space import Floats, Indices, Operand, Space
 
 
 class Shortlist:
-    """Collects candidate pairs of a query and a row, and settles them: measures them in float64 and keeps the nearest.
+    """Collects candidate pairs: pairs of a query and a row that may be a neighbour of the query.
+
+    From time to time, the collected pairs are settled: their distances are measured in
+    float64, and for each query the k nearest rows of all pairs so far are kept.
 
     Parameters
     ----------
@@ -18,9 +21,9 @@ class Shortlist:
     count
         How many queries the block has.
     k
-        The number of neighbours to keep for each query.
+        The number of rows to keep for each query.
     max_pairs
-        As soon as this number of pairs has been collected, these pairs are settled.
+        The number of collected pairs at which they are settled.
     """
 
     def __init__(self, space: Space, *, first: int, count: int, k: int, max_pairs: int) -> None:
@@ -37,8 +40,8 @@ class Shortlist:
     def add(self, queries: Indices, rows: Indices, closeness: Operand, bound: Operand) -> None:
         """Add candidate pairs, shapes (m,); ``queries`` are counted from the first query of the block.
 
-        ``bound``, shape (count,), is a closeness for each query: a row with a
-        smaller closeness to the query cannot be a neighbour.
+        ``bound``, shape (count,), is the bound of each query: a row whose closeness to
+        the query is smaller than the bound cannot be a neighbour.
         """
         self._waiting.append((queries, rows, closeness))
         if sum(len(waiting) for waiting, _, _ in self._waiting) >= self._max_pairs:
@@ -51,7 +54,7 @@ class Shortlist:
         return self._kept_rows.reshape(shape), self._kept_distances.reshape(shape)
 
     def _settle(self, bound: Operand) -> None:
-        """Measure the waiting pairs; keep the k nearest rows of each query, at equal distance the lower indices."""
+        """Measure the waiting pairs; keep the k nearest rows of each query, at equal distance the lowest indices."""
         if not self._waiting:
             return
         queries, rows, closeness = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
@@ -68,7 +71,7 @@ class Shortlist:
 
 
 def _rank(queries: Indices) -> NDArray[np.int64]:
-    """Return the position of each entry, from 0, in its run of equal values."""
+    """Return, for each entry of the sorted ``queries``, its position, from 0, among the entries with the same value."""
     starts = np.flatnonzero(np.diff(queries, prepend=-1))
     lengths = np.diff(starts, append=len(queries))
     return np.arange(len(queries)) - np.repeat(starts, lengths)

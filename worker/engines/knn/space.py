@@ -1,9 +1,10 @@
 """A training part and its queries, laid out by a metric for the search.
 
 The search compares every query with every training row in float32, on the
-device. Pairs that float32 cannot distinguish are decided in float64. For this, a
-metric gives the search the float32 operands, a function that measures distances in
-float64, and a bound on how far the float32 result can be from the float64 result.
+device. Where float32 is not accurate enough to tell which rows are nearer, distances
+in float64 decide. For this, a metric gives the search three things: the operands in
+float32, a function that measures distances in float64, and a bound on how far the
+float32 results can be from the float64 distances.
 """
 
 from collections.abc import Callable
@@ -19,11 +20,13 @@ Indices = NDArray[np.int64]
 Labels = NDArray[np.int64] | NDArray[np.float64]
 
 UNIT_32: Final = 2.0**-24
-"""The largest relative error of one rounding to float32; `UNIT_64` is the error of one rounding to float64."""
+"""The largest relative error of one rounding to float32."""
 UNIT_64: Final = 2.0**-53
+"""The largest relative error of one rounding to float64."""
 SMALLEST_32: Final = 2.0**-126
-"""A float32 operator may flush smaller magnitudes to zero."""
+"""The smallest magnitude that every float32 operator keeps: an operator may flush smaller magnitudes to zero."""
 SMALLEST_64: Final = 2.0**-1074
+"""The smallest positive magnitude in float64."""
 MODEST: Final = (2.0**-20, 2.0**40)
 """The range of magnitudes whose squares, and sums of squares, stay well inside the range of float32."""
 
@@ -35,10 +38,11 @@ class Space:
     Parameters
     ----------
     order
-        How a tile computes the *closeness* of a query and a row, which is larger
-        if query and row are nearer. ``None``: the inner product of query and row. A number:
-        minus the norm, of this order, of the difference of query and row; the
-        norm of order 0 is the number of unequal columns.
+        How a tile computes the *closeness* of a query and a row, which is the larger,
+        the nearer the row is to the query. If ``order`` is ``None``, the closeness is the
+        inner product of the query and the row. If ``order`` is a number, the difference
+        of the query and the row has a norm of this order, and the closeness is minus
+        this norm. The norm of order 0 is the number of unequal columns.
     queries, rows
         The operands from which a tile computes the closeness, shapes (q, w) and
         (n, w), float32.
@@ -46,10 +50,11 @@ class Space:
         Shape (w,), float32: a row to fill up tiles. The closeness of this row to
         any query is at most the closeness of any real row to the query.
     error
-        Shape (q,): a bound E for each query. There is a strictly decreasing
-        function f of the distance such that, for this query and any row, the
-        closeness that a tile computes differs by at most E from f(d), both if d
-        is the exact distance and if d is the distance that ``measure`` computes.
+        Shape (q,): for each query, a bound E on the error of the closeness. For each
+        query there is a strictly decreasing function f of the distance. The closeness
+        that a tile computes for the query and any row differs from f(d) by at most E.
+        This holds if d is the exact distance, and also if d is the distance that
+        ``measure`` computes.
     measure
         Takes the indices of m queries and of m rows; returns the m distances,
         float64. These are exactly the numbers that a brute-force search computes.
@@ -75,10 +80,11 @@ def bound_roundings(count: int, unit: float) -> float:
 
 
 def find_scale(*tables: Floats) -> float:
-    """Find the power of two that scales magnitudes into a safe range; 1 if all magnitudes are already safe.
+    """Find the power of two by which the values of all tables are scaled, so that float32 can hold their squares.
 
-    Multiplying by a power of two costs no accuracy. So values around 1e-30 or
-    1e100 are as accurate in float32 as values around one.
+    It is 1 if the largest magnitude is 0 or in the range `MODEST`. Multiplying by a
+    power of two costs no accuracy. So scaled values that were around 1e-30 or 1e100
+    are as accurate in float32 as values around one.
     """
     magnitude = max(max(float(table.max()), -float(table.min())) for table in tables)
     if magnitude == 0 or MODEST[0] <= magnitude <= MODEST[1]:

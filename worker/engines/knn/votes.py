@@ -9,16 +9,16 @@ from shared.kinds.knn.parameters import Weights
 from worker.engines.knn.space import Floats, Indices
 
 TOUCHING: Final = 1e-300
-"""A smaller distance counts as zero: one divided by the distance may be too large for float64."""
+"""A distance smaller than this counts as zero, because one divided by it may be too large for float64."""
 
 
 def weigh(distances: Floats, weights: Weights) -> Floats:
     """Compute the weights of neighbours from their distances, both of shape (q, k), nearest first.
 
-    The weights of the first j neighbours of a query do not depend on the other
-    neighbours. With distance weights, the weight of a neighbour at distance d is
-    1/d. If some neighbours are at distance zero, only these neighbours count; if
-    all neighbours are infinitely far away, all count equally.
+    With distance weights, the weight of a neighbour at distance d is 1/d. If some
+    neighbours are at distance zero, only these neighbours count. If all neighbours are
+    infinitely far away, all count equally. The weights of the first j neighbours of a
+    query do not depend on the neighbours that follow.
     """
     if weights is Weights.UNIFORM:
         return np.ones_like(distances)

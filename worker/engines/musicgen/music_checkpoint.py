@@ -1,4 +1,4 @@
-"""What an attempt stores for the next one, in case its worker is lost: the seed, and the tokens so far."""
+"""What an attempt stores so that the next attempt can continue if a worker is lost: the seed and the tokens so far."""
 
 import io
 import logging
@@ -81,7 +81,7 @@ class CheckpointWriter:
         self._last: tuple[float, int] = (0.0, 0)
 
     def update(self, tokens: Sequence[Tokens]) -> None:
-        """Count the tokens so far, and store the tokens if the last checkpoint is ``CHECKPOINT_INTERVAL_S`` old.
+        """Count the tokens so far; store them if the last checkpoint is at least ``CHECKPOINT_INTERVAL_S`` old.
 
         This is the `worker.engines.musicgen.request.OnTokens` of the job.
         """

@@ -46,7 +46,7 @@ def test_second_attempt_and_cancel_request_are_shown() -> None:
     assert text.splitlines() == expected
 
 
-def test_bar_shows_stage_figures_and_unit_and_is_removed_at_the_end() -> None:
+def test_progress_bar_shows_stage_counts_and_unit_and_is_removed_at_the_end() -> None:
     lasting = [change(State.RUNNING), move("encode", 1, 2, "texts"), move("decode", 40, 100), move("decode", 10, 100)]
     shown = show(Terminal(), *lasting).split("\r")
     assert shown[-1] == ""

@@ -18,7 +18,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "a.sqlite"
 
 
-def test_held_lock_raises_an_operational_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_held_by_another_connection_raises_an_operational_error(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0)
     database = Database(f"sqlite:///{file}")
     with closing(sqlite3.connect(file, isolation_level=None)) as holder:

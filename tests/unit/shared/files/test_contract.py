@@ -64,7 +64,7 @@ def test_failed_put_keeps_the_earlier_file_and_stores_no_new_file(files: FileSto
     assert read(files, "jobs/a/1/x.txt") == b"before"
 
 
-def test_file_over_the_limit_is_not_stored_and_its_rest_is_not_read(files: FileStore) -> None:
+def test_file_over_the_size_limit_is_not_stored_and_not_read_to_its_end(files: FileStore) -> None:
     read_chunks = []
 
     def chunks() -> Iterator[bytes]:
@@ -80,7 +80,7 @@ def test_file_over_the_limit_is_not_stored_and_its_rest_is_not_read(files: FileS
     assert files.put("uploads/a", [b"x" * 25], max_bytes=25).bytes == 25
 
 
-def test_opened_file_can_seek(files: FileStore) -> None:
+def test_opened_file_is_seekable(files: FileStore) -> None:
     files.put("uploads/a", [b"0123456789"])
     with files.open("uploads/a") as file:
         assert file.seekable()
@@ -88,7 +88,7 @@ def test_opened_file_can_seek(files: FileStore) -> None:
         assert file.read() == b"789"
 
 
-def test_stat_returns_size_and_age(files: FileStore) -> None:
+def test_stat_returns_key_size_and_time_of_writing(files: FileStore) -> None:
     files.put("uploads/a", [b"abc"])
     info = files.stat("uploads/a")
     assert info is not None

@@ -119,7 +119,7 @@ def test_every_field_of_the_music_form_sets_its_parameter() -> None:
         (["a", "b"], "x\ny", ["a", "b"]),
     ],
 )
-def test_one_clip_is_used_for_all_prompts_and_several_clips_for_one_prompt_each(
+def test_single_clip_is_used_for_every_prompt_and_of_several_clips_each_prompt_gets_one(
     uploads: list[str], prompts: str, expected: list[str]
 ) -> None:
     clips = parse(send_music_form(*uploads, prompts=prompts).build_body())["audio_prompts"]
@@ -152,7 +152,7 @@ def test_message_is_shown_at_the_invalid_field(
         assert words in messages[name]
 
 
-def test_message_about_the_clip_of_every_prompt_appears_once() -> None:
+def test_message_about_a_clip_that_several_prompts_use_appears_once() -> None:
     assert find_messages(send_music_form("a", prompts="x\ny\nz", end_s="0")) == {"end_s": "must be greater than 0"}
 
 
@@ -182,7 +182,9 @@ def test_blank_form_selects_a_model_that_can_run(
 
 
 @on_sqlite
-def test_hint_names_the_models_with_another_default(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_description_of_a_field_names_the_models_with_a_different_default(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = GenerationDefaults(
         do_sample=False, guidance_scale=3.0, temperature=1.0, top_k=50, top_p=1.0, max_new_tokens=256
     )

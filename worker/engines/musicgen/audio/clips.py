@@ -15,10 +15,10 @@ from shared.texts import Value, text
 
 BLOCK_SAMPLES: Final = 1 << 16
 """How many samples are decoded at a time if the file has more than two channels. A small file can contain 255 silent
-channels, which would need much memory if the whole part was decoded at once."""
+channels, which would need much memory if all requested samples were decoded at once."""
 PREROLL_S: Final = 2.0
-"""How much audio before the part is decoded and discarded. An MP3 frame uses data of the frames before it, at low bit
-rates from up to 1.3 s earlier, so the frame is damaged if the decoder has just jumped to it."""
+"""How much audio before the requested part is also decoded, and then discarded. An MP3 frame uses data of earlier
+frames; at low bit rates, these are up to 1.3 s earlier. So the first frames after a jump of the decoder are damaged."""
 MIN_CLIP_S: Final = 0.1
 END_TOLERANCE_S: Final = 0.01
 """How far ``end_s`` may be beyond the end of the file: players round lengths to hundredths of a second."""
@@ -118,9 +118,9 @@ def _choose_part(prompt: AudioPrompt, clip_format: ClipFormat, length_s: float, 
 def _decode(file: soundfile.SoundFile, first: int, last: int, channels: int) -> NDArray[np.float32]:
     """Decode the samples from ``first`` to ``last`` (excluded): shape (samples, channels).
 
-    The result is shorter if the file has fewer samples than its header says. soundfile seeks after each
-    read, even to its current position, and each seek damages the audio of an MP3 file. So mono and stereo
-    files are read in one call; every MP3 file is mono or stereo.
+    The result is shorter if the file has fewer samples than its header says. After each read, soundfile
+    seeks, even if only to the current position, and each seek damages the audio of an MP3 file. Every MP3
+    file is mono or stereo. So mono and stereo files are read in one call.
     """
     position = max(first - round(PREROLL_S * file.samplerate), 0)
     file.seek(position)
@@ -146,9 +146,9 @@ def _resample(part: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np
     """Resample audio of shape (samples, channels) to exactly the rounded length.
 
     EnCodec counts samples to divide its input into frames. If the resampler rounded the
-    length down, the last frame would move and its codes would change. soxr treats everything
-    beyond the end as zeros. So appending zeros for one output sample changes no value, and
-    makes sure that soxr returns the last sample.
+    length down, the last frame would move and its codes would change. To prevent this, as many
+    zeros are appended as make one more output sample: soxr then always returns the last sample.
+    The zeros change no value, since soxr treats everything beyond the end as zeros.
     """
     if from_hz == to_hz:
         return part

@@ -24,8 +24,9 @@ SILENCE_DBFS: Final = -60.0
 OVERSAMPLING: Final = 4
 """How many points per sample are searched for true peaks, as in ITU-R BS.1770-4, annex 2."""
 BLOCK: Final = 1 << 18
+"""How many samples are searched for true peaks at a time."""
 MARGIN: Final = 16
-"""Samples that are added on each side of a block for the interpolation filter, which needs 10 on each side."""
+"""How many neighbouring samples are added on each side of a block. The interpolation filter needs 10 on each side."""
 LOOK_AHEAD_S: Final = 0.0125
 """Half the length of the limiter's window. Any tone above 40 Hz has a peak in every window, so the gain stays constant
 during the tone and adds no distortion."""
@@ -141,7 +142,8 @@ def _reach(
 ) -> NDArray[np.float32]:
     """Scale and limit audio so that its level is ``target_db``.
 
-    The limiter lowers the level, so more gain is needed; the secant method finds this gain.
+    The limiter lowers the level. So the gain must be higher than the difference between the target and the
+    measured level; the secant method finds the gain.
     """
     measured = meter(audio)
     gain_db = 0.0 if measured is None else target_db - measured
@@ -169,17 +171,19 @@ def _amplify(
 def _plan_gain(peaks: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float64]:
     """Compute a smooth gain, at most 1, that keeps the true peak at -1 dBTP or below; shape (samples,).
 
-    The gain that each sample needs is replaced by the minimum over a window. The result is
-    averaged twice, over two windows that together are about as long as the first one. So none
-    of the averaged values is above the gain that the sample in the middle needs, and neither
-    is the average. The gain changes slowly: the wave between two samples, to which the gain is
-    never applied, follows the gain to 0.001 dB.
+    First, the gain that each sample needs is computed. Then the gain of each sample is replaced
+    by the minimum of the gains in a window around the sample. Finally, the minimums are averaged
+    twice, over two windows that together are about as long as the window of the minimum. So each
+    minimum that counts for a sample's average comes from a window that contains this sample. None
+    of these minimums is above the gain that the sample needs, and neither is their average.
+    The averages make the gain change slowly. The gain is applied only to samples; the wave between
+    two samples nevertheless follows the gain to 0.001 dB.
     """
     ceiling = _from_db(PEAK_DBTP)
     needed = ceiling / np.maximum(peaks, ceiling, dtype=np.float64)
     half = max(round(LOOK_AHEAD_S * sample_rate_hz / 2), 1)
-    # The minimum reaches one sample further than the averages on each side: a peak lies between two samples, and both
-    # samples must be reduced.
+    # On each side, the window of the minimum reaches one sample further than the two averages together: a peak lies
+    # between two samples, and both samples must be reduced.
     held = minimum_filter1d(needed, size=4 * half + 3, mode="nearest")
     average = uniform_filter1d(held, size=2 * half + 1, mode="nearest")
     return np.asarray(uniform_filter1d(average, size=2 * half + 1, mode="nearest"))

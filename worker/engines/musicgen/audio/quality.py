@@ -12,12 +12,13 @@ from worker.engines.musicgen.audio.loudness import SILENCE_DBFS
 MAX_INAUDIBLE_CLIPPED: Final = 10
 """If no more samples than this are beyond full scale, the clipping cannot be heard, and there is no warning."""
 BLOCK_S: Final = 0.1
+"""The music is divided into blocks of this length; each block is either silent or not."""
 SILENT_SHARE: Final = 0.5
-"""If a larger share of the music is silent, there is a warning."""
+"""If a larger share of the blocks is silent, there is a warning."""
 START_S: Final = 2.0
 """The length of the start of the new music, which is compared with the clip."""
 QUIETER_DB: Final = 12.0
-"""If the start is quieter than the clip by more than this, there is a warning."""
+"""If the start of the new music is quieter than the clip by more than this, there is a warning."""
 MIN_POWER: Final = 1e-30
 """Keeps the logarithm of silence finite: -300 dB."""
 

@@ -11,8 +11,8 @@ _BFLOAT16_FLAGS: Final = (
     frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"}),
     frozenset({"avx_vnni", "avx_ne_convert"}),
 )
-"""If a processor has all flags of at least one of these sets, OpenVINO computes in bfloat16. A test compares this with
-what OpenVINO itself reports."""
+"""If a processor has all flags of at least one of these sets, OpenVINO computes in bfloat16. A test compares
+these sets with what OpenVINO itself reports."""
 
 
 def read_processor_flags(cpu_info: str) -> frozenset[str]:

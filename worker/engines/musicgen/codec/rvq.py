@@ -1,6 +1,6 @@
 """EnCodec's residual vector quantisation, in NumPy.
 
-Not every device multiplies precisely enough to find the nearest vector.
+NumPy is used because not every device multiplies precisely enough to find the nearest vector.
 
 References
 ----------
@@ -56,7 +56,7 @@ def quantise(states: Rows, embeddings: Sequence[Rows]) -> Codes:
 
 
 def restore(codes: Codes, embeddings: Sequence[Rows]) -> Rows:
-    """Add the vectors of the codes of each frame.
+    """Add up, for each frame, the vectors that its codes stand for.
 
     Codes of shape (codebooks, frames) give a result of shape (frames, size).
     """

@@ -1,8 +1,11 @@
 """Convolutions over signals of any length: their padding, and the windows into which a signal is cut.
 
 A signal that is computed window by window gives the same result as the whole signal computed
-at once: neighbouring windows overlap by the reach of the convolutions, and the parts of a
-window that the cuts at its ends influence are discarded.
+at once. A cut in the input changes the output only up to a certain distance from the cut: the
+reach of the convolutions. This part of the output is discarded, and neighbouring windows overlap,
+so that one of them computes it without a cut.
+
+In all arrays here, a row holds the channels of one position in time.
 """
 
 import math
@@ -41,7 +44,7 @@ def measure_padding(layer: Convolution) -> tuple[int, int]:
 
 
 def lay_padding(layer: Convolution, length: int, zero: int) -> NDArray[np.int64]:
-    """Return, for each row of the padded input of a convolution, the index of the same row in the signal.
+    """Return, for each row of the padded input of a convolution, the index of the signal's row that is copied there.
 
     The signal is padded by reflection. On the right, more rows are added if the length of the signal is
     not a multiple of the stride. A signal that is too short for reflection is first extended with zeros.
@@ -76,9 +79,9 @@ def measure_reach(layers: Sequence[Local]) -> int:
 
 @dataclass(frozen=True)
 class Window:
-    """The frames from ``start`` to ``stop``, which are computed together, padded to ``size`` frames.
+    """Frames that are computed together: from ``start`` to ``stop`` (excluded), padded to ``size`` frames.
 
-    Of the output, the frames from ``kept_start`` to ``kept_stop`` are kept.
+    Of the output, the frames from ``kept_start`` to ``kept_stop`` (excluded) are kept.
     """
 
     start: int

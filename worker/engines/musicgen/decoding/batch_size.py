@@ -1,4 +1,7 @@
-"""Measures how many slots of a decoder are worth running in one batch."""
+"""Measures how many slots of a decoder are worth running in one batch.
+
+The measured rate is the number of positions per second, in all slots of the batch together.
+"""
 
 import json
 import logging
@@ -15,8 +18,8 @@ SUFFICIENT_SHARE: Final = 0.9
 """The chosen number of slots reaches at least this share of the highest rate. The last tenth of the rate would need so
 many more slots that each sequence would take much longer."""
 STOP_SHARE: Final = 0.7
-"""The measurement stops when the rate has fallen below this share of the highest rate so far: after that, the rate does
-not rise again with more slots."""
+"""The measurement ends when the rate has fallen below this share of the highest rate so far. With still more slots, the
+rate does not rise again."""
 MAX_SLOTS: Final = 64
 STEPS: Final = 4
 
@@ -26,8 +29,7 @@ logger = logging.getLogger(__name__)
 def measure_slots(decoder: Decoder, config: DecoderConfig) -> int:
     """Find the smallest number of slots with which the decoder reaches nearly its highest rate.
 
-    The rate is the number of positions per second in all slots together. The decoder must
-    not run anything else during the measurement.
+    The decoder must not run anything else during the measurement.
     """
     rates: dict[int, float] = {}
     slots = 1

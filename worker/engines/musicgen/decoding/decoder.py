@@ -18,7 +18,7 @@ class TextStates:
 
 
 class OnCompile(Protocol):
-    """Called before the decoder compiles something, which takes seconds, and called again after it."""
+    """Called before each compilation of the decoder, and called again after it. A compilation takes seconds."""
 
     def __call__(self, *, compiling: bool) -> None:
         """Handle the start (``compiling`` is true) or the end (``compiling`` is false) of a compilation."""

@@ -11,7 +11,8 @@ Logits = NDArray[np.float32]
 Weights = NDArray[np.float64]
 """Shape (codebooks, vocabulary)."""
 
-# In `choose_tokens`, a time of exactly 0 would cause a division by 0, and could select an excluded token.
+# The minimum of the random times in `choose_tokens`. A time of exactly 0 would cause a division by 0, and could select
+# an excluded token.
 _MIN_TIME = np.finfo(np.float64).tiny
 
 
@@ -23,7 +24,7 @@ def guide(conditional: Logits, unconditional: Logits, scale: float) -> Logits:
     Ho and Salimans 2022, "Classifier-free diffusion guidance"; the scale is defined as in Copet et al. 2023,
     "Simple and controllable music generation", where a scale of 1 means no guidance.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # the decode loop finds and reports what is not finite
+    with np.errstate(over="ignore", invalid="ignore"):  # `TokenSequence.extend` reports values that are not finite
         guided: Logits = unconditional + (conditional - unconditional) * np.float32(scale)
     return guided
 
@@ -74,9 +75,9 @@ def weigh(logits: Logits, sampling: Sampling) -> Weights:
 
 
 def _keep_nucleus(scores: Weights, top_p: float) -> Weights:
-    """Exclude the least likely tokens, as many as have a total probability of at most ``1 - top_p``.
+    """Exclude the least likely tokens: as many as possible with a total probability of at most ``1 - top_p``.
 
-    The largest score must be 0.
+    The largest score of each codebook must be 0.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The decode loop: sequences of several jobs in one batch, which join and leave it between two steps."""
+"""The decode loop: it runs the sequences of several jobs in one batch. Sequences join and leave between two steps."""
 
 import logging
 import math
@@ -93,7 +93,7 @@ class _Request:
 
 @dataclass(eq=False)
 class _ActiveSequence:
-    """A sequence that has slots: one slot, or two with guidance, of which the second slot has no text."""
+    """A sequence that has slots: one slot without guidance; with guidance two, the second of which has no text."""
 
     request: _Request
     sequence: TokenSequence
@@ -120,8 +120,8 @@ class BatchScheduler:
     Parameters
     ----------
     observer
-        Called for each event while the scheduler is locked, so that the states arrive in the order of the events.
-        The observer must return at once, must not call the scheduler, and must not raise an exception.
+        Called for each event. The scheduler is locked during the call, so that the states arrive in the order of the
+        events. The observer must return at once, must not call the scheduler, and must not raise an exception.
     """
 
     def __init__(self, decoder: Decoder, limits: BatchLimits, observer: BatchObserver = ignore_event) -> None:
@@ -223,7 +223,8 @@ class BatchScheduler:
         self._active.append(_ActiveSequence(request, sequence, slots, self._read_known(slots, sequence)))
         try:
             for text in sequence.slot_texts:
-                # Each slot is appended at once: if a later admission fails, ``_end`` drops the slots in this list.
+                # Each slot is appended as soon as it is admitted. If the next admission fails, ``_end`` drops the slots
+                # that are in the list.
                 slots.append(self._decoder.admit(text, sequence.length))  # noqa: PERF401
         except Exception as error:  # noqa: BLE001 - raised again in the thread of the job
             self._end(request, error)

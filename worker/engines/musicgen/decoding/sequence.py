@@ -55,10 +55,10 @@ class TokenSequence:
 
     @property
     def slot_texts(self) -> tuple[TextStates | None, ...]:
-        """For each decoder slot that the sequence needs, its text.
+        """The text of each decoder slot that the sequence needs.
 
-        The first slot has the prompt. With guidance there is a second slot, which has no text (``None``).
-        Without a prompt both slots would compute the same, so there is only one slot.
+        The first slot has the prompt. With guidance, there is a second slot, which has no text (``None``).
+        If there is no prompt, both slots would compute the same, so there is only one slot.
         """
         guided = self._prompt is not None and self._sampling.guidance_scale > 1
         return (self._prompt, None) if guided else (self._prompt,)

@@ -12,7 +12,8 @@ from shared.kinds.musicgen.catalogue import CONFIGURATION
 from shared.texts import Text, Value, text
 
 MAX_VALUE: Final = 1e12
-"""Numbers must be smaller: no number of a model is so large, and Python's JSON parser accepts infinite numbers."""
+"""Every number must be smaller than this. No number of a model is so large, and infinite numbers, which Python's JSON
+parser accepts, are refused."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ class TextConfig:
 class DecoderConfig:
     """The dimensions of the decoder.
 
-    ``vocabulary`` is the number of codes of a codebook. The token with this number (the codes
-    have lower numbers) starts and pads every sequence, and is never sampled.
+    ``vocabulary`` is the number of codes of a codebook. The codes are the tokens 0 to
+    ``vocabulary - 1``. One more token, with the number ``vocabulary``, starts and pads every
+    sequence, and is never sampled.
     """
 
     vocabulary: int

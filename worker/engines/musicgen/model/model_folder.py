@@ -19,7 +19,8 @@ from worker.engines.musicgen.model.configuration import unusable_model
 from worker.engines.musicgen.model.weights import list_files
 
 ROOT: Final = Path(__file__).parents[4]
-# The other download methods of huggingface_hub are disabled: they cannot continue a download after an interruption.
+# These variables make huggingface_hub download by plain HTTP, without progress bars and telemetry. Its other download
+# methods (Xet and hf_transfer) cannot continue a download after an interruption.
 PLAIN_DOWNLOADS: Final = {
     "HF_HUB_DISABLE_XET": "1",
     "HF_HUB_ENABLE_HF_TRANSFER": "0",

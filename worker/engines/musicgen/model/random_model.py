@@ -64,7 +64,7 @@ class Size:
     channels: int = 1
     shortcut: bool = False
     loudness: float = 1.0
-    """The factor by which the last convolution of the codec is scaled: with random weights, the audio would be loud."""
+    """The factor by which the last convolution of the codec is scaled. Unscaled random weights make loud audio."""
 
 
 SMALL: Final = Size(
@@ -223,7 +223,7 @@ def _spell(name: str, array: NDArray[np.float32], spelling: Spelling) -> Iterato
     if not name.endswith(".conv.weight"):
         yield name, array
         return
-    # The stored direction is longer than the weight, so that code that reads it without weight norm gets wrong values.
+    # The stored direction is the weight times 1.5. So code that takes the direction for the weight gets wrong values.
     norm = np.sqrt(np.square(array).sum(axis=(1, 2), keepdims=True))
     stem = name.removesuffix("weight")
     length, direction = {
@@ -256,7 +256,7 @@ def _write_weights(folder: Path, weights: Weights, shard_bytes: int | None) -> N
 
 
 def _write_tokenizer(folder: Path) -> None:
-    """Write a tokenizer like that of T5, but whose tokens are single characters."""
+    """Write a tokenizer like that of T5, except that its tokens are single characters."""
     tokenizer = Tokenizer(Unigram([(piece, -float(rank)) for rank, piece in enumerate(VOCABULARY)], unk_id=2))
     tokenizer.normalizer = Replace(Regex(r"\s+"), " ")
     tokenizer.pre_tokenizer = Metaspace()

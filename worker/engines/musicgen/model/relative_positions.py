@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 def bucket_distances(distances: NDArray[np.int64], buckets: int, max_distance: int) -> NDArray[np.int64]:
     """Return the bucket of each distance between two tokens.
 
-    Each short distance has a bucket of its own. Longer distances share buckets, whose width grows logarithmically.
+    Each short distance has a bucket of its own. Longer distances share buckets: the number of the bucket grows with
+    the logarithm of the distance.
 
     Parameters
     ----------

@@ -25,7 +25,8 @@ PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _EMBEDDINGS: Final = f"{TEXT}.shared.weight"
 _EMBEDDINGS_TIED: Final = f"{TEXT}.encoder.embed_tokens.weight"
 _CONVOLUTION: Final = ".conv.weight"
-# The names of length and direction in PyTorch's two implementations of weight norm.
+# With weight norm, a file stores a weight as two tensors: its length and its direction. These are the names of the two
+# tensors in PyTorch's two implementations of weight norm.
 _WEIGHT_NORM_NAMES: Final = (
     ("weight_g", "weight_v"),
     ("parametrizations.weight.original0", "parametrizations.weight.original1"),

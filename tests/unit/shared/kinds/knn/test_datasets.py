@@ -19,7 +19,7 @@ def load_text(tmp_path: Path, text: str, **dataset: object) -> Dataset:
     return load(params, {"u": file}, LIMITS)
 
 
-def test_wine_equals_the_published_table() -> None:
+def test_wine_data_set_equals_the_published_table() -> None:
     dataset = load(KnnParams(), {}, LIMITS)
     reference = load_wine()
     np.testing.assert_array_equal(dataset.attributes, reference.data)

@@ -118,7 +118,7 @@ def count_decoder(size: Size, folder: Path) -> int:
     return sum(math.prod(shape) for name, shape in shapes.items() if name.startswith("decoder."))
 
 
-def test_models_that_are_not_on_disk_are_missing_if_offline(
+def test_models_that_are_not_on_disk_are_missing_in_offline_mode(
     settings: Settings, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -137,7 +137,7 @@ def test_models_folder_is_searched_before_the_cache(settings: Settings, cache: P
     assert find_card(settings, SMALL_NAME).state == Availability.READY
 
 
-def test_current_revision_in_the_cache_is_used_if_complete(settings: Settings, cache: Path) -> None:
+def test_current_revision_in_the_cache_is_used_if_it_is_complete(settings: Settings, cache: Path) -> None:
     old, new = (write_snapshot(cache, SMALL_NAME, commit) for commit in ("b", "a"))
     for age, folder in enumerate((new, old)):
         os.utime(folder, (1_000_000 - age, 1_000_000 - age))
@@ -258,7 +258,7 @@ def test_note_names_the_missing_or_unreadable_file_of_a_broken_folder(
     assert words in render_note(card)
 
 
-def test_broken_models_folder_hides_the_model_in_the_cache(settings: Settings, cache: Path, own: Path) -> None:
+def test_broken_folder_of_a_model_hides_the_snapshot_in_the_cache(settings: Settings, cache: Path, own: Path) -> None:
     write_snapshot(cache, SMALL_NAME, "a")
     write_model(own / SMALL_NAME, tokenizer_json="")
     card = find_card(settings, SMALL_NAME)

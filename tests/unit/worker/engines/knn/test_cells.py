@@ -14,7 +14,7 @@ def make_tile(width: int) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float
 
 
 @pytest.mark.parametrize("order", [None, 0.0, 1.0, 3.0])
-def test_peaks_are_the_block_maxima(order: float | None, cells: Cells) -> None:
+def test_each_block_of_rows_gets_its_maximum_closeness(order: float | None, cells: Cells) -> None:
     closeness, peaks = cells.compare(order, *make_tile(3))
     assert closeness.shape == (2, 4, 128)
     np.testing.assert_array_equal(peaks, closeness.reshape(2, 4, 2, 64).max(axis=-1))

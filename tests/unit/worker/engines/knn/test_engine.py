@@ -1,4 +1,4 @@
-"""The KNN engine as a worker runs it: a job has parameters, and gives a result, artifacts and progress reports."""
+"""The KNN engine as a worker runs it: from the parameters of a job come a result, artifacts and progress reports."""
 
 import csv
 import io
@@ -121,7 +121,7 @@ def test_a_regression_job_predicts_the_mean_of_its_neighbours(engine: KnnEngine,
     assert [line["fold"] for line in lines] == list(map(str, range(40)))
 
 
-def test_artifacts_are_valid_svg_and_json(engine: KnnEngine) -> None:
+def test_the_pictures_are_valid_svg_and_the_report_is_valid_json(engine: KnnEngine) -> None:
     job = Job(engine)
     result = job.run(k=[1, 5], weights="distance", evaluation={"method": "loo"})
     for name in ("scatter.svg", "confusion.svg", "scores.svg"):
@@ -186,13 +186,13 @@ def test_a_job_fails_if_its_parameters_do_not_fit_the_data_set(
     assert job.artifacts == {}
 
 
-def test_a_job_with_bhattacharyya_fails_if_scaled_values_are_negative(engine: KnnEngine) -> None:
+def test_a_job_with_the_bhattacharyya_metric_fails_if_scaled_values_are_negative(engine: KnnEngine) -> None:
     with pytest.raises(JobFailedError) as failure:
         Job(engine).run(metric="bhattacharyya", normalise="minmax", evaluation={"method": "loo"})
     assert failure.value.type == "negative-values"
 
 
-def test_prepare_does_not_change_the_mindspore_mode_of_the_process() -> None:
+def test_preparing_the_engine_does_not_change_the_mindspore_mode_of_the_process() -> None:
     """Another engine in the same process may need the other mode."""
     before = mindspore.get_context("mode")
     KnnEngine(device="gpu:1", memory_budget_bytes=64 << 20, limits=LIMITS).prepare()

@@ -114,7 +114,7 @@ def test_predictions_equal_those_of_scikit_learn_row_by_row(
     metric: dict[str, Any], normalise: str, weights: str, task: str, finder: Finder
 ) -> None:
     if metric["metric"] == "bhattacharyya":
-        normalise = "none"  # scaled rows are not distributions, which this metric requires
+        normalise = "none"  # this metric requires distributions, and scaled rows are no distributions
     dataset = make_dataset(task)
     _, found = run(
         finder,
@@ -166,7 +166,7 @@ def test_neighbours_in_a_constant_table_are_the_other_rows_with_the_lowest_indic
 
 
 def test_scaling_is_fitted_to_the_training_part_only(finder: Finder) -> None:
-    """If the scaling also used the far query, it would make the first attribute of all other rows almost equal."""
+    """A scaling that was also fitted to the far query would make the first attribute of all other rows almost equal."""
     attributes = np.array([[0.0, 0.0], [1.0, 0.3], [0.1, 1.0], [1e6, 0.4]])
     dataset = Dataset("far", ["x", "y"], attributes, np.array([0, 1, 0, 1]), ["a", "b"])
     for normalise in ("zscore", "minmax"):
@@ -174,7 +174,9 @@ def test_scaling_is_fitted_to_the_training_part_only(finder: Finder) -> None:
         assert found.neighbours[3, 0] == 1
 
 
-def test_bhattacharyya_fails_if_a_scaled_query_has_a_negative_value(wine: Dataset, finder: Finder) -> None:
+def test_an_evaluation_with_bhattacharyya_fails_if_a_scaled_query_has_a_negative_value(
+    wine: Dataset, finder: Finder
+) -> None:
     with pytest.raises(JobFailedError) as failure:
         run(finder, wine, metric="bhattacharyya", normalise="minmax", evaluation=LOO)
     assert failure.value.type == "negative-values"

@@ -29,7 +29,7 @@ def make_dataset(width: int, classes: int, count: int = 60) -> Dataset:
     return Dataset("Table", [f"attribute {i}" for i in range(width)], rng.random((count, width)), labels, names)
 
 
-def test_the_scatter_of_wine_shows_four_pairs_of_attributes_and_the_classes(wine: Dataset) -> None:
+def test_the_scatter_plots_of_wine_show_four_pairs_of_attributes_and_the_classes(wine: Dataset) -> None:
     texts = read_texts(draw_scatter(wine, Task.CLASSIFICATION))
     assert set(wine.columns[:8]) <= set(texts)
     assert not set(wine.columns[8:]) & set(texts)
@@ -38,7 +38,7 @@ def test_the_scatter_of_wine_shows_four_pairs_of_attributes_and_the_classes(wine
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 7, 8, 20])
 @pytest.mark.parametrize("classes", [0, 2, 8, 30], ids=["values", "2 classes", "8 classes", "30 classes"])
-def test_scatter_shows_the_attributes_of_a_table_of_any_width(width: int, classes: int) -> None:
+def test_the_scatter_plots_show_the_attributes_of_a_table_of_any_width(width: int, classes: int) -> None:
     task = Task.CLASSIFICATION if classes else Task.REGRESSION
     texts = read_texts(draw_scatter(make_dataset(width, classes), task))
     for number in range(min(width, 8)):
@@ -49,7 +49,7 @@ def test_scatter_shows_the_attributes_of_a_table_of_any_width(width: int, classe
 @pytest.mark.parametrize(
     "values", [np.ones((5, 2)), np.array([[1e140, -1e140], [-1e140, 1e-140], [0, 0]])], ids=["constant", "extreme"]
 )
-def test_scatter_is_drawn_for_constant_and_extreme_values(values: Any) -> None:
+def test_the_scatter_plots_are_drawn_for_constant_and_extreme_values(values: Any) -> None:
     labels = np.arange(len(values)) % 2
     read_texts(draw_scatter(Dataset("Table", ["x", "y"], values, labels, ["a", "b"]), Task.CLASSIFICATION))
     read_texts(draw_scatter(Dataset("Table", ["x", "y"], values, labels * 0.0, []), Task.REGRESSION))
@@ -64,7 +64,7 @@ def test_names_with_special_characters_are_shown_as_text() -> None:
     assert max(map(len, texts)) <= 36
 
 
-def test_the_same_rows_of_a_large_table_are_sampled_each_time() -> None:
+def test_each_picture_of_a_large_table_shows_the_same_sample_of_rows() -> None:
     dataset = make_dataset(2, 2, count=5_000)
     picture = draw_scatter(dataset, Task.CLASSIFICATION)
     assert "Table, 2000 of 5000 rows" in read_texts(picture)

@@ -11,7 +11,7 @@ from worker.engines.knn import scaling
     ("normalisation", "scaler"),
     [(Normalisation.ZSCORE, StandardScaler()), (Normalisation.MINMAX, MinMaxScaler())],
 )
-def test_scaling_equals_that_of_scikit_learn_fitted_to_the_training_part(
+def test_scaling_equals_the_scaling_that_scikit_learn_fits_to_the_training_part(
     normalisation: Normalisation, scaler: StandardScaler | MinMaxScaler, wine: Dataset
 ) -> None:
     training, queries = wine.attributes[:128], wine.attributes[128:]
@@ -30,7 +30,7 @@ def test_a_constant_attribute_is_divided_by_one(normalisation: Normalisation, va
     np.testing.assert_array_equal(scaled.ravel(), np.array([0, value + 2 - value]))
 
 
-def test_minmax_reaches_zero_and_one(wine: Dataset) -> None:
+def test_minmax_scaling_maps_the_extremes_of_an_attribute_to_zero_and_one(wine: Dataset) -> None:
     fitted = scaling.fit(Normalisation.MINMAX, wine.attributes)
     assert fitted is not None
     scaled = fitted.apply(wine.attributes)

@@ -46,7 +46,7 @@ def test_scores_of_classes_equal_those_of_scikit_learn(pairs: tuple[NDArray[np.i
         )
 
 
-def test_macro_f1_does_not_include_a_class_that_does_not_occur() -> None:
+def test_a_class_that_does_not_occur_is_left_out_of_macro_f1() -> None:
     truth, found = np.array([0, 0, 2]), np.array([0, 2, 2])
     expected = metrics.f1_score(truth, found, average="macro")
     assert find_macro_f1(count_confusion(truth, found, 4)) == pytest.approx(expected)
@@ -69,7 +69,7 @@ def test_r2_is_undefined_if_all_true_values_are_equal(truth: list[float]) -> Non
     assert score_values(np.array(truth), np.zeros(len(truth)))["r2"] is None
 
 
-def test_deviation_is_computed_from_the_accuracies_of_the_folds() -> None:
+def test_the_standard_deviation_is_computed_from_the_accuracies_of_the_folds() -> None:
     right, fold = np.array([True, False, True, True]), np.array([0, 0, 1, 1])
     assert find_deviation(right, fold) == pytest.approx(np.std([0.5, 1.0]))
 

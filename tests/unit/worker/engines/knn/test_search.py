@@ -85,8 +85,8 @@ def check(params: KnnParams, training: Floats, queries: Floats, found: Neighbour
     distances = find_distances(params, training, queries)
     rows, nearest = find_neighbours(distances, k)
     if params.metric in (Metric.MAHALANOBIS, Metric.BHATTACHARYYA):
-        # SciPy rounds in another way, so it can order rows at equal distance in another way. Therefore the distances
-        # are compared: the row found at each rank must be as far away as the row that brute force finds there.
+        # SciPy rounds in another way, so it can order rows at equal distance in another way. Therefore distances are
+        # compared, not rows: at each rank, the row found must be as far away as the row that brute force finds.
         np.testing.assert_allclose(np.take_along_axis(distances, found.rows, axis=1), nearest, rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(found.distances, nearest, rtol=1e-6, atol=1e-7)
         assert all(len(set(row)) == k for row in found.rows.tolist())
@@ -136,10 +136,10 @@ def test_neighbours_equal_those_of_brute_force_if_queries_are_far_from_all_rows(
 
 
 class AdversarialCells(Cells):
-    """Returns the closeness with the largest allowed error: for neighbours too small, for all other rows too large.
+    """Returns a closeness with the largest allowed error: too small for neighbours, and too large for all other rows.
 
-    The operands contain only the numbers of the queries and of the rows. With these numbers, the closeness of each
-    pair is read from a table.
+    The operands contain only the number of each query and of each row. These numbers are the indices at which the
+    closeness of a pair is read from a table.
     """
 
     def __init__(self, closeness: Floats, wrong: Floats) -> None:

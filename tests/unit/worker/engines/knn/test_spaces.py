@@ -20,7 +20,7 @@ SKEWS = [np.zeros(6), np.arange(-3.0, 9.0, 2.0), np.full(6, 30.0), np.full(6, -3
 
 
 def compare(cells: Cells, space: Space) -> tuple[Floats, Floats]:
-    """Compute in whole blocks; return the closeness of each query to all rows, and its closeness to the pad."""
+    """Return the closeness of each query to all rows and to the padding row, which fills up the last block of the tile."""
     rows = np.vstack([space.rows, np.tile(space.pad, (64 - len(space.rows) % 64, 1))])
     closeness, _ = cells.compare(space.order, space.queries[None], rows[None])
     table = np.asarray(closeness[0], np.float64)
@@ -35,7 +35,7 @@ def measure_all(space: Space) -> Floats:
 @pytest.mark.parametrize("skew", SKEWS, ids=["one scale", "many scales", "huge", "tiny"])
 @pytest.mark.parametrize("metric", METRICS, ids=name_metric)
 def test_the_error_of_the_closeness_is_within_the_bound(metric: dict[str, Any], skew: Floats, cells: Cells) -> None:
-    """A farther row never exceeds the closeness of a nearer row by more than twice the error."""
+    """The closeness of a farther row exceeds the closeness of a nearer row by at most twice the error."""
     params = KnnParams.model_validate(metric)
     if params.p == 32:
         skew = np.minimum(skew, 8)  # with larger values, float64 would overflow
@@ -49,7 +49,7 @@ def test_the_error_of_the_closeness_is_within_the_bound(metric: dict[str, Any], 
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=name_metric)
-def test_pad_is_no_closer_than_any_row(metric: dict[str, Any], cells: Cells) -> None:
+def test_the_padding_row_is_no_closer_than_any_real_row(metric: dict[str, Any], cells: Cells) -> None:
     table = np.random.default_rng(2).random((230, 6))
     closeness, pad = compare(cells, build_space(KnnParams.model_validate(metric), table[:200], table[200:]))
     assert (pad[:, None] <= closeness).all()
@@ -77,14 +77,14 @@ def test_a_distance_does_not_depend_on_the_pairs_measured_in_the_same_call(metri
 
 
 @pytest.mark.parametrize("offset", [0, 1e6])
-def test_the_euclidean_error_is_small_compared_with_the_distances(offset: float) -> None:
-    """With a large error, every row would be a candidate, and the search would be exact but slow."""
+def test_the_euclidean_error_bound_is_small_compared_with_the_squared_distances(offset: float) -> None:
+    """With a large error bound, every row would be a candidate, and the search would be exact but slow."""
     table = offset + np.random.default_rng(4).standard_normal((2_000, 64))
     space = euclidean.build(table, table[:100])
     assert space.error.max() < 1e-4 * np.square(measure_all(space)).max()
 
 
-def test_mahalanobis_of_a_singular_covariance_uses_the_pseudo_inverse() -> None:
+def test_mahalanobis_distances_use_the_pseudo_inverse_if_the_covariance_is_singular() -> None:
     rng = np.random.default_rng(5)
     table = rng.random((80, 4))
     table = np.column_stack([table, table[:, 0] + table[:, 1], np.full(80, 7.0)])
@@ -94,7 +94,7 @@ def test_mahalanobis_of_a_singular_covariance_uses_the_pseudo_inverse() -> None:
     np.testing.assert_allclose(measure_all(space), expected, rtol=1e-8)
 
 
-def test_mahalanobis_does_not_treat_attributes_of_different_scale_as_singular() -> None:
+def test_attributes_of_different_scale_do_not_make_the_mahalanobis_covariance_singular() -> None:
     rng = np.random.default_rng(6)
     plain = rng.random((60, 3))
     scaled = plain * np.array([1e-12, 1.0, 1e12])
@@ -103,12 +103,12 @@ def test_mahalanobis_does_not_treat_attributes_of_different_scale_as_singular() 
 
 
 @pytest.mark.parametrize("training", [np.ones((1, 3)), np.ones((5, 3))], ids=["one row", "equal rows"])
-def test_mahalanobis_is_zero_if_all_training_rows_are_equal(training: Floats) -> None:
+def test_mahalanobis_distances_are_zero_if_all_training_rows_are_equal(training: Floats) -> None:
     assert (measure_all(mahalanobis.build(training, np.eye(3))) == 0).all()
 
 
 @pytest.mark.parametrize("count", [3, 400], ids=["few values", "many values"])
-def test_hamming_is_exact_with_indicators_and_with_codes(count: int, cells: Cells) -> None:
+def test_hamming_distances_are_exact_with_indicators_and_with_codes(count: int, cells: Cells) -> None:
     """Few different values are compared by indicators, many different values by codes; both are exact."""
     rng = np.random.default_rng(7)
     table = rng.integers(0, count, (220, 5)).astype(np.float64)
@@ -121,19 +121,19 @@ def test_hamming_is_exact_with_indicators_and_with_codes(count: int, cells: Cell
     np.testing.assert_array_equal(measure_all(space), expected)
 
 
-def test_bhattacharyya_is_infinite_for_rows_without_overlap() -> None:
+def test_the_bhattacharyya_distance_of_rows_without_overlap_is_infinite() -> None:
     space = bhattacharyya.build(np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([[0.0, 2.0]]))
     np.testing.assert_allclose(measure_all(space), [[np.inf, np.log(2) / 2]])
 
 
 @pytest.mark.parametrize("row", [[-1e-9, 1.0], [0.0, 0.0]], ids=["negative", "only zeros"])
-def test_bhattacharyya_refuses_rows_that_are_not_distributions(row: list[float]) -> None:
+def test_the_bhattacharyya_distance_refuses_rows_that_are_not_distributions(row: list[float]) -> None:
     with pytest.raises(JobFailedError, match="another metric") as failure:
         bhattacharyya.build(np.ones((3, 2)), np.array([row]))
     assert failure.value.type == "negative-values"
 
 
-def test_minkowski_refuses_powers_that_exceed_float64() -> None:
+def test_the_minkowski_distance_refuses_values_whose_powers_exceed_float64() -> None:
     with pytest.raises(JobFailedError, match="smaller p") as failure:
         minkowski.build(np.eye(2) * 1e20, np.eye(2), 32)
     assert failure.value.type == "values-too-large"

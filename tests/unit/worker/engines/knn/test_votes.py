@@ -5,7 +5,7 @@ from shared.kinds.knn.parameters import Weights
 from worker.engines.knn.votes import average, elect, weigh
 
 
-def test_the_majority_is_elected_and_the_lower_class_if_votes_are_equal() -> None:
+def test_the_class_with_the_most_votes_is_elected_or_the_lowest_class_if_votes_are_equal() -> None:
     labels = np.array([[2, 1, 2], [2, 1, 0], [1, 2, 2]])
     np.testing.assert_array_equal(elect(labels, np.ones((3, 3)), 3), [2, 0, 2])
     np.testing.assert_array_equal(elect(labels[:, :2], np.ones((3, 2)), 3), [1, 1, 1])
@@ -39,5 +39,5 @@ def test_weights_of_the_first_k_neighbours_do_not_depend_on_the_other_neighbours
         np.testing.assert_array_equal(weigh(distances[:, :k], Weights.DISTANCE), whole[:, :k])
 
 
-def test_average_is_the_weighted_mean_of_the_labels() -> None:
+def test_the_prediction_of_a_value_is_the_weighted_mean_of_the_labels() -> None:
     np.testing.assert_allclose(average(np.array([[1.0, 4.0]]), np.array([[2.0, 1.0]])), [2])

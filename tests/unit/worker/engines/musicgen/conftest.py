@@ -48,8 +48,8 @@ LoadOn = Callable[[str, Model], MusicgenPipeline]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the tests of MindSpore and MindNLP in one process, and leave some tests of MindSpore to ``make test-long``.
 
-    The tests of MindNLP run last, because MindNLP replaces methods of MindSpore's tensors. After that, tensors that
-    were made before can no longer be converted.
+    The tests of MindNLP run last, because MindNLP replaces methods of MindSpore's tensors. Tensors that already
+    existed can no longer be converted afterwards.
     """
     folders = {item: item.path.parent.name for item in items}
     for item in items:
@@ -80,7 +80,7 @@ def write_model(tmp_path_factory: pytest.TempPathFactory) -> Write:
 def load_on(write_model: Write, tmp_path_factory: pytest.TempPathFactory) -> LoadOn:
     """Return a function that loads a reference model on the backend with the given name.
 
-    Each model is loaded once for all tests, and the compiled graphs are kept for all tests.
+    Each model is loaded only once on each backend, and the compiled graphs are kept for all tests.
     """
     compiled: Path = tmp_path_factory.mktemp("compiled")
 
@@ -109,7 +109,10 @@ def hash_model(write_model: Write) -> Callable[[Model], str]:
 
 @pytest.fixture(scope="session")
 def harness(tmp_path_factory: pytest.TempPathFactory) -> EngineHarness:
-    """Return a harness whose engine keeps its models loaded for all tests; the model ``STEREO`` is stereo, and loud."""
+    """Return a harness whose engine keeps its models loaded for all tests.
+
+    Its model ``STEREO`` has two channels, and generates loud audio.
+    """
     harness = EngineHarness(tmp_path_factory.mktemp("engine"))
     write_random_model(harness.models / STEREO, replace(TINY, channels=2, loudness=1.0), seed=1)
     return harness

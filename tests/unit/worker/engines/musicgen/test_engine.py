@@ -128,7 +128,7 @@ def test_the_narrowest_sampling_chooses_the_most_likely_token(harness: EngineHar
     assert harness.run(**narrow).files == greedy.files
 
 
-def test_the_result_and_the_files_have_the_described_form(harness: EngineHarness) -> None:
+def test_the_result_and_the_files_have_the_form_that_the_api_describes(harness: EngineHarness) -> None:
     run = harness.run(prompts=["rock", "jazz"], num_samples=2, duration_s=0.2, max_new_tokens=None)
     check_progress(run)
     result = run.result

@@ -208,7 +208,7 @@ def test_an_unknown_model_is_refused_while_offline(
         (DeviceClass.ASCEND, "mindspore", Precision.FLOAT16),
     ],
 )
-def test_every_backend_offers_float32_and_auto_chooses_the_fastest_precision(
+def test_every_backend_offers_float32_and_the_choice_auto_is_the_fastest_precision(
     harness: EngineHarness, device_class: DeviceClass, name: str, auto: Precision
 ) -> None:
     device = Device(device_class, 0)

@@ -34,7 +34,7 @@ def compute_error(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> flo
 
 
 def encode_texts(pipeline: MusicgenPipeline, case: Case, reference: dict[str, Any]) -> list[TextStates | None]:
-    """Encode the texts of conditional rows from the token ids of the reference; return None for unconditional rows."""
+    """Return, for each row of the batch of the reference, the encoded text, or ``None`` if the row is unconditional."""
     texts: list[TextStates | None] = [None] * len(reference["logits"])
     if case.prompts[0] is not None:
         for row, (ids, mask) in enumerate(zip(reference["input_ids"], reference["attention_mask"], strict=True)):

@@ -35,7 +35,7 @@ _TRAINING_ONLY: Final = ("cluster_size", "embed_avg", "inited")
 class MindnlpGenerator:
     """A model that MindNLP has loaded; implements `worker.engines.musicgen.request.MusicGenerator`.
 
-    Creating the first one imports MindNLP, which changes the process permanently; see ``import_mindnlp``.
+    Creating the first generator imports MindNLP, which changes the process permanently; see ``import_mindnlp``.
 
     Parameters
     ----------
@@ -180,8 +180,9 @@ class _GenerationRun:
         codes = given[:, 1:].reshape(len(self._request.samples), self._config.codebooks, -1).astype(np.int16)
         patterns = [build_pattern(clip, self._request.new_tokens, self._config) for clip in codes]
         self._given_length = given.shape[1]
-        # Here, all rows of a batch must be at the same position. The resumed tokens may end at different positions if
-        # another backend has chosen them. So only the positions whose tokens are known for all samples are used.
+        # With MindNLP, all samples of a batch must be at the same position. If another backend has chosen the resumed
+        # tokens, these may end at a different position in each sample. So only the positions whose tokens are known for
+        # all samples are used.
         resumed = self._resumed or [pattern[:, : self._given_length] for pattern in patterns]
         known = min(tokens.shape[1] for tokens in resumed)
         self.sequences = [

@@ -98,9 +98,10 @@ def _patch_product(torch: Any) -> None:  # noqa: ANN401 - MindNLP has no types
 def _patch_lstm(lstm: Any) -> None:  # noqa: ANN401 - MindNLP has no types
     """Make an LSTM compute with the weights that were loaded.
 
-    MindNLP's LSTM computes with lists of the weights with which it was created.
-    Loading a model replaces the weights but not the lists, so that the lists would
-    still contain uninitialised memory.
+    When MindNLP's LSTM is created, it puts its weights into lists, and later computes
+    with the weights in these lists. Loading a model replaces the weights but not the
+    lists. So without the patch, the lists would still contain the weights from the
+    creation, which are uninitialised memory.
     """
     for name, weight in _LSTM_LISTS.items():
         setattr(lstm, name, [getattr(lstm, weight.format(layer)) for layer in range(lstm.num_layers)])

@@ -1,11 +1,13 @@
 """EnCodec in MindSpore: encodes audio as codes and decodes codes to audio, in windows of two fixed shapes.
 
-Only the LSTM depends on frames that are far away, and it depends only on earlier
-frames (it is causal). The convolutions before and after the LSTM are computed window
-by window (see `worker.engines.musicgen.codec.windows`). So only the memory for one
-window is needed, and a job can be stopped between two windows. Above all, a signal of
-another length needs no new shape: for each new shape of such a large network,
-MindSpore keeps some 30 MB, whether the network is compiled or not.
+The encoder and the decoder consist of convolutions, an LSTM, and convolutions again.
+In the LSTM, a frame depends on all earlier frames, but on no later frame (the LSTM is
+causal). In the convolutions, a frame depends only on nearby frames. So the
+convolutions are computed window by window (see
+`worker.engines.musicgen.codec.windows`). Hence only the memory for one window is
+needed, and the work can be ended between two windows. Above all, a signal of another
+length needs no new shape: for each new shape of such a large network, MindSpore keeps
+some 30 MB, whether the network is compiled or not.
 """
 
 import math
@@ -33,7 +35,8 @@ from worker.engines.musicgen.request import Codes
 
 SMALL_FRAMES: Final = 16
 LARGE_FRAMES: Final = 64
-"""The sizes of small and large windows. In a large window, the widest layer of musicgen-small needs 10 MB."""
+"""``SMALL_FRAMES`` and ``LARGE_FRAMES`` are the minimum lengths of small and large windows. The windows are longer if
+the reach of the convolutions requires it. In a large window, the widest layer of musicgen-small needs 10 MB."""
 
 OnProgress = Callable[[], None]
 

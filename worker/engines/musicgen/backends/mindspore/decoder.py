@@ -51,9 +51,9 @@ class MindSporeDecoder:
     """Implements `worker.engines.musicgen.decoding.decoder.Decoder`.
 
     The cells have fixed shapes. So the number of slots is rounded up to one of
-    ``BATCH_SIZES``: the tensors have this number of rows, and the slots occupy the first
-    of these rows. When a slot is dropped, the slot in the last occupied row moves into
-    the row of the dropped slot.
+    ``BATCH_SIZES``. The tensors have as many rows as the rounded number. Each slot
+    occupies one row, and the unoccupied rows come last: when a slot is dropped, the slot
+    in the last occupied row moves into the row of the dropped slot.
     """
 
     max_chunk = CHUNK
@@ -196,9 +196,10 @@ class MindSporeDecoder:
             self._resize(self._rows, positions, self._text_tokens)
 
     def _resize(self, rows: int, positions: int, text_tokens: int) -> None:
-        """Resize the caches to the smallest batch size that has ``rows`` rows.
+        """Resize the caches to the smallest of ``BATCH_SIZES`` that is at least ``rows``.
 
-        If a cache has too few positions or text tokens, it is also enlarged to the next capacity.
+        If the caches are too small for ``positions`` positions or ``text_tokens`` text tokens, they are enlarged, too.
+        This method never shrinks the caches in these two dimensions.
         """
         rows = round_up(rows, BATCH_SIZES)
         capacity = max(self._keys.capacity, round_up(positions, CAPACITIES))

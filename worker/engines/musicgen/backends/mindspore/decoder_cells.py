@@ -105,7 +105,8 @@ class DecoderCell(nn.Cell):
 
         Returns
         -------
-        The sum of ``x`` and the result, and the keys and values of the new positions.
+        The sum of ``x`` and the result of the attention; the keys of the new positions; the values of the new
+        positions.
         """
         normed = self.norm(x, self.weights[first], self.weights[first + 1])[0]
         query, key, value = self.split(self.linear(normed, self.weights[first + 2]))
@@ -120,7 +121,7 @@ class DecoderCell(nn.Cell):
         return x + self.linear(self.join_heads(attended), self.weights[first + 3]), key, value
 
     def attend_text(self, x: Any, first: int, keys: Any, values: Any, mask: Any) -> Any:
-        """Attend to the text; return the sum of ``x`` and the result."""
+        """Attend to the text; return the sum of ``x`` and the result of the attention."""
         normed = self.norm(x, self.weights[first + 4], self.weights[first + 5])[0]
         query = self.split_heads(self.linear(normed, self.weights[first + 6]))
         probabilities = self.softmax(self.score(query, keys) + mask)
@@ -161,8 +162,8 @@ class DecoderCell(nn.Cell):
         Returns
         -------
         Two tensors per layer, the keys and the values of the new positions, shape (rows * positions, hidden). If one
-        position of each row is read, an additional first tensor has the logits of the position that follows, shape
-        (rows, codebooks * vocabulary).
+        position of each row is read, these tensors come after a tensor of logits for the next position of each row,
+        shape (rows, codebooks * vocabulary).
         """
         x = self.embed(tokens, positions)
         outputs: Any = ()

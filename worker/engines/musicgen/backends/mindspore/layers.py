@@ -40,7 +40,10 @@ class Target:
         return DTYPES[self.precision]
 
     def to_device(self, values: NDArray[np.float32]) -> Tensor:
-        """Make a tensor of weights in the device's memory; on the CPU in float32, it shares the memory of the array."""
+        """Make a tensor of weights in the device's memory.
+
+        On the CPU in float32, the tensor shares the memory of the array.
+        """
         tensor = self.to_tensor(np.ascontiguousarray(values))
         return tensor if self.device == "CPU" else tensor.move_to(self.device)
 
@@ -94,5 +97,5 @@ class Linear(nn.Cell):
 
 
 def fold_gelu(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale the weights before or after a GELU. If both are scaled, the GELU is computed as ``y * (1 + erf(y))``."""
+    """Scale the matrix before or the matrix after a GELU; if both are scaled, the GELU is ``y * (1 + erf(y))``."""
     return weights * np.float32(math.sqrt(0.5))

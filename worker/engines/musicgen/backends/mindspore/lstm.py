@@ -14,20 +14,21 @@ from worker.engines.musicgen.model.weights import Weights
 
 SHORT_SEGMENT: Final = 128
 LONG_SEGMENT: Final = 512
-"""How many frames are read in one call. Each call also reorders the weights, which takes as long as 40 frames."""
+"""``SHORT_SEGMENT`` and ``LONG_SEGMENT`` are the possible numbers of frames that one call of the operator reads. Each
+call also reorders the weights, which takes as long as reading 40 frames."""
 
 
 class LstmLayers:
     """Stacked LSTM layers along time, with the skip connection around them.
 
     Each layer is a single operator, which is called without compilation. For each length
-    of the input, MindSpore prepares the operator and keeps the result in memory: once
-    for all layers if the operator is called (35 MB for musicgen-small), but once for
-    each layer if the operator is compiled.
+    of the input, MindSpore prepares the operator and keeps what it has prepared in
+    memory. Without compilation, all layers share this memory (35 MB for musicgen-small);
+    with compilation, each layer would take as much.
 
     The operator is ``LSTM`` on CPU and GPU, and ``DynamicRNN`` on Ascend. ``nn.LSTM``
-    chooses the operator in the same way, but packs the weights again in every call,
-    which more than doubles the time. The precision is float32 on CPU and GPU, and
+    would choose the same operator, but is not used: it packs the weights again in every
+    call, which more than doubles the time. The precision is float32 on CPU and GPU, and
     float16 on Ascend, where the operator supports nothing else.
     """
 

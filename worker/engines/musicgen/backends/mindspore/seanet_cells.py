@@ -1,10 +1,12 @@
 """EnCodec's layers as MindSpore cells, and the indices with which each cell gathers its padded input.
 
-A convolution is computed as a matrix product: for each row of the output, the rows of
-the input that the kernel covers are gathered. The gathering also pads and trims, so
-that one compiled cell serves every signal that is not longer than the cell's number of
-rows. On the CPU, this takes three quarters of the time of MindSpore's own
-convolutions. The cells do not contain the weights: the weights are inputs.
+In all tensors here, a row holds the channels of one position in time. A convolution is
+computed by a gather and a matrix product: for each row of the output, the rows of the
+input that the kernel covers are gathered, and multiplied by the weights. The gather
+also pads and trims. So a cell that is compiled for a certain number of rows serves
+every signal that has at most this number of rows. On the CPU, the gather and the
+product take three quarters of the time of MindSpore's own convolutions. The cells do
+not contain the weights: the weights are inputs.
 
 References
 ----------
@@ -49,7 +51,7 @@ class SignalRange:
 
 @dataclass(frozen=True)
 class GatherPlan:
-    """The values that depend on the length of a signal.
+    """What the cells need for a signal of a certain length, and where the signal is in their output.
 
     Parameters
     ----------
@@ -78,14 +80,16 @@ def plan_gathers(layers: Sequence[Local], length: int, rows: int) -> GatherPlan:
 
 
 def _plan_convolution(layer: Convolution, signal: SignalRange) -> tuple[NDArray[np.int64], SignalRange]:
-    """Return the rows of the input that each row of the output is computed from, and the range of the output.
+    """Return, for each row of the output, the indices of the input's rows that it is computed from.
+
+    The second returned value is the range of the signal in the output.
 
     The index ``signal.rows``, which is one more than the last index, stands for a row of zeros. If the convolution
     multiplies before it gathers, each row of the input has ``kernel`` products, and the indices select products.
     """
     padded = signal.start + lay_padding(layer, signal.length, zero=signal.rows - signal.start)
-    # The signal starts in the same row before and after a convolution of stride 1, so that a residual can be added.
-    # Rows of the output that do not belong to the signal may gather any row.
+    # With a stride of 1, the signal starts in the same row of the input and of the output, so that a residual layer can
+    # add the two. Rows of the output that do not belong to the signal may gather any row.
     start, length = signal.start // layer.stride, -(-signal.length // layer.stride)
     source = np.zeros((signal.rows // layer.stride, layer.kernel), dtype=np.int64)
     taps = np.arange(length)[:, None] * layer.stride + np.arange(layer.kernel) * layer.dilation
@@ -96,10 +100,11 @@ def _plan_convolution(layer: Convolution, signal: SignalRange) -> tuple[NDArray[
 
 
 def _plan_transposed(layer: Transposed, signal: SignalRange) -> tuple[NDArray[np.int64], SignalRange]:
-    """Return the pairs of a row and the row before it, and the range of the output.
+    """Return, for each row of the input, a pair of indices: of the row before it, and of the row itself.
 
-    In the pairs, rows outside the signal are replaced by a row of zeros. The output is trimmed by moving the start of
-    the signal.
+    The second returned value is the range of the signal in the output. In the pairs, the index of a row outside the
+    signal is replaced by ``signal.rows``, which stands for a row of zeros. The output is trimmed by moving the start of
+    the signal's range.
     """
     source = np.arange(signal.rows + 1)[:, None] - [1, 0]
     source[(source < signal.start) | (source >= signal.start + signal.length)] = signal.rows
@@ -121,8 +126,8 @@ def load_weights(layers: Sequence[Local], weights: Weights, target: Target) -> A
     def load_convolution(layer: Convolution | Transposed) -> tuple[Tensor, Tensor]:
         kernel, bias = (weights.read(name) for name, _ in layer.list_tensors())
         if isinstance(layer, Transposed):
-            # From the shape (inputs, outputs, 2 * stride) to (2, inputs, stride, outputs); index 0 is for the row
-            # before, index 1 for the row itself.
+            # The shape changes from (inputs, outputs, 2 * stride) to (2, inputs, stride, outputs). In the first axis,
+            # index 0 is for the row before, and index 1 is for the row itself.
             matrix = kernel.reshape(layer.inputs, layer.outputs, 2, layer.stride)[:, :, ::-1].transpose(2, 0, 3, 1)
             matrix = matrix.reshape(2 * layer.inputs, -1)
         elif _multiplies_first(layer):
@@ -146,8 +151,8 @@ class ConvolutionStack(nn.Cell):
     Parameters
     ----------
     short_signals
-        Whether signals may be too short to be padded by reflection. If so, a row of zeros is appended to the rows
-        that a convolution gathers from, which copies these rows.
+        Whether signals may be too short to be padded by reflection. If true, a row of zeros is appended to the rows
+        that a convolution gathers from. If false, nothing is appended, since appending copies all of these rows.
     """
 
     def __init__(self, layers: Sequence[Local], *, short_signals: bool) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class WeightMemory:
-    """Memory outside of every allocator; ``release`` frees it, and reference counts do not matter.
+    """Memory outside of every allocator; ``release`` frees it even if arrays or tensors still refer to it.
 
     MindSpore never frees a parameter that a compiled cell has read. So the memory of an
     evicted model would stay in use until the process ends. (Weights that are inputs of

@@ -1,17 +1,19 @@
 """EnCodec on OpenVINO: encodes audio as codes and decodes codes to audio, in windows of one shape.
 
-Only the LSTM depends on frames that are far away, and it depends only on earlier
-frames (it is causal). So it is computed in segments, one after the other. The
-convolutions before and after the LSTM are computed window by window (see
-`worker.engines.musicgen.codec.windows`). Hence only the memory for one window is needed,
-and a job can be stopped between two windows.
+The encoder and the decoder consist of convolutions, an LSTM, and convolutions again.
+In the LSTM, a frame depends on all earlier frames, but on no later frame (the LSTM is
+causal). So the LSTM reads the signal in segments, one after the other. In the
+convolutions, a frame depends only on nearby frames. So the convolutions are computed
+window by window (see `worker.engines.musicgen.codec.windows`). Hence only the memory
+for one window is needed, and the work can be ended between two windows.
 
-The convolutions read tensors whose rows are the channels of one position. OpenVINO
-needs no copy for this layout if it knows all shapes; with dynamic shapes the
-convolutions take twice as long. Hence all windows have the same shape. A shorter
-signal fits into this shape, too: the padded input of a convolution is gathered with
-indices that depend on the length of the signal, and the rows after the end of the
-signal are masked.
+In all tensors here, a row holds the channels of one position in time. OpenVINO's
+convolutions read this layout without a copy if all shapes are fixed; with dynamic
+shapes, the convolutions take twice as long. Hence all windows have the same shape.
+A signal that is shorter than a window is extended with zeros to this shape. The graph
+then has inputs that depend on the length of the signal: indices, with which the padded
+input of each convolution is gathered, and masks, which set the rows after the end of
+the signal to 0.
 
 References
 ----------
@@ -47,8 +49,9 @@ from worker.engines.musicgen.model.weights import Weights
 from worker.engines.musicgen.request import Codes
 
 WINDOW_S: Final = 1
-"""How many seconds of a window are kept. A signal of whole seconds is divided evenly into such windows, and the widest
-layer of musicgen-small takes 8 MB per window."""
+"""How many seconds of a window's output are kept. The output next to a cut is discarded, so a window is longer than
+this. With one second, a signal of whole seconds is divided evenly into windows, and the widest layer of musicgen-small
+takes 8 MB per window."""
 SEGMENT_FRAMES: Final = 128
 """How many frames the LSTM reads at once."""
 
@@ -59,7 +62,8 @@ _TO_END: Final = 2**40
 
 OnProgress = Callable[[], None]
 Load = Callable[[str, Callable[[Weights], ov.Model]], LockedGraph]
-"""Loads the stored graph with the given name; if it is not stored, the given function builds it from the weights."""
+"""A function that loads a graph. Its arguments are the name of the graph, and a function that builds the graph from the
+weights. The graph is built only if no graph with this name is stored."""
 
 
 class Codec:
@@ -130,7 +134,8 @@ class _Convolutions:
         self._layers = layers
         self._input_rows, self._output_rows = rows_per_frame
         self._reach = math.ceil(measure_reach(layers) / self._output_rows)
-        # The windows are longer than any padding, so that the padding is reflected as in the whole signal.
+        # A window is longer than the padding of every layer. So padding by reflection adds the same rows to a window as
+        # to the whole signal.
         self._frames = max(frames, 2 * self._reach) + 2 * self._reach
         self._rows = self._frames * self._input_rows
         self._graph = load(lambda weights: ConvolutionGraphBuilder(weights).build(layers, self._rows))
@@ -276,7 +281,8 @@ class ConvolutionGraphBuilder:
     def _multiply_then_gather(self, layer: Convolution, x: Any, kernel: NDArray[np.float32]) -> Any:
         """Convolve to one channel: multiply before padding, and add up the padded products.
 
-        The products are fewer numbers than the inputs, so that less is padded.
+        Each row has fewer products (one for each tap of the kernel) than inputs (one for each channel). So there is
+        less to pad.
         """
         products = self._pad(layer, _swap_axes(ops.matmul(x, _constant(kernel.transpose(0, 2, 1)), False, True)), 2)
         extent = layer.dilation * (layer.kernel - 1)
@@ -289,8 +295,8 @@ class ConvolutionGraphBuilder:
     def _convolve_transposed(self, layer: Transposed, x: Any) -> Any:
         """Compute ``stride`` rows from each row and the row before it; trim the start and the end of the output."""
         kernel, bias = self._read(layer)
-        # From the shape (inputs, outputs, 2 * stride) to (stride, outputs, inputs, 2); index 0 is for the row before,
-        # index 1 for the row itself.
+        # The shape changes from (inputs, outputs, 2 * stride) to (stride, outputs, inputs, 2). In the last axis, index
+        # 0 is for the row before, and index 1 is for the row itself.
         kernel = kernel.reshape(layer.inputs, layer.outputs, 2, layer.stride)[:, :, ::-1].transpose(3, 1, 0, 2)
         kernel = kernel.reshape(layer.stride * layer.outputs, layer.inputs, 2)
         y = ops.convolution(_swap_axes(self._activate_and_mask(layer, x)), _constant(kernel), [1], [1], [1], [1])
@@ -320,8 +326,8 @@ class ConvolutionGraphBuilder:
 def build_lstm(layer: Lstm, weights: Weights) -> ov.Model:
     """Build the graph of stacked LSTM layers, with the skip connection around them.
 
-    The graph contains a loop and not OpenVINO's operator for an LSTM. The operator takes one and a half times as long,
-    since it multiplies a single row by a matrix more slowly than ``matmul`` does.
+    The graph contains a loop instead of OpenVINO's operator for an LSTM. That operator takes one and a half times as
+    long as the loop, since the operator multiplies a single row by a matrix more slowly than ``matmul`` does.
 
     Inputs
     ------
@@ -360,8 +366,8 @@ def _build_lstm_layer(x: Any, states: Sequence[Any], tensors: Sequence[NDArray[n
         make_input(name, ov.Type.f32, [1, width])
         for name, width in (("projected", 4 * size), ("hidden", size), ("cell", size))
     )
-    # Both summands are split before the addition: for a product with an addition right after it, OpenVINO chooses a
-    # slower implementation.
+    # Both summands are split into the four gates before they are added. If the addition came right after the product,
+    # OpenVINO would choose a slower implementation of the product.
     summands = (ops.matmul(hidden, _constant(recurrent_weights), False, True), projected_row)
     pairs = zip(*(ops.split(summand, 1, 4).outputs() for summand in summands), strict=True)
     input_gate, forget_gate, candidate, output_gate = (ops.add(*pair) for pair in pairs)

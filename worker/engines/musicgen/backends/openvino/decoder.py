@@ -1,8 +1,8 @@
 """The decoder on OpenVINO, with keys and values in blocks.
 
-Each slot has blocks of its own. So slots of different lengths run in one batch, each
-slot reads only its own positions, and no slot is moved when other slots are admitted
-or dropped.
+A block is the memory for the keys and values of ``BLOCK`` positions. Each slot has
+blocks of its own. So slots of different lengths run in one batch, each slot reads only
+its own positions, and no slot is moved when other slots are admitted or dropped.
 """
 
 import itertools
@@ -22,22 +22,26 @@ from worker.engines.musicgen.request import Tokens
 BLOCK: Final = 32
 """How many positions a block has. On CPUs, OpenVINO prescribes this number."""
 CHUNK: Final = 64
-"""How many positions are computed at once at most: known positions of one slot, or one position of each slot.
+"""Maximum number of positions that are computed at once: either known positions of one slot (``feed``), or one
+position of each slot (``step``).
 
-If the processor has no VNNI, OpenVINO multiplies int8 and int4 weights in float32, with a kernel that depends on the
-number of rows. This was measured with AVX2, for matrices of up to 8,192 inputs and 1 to 16 threads. Products of 5 to 80
-rows are rounded in the same way, to the bit. A single row is rounded differently. 2 to 4 rows are rounded differently
-if the matrix has more than 4,096 inputs (the medium and large models), and more than 80 rows are rounded differently if
-the matrix has more than 512 inputs. With the precision float32, the rounding does not depend on the number of rows.
+The number of positions matters for the rounding: a product with a matrix of weights has one row for each position. If
+the processor has no VNNI, OpenVINO multiplies int8 and int4 weights in float32, with a kernel that depends on the
+number of rows. This was measured with AVX2, for matrices of up to 8,192 inputs and 1 to 16 threads. All products of 5
+to 80 rows are rounded in the same way, to the bit. Products of a single row are rounded differently. Products of 2 to 4
+rows are rounded differently if the matrix has more than 4,096 inputs (the medium and large models). Products of more
+than 80 rows are rounded differently if the matrix has more than 512 inputs. With the precision float32, the rounding
+does not depend on the number of rows.
+
 Chunks of 256 positions took as long per position as chunks of 64.
 """
 MIN_ROWS: Final = 2
 """How many rows every product has at least, so that all products are rounded in the same way; see `CHUNK`."""
 MIN_WIDE_ROWS: Final = 5
-"""The same, if a matrix of the model has more than `MAX_NARROW_INPUTS` inputs.
+"""The minimum number of rows, instead of `MIN_ROWS`, if a matrix of the model has more than `MAX_NARROW_INPUTS` inputs.
 
-If the small and the tiny model used this number, too, a step of one guided sample would have 5 rows instead of 4. With
-the tiny model, a job alone then had 0.78 times as many steps per second.
+The small and the tiny model have no such matrix, and use `MIN_ROWS`. With `MIN_WIDE_ROWS`, a step of one guided sample
+would have 5 rows instead of 4. Measured with the tiny model, a single job then had 0.78 times as many steps per second.
 """
 MAX_NARROW_INPUTS: Final = 4_096
 MASKED: Final = -1e9
@@ -45,14 +49,15 @@ MASKED: Final = -1e9
 TEXT_STEP: Final = 16
 """Texts are padded to a multiple of this number of tokens.
 
-So the sums over the tokens of a text are rounded in the same way if the batch contains longer texts.
+So the sums over the tokens of a text are rounded in the same way, whether or not the batch contains longer texts.
 """
 PADDING_SLOT: Final = -1
-"""The padding slot, which is part of every batch and reads its first positions again in every inference.
+"""The number of the padding slot. This slot belongs to no sequence, is part of every batch, and reads its first
+positions again in every inference.
 
-If a batch has few rows, OpenVINO computes the products in another way than with more rows, and so rounds them
-differently. The same holds for the attention if each of the few rows reads a single position. With the padding slot, a
-batch never has so few rows.
+If a batch has few rows, OpenVINO computes the products in another way than for more rows, and so rounds them
+differently. OpenVINO also computes the attention in another way if the batch has few slots and each of them reads a
+single position. The padding slot adds rows, and reads several positions, so that neither case occurs.
 """
 MIN_PADDING_POSITIONS: Final = 2
 """How many positions the padding slot reads at least in each inference."""
@@ -121,7 +126,7 @@ class OpenVinoDecoder:
     def feed(self, slot: int, tokens: Tokens, position: int) -> None:
         """Read known tokens into the blocks of a slot; see `decoding.decoder.Decoder.feed`."""
         # Each position is read as if it were in a slot of its own, as in a step. So the number of rows has the same
-        # limits as in a step, and the results are rounded in the same way.
+        # minimum and maximum as in a step, and the results are rounded in the same way as in a step.
         positions = np.arange(position, position + tokens.shape[1])
         self._gather_texts([slot])
         self._infer([slot] * len(positions), tokens.T, positions, logits=1)
@@ -139,15 +144,19 @@ class OpenVinoDecoder:
     def _step_at_once(self, slots: Sequence[int], tokens: Ints, positions: Ints) -> Floats:
         count = len(slots)
         self._gather_texts([*slots, *[PADDING_SLOT] * self._count_padding_positions(count)])
-        # If the batch has fewer slots than the minimum number of rows, logits of the padding slot are computed, too, so
-        # that the product with the heads has that many rows. When they were not computed, on a processor without VNNI,
-        # 220 of the 256 logits of a single slot differed by up to 2.9e-6 from those of the same slot with another slot.
+        # If the batch has fewer slots than ``_min_rows``, logits of the padding slot are computed, too, so that the
+        # product with the heads has ``_min_rows`` rows. Without the padding slot's logits, on a processor without VNNI,
+        # 220 of the 256 logits of a slot that was alone in the batch differed by up to 2.9e-6 from the logits of the
+        # same slot in a batch with another slot.
         self._infer(slots, tokens, positions, logits=max(count, self._min_rows))
         logits: Floats = self._step.get_output_tensor(0).data[:count].copy()  # the next inference overwrites the tensor
         return logits.reshape(count, self._config.codebooks, self._config.vocabulary)
 
     def _infer(self, slots: Sequence[int], tokens: NDArray[Any], positions: NDArray[Any], *, logits: int) -> None:
-        """Read one position per slot, and then the padding slot; compute logits for the first ``logits`` positions."""
+        """Read one position in each of the slots, then the positions of the padding slot.
+
+        Logits are computed for the first ``logits`` of these positions.
+        """
         padding = self._count_padding_positions(len(positions))
         tokens = np.concatenate([tokens, np.zeros((padding, tokens.shape[1]), dtype=np.int32)])
         slots = [*slots, PADDING_SLOT]
@@ -216,7 +225,8 @@ class OpenVinoDecoder:
 
     def _allocate_caches(self, blocks: int) -> None:
         shape = (blocks, self._config.heads, BLOCK, self._config.hidden // self._config.heads)
-        dtype = np.float32 if self._cache_dtype == ov.Type.f32 else np.uint16  # for float16, too: NumPy has no bfloat16
+        # NumPy has no bfloat16. So arrays of 2-byte integers hold the caches in bfloat16, and also those in float16.
+        dtype = np.float32 if self._cache_dtype == ov.Type.f32 else np.uint16
         arrays = []
         for layer in range(self._config.layers):
             for name in decoder_graph.name_caches(layer):

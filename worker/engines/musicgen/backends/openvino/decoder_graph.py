@@ -68,7 +68,7 @@ class DecoderGraphBuilder:
         tokens, positions
             int32, shapes (n, codebooks) and (n,).
         logit_indices
-            Indices into the n positions: logits are computed for these positions only; int32, shape (m,).
+            Which of the n positions logits are computed for, as indices; int32, shape (m,).
         past_lens, subsequence_begins, block_indices, block_indices_begins, max_context_len
             They describe where the keys and values of each slot are in the caches, in the form that OpenVINO's
             PagedAttention expects.
@@ -77,9 +77,10 @@ class DecoderGraphBuilder:
         text_mask
             Added to the attention scores of the texts' tokens, shape (texts, 1, 1, tokens).
         text_keys.N, text_values.N
-            Keys and values of the texts in layer N, put together from outputs of the graph of `build_texts`: shapes
-            (texts, heads, head, tokens) and (texts, heads, tokens, head). The first n / texts positions attend to the
-            first text, the next n / texts positions to the second text, and so on.
+            The keys and values of the texts in layer N: shapes (texts, heads, head, tokens) and
+            (texts, heads, tokens, head). They are put together from the outputs of the graph that `build_texts`
+            builds. The first n / texts positions attend to the first text, the next n / texts positions attend to the
+            second text, and so on.
 
         Returns
         -------
@@ -199,7 +200,10 @@ class DecoderGraphBuilder:
 
 
 def set_head_sizes(model: ov.Model, config: DecoderConfig) -> None:
-    """Set the number and the size of the heads in PagedAttention's inputs: OpenVINO's files do not store these."""
+    """Set the attributes of PagedAttention for the number and the size of its heads.
+
+    OpenVINO's files do not store these attributes.
+    """
     for node in model.get_ops():
         if node.get_type_name() == "PagedAttentionExtension":
             attributes = node.get_rt_info()
@@ -225,7 +229,10 @@ def _swap_tokens_and_heads(x: Any) -> Any:
 
 
 def _make_remaining_inputs(max_length: Any) -> list[Any]:
-    """Make the inputs of PagedAttention after the scale: the maximal length, and options that are switched off."""
+    """Make the inputs of PagedAttention that follow the scale.
+
+    They are the maximum context length, and options that are switched off.
+    """
 
     def empty(dtype: type[np.generic], rank: int = 1) -> Any:
         return ops.constant(np.zeros((0,) * rank, dtype=dtype)).output(0)

@@ -1,8 +1,8 @@
 """Compiles graphs for this processor, and stores graphs on disk, so that a second start takes seconds.
 
 The files have OpenVINO's own format and include the weights. OpenVINO maps the files
-into memory. So if OpenVINO makes a reordered copy of some weights, the original weights
-do not take memory as well.
+into memory. So if OpenVINO makes a reordered copy of some weights, only the copy takes
+memory, and the original weights can stay on disk.
 """
 
 import hashlib

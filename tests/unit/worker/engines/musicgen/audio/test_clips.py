@@ -225,7 +225,7 @@ def test_a_part_that_the_clip_does_not_have_is_refused(
     assert words in error.detail
 
 
-def test_an_end_that_is_rounded_up_is_accepted(tmp_path: Path) -> None:
+def test_a_rounded_up_end_of_the_part_is_accepted(tmp_path: Path) -> None:
     path = write(tmp_path / "clip.wav", sing(440, 1.994, 32_000), 32_000)
     assert read_clip(path, ask(0, 2.0), MONO, WHERE).shape == (1, 63_808)
 

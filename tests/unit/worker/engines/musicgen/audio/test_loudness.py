@@ -48,7 +48,7 @@ def hiss(gain: float) -> Audio:
 
 
 def find_true_peak(audio: Audio) -> float:
-    """Return the true peak in dBTP, interpolated 16 times with the spectrum; the tested code uses a filter instead."""
+    """Return the true peak in dBTP: interpolate the audio 16 times by its spectrum. The tested code uses a filter."""
     padded = np.pad(audio.astype(np.float64), ((0, 0), (2_000, 2_000)))
     return float(20 * np.log10(np.abs(resample(padded, 16 * padded.shape[1], axis=1)).max()))
 
@@ -75,7 +75,7 @@ SIGNALS = {
 
 @pytest.mark.parametrize("signal", SIGNALS)
 @pytest.mark.parametrize("how", [Loudness.PEAK, Loudness.RMS, Loudness.LUFS])
-def test_the_level_is_reached_below_the_ceiling(signal: str, how: Loudness) -> None:
+def test_the_level_is_reached_and_the_peaks_stay_below_the_ceiling(signal: str, how: Loudness) -> None:
     audio = SIGNALS[signal]
     before = audio.copy()
     levelled = level(audio, RATE_HZ, how)

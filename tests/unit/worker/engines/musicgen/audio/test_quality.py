@@ -76,7 +76,7 @@ def test_the_clip_does_not_count_as_new_music() -> None:
 @pytest.mark.parametrize(("drop_db", "count"), [(11, 0), (13, 1)])
 def test_a_start_much_quieter_than_the_clip_is_reported(drop_db: float, count: int) -> None:
     clip = hiss(-20, 3)
-    # The new music becomes loud only after two seconds; only the first two seconds are compared with the clip.
+    # Only the first two seconds of the new music are compared with the clip. After them, the new music is loud.
     audio = np.concatenate([clip, hiss(-20 - drop_db, 2), hiss(-10, 5)], axis=1)
     warnings = find_warnings(audio, clip, RATE_HZ, clip.shape[1])
     assert len(warnings) == count

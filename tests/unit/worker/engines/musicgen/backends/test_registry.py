@@ -111,7 +111,9 @@ def test_a_backend_is_added_by_one_row_of_the_registry(
     assert (shown.name, shown.list_precisions(CPU)) == ("toy", ("float16", "float32"))
 
 
-def test_auto_selects_the_first_installed_backend_for_the_device_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_setting_auto_selects_the_first_installed_backend_for_the_device_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     missing = replace(TOY, name="missing", is_installed=lambda: False)
     gpu_only = replace(TOY, name="gpu-only", device_classes=frozenset({DeviceClass.GPU}))
     monkeypatch.setattr(registry, "BACKENDS", (missing, gpu_only, TOY))
@@ -120,7 +122,7 @@ def test_auto_selects_the_first_installed_backend_for_the_device_class(monkeypat
     assert choose_backend(DeviceClass.GPU, settings).name == "gpu-only"
 
 
-def test_the_configured_backend_is_selected_although_another_backend_is_preferred() -> None:
+def test_the_backend_of_the_setting_is_selected_although_the_registry_prefers_another_backend() -> None:
     assert choose_backend(DeviceClass.CPU, Settings(musicgen_backend="mindspore")).name == "mindspore"
 
 

@@ -18,7 +18,7 @@ CONFIG = shape_decoder(replace(TINY, codebook_size=40))
 Logits = NDArray[np.float32]
 Call = tuple[str | int, ...]
 Hook = Callable[[int], None]
-"""Called within a method of the decoder; may raise an exception.
+"""A function that is called within a method of the decoder, and that may raise an exception.
 
 The argument is the number of calls of this method so far, including the present call.
 """

@@ -108,7 +108,7 @@ def reseed(plans: Sequence[Plan], seed: int) -> list[Plan]:
 def find_sequence(sequences: Sequence[TokenSequence], slot: int) -> int:
     """Return the index of the sequence that has a slot.
 
-    The sequences must have been admitted in the given order, and before all other sequences.
+    The given sequences must have been admitted in their order, and before all other sequences.
     """
     return int(np.searchsorted(np.cumsum([len(sequence.slot_texts) for sequence in sequences]), slot, side="right"))
 
@@ -145,8 +145,8 @@ def check_generation(plans: Sequence[Plan], decoder: FakeDecoder | None = None) 
 class Jobs:
     """A context manager that runs jobs in a thread each, and waits for all jobs at the end of the block.
 
-    After that, it checks that each job without an error has the tokens that it would have without other jobs, that all
-    slots are free, and that no decoding thread runs.
+    Then the context manager checks that each job without an error has the tokens that it would have without other jobs,
+    that all slots are free, and that no decoding thread runs.
     """
 
     def __init__(self, decoder: FakeDecoder, limits: BatchLimits = UNLIMITED) -> None:

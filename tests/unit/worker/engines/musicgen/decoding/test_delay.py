@@ -81,7 +81,7 @@ def test_a_short_sequence_has_no_delays(length: int, delays: tuple[int, ...]) ->
 
 
 @EVERY_SHAPE
-def test_count_new_tokens_gives_the_requested_number_of_frames(config: DecoderConfig) -> None:
+def test_the_counted_number_of_new_tokens_gives_the_requested_number_of_frames(config: DecoderConfig) -> None:
     for prompt_frames, frames in product(range(9), range(1, 21)):
         prompt = make_codes(config, prompt_frames) if prompt_frames else None
         new_tokens = count_new_tokens(frames, prompt_frames, config)
@@ -95,7 +95,10 @@ def test_count_new_tokens_gives_the_requested_number_of_frames(config: DecoderCo
 
 @EVERY_SHAPE
 def test_codes_are_valid_for_any_number_of_generated_tokens(config: DecoderConfig) -> None:
-    """If the largest delay exceeds ``new_tokens``, the end of the prompt is cut off. Transformers raises an error."""
+    """If the largest delay exceeds ``new_tokens``, the end of the prompt is cut off.
+
+    In this case, transformers raises an error instead.
+    """
     for prompt_frames, new_tokens in product(range(9), range(1, 15)):
         prompt = make_codes(config, prompt_frames)
         pattern = build_pattern(prompt, new_tokens, config)
@@ -111,8 +114,8 @@ def test_codes_are_valid_for_any_number_of_generated_tokens(config: DecoderConfi
 
 
 @EVERY_SHAPE
-def test_the_generation_begins_right_after_the_prompt_of_the_first_codebook(config: DecoderConfig) -> None:
-    """The decode loop reads the positions before the first one in which any codebook has a token to generate."""
+def test_the_generation_begins_right_after_the_prompt_in_the_first_codebook(config: DecoderConfig) -> None:
+    """The decode loop starts to generate at the first position at which any codebook has a token to generate."""
     for prompt_frames, new_tokens in product(range(9), range(1, 15)):
         pattern = build_pattern(make_codes(config, prompt_frames), new_tokens, config)
         to_generate = np.flatnonzero((pattern == TO_GENERATE).any(axis=0))

@@ -144,10 +144,10 @@ def test_tokens_of_one_seed_have_the_expected_frequencies_over_many_positions() 
 
 @pytest.mark.slow
 def test_tokens_of_a_large_vocabulary_are_drawn_with_the_expected_frequencies() -> None:
-    """Test `choose_tokens` with times near zero: the token with the shortest random time is drawn.
+    """Test `choose_tokens`, which draws a random time for each token and chooses the token with the shortest time.
 
-    With 2,048 tokens, the shortest time is about 1 / 2,048. So this test finds a bias of very short times, which a test
-    with few tokens does not find.
+    With 2,048 tokens, the shortest time is about 1 / 2,048. So this test finds errors in the distribution of very short
+    times, which a test with few tokens does not find.
     """
     codebooks, vocabulary, positions, at_once = 4, 2_048, 2_000, 250
     row = (1.5 * np.random.default_rng(3).standard_normal(vocabulary)).astype(np.float32)

@@ -32,7 +32,7 @@ LATE_SLOTS = {6, 7, 8, 9}
 
 
 @pytest.mark.parametrize("stop_after", range(8))
-def test_a_job_stops_at_once_when_on_step_raises(stop_after: int) -> None:
+def test_a_job_ends_at_once_when_the_callback_on_step_raises_an_error(stop_after: int) -> None:
     decoder = FakeDecoder()
     calls_before: list[list[Call]] = []
 

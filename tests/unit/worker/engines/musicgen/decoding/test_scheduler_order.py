@@ -31,7 +31,7 @@ def test_a_finished_sequence_frees_its_slots_at_once() -> None:
     assert decoder.calls.index(("drop", 0)) < decoder.calls.index(("step", 1, 7, 2, 7))
 
 
-def test_on_step_is_called_before_each_step_and_a_step_advances_each_sequence_once() -> None:
+def test_the_callback_on_step_precedes_each_step_and_a_step_advances_each_sequence_once() -> None:
     sequences = [plan.build() for plan in FIRST_JOB]
     decoder = FakeDecoder()
     generate(decoder, sequences, lambda: decoder.calls.append(("on_step",)))
@@ -76,7 +76,8 @@ def test_the_head_of_the_queue_is_admitted_as_soon_as_it_fits_and_never_skipped(
     plans = make_queue()
     parts = [plans] if joint else [plans[:4], plans[4:7], plans[7:]]
     queued = [0]
-    seen: list[tuple[int, int, list[int]]] = []  # sequences queued so far, slots admitted so far, occupied slots
+    # For each step: the number of sequences queued so far, the number of slots admitted so far, and the occupied slots.
+    seen: list[tuple[int, int, list[int]]] = []
 
     def start_next() -> None:
         number = len(jobs.sequences)

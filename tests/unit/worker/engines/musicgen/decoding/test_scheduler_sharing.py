@@ -112,7 +112,7 @@ def test_a_job_ends_as_soon_as_its_own_sequences_are_finished() -> None:
     assert len(decoder.list_calls("admit")) == 6 + 2
 
 
-def test_on_tokens_is_called_in_the_thread_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_callback_on_tokens_is_called_in_the_thread_of_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler_module, "ON_TOKENS_INTERVAL_S", 0.001)
     called = {"first": threading.Event(), "second": threading.Event()}
     calling_threads: dict[str, set[str]] = {name: set() for name in called}

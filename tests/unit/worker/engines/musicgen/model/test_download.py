@@ -85,7 +85,10 @@ def fail(settings: Settings, name: str = NAME) -> JobFailedError:
 
 
 def fail_here(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFailedError:
-    """Run a download that must fail, and return the error. No new process is started, since that would take longer."""
+    """Run a download that must fail, and return the error.
+
+    The download runs in this process, because a new process would take longer.
+    """
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     with pytest.raises(JobFailedError) as caught:
         Download(NAME, tmp_path / "cache").run()
@@ -152,8 +155,8 @@ def test_a_download_can_be_stopped_while_the_hub_sends_nothing_and_continued_lat
     settings: Settings, hub: FakeHub, files: dict[str, bytes]
 ) -> None:
     hub.hold_at = CUT
-    # After `CUT` bytes, the hub sends nothing until `released` is set below. So the job can only be stopped by a progress
-    # report that is made while the hub holds back the rest.
+    # After `CUT` bytes, the hub sends nothing until `released` is set below. A report stops the job when these bytes
+    # have arrived, so the job is stopped while the hub holds back all later bytes.
     with pytest.raises(JobStoppedError):
         fetch(settings, NAME, Reports(stop_at=count_small(files) + CUT))
     assert find_model(settings, NAME) is None

@@ -1,4 +1,8 @@
-"""Weights give the same tensors under all known names and in all number formats; faults of a file are reported."""
+"""Weights give the same tensors under all known names and in all number formats; faults of a file are reported.
+
+With weight norm, the weights of a convolution are vectors, one per index of the first axis. The file has the lengths of
+these vectors in one tensor (``original0``), and their directions in another tensor (``original1``).
+"""
 
 import json
 import struct
@@ -51,7 +55,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def compare(folder: Path, tolerance: float = 2e-7) -> None:
-    """Compare every tensor with the tensor that was drawn for the random model, without weight norm."""
+    """Compare every tensor, as the model uses it, with the tensor that was drawn for the random model."""
     config = ModelConfig.read(folder)
     weights = Weights.open(folder, config)
     for name, shape in list_tensors(config).items():

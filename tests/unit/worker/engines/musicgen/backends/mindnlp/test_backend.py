@@ -31,7 +31,7 @@ WHOLE_CASES = (
     "clip_shortest",  # too few new tokens for a new frame
     "stereo_clips_two",
 )
-# For each of these cases, the number of steps that are tested. Later steps do not change the tokens of earlier steps.
+# For each of these cases, only this number of steps is tested. Later steps would not change the tokens of these steps.
 STEPS_OF_CASES = {"unconditional_two": 8, "clips_two_alone": 8, "sampled_all": 8}
 CASES_BY_NAME = {case.name: case for case in CASES}
 
@@ -75,8 +75,9 @@ def test_codes_of_the_first_steps_agree_with_transformers(load_model: LoadModel,
     samples = generate(load_model(case.model), shorten(case, STEPS_OF_CASES[name]))
     paddings = expected.get("padding_samples", np.zeros(len(samples), np.int32))
     for sample, codes, padding in zip(samples, expected["codes"], paddings, strict=True):
-        # In the shortened sequence, the earlier codebooks end with start tokens. The later codebooks read these start
-        # tokens before the tokens of the last two frames are chosen, so these frames are not compared.
+        # At the end of a sequence, the codebooks with a small delay have start tokens. The decoder reads these
+        # before it chooses the last tokens of the other codebooks. In the shortened sequence, the end comes
+        # earlier than in the reference. So the last two frames may differ, and are not compared.
         first_codes = sample.codes[:, :-2]
         without_padding = codes[:, padding // load_model(case.model).config.codec.hop :]
         np.testing.assert_array_equal(first_codes, without_padding[:, : first_codes.shape[1]])
@@ -88,7 +89,7 @@ def test_generation_resumes_from_the_tokens_of_an_earlier_attempt(load_model: Lo
     stored: list[Sequence[Tokens]] = []
     whole = generator.generate(request, ignore_report, stored.append, None)
     reports: list[dict[str, Any]] = []
-    known = [stored[4][0], stored[6][1]]  # another backend may have stored samples at different positions
+    known = [stored[4][0], stored[6][1]]  # the samples that another backend stored may differ in length
     resumed = generator.generate(request, lambda **state: reports.append(state), ignore_tokens, known)
     assert next(state["done"] for state in reports if state["stage"] == "generating") == 5
     finished = generator.generate(request, ignore_report, ignore_tokens, stored[-1])
@@ -161,7 +162,7 @@ def test_model_without_a_tokenizer_is_refused(write_model: Write, tmp_path: Path
 def test_model_with_tensors_that_transformers_does_not_find_is_refused(write_model: Write, tmp_path: Path) -> None:
     folder = shutil.copytree(write_model(MONO), tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
-    # The weight norm of this convolution is folded. The service's own reader accepts this, transformers does not.
+    # This convolution is stored without weight norm. The service's own reader accepts this, transformers does not.
     stem = "audio_encoder.decoder.layers.0.conv"
     weights[f"{stem}.weight"] = weights.pop(f"{stem}.parametrizations.weight.original1")
     del weights[f"{stem}.parametrizations.weight.original0"]
@@ -171,7 +172,7 @@ def test_model_with_tensors_that_transformers_does_not_find_is_refused(write_mod
     assert (caught.value.type, caught.value.text.code) == ("model-invalid", "mindnlp-tensor-missing")
 
 
-def test_import_does_not_affect_other_libraries() -> None:
+def test_import_of_mindnlp_does_not_affect_other_libraries() -> None:
     # The script runs in a new process, since a process imports a module only once.
     script = """
 import os, sys

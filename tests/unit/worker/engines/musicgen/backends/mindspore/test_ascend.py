@@ -26,7 +26,7 @@ def test_decoder_compiles_for_an_ascend_npu(precision: str) -> None:
 
 
 def test_cache_of_an_ascend_npu_is_written_like_the_cache_of_a_cpu() -> None:
-    """The operator that writes the cache on other devices also runs on the CPU, but slowly."""
+    """On devices other than the CPU, an operator writes the cache. This operator also runs on the CPU, but slowly."""
     random = np.random.default_rng(0)
     shape = (3, 2, 8, 4)
     cpu, ascend = (KvCache.allocate(Target(device), 2, shape) for device in ("CPU", "Ascend"))

@@ -1,4 +1,8 @@
-"""EnCodec in MindSpore, in windows of fixed shapes: compared with transformers, and with the result in one window."""
+"""EnCodec in MindSpore, which cuts a signal into windows of fixed shapes.
+
+The results are compared with those of transformers, and with those of a codec whose only window contains the whole
+signal. The reach of convolutions is the distance up to which a cut of the signal influences their output.
+"""
 
 import math
 from collections.abc import Callable
@@ -136,7 +140,7 @@ def test_result_in_windows_agrees_with_the_result_in_one_window(
 
 
 def test_a_signal_of_another_length_needs_no_new_shape(open_model: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For each new shape, MindSpore needs time, and memory that is never freed."""
+    """For each new shape, MindSpore needs time to compile, and memory that is never freed."""
     config, weights = open_model(MONO)
     codec = Codec(config.codec, weights, Target())
     shapes: set[tuple[int, ...]] = set()
@@ -199,7 +203,7 @@ def test_progress_is_reported_between_windows_and_can_stop_the_work(method: str,
 
 
 def test_half_precision_is_near_to_full_precision(open_model: OpenModel, load_codec: LoadCodec) -> None:
-    """The CPU can compute in half precision, too, but slowly."""
+    """The CPU, too, can compute in half precision, although slowly."""
     config, weights = open_model(STEREO)
     codes = draw_codes(STEREO, 40)
     audio = Codec(config.codec, weights, Target(precision="float16")).decode(codes)

@@ -14,10 +14,11 @@ from worker.engines.musicgen.decoding.decoder import TextStates
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.weights import Weights
 
-# The heads have the size of the heads in the published models, and int4 divides each row of a matrix into groups.
+# The heads are as large as in the published models. The rows of the matrices are long, so that int4 divides each row
+# into several groups.
 MODEL = Model(replace(TINY, hidden=128, heads=2, feed_forward=256), 8)
-# One matrix has as many inputs as the widest matrix of musicgen-large. With so many inputs, OpenVINO can round products
-# of few rows differently.
+# One matrix has as many inputs as the widest matrix of musicgen-large. With so many inputs, OpenVINO can round
+# products of few rows differently from products of more rows.
 WIDE_MODEL = Model(replace(MODEL.size, feed_forward=8_192), 8)
 PRECISIONS = ("float32", "bfloat16", "int8", "int4")
 
@@ -63,7 +64,7 @@ class SequencePlan:
 
 
 # The lengths of the texts are below and above the number of tokens that OpenVINO's kernels compute at once. The lengths
-# of the sequences are below, at and above the end of a block.
+# of the sequences are below, at and above the end of a block of the cache.
 PLANS = (
     SequencePlan(0, 1, 90),
     SequencePlan(1, 0, 60),

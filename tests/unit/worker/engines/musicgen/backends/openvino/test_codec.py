@@ -1,4 +1,8 @@
-"""EnCodec on OpenVINO, compared with transformers, with the result in one window, and with MindSpore."""
+"""EnCodec on OpenVINO, which cuts a signal into windows.
+
+The results are compared with those of transformers, of MindSpore, and of a codec whose only window contains the whole
+signal. The reach of convolutions is the distance up to which a cut of the signal influences their output.
+"""
 
 import subprocess
 import sys
@@ -219,7 +223,7 @@ def test_lstm_states_are_passed_from_segment_to_segment(
 def test_a_signal_of_another_length_needs_no_new_shape_of_windows(
     load_codec: LoadCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Windows have the same shapes for signals of any length: each graph is compiled for one shape."""
+    """Signals of any length are cut into windows of the same shapes, since each graph is compiled for one shape."""
     codec = load_codec(STRIDES)
     shapes: set[tuple[int, ...]] = set()
     compute = LockedGraph.compute
@@ -275,7 +279,7 @@ def test_several_threads_can_use_a_codec(open_codec: OpenCodec, tmp_path: Path) 
         return [compute() for _ in range(3)]
 
     with ThreadPoolExecutor(2 * threads) as pool:
-        # Nothing has been encoded yet, so all of these threads need the encoder to be loaded.
+        # The encoder is loaded when it is first needed. Here, all encoding threads need it at the same time.
         encoding = [pool.submit(wait_and_compute, partial(codec.encode, clip, ignore_progress)) for clip in clips]
         decoding = [pool.submit(wait_and_compute, partial(codec.decode, codes, ignore_progress)) for codes in tasks]
     for future, clip in zip(encoding, clips, strict=True):

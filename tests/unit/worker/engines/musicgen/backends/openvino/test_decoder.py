@@ -1,4 +1,4 @@
-"""The decoder on OpenVINO: equal logits of a slot in any batch, use of memory, and accuracy of each precision."""
+"""The decoder on OpenVINO: a slot has the same logits in any batch, and memory and accuracy are within their limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Stored graphs are built once, and again after a change; music is generated even if graphs cannot be stored."""
+"""Graphs are built once and stored, and built again after a change; if they cannot be stored, music is still made."""
 
 import logging
 import os
@@ -69,7 +69,7 @@ def test_graphs_are_built_once(stored: StoredModel, precision: str, caplog: pyte
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
-def test_graphs_of_a_replaced_file_are_removed(stored: StoredModel, name: str) -> None:
+def test_graphs_are_removed_if_a_file_of_their_model_is_replaced(stored: StoredModel, name: str) -> None:
     first = stored.load_and_decode()
     before = (stored.folder / name).stat()
     if name == "model.safetensors":
