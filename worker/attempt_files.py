@@ -11,8 +11,8 @@ from shared.jobs import Lease, StoredFile
 class AttemptFiles:
     """Stores the artifacts of one attempt, and makes them durable in groups before they are recorded.
 
-    Files are saved by the thread that runs the engine. They are made durable in two threads: by the thread that runs the
-    engine, and for the heartbeats.
+    Files are saved by the thread that runs the engine. They are made durable in that thread at the end
+    of the attempt, and in another thread for the heartbeats.
     """
 
     def __init__(self, store: FileStore, lease: Lease) -> None:

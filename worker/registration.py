@@ -64,8 +64,8 @@ class WorkerRegistration(Background):
             "beat_interval_s": heartbeat_interval_s,
         }
         self._interval_s = heartbeat_interval_s
-        # The process must not fork while a connection is open: a child that inherits a connection to SQLite would act as
-        # if it held the locks that its parent holds.
+        # The process must not fork while a connection is open: a child that inherits a connection to SQLite would act
+        # as if it held the locks that its parent holds.
         self._connected = threading.Lock()
         os.register_at_fork(
             before=self._connected.acquire,

@@ -44,7 +44,7 @@ from worker.engines.knn.space import (
 ALLOWANCE: Final = 1.01
 ROWS_AT_ONCE: Final = 2_048
 FARTHEST: Final = 2.0**120
-"""The |x|² of the row that fills up tiles: this row is farther away than any real row, yet its |x|² is finite in float32."""
+"""The |x|² of the row that fills up tiles. This row is farther away than any real row; 2^120 is finite in float32."""
 
 
 def lay_out(training: Floats, queries: Floats, centre: Floats, scale: float) -> tuple[Operand, Operand, Floats]:

@@ -20,7 +20,7 @@ SKEWS = [np.zeros(6), np.arange(-3.0, 9.0, 2.0), np.full(6, 30.0), np.full(6, -3
 
 
 def compare(cells: Cells, space: Space) -> tuple[Floats, Floats]:
-    """Return the closeness of each query to all rows and to the padding row, which fills up the last block of the tile."""
+    """Return the closeness of each query to all rows, and to the padding row that fills up the last block."""
     rows = np.vstack([space.rows, np.tile(space.pad, (64 - len(space.rows) % 64, 1))])
     closeness, _ = cells.compare(space.order, space.queries[None], rows[None])
     table = np.asarray(closeness[0], np.float64)
