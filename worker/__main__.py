@@ -2,9 +2,6 @@
 
 import argparse
 import logging
-import os
-import secrets
-import socket
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,7 +17,7 @@ from worker import devices
 from worker.celery_app import make_app
 from worker.devices import Device
 from worker.engines import ENGINES
-from worker.registration import WorkerRegistration
+from worker.registration import WorkerRegistration, name_worker
 from worker.watchdog import ChildStatus, Watchdog
 
 logger = logging.getLogger(__name__)
@@ -75,8 +72,7 @@ def run_worker(device: Device, kinds: list[Kind]) -> int:
     backends = {kind: ENGINES[kind].choose_backend(device.device_class, settings) for kind in kinds}
     for probe in dict.fromkeys(backend.probe for backend in backends.values()):
         probe(device)
-    # In a container, the host name and the process id are the same after every restart. The token makes names unique.
-    name = f"{device}/{'+'.join(kinds)}@{socket.gethostname()}-{secrets.token_hex(3)}:{os.getpid()}"
+    name = name_worker(device, kinds)
     services = Services.open(settings)
     # Celery warns when it runs as root. Celery's messages are safe here: they are JSON and contain only a job's id.
     warnings.filterwarnings("ignore", category=SecurityWarning)

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import secrets
+import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Final
 
@@ -21,6 +23,12 @@ from worker.engines.backend import Backend
 READY_CHECK_INTERVAL_S: Final = 0.2
 
 logger = logging.getLogger(__name__)
+
+
+def name_worker(device: Device, kinds: Iterable[Kind]) -> str:
+    """Make the name of this worker, unique among all workers that ever ran."""
+    # In a container, the host name and the process id are the same after every restart. The token makes names unique.
+    return f"{device}/{'+'.join(kinds)}@{socket.gethostname()}-{secrets.token_hex(3)}:{os.getpid()}"
 
 
 class WorkerRegistration(Background):
