@@ -34,7 +34,9 @@ def parse_kinds(names: str) -> list[Kind]:
     listed = [name.strip() for name in names.split(",")]
     unknown = [name for name in listed if name not in set(Kind)]
     if unknown or len(set(listed)) < len(listed):
-        raise argparse.ArgumentTypeError(f"{names!r}: name each kind once, out of {', '.join(Kind)}")
+        raise argparse.ArgumentTypeError(
+            f"{names!r}: give one or more of {', '.join(Kind)}, separated by commas, and none of them twice"
+        )
     return [Kind(name) for name in listed]
 
 
@@ -74,7 +76,8 @@ def run_worker(device: Device, kinds: list[Kind]) -> int:
         probe(device)
     name = name_worker(device, kinds)
     services = Services.open(settings)
-    # Celery warns when it runs as root. Celery's messages are safe here: they are JSON and contain only a job's id.
+    # As root, Celery warns, because a message in pickle format could run any code. The wake-up messages here cannot:
+    # they are JSON and contain only a job's id.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     status = ChildStatus()
     app = make_app(settings, device, kinds, name, status)

@@ -234,7 +234,7 @@ def test_pages_of_other_sites_cannot_submit(client: FlaskClient, headers: dict[s
     assert client.post("/api/v1/jobs", json=WINE, headers=headers).status_code == status
 
 
-def test_rate_limit_sets_the_header_retry_after_only_if_it_refuses_the_request(settings: Settings) -> None:
+def test_only_a_refused_request_gets_its_retry_after_header_from_the_rate_limit(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"requests_per_minute": 2}))
     services: Services = get_context(app).services
     client = app.test_client()

@@ -215,9 +215,9 @@ def build_sampling(params: MusicgenParams) -> Sampling:
 
 
 def check_audio(audio: Audio, index: int) -> None:
-    """Refuse audio that no player could play.
+    """Refuse audio with NaN or infinite values, which no player could play.
 
-    The logits are checked earlier, in `decoding.sequence.TokenSequence.extend`.
+    The logits are checked for such values earlier, in `decoding.sequence.TokenSequence.extend`.
 
     Raises
     ------

@@ -83,7 +83,7 @@ class CheckpointWriter:
     def update(self, tokens: Sequence[Tokens]) -> None:
         """Count the tokens so far; store them if the last checkpoint is at least ``CHECKPOINT_INTERVAL_S`` old.
 
-        This is the `worker.engines.musicgen.request.OnTokens` of the job.
+        The generator calls this method as its callback ``on_tokens``; see `worker.engines.musicgen.request.OnTokens`.
         """
         now_s = time.monotonic()
         self._last = (now_s, sum(sample.shape[1] for sample in tokens))
@@ -94,7 +94,7 @@ class CheckpointWriter:
 
     @property
     def tokens_per_s(self) -> float | None:
-        """How many positions of all samples were generated per second; ``None`` before the second ``update``."""
+        """The generated positions per second, added up over all samples; ``None`` until ``update`` was called twice."""
         if self._first is None or self._last[0] <= self._first[0]:
             return None
         return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])

@@ -12,7 +12,7 @@ EVALUATIONS = [
 
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS, ids=lambda evaluation: evaluation.method)
-def test_each_row_is_either_a_training_row_or_a_query_of_a_fold(evaluation: Holdout | KFold | LeaveOneOut) -> None:
+def test_in_every_fold_each_row_is_either_a_training_row_or_a_query(evaluation: Holdout | KFold | LeaveOneOut) -> None:
     folds = list(split(evaluation, 30))
     for fold in folds:
         np.testing.assert_array_equal(np.sort(np.concatenate([fold.training, fold.queries])), np.arange(30))

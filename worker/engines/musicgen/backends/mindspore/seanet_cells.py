@@ -5,7 +5,7 @@ computed by a gather and a matrix product: for each row of the output, the rows 
 input that the kernel covers are gathered, and multiplied by the weights. The gather
 also pads and trims. So a cell that is compiled for a certain number of rows serves
 every signal that has at most this number of rows. On the CPU, the gather and the
-product take three quarters of the time of MindSpore's own convolutions. The cells do
+product together need three quarters of the time that MindSpore's own convolutions need. The cells do
 not contain the weights: the weights are inputs.
 
 References
@@ -84,8 +84,9 @@ def _plan_convolution(layer: Convolution, signal: SignalRange) -> tuple[NDArray[
 
     The second returned value is the range of the signal in the output.
 
-    The index ``signal.rows``, which is one more than the last index, stands for a row of zeros. If the convolution
-    multiplies before it gathers, each row of the input has ``kernel`` products, and the indices select products.
+    The index ``signal.rows``, which is one more than the last index of a row, stands for a row of zeros. If the
+    convolution multiplies before it gathers, each row of the input has ``kernel`` products, and the indices select
+    products; then ``signal.rows * kernel`` stands for zero.
     """
     padded = signal.start + lay_padding(layer, signal.length, zero=signal.rows - signal.start)
     # With a stride of 1, the signal starts in the same row of the input and of the output, so that a residual layer can
@@ -100,11 +101,11 @@ def _plan_convolution(layer: Convolution, signal: SignalRange) -> tuple[NDArray[
 
 
 def _plan_transposed(layer: Transposed, signal: SignalRange) -> tuple[NDArray[np.int64], SignalRange]:
-    """Return, for each row of the input, a pair of indices: of the row before it, and of the row itself.
+    """Return a pair of indices for each row of the input, and for the row after the last: the row before, the row itself.
 
     The second returned value is the range of the signal in the output. In the pairs, the index of a row outside the
-    signal is replaced by ``signal.rows``, which stands for a row of zeros. The output is trimmed by moving the start of
-    the signal's range.
+    signal is replaced by ``signal.rows``, which stands for a row of zeros. No row is removed from the
+    output: only the range of the signal trims it.
     """
     source = np.arange(signal.rows + 1)[:, None] - [1, 0]
     source[(source < signal.start) | (source >= signal.start + signal.length)] = signal.rows
@@ -115,7 +116,8 @@ def _plan_transposed(layer: Transposed, signal: SignalRange) -> tuple[NDArray[np
 def _multiplies_first(layer: Convolution) -> bool:
     """Return whether a convolution multiplies before it gathers.
 
-    With a single output channel, there are fewer products to gather than inputs.
+    With a single output channel, fewer values are gathered in this way: one product for each row that the kernel
+    covers, instead of all input channels of that row.
     """
     return layer.outputs == 1
 

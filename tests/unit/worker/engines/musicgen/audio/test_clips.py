@@ -192,7 +192,7 @@ def test_a_file_shorter_than_its_header_states_is_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "clip", sing(440, 4, 44_100), 44_100)
-    # If an MP3 file does not state its length, libsndfile estimates the length.
+    # If an MP3 file does not state its length, libsndfile estimates it; the property below is such an estimate.
     monkeypatch.setattr(soundfile.SoundFile, "frames", property(lambda _: 44_100 * 5))
     assert read_clip(path, ask(1), MONO, WHERE).shape == (1, 96_000)
     error = fail(path, ask(1, 4.5))
@@ -216,7 +216,7 @@ def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
         (ask(0.25, 1.8), "clip-too-long", "has 1.55 s to continue"),
     ],
 )
-def test_a_part_that_the_clip_does_not_have_is_refused(
+def test_a_part_that_is_outside_the_file_or_too_short_or_too_long_is_refused(
     tmp_path: Path, prompt: AudioPrompt, type_: str, words: str
 ) -> None:
     path = write(tmp_path / "clip.wav", sing(440, 2, 44_100), 44_100)
@@ -225,7 +225,7 @@ def test_a_part_that_the_clip_does_not_have_is_refused(
     assert words in error.detail
 
 
-def test_a_rounded_up_end_of_the_part_is_accepted(tmp_path: Path) -> None:
+def test_an_end_that_is_the_length_of_the_file_rounded_up_is_accepted(tmp_path: Path) -> None:
     path = write(tmp_path / "clip.wav", sing(440, 1.994, 32_000), 32_000)
     assert read_clip(path, ask(0, 2.0), MONO, WHERE).shape == (1, 63_808)
 
