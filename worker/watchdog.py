@@ -54,7 +54,10 @@ class ChildStatus:
         return bool(self._shutting_down.value)
 
     def wait_until_ready(self, timeout_s: float) -> bool:
-        """Wait in the parent, for at most ``timeout_s``, until the first child is ready; return whether it is ready."""
+        """Wait until the first child is ready or the timeout is over; return whether it is ready.
+
+        Called in the parent.
+        """
         return self._ready.wait(timeout_s)
 
     @property

@@ -101,11 +101,11 @@ def _plan_convolution(layer: Convolution, signal: SignalRange) -> tuple[NDArray[
 
 
 def _plan_transposed(layer: Transposed, signal: SignalRange) -> tuple[NDArray[np.int64], SignalRange]:
-    """Return a pair of indices for each row of the input, and for the row after the last: the row before, the row itself.
+    """Return a pair of indices for each row of the input and for the row after the last: the row before and the row.
 
     The second returned value is the range of the signal in the output. In the pairs, the index of a row outside the
-    signal is replaced by ``signal.rows``, which stands for a row of zeros. No row is removed from the
-    output: only the range of the signal trims it.
+    signal is replaced by ``signal.rows``, which stands for a row of zeros. No row is removed from the output: only the
+    range of the signal trims it.
     """
     source = np.arange(signal.rows + 1)[:, None] - [1, 0]
     source[(source < signal.start) | (source >= signal.start + signal.length)] = signal.rows
