@@ -16,6 +16,15 @@ QUICK_FOLDERS: Final = (
 """Folders of tests that need no framework and no browser. Only ``web/kinds/test_forms.py`` needs a server: Redis."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip the other folders if only quick tests are wanted: importing them imports MindSpore, which takes seconds."""
+    if config.option.markexpr != "quick":
+        return None
+    parents = {collection_path, *collection_path.parents}
+    is_quick = any(folder in parents or collection_path in folder.parents for folder in QUICK_FOLDERS)
+    return None if is_quick else True
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests in ``QUICK_FOLDERS`` as quick, except the tests that are marked as slow.
 
