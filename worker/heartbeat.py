@@ -56,7 +56,9 @@ class HeartbeatContext:
 
 
 class LeaseHeartbeat(Background):
-    """Sends heartbeats from a thread while the block runs, so that the lease is kept while native code computes.
+    """Sends heartbeats from a thread while the ``with`` block runs.
+
+    So the lease is kept while native code computes.
 
     A heartbeat also records the progress and the files of the attempt.
 
@@ -137,7 +139,7 @@ class LeaseHeartbeat(Background):
             self._request_stop(StopReason.TIMED_OUT)
 
     def _sync_files(self) -> Sequence[StoredFile]:
-        """Have the pending files made durable; return the files that are durable, but not recorded yet.
+        """Let another thread make the pending files durable; return the files that are durable, but not recorded yet.
 
         Another thread makes the files durable. The heartbeat waits for that thread for at most one interval, even if
         the disk is slow. Files that are not durable after this wait are recorded by a later heartbeat. If a file cannot
@@ -158,7 +160,7 @@ class LeaseHeartbeat(Background):
             logger.error("job %s makes no progress any more; its process is killed", self._lease.job_id)
             try:
                 transitions.recover_lost(self._context.database, self._lease, self._settings.retry_delay)
-            finally:  # even if the database does not answer; the job is recovered when its lease expires
+            finally:  # kill even if the database does not answer: then the job is recovered when its lease expires
                 self._kill_process()
 
     def _end_by_force(self, reason: StopReason) -> None:
@@ -171,7 +173,7 @@ class LeaseHeartbeat(Background):
             self._kill_process()
 
     def _kill_process(self) -> None:
-        """Queue the other jobs that run in this process again, and kill the process."""
+        """Requeue the other jobs that run in this process, and kill the process."""
         try:
             transitions.requeue_jobs_of(self._context.database, self._context.worker)
         finally:

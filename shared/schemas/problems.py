@@ -1,4 +1,4 @@
-"""Converts pydantic's errors into problems with the API's pointers and codes."""
+"""Converts pydantic's errors into problems that have the pointers and codes of the API."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping

@@ -31,11 +31,11 @@ from worker.engines.musicgen import engine as engine_module
 from worker.engines.musicgen.engine import MusicgenEngine
 from worker.engines.musicgen.pipeline import MusicgenPipeline
 
-SETUP: Final = "before: finding the model, the first checkpoint"
+SETUP: Final = "before the text: storing the first checkpoint, finding the model"
 TEXT: Final = "text"
 DECODING: Final = "decoding"
-STAGES: Final = {"generating": DECODING, "decoding": "codec", "writing": "writing, the rest"}
-"""For each stage that the engine reports, the name of this part of the job in the report of the benchmark.
+STAGES: Final = {"generating": DECODING, "decoding": "codec", "writing": "writing, other work"}
+"""Maps each stage that the engine reports to the part of the job under which the benchmark counts the stage.
 
 ``decoding`` has two meanings: as a stage of the engine, it is EnCodec's decoding of codes to audio; as a part in the
 report, it is the generation of tokens.

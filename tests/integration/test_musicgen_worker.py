@@ -161,7 +161,7 @@ def test_the_attempt_after_a_kill_continues_from_the_checkpoint(services: Servic
     started = wait_until(find_start, "the second attempt")
     resume.touch()
     assert started is not None
-    assert started >= positions - 1  # the start token takes a position, but no step
+    assert started >= positions - 1  # the start token has a position, but is not counted as a step
     job = wait_for(services, job_id, State.SUCCEEDED, worker)
     assert job.attempt == 2
     assert f"job {job_id} continues from the checkpoint of attempt 1" in worker.read_log()

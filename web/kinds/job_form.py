@@ -55,7 +55,10 @@ class JobForm(FlaskForm):
 
     @abstractmethod
     def build_body(self) -> dict[str, Any]:
-        """Build the body of the API request. A value that is not a number stays text, which the schema refuses."""
+        """Build the body of the API request.
+
+        If the value of a number field is not a number, it stays a text, and the schema refuses it.
+        """
 
     @abstractmethod
     def _find_field(self, parts: list[str]) -> tuple[str, str]:

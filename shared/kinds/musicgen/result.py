@@ -24,7 +24,7 @@ class Sample(TypedDict):
 
     prompt: str | None
     seed: int
-    """With this seed, the same parameters and the same engine generate the same codes again."""
+    """The same codes are generated again if a job has this seed, the same parameters and the same engine."""
     duration_s: float
     audio: str
     """Name of the artifact with the audio."""

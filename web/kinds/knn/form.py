@@ -61,7 +61,10 @@ class KnnForm(JobForm):
     seed = StringField("Seed of the split", default="0")
 
     def build_body(self) -> dict[str, Any]:
-        """Build the body of the API request. A value that is not a number stays text, which the schema refuses."""
+        """Build the body of the API request.
+
+        If the value of a number field is not a number, it stays a text, and the schema refuses it.
+        """
         texts = self.texts
         dataset: dict[str, Any] = {"name": datasets.WINE.name}
         if self.uploads:

@@ -21,12 +21,12 @@ MAX_ROWS: Final = 500
 
 @dataclass(frozen=True)
 class Prediction:
-    """A row of the table, and the prediction for this row.
+    """A row of the job's data table, and the prediction for this row.
 
     Parameters
     ----------
     index
-        The index of the row in the table, counted from 0.
+        The index of the row in the data table, counted from 0.
     wrong
         Whether the prediction differs from the label; ``None`` for regression.
     """

@@ -1,10 +1,10 @@
 """The functions that compute tiles, compiled by MindSpore.
 
-A tile holds the closeness of each of some queries to each of some training rows.
+A tile holds the closeness of several queries to several training rows: one number for each pair.
 
-The functions are compiled by ``mindspore.jit``, and graph mode is not set for the
-process: so another engine in the process keeps the mode that it needs. Calling a
-function compiled by ``mindspore.jit`` is also cheaper. MindSpore compiles a graph for
+The functions are compiled by ``mindspore.jit``. Graph mode is not set for the whole
+process, so that another engine in the process keeps the mode that it needs. Calling
+such a function is also cheaper than calling a cell in graph mode. MindSpore compiles a graph for
 each shape, and can free compiled graphs only all at once. To limit the number of
 graphs, all of them are freed before a graph is compiled that would exceed `MAX_GRAPHS`.
 
@@ -44,8 +44,8 @@ class Cells:
         order
             How to compute the closeness, see `space.Space.order`.
         queries, rows
-            Shapes (F, Q, w) and (F, T, w), float32, C-contiguous. There are F spaces, and
-            each has Q queries and T rows. T is a multiple of `tiles.BLOCK_ROWS`.
+            Shapes (F, Q, w) and (F, T, w), float32, C-contiguous. F is the number of spaces
+            (`space.Space`: a training part and its queries); each has Q queries and T rows. T is a multiple of `tiles.BLOCK_ROWS`.
 
         Returns
         -------
