@@ -4,9 +4,10 @@ A tile holds the closeness of several queries to several training rows: one numb
 
 The functions are compiled by ``mindspore.jit``. Graph mode is not set for the whole
 process, so that another engine in the process keeps the mode that it needs. Calling
-such a function is also cheaper than calling a cell in graph mode. MindSpore compiles a graph for
-each shape, and can free compiled graphs only all at once. To limit the number of
-graphs, all of them are freed before a graph is compiled that would exceed `MAX_GRAPHS`.
+such a function is also cheaper than calling a cell in graph mode. MindSpore compiles
+a graph for each shape, and can free compiled graphs only all at once. To limit the
+number of graphs, all of them are freed before a graph is compiled that would exceed
+`MAX_GRAPHS`.
 
 The error bounds of the metrics assume that float32 operators really compute in
 float32. In the default configuration, MindSpore multiplies matrices in float32 on
@@ -45,7 +46,8 @@ class Cells:
             How to compute the closeness, see `space.Space.order`.
         queries, rows
             Shapes (F, Q, w) and (F, T, w), float32, C-contiguous. F is the number of spaces
-            (`space.Space`: a training part and its queries); each has Q queries and T rows. T is a multiple of `tiles.BLOCK_ROWS`.
+            (`space.Space`: a training part and its queries). Each space has Q queries and T
+            rows, and T is a multiple of `tiles.BLOCK_ROWS`.
 
         Returns
         -------
