@@ -140,7 +140,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "labels-too-many": "may occur at most {max_labels} times, since no job has more labels",
     "cursor-invalid": "is not a cursor; use the next_cursor of the previous page",
     "timestamp-invalid": "must be a date and time as in RFC 3339, for example 2026-01-31T12:00:00Z",
-    "timestamp-out-of-range": "is outside of the calendar",
+    "timestamp-out-of-range": "is before the first or after the last date that can be represented; choose another one",
     # Uploads and files.
     "upload-empty": "is empty; send a file that has content",
     "uploaded-file-not-found": "There is no upload {upload}.",

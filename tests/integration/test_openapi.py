@@ -41,7 +41,8 @@ RESULT: KnnResult = {
 }
 CONFIGURATION = """
 [checks.positive_data_acceptance]
-# The schemas cannot say that an upload exists, that k is below the number of rows, or that a key belongs to a body.
+# The schemas cannot say that an upload exists, that k is below the number of rows, or that an
+# Idempotency-Key was first used with the same body.
 expected-statuses = ["2xx", "304", "404", "409", "412", "416", "422"]
 
 [[operations]]

@@ -1,4 +1,4 @@
-"""The sentences of k nearest neighbours in English; see `shared.texts`."""
+"""The English sentences of the kind ``knn``; see `shared.texts`."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""The sentences of music generation in English; see `shared.texts`."""
+"""The English sentences of the kind ``musicgen``; see `shared.texts`."""
 
 from collections.abc import Mapping
 from typing import Final

@@ -169,7 +169,8 @@ class MusicgenPipeline:
     def _lock_codec(self, on_progress: OnProgress) -> Iterator[None]:
         """Wait until no other sample is being decoded, then decode.
 
-        If several samples were decoded at the same time, all of them would finish as late as the last one does now.
+        If several samples were decoded at the same time, all of them would finish as late as the last one does
+        when they are decoded one after another.
         """
         while not self._codec_lock.acquire(timeout=POLL_INTERVAL_S):
             on_progress()

@@ -6,8 +6,9 @@ causal). In the convolutions, a frame depends only on nearby frames. So the
 convolutions are computed window by window (see
 `worker.engines.musicgen.codec.windows`). Hence only the memory for one window is
 needed, and the work can be ended between two windows. Above all, a signal of another
-length needs no new shape: for each new shape of such a large network, MindSpore keeps
-some 30 MB, whether the network is compiled or not.
+length needs no new shape. For each new shape of the input of such a large network,
+MindSpore keeps some 30 MB, both if it compiles the network to a graph and if it runs the
+operators one by one.
 """
 
 import math
@@ -48,7 +49,7 @@ def ignore_progress() -> None:
 class Codec:
     """Implements `worker.engines.musicgen.pipeline.Codec`. Computes one channel at a time.
 
-    To compute several channels or samples at once would save at most half of the
+    To compute several channels, or several samples of a job, at once would save at most half of the
     LSTM's time, and would need more shapes.
     """
 

@@ -48,7 +48,10 @@ def hiss(gain: float) -> Audio:
 
 
 def find_true_peak(audio: Audio) -> float:
-    """Return the true peak in dBTP: interpolate the audio 16 times by its spectrum. The tested code uses a filter."""
+    """Return the true peak in dBTP, of the audio resampled by its spectrum to 16 times its sampling rate.
+
+    The tested code uses a filter instead.
+    """
     padded = np.pad(audio.astype(np.float64), ((0, 0), (2_000, 2_000)))
     return float(20 * np.log10(np.abs(resample(padded, 16 * padded.shape[1], axis=1)).max()))
 
