@@ -41,7 +41,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["TRUSTED_HOSTS"] = settings.host_names
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["BOOTSTRAP_SERVE_LOCAL"] = True  # Bootstrap's files come from this server as well
-    app.config["WTF_CSRF_TIME_LIMIT"] = None  # the token of a form is valid as long as the session
     Bootstrap5(app)
     request_hooks.init_app(app)
     security_headers.init_app(app)

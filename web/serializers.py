@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -18,6 +17,7 @@ from shared.kinds import KINDS
 from shared.schemas import responses
 from shared.texts import render_error
 from shared.timestamps import format_timestamp
+from web.etag import make_etag
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,7 @@ def view_job(session: Session, job_id: str) -> JobView:
     document = serialize_job(job, queries.list_artifacts_of(session, job_id) if job.state == State.SUCCEEDED else ())
     if job.state == State.QUEUED:
         document["queue_position"] = queries.count_jobs_ahead(session, job)
-    without_estimate = document | {"eta_s": None}
-    return JobView(document, sha256(repr(without_estimate).encode()).hexdigest()[:32])
+    return JobView(document, make_etag(document))
 
 
 def serialize_page(

@@ -36,3 +36,4 @@ def init_app(app: Flask) -> None:
     # name contains the port.
     app.config["SESSION_COOKIE_NAME"] = f"mindjobs-{settings.port}"
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
+    app.config["WTF_CSRF_TIME_LIMIT"] = None  # the token of a form is valid as long as the session

@@ -45,8 +45,8 @@ class KindSpec(Generic[P]):
         settings. If an input is refused, the function raises ``RequestInvalidError``. ``None`` if the schema checks
         everything.
     wanted_precision
-        Returns the precision that the parameters request, under the name in ``Backend.list_precisions``, or ``None`` if
-        the job may use any precision. The name of the parameter must be ``precision``.
+        Returns the requested precision by the name that ``Backend.list_precisions`` uses, or ``None`` if the job may
+        use any precision. The job's parameter that requests it must be called ``precision``.
     present_result
         Converts a stored result to the type ``result``, which the API shows. A stored result contains texts as codes
         with values, and this function puts them into English.

@@ -60,11 +60,11 @@ class BatchTimes:
         return statistics.median(self.mean_s[jobs])
 
     def compare_last(self, jobs: int) -> float:
-        """Divide the time at which the last job ended by the same time for jobs that run one after another."""
+        """Divide the time at which the last job ended by its time if the jobs ran one after another."""
         return self.find_last_s(jobs) / (jobs * self.find_last_s(1))
 
     def compare_mean(self, jobs: int) -> float:
-        """Divide the average time at which the jobs ended by the same average for jobs that run one after another."""
+        """Divide the average time at which the jobs ended by the average if the jobs ran one after another."""
         return self.find_mean_s(jobs) / ((jobs + 1) / 2 * self.find_last_s(1))
 
 
@@ -98,11 +98,21 @@ def format_section(times: BatchTimes, duration_s: float, engine_s: float, repeat
     """Format the measured times as a section of the report."""
     last, mean = times.compare_last(AIM_JOBS), times.compare_mean(AIM_JOBS)
     ratios = [
-        Ratio(f"{AIM_JOBS} jobs queued at once / one after another", last, MAX_TOTAL_RATIO, is_upper_bound=True),
-        Ratio("the same, when one ends on average", mean, MAX_MEAN_RATIO, is_upper_bound=True),
+        Ratio(
+            f"last end of {AIM_JOBS} jobs: queued at once / one after another",
+            last,
+            MAX_TOTAL_RATIO,
+            is_upper_bound=True,
+        ),
+        Ratio(
+            f"average end of {AIM_JOBS} jobs: queued at once / one after another",
+            mean,
+            MAX_MEAN_RATIO,
+            is_upper_bound=True,
+        ),
         Ratio("a job alone: through the worker / the engine alone", times.find_last_s(1) / engine_s),
     ]
-    head = ["jobs at once", "all ended, s", "/ one after another", "one ended on average, s", "/ one after another"]
+    head = ["jobs at once", "last end, s", "last / one after another", "average end, s", "average / one after another"]
     rows = [
         [
             str(jobs),
@@ -115,8 +125,9 @@ def format_section(times: BatchTimes, duration_s: float, engine_s: float, repeat
     ]
     body = (
         f"### Jobs that share a batch\n\nGuided jobs of {duration_s:.0f} s, {DEFAULT_PRECISION}, from submission to "
-        f"stored files, through a worker (medians of {repeats} repeats). One after another: the time of one job, "
-        "multiplied.\n\n" + format_table(head, rows)
+        f"stored files, through a worker (medians of {repeats} repeats). The times of jobs that run one "
+        "after another are calculated from the time of one job: for n jobs, it is multiplied by n for the last end, "
+        "and by (n + 1) / 2 for the average end.\n\n" + format_table(head, rows)
     )
     return Section(ratios, body)
 

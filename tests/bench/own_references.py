@@ -1,4 +1,4 @@
-"""How much lower precisions change the logits and the greedy tokens of the tiny models of ``tests/references``.
+"""By how much the logits and greedy tokens of the models of ``tests/references`` change in lower precisions.
 
 This program runs in the environment of the application, and prints one JSON object::
 

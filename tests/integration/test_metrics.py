@@ -78,7 +78,7 @@ def test_queued_job_without_a_chosen_device_is_counted_for_the_device_auto(
 
 
 def test_metrics_do_not_scan_all_jobs(services: Services) -> None:
-    """PostgreSQL would scan a table as small as this one, so `explain` makes PostgreSQL prefer an index."""
+    """PostgreSQL would scan a table as small as this one, so the function `explain` below makes it prefer an index."""
     executed: list[tuple[str, Any]] = []
     engine = services.database.engine
     event.listen(engine, "before_cursor_execute", lambda *given: executed.append((given[2], given[3])))

@@ -58,8 +58,8 @@ class MusicgenForm(JobForm):
     duration_s = StringField("Duration in seconds")
     file = MultipleFileField(
         "Audio files",
-        description="One file is used for every prompt. Of several files, each prompt gets its own, in the order of "
-        "the file names.",
+        description="If there is a single file, all prompts use it. If there are several, each prompt uses a file of "
+        "its own, in the order of the file names.",
     )
     start_s = StringField("Start of the clip, in seconds", description="Where the part to continue begins.")
     end_s = StringField("End of the clip, in seconds", description="Where it ends, and the new music begins.")
@@ -75,17 +75,20 @@ class MusicgenForm(JobForm):
         "Loudness",
         choices=[*Loudness],
         default=_get_default("loudness"),
-        description="With none, the model's output is not changed.",
+        description="If none is chosen, the model's output is not changed.",
     )
     precision = SelectField(
         "Precision",
         choices=[*Precision],
         default=_get_default("precision"),
-        description="With auto, the backend uses its default.",
+        description="If auto is chosen, the backend uses its default.",
     )
 
     def build_body(self) -> dict[str, Any]:
-        """Build the body of the API request. A value that is not a number stays text, which the schema refuses."""
+        """Build the body of the API request.
+
+        If the value of a number field is not a number, it stays a text, and the schema refuses it.
+        """
         texts = self.texts
         prompts = list(self._number_prompts().values())
         params: dict[str, Any] = {

@@ -36,7 +36,7 @@ from shared.errors import JobFailedError, is_disk_full
 from shared.kinds.musicgen.catalogue import CONFIGURATION, GENERATION, README, TINY, TOKENIZER, WEIGHTS, WEIGHTS_INDEX
 from shared.texts import Text, Value, text
 from worker.engines.musicgen.model.configuration import unusable_model
-from worker.engines.musicgen.model.weights import PICKLES, pickles_refused
+from worker.engines.musicgen.model.pickles import PICKLES, pickles_refused
 
 NEEDED: Final = (CONFIGURATION, TOKENIZER)
 WANTED: Final = (

@@ -5,7 +5,7 @@ Pickles are refused, since reading a pickle runs the code that it contains.
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from shared.errors import JobFailedError
 from shared.kinds.musicgen.catalogue import WEIGHTS, WEIGHTS_INDEX
 from shared.texts import text
 from worker.engines.musicgen.model.configuration import ModelConfig, unusable_model
+from worker.engines.musicgen.model.pickles import PICKLES, pickles_refused
 from worker.engines.musicgen.model.tensors import TEXT, Shape, list_tensors
-
-PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 _EMBEDDINGS: Final = f"{TEXT}.shared.weight"
 _EMBEDDINGS_TIED: Final = f"{TEXT}.encoder.embed_tokens.weight"
@@ -37,11 +35,6 @@ _DTYPES: Final[Mapping[str, np.dtype[np.generic]]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
-
-
-def pickles_refused(where: str, names: Iterable[str]) -> JobFailedError:
-    """Make the error for a model whose weights exist only as pickles."""
-    return unusable_model(text("model-pickled", where=where, files=" and ".join(sorted(names))))
 
 
 @dataclass(frozen=True)

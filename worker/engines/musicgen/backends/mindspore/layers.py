@@ -97,5 +97,8 @@ class Linear(nn.Cell):
 
 
 def fold_gelu(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale the matrix before or the matrix after a GELU; if both are scaled, the GELU is ``y * (1 + erf(y))``."""
+    """Scale a matrix that is multiplied just before or just after a GELU.
+
+    If both matrices are scaled, the GELU is ``y * (1 + erf(y))``.
+    """
     return weights * np.float32(math.sqrt(0.5))
