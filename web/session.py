@@ -5,7 +5,7 @@ from typing import Final
 from flask import Flask, Request, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
-from shared import api_keys
+from shared.secret import derive_secret, load_secret
 from web.context import get_context
 
 SESSION_KEY: Final = "key"
@@ -30,7 +30,7 @@ class _SessionInterface(SecureCookieSessionInterface):
 def init_app(app: Flask) -> None:
     """Sign the cookies of sessions with a secret of this instance."""
     settings = get_context(app).services.settings
-    app.secret_key = api_keys.derive_secret(api_keys.load_secret(settings), "sessions")
+    app.secret_key = derive_secret(load_secret(settings), "sessions")
     app.session_interface = _SessionInterface()
     # Browsers send a cookie to every port of a host. Each port may have its own instance, so the cookie's
     # name contains the port.

@@ -6,8 +6,8 @@ import time
 from base64 import b64decode, b64encode
 from typing import Final
 
-from shared import api_keys
 from shared.database.tables import Delivery
+from shared.secret import derive_secret, load_secret
 from shared.settings import Settings
 from shared.texts import render_error
 from shared.timestamps import format_timestamp
@@ -53,4 +53,4 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 
 def load_signing_secret(settings: Settings, owner: str) -> str:
     """Return the secret that signs the messages about an owner's jobs, in the form that receivers use."""
-    return PREFIX + api_keys.derive_secret(api_keys.load_secret(settings), f"webhooks {owner}")
+    return PREFIX + derive_secret(load_secret(settings), f"webhooks {owner}")

@@ -1,4 +1,4 @@
-"""Convolutions over signals of any length: their padding, and the windows into which a signal is cut.
+"""The windows into which a signal of any length is cut for convolutions.
 
 A signal that is computed window by window gives the same result as the whole signal computed
 at once. A cut in the input changes the output only up to a certain distance from the cut: the
@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.engines.musicgen.codec.padding import measure_padding
 from worker.engines.musicgen.model.seanet import Convolution, Layer, Lstm, Residual, Transposed
 
 MAX_SMALL_FACTOR: Final = 3
@@ -32,35 +33,6 @@ def divide(layers: Sequence[Layer]) -> tuple[list[Local], Lstm, list[Local]]:
     before = [layer for layer in layers[:place] if not isinstance(layer, Lstm)]
     after = [layer for layer in layers[place:] if not isinstance(layer, Lstm)]
     return before, lstm, after
-
-
-def measure_padding(layer: Convolution) -> tuple[int, int]:
-    """Return the padding of a convolution on the left and on the right.
-
-    The padding on the right applies to a signal whose length is a multiple of the stride.
-    """
-    total = layer.dilation * (layer.kernel - 1) + 1 - layer.stride
-    return total - total // 2, total // 2
-
-
-def lay_padding(layer: Convolution, length: int, zero: int) -> NDArray[np.int64]:
-    """Return, for each row of the padded input of a convolution, the index of the signal's row that is copied there.
-
-    The signal is padded by reflection. On the right, more rows are added if the length of the signal is
-    not a multiple of the stride. A signal that is too short for reflection is first extended with zeros.
-
-    Parameters
-    ----------
-    length
-        The number of rows of the signal.
-    zero
-        The index that stands for a row of zeros.
-    """
-    left, right = measure_padding(layer)
-    right += -length % layer.stride
-    missing = max(max(left, right) + 1 - length, 0)
-    rows = np.pad(np.arange(length), (0, missing), constant_values=zero)
-    return np.pad(rows, (left, right), mode="reflect")
 
 
 def measure_reach(layers: Sequence[Local]) -> int:

@@ -23,7 +23,8 @@ from mindspore import Tensor, mutable, nn, ops
 from numpy.typing import NDArray
 
 from worker.engines.musicgen.backends.mindspore.layers import Target
-from worker.engines.musicgen.codec.windows import Local, lay_padding
+from worker.engines.musicgen.codec.padding import lay_padding
+from worker.engines.musicgen.codec.windows import Local
 from worker.engines.musicgen.model.seanet import Convolution, Residual, Transposed
 from worker.engines.musicgen.model.weights import Weights
 

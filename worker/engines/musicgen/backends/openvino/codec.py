@@ -33,8 +33,9 @@ from openvino import opset16 as ops
 
 from worker.engines.musicgen.backends.openvino.decoder_graph import make_input
 from worker.engines.musicgen.backends.openvino.graph_cache import GraphCompiler, LockedGraph
+from worker.engines.musicgen.codec.padding import lay_padding, measure_padding
 from worker.engines.musicgen.codec.rvq import Rows, quantise, read_embeddings, restore
-from worker.engines.musicgen.codec.windows import Local, cut, divide, lay_padding, measure_padding, measure_reach
+from worker.engines.musicgen.codec.windows import Local, cut, divide, measure_reach
 from worker.engines.musicgen.model.configuration import CodecConfig
 from worker.engines.musicgen.model.seanet import (
     Convolution,

@@ -16,6 +16,7 @@ SHAPING = (
     "backends/openvino/text_encoder.py",
     "backends/openvino/weight_formats.py",
     "codec/rvq.py",
+    "codec/padding.py",
     "codec/windows.py",
     "model/configuration.py",
     "model/relative_positions.py",

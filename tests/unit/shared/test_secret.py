@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from shared.api_keys import derive_secret, load_secret
 from shared.database.migrate import ROOT
 from shared.errors import SettingsError
+from shared.secret import derive_secret, load_secret
 from shared.settings import Settings
 from tests.support.processes import make_environment
 
-ASK = "from shared.api_keys import load_secret; from shared.settings import load_settings; "
+ASK = "from shared.secret import load_secret; from shared.settings import load_settings; "
 ASK += "settings = load_settings(); print('ready', flush=True); input(); print(load_secret(settings).decode())"
 
 
