@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 REPEATS_VARIABLE: Final = "MINDJOBS_BENCH_REPEATS"
-"""The environment variable that sets how often each measurement is repeated, for short trial runs."""
+"""The environment variable that sets how often each measurement is repeated. It is meant for short trial runs."""
 
 SMALL_VALUE: Final = 0.1
 """Ratios below this value are shown with two significant digits, all other ratios with two decimal places."""
@@ -50,7 +50,7 @@ class Section:
     body
         The details in Markdown; its headings are of the third level.
     conditions
-        A fact about the machine or the run that only this part measures.
+        A fact that only this part measures, about the machine or about the run.
     """
 
     ratios: Sequence[Ratio]

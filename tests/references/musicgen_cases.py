@@ -24,7 +24,7 @@ from worker.engines.musicgen.request import Audio, GenerationRequest, SampleRequ
 FOLDER: Final = Path(__file__).parent / "musicgen"
 PEAK: Final = 0.9
 LEVELS: Final = 2**14
-"""How many different values a sample can have between 0 and 1."""
+"""How many different values an audio sample can have between 0 and 1."""
 
 Arrays = dict[str, NDArray[Any]]
 
