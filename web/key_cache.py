@@ -26,12 +26,12 @@ class KeyCache:
         self._error: SQLAlchemyError | None = None
 
     def read(self) -> Mapping[str, str]:
-        """Return the owners of all keys; each owner is keyed by the hash of the owner's key.
+        """Return a mapping from the hash of each API key to its owner.
 
         Raises
         ------
         SQLAlchemyError
-            The last read failed. Requests that waited for that read get the same error and do not read again.
+            The last read failed. All requests get this error until the next read, ``MAX_AGE_S`` later.
         """
         with self._lock:
             if time.monotonic() - self._read_at > MAX_AGE_S:

@@ -50,8 +50,9 @@ class Implementation:
     def find_steps_per_s(self, jobs: int = 1) -> float | None:
         """Return the median steps per second, or ``None`` if they were not measured.
 
-        If the steps of one job were timed around several positions, their durations are averaged over all positions.
-        In all other cases, the durations are those in ``jobs_s``, from the start of the sequences.
+        If the steps of one job were timed around several positions, the durations between these positions are
+        interpolated, and the result is the average over all positions from the first to the last. In all other cases,
+        the durations in ``jobs_s`` are used: those of the first steps of the sequences.
         """
         if jobs == 1 and len(self.position_s) > 1:
             medians = {position: statistics.median(repeats) for position, repeats in self.position_s.items()}
@@ -63,6 +64,6 @@ class Implementation:
         return 1 / statistics.median(self.position_s[min(self.position_s)])
 
     def list_repeats(self) -> list[float]:
-        """Return, for each repeat, the steps per second of one job, averaged over all positions."""
+        """Return, for each repeat, the steps per second of one job, averaged as in `find_steps_per_s`."""
         repeats = zip(*self.position_s.values(), strict=True)
         return [1 / average_over_positions(dict(zip(self.position_s, steps, strict=True))) for steps in repeats]

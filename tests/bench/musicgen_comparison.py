@@ -153,8 +153,8 @@ class LoadedImplementations:
     def measure(self, repeats: int) -> None:
         """Measure the implementations in turn.
 
-        Each implementation first runs one repeat that is not recorded. In this repeat, it compiles, and it reads the
-        known positions.
+        Each implementation first runs one repeat that is not recorded. In this repeat, it compiles its
+        graphs, and reads the given tokens of the positions before the timed steps.
         """
         loaded = (*self.openvino.values(), self.mindspore, *self.transformers.values())
         for each in loaded:

@@ -41,7 +41,10 @@ def list_pictures(
 
 
 def draw_confusion(result: dict[str, Any]) -> bytes:
-    """Draw the confusion matrix of the best k as SVG; a larger share of its true class makes a cell darker."""
+    """Draw the confusion matrix of the best k as SVG.
+
+    A cell is darker, the larger its share is of the rows of its true class.
+    """
     confusion = np.array(result["confusion"])
     shown = _choose_classes(confusion)
     counts = confusion[np.ix_(shown, shown)]

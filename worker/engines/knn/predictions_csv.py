@@ -35,7 +35,7 @@ def format_predictions(
     k
         The k whose predictions are written.
     advance
-        Called with the number of lines that are written, and the number of all lines.
+        Called after each part, with the number of lines written so far and the number of all lines.
     """
     content = io.BytesIO()
     text = io.TextIOWrapper(content, encoding="utf-8", newline="", write_through=True)

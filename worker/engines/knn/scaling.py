@@ -30,8 +30,8 @@ def fit(normalisation: Normalisation, training: Floats) -> Scaling | None:
     """Fit a scaling to the training part, shape (n, d); return ``None`` if the values are not to be scaled.
 
     An attribute that is constant in the training part is divided by one, not by zero.
-    So a query that has another value of this attribute stays finite. The attribute
-    does not distinguish training rows.
+    So a query that has another value of this attribute stays finite. Any divisor would
+    do, since the attribute does not distinguish training rows.
     """
     if normalisation is Normalisation.NONE:
         return None

@@ -134,7 +134,7 @@ def _add_panel(figure: Figure, number: int, columns: int, heading: float) -> Axe
 
 
 def _label_ordinates(axes: Axes, dataset: Dataset, attribute: int | None) -> Floats | Labels:
-    """Write the label of the ordinate, and return the values of the ordinate, shape (n,)."""
+    """Write the caption of the y axis, and return the y values, shape (n,)."""
     if attribute is not None:
         axes.set_ylabel(shorten(dataset.columns[attribute]))
         _set_ticks(axes.yaxis)
@@ -184,4 +184,4 @@ def _add_colour_bar(figure: Figure, dataset: Dataset, task: Task, heading: float
     width, _ = figure.get_size_inches()
     axes = add_axes(figure, left=width - COLOUR_BAR + 0.05, bottom=BOTTOM, right=COLOUR_BAR - 0.25, top=heading + TOP)
     colours = ScalarMappable(Normalize(dataset.labels.min(), dataset.labels.max()), COLOUR_MAP)
-    figure.colorbar(colours, cax=axes, label="Label" if task is Task.REGRESSION else "Class, by number from 0")
+    figure.colorbar(colours, cax=axes, label="Label" if task is Task.REGRESSION else "Class number, counted from 0")

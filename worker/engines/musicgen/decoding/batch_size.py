@@ -38,7 +38,9 @@ def measure_slots(decoder: Decoder, config: DecoderConfig) -> int:
         slots *= 2
     highest = max(rates.values())
     chosen = min(slots for slots, rate in rates.items() if rate >= SUFFICIENT_SHARE * highest)
-    logger.info("up to %d slots per batch: %.0f positions per second, of at most %.0f", chosen, rates[chosen], highest)
+    logger.info(
+        "up to %d slots per batch: %.0f positions per second (highest rate: %.0f)", chosen, rates[chosen], highest
+    )
     return chosen
 
 
