@@ -97,6 +97,9 @@ class ServiceProcess:
     def _kill_survivors(self) -> bool:
         """Kill the known processes that still run, and add their children to the known processes.
 
+        All of them are suspended before the first is killed; otherwise, a parent such as Supervisor could replace a
+        killed child while it is not known yet.
+
         Returns
         -------
         Whether no known process was still running.
@@ -105,6 +108,8 @@ class ServiceProcess:
         for process in survivors:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.suspend()
+        for process in survivors:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 self._seen.update(process.children(recursive=True))
                 process.kill()
         return not survivors
