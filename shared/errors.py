@@ -95,6 +95,20 @@ class RequestMalformedError(MindjobsError):
     status = 400
 
 
+class BodyIncompleteError(MindjobsError):
+    """The body of a request ended too early."""
+
+    type = "body-incomplete"
+    status = 400
+
+
+class BodySlowError(MindjobsError):
+    """The body of a request arrived too slowly."""
+
+    type = "body-slow"
+    status = 408
+
+
 class KeyRequiredError(MindjobsError):
     """A request has no API key that this instance knows."""
 

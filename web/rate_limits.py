@@ -12,6 +12,7 @@ from shared.broker import CONNECT_TIMEOUT_S, RESPONSE_TIMEOUT_S
 from shared.jobs import ANONYMOUS
 from web.auth import get_owner
 from web.context import get_context
+from web.request_body import JUDGED
 
 SIGN_IN_LIMIT: Final = "10 per minute"
 RESET_AFTER: Final = "X-RateLimit-Reset-After"
@@ -25,10 +26,12 @@ class _Limiter(Limiter):
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
         """Check the limits of a request. Anonymous requests are skipped: only their attempts to sign in have a limit.
 
+        A request that waited for its body was counted when its head was judged.
+
         ``flask_limiter.Limiter`` would also find that a request has no limit, but this would take a tenth of the time
         of a poll.
         """
-        if not _is_anonymous() or request.endpoint == _SIGN_IN:
+        if JUDGED not in request.environ and (not _is_anonymous() or request.endpoint == _SIGN_IN):
             super()._check_request_limit(callable_name, in_middleware)
 
 

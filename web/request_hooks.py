@@ -7,10 +7,11 @@ from typing import IO, Final, cast
 from flask import Flask, Request, Response, g, request
 from werkzeug.wsgi import LimitedStream
 
-from shared.errors import CrossSiteError
+from shared.errors import CrossSiteError, RequestMalformedError
 from shared.ids import make_id
 from shared.logs import set_log_context
 from shared.texts import text
+from web.request_body import MAX_BYTES
 
 _REQUEST_ID: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
@@ -30,6 +31,7 @@ class _Request(Request):
     @cached_property
     def stream(self) -> IO[bytes]:
         """The request's body. The size limit applies even to a body of unknown length."""
+        self.environ[MAX_BYTES] = self.max_content_length
         if self.content_length is None and self.max_content_length and "wsgi.input_terminated" in self.environ:
             return cast("IO[bytes]", _BodyOfUnknownLength(self.input_stream, self.max_content_length, is_max=True))
         return super().stream
@@ -44,6 +46,12 @@ def init_app(app: Flask) -> None:
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if _REQUEST_ID.fullmatch(given) else make_id()
         set_log_context(request=g.request_id)
+
+    @app.before_request
+    def require_host() -> None:
+        """Refuse a request without the header ``Host``, which only HTTP/1.0 allows (RFC 9112, section 3.2)."""
+        if "HTTP_HOST" not in request.environ and request.environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
+            raise RequestMalformedError(text("host-missing"))
 
     @app.before_request
     def refuse_other_sites() -> None:

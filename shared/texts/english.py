@@ -88,10 +88,15 @@ SENTENCES: Final[Mapping[str, str]] = {
     "later.",
     "form-expired": "This form has expired, or was not sent from a page of this service. Open its page again and "
     "send it from there.",
+    "host-missing": "The request has no header Host. Send one, for example Host: 127.0.0.1:8000.",
     "host-untrusted": "The host {host!r} is not a name of this instance. Its operator can add the name to "
     "MINDJOBS_TRUSTED_HOSTS.",
     "address-not-found": "There is nothing at this address.",
     "method-not-allowed": "This address does not support the method {method}.",
+    "body-incomplete": "The body of the request ended after {received_bytes} bytes, before its end. Send it again.",
+    "body-slow": "The body of the request arrived too slowly: {received_bytes} bytes so far. Send it again over a faster "
+    "connection.",
+    "bodies-full": "Too many large bodies are being received. Try again in a few seconds.",
     "body-too-large": "The body is larger than the {max_bytes} bytes allowed. Send less.",
     "rate-exceeded": "Too many requests: the limit is {limit}. Try again later.",
     "http-error": "{description}",
@@ -169,6 +174,8 @@ TITLES: Final[Mapping[str, str]] = {
     "name-taken": "The name is already in use",
     "idempotency-key-reused": "This Idempotency-Key was used for another request",
     "too-large": "The content is larger than allowed",
+    "body-incomplete": "The body is incomplete",
+    "body-slow": "The body arrived too slowly",
     "disk-full": "The disk is full",
     "database-unavailable": "The database does not answer",
     # Errors at the start of a process.

@@ -25,7 +25,7 @@ from web.long_poll import LongPollSlots, iter_poll_intervals
 from web.serializers import serialize_event
 
 HEARTBEAT_S: Final = 15.0
-"""After this time without events, the stream sends a comment. Only a write shows that a client has disconnected."""
+"""After this time without events, the stream sends a comment, so that proxies do not close the connection."""
 _HEARTBEAT: Final = b":\n\n"
 _RETRY: Final = b"retry: 1000\n\n"  # a browser reconnects 1,000 milliseconds after a stream has ended
 _EVENT_ID: Final = re.compile(r"\d{1,18}", re.ASCII)
@@ -96,6 +96,8 @@ def _stream(slots: LongPollSlots, reader: _EventReader, after: int) -> Iterator[
             elif time.monotonic() - written_at >= HEARTBEAT_S:
                 yield _HEARTBEAT
                 written_at = time.monotonic()
+            else:
+                yield b""  # lets the server end the stream as soon as the client has disconnected
             if batch.last:
                 return
             if not batch.more:
