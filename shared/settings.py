@@ -215,11 +215,6 @@ class Settings(BaseSettings):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
-    def visibility_timeout_s(self) -> int:
-        """The time after which Redis delivers an unacknowledged message again; it is longer than the hard limit."""
-        return int(self.hard_limit_s) + 3_600
-
-    @property
     def hard_limit_s(self) -> float:
         """The time after which Celery's parent process kills a task's process if all limits in that process failed."""
         return MAX_CLAIM_LOOP_S + self.max_timeout_s + 60
