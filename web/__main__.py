@@ -13,6 +13,7 @@ from shared.database.tables import NAME_LENGTH
 from shared.errors import MindjobsError
 from shared.jobs import ANONYMOUS
 from shared.settings import Settings, load_settings
+from shared.state_folder import protect_state
 from shared.webhooks.messages import load_signing_secret
 
 
@@ -73,6 +74,7 @@ def main() -> None:
     arguments = _parse_arguments()
     try:
         settings = load_settings()
+        protect_state(settings)
         with closing(Database(settings.database)) as database:
             migrate(database)  # keys can be created before the instance starts for the first time
             sys.stdout.write(arguments.act(settings, database, arguments))

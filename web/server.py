@@ -8,8 +8,10 @@ from gunicorn.workers.base import Worker
 
 from shared.logs import make_formatter
 from shared.settings import load_settings
+from shared.state_folder import protect_state
 
 _settings = load_settings()
+protect_state(_settings)  # before the processes of the web are forked
 
 wsgi_app = "web:create_app()"
 bind = _settings.authority

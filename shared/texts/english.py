@@ -21,6 +21,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "secret-damaged": "{path} is damaged. Delete it, and a new secret is created; all sessions end, and webhooks are "
     "signed with the new secret.",
     # The start of an instance.
+    "home-unusable": "MINDJOBS_HOME: {home} cannot be the state folder ({reason}). Choose a folder that this user can write to.",
     "home-in-use": "MINDJOBS_HOME: {home} is in use by another instance. Stop that instance, or choose another folder.",
     "redis-missing": "MINDJOBS_REDIS_URL: there is no redis-server {version} or newer on the PATH. Install one, or set the address of one that runs elsewhere.",
     "port-in-use": "MINDJOBS_HOST, MINDJOBS_PORT: cannot listen on {address} ({reason}). Choose another port, for "
