@@ -14,6 +14,7 @@ from shared.settings import Settings, load_settings
 from web import (
     api,
     auth,
+    cache_control,
     errors,
     health,
     metrics,
@@ -55,6 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Bootstrap5(app)
     request_hooks.init_app(app)
     security_headers.init_app(app)
+    cache_control.init_app(app)
     session.init_app(app)
     auth.init_app(app)
     new_job.init_app(app)
