@@ -43,14 +43,17 @@ class MindjobsError(Exception):
     ----------
     text
         What went wrong and what to do.
+    retry_after_s
+        Replaces the attribute of the class.
     """
 
     type = "internal-error"
     status = 500
     retry_after_s: int | None = None
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: Text, retry_after_s: int | None = None) -> None:
         self.text = text
+        self.retry_after_s = retry_after_s or self.retry_after_s
         super().__init__(self.text)
 
     def __str__(self) -> str:
@@ -116,10 +119,24 @@ class KeyRequiredError(MindjobsError):
     status = 401
 
 
+class OperatorOnlyError(MindjobsError):
+    """A request needs an API key whose role is operator."""
+
+    type = "operator-only"
+    status = 403
+
+
 class LimitError(MindjobsError):
     """An API key has reached one of its limits."""
 
     type = "limit-reached"
+    status = 429
+
+
+class WrongKeysError(MindjobsError):
+    """Too many wrong API keys were sent from one address, or the same one too often."""
+
+    type = "too-many-wrong-keys"
     status = 429
 
 
@@ -156,6 +173,13 @@ class NameTakenError(MindjobsError):
     """Another API key has this name."""
 
     type = "name-taken"
+    status = 409
+
+
+class KeysExistError(MindjobsError):
+    """The service cannot be opened, because there are API keys."""
+
+    type = "keys-exist"
     status = 409
 
 

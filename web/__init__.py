@@ -11,7 +11,19 @@ from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
-from web import api, auth, errors, health, metrics, pages, rate_limits, request_hooks, security_headers, session
+from web import (
+    api,
+    auth,
+    cache_control,
+    errors,
+    health,
+    metrics,
+    pages,
+    rate_limits,
+    request_hooks,
+    security_headers,
+    session,
+)
 from web.context import EXTENSION, WebContext
 from web.key_cache import KeyCache
 from web.kinds import PAGES
@@ -44,6 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     Bootstrap5(app)
     request_hooks.init_app(app)
     security_headers.init_app(app)
+    cache_control.init_app(app)
     session.init_app(app)
     auth.init_app(app)
     new_job.init_app(app)
@@ -52,7 +65,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(health.blueprint)
     app.register_blueprint(metrics.blueprint)
     app.register_blueprint(pages.blueprint)
-    rate_limits.init_app(app)
+    rate_limits.init_app(app, auth.get_owner)
     csrf = CSRFProtect(app)
     for blueprint in (api.blueprint, *api.kind_blueprints):
         csrf.exempt(blueprint)  # no token needed: programs send keys, and a session may only read the API

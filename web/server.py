@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from shared.logs import make_formatter
 from shared.settings import load_settings
+from shared.state_folder import protect_state
 
 STALL_TIMEOUT_S: Final = 30
 """A connection is closed when the client has not read what was sent to it for this time."""
@@ -26,6 +27,7 @@ STALL_TIMEOUT_S: Final = 30
 ACCEPT_QUEUE: Final = 2_048
 
 _settings = load_settings()
+protect_state(_settings)  # before the processes of the web are forked
 
 wsgi_app = "web.asgi:make_application()"
 bind = _settings.authority

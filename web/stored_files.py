@@ -12,6 +12,8 @@ from shared.files.file_store import FileStore, LocalFile, SignedAddress
 def send_stored_file(files: FileStore, key: str, media_type: str, **options: Any) -> Response:  # noqa: ANN401 - Flask's options
     """Send a stored file, or redirect to the address that the file store signs for it.
 
+    Only the client may cache the file, not a proxy.
+
     Parameters
     ----------
     options
@@ -25,7 +27,9 @@ def send_stored_file(files: FileStore, key: str, media_type: str, **options: Any
     source = files.download_source(key)
     match source:
         case LocalFile(path):
-            return send_file(path, media_type, **options)
+            response = send_file(path, media_type, **options)
+            response.cache_control.private = True
+            return response
         case SignedAddress(url):
             return redirect(url, HTTPStatus.TEMPORARY_REDIRECT)
         case _:

@@ -17,12 +17,12 @@ from shared.errors import MindjobsError, SettingsError
 from shared.instance.processes import list_processes
 from shared.instance.supervisor import run_supervisor, write_configuration
 from shared.settings import Settings, load_settings
+from shared.state_folder import protect_state
 from shared.texts import text
 
 
 def _lock(settings: Settings) -> int:
     """Lock the state folder while the returned file descriptor is open."""
-    settings.home.mkdir(parents=True, exist_ok=True)
     handle = os.open(settings.home / "lock", os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,6 +45,7 @@ def main() -> None:
     """Check and prepare the instance, and run its processes."""
     try:
         settings = load_settings()
+        protect_state(settings)
         lock = _lock(settings)
         _check_port(settings)
         database = Database(settings.database)

@@ -10,7 +10,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from shared.database.connection import now
-from shared.database.tables import Artifact, Delivery, Job, Upload
+from shared.database.tables import Artifact, BrowserSession, Delivery, Job, Upload
 from shared.files.keys import CHECKPOINTS, JOBS, UPLOADS, checkpoint_prefix, id_of, job_prefix
 from shared.jobs import ENDED, State
 from shared.services import Services
@@ -25,10 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 def clean_up(services: Services) -> None:
-    """Delete old jobs, uploads and messages, and remove the files that no row records, once."""
+    """Delete old jobs, uploads, messages and sessions, and remove the files that no row records, once."""
     _delete_old_jobs(services)
     _delete_old_uploads(services)
     _delete_old_messages(services)
+    _delete_expired_sessions(services)
     _remove_orphans(services)
 
 
@@ -95,6 +96,11 @@ def _delete_old_messages(services: Services) -> None:
             len(deleted),
             services.settings.retention_days,
         )
+
+
+def _delete_expired_sessions(services: Services) -> None:
+    with services.database.writing() as session:
+        session.execute(delete(BrowserSession).where(BrowserSession.expires_at < now()))
 
 
 def _list_needed_uploads(session: Session) -> set[str]:

@@ -18,9 +18,11 @@ SENTENCES: Final[Mapping[str, str]] = {
     # API keys.
     "key-name-taken": "There is already a key {name!r}. Choose another name, or revoke that key.",
     "key-not-found": "There is no key {name!r}. The command python -m web keys list shows all names.",
+    "keys-exist": "There are still API keys: {names}. Revoke them first, with python -m web keys revoke NAME.",
     "secret-damaged": "{path} is damaged. Delete it, and a new secret is created; all sessions end, and webhooks are "
     "signed with the new secret.",
     # The start of an instance.
+    "home-unusable": "MINDJOBS_HOME: {home} cannot be the state folder ({reason}). Choose a folder that this user can write to.",
     "home-in-use": "MINDJOBS_HOME: {home} is in use by another instance. Stop that instance, or choose another folder.",
     "redis-missing": "MINDJOBS_REDIS_URL: there is no redis-server {version} or newer on the PATH. Install one, or set the address of one that runs elsewhere.",
     "port-in-use": "MINDJOBS_HOST, MINDJOBS_PORT: cannot listen on {address} ({reason}). Choose another port, for "
@@ -80,7 +82,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     # Requests.
     "key-missing": "Send an API key of this instance in the header Authorization: Bearer KEY. The operator of the "
     "instance creates keys with python -m web keys create NAME.",
-    "key-revoked": "The API key that opened this stream is no longer valid.",
+    "key-revoked": "The API key or the session that opened this stream is no longer valid.",
+    "keys-wrong": "The limit is {limit}. Check the key; a valid key is accepted at once.",
+    "operator-only": "This needs the key of an operator. The operator of the instance creates such a key with python -m web keys create NAME --operator.",
     "job-not-found": "There is no job {job}.",
     "last-event-id-invalid": "The header Last-Event-ID is not the id of an event. Send the id of the last event that "
     "you received, or omit the header to read from the start.",
@@ -167,11 +171,14 @@ TITLES: Final[Mapping[str, str]] = {
     "malformed-request": "The request cannot be read",
     "key-required": "An API key is required",
     "limit-reached": "This API key has reached a limit",
+    "operator-only": "Only an operator may do this",
+    "too-many-wrong-keys": "Too many wrong API keys were sent",
     "busy": "Too many requests of this kind are open",
     "cross-site": "Requests from other sites are refused",
     "not-found": "Not found",
     "conflict": "The state of the job does not allow this",
     "name-taken": "The name is already in use",
+    "keys-exist": "There are API keys",
     "idempotency-key-reused": "This Idempotency-Key was used for another request",
     "too-large": "The content is larger than allowed",
     "body-incomplete": "The body is incomplete",

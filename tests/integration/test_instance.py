@@ -16,6 +16,7 @@ from shared.instance.processes import list_processes
 from shared.settings import Settings
 from tests.conftest import SHORT_INTERVALS
 from tests.support.instances import call, make_settings, run_job, wait_for_ready
+from tests.support.permissions import PRIVATE_UMASK, find_readable, list_umasks
 from tests.support.processes import ServiceProcess, make_environment
 from tests.support.waiting import DEADLINE_S, wait_until
 
@@ -70,6 +71,10 @@ def test_instance_runs_a_job_and_then_restarts_a_dead_worker_and_then_stops(
     for process in instance.list_children():
         if "gunicorn" in " ".join(read_command(process)):
             assert not loads_mindspore(process)
+
+    # Other users of the machine can read nothing of it.
+    assert set(list_umasks(instance)) == {PRIVATE_UMASK}
+    assert find_readable(settings.home) == []
 
     # A worker that dies is restarted, and runs jobs again.
     parent.kill()

@@ -53,6 +53,15 @@ def test_classification_shows_the_wrong_predictions_first(client: FlaskClient, s
     assert f"/api/v1/jobs/{job_id}/artifacts/predictions.csv?download=1" in page
 
 
+def test_predictions_are_shown_without_the_marks_of_formulas(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services)
+    table = b"index,label,prediction,neighbours,distances\n7,'=1+1,'=1+1,1 2,0 1\n8,-1,''=x,1 2,0 1\n"
+    succeed(services, job_id, CLASSIFIED, {"predictions.csv": ("text/csv", table)})
+    page = read(client, job_id)
+    assert "<td>=1+1</td><td>=1+1</td><td></td>" in page
+    assert "<td>-1</td><td>&#39;=x</td><td>wrong</td>" in page
+
+
 def test_regression_shows_the_size_of_the_error_but_no_wrong_predictions(
     client: FlaskClient, services: Services
 ) -> None:

@@ -69,7 +69,8 @@ PROBLEMS: Final[Mapping[int, str]] = {
     413: "The body is larger than allowed.",
     416: "The file does not have these bytes.",
     422: "The request is not valid. If there are `errors`, they name each field and the remedy.",
-    429: "The API key has reached a limit: requests per minute, queued jobs, or bytes of uploads.",
+    429: "The API key has reached a limit: requests per minute, queued jobs, or bytes of uploads. Or too many wrong "
+    "keys were sent.",
     500: "An unexpected error occurred.",
     503: "The database does not answer, or too many event streams are open.",
     507: "The disk is full.",
