@@ -2,11 +2,13 @@
 
 import gc
 
+from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
 from shared.logs import make_formatter
+from shared.parent_process import end_with_parent
 from shared.settings import load_settings
 
 _settings = load_settings()
@@ -36,6 +38,11 @@ logger_class = ServerLog
 loglevel = _settings.log_level.lower()
 # The control socket is not used, and gunicorn would create it in the user's home folder.
 control_socket_disable = True
+
+
+def post_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 - gunicorn's interface
+    """Let a process end with the master: without a master, it would hold the port until it notices that."""
+    end_with_parent(server.pid)
 
 
 def post_worker_init(worker: Worker) -> None:  # noqa: ARG001 - gunicorn's interface

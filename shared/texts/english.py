@@ -25,6 +25,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "redis-missing": "MINDJOBS_REDIS_URL: there is no redis-server {version} or newer on the PATH. Install one, or set the address of one that runs elsewhere.",
     "port-in-use": "MINDJOBS_HOST, MINDJOBS_PORT: cannot listen on {address} ({reason}). Choose another port, for "
     "example MINDJOBS_PORT=8001.",
+    "supervisor-lost": "Supervisor was ended by {signal}, and with it every process of this instance. Start the instance "
+    "again: jobs that were running continue.",
     # Settings.
     "settings-wrong": "{problems}",
     "settings-renamed": "{renamed}. Rename it in the environment or in .env.",
@@ -174,6 +176,7 @@ TITLES: Final[Mapping[str, str]] = {
     # Errors at the start of a process.
     "device-missing": "The device is not available",
     "settings-invalid": "A setting is wrong",
+    "instance-lost": "The instance was ended from outside",
     # Errors of jobs.
     "stopped": "The job must stop",
     "cancelled": "The job was cancelled",
