@@ -33,6 +33,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     "setting-lease-too-short": "MINDJOBS_LEASE_S must be at least three times MINDJOBS_HEARTBEAT_S",
     "setting-timeout-too-long": "MINDJOBS_TIMEOUT_S must not be above MINDJOBS_MAX_TIMEOUT_S",
     "setting-secret-too-short": "MINDJOBS_SECRET must have at least {min_length} random characters",
+    # The address is not repeated, since it may contain a password.
+    "setting-redis-address": "MINDJOBS_REDIS_URL is not the address of a Redis; write redis://:PASSWORD@HOST:PORT/NUMBER or "
+    "unix://:PASSWORD@/PATH?db=NUMBER, each special character of the password as % and its number (/ as %2F)",
     "setting-home-characters": "MINDJOBS_HOME: {home} contains a character that cannot be part of an address; "
     "choose a path without quotes and without % ? # ; and backslash",
     "setting-home-too-deep": "MINDJOBS_HOME is too long: {socket} has over {max_bytes} bytes, too many for a socket; "
