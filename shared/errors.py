@@ -231,6 +231,12 @@ class SettingsError(MindjobsError):
     type = "settings-invalid"
 
 
+class InstanceLostError(MindjobsError):
+    """The processes of an instance were ended by something else than the instance itself."""
+
+    type = "instance-lost"
+
+
 class JobFailedError(MindjobsError):
     """The job itself cannot succeed, even if it runs again. A request with the same parameters fails as well.
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -68,8 +69,8 @@ class Settings(BaseSettings):
     """The state folder."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    database_url: str = ""
-    redis_url: str = ""
+    database_url: Annotated[str, Field(repr=False)] = ""
+    redis_url: Annotated[str, Field(repr=False)] = ""
     storage_url: str = ""
     models_dir: Path | None = None
 
@@ -150,6 +151,8 @@ class Settings(BaseSettings):
             raise _problem("setting-timeout-too-long")
         if self.secret and len(self.secret) < MIN_SECRET_LENGTH:
             raise _problem("setting-secret-too-short", min_length=MIN_SECRET_LENGTH)
+        if self.redis_url and not _is_redis_address(self.redis_url):
+            raise _problem("setting-redis-address")
         if _NOT_IN_ADDRESSES.search(str(self.home)):
             raise _problem("setting-home-characters", home=str(self.home))
         if self.owns_redis and len(bytes(self.redis_socket)) > MAX_SOCKET_PATH_BYTES:
@@ -218,6 +221,20 @@ class Settings(BaseSettings):
     def hard_limit_s(self) -> float:
         """The time after which Celery's parent process kills a task's process if all limits in that process failed."""
         return MAX_CLAIM_LOOP_S + self.max_timeout_s + 60
+
+
+def _is_redis_address(url: str) -> bool:
+    """Return whether redis-py and kombu read an address, and both in the same way."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises ValueError, for example if the password contains an unescaped slash
+    except ValueError:
+        return False
+    if parts.fragment:
+        return False
+    if parts.scheme == "unix":
+        return bool(parts.path) and parse_qs(parts.query).keys() <= {"db"}
+    return parts.scheme in {"redis", "rediss"} and re.fullmatch(r"/?\d*", parts.path) is not None
 
 
 def load_settings() -> Settings:

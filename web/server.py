@@ -10,6 +10,7 @@ import resource
 import socket
 from typing import Any, Final, cast
 
+from gunicorn.arbiter import Arbiter
 from gunicorn.asgi.protocol import ASGIProtocol
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
@@ -18,12 +19,12 @@ from gunicorn.workers.base import Worker
 from typing_extensions import override
 
 from shared.logs import make_formatter
+from shared.parent_process import end_with_parent
 from shared.settings import load_settings
 from shared.state_folder import protect_state
 
 STALL_TIMEOUT_S: Final = 30
 """A connection is closed when the client has not read what was sent to it for this time."""
-
 ACCEPT_QUEUE: Final = 2_048
 
 _settings = load_settings()
@@ -106,6 +107,11 @@ logger_class = ServerLog
 loglevel = _settings.log_level.lower()
 # The control socket is not used, and gunicorn would create it in the user's home folder.
 control_socket_disable = True
+
+
+def post_fork(server: Arbiter, worker: Worker) -> None:  # noqa: ARG001 - gunicorn's interface
+    """Let a process end with the master: without a master, it would hold the port until it notices that."""
+    end_with_parent(server.pid)
 
 
 def post_worker_init(worker: Worker) -> None:  # noqa: ARG001 - gunicorn's interface

@@ -9,6 +9,7 @@ from celery import Celery, signals
 from shared.broker import TASK, make_celery
 from shared.jobs import Kind
 from shared.logs import set_up_logging
+from shared.parent_process import end_with_parent
 from shared.services import Services
 from shared.settings import Settings
 from worker.devices import Device
@@ -31,6 +32,7 @@ class Child:
         self._kinds = kinds
         self._name = name
         self._status = status
+        self._parent = os.getpid()
 
     def start(self, **_: object) -> None:
         """Open the child's own connections, after the fork, and load what the first job needs.
@@ -39,6 +41,7 @@ class Child:
         with a child that cannot run any job. So, on an error, this method itself
         ends the worker.
         """
+        end_with_parent(self._parent)  # Celery requests the same, but does not notice if the parent has ended before
         set_up_logging(self._settings)
         try:
             device_class = self._device.device_class

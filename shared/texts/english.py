@@ -24,15 +24,20 @@ SENTENCES: Final[Mapping[str, str]] = {
     # The start of an instance.
     "home-unusable": "MINDJOBS_HOME: {home} cannot be the state folder ({reason}). Choose a folder that this user can write to.",
     "home-in-use": "MINDJOBS_HOME: {home} is in use by another instance. Stop that instance, or choose another folder.",
-    "redis-missing": "MINDJOBS_REDIS_URL: there is no redis-server {version} or newer on the PATH. Install one, or set the address of one that runs elsewhere.",
+    "redis-missing": "MINDJOBS_REDIS_URL: there is no redis-server or valkey-server {version} or newer on the PATH. Install one (Debian, Ubuntu: apt install redis-server), or set the address of one that runs elsewhere.",
     "port-in-use": "MINDJOBS_HOST, MINDJOBS_PORT: cannot listen on {address} ({reason}). Choose another port, for "
     "example MINDJOBS_PORT=8001.",
+    "supervisor-lost": "Supervisor was ended by {signal}, and with it every process of this instance. Start the instance "
+    "again: jobs that were running continue.",
     # Settings.
     "settings-wrong": "{problems}",
     "settings-renamed": "{renamed}. Rename it in the environment or in .env.",
     "setting-lease-too-short": "MINDJOBS_LEASE_S must be at least three times MINDJOBS_HEARTBEAT_S",
     "setting-timeout-too-long": "MINDJOBS_TIMEOUT_S must not be above MINDJOBS_MAX_TIMEOUT_S",
     "setting-secret-too-short": "MINDJOBS_SECRET must have at least {min_length} random characters",
+    # The address is not repeated, since it may contain a password.
+    "setting-redis-address": "MINDJOBS_REDIS_URL is not the address of a Redis; write redis://:PASSWORD@HOST:PORT/NUMBER or "
+    "unix://:PASSWORD@/PATH?db=NUMBER, each special character of the password as % and its number (/ as %2F)",
     "setting-home-characters": "MINDJOBS_HOME: {home} contains a character that cannot be part of an address; "
     "choose a path without quotes and without % ? # ; and backslash",
     "setting-home-too-deep": "MINDJOBS_HOME is too long: {socket} has over {max_bytes} bytes, too many for a socket; "
@@ -188,6 +193,7 @@ TITLES: Final[Mapping[str, str]] = {
     # Errors at the start of a process.
     "device-missing": "The device is not available",
     "settings-invalid": "A setting is wrong",
+    "instance-lost": "The instance was ended from outside",
     # Errors of jobs.
     "stopped": "The job must stop",
     "cancelled": "The job was cancelled",

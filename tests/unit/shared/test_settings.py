@@ -51,6 +51,45 @@ def test_invalid_setting_is_named_in_the_error(
         load_settings()
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://:hidden/word@there:6379/0",
+        "redis://:hidden#word@there:6379/0",
+        "redis://:hidden?word@there:6379/0",
+        "redis://:hiddenword@there:99999/0",
+        "redis://:hiddenword@there:6379/first",
+        "unix:///run/redis.sock?db=0&password=hiddenword",
+        "unix://:hiddenword@",
+        "http://:hiddenword@there:6379/0",
+        "hiddenword",
+    ],
+)
+def test_invalid_address_of_redis_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("MINDJOBS_REDIS_URL", address)
+    with pytest.raises(SettingsError, match="MINDJOBS_REDIS_URL is not the address of a Redis") as refusal:
+        load_settings()
+    assert "hidden" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://there",
+        "redis://there:6379/1",
+        "rediss://name:pass%2Fword@there:6379/0?ssl_cert_reqs=required",
+        "redis://:p@ss@[::1]:6379",
+        "unix:///run/redis.sock",
+        "unix://:p%3Fss@/run/redis.sock?db=1",
+    ],
+)
+def test_valid_address_of_redis_is_accepted(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("MINDJOBS_REDIS_URL", address)
+    settings = load_settings()
+    assert settings.redis == address
+    assert address not in repr(settings)
+
+
 def test_short_secret_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINDJOBS_SECRET", "x" * 31)
