@@ -60,10 +60,14 @@ SENTENCES: Final[Mapping[str, str]] = {
     "database-scheme-unknown": "MINDJOBS_DATABASE_URL: {scheme!r} is not supported; use postgresql:// or sqlite:///.",
     # Jobs.
     "artifact-not-found": "Job {job} has no artifact {name!r}.",
-    "idempotency-key-reused": "The Idempotency-Key {key!r} was used for a request with another body. Use a new key for "
-    "a new request.",
-    "cancel-ended-job": "Job {job} has ended ({state}) and can no longer be cancelled.",
+    "idempotency-key-reused": "The Idempotency-Key was used for a request with another body, or for another job. Use a "
+    "new key for a new request.",
+    "cancel-succeeded-job": "Job {job} has succeeded and can no longer be cancelled.",
+    "cancel-failed-job": "Job {job} has failed and can no longer be cancelled.",
+    "cancel-cancelled-job": "Job {job} was cancelled. There is nothing left to cancel.",
     "delete-unended-job": "Job {job} is {state}. Cancel it before you delete it.",
+    "delete-needed-upload": "The upload {upload} is needed by jobs that have not ended: {jobs}. Cancel them, or wait "
+    "for their end, before you delete it.",
     "retry-unended-job": "Job {job} is {state}. Only a job that has ended can be retried.",
     "queue-limit": "This API key has reached the maximum number of queued jobs, {max_jobs}. Submit more when some of them have started, or "
     "cancel some.",
@@ -140,6 +144,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     "labels-too-many": "may occur at most {max_labels} times, since no job has more labels",
     "cursor-invalid": "is not a cursor; use the next_cursor of the previous page",
     "timestamp-invalid": "must be a date and time as in RFC 3339, for example 2026-01-31T12:00:00Z",
+    "timestamp-plus-unescaped": "has a blank before the time zone, because + stands for a blank in an address; write %2B "
+    "instead of +, or give the time in UTC, with Z at its end",
+    "parameter-repeated": "may be given only once",
     "timestamp-out-of-range": "is before the first or after the last date that can be represented; choose another one",
     # Uploads and files.
     "upload-empty": "is empty; send a file that has content",

@@ -55,7 +55,7 @@ def get_job(job_id: UUID) -> Response:
 def list_jobs() -> responses.JobList:
     """List jobs, newest first."""
     with get_services().database.reading() as session:
-        documents, next_cursor = serialize_page(session, *read_list_query(request.args))
+        documents, next_cursor = serialize_page(session, *read_list_query(request.args.to_dict(flat=False)))
     return {"jobs": documents, "next_cursor": next_cursor}
 
 
@@ -70,8 +70,9 @@ def cancel_job(job_id: UUID) -> Response:
 @blueprint.post("/jobs/<uuid:job_id>/retry")
 def retry_job(job_id: UUID) -> Response:
     """Submit a new job with the parameters of an ended job."""
-    job = retry.retry_job(get_services(), str(job_id), get_origin())
-    return _show(job.id, 202)
+    key = read_idempotency_key()
+    job, created = retry.retry_job(get_services(), str(job_id), get_origin(), idempotency_key=key)
+    return _show(job.id, 202 if created else 200)
 
 
 @blueprint.delete("/jobs/<uuid:job_id>")

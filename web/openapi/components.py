@@ -37,7 +37,7 @@ HEADERS: Final[Mapping[str, Node]] = {
 PARAMETERS: Final[Mapping[str, Node]] = {
     "Idempotency-Key": _describe_parameter(
         "Idempotency-Key",
-        "Makes the request safe to repeat: the same key and body return the same job.",
+        "Makes the request safe to repeat: the same key and body (or job to retry) return the same job.",
         {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY_LENGTH},
     ),
     "Prefer": _describe_parameter(
@@ -65,7 +65,7 @@ PROBLEMS: Final[Mapping[int, str]] = {
     401: "The request has no valid API key.",
     403: "The request was sent by a page of another site.",
     404: "The resource does not exist, or belongs to another API key.",
-    409: "The state of the job does not allow this.",
+    409: "The state of a job does not allow this.",
     413: "The body is larger than allowed.",
     416: "The file does not have these bytes.",
     422: "The request is not valid. If there are `errors`, they name each field and the remedy.",

@@ -30,6 +30,11 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
             "*/*": {"schema": _BINARY},
         },
     ),
+    "api.list_uploads": Operation(
+        "Uploads", {200: describe_json("A page of the list.", "UploadList")}, problems=(422,), query="PageQuery"
+    ),
+    "api.get_upload": Operation("Uploads", {200: describe_json("The upload.", "Upload")}),
+    "api.delete_upload": Operation("Uploads", {204: Response("The upload is deleted.")}, problems=(409,)),
     "api.submit_job": Operation(
         "Jobs",
         {
@@ -68,7 +73,15 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
         problems=(409,),
     ),
     "api.retry_job": Operation(
-        "Jobs", {202: Response("The new job is queued.", _JOB, _LOCATION_AND_JOB_HEADERS)}, problems=(409, 422)
+        "Jobs",
+        {
+            200: Response(
+                "The new job of an earlier request with the same `Idempotency-Key`.", _JOB, _LOCATION_AND_JOB_HEADERS
+            ),
+            202: Response("The new job is queued.", _JOB, _LOCATION_AND_JOB_HEADERS),
+        },
+        problems=(409, 422),
+        parameters=("Idempotency-Key",),
     ),
     "api.delete_job": Operation("Jobs", {204: Response("The job is deleted.")}, problems=(409,)),
     "api.stream_events": Operation(
