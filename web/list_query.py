@@ -11,7 +11,7 @@ from shared.database.queries import JobFilter
 from shared.errors import Problem, RequestInvalidError
 from shared.ids import is_id
 from shared.jobs import DeviceClass, Kind, State
-from shared.schemas.problems import list_problems, list_unstorable
+from shared.schemas.problems import list_problems, list_unacceptable
 from shared.schemas.strict import invalidity
 from shared.schemas.submission import MAX_LABELS
 from shared.texts import text
@@ -122,7 +122,7 @@ def read_list_query(given: Mapping[str, Sequence[str]]) -> tuple[JobFilter, int,
     query = _parse(ListQuery, {name: values for name, values in given.items() if not name.startswith(LABEL_PREFIX)})
     if len(labels) > MAX_LABELS:
         raise RequestInvalidError.at("/label", text("labels-too-many", max_labels=MAX_LABELS))
-    problems = list_unstorable(labels)
+    problems = list_unacceptable(labels)
     if problems:
         raise RequestInvalidError(problems)
     owner = get_visible_owner()

@@ -96,6 +96,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "MINDJOBS_TRUSTED_HOSTS.",
     "address-not-found": "There is nothing at this address.",
     "method-not-allowed": "This address does not support the method {method}.",
+    "version-changed": "There is another version now than the one that the request requires. Read it again.",
     "body-too-large": "The body is larger than the {max_bytes} bytes allowed. Send less.",
     "rate-exceeded": "Too many requests: the limit is {limit}. Try again later.",
     "http-error": "{description}",
@@ -103,6 +104,10 @@ SENTENCES: Final[Mapping[str, str]] = {
     "request-failed": "The log of the service has the details, under the request {request}.",
     "request-of-other-site": "This request was sent by a page of another site. Use the pages of this service instead.",
     "body-not-json": "The body is not JSON in UTF-8. Send a JSON object that has the fields kind and params.",
+    "body-not-gzip": "The body is not complete, or not in the format gzip that Content-Encoding names. Send it again, or "
+    "without compression.",
+    "encoding-unsupported": "The Content-Encoding {encoding!r} is not supported. Send the body compressed by gzip, or "
+    "without compression.",
     "idempotency-key-length": "The header Idempotency-Key has {length} characters. Use 1 to {max_length} characters.",
     # Fields of a request; the codes are pydantic's types of errors.
     "missing": "is required",
@@ -138,6 +143,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     # Fields of a request; the codes are this service's own.
     "string-unstorable": "contains a NUL character or half of a surrogate pair; send plain text",
     "name-unstorable": "has a name that contains a NUL character or half of a surrogate pair; send plain text",
+    "values-too-many": "has too many values; a request may have at most {max_values} fields and list items in all",
+    "problems-omitted": "{count} more problems are not listed",
     "timeout-too-long": "must be at most {max_s:g} s on this instance",
     "key-unknown": "is not a valid API key of this instance; check it, or ask the operator",
     "label-filter-invalid": "must have the form NAME=VALUE, for example project=thesis",
@@ -153,6 +160,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "uploaded-file-not-found": "There is no upload {upload}.",
     "uploads-full": "The uploads of this API key use all of its {max_bytes} bytes. Use a file that is already "
     "uploaded, or wait: uploads are deleted after {days:g} days.",
+    "file-not-attached": "the body is the text {text!r} and not the file that it names; send the file with "
+    "curl -F {text!r}, or as the body itself with curl --data-binary @FILE",
     "one-file-expected": "send exactly one file, in the field file; there are {count}",
     "filename-invalid": "has a name that is a path or contains control characters; send a plain file name",
     "filename-too-long": "has a name of more than {max_length} characters; shorten it",
@@ -176,6 +185,7 @@ TITLES: Final[Mapping[str, str]] = {
     "name-taken": "The name is already in use",
     "idempotency-key-reused": "This Idempotency-Key was used for another request",
     "too-large": "The content is larger than allowed",
+    "encoding-unsupported": "The encoding of the body is not supported",
     "disk-full": "The disk is full",
     "database-unavailable": "The database does not answer",
     # Errors at the start of a process.

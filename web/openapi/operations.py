@@ -63,8 +63,8 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
         {
             200: Response("The job.", _JOB, _JOB_HEADERS),
             304: Response("The job has not changed since the client's copy.", headers=("ETag",)),
-            412: Response("The job is not in the version that `If-Match` names.", _JOB, _JOB_HEADERS),
         },
+        problems=(412,),
         parameters=("Prefer", "If-None-Match"),
     ),
     "api.cancel_job": Operation(
@@ -102,9 +102,8 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
             200: Response("The file.", _ANY_FILE, ("ETag", "Accept-Ranges")),
             206: Response("The requested bytes.", _ANY_FILE, ("ETag", "Accept-Ranges", "Content-Range")),
             304: Response("The file has not changed since the client's copy.", headers=("ETag",)),
-            412: Response("The file is not in the version that `If-Match` names.", _ANY_FILE, ("ETag",)),
         },
-        problems=(416,),
+        problems=(412, 416),
         parameters=("Range", "If-None-Match", "download"),
     ),
     "api.list_devices": Operation("Catalogue", {200: describe_json("The device classes, best first.", "DeviceList")}),
