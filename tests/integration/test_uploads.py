@@ -20,6 +20,7 @@ from shared.jobs import ANONYMOUS
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import delete, submit
+from shared.submission.checks import check_submission
 from tests.support.auth_headers import make_auth_headers
 from tests.support.disks import list_keys
 from tests.support.job_outcomes import start_job, store_upload
@@ -144,10 +145,9 @@ def test_upload_deleted_between_the_check_and_the_insertion_refuses_the_submissi
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = store_upload(services, TABLE)
-    check = submit.check_submission
 
     def check_then_delete(*arguments: Any) -> None:
-        check(*arguments)
+        check_submission(*arguments)
         delete.delete_upload(services, stored.id, ANONYMOUS)
 
     monkeypatch.setattr(submit, "check_submission", check_then_delete)

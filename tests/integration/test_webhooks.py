@@ -381,7 +381,13 @@ def test_owners_are_served_in_turn(services: Services, receiver: Receiver, monke
 
 
 class HangingResolver:
-    """Answers no question about the host ``hang.example`` until `release` is set, and asserts who waits for it."""
+    """Does not answer for the host ``hang.example`` until `release` is set.
+
+    Parameters
+    ----------
+    caller
+        A thread that must not wait for the resolver.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, caller: threading.Thread | None = None) -> None:
         self.release = threading.Event()
@@ -390,13 +396,13 @@ class HangingResolver:
         self._real = socket.getaddrinfo
         monkeypatch.setattr(socket, "getaddrinfo", self._look_up)
 
-    def _look_up(self, host: str, port: int, *others: int, flags: int = 0, **named: int) -> list[Any]:
+    def _look_up(self, host: str, port: int, *, flags: int = 0, **named: int) -> list[Any]:
         if host == "hang.example" and not flags & socket.AI_NUMERICHOST:
             assert threading.current_thread() is not self._caller, "a request must not wait for the resolver"
             self.asked += 1
             self.release.wait()
             host = "127.0.0.1"
-        return list(self._real(host, port, *others, flags=flags, **named))
+        return list(self._real(host, port, flags=flags, **named))
 
 
 def test_a_resolver_that_hangs_does_not_hold_submissions(
