@@ -12,6 +12,7 @@ from web.openapi.operation import JSON, Node, Operation, Response, describe_cont
 _BINARY: Final[Node] = {"type": "string", "format": "binary"}
 _JOB: Final = describe_content(JSON, refer("Job"))
 _ANY_FILE: Final[Node] = {"*/*": {}}
+_TOO_LONG: Final = Response("The address is longer than the server reads.", _ANY_FILE)  # sent by the server itself
 _JOB_HEADERS: Final = ("ETag", "Retry-After", "Preference-Applied")
 _LOCATION_AND_JOB_HEADERS: Final = ("Location", *_JOB_HEADERS)
 _EXAMPLES: Final[Node] = {
@@ -31,7 +32,10 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
         },
     ),
     "api.list_uploads": Operation(
-        "Uploads", {200: describe_json("A page of the list.", "UploadList")}, problems=(422,), query="PageQuery"
+        "Uploads",
+        {200: describe_json("A page of the list.", "UploadList"), 414: _TOO_LONG},
+        problems=(422,),
+        query="PageQuery",
     ),
     "api.get_upload": Operation("Uploads", {200: describe_json("The upload.", "Upload")}),
     "api.delete_upload": Operation("Uploads", {204: Response("The upload is deleted.")}, problems=(409,)),
@@ -53,7 +57,7 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "api.list_jobs": Operation(
         "Jobs",
-        {200: describe_json("A page of the list.", "JobList")},
+        {200: describe_json("A page of the list.", "JobList"), 414: _TOO_LONG},
         problems=(422,),
         parameters=("labels",),
         query="ListQuery",
