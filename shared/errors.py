@@ -197,6 +197,13 @@ class TooLargeError(MindjobsError):
     status = 413
 
 
+class EncodingUnsupportedError(MindjobsError):
+    """The body of a request is compressed in a way that the service cannot read."""
+
+    type = "encoding-unsupported"
+    status = 415
+
+
 class DiskFullError(MindjobsError):
     """A file cannot be written because a disk is full.
 

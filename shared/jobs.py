@@ -29,6 +29,16 @@ TRANSITIONS: Final = {
 }
 
 
+STATE_PHRASES: Final[Mapping[str, str]] = {
+    State.QUEUED: "is queued",
+    State.RUNNING: "is running",
+    State.SUCCEEDED: "has succeeded",
+    State.FAILED: "has failed",
+    State.CANCELLED: "was cancelled",
+}
+"""For each state, what logs and the client say about a job in this state, as in "job X was cancelled"."""
+
+
 class Kind(StrEnum):
     """What a job computes."""
 

@@ -20,7 +20,7 @@ from shared.errors import BodyIncompleteError, BodySlowError, BusyError
 from shared.settings import load_settings
 from shared.texts import text
 from web import create_app
-from web.request_body import JUDGED, MAX_BYTES, BodyPendingError, UnreadableBody
+from web.pending_body import JUDGED, MAX_BYTES, BodyPendingError, UnreadableBody
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment

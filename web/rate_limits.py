@@ -24,7 +24,7 @@ from shared.errors import LimitError, WrongKeysError
 from shared.jobs import ANONYMOUS
 from shared.texts import text
 from web.context import get_context
-from web.request_body import JUDGED
+from web.pending_body import JUDGED
 
 WRONG_KEY_LIMIT: Final[RateLimitItem] = RateLimitItemPerMinute(10)
 """How often wrong keys may be sent from the same address, and how often the same wrong key from all addresses."""

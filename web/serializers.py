@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -137,14 +137,20 @@ def serialize_event(event: JobEvent) -> dict[str, Any]:
     return document
 
 
-def serialize_upload(upload: Upload) -> responses.Upload:
+def serialize_upload(upload: Upload, retention_days: float) -> responses.Upload:
     """Build the document of an upload."""
+    try:
+        kept_until = upload.created_at + timedelta(days=retention_days)
+    except OverflowError:  # later than the last date that can be represented
+        kept_until = None
     return {
         "id": upload.id,
         "bytes": upload.bytes,
         "sha256": upload.sha256,
         "media_type": upload.media_type,
         "filename": upload.filename,
+        "created_at": format_timestamp(upload.created_at),
+        "kept_until": _format_optional_timestamp(kept_until),
     }
 
 

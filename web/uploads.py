@@ -5,7 +5,7 @@ limit; the anonymous owner has no such limit.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Final
 
 from sqlalchemy import insert
@@ -28,7 +28,13 @@ MULTIPART_OVERHEAD_BYTES: Final = 2**16
 _FILE: Final = "/file"
 
 
-def store(services: Services, stream: IO[bytes], filename: str | None, owner: str) -> Upload:
+def read_chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the content of a file in chunks."""
+    while chunk := stream.read(CHUNK_BYTES):
+        yield chunk
+
+
+def store(services: Services, chunks: Iterable[bytes], filename: str | None, owner: str) -> Upload:
     """Store a file. After an error nothing is stored.
 
     Raises
@@ -43,7 +49,7 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
     name, settings = _check_filename(filename), services.settings
     upload_id = make_id()
     max_bytes = require_free_bytes(services, owner)
-    stored = services.files.put(upload_key(upload_id), _read_chunks(stream), max_bytes=max_bytes)
+    stored = services.files.put(upload_key(upload_id), chunks, max_bytes=max_bytes)
     if not stored.bytes:
         services.files.remove(stored.key)
         raise RequestInvalidError.at(_FILE, text("upload-empty"))
@@ -104,11 +110,6 @@ def require_free_bytes(services: Services, owner: str) -> int:
 
 def _make_limit_error(settings: Settings) -> LimitError:
     return LimitError(text("uploads-full", max_bytes=settings.max_uploaded_bytes, days=settings.retention_days))
-
-
-def _read_chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    while chunk := stream.read(CHUNK_BYTES):
-        yield chunk
 
 
 def _check_filename(filename: str | None) -> str | None:

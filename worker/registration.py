@@ -16,7 +16,7 @@ from shared.background import Background
 from shared.database import transitions
 from shared.database.connection import Database, now
 from shared.database.tables import Worker
-from shared.jobs import Kind
+from shared.jobs import STATE_PHRASES, Kind
 from worker.devices import Device
 from worker.engines.backend import Backend
 
@@ -87,7 +87,7 @@ class WorkerRegistration(Background):
         """Remove the registration, and queue the worker's running jobs again."""
         super().__exit__(kind, error, trace)
         for job in transitions.requeue_jobs_of(self._database, self._name):
-            logger.info("job %s was running when the worker stopped; it is %s now", job.id, job.state)
+            logger.info("job %s was running when the worker stopped; it %s", job.id, STATE_PHRASES[job.state])
         with self._database.writing() as session:
             session.execute(delete(Worker).where(Worker.name == self._name))
 

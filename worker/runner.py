@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from shared.database import queries, transitions
 from shared.database.tables import Job
 from shared.errors import JobFailedError, JobStoppedError
-from shared.jobs import Kind, Lease, Outcome, State, WorkerIdentity
+from shared.jobs import STATE_PHRASES, Kind, Lease, Outcome, State, WorkerIdentity
 from shared.kinds import list_uploads
 from shared.logs import log_context
 from shared.schemas.strict import Strict
@@ -206,7 +206,7 @@ class Runner:
                 logger.exception("job %s: its outcome cannot be recorded; it runs again after its lease", row.id)
                 return None
             if outcome is not None and recorded:
-                logger.info("job %s has %s", row.id, outcome.state)
+                logger.info("job %s %s", row.id, STATE_PHRASES[outcome.state])
             else:
                 logger.warning("job %s, attempt %d: discarded, the lease was lost", row.id, row.attempt)
             return claimed

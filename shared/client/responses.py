@@ -23,6 +23,15 @@ class Upload(Response):
     sha256: str
     media_type: str
     filename: str | None
+    created_at: datetime
+    kept_until: datetime | None
+
+
+class UploadPage(Response):
+    """One page of the list of uploads."""
+
+    uploads: tuple[Upload, ...]
+    next_cursor: str | None
 
 
 class Progress(Response):

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select, union_all
 from sqlalchemy.orm import Session, aliased
 
 from shared.database.connection import now
@@ -43,25 +43,43 @@ _SELECT_EVENTS: Final = (
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs to list; a field that is ``None`` matches every job."""
+    """Which jobs to list; a field that is ``None`` or empty matches every job.
+
+    Parameters
+    ----------
+    states
+        A job matches if it is in one of these states.
+    """
 
     owner: str | None = None
-    state: str | None = None
+    states: Sequence[str] = ()
     kind: str | None = None
     device: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     created_after: datetime | None = None
     created_before: datetime | None = None
 
-    def newest_statement(self, before: str | None) -> Select[Job]:
+    def newest_statement(self, limit: int, before: str | None) -> Select[Job]:
         """Build the query for the matching jobs, newest first.
 
         Parameters
         ----------
+        limit
+            The maximum number of jobs.
         before
             Id of a job: only older jobs match. ``None``: jobs of any age match.
         """
-        statement = select(Job).where(*self._list_conditions())
+        states = sorted(set(self.states))
+        if len(states) <= 1:
+            return self._newest_in_state(Job, states[0] if states else None, limit, before)
+        # No index has the jobs of several states in the order of their ids. So the newest jobs of each state are found
+        # by the index, and the result is the newest of these jobs.
+        newest = (self._newest_in_state(Job.id, state, limit, before).subquery() for state in states)
+        ids = union_all(*(select(each.c.id) for each in newest))
+        return select(Job).where(Job.id.in_(ids)).order_by(Job.id.desc()).limit(limit)
+
+    def _newest_in_state(self, selected: Any, state: str | None, limit: int, before: str | None) -> Select[Any]:  # noqa: ANN401 - a column, or the class of the row
+        statement = select(selected).where(*self._list_conditions(state))
         order = Job.id
         for name, value in self.labels.items():
             label = aliased(JobLabel)
@@ -73,12 +91,12 @@ class JobFilter:
             order = label.job_id
         if before is not None:
             statement = statement.where(order < before)
-        return statement.order_by(order.desc())
+        return statement.order_by(order.desc()).limit(limit)
 
-    def _list_conditions(self) -> list[ColumnElement[bool]]:
+    def _list_conditions(self, state: str | None) -> list[ColumnElement[bool]]:
         conditions: list[ColumnElement[bool]] = []
         columns = (Job.owner, Job.state, Job.kind, Job.device)
-        for column, value in zip(columns, (self.owner, self.state, self.kind, self.device), strict=True):
+        for column, value in zip(columns, (self.owner, state, self.kind, self.device), strict=True):
             if value is not None:
                 conditions.append(column == value)
         if self.created_after is not None:
@@ -146,7 +164,7 @@ def list_jobs(session: Session, job_filter: JobFilter, limit: int, before: str |
     before
         Id of the last job on the previous page: only older jobs are listed.
     """
-    return session.scalars(job_filter.newest_statement(before).limit(limit)).all()
+    return session.scalars(job_filter.newest_statement(limit, before)).all()
 
 
 def list_artifacts_of(session: Session, job_id: str) -> Sequence[Artifact]:
@@ -277,6 +295,20 @@ def find_uploads(session: Session, upload_ids: Sequence[str], owner: str | None 
         return {}
     conditions = [Upload.id.in_(upload_ids)] + ([] if owner is None else [Upload.owner == owner])
     return {upload.id: upload for upload in session.scalars(select(Upload).where(*conditions))}
+
+
+def list_uploads(session: Session, owner: str, limit: int, before: str | None = None) -> Sequence[Upload]:
+    """List an owner's uploads, newest first.
+
+    Parameters
+    ----------
+    before
+        Id of the last upload on the previous page: only older uploads are listed.
+    """
+    statement = select(Upload).where(Upload.owner == owner)
+    if before is not None:
+        statement = statement.where(Upload.id < before)
+    return session.scalars(statement.order_by(Upload.id.desc()).limit(limit)).all()
 
 
 def find_owner(session: Session, job_id: str) -> str | None:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from shared.database import outbox, queries, statements
+from shared.database import outbox, queries, statements, uploads
 from shared.database.connection import Database, now
 from shared.database.tables import Job, JobLabel
 from shared.errors import ConflictError, IdempotencyError
@@ -35,12 +35,25 @@ from shared.jobs import (
 from shared.retry_delay import RetryDelay
 from shared.texts import text
 
+NO_UPLOADS: Final[Mapping[str, str]] = {}
+_CANCEL_REFUSALS: Final[Mapping[str, str]] = {
+    State.SUCCEEDED: "cancel-succeeded-job",
+    State.FAILED: "cancel-failed-job",
+    State.CANCELLED: "cancel-cancelled-job",
+}
 _WITHOUT_OBJECTS: Final = {"synchronize_session": False}
 """An execution option: SQLAlchemy need not update objects, since the session holds no objects of the changed rows."""
 
 
-def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
+def submit(
+    database: Database, job: Job, timeout_s: float, upload_ids: Mapping[str, str] = NO_UPLOADS
+) -> tuple[Job, bool]:
     """Insert a new job as queued.
+
+    Parameters
+    ----------
+    upload_ids
+        The ids of the uploads in the parameters, keyed by the JSON pointer of the parameter.
 
     Returns
     -------
@@ -52,12 +65,15 @@ def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
     ------
     IdempotencyError
         An earlier request had the same idempotency key and another body.
+    RequestInvalidError
+        An upload no longer exists.
     """
     columns = {
         column.key: value for column in Job.__mapper__.column_attrs if (value := getattr(job, column.key)) is not None
     }
     try:
         with database.writing() as session:
+            uploads.lock_uploads(session, upload_ids)
             created = session.scalars(statements.INSERT_JOB, columns | {"timeout_s": timeout_s}).one()
             if created.labels:
                 job_columns = {"job_id": created.id, "owner": created.owner}
@@ -85,7 +101,7 @@ def find_by_idempotency_key(database: Database, idempotency_key: str | None, req
     with database.reading() as session:
         earlier = session.scalars(select(Job).where(Job.idempotency_key == idempotency_key)).one_or_none()
     if earlier is not None and earlier.request_sha256 != request_sha256:
-        raise IdempotencyError(text("idempotency-key-reused", key=idempotency_key))
+        raise IdempotencyError(text("idempotency-key-reused"))
     return earlier
 
 
@@ -186,7 +202,7 @@ def cancel(database: Database, job_id: str) -> TransitionedJob:
             outbox.publish_changes(session, requested)
             return requested[0]
         ended = queries.get_job(session, job_id)
-        raise ConflictError(text("cancel-ended-job", job=job_id, state=ended.state))
+        raise ConflictError(text(_CANCEL_REFUSALS[ended.state], job=job_id))
 
 
 def requeue_jobs_of(database: Database, worker: str) -> list[TransitionedJob]:

@@ -9,7 +9,7 @@ from shared.broker import MAX_PENDING_WAKEUPS
 from shared.database import queries, transitions
 from shared.database.connection import now
 from shared.database.tables import Job, Worker
-from shared.jobs import AUTO, DeviceClass, Kind, State
+from shared.jobs import AUTO, STATE_PHRASES, DeviceClass, Kind, State
 from shared.maintenance.clock import correct_times
 from shared.services import Services
 
@@ -26,7 +26,8 @@ def rescue_jobs(services: Services) -> None:
     for job in transitions.expire_queued(database):
         logger.info("job %s reached its time limit in the queue", job.id)
     for job in transitions.recover_expired(database, settings.retry_delay):
-        logger.warning("job %s lost its worker in attempt %d and is %s now", job.id, job.attempt, job.state)
+        phrase = STATE_PHRASES[job.state]
+        logger.warning("job %s lost its worker in attempt %d and %s", job.id, job.attempt, phrase)
     _delete_silent_workers(services)
     _reroute_jobs(services)
     _wake_workers(services)

@@ -111,6 +111,18 @@ class Upload(TypedDict):
     sha256: Sha256
     media_type: str
     filename: str | None
+    created_at: Timestamp
+    kept_until: Timestamp | None
+    """The upload is deleted after this time, unless a queued or running job needs it; null: it is never deleted."""
+
+
+@documented
+class UploadList(TypedDict):
+    """A page of the list of uploads, newest first."""
+
+    uploads: list[Upload]
+    next_cursor: Id | None
+    """The `cursor` of the next page; null on the last page."""
 
 
 @documented

@@ -67,10 +67,14 @@ SENTENCES: Final[Mapping[str, str]] = {
     "database-scheme-unknown": "MINDJOBS_DATABASE_URL: {scheme!r} is not supported; use postgresql:// or sqlite:///.",
     # Jobs.
     "artifact-not-found": "Job {job} has no artifact {name!r}.",
-    "idempotency-key-reused": "The Idempotency-Key {key!r} was used for a request with another body. Use a new key for "
-    "a new request.",
-    "cancel-ended-job": "Job {job} has ended ({state}) and can no longer be cancelled.",
+    "idempotency-key-reused": "The Idempotency-Key was used for a request with another body, or for another job. Use a "
+    "new key for a new request.",
+    "cancel-succeeded-job": "Job {job} has succeeded and can no longer be cancelled.",
+    "cancel-failed-job": "Job {job} has failed and can no longer be cancelled.",
+    "cancel-cancelled-job": "Job {job} was cancelled. There is nothing left to cancel.",
     "delete-unended-job": "Job {job} is {state}. Cancel it before you delete it.",
+    "delete-needed-upload": "The upload {upload} is needed by jobs that have not ended: {jobs}. Cancel them, or wait "
+    "for their end, before you delete it.",
     "retry-unended-job": "Job {job} is {state}. Only a job that has ended can be retried.",
     "queue-limit": "This API key has reached the maximum number of queued jobs, {max_jobs}. Submit more when some of them have started, or "
     "cancel some.",
@@ -106,6 +110,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "body-slow": "The body of the request arrived too slowly: {received_bytes} bytes so far. Send it again over a faster "
     "connection.",
     "bodies-full": "Too many large bodies are being received. Try again in a few seconds.",
+    "version-changed": "There is another version now than the one that the request requires. Read it again.",
     "body-too-large": "The body is larger than the {max_bytes} bytes allowed. Send less.",
     "rate-exceeded": "Too many requests: the limit is {limit}. Try again later.",
     "http-error": "{description}",
@@ -113,6 +118,10 @@ SENTENCES: Final[Mapping[str, str]] = {
     "request-failed": "The log of the service has the details, under the request {request}.",
     "request-of-other-site": "This request was sent by a page of another site. Use the pages of this service instead.",
     "body-not-json": "The body is not JSON in UTF-8. Send a JSON object that has the fields kind and params.",
+    "body-not-gzip": "The body is not complete, or not in the format gzip that Content-Encoding names. Send it again, or "
+    "without compression.",
+    "encoding-unsupported": "The Content-Encoding {encoding!r} is not supported. Send the body compressed by gzip, or "
+    "without compression.",
     "idempotency-key-length": "The header Idempotency-Key has {length} characters. Use 1 to {max_length} characters.",
     # Fields of a request; the codes are pydantic's types of errors.
     "missing": "is required",
@@ -148,18 +157,25 @@ SENTENCES: Final[Mapping[str, str]] = {
     # Fields of a request; the codes are this service's own.
     "string-unstorable": "contains a NUL character or half of a surrogate pair; send plain text",
     "name-unstorable": "has a name that contains a NUL character or half of a surrogate pair; send plain text",
+    "values-too-many": "has too many values; a request may have at most {max_values} fields and list items in all",
+    "problems-omitted": "{count} more problems are not listed",
     "timeout-too-long": "must be at most {max_s:g} s on this instance",
     "key-unknown": "is not a valid API key of this instance; check it, or ask the operator",
     "label-filter-invalid": "must have the form NAME=VALUE, for example project=thesis",
     "labels-too-many": "may occur at most {max_labels} times, since no job has more labels",
     "cursor-invalid": "is not a cursor; use the next_cursor of the previous page",
     "timestamp-invalid": "must be a date and time as in RFC 3339, for example 2026-01-31T12:00:00Z",
+    "timestamp-plus-unescaped": "has a blank before the time zone, because + stands for a blank in an address; write %2B "
+    "instead of +, or give the time in UTC, with Z at its end",
+    "parameter-repeated": "may be given only once",
     "timestamp-out-of-range": "is before the first or after the last date that can be represented; choose another one",
     # Uploads and files.
     "upload-empty": "is empty; send a file that has content",
     "uploaded-file-not-found": "There is no upload {upload}.",
     "uploads-full": "The uploads of this API key use all of its {max_bytes} bytes. Use a file that is already "
     "uploaded, or wait: uploads are deleted after {days:g} days.",
+    "file-not-attached": "the body is the text {text!r} and not the file that it names; send the file with "
+    "curl -F {text!r}, or as the body itself with curl --data-binary @FILE",
     "one-file-expected": "send exactly one file, in the field file; there are {count}",
     "filename-invalid": "has a name that is a path or contains control characters; send a plain file name",
     "filename-too-long": "has a name of more than {max_length} characters; shorten it",
@@ -188,6 +204,7 @@ TITLES: Final[Mapping[str, str]] = {
     "too-large": "The content is larger than allowed",
     "body-incomplete": "The body is incomplete",
     "body-slow": "The body arrived too slowly",
+    "encoding-unsupported": "The encoding of the body is not supported",
     "disk-full": "The disk is full",
     "database-unavailable": "The database does not answer",
     # Errors at the start of a process.

@@ -76,7 +76,7 @@ def test_a_retry_with_a_precision_that_is_no_longer_offered_is_refused(services:
     with pytest.raises(RequestInvalidError) as caught:
         retry_job(services, job_id)
     assert [problem.code for problem in caught.value.problems] == ["precision-not-offered"]
-    retried = retry_job(services, job_id, changes={"precision": "auto"})
+    retried, _ = retry_job(services, job_id, changes={"precision": "auto"})
     assert (retried.retry_of, retried.params["precision"]) == (job_id, "auto")
 
 
