@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     max_retry_delay_s: PositiveFloat = 300.0
     worker_heartbeat_s: PositiveFloat = 5.0
     """Interval between the heartbeats of a worker. After three missed heartbeats the worker counts as lost."""
+    stalled_worker_s: PositiveFloat = 60.0
+    """How long an idle worker may leave a job waiting that it could run. Then the worker stops, to be started again.
+    After half of this time, ``/readyz``, ``/devices`` and ``/metrics`` show the worker."""
     timeout_s: PositiveFloat = 86_400.0
     """Time limit of a job that sets no limit itself, from the submission of the job to its end."""
     max_timeout_s: PositiveFloat = 604_800.0
@@ -168,6 +171,11 @@ class Settings(BaseSettings):
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the web application."""
         return self.host in _LOOPBACK
+
+    @property
+    def stalled_worker_shown_s(self) -> float:
+        """How long an idle worker may leave a job waiting before it is shown."""
+        return self.stalled_worker_s / 2
 
     @property
     def retry_delay(self) -> RetryDelay:

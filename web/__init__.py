@@ -78,5 +78,5 @@ def _make_context(settings: Settings) -> WebContext:
         services=services,
         long_poll_slots=LongPollSlots(settings.web_threads),
         key_cache=KeyCache(services.database),
-        metrics=metrics.make_registry(services.database),
+        metrics=metrics.make_registry(services),
     )

@@ -8,6 +8,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.database import queries
 from shared.schemas import responses
 from web.context import get_services
 
@@ -23,12 +24,13 @@ def alive() -> responses.Liveness:
 
 @blueprint.get("/readyz")
 def ready() -> tuple[responses.Readiness, int]:
-    """Report whether the database and the broker are reachable."""
+    """Report whether the database and the broker are reachable, and how many workers take no work."""
     services = get_services()
     unreachable: list[Literal["database", "broker"]] = []
     try:
         with services.database.reading() as session:
             session.execute(text("SELECT 1 FROM jobs LIMIT 1"))
+            stalled = queries.list_stalled_workers(session, services.settings.stalled_worker_shown_s)
     except SQLAlchemyError as error:
         logger.warning("not ready: the database does not answer: %s", error)
         unreachable.append("database")
@@ -39,4 +41,4 @@ def ready() -> tuple[responses.Readiness, int]:
         unreachable.append("broker")
     if unreachable:
         return {"status": "not ready", "unreachable": unreachable}, 503
-    return {"status": "ready"}, 200
+    return ({"status": "ready", "stalled_workers": len(stalled)} if stalled else {"status": "ready"}), 200

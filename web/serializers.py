@@ -154,15 +154,17 @@ def serialize_upload(upload: Upload, retention_days: float) -> responses.Upload:
     }
 
 
-def serialize_devices(session: Session) -> list[responses.Device]:
+def serialize_devices(session: Session, max_wait_s: float) -> list[responses.Device]:
     """Build a document for each device class: its live workers, what they offer, and the number of its jobs."""
     live = queries.list_live_workers(session)
     workers = {device: [worker for worker in live if worker.device == device] for device in DeviceClass}
     load = queries.count_by_device(session)
+    stalled = queries.list_stalled_workers(session, max_wait_s)
     return [
         {
             "device": device,
             "workers_alive": len(workers[device]),
+            "workers_stalled": [worker.name for worker in stalled if worker.device == device],
             "engines": {kind: engine for worker in workers[device] for kind, engine in worker.engines.items()},
             "precisions": _merge_precisions(workers[device]),
             "queued": load.get((device, State.QUEUED), 0),

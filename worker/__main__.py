@@ -89,7 +89,8 @@ def run_worker(device: Device, kinds: list[Kind]) -> int:
         device=device,
         backends=backends,
         heartbeat_interval_s=settings.worker_heartbeat_s,
-        wait_until_ready=status.wait_until_ready,
+        stalled_worker_s=settings.stalled_worker_s,
+        status=status,
     )
     watchdog = Watchdog(status, settings)
     with registration, watchdog:

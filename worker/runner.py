@@ -101,6 +101,7 @@ class Runner:
         If the worker shuts down, or after ``max_claim_loop_s``, the method claims no further job. It sends a wake-up
         message for the jobs that are still queued, and returns.
         """
+        self._status.mark_idle()
         self._claim_until = time.monotonic() + self._max_claim_loop_s
         row = self._claim()
         while row is not None:

@@ -326,10 +326,35 @@ def count_uploaded_bytes(session: Session, owner: str) -> int:
     return int(session.scalar(select(func.sum(Upload.bytes)).where(Upload.owner == owner)) or 0)
 
 
-def list_live_workers(session: Session) -> Sequence[Worker]:
-    """List the live workers: the workers with a recent heartbeat."""
+def list_live_workers(session: Session, *conditions: ColumnElement[bool]) -> Sequence[Worker]:
+    """List the live workers that meet all conditions; a live worker has a recent heartbeat."""
     is_recent = Worker.beat_at > now(Worker.beat_interval_s * -MAX_MISSED_HEARTBEATS)
-    return session.scalars(select(Worker).where(is_recent).order_by(Worker.name)).all()
+    return session.scalars(select(Worker).where(is_recent, *conditions).order_by(Worker.name)).all()
+
+
+def list_stalled_workers(session: Session, max_wait_s: float) -> list[Worker]:
+    """List the live workers that take no work: they are idle, although a job that they could run has waited too long.
+
+    Parameters
+    ----------
+    max_wait_s
+        How long a job may wait, and a worker be inactive, in seconds.
+    """
+    recently = now(-max_wait_s)
+    inactive = list_live_workers(session, Worker.active_at < recently)
+    if not inactive:
+        return []
+    busy_names = list_busy_workers(session)
+    waiting = select(Job.kind, Job.wanted_device).where(
+        Job.state == State.QUEUED, Job.available_at < recently, Job.deadline_at > now()
+    )
+    waiting_jobs = session.execute(waiting.distinct()).all()
+    return [
+        worker
+        for worker in inactive
+        if worker.name not in busy_names
+        and any(kind in worker.kinds and device in {AUTO, worker.device} for kind, device in waiting_jobs)
+    ]
 
 
 def choose_device(session: Session, kind: Kind) -> DeviceClass | None:

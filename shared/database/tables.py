@@ -306,3 +306,5 @@ class Worker(Base):
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     beat_at: Mapped[datetime] = mapped_column(UtcDateTime)
     beat_interval_s: Mapped[float] = mapped_column(Float)
+    active_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When the worker looked for a job or ran one for the last time; ``None`` for a worker of an earlier version."""

@@ -131,6 +131,8 @@ class Device(TypedDict):
 
     device: DeviceClass
     workers_alive: int
+    workers_stalled: list[str]
+    """The names of the live workers that are idle although jobs have waited for long that they could run."""
     engines: dict[str, str]
     """For each kind of job, the backend that runs the jobs."""
     precisions: dict[str, list[str]]
@@ -185,3 +187,5 @@ class Readiness(TypedDict):
     status: Literal["ready", "not ready"]
     unreachable: NotRequired[list[Literal["database", "broker"]]]
     """The parts of the service that do not answer."""
+    stalled_workers: NotRequired[int]
+    """The number of workers that are idle although jobs wait that they could run; not given if there are none."""
