@@ -8,6 +8,7 @@ from flask_bootstrap import Bootstrap5
 from flask_wtf import CSRFProtect
 from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 
+from shared.database import patience
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
@@ -73,7 +74,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _make_context(settings: Settings) -> WebContext:
-    services = Services.open(settings)
+    services = Services.open(settings, patience.WEB)
     return WebContext(
         services=services,
         long_poll_slots=LongPollSlots(settings.web_threads),

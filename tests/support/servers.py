@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -105,6 +106,20 @@ class PostgresServer:
     def drop_database(self, name: str) -> None:
         """Remove a database, even if clients are still connected to it."""
         self._server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def suspend(self) -> None:
+        """Suspend all processes of the server, so that it accepts connections and never answers."""
+        for process in self._list_processes():
+            process.suspend()
+
+    def resume(self) -> None:
+        """Let the processes of the server continue."""
+        for process in self._list_processes():
+            process.resume()
+
+    def _list_processes(self) -> list[psutil.Process]:
+        parent = psutil.Process(self._server.get_pid())
+        return [parent, *parent.children(recursive=True)]
 
     def close(self) -> None:
         """Stop the server and remove its folder."""
