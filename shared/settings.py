@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     retry_delay_s: PositiveFloat = 1.0
     """Delay before the second attempt; doubled for each further attempt."""
     max_retry_delay_s: PositiveFloat = 300.0
+    min_free_mb: PositiveInt = 100
+    """Free space on the disks of the state folder and of the files. If there is less, submissions and uploads are
+    refused with 507, and ``/readyz`` says so."""
     worker_heartbeat_s: PositiveFloat = 5.0
     """Interval between the heartbeats of a worker. After three missed heartbeats the worker counts as lost."""
     stalled_worker_s: PositiveFloat = 60.0
@@ -181,6 +184,11 @@ class Settings(BaseSettings):
     def retry_delay(self) -> RetryDelay:
         """How long a lost job waits before its next attempt."""
         return RetryDelay(self.retry_delay_s, self.max_retry_delay_s)
+
+    @property
+    def disk_full_delay(self) -> RetryDelay:
+        """How long a job that has found its disk full waits before its next attempt: until someone has freed space."""
+        return RetryDelay(30 * self.retry_delay_s, self.max_retry_delay_s)
 
     @property
     def owns_redis(self) -> bool:

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException, SecurityError
 
+from shared.database.connection import is_database_full
 from shared.errors import (
     DiskFullError,
     EncodingUnsupportedError,
@@ -74,6 +75,9 @@ def _handle_own(error: MindjobsError) -> Response:
 
 
 def _handle_database(error: SQLAlchemyError) -> Response:
+    if is_database_full(error):
+        logger.error("request %s failed because the disk of the database is full: %s", g.get("request_id"), error)
+        return _handle_own(DiskFullError(get_services().settings.storage))
     unreachable = isinstance(error, OperationalError | PoolTimeoutError)
     if not unreachable and not (isinstance(error, DBAPIError) and error.connection_invalidated):
         return _handle_unexpected(error)

@@ -1,4 +1,4 @@
-"""The health checks. ``/healthz`` tests only this process; ``/readyz`` also tests the database and the broker."""
+"""The health checks. ``/healthz`` tests only this process; ``/readyz`` also tests what the process needs."""
 
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -10,11 +10,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.database import queries
+from shared.disk_space import require_free_space
+from shared.errors import DiskFullError
 from shared.schemas import responses
 from shared.services import Services
 from web.context import get_services
 
-Part = Literal["database", "broker"]
+Part = Literal["database", "broker", "disk"]
 
 ANSWER_TIMEOUT_S: Final = 1.5
 """How long ``/readyz`` waits for the parts that it tests, all at the same time. It answers within 2 s."""
@@ -33,11 +35,12 @@ def alive() -> responses.Liveness:
 
 @blueprint.get("/readyz")
 def ready() -> tuple[responses.Readiness, int]:
-    """Report whether the database and the broker are reachable, and how many workers take no work."""
+    """Report whether database and broker answer and the disks have space, and how many workers take no work."""
     services = get_services()
     started: dict[Part, Future[int]] = {
         "database": _threads.submit(_count_stalled_workers, services),
         "broker": _threads.submit(_ping_broker, services),
+        "disk": _threads.submit(_check_disk, services),
     }
     wait(started.values(), ANSWER_TIMEOUT_S)
     unreachable = [part for part, test in started.items() if not _has_answered(part, test)]
@@ -58,14 +61,19 @@ def _ping_broker(services: Services) -> int:
     return 0
 
 
+def _check_disk(services: Services) -> int:
+    require_free_space(services.settings, services.files)
+    return 0
+
+
 def _has_answered(part: Part, test: Future[int]) -> bool:
     if not test.done():
         logger.warning("not ready: the %s has not answered within %g s", part, ANSWER_TIMEOUT_S)
         test.cancel()
         return False
     error = test.exception()
-    if isinstance(error, SQLAlchemyError | RedisError | OSError):
-        logger.warning("not ready: the %s does not answer: %s", part, error)
+    if isinstance(error, SQLAlchemyError | RedisError | OSError | DiskFullError):
+        logger.warning("not ready: the %s: %s", part, error)
         return False
     test.result()  # raises any other error
     return True

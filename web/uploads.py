@@ -13,6 +13,7 @@ from sqlalchemy import insert
 from shared.database import queries
 from shared.database.connection import now
 from shared.database.tables import NAME_LENGTH, Upload
+from shared.disk_space import require_free_space
 from shared.errors import LimitError, RequestInvalidError
 from shared.files.keys import upload_key
 from shared.ids import is_id, make_id
@@ -45,8 +46,11 @@ def store(services: Services, chunks: Iterable[bytes], filename: str | None, own
         The file is larger than the owner's next upload may be.
     LimitError
         The owner's limit is reached.
+    DiskFullError
+        There is too little free space.
     """
     name, settings = _check_filename(filename), services.settings
+    require_free_space(settings, services.files)
     upload_id = make_id()
     max_bytes = require_free_bytes(services, owner)
     stored = services.files.put(upload_key(upload_id), chunks, max_bytes=max_bytes)

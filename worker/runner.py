@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from shared.database import queries, transitions
 from shared.database.tables import Job
-from shared.errors import JobFailedError, JobStoppedError
+from shared.errors import JobFailedError, JobStoppedError, is_disk_full
 from shared.jobs import STATE_PHRASES, Kind, Lease, Outcome, State, WorkerIdentity
 from shared.kinds import list_uploads
 from shared.logs import log_context
@@ -206,7 +206,9 @@ class Runner:
             except Exception:
                 logger.exception("job %s: its outcome cannot be recorded; it runs again after its lease", row.id)
                 return None
-            if outcome is not None and recorded:
+            if outcome is None:
+                logger.warning("job %s, attempt %d: ends without an outcome", row.id, row.attempt)
+            elif recorded:
                 logger.info("job %s %s", row.id, STATE_PHRASES[outcome.state])
             else:
                 logger.warning("job %s, attempt %d: discarded, the lease was lost", row.id, row.attempt)
@@ -237,6 +239,10 @@ class Runner:
                 logger.exception("job %s: the database does not answer; it runs again after its lease", lease.job_id)
                 return None
             except Exception as error:  # noqa: BLE001 - the worker must survive any error of an engine
+                if is_disk_full(error) and job.row.attempt < job.row.max_attempts:
+                    logger.warning("job %s: the disk is full; it runs again later: %s", lease.job_id, error)
+                    transitions.recover_lost(self._services.database, lease, self._services.settings.disk_full_delay)
+                    return None
                 failure = describe_failure(lease.job_id, error, self._services.settings.storage)
                 return Outcome(State.FAILED, error=failure)
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -36,6 +37,7 @@ _SERVER_OPTIONS: Final = {
     # plan takes 20 ms with a plan for the actual values. The planning adds 0.06 ms to a poll.
     "plan_cache_mode": "force_custom_plan",
 }
+_POSTGRESQL_DISK_FULL: Final = "53100"
 _WRITES: Final = "mindjobs_writes"
 """The name of the execution option that marks the connections for writing."""
 
@@ -185,3 +187,11 @@ def _now_sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:  # 
     (plus_s,) = element.clauses
     # SQLite compares times as text, so the format is the one in which UtcDateTime stores times.
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({compiler.process(plus_s, **options)}) || ' seconds')"
+
+
+def is_database_full(error: SQLAlchemyError) -> bool:
+    """Return whether the database could not write because its disk is full."""
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return getattr(cause, "sqlstate", None) == _POSTGRESQL_DISK_FULL

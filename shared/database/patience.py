@@ -76,4 +76,4 @@ def limit_waiting(engine: Engine, patience: Patience) -> None:
             connection.max_wait_s = patience.answer_s
 
     event.listen(engine, "do_connect", connect)
-    engine.dialect.do_ping = ping_in_time  # type: ignore[method-assign]  # SQLAlchemy has no event for it
+    engine.dialect.do_ping = ping_in_time  # type: ignore[method-assign, assignment]  # SQLAlchemy has no event for it

@@ -25,7 +25,7 @@ def correct_times(services: Services) -> None:
     settings = services.settings
     with services.database.writing() as session:
         corrected = _limit_delays(
-            session, Job.available_at, Job.attempt, settings.retry_delay, 0.0, Job.state == State.QUEUED
+            session, Job.available_at, Job.attempt, settings.disk_full_delay, 0.0, Job.state == State.QUEUED
         )
         corrected += _limit_delays(session, Delivery.due_at, Delivery.attempt, deliverer.DELAY, deliverer.LEASE_S)
         # A lease may have been extended by a worker with a longer one, so a lease of twice the time is left alone.

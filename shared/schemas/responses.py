@@ -185,7 +185,7 @@ class Readiness(TypedDict):
     """Whether the service can accept jobs."""
 
     status: Literal["ready", "not ready"]
-    unreachable: NotRequired[list[Literal["database", "broker"]]]
-    """The parts of the service that do not answer."""
+    unreachable: NotRequired[list[Literal["database", "broker", "disk"]]]
+    """The parts of the service that do not answer, and ``disk`` if there is too little free space."""
     stalled_workers: NotRequired[int]
     """The number of workers that are idle although jobs wait that they could run; not given if there are none."""

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import queries
 from shared.database.tables import Upload
+from shared.disk_space import require_free_space
 from shared.errors import LimitError, Problem, RequestInvalidError
 from shared.files.file_store import FileStore
 from shared.ids import is_id
@@ -35,8 +36,11 @@ def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -
         The job cannot succeed.
     LimitError
         The owner has too many queued jobs.
+    DiskFullError
+        There is too little free space for the files of a job.
     """
     spec, settings = KINDS[parsed.submission.kind], services.settings
+    require_free_space(settings, services.files)
     upload_ids = spec.list_uploads(parsed.params)
     with services.database.reading() as session:
         _check_limit(session, settings, owner)

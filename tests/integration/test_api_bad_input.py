@@ -60,6 +60,17 @@ def check_nothing_is_queued(client: FlaskClient) -> Any:
     assert client.get("/api/v1/jobs").json == {"jobs": [], "next_cursor": None}
 
 
+def test_submissions_and_uploads_are_refused_while_there_is_too_little_space(settings: Settings) -> None:
+    client = create_app(settings.model_copy(update={"min_free_mb": 10**9})).test_client()
+    for url, body in (("/api/v1/jobs", b'{"kind": "knn"}'), ("/api/v1/uploads", b"a,b")):
+        response = client.post(url, data=body)
+        assert response.status_code == 507
+        assert response.json is not None
+        assert response.json["type"] == "disk-full"
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json) == (503, {"status": "not ready", "unreachable": ["disk"]})
+
+
 @pytest.mark.parametrize(
     ("content", "dataset", "pointer", "code", "words"),
     [

@@ -54,7 +54,7 @@ def test_job_waits_for_its_next_attempt_no_longer_than_its_delay(services: Servi
     sweep(services)
     with services.database.reading() as session:
         available_at = queries.get_job(session, lease.job_id).available_at
-    delay = timedelta(seconds=services.settings.retry_delay.after(1))
+    delay = timedelta(seconds=services.settings.disk_full_delay.after(1))  # the longest that there is
     assert before + delay <= available_at <= read_clock(services.database) + delay
 
 

@@ -11,18 +11,23 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.broker import RESPONSE_TIMEOUT_S
+from shared.broker import RESPONSE_TIMEOUT_S, Broker
 from shared.database import queries
 from shared.jobs import DeviceClass, Kind, State, name_queue
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission.submit import submit_job
 from tests.integration.conftest import StartProcess, StartWorker
+from tests.support.network import Network, find_obstacle, make_network
+from tests.support.ports import reserve_port
+from tests.support.processes import ServiceProcess
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 
 RECOVERY_S = 15.0
 """The next job runs within this time after Redis answers again. A test asserts ten times this time."""
+LOSS_S = 8.0
+"""How long packets are lost."""
 SILENCES = 3
 """How many timeouts of a request to Redis a silence lasts."""
 
@@ -116,6 +121,52 @@ def test_next_job_runs_after_redis_was_silent_at_the_end_of_a_job(
         answered_s = time.monotonic()
         jobs.submit().finish(10 * RECOVERY_S)
         print_recovery(f"{SILENCES * RESPONSE_TIMEOUT_S:.0f} s of silence", answered_s)
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    if reason := find_obstacle():
+        pytest.skip(reason)
+    with make_network() as network:
+        yield network
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_next_job_runs_after_packets_between_worker_and_redis_were_lost(  # noqa: PLR0913, PLR0917 - pytest's fixtures
+    network: Network,
+    services: Services,
+    start_process: StartProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Kind,
+) -> None:
+    monkeypatch.setenv("GATED_WORKER_KNN", str(tmp_path))
+    redis = RedisServer(tmp_path / "remote", port=reserve_port(), password="lost")  # noqa: S106 - a server of this test
+    redis.start()
+    near = services.settings.model_copy(update={"redis_url": redis.url})
+    far = near.model_copy(update={"redis_url": redis.url.replace("127.0.0.1", network.host)})
+    near_services = Services(near, services.database, services.files, Broker(near))
+    start_process("shared.maintenance", settings=near)
+    program = (*network.program, sys.executable, "-m")
+    arguments = ("--device", "cpu:0", "--kinds", kind)
+    log = tmp_path / "worker.log"
+    worker = ServiceProcess("tests.integration.gated_worker", *arguments, settings=far, log=log, program=program)
+    try:
+        jobs = GatedJobs(kind, near_services, tmp_path)
+        job = jobs.submit()
+        job.wait_until_running()
+        network.drop_packets()
+        job.finish(10 * RECOVERY_S)
+        lost_s = time.monotonic()
+        wait_until(lambda: time.monotonic() > lost_s + LOSS_S, "the end of the loss")
+        network.pass_packets()
+        passed_s = time.monotonic()
+        jobs.submit().finish(10 * RECOVERY_S)
+        print_recovery(f"{LOSS_S:.0f} s without packets", passed_s)
+    finally:
+        worker.close()
+        near_services.broker.close()
+        redis.close()
 
 
 def print_recovery(fault: str, ended_s: float) -> None:

@@ -292,7 +292,7 @@ def test_an_error_of_the_engine_fails_the_job_but_not_the_worker(
 ) -> None:
     worker = start_worker()
     gate = make_gate()
-    gate.submit(then=then)
+    gate.submit(then=then, max_attempts=1)
     gate.open()
     failed = gate.wait_for(State.FAILED)
     assert failed.attempt == 1
@@ -305,6 +305,27 @@ def test_an_error_of_the_engine_fails_the_job_but_not_the_worker(
     next_job.submit()
     next_job.open()
     next_job.wait_for(State.SUCCEEDED)
+
+
+def test_job_that_finds_the_disk_full_runs_again_after_a_growing_pause(
+    services: Services, start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
+) -> None:
+    start_worker(retry_delay_s=0.05)
+    gate = make_gate()
+    gate.submit(then="fill", max_attempts=3)
+    gate.open()
+    failed = gate.wait_for(State.FAILED, attempt=3)
+    assert failed.error is not None
+    assert failed.error["type"] == "disk-full"
+    with services.database.reading() as session:
+        changes = session.scalars(select(JobEvent).where(JobEvent.job_id == gate.job_id, JobEvent.kind == "state"))
+        times = [event.at for event in changes]
+    # queued, running, queued, running, queued, running, failed
+    assert len(times) == 7
+    first, second = (times[index + 1] - times[index] for index in (2, 4))
+    assert timedelta(seconds=30 * 0.05) <= first
+    assert timedelta(seconds=60 * 0.05) <= second
+    assert sweeper.process.poll() is None
 
 
 def test_sigquit_queues_the_running_job_again(
