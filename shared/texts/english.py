@@ -31,6 +31,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "setting-lease-too-short": "MINDJOBS_LEASE_S must be at least three times MINDJOBS_HEARTBEAT_S",
     "setting-timeout-too-long": "MINDJOBS_TIMEOUT_S must not be above MINDJOBS_MAX_TIMEOUT_S",
     "setting-secret-too-short": "MINDJOBS_SECRET must have at least {min_length} random characters",
+    "setting-models-allowed": "MINDJOBS_MODELS_ALLOWED: {entry!r} is no model; write ORG/NAME, ORG/*, known (the models "
+    "of the catalogue) or * (any), separated by commas",
     "setting-home-characters": "MINDJOBS_HOME: {home} contains a character that cannot be part of an address; "
     "choose a path without quotes and without % ? # ; and backslash",
     "setting-home-too-deep": "MINDJOBS_HOME is too long: {socket} has over {max_bytes} bytes, too many for a socket; "
