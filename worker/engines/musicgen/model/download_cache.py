@@ -24,7 +24,8 @@ from shared.errors import JobFailedError
 from shared.texts import text
 
 RECORD: Final = ".mindjobs.json"
-LOCK: Final = ".mindjobs.lock"
+LOCK: Final = ".locks/mindjobs.lock"
+"""The file that a process locks while it makes room; Hugging Face's tools expect only models outside of ``.locks``."""
 REMOVED: Final = ".mindjobs-removed-"
 """The prefix of the folders of models that are being deleted."""
 
@@ -137,7 +138,7 @@ def reserve_room(
     JobFailedError
         The model does not fit.
     """
-    cache.mkdir(parents=True, exist_ok=True)
+    (cache / LOCK).parent.mkdir(parents=True, exist_ok=True)
     folder = find_folder(cache, name)
     with ExitStack() as holds:
         with (cache / LOCK).open("wb") as lock:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -124,7 +125,7 @@ def test_models_are_deleted_if_the_disk_has_too_little_space(
 
     write("a/first")
     write("a/second")
-    monkeypatch.setattr(download_cache.shutil, "disk_usage", lambda _: Usage())
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage())
     reserve(cache, room_for=100)
     assert list_models(cache) == ["a/second", "new/model"]
 
