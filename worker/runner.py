@@ -196,8 +196,8 @@ class Runner:
     def _find_head(self) -> ParsedJob | None:
         """Find the best queued job that this worker can run now, and start the downloads that better jobs need."""
         while True:
+            missing = self._downloads.missing
             with self._services.database.reading() as session:
-                missing = self._downloads.missing
                 row = queries.find_next_job(session, self._kinds, self._device.device_class, missing)
             if row is None:
                 return None

@@ -176,7 +176,8 @@ class Download:
 def _limited_file_size(max_bytes: int) -> Iterator[None]:
     """Let the system refuse to make any file of this process larger than ``max_bytes`` while the block runs."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard))
+    limit = max_bytes if hard == resource.RLIM_INFINITY else min(max_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
         yield
     finally:
