@@ -89,6 +89,7 @@ class Runner:
         threads = ThreadPoolExecutor(2 * MAX_CONCURRENT_JOBS, "lease")
         self._heartbeats = HeartbeatContext(services.database, settings, status, name, threads)
         self._downloads = Downloads(services, device.device_class, self._engines)
+        self._passed_over = False
         self._claim_until = 0.0
         self._last_parsed: ParsedJob | None = None
 
@@ -105,7 +106,7 @@ class Runner:
         """
         self._claim_until = time.monotonic() + self._max_claim_loop_s
         row = self._claim()
-        while row is not None or self._downloads.missing:
+        while row is not None or self._passed_over:
             try:
                 if row is None:
                     self._wait_for_downloads()
@@ -197,6 +198,8 @@ class Runner:
         """Find the best queued job that this worker can run now, and start the downloads that better jobs need."""
         while True:
             missing = self._downloads.missing
+            # A download that ends after this line ends too late for this look at the queue, so another one follows.
+            self._passed_over = bool(missing)
             with self._services.database.reading() as session:
                 row = queries.find_next_job(session, self._kinds, self._device.device_class, missing)
             if row is None:

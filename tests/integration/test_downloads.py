@@ -295,3 +295,21 @@ def test_downloads_continue_when_the_worker_handles_the_next_message(worker: Run
     worker.start().join()
     assert worker.read(waiting).state == State.SUCCEEDED
     assert worker.engine.downloading == [ABSENT]
+
+
+def test_a_download_that_ends_while_the_queue_is_read_is_noticed(
+    worker: RunnerTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = worker.submit(ABSENT)
+    find_next_job = queries.find_next_job
+
+    def end_download(*args: Any) -> Job | None:
+        job = find_next_job(*args)
+        if args[-1] and job is None:  # the job was passed over
+            worker.engine.released[ABSENT].set()
+            worker.wait(lambda: not worker.runner._downloads.missing, "the end of the download")
+        return job
+
+    monkeypatch.setattr(queries, "find_next_job", end_download)
+    worker.start().join()
+    assert worker.read(waiting).state == State.SUCCEEDED

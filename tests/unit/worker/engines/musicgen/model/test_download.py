@@ -291,7 +291,8 @@ def test_a_download_whose_process_is_killed_continues(
     def kill_once(*, stage: str, done: int, total: int, unit: str) -> None:
         assert (stage, unit) == ("downloading", "bytes")
         if not killed and total and done >= count_small(files) + CUT:
-            killed.extend(psutil.Process().children())
+            children = psutil.Process().children()
+            killed.extend(child for child in children if NAME in child.cmdline())
             killed[0].kill()
             hub.released.set()
 
