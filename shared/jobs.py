@@ -147,6 +147,18 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Need:
+    """What jobs of a kind need before they can run: the jobs whose parameter ``parameter`` has the value ``name``.
+
+    Two workers may need the same thing, for example if they are on two machines.
+    """
+
+    kind: Kind
+    parameter: str
+    name: str
+
+
+@dataclass(frozen=True)
 class HeartbeatReply:
     """The reply to a worker's heartbeat."""
 

@@ -47,6 +47,10 @@ OTHER_VARIABLES: Final = frozenset({"KEY", "SERVER"})
 # The prefix of the benchmarks' variables, which are not settings of an instance either.
 _OTHER_PREFIX: Final = "BENCH_"
 _LOOPBACK: Final = {"127.0.0.1": "127.0.0.1", "::1": "[::1]", "localhost": "localhost"}
+KNOWN_MODELS: Final = "known"
+"""The entry of ``models_allowed`` that stands for the models of the catalogue."""
+_ORGANISATION: Final = r"[A-Za-z0-9][\w.-]*"
+_ALLOWED_MODELS: Final = re.compile(rf"{KNOWN_MODELS}|\*|{_ORGANISATION}/(?:\*|{_ORGANISATION})")
 _NOT_IN_ADDRESSES: Final = re.compile(r'[%?#;\\"\n\t]')
 
 logger = logging.getLogger(__name__)
@@ -73,6 +77,15 @@ class Settings(BaseSettings):
     redis_url: Annotated[str, Field(repr=False)] = ""
     storage_url: str = ""
     models_dir: Path | None = None
+    models_allowed: str = KNOWN_MODELS
+    """The music models that jobs may name, separated by commas: ``ORG/NAME``, ``ORG/*``, ``*`` for any, and ``known``
+    for the models of the catalogue. A list replaces the default; ``known,ORG/NAME`` adds to it. The built-in model and
+    the models in ``models_dir`` are always allowed. Nothing else is downloaded or read from the cache of downloads."""
+    max_model_mb: PositiveInt = 16_384
+    """Size limit of a model that is downloaded. The largest known model has about 14 GB."""
+    max_model_cache_mb: PositiveInt = 51_200
+    """Size limit of all models together that this service has downloaded. Before a further download, the least recently
+    used of these models are deleted. Other models in the cache are neither counted nor deleted."""
 
     lease_s: PositiveFloat = 15.0
     """How long a worker keeps a job without a heartbeat."""
@@ -159,11 +172,19 @@ class Settings(BaseSettings):
             raise _problem("setting-secret-too-short", min_length=MIN_SECRET_LENGTH)
         if self.redis_url and not _is_redis_address(self.redis_url):
             raise _problem("setting-redis-address")
+        for entry in self.allowed_models:
+            if not _ALLOWED_MODELS.fullmatch(entry):
+                raise _problem("setting-models-allowed", entry=entry)
         if _NOT_IN_ADDRESSES.search(str(self.home)):
             raise _problem("setting-home-characters", home=str(self.home))
         if self.owns_redis and len(bytes(self.redis_socket)) > MAX_SOCKET_PATH_BYTES:
             raise _problem("setting-home-too-deep", socket=str(self.redis_socket), max_bytes=MAX_SOCKET_PATH_BYTES)
         return self
+
+    @property
+    def allowed_models(self) -> frozenset[str]:
+        """The entries of ``models_allowed``."""
+        return frozenset(entry.strip() for entry in self.models_allowed.split(",") if entry.strip())
 
     @property
     def compiled(self) -> Path:

@@ -35,7 +35,10 @@ class UploadPage(Response):
 
 
 class Progress(Response):
-    """The progress of a job; stage and unit are ``None`` before the job has started."""
+    """The progress of a job; stage and unit are ``None`` while the job waits for a worker.
+
+    A job that waits for a download is queued and has the progress of the download.
+    """
 
     stage: str | None
     done: int

@@ -1,7 +1,7 @@
 """Queries about jobs, workers and uploads; nothing here changes a row."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, aliased
 from shared.database.connection import now
 from shared.database.tables import Artifact, Job, JobEvent, JobLabel, Upload, Worker
 from shared.errors import NotFoundError
-from shared.jobs import AUTO, ENDED, DeviceClass, Kind, State
+from shared.jobs import AUTO, ENDED, DeviceClass, Kind, Need, State
 from shared.texts import text
 
 MAX_MISSED_HEARTBEATS: Final = 3
@@ -245,6 +245,7 @@ def next_job_statement(
     device: DeviceClass,
     *,
     locked: bool = False,
+    needs: tuple[tuple[Kind, str], ...] = (),
 ) -> Select[Any]:
     """Build the query for the best queued job that a device can run: the oldest job with the highest priority.
 
@@ -257,6 +258,9 @@ def next_job_statement(
         The column that the query returns, or `Job` for the whole row.
     locked
         If true, the query locks the row, and skips rows that other transactions have locked.
+    needs
+        Kinds with the parameter that names what their jobs need. Jobs that need something that the parameter
+        ``missing_KIND`` of the query lists are passed over.
     """
     if len(kinds) == 1:
         best = _order_by_priority(
@@ -266,10 +270,17 @@ def next_job_statement(
                 Job.wanted_device.in_([AUTO, device]),
                 Job.available_at <= now(),
                 Job.deadline_at > now(),
+                *(
+                    Job.params[parameter].as_string().not_in(bindparam(f"missing_{kind}", expanding=True))
+                    for kind, parameter in needs
+                    if kind == kinds[0]
+                ),
             )
         )
         return best.with_for_update(skip_locked=True) if locked else best
-    best_of_each = [next_job_statement(Job.id, (kind,), device, locked=locked).scalar_subquery() for kind in kinds]
+    best_of_each = [
+        next_job_statement(Job.id, (kind,), device, locked=locked, needs=needs).scalar_subquery() for kind in kinds
+    ]
     return _order_by_priority(select(selected).where(Job.id.in_(best_of_each)))
 
 
@@ -277,10 +288,30 @@ def _order_by_priority(jobs: Select[Any]) -> Select[Any]:
     return jobs.order_by(Job.priority.desc(), Job.id).limit(1)
 
 
-def find_next_job(session: Session, kinds: Sequence[Kind], device: DeviceClass) -> Job | None:
-    """Return the job that a worker with these kinds and this device class would claim next."""
-    job: Job | None = session.scalars(next_job_statement(Job, tuple(kinds), device)).one_or_none()
+def find_next_job(
+    session: Session, kinds: Sequence[Kind], device: DeviceClass, missing: Collection[Need] = ()
+) -> Job | None:
+    """Return the job that a worker with these kinds and this device class would claim next.
+
+    Parameters
+    ----------
+    missing
+        What this worker does not have yet: the jobs that need it are passed over.
+    """
+    names: dict[tuple[Kind, str], list[str]] = {}
+    for need in missing:
+        names.setdefault((need.kind, need.parameter), []).append(need.name)
+    statement = next_job_statement(Job, tuple(kinds), device, needs=tuple(sorted(names)))
+    parameters = {f"missing_{kind}": listed for (kind, _), listed in names.items()}
+    job: Job | None = session.scalars(statement, parameters).one_or_none()
     return job
+
+
+def list_needed_names(session: Session, kind: Kind, parameter: str) -> set[str]:
+    """Return what the jobs of a kind need that have not ended: the different values of the parameter that names it."""
+    name = Job.params[parameter].as_string()
+    unended = Job.state.in_([State.QUEUED, State.RUNNING])
+    return {found for found in session.scalars(select(name).where(unended, Job.kind == kind).distinct()) if found}
 
 
 def find_uploads(session: Session, upload_ids: Sequence[str], owner: str | None = None) -> dict[str, Upload]:

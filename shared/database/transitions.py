@@ -23,8 +23,10 @@ from shared.jobs import (
     ENDED,
     TIMED_OUT,
     WORKER_LOST,
+    DeviceClass,
     HeartbeatReply,
     Lease,
+    Need,
     Outcome,
     Progress,
     State,
@@ -168,9 +170,14 @@ def finish(database: Database, lease: Lease, outcome: Outcome) -> bool:
 
 
 def finish_and_claim(
-    database: Database, lease: Lease, outcome: Outcome, worker: WorkerIdentity
+    database: Database, lease: Lease, outcome: Outcome, worker: WorkerIdentity, job_id: str | None = None
 ) -> tuple[bool, Job | None]:
     """End an attempt and claim the next job in one transaction, so that the database syncs only once.
+
+    Parameters
+    ----------
+    job_id
+        If given, claim the queued job with this id.
 
     Returns
     -------
@@ -180,7 +187,7 @@ def finish_and_claim(
     """
     with database.writing() as session:
         finished = _finish(session, outcome, statements.HELD_LEASE, _lease_parameters(lease))
-        return bool(finished), _claim(session, worker)
+        return bool(finished), _claim(session, worker, job_id)
 
 
 def cancel(database: Database, job_id: str) -> TransitionedJob:
@@ -250,6 +257,34 @@ def expire_queued(database: Database) -> list[TransitionedJob]:
         return _finish(session, TIMED_OUT, statements.PAST_DEADLINE, {})
 
 
+def show_download(
+    database: Database, need: Need, device: DeviceClass, progress: Progress, *, changed: bool = True
+) -> bool:
+    """Write the progress of a download to the queued jobs that wait for it on a device class.
+
+    Parameters
+    ----------
+    changed
+        Whether the progress has changed since the last call, so that it is published.
+
+    Returns
+    -------
+    Whether any job waits for the download.
+    """
+    parameters = _need_parameters(need, device) | _progress_parameters(progress)
+    with database.writing() as session:
+        waiting = session.scalars(statements.download_progress_statement(need.parameter), parameters).all()
+        for job_id in waiting if changed else ():
+            outbox.publish_progress(session, job_id, progress)
+        return bool(waiting)
+
+
+def fail_waiting(database: Database, need: Need, device: DeviceClass, outcome: Outcome) -> list[TransitionedJob]:
+    """End the queued jobs of a device class that need what cannot be downloaded."""
+    with database.writing() as session:
+        return _finish(session, outcome, statements.waiting_condition(need.parameter), _need_parameters(need, device))
+
+
 def delete_job(database: Database, job_id: str) -> None:
     """Delete an ended job and all rows that refer to it; the caller must remove the job's files.
 
@@ -276,6 +311,10 @@ def _claim(session: Session, worker: WorkerIdentity, job_id: str | None = None) 
     if job is not None:
         outbox.publish_states(session, [job])
     return job
+
+
+def _need_parameters(need: Need, device: DeviceClass) -> dict[str, Any]:
+    return {"needed_kind": need.kind, "needed_name": need.name, "needed_device": device}
 
 
 def _lease_parameters(lease: Lease) -> dict[str, Any]:

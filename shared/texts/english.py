@@ -38,6 +38,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     # The address is not repeated, since it may contain a password.
     "setting-redis-address": "MINDJOBS_REDIS_URL is not the address of a Redis; write redis://:PASSWORD@HOST:PORT/NUMBER or "
     "unix://:PASSWORD@/PATH?db=NUMBER, each special character of the password as % and its number (/ as %2F)",
+    "setting-models-allowed": "MINDJOBS_MODELS_ALLOWED: {entry!r} is no model; write ORG/NAME, ORG/*, known (the models "
+    "of the catalogue) or * (any), separated by commas",
     "setting-home-characters": "MINDJOBS_HOME: {home} contains a character that cannot be part of an address; "
     "choose a path without quotes and without % ? # ; and backslash",
     "setting-home-too-deep": "MINDJOBS_HOME is too long: {socket} has over {max_bytes} bytes, too many for a socket; "

@@ -189,6 +189,7 @@ def test_invalid_submission_is_refused(client: FlaskClient, others: dict[str, ob
         ({"audio_prompts": [{"upload": "x", "start_s": -1}]}, "/params/audio_prompts/0/start_s"),
         ({"audio_prompts": [{"upload": "x"}]}, "/params/audio_prompts/0/upload"),
         ({"model": "../../etc"}, "/params/model"),
+        ({"model": "someone/private"}, "/params/model"),
     ],
 )
 def test_invalid_music_parameters_are_refused(client: FlaskClient, params: object, pointer: str) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from shared.database import transitions
 from shared.database.tables import Job, Worker
-from shared.jobs import CANCELLED, DeviceClass, Outcome, Progress, State, build_error
+from shared.jobs import CANCELLED, DeviceClass, Kind, Need, Outcome, Progress, State, build_error
 from shared.retry_delay import RetryDelay
 from shared.services import Services
 from shared.submission.submit import submit_job
@@ -175,6 +175,21 @@ def test_running_job_shows_its_progress(client: FlaskClient, services: Services)
         {"aria-label": "Progress of this stage", "max": "1000000", "value": "10"}
     ]
     assert "Attempt 1 of 3, on box:1 (cpu)." in page
+
+
+def test_job_that_waits_for_a_download_shows_its_place_in_the_queue_and_the_progress(
+    client: FlaskClient, services: Services
+) -> None:
+    job_id = submit(services, kind="musicgen", device="cpu", params={"model": "mindjobs/tiny"})
+    need = Need(Kind.MUSICGEN, "model", "mindjobs/tiny")
+    progress = Progress("downloading", 30, 120, "bytes")
+    assert transitions.show_download(services.database, need, DeviceClass.CPU, progress)
+    page = read(client, job_id)
+    assert "Next in the queue." in page
+    assert "Downloading: 30 of 120 bytes" in page
+    assert 'max="120" value="30"' in page
+    assert "Attempt 0 of" not in page
+    assert not transitions.show_download(services.database, need, DeviceClass.GPU, progress)
 
 
 def test_job_whose_worker_was_lost_waits_for_its_next_attempt(client: FlaskClient, services: Services) -> None:

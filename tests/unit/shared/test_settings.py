@@ -41,6 +41,8 @@ def test_environment_overrides_the_env_file(tmp_path: Path, monkeypatch: pytest.
         ("LEASE_S", "2", "three times MINDJOBS_HEARTBEAT_S"),
         ("TIMEOUT_S", "999999999", "MINDJOBS_MAX_TIMEOUT_S"),
         ("HOME", "/" + "deep/" * 30, "is too long"),
+        ("MODELS_ALLOWED", "me/mine, musicgen-small", "MINDJOBS_MODELS_ALLOWED: 'musicgen-small' is no model"),
+        ("MODELS_ALLOWED", "*/small", "ORG/NAME"),
     ],
 )
 def test_invalid_setting_is_named_in_the_error(
