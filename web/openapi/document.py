@@ -88,7 +88,8 @@ def _build_path_parameter(name: str, converter: str) -> Node:
 
 
 def _build_response(response: Response) -> Node:
-    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *response.headers)}
+    names = response.headers if response.by_server else ("X-Request-ID", *response.headers)
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     content = {"content": response.content} if response.content else {}
     return {"description": response.description, "headers": headers, **content}
 

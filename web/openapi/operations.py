@@ -12,7 +12,7 @@ from web.openapi.operation import JSON, Node, Operation, Response, describe_cont
 _BINARY: Final[Node] = {"type": "string", "format": "binary"}
 _JOB: Final = describe_content(JSON, refer("Job"))
 _ANY_FILE: Final[Node] = {"*/*": {}}
-_TOO_LONG: Final = Response("The address is longer than the server reads.", _ANY_FILE)  # sent by the server itself
+_TOO_LONG: Final = Response("The address is longer than the server reads.", _ANY_FILE, by_server=True)
 _JOB_HEADERS: Final = ("ETag", "Retry-After", "Preference-Applied")
 _LOCATION_AND_JOB_HEADERS: Final = ("Location", *_JOB_HEADERS)
 _EXAMPLES: Final[Node] = {
