@@ -7,10 +7,12 @@ application while there is something to compute. ``web.server`` is the configura
 import asyncio
 import io
 import re
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
@@ -43,6 +45,7 @@ FILE_BLOCK_BYTES: Final = 2**18
 LINGER_S: Final = 2.0
 """How long the rest of a refused body is still read. If the connection were closed at once, the client would often lose
 the response: a system that receives data for a closed connection answers with a reset."""
+_WITHOUT_BODY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _ABSOLUTE: Final = re.compile(rb"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*")
 """The beginning of an address in the absolute form, which clients of proxies send (RFC 9112, section 3.2.2)."""
 
@@ -176,11 +179,12 @@ class ThreadedApplication:
         close = getattr(parts, "close", _do_nothing)
         iterator = iter(parts)
         first = next(iterator, b"")
+        code = int(status[:3])
         lengths = [int(value) for name, value in headers if name == b"content-length"]
-        if environ["REQUEST_METHOD"] == "HEAD" or lengths == [len(first)]:
+        if environ["REQUEST_METHOD"] == "HEAD" or code in _WITHOUT_BODY or lengths == [len(first)]:
             close()
-            return _Response(int(status[:3]), headers, first, None, _do_nothing)
-        return _Response(int(status[:3]), headers, first, lambda: next(iterator, None), close)
+            return _Response(code, headers, first, None, _do_nothing)
+        return _Response(code, headers, first, lambda: next(iterator, None), close)
 
     async def _send(self, response: _Response, receive: Receive, send: Send, *, received: bool) -> None:
         """Send a response.
@@ -235,6 +239,7 @@ def _make_environ(scope: Message) -> "WSGIEnvironment":
         "REMOTE_ADDR": scope["client"][0],
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope["scheme"],
+        "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,

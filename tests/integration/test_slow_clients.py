@@ -45,12 +45,12 @@ def port(serve_web: ServeWeb) -> int:
     return settings.port
 
 
-@pytest.mark.parametrize("request_", [HALF_HEAD, *HALF_BODIES])
-def test_others_are_answered_while_requests_are_incomplete(port: int, request_: bytes) -> None:
-    with ExitStack() as clients:
-        for _ in range(CLIENTS):
-            clients.enter_context(connect(port, request_))
-        assert ask(port, "/api/v1/jobs") == HTTPStatus.OK
+def test_others_are_answered_while_requests_are_incomplete(port: int) -> None:
+    for request in (HALF_HEAD, *HALF_BODIES):
+        with ExitStack() as clients:
+            for _ in range(CLIENTS):
+                clients.enter_context(connect(port, request))
+            assert ask(port, "/api/v1/jobs") == HTTPStatus.OK
 
 
 def test_incomplete_requests_are_ended_after_a_time(port: int) -> None:
