@@ -477,6 +477,7 @@ def test_service_returns_its_health_and_lists_its_data_sets_and_its_devices(clie
     assert devices["cpu"] == {
         "device": "cpu",
         "workers_alive": 0,
+        "workers_stalled": [],
         "engines": {},
         "precisions": {},
         "queued": 1,
