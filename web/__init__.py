@@ -11,7 +11,20 @@ from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
-from web import api, auth, errors, health, metrics, pages, rate_limits, request_hooks, security_headers, session
+from web import (
+    api,
+    auth,
+    cors,
+    errors,
+    health,
+    metrics,
+    pages,
+    proxies,
+    rate_limits,
+    request_hooks,
+    security_headers,
+    session,
+)
 from web.context import EXTENSION, WebContext
 from web.key_cache import KeyCache
 from web.kinds import PAGES
@@ -38,11 +51,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.jinja_env.globals["kinds"] = PAGES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # keeps the schemas' field order, which is easier to read
     app.extensions[EXTENSION] = _make_context(settings)
-    app.config["TRUSTED_HOSTS"] = settings.host_names
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["BOOTSTRAP_SERVE_LOCAL"] = True  # Bootstrap's files come from this server as well
     Bootstrap5(app)
     request_hooks.init_app(app)
+    proxies.init_app(app)
+    cors.init_app(app)
     security_headers.init_app(app)
     session.init_app(app)
     auth.init_app(app)

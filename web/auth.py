@@ -1,7 +1,8 @@
 """Authentication: checks the API key or the session of each request, and finds the owner of the request.
 
 While no key exists, a service on loopback requires no key. Otherwise, programs must send a key with each request. A
-browser must send the cookie of a session; the session began when the user signed in with a key.
+browser must send the cookie of a session; the session began when the user signed in with a key. A page of another
+origin must always send a key: neither a session nor loopback gives it access.
 """
 
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from shared.errors import KeyRequiredError, NotFoundError
 from shared.jobs import ANONYMOUS, Origin
 from shared.texts import text
 from web.context import get_context, get_services
+from web.cors import is_of_other_origin
 from web.session import SESSION_KEY
 
 OPEN_ENDPOINTS: Final = frozenset({"health.alive", "health.ready", "static", "bootstrap.static", "pages.sign_in"})
@@ -49,7 +51,8 @@ def _authenticate() -> Response | None:
         return None
     key_cache = get_context().key_cache
     owners = key_cache.read()
-    if not owners and get_services().settings.on_loopback:
+    from_other_origin = is_of_other_origin()
+    if not owners and get_services().settings.on_loopback and not from_other_origin:
         return None
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
@@ -57,13 +60,14 @@ def _authenticate() -> Response | None:
     else:
         # A page of another site can make a browser send the session's cookie, so a session may only read the API.
         session_counts = request.method in _READING_METHODS or "api" not in request.blueprints
+        session_counts = session_counts and not from_other_origin
         owner = session.get(SESSION_KEY) if session_counts else None
     if owner is not None and owner in owners.values():
         g.owner = owner
         return None
     if "pages" in request.blueprints and request.method in _READING_METHODS:
         return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")), HTTPStatus.SEE_OTHER)
-    raise KeyRequiredError(text("key-missing"))
+    raise KeyRequiredError(text("key-missing-elsewhere" if from_other_origin else "key-missing"))
 
 
 def _hide_jobs_of_others() -> None:

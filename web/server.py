@@ -20,6 +20,8 @@ threads = _settings.web_threads
 graceful_timeout = 2
 timeout = 120
 keepalive = 5
+# web.proxies reads the headers of proxies.
+forwarded_allow_ips = ""
 
 
 class ServerLog(Logger):  # type: ignore[misc]  # gunicorn has no types

@@ -35,6 +35,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "choose a path without quotes and without % ? # ; and backslash",
     "setting-home-too-deep": "MINDJOBS_HOME is too long: {socket} has over {max_bytes} bytes, too many for a socket; "
     "choose a shorter path, or set MINDJOBS_REDIS_URL",
+    "setting-host-invalid": "MINDJOBS_TRUSTED_HOSTS: {name!r} is not the name of a host; write names such as jobs.example.org, separated by commas",
+    "setting-origin-invalid": "MINDJOBS_CORS_ORIGINS: {origin!r} is not an origin; write origins such as https://app.example.org, without a path, separated by commas",
     # Workers.
     "cpu-share-missing": "{device} does not exist: the cores of this machine are divided into {cpu_shares} CPU devices "
     "(MINDJOBS_CPU_SHARES), and the first is cpu:0.",
@@ -80,6 +82,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     # Requests.
     "key-missing": "Send an API key of this instance in the header Authorization: Bearer KEY. The operator of the "
     "instance creates keys with python -m web keys create NAME.",
+    "key-missing-elsewhere": "Pages of other sites can call the API only with an API key, in the header Authorization: Bearer KEY. The operator of the instance creates keys with python -m web keys create NAME.",
     "key-revoked": "The API key that opened this stream is no longer valid.",
     "job-not-found": "There is no job {job}.",
     "last-event-id-invalid": "The header Last-Event-ID is not the id of an event. Send the id of the last event that "
@@ -90,6 +93,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "send it from there.",
     "host-untrusted": "The host {host!r} is not a name of this instance. Its operator can add the name to "
     "MINDJOBS_TRUSTED_HOSTS.",
+    "forwarded-invalid": "The proxy in front of this instance sent the header {header} with the value {value!r}, which is not valid. Its operator can correct the configuration of the proxy.",
     "address-not-found": "There is nothing at this address.",
     "method-not-allowed": "This address does not support the method {method}.",
     "body-too-large": "The body is larger than the {max_bytes} bytes allowed. Send less.",
@@ -97,7 +101,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "http-error": "{description}",
     "database-unavailable": "Try again in a few seconds.",
     "request-failed": "The log of the service has the details, under the request {request}.",
-    "request-of-other-site": "This request was sent by a page of another site. Use the pages of this service instead.",
+    "request-of-other-site": "This request was sent by a page of another site. Use the pages of this service instead, or ask the operator of this instance to add the origin of that site to MINDJOBS_CORS_ORIGINS.",
     "body-not-json": "The body is not JSON in UTF-8. Send a JSON object that has the fields kind and params.",
     "idempotency-key-length": "The header Idempotency-Key has {length} characters. Use 1 to {max_length} characters.",
     # Fields of a request; the codes are pydantic's types of errors.

@@ -33,7 +33,8 @@ def sign_in() -> Response | str | tuple[str, int]:
         return render_template("pages/sign_in.html", form=form), HTTPStatus.UNAUTHORIZED
     session.clear()
     session[SESSION_KEY] = owner
-    return redirect(choose_next(request.args.get("next"), url_for("pages.show_home")), HTTPStatus.SEE_OTHER)
+    address = choose_next(request.args.get("next"), url_for("pages.show_home"), request.script_root)
+    return redirect(address, HTTPStatus.SEE_OTHER)
 
 
 @blueprint.post("/sign-out")
