@@ -1,5 +1,5 @@
 # Two images from one file: `web` without MindSpore, `worker` with it.
-FROM python:3.11-slim AS base
+FROM python:3.11.15-slim-bookworm AS base
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN useradd --create-home --uid 10001 mindjobs && install -d -o mindjobs /srv/mindjobs /var/lib/mindjobs
 WORKDIR /srv/mindjobs

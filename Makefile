@@ -12,7 +12,13 @@ INSTALL  = $(or $(PYTHON),$(error mindjobs needs Python: install Python 3.11 or 
 COMPILE  = UV_INDEX= UV_FIND_LINKS= $(INSTALL) uv pip compile --quiet --generate-hashes --only-binary :all: \
   --no-emit-index-url --no-header --no-annotate $(ARGS)
 
-.PHONY: help up check quick test test-long lint bench soak screenshots lock clean
+# The oldest systems for which all packages have wheels, by their version of glibc; OpenVINO needs the newer one.
+PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_35
+# The packages are resolved with their dependencies, and nothing is installed.
+RESOLVE  = UV_INDEX= UV_FIND_LINKS= $(INSTALL) uv pip install --dry-run --quiet --require-hashes --only-binary :all: \
+  --target .uv/nothing
+
+.PHONY: help up check quick test test-long lint bench soak screenshots lock check-locks clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -20,8 +26,9 @@ help: ## Show the targets
 
 # The first start keeps compiled modules even if Python is configured not to; otherwise every process of every start
 # would compile what it imports again: 57 s of processor time instead of 20 s.
+# If make is killed, the kernel kills the process that make has started, and with it the instance.
 up: $(RUN) ## Set up what is missing and run everything in the foreground
-	@exec env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m shared.instance.up
+	@exec env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m shared.instance.up --parent $$PPID
 
 check: $(DEV) ## Lint, and run the tests that need no server, framework or browser: seconds
 	@$(MAKE) --no-print-directory -j2 lint quick
@@ -63,6 +70,13 @@ lock: ## Resolve the dependencies again into the lock files (ARGS=--upgrade for 
 	    $$( [ $$group = dev ] || echo -c dev.lock ) -o $$group.lock > /dev/null || exit 1; \
 	done
 	@echo uv | $(COMPILE) - --python-version 3.8 -o shared/installer/bootstrap.lock > /dev/null
+	@$(MAKE) --no-print-directory check-locks
+
+check-locks: ## Check that each lock file is complete and that all its packages have wheels, for every Python and machine
+	@for lock in dev run web worker; do for platform in $(PLATFORMS); do for python in 3.11 3.12; do \
+	  $(RESOLVE) --python-platform $$platform --python-version $$python --requirement $$lock.lock || exit 1; \
+	  echo "$$lock.lock can be installed on $$platform with Python $$python"; \
+	done; done; done
 
 clean: ## Remove the environments and the state folder
 	rm -rf $(VENV) $(BASELINES) .uv var

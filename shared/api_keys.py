@@ -10,10 +10,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute
 
 from shared.database.connection import Database, now
-from shared.database.tables import Job, JobLabel, Key, Upload
-from shared.errors import NameTakenError, NotFoundError
+from shared.database.tables import Instance, Job, JobLabel, Key, Upload
+from shared.errors import KeysExistError, NameTakenError, NotFoundError
 from shared.ids import make_id
 from shared.jobs import ANONYMOUS
+from shared.roles import Role
 from shared.texts import text
 
 PREFIX: Final = "mj_"
@@ -24,8 +25,10 @@ _ADOPTION_BATCH: Final = 2_000
 _OWNED: Final = ((Job, Job.id), (JobLabel, JobLabel.job_id), (Upload, Upload.id))
 
 
-def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
+def create_key(database: Database, name: str, *, role: Role = Role.USER, adopt: bool = False) -> str:
     """Create a key and return it. The key cannot be read again later, because only its hash is stored.
+
+    From now on the service requires keys, until `open_service` is called.
 
     Parameters
     ----------
@@ -39,9 +42,10 @@ def create_key(database: Database, name: str, *, adopt: bool = False) -> str:
     """
     secret = PREFIX + secrets.token_urlsafe(_BYTES)
     owner = make_id()
-    row = insert(Key).values(id=owner, name=name, sha256=hash_key(secret), created_at=now())
+    row = insert(Key).values(id=owner, name=name, sha256=hash_key(secret), role=role, created_at=now())
     try:
         with database.writing() as session:
+            session.execute(update(Instance).values(keys_required=True))
             session.execute(row)
     except IntegrityError as error:
         raise NameTakenError(text("key-name-taken", name=name)) from error
@@ -99,6 +103,29 @@ def revoke_key(database: Database, name: str) -> None:
         raise NotFoundError(text("key-not-found", name=name))
 
 
+def are_keys_required(database: Database) -> bool:
+    """Return whether a key has been created since the service was last open."""
+    with database.reading() as session:
+        return session.scalars(select(Instance.keys_required)).one()
+
+
+def open_service(database: Database) -> None:
+    """Let a service on loopback require no key until the next key is created.
+
+    Raises
+    ------
+    KeysExistError
+        There are still keys.
+    """
+    with database.writing() as session:
+        # The update comes first: it waits for a transaction that creates a key, and makes later ones wait. So the list
+        # of the names contains the key of an earlier transaction, and a later one sets the row again.
+        session.execute(update(Instance).values(keys_required=False))
+        names = session.scalars(select(Key.name).order_by(Key.id)).all()
+        if names:
+            raise KeysExistError(text("keys-exist", names=", ".join(names)))
+
+
 def hash_key(secret: str) -> str:
-    """Hash a key. A key has 256 random bits, so no slow hash function is needed."""
+    """Hash a key or the id of a session. Both have 256 random bits, so no slow hash function is needed."""
     return hashlib.sha256(secret.encode()).hexdigest()

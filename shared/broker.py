@@ -5,9 +5,11 @@ finds nothing to claim the second time.
 """
 
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 from celery import Celery
+from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
@@ -16,6 +18,7 @@ from shared.jobs import DeviceClass, Kind, name_queue
 from shared.settings import Settings
 
 TASK: Final = "mindjobs.work"
+QUEUES: Final = [name_queue(kind, device) for kind in Kind for device in DeviceClass]
 MAX_PENDING_WAKEUPS: Final = 64
 """A queue with this many messages gets no further messages. If a device class has more workers than this number, the
 sweeper wakes the remaining workers in its next round."""
@@ -26,15 +29,17 @@ RESPONSE_TIMEOUT_S: Final = 2.0
 
 logger = logging.getLogger(__name__)
 
+# The types of the keys in Redis that kombu uses in addition to the queues, and the separator in the names of the queues
+# for messages with a priority.
+_TYPES_OF_KEYS: Final = {"unacked": b"hash", "unacked_index": b"zset", "unacked_mutex": b"string"}
+_PRIORITY_SEPARATOR: Final = "\x06\x16"
+_PRIORITIES: Final = ("", *(f"{_PRIORITY_SEPARATOR}{priority}" for priority in (3, 6, 9)))
+
 
 def make_celery(settings: Settings) -> Celery:
     """Make the Celery application. The worker adds the task to this application."""
     app = Celery("mindjobs", set_as_current=False)
     transport = {
-        # Celery and kombu read the visibility timeout from three places, so it is set in all three.
-        "visibility_timeout": settings.visibility_timeout_s,
-        "unacked_restore_interval": 10,
-        "unacked_restore_throttle": 1,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": RESPONSE_TIMEOUT_S,
         "socket_keepalive": not settings.owns_redis,
@@ -49,13 +54,11 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_timeout=CONNECT_TIMEOUT_S,
         broker_pool_limit=settings.web_threads,
         broker_pool_acquire_timeout=RESPONSE_TIMEOUT_S,
-        result_backend_transport_options={"visibility_timeout": settings.visibility_timeout_s},
-        visibility_timeout=settings.visibility_timeout_s,
         task_ignore_result=True,
         task_default_queue="mindjobs",
-        # A message is acknowledged when it has been handled, and a worker receives one message at a time. So a busy
-        # worker holds no message that an idle worker could handle.
-        task_acks_late=True,
+        # A message is not acknowledged: if it is lost, the sweeper sends another one. A worker receives one message at
+        # a time, so a busy worker holds no message that an idle worker could handle.
+        task_queues=[Queue(name, Exchange(name), name, no_ack=True) for name in QUEUES],
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
         worker_concurrency=1,
@@ -69,6 +72,30 @@ def make_celery(settings: Settings) -> Celery:
         accept_content=["json"],
     )
     return app
+
+
+def delete_foreign_keys(redis: Redis, queues: Iterable[str]) -> None:
+    """Delete the keys in Redis that have the name of a key of kombu, but another type.
+
+    As long as such a key exists, every command for it fails, and the queue is useless.
+
+    Raises
+    ------
+    RedisError
+        Redis does not answer.
+    """
+    types = dict(_TYPES_OF_KEYS)
+    for queue in queues:
+        types |= {f"{queue}{priority}": b"list" for priority in _PRIORITIES}
+        types[f"_kombu.binding.{queue}"] = b"set"
+    with redis.pipeline(transaction=False) as pipeline:
+        for key in types:
+            pipeline.type(key)
+        found = pipeline.execute()
+    for (key, expected), actual in zip(types.items(), found, strict=True):
+        if actual not in {expected, b"none"}:
+            logger.warning("the key %r in Redis is a %s and is deleted", key, actual.decode())
+            redis.delete(key)
 
 
 class Broker:
@@ -115,6 +142,10 @@ class Broker:
             Redis does not answer.
         """
         return int(self._redis.llen(name_queue(kind, device)))
+
+    def repair(self) -> None:
+        """Delete foreign data under the names of the queues; see `delete_foreign_keys`."""
+        delete_foreign_keys(self._redis, QUEUES)
 
     def ping(self) -> None:
         """Raise RedisError unless Redis answers."""

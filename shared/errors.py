@@ -43,14 +43,17 @@ class MindjobsError(Exception):
     ----------
     text
         What went wrong and what to do.
+    retry_after_s
+        Replaces the attribute of the class.
     """
 
     type = "internal-error"
     status = 500
     retry_after_s: int | None = None
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: Text, retry_after_s: int | None = None) -> None:
         self.text = text
+        self.retry_after_s = retry_after_s or self.retry_after_s
         super().__init__(self.text)
 
     def __str__(self) -> str:
@@ -95,6 +98,20 @@ class RequestMalformedError(MindjobsError):
     status = 400
 
 
+class BodyIncompleteError(MindjobsError):
+    """The body of a request ended too early."""
+
+    type = "body-incomplete"
+    status = 400
+
+
+class BodySlowError(MindjobsError):
+    """The body of a request arrived too slowly."""
+
+    type = "body-slow"
+    status = 408
+
+
 class KeyRequiredError(MindjobsError):
     """A request has no API key that this instance knows."""
 
@@ -102,10 +119,24 @@ class KeyRequiredError(MindjobsError):
     status = 401
 
 
+class OperatorOnlyError(MindjobsError):
+    """A request needs an API key whose role is operator."""
+
+    type = "operator-only"
+    status = 403
+
+
 class LimitError(MindjobsError):
     """An API key has reached one of its limits."""
 
     type = "limit-reached"
+    status = 429
+
+
+class WrongKeysError(MindjobsError):
+    """Too many wrong API keys were sent from one address, or the same one too often."""
+
+    type = "too-many-wrong-keys"
     status = 429
 
 
@@ -145,6 +176,13 @@ class NameTakenError(MindjobsError):
     status = 409
 
 
+class KeysExistError(MindjobsError):
+    """The service cannot be opened, because there are API keys."""
+
+    type = "keys-exist"
+    status = 409
+
+
 class IdempotencyError(MindjobsError):
     """An idempotency key was used again with another body."""
 
@@ -157,6 +195,13 @@ class TooLargeError(MindjobsError):
 
     type = "too-large"
     status = 413
+
+
+class EncodingUnsupportedError(MindjobsError):
+    """The body of a request is compressed in a way that the service cannot read."""
+
+    type = "encoding-unsupported"
+    status = 415
 
 
 class DiskFullError(MindjobsError):
@@ -191,6 +236,12 @@ class SettingsError(MindjobsError):
     """A setting is wrong, so the process does not start."""
 
     type = "settings-invalid"
+
+
+class InstanceLostError(MindjobsError):
+    """The processes of an instance were ended by something else than the instance itself."""
+
+    type = "instance-lost"
 
 
 class JobFailedError(MindjobsError):

@@ -29,6 +29,16 @@ TRANSITIONS: Final = {
 }
 
 
+STATE_PHRASES: Final[Mapping[str, str]] = {
+    State.QUEUED: "is queued",
+    State.RUNNING: "is running",
+    State.SUCCEEDED: "has succeeded",
+    State.FAILED: "has failed",
+    State.CANCELLED: "was cancelled",
+}
+"""For each state, what logs and the client say about a job in this state, as in "job X was cancelled"."""
+
+
 class Kind(StrEnum):
     """What a job computes."""
 
@@ -134,6 +144,18 @@ class Progress:
     done: int
     total: int
     unit: str
+
+
+@dataclass(frozen=True)
+class Need:
+    """What jobs of a kind need before they can run: the jobs whose parameter ``parameter`` has the value ``name``.
+
+    Two workers may need the same thing, for example if they are on two machines.
+    """
+
+    kind: Kind
+    parameter: str
+    name: str
 
 
 @dataclass(frozen=True)

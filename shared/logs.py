@@ -67,7 +67,7 @@ def set_up_logging(settings: Settings) -> None:
     handler.setFormatter(make_formatter(settings))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    # These libraries log every detail of their work; their warnings are enough.
-    for name in ("alembic", "kombu", "matplotlib"):
+    # These libraries log every detail of their work, or every refused request; their warnings are enough.
+    for name in ("alembic", "flask-limiter", "kombu", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO if settings.log_sql else logging.WARNING)

@@ -11,6 +11,7 @@ from typing import Final
 from shared.errors import SettingsError
 from shared.ids import make_id
 from shared.settings import MIN_SECRET_LENGTH, Settings
+from shared.state_folder import make_state_folder
 from shared.texts import text
 
 _BYTES: Final = 32
@@ -23,7 +24,7 @@ def load_secret(settings: Settings) -> bytes:
     path = settings.home / "secret"
     with suppress(FileNotFoundError):
         return _read_secret(path)
-    settings.home.mkdir(parents=True, exist_ok=True)
+    make_state_folder(settings)
     created = path.with_name(f"secret-{make_id()}")
     with os.fdopen(os.open(created, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
         file.write(secrets.token_hex(_BYTES).encode())

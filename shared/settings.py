@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -46,6 +47,10 @@ OTHER_VARIABLES: Final = frozenset({"KEY", "SERVER"})
 # The prefix of the benchmarks' variables, which are not settings of an instance either.
 _OTHER_PREFIX: Final = "BENCH_"
 _LOOPBACK: Final = {"127.0.0.1": "127.0.0.1", "::1": "[::1]", "localhost": "localhost"}
+KNOWN_MODELS: Final = "known"
+"""The entry of ``models_allowed`` that stands for the models of the catalogue."""
+_ORGANISATION: Final = r"[A-Za-z0-9][\w.-]*"
+_ALLOWED_MODELS: Final = re.compile(rf"{KNOWN_MODELS}|\*|{_ORGANISATION}/(?:\*|{_ORGANISATION})")
 _NOT_IN_ADDRESSES: Final = re.compile(r'[%?#;\\"\n\t]')
 # A name with a dot at its start stands for all names that end so.
 _HOST_NAME: Final = re.compile(r"\.?[\w-]{1,63}(\.[\w-]{1,63})*(:\d+)?|\[[0-9a-f:.]+\](:\d+)?")
@@ -72,10 +77,19 @@ class Settings(BaseSettings):
     host: Annotated[str, AfterValidator(lambda host: host.strip("[]"))] = "127.0.0.1"
     """The address to listen on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    database_url: str = ""
-    redis_url: str = ""
+    database_url: Annotated[str, Field(repr=False)] = ""
+    redis_url: Annotated[str, Field(repr=False)] = ""
     storage_url: str = ""
     models_dir: Path | None = None
+    models_allowed: str = KNOWN_MODELS
+    """The music models that jobs may name, separated by commas: ``ORG/NAME``, ``ORG/*``, ``*`` for any, and ``known``
+    for the models of the catalogue. A list replaces the default; ``known,ORG/NAME`` adds to it. The built-in model and
+    the models in ``models_dir`` are always allowed. Nothing else is downloaded or read from the cache of downloads."""
+    max_model_mb: PositiveInt = 16_384
+    """Size limit of a model that is downloaded. The largest known model has about 14 GB."""
+    max_model_cache_mb: PositiveInt = 51_200
+    """Size limit of all models together that this service has downloaded. Before a further download, the least recently
+    used of these models are deleted. Other models in the cache are neither counted nor deleted."""
 
     lease_s: PositiveFloat = 15.0
     """How long a worker keeps a job without a heartbeat."""
@@ -91,8 +105,14 @@ class Settings(BaseSettings):
     retry_delay_s: PositiveFloat = 1.0
     """Delay before the second attempt; doubled for each further attempt."""
     max_retry_delay_s: PositiveFloat = 300.0
+    min_free_mb: PositiveInt = 100
+    """Free space on the disks of the state folder and of the files. If there is less, submissions and uploads are
+    refused with 507, and ``/readyz`` says so."""
     worker_heartbeat_s: PositiveFloat = 5.0
     """Interval between the heartbeats of a worker. After three missed heartbeats the worker counts as lost."""
+    stalled_worker_s: PositiveFloat = 60.0
+    """How long an idle worker may leave a job waiting that it could run. Then the worker stops, to be started again.
+    After half of this time, ``/readyz``, ``/devices`` and ``/metrics`` show the worker."""
     timeout_s: PositiveFloat = 86_400.0
     """Time limit of a job that sets no limit itself, from the submission of the job to its end."""
     max_timeout_s: PositiveFloat = 604_800.0
@@ -162,10 +182,19 @@ class Settings(BaseSettings):
             raise _problem("setting-timeout-too-long")
         if self.secret and len(self.secret) < MIN_SECRET_LENGTH:
             raise _problem("setting-secret-too-short", min_length=MIN_SECRET_LENGTH)
+        if self.redis_url and not _is_redis_address(self.redis_url):
+            raise _problem("setting-redis-address")
+        for entry in self.allowed_models:
+            if not _ALLOWED_MODELS.fullmatch(entry):
+                raise _problem("setting-models-allowed", entry=entry)
         if _NOT_IN_ADDRESSES.search(str(self.home)):
             raise _problem("setting-home-characters", home=str(self.home))
         if self.owns_redis and len(bytes(self.redis_socket)) > MAX_SOCKET_PATH_BYTES:
             raise _problem("setting-home-too-deep", socket=str(self.redis_socket), max_bytes=MAX_SOCKET_PATH_BYTES)
+        return self
+
+    @model_validator(mode="after")
+    def _check_hosts_and_origins(self) -> Self:
         for name in _split(self.trusted_hosts):
             if not _HOST_NAME.fullmatch(name):
                 raise _problem("setting-host-invalid", name=name)
@@ -173,6 +202,11 @@ class Settings(BaseSettings):
             if not _WEB_ORIGIN.fullmatch(origin):
                 raise _problem("setting-origin-invalid", origin=origin)
         return self
+
+    @property
+    def allowed_models(self) -> frozenset[str]:
+        """The entries of ``models_allowed``."""
+        return frozenset(entry.strip() for entry in self.models_allowed.split(",") if entry.strip())
 
     @property
     def compiled(self) -> Path:
@@ -185,9 +219,19 @@ class Settings(BaseSettings):
         return self.host in _LOOPBACK and not self.trusted_proxies
 
     @property
+    def stalled_worker_shown_s(self) -> float:
+        """How long an idle worker may leave a job waiting before it is shown."""
+        return self.stalled_worker_s / 2
+
+    @property
     def retry_delay(self) -> RetryDelay:
         """How long a lost job waits before its next attempt."""
         return RetryDelay(self.retry_delay_s, self.max_retry_delay_s)
+
+    @property
+    def disk_full_delay(self) -> RetryDelay:
+        """How long a job that has found its disk full waits before its next attempt: until someone has freed space."""
+        return RetryDelay(30 * self.retry_delay_s, self.max_retry_delay_s)
 
     @property
     def owns_redis(self) -> bool:
@@ -243,11 +287,6 @@ class Settings(BaseSettings):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
-    def visibility_timeout_s(self) -> int:
-        """The time after which Redis delivers an unacknowledged message again; it is longer than the hard limit."""
-        return int(self.hard_limit_s) + 3_600
-
-    @property
     def hard_limit_s(self) -> float:
         """The time after which Celery's parent process kills a task's process if all limits in that process failed."""
         return MAX_CLAIM_LOOP_S + self.max_timeout_s + 60
@@ -256,6 +295,20 @@ class Settings(BaseSettings):
 def _split(names: str) -> list[str]:
     """Split names that are separated by commas. Upper and lower case are the same in host names and in origins."""
     return [name.strip().lower() for name in names.split(",") if name.strip()]
+
+
+def _is_redis_address(url: str) -> bool:
+    """Return whether redis-py and kombu read an address, and both in the same way."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises ValueError, for example if the password contains an unescaped slash
+    except ValueError:
+        return False
+    if parts.fragment:
+        return False
+    if parts.scheme == "unix":
+        return bool(parts.path) and parse_qs(parts.query).keys() <= {"db"}
+    return parts.scheme in {"redis", "rediss"} and re.fullmatch(r"/?\d*", parts.path) is not None
 
 
 def load_settings() -> Settings:

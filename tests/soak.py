@@ -93,7 +93,14 @@ class Soak:
         self._jobs = jobs
         self._redis = RedisServer(folder / "redis")
         self._redis.start()
-        self._settings = Settings(home=folder, redis_url=self._redis.url, lease_s=4.0, heartbeat_s=0.5, sweep_s=0.5)
+        self._settings = Settings(
+            home=folder,
+            redis_url=self._redis.url,
+            lease_s=4.0,
+            heartbeat_s=0.5,
+            sweep_s=0.5,
+            models_allowed=f"known,{ABSENT_MODEL}",
+        )
         self._services = Services.open(self._settings)
         migrate(self._services.database)
         self._processes: list[ServiceProcess] = []

@@ -8,12 +8,14 @@ from flask_bootstrap import Bootstrap5
 from flask_wtf import CSRFProtect
 from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
 
+from shared.database import patience
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import Settings, load_settings
 from web import (
     api,
     auth,
+    cache_control,
     cors,
     errors,
     health,
@@ -58,6 +60,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     proxies.init_app(app)
     cors.init_app(app)
     security_headers.init_app(app)
+    cache_control.init_app(app)
     session.init_app(app)
     auth.init_app(app)
     new_job.init_app(app)
@@ -66,7 +69,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(health.blueprint)
     app.register_blueprint(metrics.blueprint)
     app.register_blueprint(pages.blueprint)
-    rate_limits.init_app(app)
+    rate_limits.init_app(app, auth.get_owner)
     csrf = CSRFProtect(app)
     for blueprint in (api.blueprint, *api.kind_blueprints):
         csrf.exempt(blueprint)  # no token needed: programs send keys, and a session may only read the API
@@ -74,10 +77,10 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _make_context(settings: Settings) -> WebContext:
-    services = Services.open(settings)
+    services = Services.open(settings, patience.WEB)
     return WebContext(
         services=services,
         long_poll_slots=LongPollSlots(settings.web_threads),
         key_cache=KeyCache(services.database),
-        metrics=metrics.make_registry(services.database),
+        metrics=metrics.make_registry(services),
     )

@@ -1,23 +1,26 @@
 """Authentication: checks the API key or the session of each request, and finds the owner of the request.
 
-While no key exists, a service on loopback requires no key. Otherwise, programs must send a key with each request. A
-browser must send the cookie of a session; the session began when the user signed in with a key. A page of another
-origin must always send a key: neither a session nor loopback gives it access.
+Until the first key is created, a service on loopback requires no key. From then on, and elsewhere from the start,
+programs must send a key with each request. A browser must send the cookie of a session; the session began when the user
+signed in with a key. A page of another origin must always send a key: neither a session nor loopback gives it access.
 """
 
 from http import HTTPStatus
 from typing import Final
 
-from flask import Flask, g, redirect, request, session, url_for
+from flask import Flask, g, redirect, request, url_for
 from werkzeug import Response
 
+from shared import sessions
 from shared.database import queries
-from shared.errors import KeyRequiredError, NotFoundError
+from shared.errors import KeyRequiredError, NotFoundError, OperatorOnlyError
 from shared.jobs import ANONYMOUS, Origin
+from shared.roles import Role
 from shared.texts import text
 from web.context import get_context, get_services
 from web.cors import is_of_other_origin
-from web.session import SESSION_KEY
+from web.rate_limits import count_wrong_key
+from web.session import find_session_id
 
 OPEN_ENDPOINTS: Final = frozenset({"health.alive", "health.ready", "static", "bootstrap.static", "pages.sign_in"})
 """The endpoints that need no key."""
@@ -36,6 +39,24 @@ def get_owner() -> str:
     return str(g.get("owner", ANONYMOUS))
 
 
+def require_operator() -> None:
+    """Refuse the request if its API key is not that of an operator. While no key is required, everyone is an operator.
+
+    Raises
+    ------
+    OperatorOnlyError
+        The request has the key of a user, or needed no key because its endpoint is open.
+    """
+    if g.get("role") != Role.OPERATOR:
+        raise OperatorOnlyError(text("operator-only"))
+
+
+def get_session_id() -> str | None:
+    """Return the id of the session that admitted the request; ``None`` if the request has a key, or needs none."""
+    session_id: str | None = g.get("session_id")
+    return session_id
+
+
 def get_visible_owner() -> str | None:
     """Return the owner whose jobs the request may see; ``None`` if the request is anonymous and may see all jobs."""
     return get_owner() or None
@@ -49,21 +70,23 @@ def get_origin() -> Origin:
 def _authenticate() -> Response | None:
     if request.endpoint in OPEN_ENDPOINTS:
         return None
-    key_cache = get_context().key_cache
-    owners = key_cache.read()
+    keys = get_context().key_cache.read()
     from_other_origin = is_of_other_origin()
-    if not owners and get_services().settings.on_loopback and not from_other_origin:
+    if not keys.required and get_services().settings.on_loopback and not from_other_origin:
+        g.role = Role.OPERATOR
         return None
+    owner, session_id = None, None
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        owner = key_cache.find_owner(key)
-    else:
-        # A page of another site can make a browser send the session's cookie, so a session may only read the API.
-        session_counts = request.method in _READING_METHODS or "api" not in request.blueprints
-        session_counts = session_counts and not from_other_origin
-        owner = session.get(SESSION_KEY) if session_counts else None
-    if owner is not None and owner in owners.values():
-        g.owner = owner
+        owner = keys.find_owner(key)
+        if owner is None:
+            count_wrong_key(key)
+    # A page of another site can make a browser send the session's cookie, so a session may only read the API.
+    elif not from_other_origin and (request.method in _READING_METHODS or "api" not in request.blueprints):
+        session_id = find_session_id()
+        owner = sessions.find_owner(get_services().database, session_id) if session_id is not None else None
+    if owner is not None and owner in keys.roles:
+        g.owner, g.role, g.session_id = owner, keys.roles[owner], session_id
         return None
     if "pages" in request.blueprints and request.method in _READING_METHODS:
         return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")), HTTPStatus.SEE_OTHER)

@@ -10,7 +10,16 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
-from shared.errors import DiskFullError, KeyRequiredError, MindjobsError, Problem, RequestInvalidError, is_disk_full
+from shared.database.connection import is_database_full
+from shared.errors import (
+    DiskFullError,
+    EncodingUnsupportedError,
+    KeyRequiredError,
+    MindjobsError,
+    Problem,
+    RequestInvalidError,
+    is_disk_full,
+)
 from shared.schemas import responses
 from shared.texts import Text, render, render_title, text
 from web.context import get_services
@@ -44,6 +53,7 @@ def _describe_http(error: HTTPException, status: HTTPStatus) -> Text:
     own = {
         HTTPStatus.NOT_FOUND: text("address-not-found"),
         HTTPStatus.METHOD_NOT_ALLOWED: text("method-not-allowed", method=request.method),
+        HTTPStatus.PRECONDITION_FAILED: text("version-changed"),
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: text("body-too-large", max_bytes=request.max_content_length),
         HTTPStatus.TOO_MANY_REQUESTS: text("rate-exceeded", limit=error.description),
     }
@@ -55,12 +65,17 @@ def _handle_own(error: MindjobsError) -> Response:
     response = _respond(error.status, error.type, error.title, error.text, problems)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, EncodingUnsupportedError):
+        response.headers["Accept-Encoding"] = "gzip"
     if isinstance(error, KeyRequiredError):
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
 def _handle_database(error: SQLAlchemyError) -> Response:
+    if is_database_full(error):
+        logger.error("request %s failed because the disk of the database is full: %s", g.get("request_id"), error)
+        return _handle_own(DiskFullError(get_services().settings.storage))
     unreachable = isinstance(error, OperationalError | PoolTimeoutError)
     if not unreachable and not (isinstance(error, DBAPIError) and error.connection_invalidated):
         return _handle_unexpected(error)

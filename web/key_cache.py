@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -10,9 +11,33 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared import api_keys
 from shared.database.connection import Database
 from shared.jobs import ANONYMOUS
+from shared.roles import Role
 
 MAX_AGE_S: Final = 2.0
 """How long a process uses the keys that it has read. A revoked key may still be accepted for this long."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The API keys.
+
+    Parameters
+    ----------
+    owners
+        The owner of each key, keyed by the hash of the key.
+    roles
+        The role of each key, keyed by its owner.
+    required
+        Whether a service on loopback requires keys.
+    """
+
+    owners: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    required: bool = True
+
+    def find_owner(self, key: str) -> str | None:
+        """Return the owner of a key; ``None`` if the key is unknown."""
+        return self.owners.get(api_keys.hash_key(key.strip()))
 
 
 class KeyCache:
@@ -22,11 +47,11 @@ class KeyCache:
         self._database = database
         self._lock = threading.Lock()
         self._read_at = float("-inf")
-        self._owners: Mapping[str, str] = {}
+        self._keys = Keys()
         self._error: SQLAlchemyError | None = None
 
-    def read(self) -> Mapping[str, str]:
-        """Return a mapping from the hash of each API key to its owner.
+    def read(self) -> Keys:
+        """Return the API keys.
 
         Raises
         ------
@@ -38,11 +63,16 @@ class KeyCache:
                 self._refresh()
             if self._error is not None:
                 raise self._error
-            return self._owners
+            return self._keys
 
     def _refresh(self) -> None:
         try:
-            self._owners = {key.sha256: key.id for key in api_keys.list_keys(self._database)}
+            keys = api_keys.list_keys(self._database)
+            self._keys = Keys(
+                {key.sha256: key.id for key in keys},
+                {key.id: Role(key.role) for key in keys},
+                bool(keys) or api_keys.are_keys_required(self._database),
+            )
             self._error = None
         except SQLAlchemyError as error:
             self._error = error
@@ -52,11 +82,7 @@ class KeyCache:
         """Make the next request read the keys again."""
         self._read_at = float("-inf")
 
-    def find_owner(self, key: str) -> str | None:
-        """Return the owner of a key; ``None`` if the key is unknown."""
-        return self.read().get(api_keys.hash_key(key.strip()))
-
     def is_valid(self, owner: str) -> bool:
-        """Return whether the key of an owner exists. The anonymous owner is valid while no key exists."""
-        owners = self.read()
-        return owner in owners.values() if owner != ANONYMOUS else not owners
+        """Return whether the key of an owner exists. The anonymous owner is valid while no key is required."""
+        keys = self.read()
+        return owner in keys.roles if owner != ANONYMOUS else not keys.required

@@ -18,7 +18,7 @@ WAITING_SHARE: Final = 0.5
 FIRST_INTERVAL_S: Final = 0.02
 MAX_INTERVAL_S: Final = 0.5
 GROWTH: Final = 1.3
-_WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:$|[,;])", re.IGNORECASE)
+_WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d++)\"?\s*(?:$|[,;])", re.IGNORECASE | re.ASCII)
 
 
 def read_wait_s() -> int:
@@ -27,7 +27,10 @@ def read_wait_s() -> int:
     Without the header, return 0.
     """
     found = _WAIT.search(",".join(request.headers.getlist("Prefer")))
-    return min(int(found[1]), MAX_WAIT_S) if found else 0
+    if not found:
+        return 0
+    # The number may have more digits than Python converts; the first three decide whether it is above the maximum.
+    return min(int(found[1].lstrip("0")[:3] or "0"), MAX_WAIT_S)
 
 
 def iter_poll_intervals() -> Iterator[float]:

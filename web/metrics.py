@@ -9,8 +9,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from shared.database import queries
-from shared.database.connection import Database
 from shared.jobs import DeviceClass, Kind, State
+from shared.services import Services
 from web.context import get_context
 
 blueprint = Blueprint("metrics", __name__)
@@ -19,8 +19,9 @@ blueprint = Blueprint("metrics", __name__)
 class JobMetrics(Collector):
     """The metrics that an autoscaler needs: jobs that have not ended, and live workers. Ended jobs are not read."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, services: Services) -> None:
+        self._database = services.database
+        self._max_wait_s = services.settings.stalled_worker_shown_s
 
     def describe(self) -> Iterator[Metric]:
         """Describe no metric, so that registering the collector does not query the database."""
@@ -32,20 +33,25 @@ class JobMetrics(Collector):
             loads = queries.measure_queue_load(session)
             workers = queries.list_live_workers(session)
             busy_names = queries.list_busy_workers(session)
+            stalled_workers = queries.list_stalled_workers(session, self._max_wait_s)
         yield from _build_load_metrics(loads)
         alive = GaugeMetricFamily("mindjobs_workers_alive", "Live workers.", labels=["device"])
         busy = GaugeMetricFamily("mindjobs_workers_busy", "Live workers that hold a job.", labels=["device"])
+        stalled = GaugeMetricFamily(
+            "mindjobs_workers_stalled", "Idle workers that leave jobs waiting that they could run.", labels=["device"]
+        )
         for device in DeviceClass:
             names = {worker.name for worker in workers if worker.device == device}
             alive.add_metric([device], len(names))
             busy.add_metric([device], len(names & busy_names))
-        yield from (alive, busy)
+            stalled.add_metric([device], sum(worker.device == device for worker in stalled_workers))
+        yield from (alive, busy, stalled)
 
 
-def make_registry(database: Database) -> CollectorRegistry:
+def make_registry(services: Services) -> CollectorRegistry:
     """Make the registry that ``/metrics`` reads."""
     registry = CollectorRegistry()
-    registry.register(JobMetrics(database))
+    registry.register(JobMetrics(services))
     return registry
 
 

@@ -6,7 +6,7 @@ from flask import request
 from werkzeug.exceptions import BadRequest
 
 from shared.errors import RequestInvalidError, RequestMalformedError
-from shared.schemas.problems import list_unstorable
+from shared.schemas.problems import list_unacceptable
 from shared.texts import text
 
 MAX_IDEMPOTENCY_KEY_LENGTH: Final = 255
@@ -20,13 +20,13 @@ def read_json() -> Any:  # noqa: ANN401 - JSON can be anything
     RequestMalformedError
         The body is not JSON.
     RequestInvalidError
-        The body contains strings that the database cannot store.
+        The body has too many values, or contains strings that the database cannot store.
     """
     try:
         body = request.get_json(force=True)
     except (BadRequest, RecursionError) as error:
         raise RequestMalformedError(text("body-not-json")) from error
-    problems = list_unstorable(body)
+    problems = list_unacceptable(body)
     if problems:
         raise RequestInvalidError(problems)
     return body

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -137,26 +137,34 @@ def serialize_event(event: JobEvent) -> dict[str, Any]:
     return document
 
 
-def serialize_upload(upload: Upload) -> responses.Upload:
+def serialize_upload(upload: Upload, retention_days: float) -> responses.Upload:
     """Build the document of an upload."""
+    try:
+        kept_until = upload.created_at + timedelta(days=retention_days)
+    except OverflowError:  # later than the last date that can be represented
+        kept_until = None
     return {
         "id": upload.id,
         "bytes": upload.bytes,
         "sha256": upload.sha256,
         "media_type": upload.media_type,
         "filename": upload.filename,
+        "created_at": format_timestamp(upload.created_at),
+        "kept_until": _format_optional_timestamp(kept_until),
     }
 
 
-def serialize_devices(session: Session) -> list[responses.Device]:
+def serialize_devices(session: Session, max_wait_s: float) -> list[responses.Device]:
     """Build a document for each device class: its live workers, what they offer, and the number of its jobs."""
     live = queries.list_live_workers(session)
     workers = {device: [worker for worker in live if worker.device == device] for device in DeviceClass}
     load = queries.count_by_device(session)
+    stalled = queries.list_stalled_workers(session, max_wait_s)
     return [
         {
             "device": device,
             "workers_alive": len(workers[device]),
+            "workers_stalled": [worker.name for worker in stalled if worker.device == device],
             "engines": {kind: engine for worker in workers[device] for kind, engine in worker.engines.items()},
             "precisions": _merge_precisions(workers[device]),
             "queued": load.get((device, State.QUEUED), 0),

@@ -1,14 +1,15 @@
-"""The session of a browser: a signed cookie that holds which API key the browser signed in with."""
+"""The session of a browser: a signed cookie with the id of a session in the database, and with tokens of forms."""
 
 from typing import Final
 
-from flask import Flask, Request, request
+from flask import Flask, Request, request, session
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
+from shared import sessions
 from shared.secret import derive_secret, load_secret
-from web.context import get_context
+from web.context import get_context, get_services
 
-SESSION_KEY: Final = "key"
+_SESSION_ID: Final = "session"
 
 
 class _SessionInterface(SecureCookieSessionInterface):
@@ -41,3 +42,32 @@ def init_app(app: Flask) -> None:
     app.config["SESSION_COOKIE_NAME"] = f"mindjobs-{settings.port}"
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
     app.config["WTF_CSRF_TIME_LIMIT"] = None  # the token of a form is valid as long as the session
+
+
+def start_session(owner: str) -> bool:
+    """Start a session for an API key, and end the session that the browser has.
+
+    Returns
+    -------
+    Whether the session has started; it does not if the key has just been revoked.
+    """
+    session_id = sessions.start_session(get_services().database, owner)
+    if session_id is None:
+        return False
+    end_session()
+    session[_SESSION_ID] = session_id
+    return True
+
+
+def end_session() -> None:
+    """End the session in the cookie of the request, for every copy of the cookie."""
+    session_id = find_session_id()
+    if session_id is not None:
+        sessions.end_session(get_services().database, session_id)
+    session.clear()
+
+
+def find_session_id() -> str | None:
+    """Return the id of the session in the cookie of the request; ``None`` if there is none. It may have ended."""
+    session_id: str | None = session.get(_SESSION_ID)
+    return session_id

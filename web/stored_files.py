@@ -7,10 +7,13 @@ from flask import redirect, send_file
 from werkzeug import Response
 
 from shared.files.file_store import FileStore, LocalFile, SignedAddress
+from web.conditions import apply_conditions
 
 
 def send_stored_file(files: FileStore, key: str, media_type: str, **options: Any) -> Response:  # noqa: ANN401 - Flask's options
-    """Send a stored file, or redirect to the address that the file store signs for it.
+    """Send a stored file, as the conditions of the request say, or redirect to the address that the file store signs.
+
+    Only the client may cache the file, not a proxy.
 
     Parameters
     ----------
@@ -21,11 +24,17 @@ def send_stored_file(files: FileStore, key: str, media_type: str, **options: Any
     ------
     FileNotFoundError
         There is no such file.
+    PreconditionFailed
+        The request requires another version of the file.
+    RequestedRangeNotSatisfiable
+        The file does not have the requested bytes.
     """
     source = files.download_source(key)
     match source:
         case LocalFile(path):
-            return send_file(path, media_type, **options)
+            response = send_file(path, media_type, conditional=False, **options)
+            response.cache_control.private = True
+            return apply_conditions(response)
         case SignedAddress(url):
             return redirect(url, HTTPStatus.TEMPORARY_REDIRECT)
         case _:

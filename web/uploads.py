@@ -5,7 +5,7 @@ limit; the anonymous owner has no such limit.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Final
 
 from sqlalchemy import insert
@@ -13,6 +13,7 @@ from sqlalchemy import insert
 from shared.database import queries
 from shared.database.connection import now
 from shared.database.tables import NAME_LENGTH, Upload
+from shared.disk_space import require_free_space
 from shared.errors import LimitError, RequestInvalidError
 from shared.files.keys import upload_key
 from shared.ids import is_id, make_id
@@ -28,7 +29,13 @@ MULTIPART_OVERHEAD_BYTES: Final = 2**16
 _FILE: Final = "/file"
 
 
-def store(services: Services, stream: IO[bytes], filename: str | None, owner: str) -> Upload:
+def read_chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the content of a file in chunks."""
+    while chunk := stream.read(CHUNK_BYTES):
+        yield chunk
+
+
+def store(services: Services, chunks: Iterable[bytes], filename: str | None, owner: str) -> Upload:
     """Store a file. After an error nothing is stored.
 
     Raises
@@ -39,11 +46,14 @@ def store(services: Services, stream: IO[bytes], filename: str | None, owner: st
         The file is larger than the owner's next upload may be.
     LimitError
         The owner's limit is reached.
+    DiskFullError
+        There is too little free space.
     """
     name, settings = _check_filename(filename), services.settings
+    require_free_space(settings, services.files)
     upload_id = make_id()
     max_bytes = require_free_bytes(services, owner)
-    stored = services.files.put(upload_key(upload_id), _read_chunks(stream), max_bytes=max_bytes)
+    stored = services.files.put(upload_key(upload_id), chunks, max_bytes=max_bytes)
     if not stored.bytes:
         services.files.remove(stored.key)
         raise RequestInvalidError.at(_FILE, text("upload-empty"))
@@ -104,11 +114,6 @@ def require_free_bytes(services: Services, owner: str) -> int:
 
 def _make_limit_error(settings: Settings) -> LimitError:
     return LimitError(text("uploads-full", max_bytes=settings.max_uploaded_bytes, days=settings.retention_days))
-
-
-def _read_chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    while chunk := stream.read(CHUNK_BYTES):
-        yield chunk
 
 
 def _check_filename(filename: str | None) -> str | None:

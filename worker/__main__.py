@@ -13,6 +13,7 @@ from shared.jobs import Kind, name_queue
 from shared.logs import set_up_logging
 from shared.services import Services
 from shared.settings import load_settings
+from shared.state_folder import protect_state
 from worker import devices
 from worker.celery_app import make_app
 from worker.devices import Device
@@ -69,6 +70,7 @@ def run_worker(device: Device, kinds: list[Kind]) -> int:
     The exit status.
     """
     settings = load_settings()
+    protect_state(settings)
     set_up_logging(settings)
     devices.pin_process(device, settings.cpu_shares)
     backends = {kind: ENGINES[kind].choose_backend(device.device_class, settings) for kind in kinds}
@@ -87,7 +89,8 @@ def run_worker(device: Device, kinds: list[Kind]) -> int:
         device=device,
         backends=backends,
         heartbeat_interval_s=settings.worker_heartbeat_s,
-        wait_until_ready=status.wait_until_ready,
+        stalled_worker_s=settings.stalled_worker_s,
+        status=status,
     )
     watchdog = Watchdog(status, settings)
     with registration, watchdog:

@@ -14,8 +14,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from shared.database import queries, transitions
 from shared.database.tables import Job
-from shared.errors import JobFailedError, JobStoppedError
-from shared.jobs import Kind, Lease, Outcome, State, WorkerIdentity
+from shared.errors import JobFailedError, JobStoppedError, is_disk_full
+from shared.jobs import STATE_PHRASES, Kind, Lease, Outcome, State, WorkerIdentity
 from shared.kinds import list_uploads
 from shared.logs import log_context
 from shared.schemas.strict import Strict
@@ -25,6 +25,7 @@ from shared.texts import text
 from worker.attempt_files import AttemptFiles
 from worker.checkpoint import StoredCheckpoint
 from worker.devices import Device
+from worker.downloads import Downloads
 from worker.engines import ENGINES
 from worker.engines.interface import BatchingEngine, Engine, JobContext
 from worker.failures import UNEXPECTED, describe_failure
@@ -87,6 +88,8 @@ class Runner:
         self._engines: dict[Kind, Engine[Any]] = {kind: ENGINES[kind].make(device, settings) for kind in kinds}
         threads = ThreadPoolExecutor(2 * MAX_CONCURRENT_JOBS, "lease")
         self._heartbeats = HeartbeatContext(services.database, settings, status, name, threads)
+        self._downloads = Downloads(services, device.device_class, self._engines)
+        self._passed_over = False
         self._claim_until = 0.0
         self._last_parsed: ParsedJob | None = None
 
@@ -96,29 +99,52 @@ class Runner:
             engine.prepare()
 
     def run_queued_jobs(self) -> None:
-        """Claim and run queued jobs, best first, until none is left.
+        """Claim and run queued jobs, best first, until none is left and no download is running.
 
         If the worker shuts down, or after ``max_claim_loop_s``, the method claims no further job. It sends a wake-up
         message for the jobs that are still queued, and returns.
         """
+        self._status.mark_idle()
         self._claim_until = time.monotonic() + self._max_claim_loop_s
         row = self._claim()
-        while row is not None:
-            job = self._parse(row)
+        while row is not None or self._passed_over:
             try:
-                row = self._run_group(job)
+                if row is None:
+                    self._wait_for_downloads()
+                else:
+                    row = self._run_group(self._parse(row))
             finally:
                 self._status.mark_idle()
             if row is None:
                 if not self._may_claim():
-                    self._services.broker.wake(job.kind, self._device.device_class, job.row.id)
+                    self._wake_again()
                     return
                 row = self._claim()
+
+    def _wait_for_downloads(self) -> None:
+        """Wait before the next look at the queue, because the jobs that are left in it wait for downloads."""
+        self._status.mark_alive()
+        self._downloads.wait(BATCH_CHECK_INTERVAL_S)
+
+    def _wake_again(self) -> None:
+        """Send a wake-up message for the jobs that are still queued."""
+        if self._last_parsed is not None:
+            self._services.broker.wake(self._last_parsed.kind, self._device.device_class, self._last_parsed.row.id)
 
     def _may_claim(self) -> bool:
         return not self._status.shutting_down and time.monotonic() < self._claim_until
 
-    def _claim(self, job_id: str | None = None) -> Job | None:
+    def _claim(self) -> Job | None:
+        """Claim the job at the head of the queue; jobs that wait for a download do not count."""
+        if not self._downloads.possible:
+            return transitions.claim(self._services.database, self._identity)
+        while (head := self._find_head()) is not None:
+            claimed = self._claim_by_id(head.row.id)
+            if claimed is not None:  # otherwise another worker was faster
+                return claimed
+        return None
+
+    def _claim_by_id(self, job_id: str) -> Job | None:
         return transitions.claim(self._services.database, self._identity, job_id)
 
     def _run_group(self, job: ParsedJob) -> Job | None:
@@ -146,33 +172,42 @@ class Runner:
     def _claim_joinable(self, engine: BatchingEngine[Any], running: Sequence[ParsedJob]) -> ParsedJob | None:
         """Claim the job at the head of the queue if it can run in the same batch as the running jobs.
 
-        The head of the queue is never skipped: if the head is of another kind or
+        The head of the queue is never skipped, unless it has to wait for a download: if the head is of another kind or
         needs another model, no job is added, and the head runs when the running
         jobs have ended. A job on its last attempt runs alone. So a job
         that kills its process on every attempt does not make other jobs fail.
         """
-        row: Job | None = None
+        head: ParsedJob | None = None
         try:
             if self._may_add_to(running):
-                row = self._read_head()
-            head = None if row is None else self._parse(row)
+                head = self._find_head()
             if head is None or not _can_batch(engine, head, running):
                 return None
-            claimed = self._claim(head.row.id)
+            claimed = self._claim_by_id(head.row.id)
             return None if claimed is None else ParsedJob(claimed, head.params)
         except SQLAlchemyError as error:
             logger.warning("no job can be added to the batch, the database does not answer: %s", error)
             return None
         finally:
-            self._on_batch_check(row)
+            self._on_batch_check(None if head is None else head.row)
 
     def _may_add_to(self, running: Sequence[ParsedJob]) -> bool:
         full = len(running) >= MAX_CONCURRENT_JOBS
         return self._may_claim() and not full and not any(is_last_attempt(job.row) for job in running)
 
-    def _read_head(self) -> Job | None:
-        with self._services.database.reading() as session:
-            return queries.find_next_job(session, self._kinds, self._device.device_class)
+    def _find_head(self) -> ParsedJob | None:
+        """Find the best queued job that this worker can run now, and start the downloads that better jobs need."""
+        while True:
+            missing = self._downloads.missing
+            # A download that ends after this line ends too late for this look at the queue, so another one follows.
+            self._passed_over = bool(missing)
+            with self._services.database.reading() as session:
+                row = queries.find_next_job(session, self._kinds, self._device.device_class, missing)
+            if row is None:
+                return None
+            head = self._parse(row)
+            if not self._downloads.start_for(head):
+                return head
 
     def _parse(self, row: Job) -> ParsedJob:
         """Parse a job; if the last call parsed the same job, the parameters of that call are used again."""
@@ -205,8 +240,10 @@ class Runner:
             except Exception:
                 logger.exception("job %s: its outcome cannot be recorded; it runs again after its lease", row.id)
                 return None
-            if outcome is not None and recorded:
-                logger.info("job %s has %s", row.id, outcome.state)
+            if outcome is None:
+                logger.warning("job %s, attempt %d: ends without an outcome", row.id, row.attempt)
+            elif recorded:
+                logger.info("job %s %s", row.id, STATE_PHRASES[outcome.state])
             else:
                 logger.warning("job %s, attempt %d: discarded, the lease was lost", row.id, row.attempt)
             return claimed
@@ -236,6 +273,10 @@ class Runner:
                 logger.exception("job %s: the database does not answer; it runs again after its lease", lease.job_id)
                 return None
             except Exception as error:  # noqa: BLE001 - the worker must survive any error of an engine
+                if is_disk_full(error) and job.row.attempt < job.row.max_attempts:
+                    logger.warning("job %s: the disk is full; it runs again later: %s", lease.job_id, error)
+                    transitions.recover_lost(self._services.database, lease, self._services.settings.disk_full_delay)
+                    return None
                 failure = describe_failure(lease.job_id, error, self._services.settings.storage)
                 return Outcome(State.FAILED, error=failure)
 
@@ -271,7 +312,7 @@ class Runner:
         while True:
             try:
                 if claim_next and self._may_claim():
-                    return transitions.finish_and_claim(database, lease, outcome, self._identity)
+                    return self._finish_and_claim(lease, outcome)
                 return transitions.finish(database, lease, outcome), None
             except OperationalError as error:
                 if time.monotonic() > give_up_at:
@@ -281,6 +322,15 @@ class Runner:
             except SQLAlchemyError:  # the database cannot store this result, so every retry would fail
                 logger.exception("job %s: its outcome cannot be stored", lease.job_id)
                 return transitions.finish(database, lease, Outcome(State.FAILED, error=UNEXPECTED)), None
+
+    def _finish_and_claim(self, lease: Lease, outcome: Outcome) -> tuple[bool, Job | None]:
+        database = self._services.database
+        if not self._downloads.possible:
+            return transitions.finish_and_claim(database, lease, outcome, self._identity)
+        head = self._find_head()
+        if head is None:
+            return transitions.finish(database, lease, outcome), None
+        return transitions.finish_and_claim(database, lease, outcome, self._identity, head.row.id)
 
 
 def _can_batch(engine: BatchingEngine[Any], head: ParsedJob, running: Sequence[ParsedJob]) -> bool:

@@ -26,23 +26,25 @@ class ChildStatus:
     def __init__(self) -> None:
         self._last_sign_at = multiprocessing.RawValue("d", IDLE)
         self._process_id = multiprocessing.RawValue("q", 0)
+        self._active_at = multiprocessing.RawValue("d", time.monotonic())
         self._shutting_down = multiprocessing.RawValue("b", 0)
         self._ready = multiprocessing.Event()
 
     def mark_ready(self) -> None:
         """Record that the child is ready for jobs; called in the child."""
         self._process_id.value = os.getpid()
-        self._last_sign_at.value = IDLE
+        self.mark_idle()
         self._ready.set()
 
     def mark_alive(self) -> None:
         """Record a sign of life; called in the child, again and again while a job runs."""
         # The monotonic clock is the same for all processes of a machine.
-        self._last_sign_at.value = time.monotonic()
+        self._last_sign_at.value = self._active_at.value = time.monotonic()
 
     def mark_idle(self) -> None:
-        """Record that no job is running any more; called in the child."""
+        """Record that no job is running, because one has ended or there is none; called in the child."""
         self._last_sign_at.value = IDLE
+        self._active_at.value = time.monotonic()
 
     def request_shutdown(self) -> None:
         """Record that running jobs are to end and no other job may start; called in the parent."""
@@ -64,6 +66,11 @@ class ChildStatus:
     def process_id(self) -> int:
         """The process id of the child that became ready last; 0 before the first child is ready."""
         return int(self._process_id.value)
+
+    @property
+    def inactive_s(self) -> float:
+        """The time since the child ran a job, or looked for one."""
+        return time.monotonic() - float(self._active_at.value)
 
     @property
     def silence_s(self) -> float:

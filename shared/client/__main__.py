@@ -30,6 +30,12 @@ def _make_parser() -> argparse.ArgumentParser:
     upload = actions.add_parser("upload", parents=[common], help="upload a file for jobs and print its id")
     upload.add_argument("file")
     upload.set_defaults(command=commands.upload)
+    uploads = actions.add_parser("uploads", parents=[common], help="list your uploads, newest first")
+    _add_limit(uploads)
+    uploads.set_defaults(command=commands.list_uploads)
+    delete_upload = actions.add_parser("delete-upload", parents=[common], help="delete an upload that no job needs")
+    delete_upload.add_argument("upload_id", metavar="ID")
+    delete_upload.set_defaults(command=commands.delete_upload)
     _add_list(actions.add_parser("list", parents=[common], help="list jobs, newest first"))
     for name, command, text in (
         ("wait", commands.wait, "follow a job to its end and print its result"),
@@ -42,6 +48,8 @@ def _make_parser() -> argparse.ArgumentParser:
         action = actions.add_parser(name, parents=[common], help=text)
         action.add_argument("job_id", metavar="ID")
         action.set_defaults(command=command)
+        if name == "retry":
+            _add_idempotency_key(action)
         if name == "download":
             action.add_argument("names", nargs="*", metavar="NAME", help="files to download (default: all)")
             action.add_argument("--to", default=".", metavar="FOLDER", help="target folder (default: the current one)")
@@ -63,7 +71,7 @@ def _add_submit(submit: argparse.ArgumentParser, common: argparse.ArgumentParser
     shared.add_argument("--device", choices=["auto", *DeviceClass])
     shared.add_argument("--priority", type=int, metavar="0…9", help="9 is the most urgent (default: 5)")
     shared.add_argument("--label", action="append", default=[], metavar="NAME=VALUE", help="a label; may be repeated")
-    shared.add_argument("--idempotency-key", metavar="KEY", help="the same key again returns the same job")
+    _add_idempotency_key(shared)
     shared.add_argument("--wait", action="store_true", help="follow the job to its end and print its result")
     shared.add_argument("--download", metavar="FOLDER", help="wait, and download the files of the job")
     shared.set_defaults(command=commands.submit)
@@ -72,6 +80,10 @@ def _add_submit(submit: argparse.ArgumentParser, common: argparse.ArgumentParser
         parser = kinds.add_parser(kind, parents=[shared])
         if kind in _ARGUMENTS:
             _ARGUMENTS[kind](parser)
+
+
+def _add_idempotency_key(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--idempotency-key", metavar="KEY", help="the same key again returns the same job")
 
 
 def _add_knn_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,12 +109,16 @@ _ARGUMENTS: Final[Mapping[Kind, Callable[[argparse.ArgumentParser], None]]] = {
 
 
 def _add_list(action: argparse.ArgumentParser) -> None:
-    action.add_argument("--state", choices=list(State))
+    action.add_argument("--state", choices=list(State), action="append", help="a state; may be repeated")
     action.add_argument("--kind", choices=list(Kind))
     action.add_argument("--device", choices=list(DeviceClass))
     action.add_argument("--label", action="append", default=[], metavar="NAME=VALUE")
-    action.add_argument("--limit", type=_parse_count, default=20, metavar="N", help="maximum number (default: 20)")
+    _add_limit(action)
     action.set_defaults(command=commands.list_jobs)
+
+
+def _add_limit(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--limit", type=_parse_count, default=20, metavar="N", help="maximum number (default: 20)")
 
 
 def _parse_count(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import mimetypes
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from itertools import islice
@@ -15,7 +15,7 @@ from shared.client.connection import RETRY_DELAY, Connection, read
 from shared.client.errors import ClientError
 from shared.client.event_follower import EventFollower
 from shared.client.events import Event
-from shared.client.responses import Job, Page, Upload
+from shared.client.responses import Job, Page, Upload, UploadPage
 from shared.retry_delay import RetryDelay
 
 SERVER: Final = "http://127.0.0.1:8000"
@@ -36,7 +36,8 @@ class Envelope(TypedDict, total=False):
 class JobFilter(TypedDict, total=False):
     """Which jobs to list."""
 
-    state: str
+    state: str | Sequence[str]
+    """One state, or several: a job matches if it is in one of them."""
     kind: str
     device: str
     created_after: datetime
@@ -100,6 +101,18 @@ class Client:
             files = {"file": (path.name, file, media_type)}
             return read(self._connection.request("POST", "uploads", files=files), Upload)
 
+    def list_uploads(self, *, limit: int | None = None) -> Iterator[Upload]:
+        """Yield all own uploads, or at most ``limit`` uploads, newest first; a page is requested when it is needed."""
+        return islice(self._list_uploads(min(limit or _PAGE_LENGTH, _PAGE_LENGTH)), limit)
+
+    def get_upload(self, upload_id: str) -> Upload:
+        """Return what is known about an upload."""
+        return read(self._connection.request("GET", "uploads", upload_id), Upload)
+
+    def delete_upload(self, upload_id: str) -> None:
+        """Delete an upload that no queued or running job needs."""
+        self._connection.request("DELETE", "uploads", upload_id)
+
     def submit(
         self,
         kind: str,
@@ -118,7 +131,7 @@ class Client:
             Makes it safe to repeat the submission: if the same submission is sent again with the same key, no new job
             is created, and the first job is returned.
         """
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key.encode()}
+        headers = _make_headers(idempotency_key)
         body = {"kind": kind, "params": dict(params or {}), **envelope}
         return read(self._connection.request("POST", "jobs", json=body, headers=headers), Job)
 
@@ -150,9 +163,16 @@ class Client:
         """Cancel a queued job at once, or request that a running job stops."""
         return read(self._connection.request("POST", "jobs", job_id, "cancel"), Job)
 
-    def retry(self, job_id: str) -> Job:
-        """Queue a new job with the parameters of an ended job."""
-        return read(self._connection.request("POST", "jobs", job_id, "retry"), Job)
+    def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Job:
+        """Queue a new job with the parameters of an ended job.
+
+        Parameters
+        ----------
+        idempotency_key
+            Makes it safe to repeat the request: the same job and key again return the first new job.
+        """
+        headers = _make_headers(idempotency_key)
+        return read(self._connection.request("POST", "jobs", job_id, "retry", headers=headers), Job)
 
     def delete(self, job_id: str) -> None:
         """Delete an ended job and its files."""
@@ -176,6 +196,15 @@ class Client:
                 )
         return tuple(downloads.download(self._connection, job_id, found[name], Path(folder)) for name in names or found)
 
+    def _list_uploads(self, page_length: int) -> Iterator[Upload]:
+        query: dict[str, Any] = {"limit": page_length}
+        while True:
+            page = read(self._connection.request("GET", "uploads", params=query), UploadPage)
+            yield from page.uploads
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor
+
     def _list(self, labels: Mapping[str, str], page_length: int, wanted: JobFilter) -> Iterator[Job]:
         query = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in wanted.items()}
         query |= {f"label.{name}": value for name, value in labels.items()} | {"limit": page_length}
@@ -185,3 +214,7 @@ class Client:
             if page.next_cursor is None:
                 return
             query["cursor"] = page.next_cursor
+
+
+def _make_headers(idempotency_key: str | None) -> dict[str, bytes]:
+    return {} if idempotency_key is None else {"Idempotency-Key": idempotency_key.encode()}

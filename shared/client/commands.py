@@ -4,14 +4,15 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from enum import IntEnum
 from typing import Final
 
 from shared.client.api import Client, Envelope, JobFilter
 from shared.client.arguments import JobArguments, split_pair
 from shared.client.progress import open_display
-from shared.client.responses import Job
-from shared.jobs import State
+from shared.client.responses import Job, Upload
+from shared.jobs import STATE_PHRASES, State
 
 Command = Callable[[Client, Namespace], "Exit"]
 _LABELS_WIDTH: Final = 40
@@ -55,6 +56,20 @@ def upload(client: Client, arguments: Namespace) -> Exit:
     return Exit.DONE
 
 
+def list_uploads(client: Client, arguments: Namespace) -> Exit:
+    """Print uploads as a table."""
+    uploads = client.list_uploads(limit=arguments.limit)
+    _print_table([("ID", "BYTES", "TYPE", "CREATED", "NAME"), *map(_format_upload, uploads)])
+    return Exit.DONE
+
+
+def delete_upload(client: Client, arguments: Namespace) -> Exit:
+    """Delete an upload."""
+    client.delete_upload(arguments.upload_id)
+    print_message(f"upload {arguments.upload_id} is deleted")
+    return Exit.DONE
+
+
 def wait(client: Client, arguments: Namespace) -> Exit:
     """Wait for a job's end and print its result."""
     return _wait(client, arguments.job_id, arguments)
@@ -67,10 +82,7 @@ def list_jobs(client: Client, arguments: Namespace) -> Exit:
         if (value := getattr(arguments, name)) is not None:
             wanted[name] = value
     jobs = client.list(dict(map(split_pair, arguments.label)), limit=arguments.limit, **wanted)
-    rows = [("ID", "KIND", "STATE", "DEVICE", "PROGRESS", "CREATED", "LABELS"), *map(_format_row, jobs)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        _print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    _print_table([("ID", "KIND", "STATE", "DEVICE", "PROGRESS", "CREATED", "LABELS"), *map(_format_row, jobs)])
     return Exit.DONE
 
 
@@ -83,13 +95,13 @@ def show(client: Client, arguments: Namespace) -> Exit:
 def cancel(client: Client, arguments: Namespace) -> Exit:
     """Cancel a job."""
     job = client.cancel(arguments.job_id)
-    print_message(f"job {job.id} {'is cancelled' if job.ended else 'stops within seconds'}")
+    print_message(f"job {job.id} {'was cancelled' if job.ended else 'stops within seconds'}")
     return Exit.DONE
 
 
 def retry(client: Client, arguments: Namespace) -> Exit:
     """Submit an ended job again and print the id of the new job."""
-    _print(client.retry(arguments.job_id).id)
+    _print(client.retry(arguments.job_id, idempotency_key=arguments.idempotency_key).id)
     return Exit.DONE
 
 
@@ -120,8 +132,8 @@ def _wait(client: Client, job_id: str, arguments: Namespace) -> Exit:
     if job.state is State.SUCCEEDED:
         _print(json.dumps(job.result, indent=2, ensure_ascii=False))
         return Exit.DONE
-    why = f": {job.error.title}. {job.error.detail}" if job.error else ""
-    print_message(f"job {job.id} {job.state}{why}")
+    why = f": {job.error.title}. {job.error.detail}" if job.error and job.state is State.FAILED else ""
+    print_message(f"job {job.id} {STATE_PHRASES[job.state]}{why}")
     return Exit.JOB_FAILED
 
 
@@ -139,9 +151,23 @@ def _format_row(job: Job) -> tuple[str, ...]:
         job.state,
         job.device,
         progress,
-        f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
+        _format_time(job.created_at),
         labels[:_LABELS_WIDTH],
     )
+
+
+def _format_upload(upload: Upload) -> tuple[str, ...]:
+    return (upload.id, str(upload.bytes), upload.media_type, _format_time(upload.created_at), upload.filename or "")
+
+
+def _format_time(moment: datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        _print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _print(text: str) -> None:

@@ -23,10 +23,22 @@ class Upload(Response):
     sha256: str
     media_type: str
     filename: str | None
+    created_at: datetime
+    kept_until: datetime | None
+
+
+class UploadPage(Response):
+    """One page of the list of uploads."""
+
+    uploads: tuple[Upload, ...]
+    next_cursor: str | None
 
 
 class Progress(Response):
-    """The progress of a job; stage and unit are ``None`` before the job has started."""
+    """The progress of a job; stage and unit are ``None`` while the job waits for a worker.
+
+    A job that waits for a download is queued and has the progress of the download.
+    """
 
     stage: str | None
     done: int

@@ -13,19 +13,18 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 
+from shared.database.patience import WORKER, Patience, limit_waiting
 from shared.database.tables import UtcDateTime
 from shared.errors import SettingsError
 from shared.texts import text
 
-BUSY_TIMEOUT_S: Final = 10
-"""How long a transaction on SQLite waits for the write lock."""
-CONNECT_TIMEOUT_S: Final = 3
 STATEMENT_TIMEOUT_S: Final = 15
 _SERVER_OPTIONS: Final = {
     "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
@@ -38,6 +37,7 @@ _SERVER_OPTIONS: Final = {
     # plan takes 20 ms with a plan for the actual values. The planning adds 0.06 ms to a poll.
     "plan_cache_mode": "force_custom_plan",
 }
+_POSTGRESQL_DISK_FULL: Final = "53100"
 _WRITES: Final = "mindjobs_writes"
 """The name of the execution option that marks the connections for writing."""
 
@@ -49,10 +49,12 @@ class Database:
     ----------
     url
         Address of the database in the form that SQLAlchemy expects: ``postgresql://…`` or ``sqlite:///…``.
+    patience
+        How long to wait for the database.
     """
 
-    def __init__(self, url: str) -> None:
-        self.engine = _connect(url)
+    def __init__(self, url: str, patience: Patience = WORKER) -> None:
+        self.engine = _connect(url, patience)
         self.writer = self.engine.execution_options(**{_WRITES: True})
         self._reader = _make_reader(self.engine)
 
@@ -77,21 +79,21 @@ class Database:
         self.engine.dispose()
 
 
-def _connect(address: str) -> Engine:
+def _connect(address: str, patience: Patience) -> Engine:
     try:
         url = make_url(address)
     except Exception as error:
         raise SettingsError(text("database-url-invalid", reason=str(error))) from error
     match url.get_backend_name():
         case "postgresql":
-            return create_engine(
+            engine = create_engine(
                 url.set(drivername="postgresql+psycopg"),
                 pool_pre_ping=True,
                 hide_parameters=True,  # errors are logged, and a parameter such as a webhook's URL may be secret
                 pool_size=8,
                 max_overflow=32,
+                pool_timeout=patience.pool_s,
                 connect_args={
-                    "connect_timeout": CONNECT_TIMEOUT_S,
                     # With these settings the server notices a lost client, and the client notices a lost server,
                     # independently of the kernel's timeouts. So a lost client does not hold a lock for long, and a lost
                     # server does not block a thread for long.
@@ -99,11 +101,18 @@ def _connect(address: str) -> Engine:
                     "tcp_user_timeout": STATEMENT_TIMEOUT_S * 1_000,
                 },
             )
+            limit_waiting(engine, patience)
+            return engine
         case "sqlite":
             if url.database:
                 Path(url.database).parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(
-                url, hide_parameters=True, pool_size=8, max_overflow=32, connect_args={"timeout": BUSY_TIMEOUT_S}
+                url,
+                hide_parameters=True,
+                pool_size=8,
+                max_overflow=32,
+                pool_timeout=patience.pool_s,
+                connect_args={"timeout": patience.lock_s},
             )
             event.listen(engine, "connect", _prepare_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
@@ -178,3 +187,11 @@ def _now_sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:  # 
     (plus_s,) = element.clauses
     # SQLite compares times as text, so the format is the one in which UtcDateTime stores times.
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({compiler.process(plus_s, **options)}) || ' seconds')"
+
+
+def is_database_full(error: SQLAlchemyError) -> bool:
+    """Return whether the database could not write because its disk is full."""
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return getattr(cause, "sqlstate", None) == _POSTGRESQL_DISK_FULL

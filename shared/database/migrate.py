@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from shared.database.connection import Database, get_sqlite_driver
 from shared.settings import load_settings
+from shared.state_folder import protect_state
 
 ROOT: Final = Path(__file__).parents[2]
 _MIGRATION_LOCK: Final = 5_270_140
@@ -73,5 +74,12 @@ def _check_foreign_keys(connection: Connection) -> None:
         raise RuntimeError(f"the migration would leave rows that refer to missing rows: {violations[:5]}")
 
 
+def main() -> None:
+    """Migrate the database of this instance."""
+    settings = load_settings()
+    protect_state(settings)
+    migrate(Database(settings.database))
+
+
 if __name__ == "__main__":
-    migrate(Database(load_settings().database))
+    main()

@@ -1,19 +1,19 @@
 """Queries about jobs, workers and uploads; nothing here changes a row."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, or_, select, union_all
 from sqlalchemy.orm import Session, aliased
 
 from shared.database.connection import now
 from shared.database.tables import Artifact, Job, JobEvent, JobLabel, Upload, Worker
 from shared.errors import NotFoundError
-from shared.jobs import AUTO, ENDED, DeviceClass, Kind, State
+from shared.jobs import AUTO, ENDED, DeviceClass, Kind, Need, State
 from shared.texts import text
 
 MAX_MISSED_HEARTBEATS: Final = 3
@@ -43,25 +43,43 @@ _SELECT_EVENTS: Final = (
 
 @dataclass(frozen=True)
 class JobFilter:
-    """Which jobs to list; a field that is ``None`` matches every job."""
+    """Which jobs to list; a field that is ``None`` or empty matches every job.
+
+    Parameters
+    ----------
+    states
+        A job matches if it is in one of these states.
+    """
 
     owner: str | None = None
-    state: str | None = None
+    states: Sequence[str] = ()
     kind: str | None = None
     device: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     created_after: datetime | None = None
     created_before: datetime | None = None
 
-    def newest_statement(self, before: str | None) -> Select[Job]:
+    def newest_statement(self, limit: int, before: str | None) -> Select[Job]:
         """Build the query for the matching jobs, newest first.
 
         Parameters
         ----------
+        limit
+            The maximum number of jobs.
         before
             Id of a job: only older jobs match. ``None``: jobs of any age match.
         """
-        statement = select(Job).where(*self._list_conditions())
+        states = sorted(set(self.states))
+        if len(states) <= 1:
+            return self._newest_in_state(Job, states[0] if states else None, limit, before)
+        # No index has the jobs of several states in the order of their ids. So the newest jobs of each state are found
+        # by the index, and the result is the newest of these jobs.
+        newest = (self._newest_in_state(Job.id, state, limit, before).subquery() for state in states)
+        ids = union_all(*(select(each.c.id) for each in newest))
+        return select(Job).where(Job.id.in_(ids)).order_by(Job.id.desc()).limit(limit)
+
+    def _newest_in_state(self, selected: Any, state: str | None, limit: int, before: str | None) -> Select[Any]:  # noqa: ANN401 - a column, or the class of the row
+        statement = select(selected).where(*self._list_conditions(state))
         order = Job.id
         for name, value in self.labels.items():
             label = aliased(JobLabel)
@@ -73,12 +91,12 @@ class JobFilter:
             order = label.job_id
         if before is not None:
             statement = statement.where(order < before)
-        return statement.order_by(order.desc())
+        return statement.order_by(order.desc()).limit(limit)
 
-    def _list_conditions(self) -> list[ColumnElement[bool]]:
+    def _list_conditions(self, state: str | None) -> list[ColumnElement[bool]]:
         conditions: list[ColumnElement[bool]] = []
         columns = (Job.owner, Job.state, Job.kind, Job.device)
-        for column, value in zip(columns, (self.owner, self.state, self.kind, self.device), strict=True):
+        for column, value in zip(columns, (self.owner, state, self.kind, self.device), strict=True):
             if value is not None:
                 conditions.append(column == value)
         if self.created_after is not None:
@@ -146,7 +164,7 @@ def list_jobs(session: Session, job_filter: JobFilter, limit: int, before: str |
     before
         Id of the last job on the previous page: only older jobs are listed.
     """
-    return session.scalars(job_filter.newest_statement(before).limit(limit)).all()
+    return session.scalars(job_filter.newest_statement(limit, before)).all()
 
 
 def list_artifacts_of(session: Session, job_id: str) -> Sequence[Artifact]:
@@ -227,6 +245,7 @@ def next_job_statement(
     device: DeviceClass,
     *,
     locked: bool = False,
+    needs: tuple[tuple[Kind, str], ...] = (),
 ) -> Select[Any]:
     """Build the query for the best queued job that a device can run: the oldest job with the highest priority.
 
@@ -239,6 +258,9 @@ def next_job_statement(
         The column that the query returns, or `Job` for the whole row.
     locked
         If true, the query locks the row, and skips rows that other transactions have locked.
+    needs
+        Kinds with the parameter that names what their jobs need. Jobs that need something that the parameter
+        ``missing_KIND`` of the query lists are passed over.
     """
     if len(kinds) == 1:
         best = _order_by_priority(
@@ -248,10 +270,17 @@ def next_job_statement(
                 Job.wanted_device.in_([AUTO, device]),
                 Job.available_at <= now(),
                 Job.deadline_at > now(),
+                *(
+                    Job.params[parameter].as_string().not_in(bindparam(f"missing_{kind}", expanding=True))
+                    for kind, parameter in needs
+                    if kind == kinds[0]
+                ),
             )
         )
         return best.with_for_update(skip_locked=True) if locked else best
-    best_of_each = [next_job_statement(Job.id, (kind,), device, locked=locked).scalar_subquery() for kind in kinds]
+    best_of_each = [
+        next_job_statement(Job.id, (kind,), device, locked=locked, needs=needs).scalar_subquery() for kind in kinds
+    ]
     return _order_by_priority(select(selected).where(Job.id.in_(best_of_each)))
 
 
@@ -259,10 +288,30 @@ def _order_by_priority(jobs: Select[Any]) -> Select[Any]:
     return jobs.order_by(Job.priority.desc(), Job.id).limit(1)
 
 
-def find_next_job(session: Session, kinds: Sequence[Kind], device: DeviceClass) -> Job | None:
-    """Return the job that a worker with these kinds and this device class would claim next."""
-    job: Job | None = session.scalars(next_job_statement(Job, tuple(kinds), device)).one_or_none()
+def find_next_job(
+    session: Session, kinds: Sequence[Kind], device: DeviceClass, missing: Collection[Need] = ()
+) -> Job | None:
+    """Return the job that a worker with these kinds and this device class would claim next.
+
+    Parameters
+    ----------
+    missing
+        What this worker does not have yet: the jobs that need it are passed over.
+    """
+    names: dict[tuple[Kind, str], list[str]] = {}
+    for need in missing:
+        names.setdefault((need.kind, need.parameter), []).append(need.name)
+    statement = next_job_statement(Job, tuple(kinds), device, needs=tuple(sorted(names)))
+    parameters = {f"missing_{kind}": listed for (kind, _), listed in names.items()}
+    job: Job | None = session.scalars(statement, parameters).one_or_none()
     return job
+
+
+def list_needed_names(session: Session, kind: Kind, parameter: str) -> set[str]:
+    """Return what the jobs of a kind need that have not ended: the different values of the parameter that names it."""
+    name = Job.params[parameter].as_string()
+    unended = Job.state.in_([State.QUEUED, State.RUNNING])
+    return {found for found in session.scalars(select(name).where(unended, Job.kind == kind).distinct()) if found}
 
 
 def find_uploads(session: Session, upload_ids: Sequence[str], owner: str | None = None) -> dict[str, Upload]:
@@ -277,6 +326,20 @@ def find_uploads(session: Session, upload_ids: Sequence[str], owner: str | None 
         return {}
     conditions = [Upload.id.in_(upload_ids)] + ([] if owner is None else [Upload.owner == owner])
     return {upload.id: upload for upload in session.scalars(select(Upload).where(*conditions))}
+
+
+def list_uploads(session: Session, owner: str, limit: int, before: str | None = None) -> Sequence[Upload]:
+    """List an owner's uploads, newest first.
+
+    Parameters
+    ----------
+    before
+        Id of the last upload on the previous page: only older uploads are listed.
+    """
+    statement = select(Upload).where(Upload.owner == owner)
+    if before is not None:
+        statement = statement.where(Upload.id < before)
+    return session.scalars(statement.order_by(Upload.id.desc()).limit(limit)).all()
 
 
 def find_owner(session: Session, job_id: str) -> str | None:
@@ -294,10 +357,35 @@ def count_uploaded_bytes(session: Session, owner: str) -> int:
     return int(session.scalar(select(func.sum(Upload.bytes)).where(Upload.owner == owner)) or 0)
 
 
-def list_live_workers(session: Session) -> Sequence[Worker]:
-    """List the live workers: the workers with a recent heartbeat."""
+def list_live_workers(session: Session, *conditions: ColumnElement[bool]) -> Sequence[Worker]:
+    """List the live workers that meet all conditions; a live worker has a recent heartbeat."""
     is_recent = Worker.beat_at > now(Worker.beat_interval_s * -MAX_MISSED_HEARTBEATS)
-    return session.scalars(select(Worker).where(is_recent).order_by(Worker.name)).all()
+    return session.scalars(select(Worker).where(is_recent, *conditions).order_by(Worker.name)).all()
+
+
+def list_stalled_workers(session: Session, max_wait_s: float) -> list[Worker]:
+    """List the live workers that take no work: they are idle, although a job that they could run has waited too long.
+
+    Parameters
+    ----------
+    max_wait_s
+        How long a job may wait, and a worker be inactive, in seconds.
+    """
+    recently = now(-max_wait_s)
+    inactive = list_live_workers(session, Worker.active_at < recently)
+    if not inactive:
+        return []
+    busy_names = list_busy_workers(session)
+    waiting = select(Job.kind, Job.wanted_device).where(
+        Job.state == State.QUEUED, Job.available_at < recently, Job.deadline_at > now()
+    )
+    waiting_jobs = session.execute(waiting.distinct()).all()
+    return [
+        worker
+        for worker in inactive
+        if worker.name not in busy_names
+        and any(kind in worker.kinds and device in {AUTO, worker.device} for kind, device in waiting_jobs)
+    ]
 
 
 def choose_device(session: Session, kind: Kind) -> DeviceClass | None:

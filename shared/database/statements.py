@@ -28,8 +28,10 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from shared.database import queries
 from shared.database.connection import now
 from shared.database.tables import Artifact, Job
-from shared.jobs import TRANSITIONS, DeviceClass, Kind, Progress, State, TransitionedJob
+from shared.jobs import AUTO, TRANSITIONS, DeviceClass, Kind, Progress, State, TransitionedJob
 
+MAX_SHOWN_DOWNLOADS: Final = 20
+"""The progress of a download is written to at most this many of the jobs that wait for it, the first of the queue."""
 SWEEP_BATCH: Final = 200
 """The maximum number of jobs that one statement of the sweeper changes."""
 _JOBS: Final = Job.metadata.tables[Job.__tablename__]
@@ -69,6 +71,19 @@ PAST_DEADLINE: Final[Condition] = (
     COLUMNS.state == State.QUEUED,
 )
 """Queued jobs whose deadline has passed."""
+
+
+@cache
+def waiting_condition(parameter: str) -> Condition:
+    """Select the queued jobs that need something: the jobs whose parameter has the value ``needed_name``."""
+    return (
+        COLUMNS.state == State.QUEUED,
+        COLUMNS.kind == bindparam("needed_kind"),
+        or_(COLUMNS.wanted_device == AUTO, COLUMNS.wanted_device == bindparam("needed_device")),
+        COLUMNS.params[parameter].as_string() == bindparam("needed_name"),
+    )
+
+
 # The columns of the progress, each with the parameter that contains the new value.
 _PROGRESS: Final[dict[str, Any]] = {
     f"progress_{field.name}": bindparam(f"new_{field.name}") for field in fields(Progress)
@@ -132,17 +147,35 @@ def heartbeat_statement(*, with_progress: bool) -> Executable:
     """Build the statement that extends a lease, writes the progress, and returns the columns of `HeartbeatReply`."""
     values: dict[str, Any] = {"lease_until": _seconds_from_now("lease_s")}
     if with_progress:
-        # A new stage has started if the row contains another stage, or more progress than the heartbeat reports.
-        starts = or_(
-            COLUMNS.progress_stage.is_distinct_from(_PROGRESS["progress_stage"]),
-            COLUMNS.progress_done > _PROGRESS["progress_done"],
-        )
-        values |= _PROGRESS | {
-            "stage_started_at": case((starts, now()), else_=COLUMNS.stage_started_at),
-            "stage_started_done": case((starts, _PROGRESS["progress_done"]), else_=COLUMNS.stage_started_done),
-        }
+        values |= _progress_values()
     timed_out = (COLUMNS.deadline_at <= now()).label("timed_out")
     return update(_JOBS).where(*HELD_LEASE).values(**values).returning(COLUMNS.cancel_requested, timed_out)
+
+
+@cache
+def download_progress_statement(parameter: str) -> Executable:
+    """Build the statement that writes the progress of a download to the jobs that wait for it; returns their ids."""
+    first = (
+        select(COLUMNS.id)
+        .where(*waiting_condition(parameter))
+        .order_by(COLUMNS.priority.desc(), COLUMNS.id)
+        .limit(MAX_SHOWN_DOWNLOADS)
+    )
+    statement = update(_JOBS).where(COLUMNS.id.in_(first), COLUMNS.state == State.QUEUED)
+    return statement.values(**_progress_values()).returning(COLUMNS.id)
+
+
+def _progress_values() -> dict[str, Any]:
+    """Return the columns that change with the progress, and their new values."""
+    # A new stage has started if the row contains another stage, or more progress than is reported now.
+    starts = or_(
+        COLUMNS.progress_stage.is_distinct_from(_PROGRESS["progress_stage"]),
+        COLUMNS.progress_done > _PROGRESS["progress_done"],
+    )
+    return _PROGRESS | {
+        "stage_started_at": case((starts, now()), else_=COLUMNS.stage_started_at),
+        "stage_started_done": case((starts, _PROGRESS["progress_done"]), else_=COLUMNS.stage_started_done),
+    }
 
 
 @cache

@@ -23,6 +23,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.jobs import ANONYMOUS, EventKind, State
+from shared.roles import Role
 
 ID_LENGTH: Final = 36  # the length of a UUID in hexadecimal with dashes
 NAME_LENGTH: Final = 255
@@ -236,7 +237,31 @@ class Key(Base):
     """The id is also the ``owner`` of the jobs and uploads that are submitted with this key."""
     name: Mapped[str] = mapped_column(String(NAME_LENGTH), unique=True)
     sha256: Mapped[str] = mapped_column(String(64))
+    role: Mapped[str] = mapped_column(String(16), default=Role.USER, server_default=Role.USER)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class BrowserSession(Base):
+    """A session of a browser whose user signed in with an API key. Only the hash of its id is stored."""
+
+    __tablename__ = "sessions"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(ForeignKey("keys.id", ondelete="CASCADE"))
+    """The id of the API key."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Instance(Base):
+    """What all processes of this instance must know. The table has exactly one row, which a migration inserted."""
+
+    __tablename__ = "instance"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    keys_required: Mapped[bool]
+    """Whether a key has been created since the service was last open. If so, the service needs keys even while there
+    are none."""
 
 
 class Delivery(Base):
@@ -281,3 +306,5 @@ class Worker(Base):
     started_at: Mapped[datetime] = mapped_column(UtcDateTime)
     beat_at: Mapped[datetime] = mapped_column(UtcDateTime)
     beat_interval_s: Mapped[float] = mapped_column(Float)
+    active_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When the worker looked for a job or ran one for the last time; ``None`` for a worker of an earlier version."""

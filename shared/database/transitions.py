@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from shared.database import outbox, queries, statements
+from shared.database import outbox, queries, statements, uploads
 from shared.database.connection import Database, now
 from shared.database.tables import Job, JobLabel
 from shared.errors import ConflictError, IdempotencyError
@@ -23,8 +23,10 @@ from shared.jobs import (
     ENDED,
     TIMED_OUT,
     WORKER_LOST,
+    DeviceClass,
     HeartbeatReply,
     Lease,
+    Need,
     Outcome,
     Progress,
     State,
@@ -35,12 +37,25 @@ from shared.jobs import (
 from shared.retry_delay import RetryDelay
 from shared.texts import text
 
+NO_UPLOADS: Final[Mapping[str, str]] = {}
+_CANCEL_REFUSALS: Final[Mapping[str, str]] = {
+    State.SUCCEEDED: "cancel-succeeded-job",
+    State.FAILED: "cancel-failed-job",
+    State.CANCELLED: "cancel-cancelled-job",
+}
 _WITHOUT_OBJECTS: Final = {"synchronize_session": False}
 """An execution option: SQLAlchemy need not update objects, since the session holds no objects of the changed rows."""
 
 
-def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
+def submit(
+    database: Database, job: Job, timeout_s: float, upload_ids: Mapping[str, str] = NO_UPLOADS
+) -> tuple[Job, bool]:
     """Insert a new job as queued.
+
+    Parameters
+    ----------
+    upload_ids
+        The ids of the uploads in the parameters, keyed by the JSON pointer of the parameter.
 
     Returns
     -------
@@ -52,12 +67,15 @@ def submit(database: Database, job: Job, timeout_s: float) -> tuple[Job, bool]:
     ------
     IdempotencyError
         An earlier request had the same idempotency key and another body.
+    RequestInvalidError
+        An upload no longer exists.
     """
     columns = {
         column.key: value for column in Job.__mapper__.column_attrs if (value := getattr(job, column.key)) is not None
     }
     try:
         with database.writing() as session:
+            uploads.lock_uploads(session, upload_ids)
             created = session.scalars(statements.INSERT_JOB, columns | {"timeout_s": timeout_s}).one()
             if created.labels:
                 job_columns = {"job_id": created.id, "owner": created.owner}
@@ -85,7 +103,7 @@ def find_by_idempotency_key(database: Database, idempotency_key: str | None, req
     with database.reading() as session:
         earlier = session.scalars(select(Job).where(Job.idempotency_key == idempotency_key)).one_or_none()
     if earlier is not None and earlier.request_sha256 != request_sha256:
-        raise IdempotencyError(text("idempotency-key-reused", key=idempotency_key))
+        raise IdempotencyError(text("idempotency-key-reused"))
     return earlier
 
 
@@ -152,9 +170,14 @@ def finish(database: Database, lease: Lease, outcome: Outcome) -> bool:
 
 
 def finish_and_claim(
-    database: Database, lease: Lease, outcome: Outcome, worker: WorkerIdentity
+    database: Database, lease: Lease, outcome: Outcome, worker: WorkerIdentity, job_id: str | None = None
 ) -> tuple[bool, Job | None]:
     """End an attempt and claim the next job in one transaction, so that the database syncs only once.
+
+    Parameters
+    ----------
+    job_id
+        If given, claim the queued job with this id.
 
     Returns
     -------
@@ -164,7 +187,7 @@ def finish_and_claim(
     """
     with database.writing() as session:
         finished = _finish(session, outcome, statements.HELD_LEASE, _lease_parameters(lease))
-        return bool(finished), _claim(session, worker)
+        return bool(finished), _claim(session, worker, job_id)
 
 
 def cancel(database: Database, job_id: str) -> TransitionedJob:
@@ -186,7 +209,7 @@ def cancel(database: Database, job_id: str) -> TransitionedJob:
             outbox.publish_changes(session, requested)
             return requested[0]
         ended = queries.get_job(session, job_id)
-        raise ConflictError(text("cancel-ended-job", job=job_id, state=ended.state))
+        raise ConflictError(text(_CANCEL_REFUSALS[ended.state], job=job_id))
 
 
 def requeue_jobs_of(database: Database, worker: str) -> list[TransitionedJob]:
@@ -234,6 +257,34 @@ def expire_queued(database: Database) -> list[TransitionedJob]:
         return _finish(session, TIMED_OUT, statements.PAST_DEADLINE, {})
 
 
+def show_download(
+    database: Database, need: Need, device: DeviceClass, progress: Progress, *, changed: bool = True
+) -> bool:
+    """Write the progress of a download to the queued jobs that wait for it on a device class.
+
+    Parameters
+    ----------
+    changed
+        Whether the progress has changed since the last call, so that it is published.
+
+    Returns
+    -------
+    Whether any job waits for the download.
+    """
+    parameters = _need_parameters(need, device) | _progress_parameters(progress)
+    with database.writing() as session:
+        waiting = session.scalars(statements.download_progress_statement(need.parameter), parameters).all()
+        for job_id in waiting if changed else ():
+            outbox.publish_progress(session, job_id, progress)
+        return bool(waiting)
+
+
+def fail_waiting(database: Database, need: Need, device: DeviceClass, outcome: Outcome) -> list[TransitionedJob]:
+    """End the queued jobs of a device class that need what cannot be downloaded."""
+    with database.writing() as session:
+        return _finish(session, outcome, statements.waiting_condition(need.parameter), _need_parameters(need, device))
+
+
 def delete_job(database: Database, job_id: str) -> None:
     """Delete an ended job and all rows that refer to it; the caller must remove the job's files.
 
@@ -260,6 +311,10 @@ def _claim(session: Session, worker: WorkerIdentity, job_id: str | None = None) 
     if job is not None:
         outbox.publish_states(session, [job])
     return job
+
+
+def _need_parameters(need: Need, device: DeviceClass) -> dict[str, Any]:
+    return {"needed_kind": need.kind, "needed_name": need.name, "needed_device": device}
 
 
 def _lease_parameters(lease: Lease) -> dict[str, Any]:

@@ -89,6 +89,9 @@ class FileStore(Protocol):
             The content is longer than ``max_bytes``.
         """
 
+    def free_bytes(self) -> int | None:
+        """Return how many bytes can still be stored; ``None`` if there is no limit that the store knows."""
+
     def sync(self, keys: Iterable[str]) -> None:
         """Make several files that were stored with ``durable=False`` durable together."""
 

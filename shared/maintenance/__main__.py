@@ -17,6 +17,7 @@ from shared.logs import set_up_logging
 from shared.maintenance import cleanup, rescue
 from shared.services import Services
 from shared.settings import load_settings
+from shared.state_folder import protect_state
 from shared.webhooks.deliverer import Deliverer
 
 CLEANUP_INTERVAL_S: Final = 3_600.0
@@ -33,6 +34,7 @@ def sweep(services: Services) -> None:
 def main() -> None:
     """Sweep until the process gets a signal to stop."""
     settings = load_settings()
+    protect_state(settings)
     set_up_logging(settings)
     services = Services.open(settings)
     stop = threading.Event()

@@ -2,15 +2,17 @@
 
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
 
+from shared.database import uploads
 from shared.database.connection import now
-from shared.database.tables import Artifact, Delivery, Job, Upload
+from shared.database.tables import Artifact, BrowserSession, Delivery, Job, Upload
+from shared.errors import ConflictError, NotFoundError
 from shared.files.keys import CHECKPOINTS, JOBS, UPLOADS, checkpoint_prefix, id_of, job_prefix
 from shared.jobs import ENDED, State
 from shared.services import Services
@@ -25,10 +27,11 @@ logger = logging.getLogger(__name__)
 
 
 def clean_up(services: Services) -> None:
-    """Delete old jobs, uploads and messages, and remove the files that no row records, once."""
+    """Delete old jobs, uploads, messages and sessions, and remove the files that no row records, once."""
     _delete_old_jobs(services)
     _delete_old_uploads(services)
     _delete_old_messages(services)
+    _delete_expired_sessions(services)
     _remove_orphans(services)
 
 
@@ -73,15 +76,15 @@ def _delete_old_jobs(services: Services) -> None:
 def _delete_old_uploads(services: Services) -> None:
     """Delete the old uploads that no queued or running job uses."""
     with services.database.reading() as session:
-        needed = _list_needed_uploads(session)
-        old = session.execute(
-            select(Upload.id, Upload.key).where(Upload.created_at < now(-services.settings.retention_days * DAY_S))
+        needed = uploads.list_needed_uploads(session)
+        old = session.scalars(
+            select(Upload.id).where(Upload.created_at < now(-services.settings.retention_days * DAY_S))
         ).all()
-    for upload_id, key in old:
+    for upload_id in old:
         if upload_id not in needed:
-            with services.database.writing() as session:
-                session.execute(delete(Upload).where(Upload.id == upload_id))
-            services.files.remove(key)
+            # The client may have deleted the upload, or submitted a job that names it, since the rows were read.
+            with suppress(NotFoundError, ConflictError):
+                services.files.remove(uploads.delete_upload(services.database, upload_id))
 
 
 def _delete_old_messages(services: Services) -> None:
@@ -97,25 +100,9 @@ def _delete_old_messages(services: Services) -> None:
         )
 
 
-def _list_needed_uploads(session: Session) -> set[str]:
-    """Return every string in the parameters of unended jobs; the ids of the uploads of these jobs are among them.
-
-    In this way the parameters need not be parsed. Parsing is impossible if this version of the service does not know
-    the kind of the job.
-    """
-    unended = select(Job.params).where(Job.state.in_([State.QUEUED, State.RUNNING]))
-    return {string for params in session.scalars(unended) for string in _list_strings(params)}
-
-
-def _list_strings(value: Any) -> Iterator[str]:  # noqa: ANN401 - any JSON value
-    match value:
-        case str():
-            yield value
-        case dict():
-            yield from _list_strings([*value.values()])
-        case list():
-            for item in value:
-                yield from _list_strings(item)
+def _delete_expired_sessions(services: Services) -> None:
+    with services.database.writing() as session:
+        session.execute(delete(BrowserSession).where(BrowserSession.expires_at < now()))
 
 
 def _remove_orphans(services: Services) -> None:

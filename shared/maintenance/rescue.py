@@ -9,7 +9,8 @@ from shared.broker import MAX_PENDING_WAKEUPS
 from shared.database import queries, transitions
 from shared.database.connection import now
 from shared.database.tables import Job, Worker
-from shared.jobs import AUTO, DeviceClass, Kind, State
+from shared.jobs import AUTO, STATE_PHRASES, DeviceClass, Kind, State
+from shared.maintenance.clock import correct_times
 from shared.services import Services
 
 WORKER_RETENTION_S: Final = 600.0
@@ -19,12 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 def rescue_jobs(services: Services) -> None:
-    """Expire, recover and reroute jobs, delete the registrations of silent workers, and wake workers, once."""
+    """Correct times; expire, recover and reroute jobs; remove silent workers; and wake the others, once."""
     settings, database = services.settings, services.database
+    correct_times(services)
     for job in transitions.expire_queued(database):
         logger.info("job %s reached its time limit in the queue", job.id)
     for job in transitions.recover_expired(database, settings.retry_delay):
-        logger.warning("job %s lost its worker in attempt %d and is %s now", job.id, job.attempt, job.state)
+        phrase = STATE_PHRASES[job.state]
+        logger.warning("job %s lost its worker in attempt %d and %s", job.id, job.attempt, phrase)
     _delete_silent_workers(services)
     _reroute_jobs(services)
     _wake_workers(services)
@@ -62,6 +65,7 @@ def _reroute_jobs(services: Services) -> None:
 
 def _wake_workers(services: Services) -> None:
     """Send the wake-up messages that are missing for jobs that have been queued for a while."""
+    services.broker.repair()
     waiting = (
         select(Job.kind, Job.device, func.count(), func.min(Job.id))
         .where(

@@ -1,6 +1,7 @@
 """Converts pydantic's errors into problems that have the pointers and codes of the API."""
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -11,11 +12,15 @@ from shared.errors import Problem
 from shared.schemas.strict import TEXT_ERROR
 from shared.texts import Text, text
 
+MAX_VALUES: Final = 5_000
+"""The maximum number of values in a request: of fields and of list items, at all depths together."""
+MAX_PROBLEMS: Final = 100
+"""The maximum number of problems that are listed; of the others, only the number is reported."""
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 
 def list_problems(error: ValidationError, document: object, prefix: str = "") -> list[Problem]:
-    """Convert pydantic's errors into problems.
+    """Convert pydantic's errors into problems: the first `MAX_PROBLEMS` errors, and the number of the other errors.
 
     Parameters
     ----------
@@ -26,30 +31,42 @@ def list_problems(error: ValidationError, document: object, prefix: str = "") ->
     prefix
         The JSON pointer of ``document`` in the whole request.
     """
-    return [
+    problems = [
         Problem(prefix + _build_pointer(detail, document), _build_text(detail))
-        for detail in error.errors(include_url=False, include_input=False)
+        for detail in error.errors(include_url=False, include_input=False)[:MAX_PROBLEMS]
     ]
+    return _note_omitted(problems, error.error_count(), prefix)
 
 
-def list_unstorable(document: object) -> list[Problem]:
-    """Return the problems of the strings and field names that a database cannot store.
+def list_unacceptable(document: object) -> list[Problem]:
+    """Return the problems that no schema would find: too many values, and strings that a database cannot store.
 
-    A database cannot store a string that contains a NUL character or half of a surrogate pair.
+    A database cannot store a string that contains a NUL character or half of a surrogate pair. A document with more
+    than `MAX_VALUES` values is not read to its end, since it would take seconds to report everything that is wrong.
     """
     problems: list[Problem] = []
-    pending: list[tuple[tuple[str, ...], object]] = [((), document)]
+    count = 0
+    pending: deque[tuple[tuple[str, ...], object]] = deque([((), document)])
     while pending:  # a loop and not a recursion, because a client decides how deep the document is
-        path, value = pending.pop()
+        path, value = pending.popleft()
         if isinstance(value, str) and _UNSTORABLE.search(value):
             problems.append(Problem(_join(path), text("string-unstorable")))
-        elif isinstance(value, Mapping):
-            if any(_UNSTORABLE.search(name) for name in value):
-                problems.append(Problem(_join(path), text("name-unstorable")))
-            pending += [((*path, name), part) for name, part in value.items()]
-        elif isinstance(value, list):
-            pending += [((*path, str(index)), part) for index, part in enumerate(value)]
-    return problems
+        if not isinstance(value, Mapping | list):
+            continue
+        count += len(value)
+        if count > MAX_VALUES:
+            return [Problem(_join(path), text("values-too-many", max_values=MAX_VALUES))]
+        if isinstance(value, Mapping) and any(map(_UNSTORABLE.search, value)):
+            problems.append(Problem(_join(path), text("name-unstorable")))
+        parts = value.items() if isinstance(value, Mapping) else enumerate(value)
+        pending += [((*path, str(name)), part) for name, part in parts if isinstance(part, str | Mapping | list)]
+    return _note_omitted(problems[:MAX_PROBLEMS], len(problems), "")
+
+
+def _note_omitted(problems: list[Problem], total: int, pointer: str) -> list[Problem]:
+    """Add a problem that says how many problems are not in the list, if there are any."""
+    omitted = total - len(problems)
+    return [*problems, Problem(pointer, text("problems-omitted", count=omitted))] if omitted else problems
 
 
 def _build_text(detail: ErrorDetails) -> Text:

@@ -111,6 +111,18 @@ class Upload(TypedDict):
     sha256: Sha256
     media_type: str
     filename: str | None
+    created_at: Timestamp
+    kept_until: Timestamp | None
+    """The upload is deleted after this time, unless a queued or running job needs it; null: it is never deleted."""
+
+
+@documented
+class UploadList(TypedDict):
+    """A page of the list of uploads, newest first."""
+
+    uploads: list[Upload]
+    next_cursor: Id | None
+    """The `cursor` of the next page; null on the last page."""
 
 
 @documented
@@ -119,6 +131,8 @@ class Device(TypedDict):
 
     device: DeviceClass
     workers_alive: int
+    workers_stalled: list[str]
+    """The names of the live workers that are idle although jobs have waited for long that they could run."""
     engines: dict[str, str]
     """For each kind of job, the backend that runs the jobs."""
     precisions: dict[str, list[str]]
@@ -171,5 +185,7 @@ class Readiness(TypedDict):
     """Whether the service can accept jobs."""
 
     status: Literal["ready", "not ready"]
-    unreachable: NotRequired[list[Literal["database", "broker"]]]
-    """The parts of the service that do not answer."""
+    unreachable: NotRequired[list[Literal["database", "broker", "disk"]]]
+    """The parts of the service that do not answer, and ``disk`` if there is too little free space."""
+    stalled_workers: NotRequired[int]
+    """The number of workers that are idle although jobs wait that they could run; not given if there are none."""

@@ -1,7 +1,7 @@
 """Finds the errors of a submission that would otherwise appear when the job runs; a job with such errors is refused."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared.database import queries
 from shared.database.tables import Upload
+from shared.disk_space import require_free_space
 from shared.errors import LimitError, Problem, RequestInvalidError
 from shared.files.file_store import FileStore
 from shared.ids import is_id
@@ -18,7 +19,10 @@ from shared.services import Services
 from shared.settings import Settings
 from shared.texts import text
 from shared.webhooks import target
+from shared.webhooks.host_lookup import HostLookups
 
+LOOKUPS: Final = HostLookups(timeout_s=1.0, max_running=8)
+"""Looks up the hosts of webhooks. If the resolver hangs, at most 8 requests of a process wait for it, each for 1 s."""
 PRECISION: Final = "/params/precision"
 """The JSON pointer of the precision; the field has the same name in every kind that has a choice of precisions."""
 
@@ -32,8 +36,11 @@ def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -
         The job cannot succeed.
     LimitError
         The owner has too many queued jobs.
+    DiskFullError
+        There is too little free space for the files of a job.
     """
     spec, settings = KINDS[parsed.submission.kind], services.settings
+    require_free_space(settings, services.files)
     upload_ids = spec.list_uploads(parsed.params)
     with services.database.reading() as session:
         _check_limit(session, settings, owner)
@@ -43,10 +50,16 @@ def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -
     if problems:
         raise RequestInvalidError(problems)
     if parsed.submission.webhook is not None:
-        target.resolve_target(parsed.submission.webhook.url, private=settings.allow_private_webhooks)
+        _check_webhook(parsed.submission.webhook.url, settings)
     if spec.check_inputs is not None:
         with _opened_uploads(services.files, upload_ids, uploads) as files:
             spec.check_inputs(parsed.params, files, settings)
+
+
+def _check_webhook(url: str, settings: Settings) -> None:
+    """Refuse a webhook that cannot be called. A host whose lookup takes long is checked only before each delivery."""
+    with suppress(TimeoutError):
+        target.resolve_target(url, private=settings.allow_private_webhooks, look_up=LOOKUPS.look_up)
 
 
 def _check_limit(session: Session, settings: Settings, owner: str) -> None:

@@ -1,6 +1,6 @@
-"""Deleting an ended job."""
+"""Deleting ended jobs, and uploads that no job needs."""
 
-from shared.database import transitions
+from shared.database import transitions, uploads
 from shared.files.keys import job_prefix
 from shared.services import Services
 
@@ -20,3 +20,16 @@ def delete_job(services: Services, job_id: str) -> None:
     """
     transitions.delete_job(services.database, job_id)
     services.files.remove(job_prefix(job_id))
+
+
+def delete_upload(services: Services, upload_id: str, owner: str) -> None:
+    """Delete an upload of an owner; the row is deleted before the file, as for a job.
+
+    Raises
+    ------
+    NotFoundError
+        The owner has no such upload.
+    ConflictError
+        A queued or running job names the upload.
+    """
+    services.files.remove(uploads.delete_upload(services.database, upload_id, owner))

@@ -8,19 +8,30 @@ from shared.errors import ConflictError
 from shared.jobs import ENDED, Origin
 from shared.schemas.submission import parse_submission
 from shared.services import Services
-from shared.submission.submit import ANONYMOUS_ORIGIN, check_and_queue
+from shared.submission.submit import ANONYMOUS_ORIGIN, RequestIdentity, check_and_queue
 from shared.texts import text
 
 
 def retry_job(
-    services: Services, job_id: str, origin: Origin = ANONYMOUS_ORIGIN, changes: Mapping[str, object] | None = None
-) -> Job:
+    services: Services,
+    job_id: str,
+    origin: Origin = ANONYMOUS_ORIGIN,
+    changes: Mapping[str, object] | None = None,
+    idempotency_key: str | None = None,
+) -> tuple[Job, bool]:
     """Queue a new job with the parameters of an ended job.
 
     Parameters
     ----------
     changes
         Parameters that get another value in the new job.
+    idempotency_key
+        Several requests with the same key, job and changes create only one new job.
+
+    Returns
+    -------
+    job, created
+        The new job, and whether this call created it.
 
     Raises
     ------
@@ -30,9 +41,15 @@ def retry_job(
         The job has not ended.
     RequestInvalidError
         The new job cannot succeed, for example because an upload no longer exists.
+    IdempotencyError
+        An earlier request had the same idempotency key, but was another one.
     LimitError
         The owner has too many queued jobs.
     """
+    identity = RequestIdentity.make({"retry_of": job_id, "changes": dict(changes or {})}, origin, idempotency_key)
+    earlier = identity.find_job(services.database)
+    if earlier is not None:
+        return earlier, False
     with services.database.reading() as session:
         ended = queries.get_job(session, job_id)
     if ended.state not in ENDED:
@@ -48,5 +65,4 @@ def retry_job(
         "webhook": ended.webhook,
     }
     parsed = parse_submission(body, services.settings.max_timeout_s)
-    job, _ = check_and_queue(services, parsed, body, origin, retry_of=job_id)
-    return job
+    return check_and_queue(services, parsed, identity, origin, retry_of=job_id)

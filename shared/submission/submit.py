@@ -2,18 +2,55 @@
 
 import hashlib
 import json
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
 from shared.database import queries, transitions
 from shared.database.connection import Database
 from shared.database.tables import Job
 from shared.ids import make_id
 from shared.jobs import ANONYMOUS, AUTO, DeviceClass, Kind, Origin
+from shared.kinds import KINDS
 from shared.schemas.submission import ParsedSubmission, parse_submission
 from shared.services import Services
 from shared.submission.checks import check_submission
 
 ANONYMOUS_ORIGIN: Final = Origin()
+
+
+@dataclass(frozen=True)
+class RequestIdentity:
+    """What distinguishes a repeated request from another one.
+
+    Parameters
+    ----------
+    idempotency_key
+        The key of the request, made unique to the owner, so that two owners may use the same key; ``None`` if the
+        request has no key.
+    sha256
+        The SHA-256 of what was requested.
+    """
+
+    idempotency_key: str | None
+    sha256: str
+
+    @classmethod
+    def make(cls, requested: object, origin: Origin, idempotency_key: str | None) -> Self:
+        """Make the identity of a request. ``requested`` is the body, or another JSON document that describes it."""
+        if idempotency_key is not None and origin.owner != ANONYMOUS:
+            idempotency_key = hashlib.sha256(f"{origin.owner} {idempotency_key}".encode()).hexdigest()
+        sha256 = hashlib.sha256(json.dumps(requested, sort_keys=True).encode()).hexdigest()
+        return cls(idempotency_key, sha256)
+
+    def find_job(self, database: Database) -> Job | None:
+        """Return the job that an earlier, equal request created, or ``None``.
+
+        Raises
+        ------
+        IdempotencyError
+            An earlier request had the same idempotency key, but was another one.
+        """
+        return transitions.find_by_idempotency_key(database, self.idempotency_key, self.sha256)
 
 
 def submit_job(
@@ -45,20 +82,19 @@ def submit_job(
         The owner has too many queued jobs.
     """
     parsed = parse_submission(body, services.settings.max_timeout_s)
-    idempotency_key = _make_unique_to_owner(idempotency_key, origin.owner)
-    earlier = transitions.find_by_idempotency_key(services.database, idempotency_key, _hash(body))
+    identity = RequestIdentity.make(body, origin, idempotency_key)
+    earlier = identity.find_job(services.database)
     if earlier is not None:
         return earlier, False
-    return check_and_queue(services, parsed, body, origin, idempotency_key=idempotency_key)
+    return check_and_queue(services, parsed, identity, origin)
 
 
-def check_and_queue(  # noqa: PLR0913 - columns of a job that the body does not contain
+def check_and_queue(
     services: Services,
     parsed: ParsedSubmission,
-    body: object,
+    identity: RequestIdentity,
     origin: Origin,
     *,
-    idempotency_key: str | None = None,
     retry_of: str | None = None,
 ) -> tuple[Job, bool]:
     """Queue a job whose body has been parsed; if an error is raised, nothing is queued.
@@ -78,7 +114,7 @@ def check_and_queue(  # noqa: PLR0913 - columns of a job that the body does not 
     RequestInvalidError
         The job cannot succeed.
     IdempotencyError
-        An earlier request had the same idempotency key and another body.
+        An earlier request had the same idempotency key, but was another one.
     LimitError
         The owner has too many queued jobs.
     """
@@ -96,27 +132,17 @@ def check_and_queue(  # noqa: PLR0913 - columns of a job that the body does not 
         wanted_device=submission.device,
         device=_choose_device(services.database, submission.kind, submission.device),
         max_attempts=submission.max_attempts,
-        idempotency_key=idempotency_key,
-        request_sha256=_hash(body),
+        idempotency_key=identity.idempotency_key,
+        request_sha256=identity.sha256,
         retry_of=retry_of,
     )
     timeout_s = submission.timeout_s or services.settings.timeout_s
-    queued, created = transitions.submit(services.database, job, timeout_s)
+    upload_ids = KINDS[submission.kind].list_uploads(parsed.params)
+    queued, created = transitions.submit(services.database, job, timeout_s, upload_ids)
     if created and queued.device is not None:
         # Workers are woken after the commit, since a worker may be faster than this process and must find the row.
         services.broker.wake(submission.kind, DeviceClass(queued.device), queued.id)
     return queued, created
-
-
-def _make_unique_to_owner(idempotency_key: str | None, owner: str) -> str | None:
-    """Return a key that is different for each owner, so that two owners may use the same idempotency key."""
-    if idempotency_key is None or owner == ANONYMOUS:
-        return idempotency_key
-    return hashlib.sha256(f"{owner} {idempotency_key}".encode()).hexdigest()
-
-
-def _hash(body: object) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _choose_device(database: Database, kind: Kind, wanted: str) -> DeviceClass | None:

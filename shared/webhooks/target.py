@@ -1,18 +1,15 @@
 """The target of a webhook: the addresses of the host in its URL, and whether these addresses may be called."""
 
-import socket
+from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import Final
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from shared.errors import RequestInvalidError
 from shared.texts import Value, text
-
-_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
-_NAT64: Final = IPv6Network("64:ff9b::/96")
+from shared.webhooks.host_lookup import Addresses, find_addresses
+from shared.webhooks.special_addresses import is_public
 
 
 @dataclass(frozen=True)
@@ -32,21 +29,27 @@ class WebhookTarget:
     host: str
     port: int
     path: str
-    addresses: tuple[str, ...]
+    addresses: Addresses
 
 
-def resolve_target(url: str, *, private: bool) -> WebhookTarget:
+def resolve_target(
+    url: str, *, private: bool, look_up: Callable[[str, int], Addresses] = find_addresses
+) -> WebhookTarget:
     """Resolve the host of a webhook and check its addresses.
 
     Parameters
     ----------
     private
         Whether addresses that are not public are allowed.
+    look_up
+        Returns the addresses of a host. The default has no time limit.
 
     Raises
     ------
     RequestInvalidError
         The URL is not valid, its host is unknown, or an address of the host is not allowed.
+    TimeoutError
+        The addresses of the host are not known, since the lookup takes too long.
     """
     try:
         parts = parse_url(url)
@@ -58,36 +61,19 @@ def resolve_target(url: str, *, private: bool) -> WebhookTarget:
         raise _refuse("webhook-url-credentials")
     host = parts.host.strip("[]")
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    addresses = _resolve(host, port)
+    addresses = _resolve(host, port, look_up)
     if not private and not all(is_public(address) for address in addresses):
         raise _refuse("webhook-address-private")
     return WebhookTarget(parts.scheme, parts.netloc or host, host, port, parts.request_uri, addresses)
 
 
-def is_public(address: str) -> bool:
-    """Return whether an address is public on the internet and belongs to a single receiver (is not multicast)."""
-    parsed = ip_address(address)
-    if isinstance(parsed, IPv6Address):
-        inner = _unwrap(parsed)
-        if inner is None:
-            return parsed.is_global and parsed in _GLOBAL_UNICAST
-        parsed = inner
-    return parsed.is_global and not parsed.is_multicast
-
-
-def _unwrap(address: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that a gateway or the operating system extracts from an IPv6 address, or ``None``."""
-    if address in _NAT64:
-        return IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address.ipv4_mapped or address.sixtofour
-
-
-def _resolve(host: str, port: int) -> tuple[str, ...]:
+def _resolve(host: str, port: int, look_up: Callable[[str, int], Addresses]) -> Addresses:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return look_up(host, port)
+    except TimeoutError:
+        raise
     except (OSError, UnicodeError) as error:
         raise _refuse("webhook-host-unknown", host=host) from error
-    return tuple(dict.fromkeys(str(place[0]) for *_, place in found))
 
 
 def _refuse(code: str, /, **values: Value) -> RequestInvalidError:

@@ -26,9 +26,10 @@ from shared.jobs import DeviceClass, Kind, Lease, Outcome, Progress, State, Stor
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import submit
+from tests.bench import web_slow_clients
 from tests.bench.measured_process import run_in_process
 from tests.bench.section import Ratio, Section, format_table, read_repeats
-from tests.bench.web_load import count_responses, poll_during_streams, time_responses
+from tests.bench.web_load import count_responses, find_percentiles_ms, poll_during_streams, time_responses
 from tests.bench.web_rows import insert_ended_jobs
 from tests.support.instances import WEB, wait_for_web
 from tests.support.ports import reserve_port
@@ -125,6 +126,8 @@ def _measure_polls(name: str, settings: Settings, folder: Path, repeats: int) ->
         _send_heartbeats(services, leases, 0)
         with run_web(settings, folder / "streams.log") as port:
             streams = _measure_streams(name, port, services, leases)
+        with run_web(settings, folder / "slow.log") as port:
+            slow = web_slow_clients.measure(name, services, lambda: _start_job(services), port)
         # The rates are measured with a new web process: the web notices that the client of a stream is gone only when
         # it writes to this stream again, so the old process may still hold closed streams.
         with run_web(settings, folder / "own.log") as own, run_web(settings, folder / "bare.log", *BARE_APP) as bare:
@@ -135,7 +138,7 @@ def _measure_polls(name: str, settings: Settings, folder: Path, repeats: int) ->
                 _compare_rates(f"a running job, {name}", ports, leases[0].job_id, repeats, MIN_BARE_RATIO),
                 _compare_rates(f"an ended job with its five files, {name}", ports, ended, repeats, None),
             ]
-    return [streams, *rates]
+    return [streams, slow, *rates]
 
 
 def _send_heartbeats(services: Services, leases: Sequence[Lease], done: int) -> None:
@@ -161,7 +164,7 @@ def _measure_streams(name: str, port: int, services: Services, leases: Sequence[
     finally:
         ended.set()
         heartbeats.join()
-    p50_ms, p99_ms, max_ms = _find_percentiles_ms(times_s)
+    p50_ms, p99_ms, max_ms = find_percentiles_ms(times_s)
     text = (
         f"{name}: {len(times_s)} status polls, {POLLS_PER_S} a second for {POLLING_S:g} s, during {STREAMS} open event "
         f"streams, which delivered {events} events: p50 {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms, at most {max_ms:.1f} ms."
@@ -254,15 +257,9 @@ def _list_paths(newest: str, middle: str, jobs: int) -> list[str]:
 
 
 def _format_pages(jobs: int, times_s: dict[str, list[float]]) -> Section:
-    figures = {path: _find_percentiles_ms(values) for path, values in times_s.items()}
+    figures = {path: find_percentiles_ms(values) for path, values in times_s.items()}
     rows = [[path, *(f"{value:.1f}" for value in values)] for path, values in figures.items()]
     slowest = max(figures, key=lambda path: figures[path][1])
     ratio = Ratio(f"ms of the slowest page, p99: {slowest}", figures[slowest][1], MAX_PAGE_MS, is_upper_bound=True)
     text = f"Pages over {jobs} ended jobs in PostgreSQL, {VIEWS} views each, after {UNTIMED_VIEWS} that are not timed:"
     return Section([ratio], f"{text}\n\n{format_table(['', 'p50 ms', 'p99 ms', 'max ms'], rows)}")
-
-
-def _find_percentiles_ms(times_s: Sequence[float]) -> tuple[float, float, float]:
-    """Return the 50th percentile, the 99th percentile and the maximum, in milliseconds."""
-    cuts = statistics.quantiles(times_s, n=100, method="inclusive")
-    return 1_000 * cuts[49], 1_000 * cuts[98], 1_000 * max(times_s)

@@ -5,6 +5,7 @@ Measurements call these functions in a process of their own.
 
 import selectors
 import socket
+import statistics
 import threading
 import time
 from collections.abc import Sequence
@@ -132,3 +133,9 @@ def _count_events(streams: Sequence[Connection], end_s: float) -> int:
                     raise RuntimeError("the server ended the event stream of a job that still runs")
                 events += received.count(b"event: ")
     return events
+
+
+def find_percentiles_ms(times_s: Sequence[float]) -> tuple[float, float, float]:
+    """Return the 50th percentile, the 99th percentile and the maximum, in milliseconds."""
+    cuts = statistics.quantiles(times_s, n=100, method="inclusive")
+    return 1_000 * cuts[49], 1_000 * cuts[98], 1_000 * max(times_s)

@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
 def instance(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, ServiceProcess]]:
     """A complete instance. The fixture uses the browser, so that no instance is started if Chromium is missing."""
     assert browser
-    with make_settings(**SHORT_INTERVALS) as settings:
+    with make_settings(**SHORT_INTERVALS, models_allowed="known,nobody/nothing") as settings:
         process = ServiceProcess("shared.instance.up", settings=settings, log=tmp_path_factory.mktemp("up") / "up.log")
         try:
             wait_for_ready(process, settings)

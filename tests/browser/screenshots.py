@@ -52,7 +52,10 @@ def make_jobs(settings: Settings) -> dict[str, str]:
 @contextmanager
 def run_instance() -> Iterator[Settings]:
     """Run an instance while the block runs."""
-    with tempfile.TemporaryDirectory(prefix="mj-shots-") as folder, make_settings() as settings:
+    with (
+        tempfile.TemporaryDirectory(prefix="mj-shots-") as folder,
+        make_settings(models_allowed="known,nobody/nothing") as settings,
+    ):
         process = ServiceProcess("shared.instance.up", settings=settings, log=Path(folder) / "up.log")
         try:
             wait_for_ready(process, settings)

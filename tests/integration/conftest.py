@@ -81,8 +81,8 @@ def serve_web(settings: Settings, start_process: StartProcess) -> ServeWeb:
 def start_worker(start_process: StartProcess, services: Services) -> StartWorker:
     """Return a function that starts a `gated_worker`, with some settings changed, and waits for its registration."""
 
-    def start(**own: object) -> ServiceProcess:
-        arguments = ("--device", "cpu:0", "--kinds", "musicgen")
+    def start(kinds: str = "musicgen", **own: object) -> ServiceProcess:
+        arguments = ("--device", "cpu:0", "--kinds", kinds)
         settings = services.settings.model_copy(update=own)
         worker = start_process("tests.integration.gated_worker", *arguments, settings=settings)
 

@@ -1,4 +1,7 @@
-"""A real worker whose musicgen engine follows the instructions in the first prompt of a job.
+"""A real worker whose engines follow instructions: of a musicgen job, those in its first prompt.
+
+A knn job has no instructions but its gate: a file that is named like the job's ``k``, in the folder that the
+environment variable ``GATED_WORKER_KNN`` names.
 
 One instruction is the path of a file, the job's gate. The engine waits until the test opens the gate, by creating the
 file. The worker is started as ``python -m tests.integration.gated_worker``, with the arguments of ``python -m worker``.
@@ -13,6 +16,7 @@ from typing import Any
 
 from shared.errors import JobFailedError
 from shared.jobs import Kind
+from shared.kinds.knn.parameters import KnnParams
 from shared.kinds.musicgen.parameters import MusicgenParams
 from shared.texts import text
 from tests.support.engine_specs import make_engine_spec
@@ -30,11 +34,7 @@ class GatedEngine:
     def prepare(self) -> None:
         """Do nothing: this engine loads nothing."""
 
-    def can_batch(self, params: MusicgenParams, running: Sequence[MusicgenParams]) -> bool:
-        """Return whether the instructions of all these jobs allow a batch."""
-        return all(parse_instructions(job).get("batches") for job in (params, *running))
-
-    def run(self, context: JobContext[MusicgenParams]) -> dict[str, Any]:
+    def run(self, context: JobContext[Any]) -> dict[str, Any]:
         """Follow the instructions of the job."""
         instructions = parse_instructions(context.params)
         pause = threading.Event()
@@ -63,8 +63,18 @@ class GatedEngine:
         return {"pid": os.getpid()}
 
 
-def parse_instructions(params: MusicgenParams) -> dict[str, Any]:
+class GatedMusicEngine(GatedEngine):
+    """Runs several jobs at the same time if their instructions allow it."""
+
+    def can_batch(self, params: MusicgenParams, running: Sequence[MusicgenParams]) -> bool:
+        """Return whether the instructions of all these jobs allow a batch."""
+        return all(parse_instructions(job).get("batches") for job in (params, *running))
+
+
+def parse_instructions(params: MusicgenParams | KnnParams) -> dict[str, Any]:
     """Parse the instructions of a job: its first prompt, which is a JSON object."""
+    if isinstance(params, KnnParams):
+        return {"gate": f"{os.environ['GATED_WORKER_KNN']}/{params.k}"}
     instructions: dict[str, Any] = json.loads(params.prompts[0])
     return instructions
 
@@ -77,7 +87,8 @@ def prepare_process(device: Device) -> None:
 
 if __name__ == "__main__":
     # The real engine would load MindSpore, which takes seconds and is not needed here.
+    ENGINES[Kind.KNN] = make_engine_spec(GatedEngine, name="gated")
     ENGINES[Kind.MUSICGEN] = make_engine_spec(
-        GatedEngine, name="gated", precisions=("float32", "int8"), prepare_process=prepare_process
+        GatedMusicEngine, name="gated", precisions=("float32", "int8"), prepare_process=prepare_process
     )
     command.main()

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -57,6 +58,17 @@ def submit(client: FlaskClient, params: object, **others: object) -> TestRespons
 def check_nothing_is_queued(client: FlaskClient) -> Any:
     yield
     assert client.get("/api/v1/jobs").json == {"jobs": [], "next_cursor": None}
+
+
+def test_submissions_and_uploads_are_refused_while_there_is_too_little_space(settings: Settings) -> None:
+    client = create_app(settings.model_copy(update={"min_free_mb": 10**9})).test_client()
+    for url, body in (("/api/v1/jobs", b'{"kind": "knn"}'), ("/api/v1/uploads", b"a,b")):
+        response = client.post(url, data=body)
+        assert response.status_code == 507
+        assert response.json is not None
+        assert response.json["type"] == "disk-full"
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json) == (503, {"status": "not ready", "unreachable": ["disk"]})
 
 
 @pytest.mark.parametrize(
@@ -177,6 +189,7 @@ def test_invalid_submission_is_refused(client: FlaskClient, others: dict[str, ob
         ({"audio_prompts": [{"upload": "x", "start_s": -1}]}, "/params/audio_prompts/0/start_s"),
         ({"audio_prompts": [{"upload": "x"}]}, "/params/audio_prompts/0/upload"),
         ({"model": "../../etc"}, "/params/model"),
+        ({"model": "someone/private"}, "/params/model"),
     ],
 )
 def test_invalid_music_parameters_are_refused(client: FlaskClient, params: object, pointer: str) -> None:
@@ -303,3 +316,42 @@ def test_query_with_more_labels_than_a_job_can_have_is_refused(client: FlaskClie
 @pytest.mark.parametrize("origin", ["http://[", "null", "http://elsewhere.example"])
 def test_request_from_another_origin_is_refused(client: FlaskClient, origin: str) -> None:
     check_problem(client.post("/api/v1/jobs", json={"kind": "knn"}, headers={"Origin": origin}), 403)
+
+
+def nest(depth: int) -> Any:
+    nested: Any = 0
+    for _ in range(depth):
+        nested = [nested]
+    return nested
+
+
+LARGE: dict[str, Any] = {
+    "fields": {"kind": "knn"} | {f"a{number}": 0 for number in range(85_000)},
+    "parameters": {"kind": "knn", "params": {f"a{number}": 0 for number in range(85_000)}},
+    "labels": {"kind": "knn", "labels": {f"a{number}": "" for number in range(75_000)}},
+    "k": {"kind": "knn", "params": {"k": [1] * 340_000}},
+    "prompts": {"kind": "musicgen", "params": {"prompts": [""] * 250_000}},
+    "clips": {"kind": "musicgen", "params": {"audio_prompts": [{}] * 250_000}},
+    "events": {"kind": "knn", "webhook": {"url": "http://x", "events": ["x"] * 200_000}},
+    "depth": {"kind": "knn", "params": {"a": nest(900)}},
+    "many problems": {"kind": "knn", "params": {f"a{number}": "\0" for number in range(4_900)}},
+}
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("body", LARGE.values(), ids=LARGE)
+def test_large_body_with_many_mistakes_is_refused_quickly_with_few_problems(client: FlaskClient, body: Any) -> None:
+    content = json.dumps(body, separators=(",", ":"))
+    assert len(content) < 2**20
+    started_s = time.thread_time()
+    response = client.post("/api/v1/jobs", data=content)
+    assert time.thread_time() - started_s < 1.0  # ten times the bound, which is 0.1 s
+    assert 1 <= len(list_codes(response)) <= 101
+    assert len(response.data) < 2**17
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_form_with_very_many_lines_is_refused_with_few_problems(client: FlaskClient) -> None:
+    response = send_form(client, "/musicgen", prompts="a\n" * 100_000)
+    assert response.status_code == 422
+    assert len(response.data) < 2**20

@@ -19,7 +19,7 @@ from shared.database import queries, transitions
 from shared.database.connection import now
 from shared.database.tables import Job, Upload
 from shared.ids import make_id
-from shared.jobs import DeviceClass, Outcome, Progress, State, StoredFile
+from shared.jobs import TIMED_OUT, DeviceClass, Outcome, Progress, State, StoredFile
 from shared.services import Services
 from shared.settings import Settings
 from tests.support.disks import path_on_disk
@@ -114,6 +114,36 @@ def test_same_idempotency_key_and_body_return_the_same_job(client: FlaskClient) 
     assert read(other)["type"] == "idempotency-key-reused"
 
 
+def test_same_idempotency_key_and_job_return_the_same_retry(client: FlaskClient, services: Services) -> None:
+    jobs = [submit(client) for _ in range(2)]
+    for _ in jobs:
+        end(services)
+    url, other_url = (f"/api/v1/jobs/{job['id']}/retry" for job in jobs)
+    key = {"Idempotency-Key": "k1"}
+    first, again = client.post(url, headers=key), client.post(url, headers=key)
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert read(first)["id"] == read(again)["id"]
+    assert first.headers["Location"] == again.headers["Location"]
+    for reused in (client.post(other_url, headers=key), client.post("/api/v1/jobs", json=WINE, headers=key)):
+        assert (reused.status_code, read(reused)["type"]) == (422, "idempotency-key-reused")
+    assert client.post(url, headers={"Idempotency-Key": "k2"}).status_code == 202
+    assert client.post(url, headers={"Idempotency-Key": ""}).status_code == 400
+
+
+def test_fifty_concurrent_retries_with_one_idempotency_key_create_one_job(app: Flask, services: Services) -> None:
+    job = submit(app.test_client())
+    end(services)
+    start_line = threading.Barrier(50)
+
+    def retry_once(_: int) -> str:
+        start_line.wait()
+        response = app.test_client().post(f"/api/v1/jobs/{job['id']}/retry", headers={"Idempotency-Key": "once"})
+        return str(read(response)["id"])
+
+    with ThreadPoolExecutor(50) as pool:
+        assert len(set(pool.map(retry_once, range(50)))) == 1
+
+
 def test_fifty_concurrent_submissions_with_one_idempotency_key_create_one_job(app: Flask) -> None:
     start_line = threading.Barrier(50)
 
@@ -156,6 +186,15 @@ def test_wait_for_a_change_that_has_already_happened_returns_at_once(client: Fla
     etag = client.get(url).headers["ETag"]
     start_job(services)
     assert read(client.get(url, headers={"Prefer": "wait=60", "If-None-Match": etag}))["state"] == "running"
+
+
+@pytest.mark.parametrize("seconds", ["60", "9999999", "0" * 7 + "77", "9" * 5_000])
+def test_wait_above_the_maximum_is_limited_to_the_maximum(client: FlaskClient, seconds: str) -> None:
+    job = submit(client)
+    url = f"/api/v1/jobs/{job['id']}"
+    client.post(f"{url}/cancel")  # the response comes at once, since the job has ended
+    response = client.get(url, headers={"Prefer": f"respond-async, wait={seconds}"})
+    assert response.headers["Preference-Applied"] == "wait=60"
 
 
 def test_wait_without_a_change_returns_not_modified(client: FlaskClient) -> None:
@@ -281,6 +320,9 @@ def test_list_of_jobs_is_filtered(client: FlaskClient, services: Services) -> No
         return {job["id"] for job in read(client.get(f"/api/v1/jobs?{query}"))["jobs"]}
 
     assert find("state=succeeded") == {ended["id"]}
+    assert find("state=queued&state=succeeded") == {ended["id"], labelled["id"], music["id"]}
+    assert find("state=queued&state=succeeded&label.team=a&state=queued") == {labelled["id"]}
+    assert find("state=running&state=failed") == set()
     assert find("kind=musicgen") == {music["id"]}
     assert find("device=gpu") == {music["id"]}
     assert find("label.team=a") == {labelled["id"]}
@@ -304,12 +346,49 @@ def test_list_of_jobs_is_filtered(client: FlaskClient, services: Services) -> No
         ("colour=red", "/colour"),
         ("label.x=%00", "/x"),
         ("created_after=0001-01-01T00:00:00%2B14:00", "/created_after"),
+        ("state=queued&state=done", "/state"),
+        ("kind=knn&kind=musicgen", "/kind"),
+        ("label.a=x&label.a=y", "/label.a"),
     ],
 )
 def test_invalid_query_parameter_is_reported_by_its_name(client: FlaskClient, query: str, pointer: str) -> None:
     response = client.get(f"/api/v1/jobs?{query}")
     assert response.status_code == 422
     assert [problem["pointer"] for problem in read(response)["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize("time", ["2026-01-31T12:00:00 01:00", "2026-01-31T12:00:00.5 0100", "2026-01-31T12:00 01"])
+def test_time_with_an_unescaped_plus_is_refused_with_the_remedy(client: FlaskClient, time: str) -> None:
+    (problem,) = read(client.get(f"/api/v1/jobs?created_after={time}"))["errors"]
+    assert problem["code"] == "timestamp-plus-unescaped"
+    assert "%2B" in problem["detail"]
+    assert client.get("/api/v1/jobs?created_after=2026-01-31 12:00:00Z").status_code == 200
+
+
+def test_pages_of_a_list_of_two_states_follow_each_other(client: FlaskClient) -> None:
+    ids = [submit(client)["id"] for _ in range(5)]
+    for job_id in ids[::2]:
+        client.post(f"/api/v1/jobs/{job_id}/cancel")
+    listed: list[str] = []
+    cursor = ""
+    for _ in range(3):
+        page = read(client.get(f"/api/v1/jobs?state=queued&state=cancelled&limit=2{cursor}"))
+        listed += [job["id"] for job in page["jobs"]]
+        cursor = f"&cursor={page['next_cursor']}"
+    assert (listed, page["next_cursor"]) == (ids[::-1], None)
+
+
+def test_cancellation_of_an_ended_job_says_how_the_job_ended(client: FlaskClient, services: Services) -> None:
+    cancelled, succeeded, failed = (submit(client)["id"] for _ in range(3))
+    client.post(f"/api/v1/jobs/{cancelled}/cancel")
+    transitions.finish(services.database, start_job(services, succeeded), Outcome(State.SUCCEEDED, {}))
+    transitions.finish(services.database, start_job(services, failed), TIMED_OUT)
+    details = [
+        read(client.post(f"/api/v1/jobs/{job_id}/cancel"))["detail"] for job_id in (cancelled, succeeded, failed)
+    ]
+    assert details[0].startswith(f"Job {cancelled} was cancelled.")
+    assert details[1].startswith(f"Job {succeeded} has succeeded and")
+    assert details[2].startswith(f"Job {failed} has failed and")
 
 
 def test_cancellation_ends_a_queued_job_at_once_and_is_requested_for_a_running_job(

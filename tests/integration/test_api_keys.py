@@ -1,5 +1,6 @@
-"""``python -m web keys`` creates, lists and revokes API keys, on both databases."""
+"""``python -m web keys`` creates, lists and revokes API keys, and opens the service again, on both databases."""
 
+import os
 import re
 import subprocess
 import sys
@@ -13,16 +14,21 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from shared import api_keys
 from shared.database.migrate import ROOT
-from shared.database.tables import Job, Key, Upload
+from shared.database.tables import Instance, Job, Key, Upload
 from shared.jobs import ANONYMOUS
 from shared.services import Services
 from shared.settings import Settings
+from shared.state_folder import PRIVATE_UMASK
 from shared.webhooks.messages import load_signing_secret
+from tests.integration.conftest import ServeWeb
+from tests.support.auth_headers import expire_key_cache
+from tests.support.instances import ask as ask_server
 from tests.support.processes import make_environment
+from tests.support.waiting import wait_until
 from web import create_app
 from web.__main__ import main
 from web.context import get_context
@@ -46,6 +52,9 @@ Run = Callable[..., Outcome]
 def run_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs ``python -m web keys`` in this process: many new processes would be slow."""
 
+    mask = os.umask(PRIVATE_UMASK)
+    os.umask(mask)
+
     def run(*words: str, settings: Settings = settings) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["web", "keys", *words])
         for name, value in make_environment(settings).items():
@@ -55,6 +64,8 @@ def run_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest
             main()
         except SystemExit as end:
             said = end.code
+        finally:
+            os.umask(mask)  # the command has changed that of this process
         printed = capsys.readouterr()
         if isinstance(said, str):  # Python itself would print this message and exit with 1
             return Outcome(1, printed.out, printed.err + said)
@@ -101,6 +112,72 @@ def test_names_of_keys_are_listed_and_a_revoked_key_is_refused(run_keys: Run, ap
     later = create_app(settings)  # a new application, whose cache does not have the revoked key
     assert [ask(later.test_client(), key) for key in (first, second)] == [HTTPStatus.UNAUTHORIZED, HTTPStatus.OK]
     get_context(later).services.close()
+
+
+def test_key_has_the_role_that_it_was_created_with(run_keys: Run) -> None:
+    make_key(run_keys, "ada")
+    make_key(run_keys, "eve the operator", "--operator")
+    lines = [line.split(maxsplit=3)[2:] for line in run_keys("list").stdout.splitlines()]
+    assert lines == [["user", "ada"], ["operator", "eve the operator"]]
+
+
+def ask_anonymously(app: Flask) -> int:
+    expire_key_cache(app)
+    return app.test_client().get("/api/v1/jobs").status_code
+
+
+def test_service_stays_closed_when_the_last_key_is_revoked_until_it_is_opened(run_keys: Run, app: Flask) -> None:
+    assert ask_anonymously(app) == HTTPStatus.OK
+    make_key(run_keys, "ada")
+    assert ask_anonymously(app) == HTTPStatus.UNAUTHORIZED
+    run_keys("revoke", "ada")
+    assert ask_anonymously(app) == HTTPStatus.UNAUTHORIZED
+    opened = run_keys("open")
+    assert (opened.returncode, opened.stderr) == (0, "")
+    assert opened.stdout == "The service is open: on loopback, no key is needed until the next one is created.\n"
+    assert ask_anonymously(app) == HTTPStatus.OK
+    make_key(run_keys, "bob")
+    run_keys("revoke", "bob")
+    assert ask_anonymously(app) == HTTPStatus.UNAUTHORIZED
+
+
+def test_service_is_not_opened_while_keys_exist(run_keys: Run, app: Flask) -> None:
+    for name in ("ada", "bob"):
+        make_key(run_keys, name)
+    refused = run_keys("open")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "There are still API keys: ada, bob. Revoke them first" in refused.stderr
+    for name in ("ada", "bob"):
+        run_keys("revoke", name)
+    assert ask_anonymously(app) == HTTPStatus.UNAUTHORIZED
+
+
+def test_name_that_is_taken_does_not_close_an_open_service(run_keys: Run, app: Flask, services: Services) -> None:
+    make_key(run_keys, "ada")
+    with services.database.writing() as session:
+        session.execute(update(Instance).values(keys_required=False))
+    assert run_keys("create", "ada").returncode == 1
+    with services.database.reading() as session:
+        assert session.scalars(select(Instance.keys_required)).all() == [False]
+    assert ask_anonymously(app) == HTTPStatus.UNAUTHORIZED  # a key that exists is reason enough
+
+
+def test_running_web_processes_notice_that_the_service_is_closed_and_opened(run_keys: Run, serve_web: ServeWeb) -> None:
+    port = serve_web()[1].port
+
+    def is_admitted(key: str = "") -> set[bool]:
+        """Send some requests, so that each process answers at least one, and return whether they are admitted."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return {ask_server(port, "/api/v1/jobs", **headers) == HTTPStatus.OK for _ in range(16)}
+
+    assert is_admitted() == {True}
+    key = make_key(run_keys, "ada")
+    wait_until(lambda: is_admitted() == {False} and is_admitted(key) == {True}, "the web to notice the key")
+    run_keys("revoke", "ada")
+    wait_until(lambda: is_admitted(key) == {False}, "the web to notice that the key is revoked")
+    assert is_admitted() == {False}
+    run_keys("open")
+    wait_until(lambda: is_admitted() == {True}, "the web to notice that it is open")
 
 
 def test_name_of_an_existing_key_is_refused(run_keys: Run) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
 from flask.testing import FlaskClient
 from sqlalchemy.exc import OperationalError
 from werkzeug.test import TestResponse
@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from shared.api_keys import create_key
 from shared.database.connection import Database
 from shared.ids import make_id
+from shared.roles import Role
 from shared.services import Services
 from shared.settings import Settings
 from tests.integration.conftest import MakeApp
@@ -22,6 +23,7 @@ from tests.support.html_pages import Page, send_form
 from tests.support.job_outcomes import MUSIC, make_sample, succeed
 from tests.support.waiting import DEADLINE_S
 from web import create_app
+from web.auth import require_operator
 from web.context import get_context
 
 # The tests of this module do not depend on the database, so they run on SQLite only.
@@ -253,6 +255,44 @@ def test_request_from_another_site_is_refused_even_with_a_key(app: Flask) -> Non
     for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
         for address in ("/knn", "/sign-in", "/api/v1/jobs", "/api/v1/uploads"):
             assert browser.post(address, headers=ada | headers).status_code == HTTPStatus.FORBIDDEN, address
+
+
+@pytest.fixture
+def restricted(app: Flask) -> str:
+    """The address of a view that only operators may use."""
+    blueprint = Blueprint("restricted", __name__)
+    blueprint.before_request(require_operator)
+    blueprint.get("/restricted")(lambda: "for operators")
+    app.register_blueprint(blueprint)
+    return "/restricted"
+
+
+def test_everyone_is_an_operator_while_no_key_is_needed(client: FlaskClient, restricted: str) -> None:
+    assert client.get(restricted).text == "for operators"
+
+
+def test_only_the_key_and_the_session_of_an_operator_may_operate(app: Flask, restricted: str) -> None:
+    ada, eve = make_auth_headers(app, "ada"), make_auth_headers(app, "eve", Role.OPERATOR)
+    for client, headers, allowed in (
+        (app.test_client(), ada, False),
+        (sign_in(app, ada), {}, False),
+        (app.test_client(), eve, True),
+        (sign_in(app, eve), {}, True),
+    ):
+        response = client.get(restricted, headers=headers)
+        assert response.status_code == (HTTPStatus.OK if allowed else HTTPStatus.FORBIDDEN)
+        if not allowed:
+            assert response.content_type == "application/problem+json"
+            assert read(response)["type"] == "operator-only"
+            assert "python -m web keys create NAME --operator" in read(response)["detail"]
+    assert app.test_client().get(restricted).status_code == HTTPStatus.UNAUTHORIZED
+
+
+def test_role_depends_on_the_key_alone_once_a_key_exists(app: Flask, client: FlaskClient, restricted: str) -> None:
+    ada = make_auth_headers(app, "ada", Role.OPERATOR)
+    assert client.get(restricted, headers=ada).status_code == HTTPStatus.OK
+    revoke(app, "ada")
+    assert client.get(restricted, headers=ada).status_code == HTTPStatus.UNAUTHORIZED
 
 
 @pytest.fixture

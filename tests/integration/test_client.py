@@ -180,6 +180,42 @@ def test_jobs_are_listed_as_a_table(say: Say, monkeypatch: pytest.MonkeyPatch) -
     assert say("list", "--state", "running")[1].splitlines() == [" ".join(head.split()).replace(" ", "  ")]
 
 
+def test_jobs_in_either_of_two_states_are_listed(say: Say, services: Services) -> None:
+    ids = [say("submit", "knn", "--device", "cpu")[1].strip() for _ in range(3)]
+    say("cancel", ids[0])
+    start_job(services, ids[1])
+    rows = say("list", "--state", "queued", "--state", "cancelled")[1].splitlines()[1:]
+    assert [row.split()[0] for row in rows] == [ids[2], ids[0]]
+
+
+def test_retry_with_the_same_idempotency_key_returns_the_same_job(say: Say) -> None:
+    job_id = say("submit", "knn", "--device", "cpu")[1].strip()
+    say("cancel", job_id)
+    first = say("retry", job_id, "--idempotency-key", "once")
+    assert first[0] == 0
+    assert say("retry", job_id, "--idempotency-key", "once") == first
+
+
+def test_uploads_are_listed_and_deleted(
+    say: Say, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "_PAGE_LENGTH", 2)
+    file = tmp_path / "table.csv"
+    file.write_text("k,a\nx,1\ny,2\n")
+    ids = [say("upload", str(file))[1].strip() for _ in range(3)]
+    status, answer, _ = say("uploads")
+    head, *rows = answer.splitlines()
+    assert (status, head.split()) == (0, ["ID", "BYTES", "TYPE", "CREATED", "NAME"])
+    assert [(row.split()[0], row.split()[-1]) for row in rows] == [(upload_id, "table.csv") for upload_id in ids[::-1]]
+    assert len(say("uploads", "--limit", "1")[1].splitlines()) == 2
+    assert client.get_upload(ids[0]).filename == "table.csv"
+    assert say("delete-upload", ids[0]) == (0, "", f"upload {ids[0]} is deleted\n")
+    status, _, besides = say("delete-upload", ids[0])
+    assert (status, f"There is no upload {ids[0]}." in besides) == (2, True)
+    say("submit", "knn", "-p", f"dataset.upload={ids[1]}", "-p", "k=1", "-p", "evaluation.method=loo")
+    assert "is needed by jobs that have not ended" in say("delete-upload", ids[1])[2]
+
+
 def test_control_characters_of_a_label_are_replaced_in_the_output(say: Say) -> None:
     say("submit", "knn", "--label", "team=\x1b[2Jred")
     answer = say("list")[1]
@@ -190,10 +226,10 @@ def test_control_characters_of_a_label_are_replaced_in_the_output(say: Say) -> N
 def test_job_is_cancelled_retried_and_deleted(say: Say, services: Services) -> None:
     job_id = say("submit", "knn", "--device", "cpu")[1].strip()
     assert say("delete", job_id)[0] == 2
-    assert say("cancel", job_id) == (0, "", f"job {job_id} is cancelled\n")
+    assert say("cancel", job_id) == (0, "", f"job {job_id} was cancelled\n")
     status, answer, besides = say("wait", job_id)
     assert (status, answer) == (1, "")
-    assert f"job {job_id} cancelled: The job was cancelled." in besides
+    assert f"job {job_id} was cancelled\n" in besides
     assert say("cancel", job_id)[0] == 2
     again = say("retry", job_id)[1].strip()
     assert json.loads(say("show", again)[1])["retry_of"] == job_id

@@ -6,6 +6,7 @@ These tests only read the files; they neither need nor start a container engine.
 import re
 import sys
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -68,7 +69,7 @@ def test_environment_of_each_service_gives_consistent_settings(
             monkeypatch.setenv(variable, re.sub(r"\$\{\w+:\?[^}]*\}", "secret", with_defaults))
         settings = Settings(_env_file=None)
         assert settings.database == "postgresql://mindjobs:secret@postgres/mindjobs"
-        assert settings.redis == "redis://redis:6379/0"
+        assert settings.redis == "redis://:secret@redis:6379/0"
         assert not settings.owns_redis
         assert settings.home.as_posix() in settings.storage
 
@@ -76,8 +77,7 @@ def test_environment_of_each_service_gives_consistent_settings(
 def test_hosts_of_the_database_and_redis_are_services(services: dict[str, Service]) -> None:
     for service in list_ours(services).values():
         for variable in ("MINDJOBS_DATABASE_URL", "MINDJOBS_REDIS_URL"):
-            host = re.sub(r".*@|^\w+://", "", service["environment"][variable]).split("/")[0].split(":")[0]
-            assert host in services
+            assert urlsplit(re.sub(r"\$\{[^}]*\}", "", service["environment"][variable])).hostname in services
 
 
 def test_services_have_the_same_commands_and_stop_signals_as_the_processes_of_an_instance(
@@ -108,11 +108,65 @@ def test_services_start_after_the_migrations(services: dict[str, Service]) -> No
         assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
+def test_migrations_are_tried_again_until_the_database_answers(services: dict[str, Service]) -> None:
+    assert services["migrate"]["restart"] == "on-failure"
+    # The temporary server of PostgreSQL's first start listens at a Unix socket only.
+    check = services["postgres"]["healthcheck"]
+    assert check["test"] == ["CMD", "pg_isready", "-h", "127.0.0.1", "-d", "mindjobs", "-U", "mindjobs"]
+    assert "start_period" in check
+
+
 def test_redis_stores_messages_on_disk_and_evicts_none(services: dict[str, Service]) -> None:
     command = " ".join(services["redis"]["command"])
-    assert re.fullmatch(r"redis:[789]\S*", services["redis"]["image"])
+    assert re.match(r"redis:[789]\.", services["redis"]["image"])
     assert "--appendonly yes" in command
     assert "--maxmemory-policy noeviction" in command
+
+
+def test_redis_and_postgres_need_passwords_from_the_environment(services: dict[str, Service]) -> None:
+    command, environment = services["redis"]["command"], services["redis"]["environment"]
+    assert command[command.index("--requirepass") + 1] == "${REDIS_PASSWORD:?set REDIS_PASSWORD}"
+    assert environment == {"REDISCLI_AUTH": "${REDIS_PASSWORD:?set REDIS_PASSWORD}"}
+    assert services["redis"]["healthcheck"]["test"] == ["CMD", "redis-cli", "-e", "ping"]
+    assert services["postgres"]["environment"].items() >= {
+        ("POSTGRES_PASSWORD", "${POSTGRES_PASSWORD:?set POSTGRES_PASSWORD}")
+    }
+
+
+def test_check_of_the_web_asks_whether_it_is_ready(services: dict[str, Service]) -> None:
+    kind, python, option, program = services["web"]["healthcheck"]["test"]
+    assert (kind, python, option) == ("CMD", "python", "-c")
+    compile(program, "healthcheck", "exec")
+    port = services["web"]["environment"]["MINDJOBS_PORT"]
+    assert f"http://127.0.0.1:{port}/readyz" in program
+
+
+def test_every_container_has_a_memory_limit_and_no_more_rights_than_it_needs(services: dict[str, Service]) -> None:
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert "cap_add" not in service
+        assert "privileged" not in service
+        assert re.fullmatch(r"\d+[mg]", service["mem_limit"]), name
+        assert service["read_only"] == (name not in {"worker-gpu", "worker-ascend"}), name
+        assert "/tmp" in service["tmpfs"], name  # noqa: S108 - the folder in the container
+        assert service["restart"] == ("on-failure" if name == "migrate" else "unless-stopped"), name
+        # Without capabilities, a container cannot change from root to another user.
+        assert "build" in service or service["user"] in {"redis", "postgres"}, name
+
+
+def test_musicgen_workers_may_use_the_memory_that_their_settings_allow(services: dict[str, Service]) -> None:
+    defaults = {name: Settings.model_fields[f"musicgen_{name}_mb"].default for name in ("memory", "cache")}
+    for name, service in list_workers(services).items():
+        if "musicgen" in service["command"][-1]:
+            assert int(service["mem_limit"].removesuffix("g")) * 1024 > sum(defaults.values()), name
+
+
+def test_images_have_exact_versions(services: dict[str, Service], dockerfile: str) -> None:
+    images = [service["image"] for service in services.values() if "build" not in service]
+    for image in [*images, *re.findall(r"^FROM (\S+:\S+)", dockerfile, flags=re.MULTILINE)]:
+        assert re.search(r":\d+\.\d+(\.\d+)?-", image), image
+    assert dockerfile.count("USER mindjobs") == dockerfile.count("CMD ")
 
 
 def test_images_contain_the_packages_that_their_commands_need(
@@ -131,7 +185,7 @@ def test_images_contain_the_packages_that_their_commands_need(
         assert ("flask" in names) == (stage == "web")
         assert "torch" not in names
     assert "COPY migrations migrations" in stages["web"]
-    (major, minor), *others = re.findall(r"^FROM python:(\d+)\.(\d+)-slim ", dockerfile, flags=re.MULTILINE)
+    (major, minor), *others = re.findall(r"^FROM python:(\d+)\.(\d+)\.\d+-slim", dockerfile, flags=re.MULTILINE)
     assert not others
     assert (int(major), int(minor)) in PYTHON_VERSIONS
     for copied in re.findall(r"^COPY (.+) \S+$", "\n".join(stages.values()), flags=re.MULTILINE):

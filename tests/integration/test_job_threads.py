@@ -132,7 +132,7 @@ def batch(services: Services, monkeypatch: pytest.MonkeyPatch) -> BatchTest:
     engine = FakeEngine()
     for kind in BOTH:
         monkeypatch.setitem(ENGINES, kind, make_engine_spec(lambda: engine))
-    return BatchTest(services, engine)
+    return BatchTest(replace(services, settings=services.settings.model_copy(update={"models_allowed": "*"})), engine)
 
 
 def test_jobs_of_the_same_model_run_at_the_same_time(batch: BatchTest) -> None:

@@ -34,6 +34,7 @@ from worker.checkpoint import StoredCheckpoint
 from worker.devices import Device
 from worker.engines.knn.backends import MINDSPORE
 from worker.registration import WorkerRegistration
+from worker.watchdog import ChildStatus
 
 MONTHS_S: Final = 60 * 86_400.0
 TABLE: Final = b"k,a\nx,1\ny,2\n"
@@ -200,13 +201,16 @@ def test_job_of_an_unknown_kind_stays_queued_and_its_uploads_are_kept(services: 
 
 @pytest.fixture
 def registration(settings: Settings, open_services: Callable[[Settings], Services]) -> WorkerRegistration:
+    status = ChildStatus()
+    status.mark_ready()
     return WorkerRegistration(
         open_services(settings).database,  # not shared: the registration closes it after each heartbeat
         name="w1",
         device=Device(DeviceClass.CPU, 0),
         backends={Kind.KNN: MINDSPORE},
         heartbeat_interval_s=60.0,
-        wait_until_ready=lambda _: True,
+        stalled_worker_s=60.0,
+        status=status,
     )
 
 

@@ -21,17 +21,18 @@ from shared.database import queries
 from shared.database.connection import Database
 from shared.database.migrate import make_alembic_config, migrate, migrating
 from shared.database.queries import JobFilter, list_jobs
-from shared.database.tables import Base, Delivery, Key, Worker
+from shared.database.tables import Base, Delivery, Instance, Key, Worker
 from shared.files.keys import artifact_key, upload_key
 from shared.ids import make_id
 from shared.jobs import State
 from shared.maintenance import cleanup
 from shared.maintenance.__main__ import sweep
+from shared.roles import Role
 from shared.services import Services
 from shared.settings import Settings
 from tests.support.disks import path_on_disk
 
-REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005"]
+REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005", "0006"]
 OLD_REVISIONS: Final = REVISIONS[:-1]
 Row = Mapping[str, Any]
 
@@ -199,7 +200,7 @@ def test_an_upgrade_keeps_all_data(empty_database: Database, revision: str) -> N
 def test_a_downgrade_keeps_the_rows_of_the_tables_that_remain(database: Database) -> None:
     job_id, upload_id = make_id(), make_id()
     with database.writing() as session:
-        fill(session.connection(), "0005", job_id, upload_id)
+        fill(session.connection(), REVISIONS[-1], job_id, upload_id)
         session.execute(Worker.metadata.tables["workers"].update().values(precisions={"knn": ["float32"]}))
     for revision in OLD_REVISIONS[::-1]:
         downgrade(database, revision)
@@ -257,6 +258,24 @@ def test_a_failed_migration_changes_nothing_and_foreign_keys_are_still_enforced(
         insert(session.connection(), "jobs", {"id": "x"} | dict(_JOB_0001) | {"kind": "any-kind"})
     with pytest.raises(IntegrityError), empty_database.writing() as session:
         insert(session.connection(), "job_labels", {"job_id": "z", "owner": "", "name": "a", "value": "b"})
+
+
+@pytest.mark.parametrize("keys", [[], ["ada", "bob"]])
+def test_revision_0006_makes_existing_keys_those_of_users_and_remembers_that_keys_exist(
+    empty_database: Database, keys: list[str]
+) -> None:
+    migrate(empty_database, "0005")
+    with empty_database.writing() as session:
+        for name in keys:
+            row = {"id": make_id(), "name": name, "sha256": "0" * 64, "created_at": "2026-01-01 00:00:00.000000"}
+            insert(session.connection(), "keys", row)
+    migrate(empty_database)
+    with empty_database.reading() as session:
+        assert session.scalars(select(Key.role)).all() == [Role.USER for _ in keys]
+        assert session.scalars(select(Instance.keys_required)).all() == [bool(keys)]
+    downgrade(empty_database, "0005")
+    with empty_database.engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(sqlalchemy.table("keys"))) == len(keys)
 
 
 @pytest.mark.parametrize("revision", OLD_REVISIONS)

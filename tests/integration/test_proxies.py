@@ -431,8 +431,8 @@ def test_server_passes_on_the_headers_of_proxies(serve_web: ServeWeb) -> None:
         *FORGED,
     )
     assert " 503 " in response.partition("\r\n")[0], response
-    wait_until(lambda: "the broker does not answer" in web.read_log(), "the log line")
-    (line,) = [line for line in web.read_log().splitlines() if "the broker does not answer" in line]
+    wait_until(lambda: "not ready: the broker" in web.read_log(), "the log line")
+    (line,) = [line for line in web.read_log().splitlines() if "not ready: the broker" in line]
     assert line.endswith(" client=203.0.113.7")
     headers = ("X-Forwarded-Proto: http", "X-Forwarded-Proto: https", f"X-Forwarded-Prefix: {PREFIX}")
     response = send_raw(settings.port, "GET /jobs HTTP/1.1", "Host: 127.0.0.1", "Accept: text/html", *headers, *FORGED)

@@ -1,6 +1,7 @@
 """The limits of an API key: requests, queued jobs and uploaded bytes. A key at a limit does not affect other keys."""
 
 import io
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -80,15 +81,95 @@ def try_key(client: FlaskClient, key: str, address: str) -> TestResponse:
     return client.post("/sign-in", data=form.fields | {"key": key}, environ_overrides=environ)
 
 
-def test_client_address_has_a_limit_of_sign_in_attempts(serve: Serve) -> None:
+def send_key(client: FlaskClient, key: str, address: str, path: str = "/api/v1/devices") -> TestResponse:
+    headers = {"Authorization": f"Bearer {key}"}
+    return client.get(path, headers=headers, environ_overrides={"REMOTE_ADDR": address})
+
+
+def get_key(headers: Headers) -> str:
+    return headers["Authorization"].removeprefix("Bearer ")
+
+
+def check_wrong_keys_are_refused(response: TestResponse) -> None:
+    check_refusal(response, "The limit is 10 per 1 minute. Check the key; a valid key is accepted at once.")
+    assert response.json is not None
+    assert response.json["type"] == "too-many-wrong-keys"
+    assert 1 <= int(response.headers["Retry-After"]) <= 60
+
+
+@pytest.mark.parametrize("send", [send_key, try_key])
+def test_wrong_keys_from_an_address_have_a_limit_and_a_valid_key_passes(
+    serve: Serve, send: Callable[[FlaskClient, str, str], TestResponse]
+) -> None:
     app = serve()
-    key = make_auth_headers(app, "ada")["Authorization"].removeprefix("Bearer ")
-    attempts = [try_key(app.test_client(), f"mj_{number}", "192.0.2.1").status_code for number in range(10)]
+    key = get_key(make_auth_headers(app, "ada"))
+    attempts = [send(app.test_client(), f"mj_{number}", "192.0.2.1").status_code for number in range(10)]
     assert attempts == [HTTPStatus.UNAUTHORIZED] * 10
-    refused = try_key(app.test_client(), key, "192.0.2.1")
-    assert refused.status_code == HTTPStatus.TOO_MANY_REQUESTS
+    for _ in range(3):
+        check_wrong_keys_are_refused(send(app.test_client(), "mj_x", "192.0.2.1"))
+        assert send(app.test_client(), key, "192.0.2.1").status_code in {HTTPStatus.OK, HTTPStatus.SEE_OTHER}
+    assert send(app.test_client(), "mj_x", "192.0.2.2").status_code == HTTPStatus.UNAUTHORIZED
+
+
+def test_same_wrong_key_from_many_addresses_has_a_limit(serve: Serve) -> None:
+    app = serve()
+    make_auth_headers(app, "ada")
+    client = app.test_client()
+    attempts = [send_key(client, "mj_x", f"192.0.2.{number}").status_code for number in range(10)]
+    assert attempts == [HTTPStatus.UNAUTHORIZED] * 10
+    check_wrong_keys_are_refused(send_key(client, "mj_x", "192.0.2.10"))
+    assert send_key(client, "mj_y", "192.0.2.11").status_code == HTTPStatus.UNAUTHORIZED
+
+
+def test_wrong_keys_are_counted_at_every_address_of_the_service_and_for_all_processes_together(serve: Serve) -> None:
+    first, second = serve(), serve()
+    make_auth_headers(first, "ada")
+    paths = ["/api/v1/devices", "/api/v1/nowhere", "/metrics", "/nowhere", "/api/v1/openapi.json"]
+    attempts = [
+        send_key(app.test_client(), f"mj_{path}", "192.0.2.1", path) for path in paths for app in (first, second)
+    ]
+    assert [attempt.status_code for attempt in attempts] == [HTTPStatus.UNAUTHORIZED] * 10
+    for path in [*paths, "/jobs"]:
+        check_wrong_keys_are_refused(send_key(second.test_client(), "mj_x", "192.0.2.1", path))
+    check_wrong_keys_are_refused(try_key(first.test_client(), "mj_x", "192.0.2.1"))
+
+
+def test_wrong_keys_are_logged_until_the_limit_and_never_shown(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = serve()
+    make_auth_headers(app, "ada")
+    capsys.readouterr()
+    for number in range(15):
+        send_key(app.test_client(), f"mj_secret_{number}", "192.0.2.1")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert all("a wrong API key was sent from 192.0.2.1; its SHA-256 begins with" in line for line in lines)
+    assert not any("mj_secret" in line for line in lines)
+
+
+def test_wrong_keys_have_a_limit_without_redis(serve: Serve, redis_server: RedisServer) -> None:
+    app = serve()
+    ada = make_auth_headers(app, "ada")
+    redis_server.stop()
+    try:
+        attempts = [send_key(app.test_client(), f"mj_{number}", "192.0.2.1").status_code for number in range(10)]
+        assert attempts == [HTTPStatus.UNAUTHORIZED] * 10
+        check_wrong_keys_are_refused(send_key(app.test_client(), "mj_x", "192.0.2.1"))
+        assert send_key(app.test_client(), get_key(ada), "192.0.2.1").status_code == HTTPStatus.OK
+    finally:
+        redis_server.start()
+
+
+def test_valid_key_has_a_limit_of_sign_ins(serve: Serve) -> None:
+    app = serve()
+    ada, bob = (get_key(make_auth_headers(app, name)) for name in ("ada", "bob"))
+    attempts = [try_key(app.test_client(), ada, f"192.0.2.{number}").status_code for number in range(10)]
+    assert attempts == [HTTPStatus.SEE_OTHER] * 10
+    refused = try_key(app.test_client(), ada, "192.0.2.10")
+    check_refusal(refused, "10 per 1 minute")
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
-    assert try_key(app.test_client(), key, "192.0.2.2").status_code == HTTPStatus.SEE_OTHER
+    assert try_key(app.test_client(), bob, "192.0.2.10").status_code == HTTPStatus.SEE_OTHER
 
 
 def test_key_has_a_limit_of_queued_jobs(serve: Serve) -> None:

@@ -1,5 +1,6 @@
 """Submission without the web: the requests that are refused before a job is queued."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
@@ -76,7 +77,7 @@ def test_a_retry_with_a_precision_that_is_no_longer_offered_is_refused(services:
     with pytest.raises(RequestInvalidError) as caught:
         retry_job(services, job_id)
     assert [problem.code for problem in caught.value.problems] == ["precision-not-offered"]
-    retried = retry_job(services, job_id, changes={"precision": "auto"})
+    retried, _ = retry_job(services, job_id, changes={"precision": "auto"})
     assert (retried.retry_of, retried.params["precision"]) == (job_id, "auto")
 
 
@@ -89,3 +90,20 @@ def test_an_unknown_upload_and_an_upload_without_a_stored_file_are_refused(servi
     ):
         body = {"kind": "knn", "params": {"dataset": {"upload": upload_id, "label": "k"}}}
         assert list_problems(services, body) == [Problem("/params/dataset/upload", expected)]
+
+
+def test_a_model_that_is_not_allowed_is_refused(services: Services) -> None:
+    params = {"model": "someone/private", "prompts": ["rock"]}
+    (problem,) = list_problems(services, {"kind": "musicgen", "params": params})
+    assert (problem.pointer, problem.code) == ("/params/model", "model-not-allowed")
+    for words in ("someone/private", "GET /models", "MINDJOBS_MODELS_ALLOWED"):
+        assert words in problem.detail
+
+
+def test_a_retry_with_a_model_that_is_no_longer_allowed_is_refused(services: Services) -> None:
+    job_id = submit_music(services, "auto")
+    end(services, start_job(services, job_id), CANCELLED, {})
+    changed = replace(services, settings=services.settings.model_copy(update={"models_allowed": "mindjobs/tiny"}))
+    with pytest.raises(RequestInvalidError) as caught:
+        retry_job(changed, job_id)
+    assert [problem.pointer for problem in caught.value.problems] == ["/params/model"]

@@ -22,9 +22,11 @@ from shared.maintenance import __main__, cleanup
 from shared.retry_delay import RetryDelay
 from shared.services import Services
 from shared.settings import Settings
+from shared.submission import checks
 from shared.submission.submit import submit_job
 from shared.webhooks import deliverer, http_post, messages
-from shared.webhooks.deliverer import MAX_ATTEMPTS, Deliverer
+from shared.webhooks.deliverer import MAX_ATTEMPTS, MAX_TARGETS_OF_OWNER, Deliverer, Target
+from shared.webhooks.host_lookup import HostLookups
 from tests.integration.conftest import StartProcess
 from tests.support.database_clock import read_clock
 from tests.support.job_outcomes import start_job
@@ -48,10 +50,12 @@ def _no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliverer, "MAX_TURN_S", DEADLINE_S)
 
 
-def submit(services: Services, url: str, events: list[str] | None = None, **others: object) -> Job:
+def submit(
+    services: Services, url: str, events: list[str] | None = None, *, owner: str = "an owner", **others: object
+) -> Job:
     webhook = {"url": url} | ({} if events is None else {"events": events})
     body = {"kind": "knn", "device": "cpu", "webhook": webhook} | others
-    return submit_job(services, body, origin=Origin("an owner"))[0]
+    return submit_job(services, body, origin=Origin(owner))[0]
 
 
 def finish(services: Services, ending: Outcome = DONE) -> None:
@@ -244,7 +248,7 @@ def test_a_message_of_a_dead_deliverer_is_delivered_after_the_lease_expires(
     submit(services, receiver.locate())
     finish(services)
     with expect_delay(services, deliverer.LEASE_S):
-        assert Deliverer(services)._claim(receiver.locate()) is not None
+        assert Deliverer(services)._claim(Target("an owner", receiver.locate())) is not None
     set_due(services, DEADLINE_S)
     deliver(services)
     assert receiver.received == []
@@ -257,12 +261,12 @@ def test_the_outcome_of_a_late_delivery_attempt_is_ignored(services: Services, r
     submit(services, receiver.locate("/500"))
     finish(services)
     deliverer = Deliverer(services)
-    late = deliverer._claim(receiver.locate("/500"))
+    late = deliverer._claim(Target("an owner", receiver.locate("/500")))
     assert late is not None
     set_due(services)
     deliver(services)
     before = read_delivery(services)
-    assert deliverer._deliver(late) is False
+    assert deliverer._deliver(late, HostLookups(DEADLINE_S)) is False
     after = read_delivery(services)
     assert (after.attempt, after.due_at) == (before.attempt, before.due_at) == (2, before.due_at)
 
@@ -344,6 +348,112 @@ def test_an_endpoint_that_hangs_delays_only_its_own_messages(services: Services,
         thread.join()
     assert len(receiver.wait_for("/hang/1")) == 2
     assert list_deliveries(services) == []
+
+
+def test_slow_endpoints_of_one_owner_leave_room_for_other_owners(services: Services, receiver: Receiver) -> None:
+    for number in range(2 * MAX_TARGETS_OF_OWNER):
+        submit(services, receiver.locate(f"/hang/{number}"), ["queued"])
+    deliverer = Deliverer(services)
+    threads = deliverer.deliver_due()
+    assert len(threads) == MAX_TARGETS_OF_OWNER
+    submit(services, receiver.locate("/200/other"), ["queued"], owner="another owner")
+    submit(services, receiver.locate("/200/third"), ["queued"], owner="a third owner")
+    later = deliverer.deliver_due()
+    assert len(later) == 2
+    receiver.wait_for("/200/other")
+    receiver.wait_for("/200/third")
+    receiver.answering.set()
+    for thread in threads + later:
+        thread.join()
+    for thread in deliverer.deliver_due():
+        thread.join()
+    assert list_deliveries(services) == []
+
+
+def test_owners_are_served_in_turn(services: Services, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliverer, "MAX_CONCURRENT_TARGETS", 3)
+    for number in range(10):
+        submit(services, receiver.locate(f"/hang/{number}"), ["queued"])
+    for owner in ("another owner", "a third owner"):
+        submit(services, receiver.locate("/hang/same"), ["queued"], owner=owner)
+    chosen = Deliverer(services)._choose_targets()
+    assert {it.owner for it in chosen} == {"an owner", "another owner", "a third owner"}
+
+
+class HangingResolver:
+    """Does not answer for the host ``hang.example`` until `release` is set.
+
+    Parameters
+    ----------
+    caller
+        A thread that must not wait for the resolver.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, caller: threading.Thread | None = None) -> None:
+        self.release = threading.Event()
+        self.asked = 0
+        self._caller = caller
+        self._real = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._look_up)
+
+    def _look_up(self, host: str, port: int, *others: int, **named: int) -> list[Any]:
+        if host == "hang.example" and not named.get("flags", 0) & socket.AI_NUMERICHOST:
+            assert threading.current_thread() is not self._caller, "a request must not wait for the resolver"
+            self.asked += 1
+            self.release.wait()
+            host = "127.0.0.1"
+        return list(self._real(host, port, *others, **named))
+
+
+def test_a_resolver_that_hangs_does_not_hold_submissions(
+    services: Services, settings: Settings, open_services: OpenServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = open_services(settings.model_copy(update={"allow_private_webhooks": False}))
+    monkeypatch.setattr(checks, "LOOKUPS", HostLookups(0.01, max_running=2))
+    resolver = HangingResolver(monkeypatch, threading.current_thread())
+    for number in range(4):
+        submit(strict, f"http://hang.example/{number}")
+    with pytest.raises(RequestInvalidError, match="not public"):
+        submit(strict, "http://127.1/")
+    with services.database.reading() as session:
+        assert len(session.scalars(select(Job.id)).all()) == 4
+    assert resolver.asked == 2
+    resolver.release.set()
+    checks.LOOKUPS.join()
+    monkeypatch.setattr(checks, "LOOKUPS", HostLookups(DEADLINE_S))
+    with pytest.raises(RequestInvalidError, match="not public"):
+        submit(strict, "http://hang.example/")
+
+
+def test_a_resolver_that_hangs_holds_only_its_own_target(
+    services: Services, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(checks, "LOOKUPS", HostLookups(0.01))
+    monkeypatch.setattr(deliverer, "LOOKUP_TIMEOUT_S", 0.01)
+    resolver = HangingResolver(monkeypatch)
+    submit(services, f"http://hang.example:{receiver.port}/200/late", ["queued"])
+    submit(services, receiver.locate("/200/other"), ["queued"])
+    mine = Deliverer(services)
+    threads = mine.deliver_due()
+    receiver.wait_for("/200/other")
+
+    def is_given_up() -> bool:
+        left = list_deliveries(services)
+        under_lease_until = read_clock(services.database) + timedelta(seconds=deliverer.LEASE_S / 2)
+        return [(it.attempt, it.due_at < under_lease_until) for it in left] == [(1, True)]
+
+    wait_until(is_given_up, "the attempt to be given up")
+    assert "the lookup of the host 'hang.example' takes more than 0.01 s" in caplog.text
+    set_due(services)
+    assert mine.deliver_due() == []  # the lookup has not ended, so no second one is started for this target
+    resolver.release.set()
+    checks.LOOKUPS.join()
+    for thread in threads:
+        thread.join()
+    monkeypatch.setattr(deliverer, "LOOKUP_TIMEOUT_S", DEADLINE_S)
+    deliver(services)
+    assert len(receiver.wait_for("/200/late")) == 1
 
 
 def test_the_message_about_a_deleted_job_is_still_delivered(services: Services, receiver: Receiver) -> None:

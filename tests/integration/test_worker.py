@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -24,9 +25,11 @@ from shared.settings import Settings
 from shared.submission import submit
 from tests.integration.conftest import Gate, StartProcess, StartWorker
 from tests.integration.gpu_worker import NOTES_FOLDER
+from tests.support.database_clock import read_clock
 from tests.support.disks import list_keys, path_on_disk
 from tests.support.processes import ServiceProcess, make_environment
 from tests.support.waiting import wait_until
+from web import create_app
 
 MakeGate = Callable[[], Gate]
 
@@ -289,7 +292,7 @@ def test_an_error_of_the_engine_fails_the_job_but_not_the_worker(
 ) -> None:
     worker = start_worker()
     gate = make_gate()
-    gate.submit(then=then)
+    gate.submit(then=then, max_attempts=1)
     gate.open()
     failed = gate.wait_for(State.FAILED)
     assert failed.attempt == 1
@@ -302,6 +305,27 @@ def test_an_error_of_the_engine_fails_the_job_but_not_the_worker(
     next_job.submit()
     next_job.open()
     next_job.wait_for(State.SUCCEEDED)
+
+
+def test_job_that_finds_the_disk_full_runs_again_after_a_growing_pause(
+    services: Services, start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
+) -> None:
+    start_worker(retry_delay_s=0.05)
+    gate = make_gate()
+    gate.submit(then="fill", max_attempts=3)
+    gate.open()
+    failed = gate.wait_for(State.FAILED, attempt=3)
+    assert failed.error is not None
+    assert failed.error["type"] == "disk-full"
+    with services.database.reading() as session:
+        changes = session.scalars(select(JobEvent).where(JobEvent.job_id == gate.job_id, JobEvent.kind == "state"))
+        times = [event.at for event in changes]
+    # queued, running, queued, running, queued, running, failed
+    assert len(times) == 7
+    first, second = (times[index + 1] - times[index] for index in (2, 4))
+    assert timedelta(seconds=30 * 0.05) <= first
+    assert timedelta(seconds=60 * 0.05) <= second
+    assert sweeper.process.poll() is None
 
 
 def test_sigquit_queues_the_running_job_again(
@@ -436,3 +460,45 @@ def test_a_submission_succeeds_without_a_broker(settings: Settings, services: Se
     broker.close()
     assert created
     assert job.state == State.QUEUED
+
+
+def test_idle_worker_that_leaves_a_job_waiting_is_shown_and_stops(
+    settings: Settings, services: Services, start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
+) -> None:
+    client = create_app(settings.model_copy(update={"stalled_worker_s": 2.0})).test_client()
+    worker = start_worker(stalled_worker_s=2.0, worker_heartbeat_s=0.5)
+    (child,) = worker.list_children()
+    child.suspend()
+    gate = make_gate()
+    gate.submit()
+
+    def find_stalled() -> list[str]:
+        devices = client.get("/api/v1/devices").json["devices"]  # type: ignore[index]  # a JSON object
+        return [name for device in devices for name in device["workers_stalled"]]
+
+    name = wait_until(find_stalled, "the stalled worker")
+    with services.database.reading() as session:
+        assert name == [live.name for live in queries.list_live_workers(session)]
+    assert client.get("/readyz").json == {"status": "ready", "stalled_workers": 1}
+    assert 'mindjobs_workers_stalled{device="cpu"} 1.0' in client.get("/metrics").text
+    worker.wait()
+    assert "this worker is idle although jobs wait" in worker.read_log()
+    start_worker()
+    gate.open()
+    gate.wait_for(State.SUCCEEDED, attempt=1)
+    assert client.get("/readyz").json == {"status": "ready"}
+    assert sweeper.process.poll() is None
+
+
+def test_worker_that_is_busy_is_not_stalled(services: Services, start_worker: StartWorker, make_gate: MakeGate) -> None:
+    worker = start_worker(stalled_worker_s=0.5, worker_heartbeat_s=0.2)
+    running, waiting = make_gate(), make_gate()
+    running.submit()
+    running.wait_for_child()
+    waiting.submit()
+    waited = waiting.read().available_at + timedelta(seconds=3)
+    wait_until(lambda: read_clock(services.database) > waited, "a long wait")
+    running.open()
+    waiting.open()
+    waiting.wait_for(State.SUCCEEDED, attempt=1)
+    assert worker.process.poll() is None

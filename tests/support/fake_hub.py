@@ -33,6 +33,7 @@ class Asked:
     method: str
     path: str
     range: str | None
+    authorization: str | None
     sent: int = 0
     """How many bytes of the file were sent in the response."""
 
@@ -61,7 +62,9 @@ class FakeHub(LoopbackServer):
     hold_at
         The position in a file at which each response waits until `release` is called.
     claimed_bytes
-        The size that the description of a model states for every file; ``None`` for the true size.
+        The size that is stated for all weights before they are sent; ``None`` for the true size.
+    redirect_to
+        The address of a server to which every request is redirected; ``None`` to answer the requests.
     """
 
     def __init__(self) -> None:
@@ -74,6 +77,7 @@ class FakeHub(LoopbackServer):
         self.hold_at: int | None = None
         self.released = threading.Event()
         self.claimed_bytes: int | None = None
+        self.redirect_to: str | None = None
         super().__init__(partial(_Handler, self), "hub")
 
     def release(self) -> None:
@@ -88,11 +92,15 @@ class FakeHub(LoopbackServer):
         """Describe a model in the format of the hub's API: only weights are large files (LFS)."""
         siblings = []
         for file, content in self.models[name].items():
-            size = self.claimed_bytes or len(content)
+            size = self.get_stated_bytes(file, content)
             tag = make_tag(content)
             large = {"lfs": {"size": size, "sha256": tag, "pointerSize": 135}} if file.endswith(".safetensors") else {}
             siblings.append({"rfilename": file, "size": size, "blobId": tag} | large)
         return {"id": name, "sha": COMMIT, "siblings": siblings}
+
+    def get_stated_bytes(self, file: str, content: bytes) -> int:
+        """Return the size that the hub states for a file."""
+        return self.claimed_bytes if self.claimed_bytes and file.endswith(".safetensors") else len(content)
 
 
 def make_tag(content: bytes) -> str:
@@ -116,11 +124,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing, so that no request appears in the output of the tests."""
 
     def _answer(self) -> None:
-        asked = Asked(self.command, self.path.partition("?")[0], self.headers.get("Range"))
+        path = self.path.partition("?")[0]
+        asked = Asked(self.command, path, self.headers.get("Range"), self.headers.get("Authorization"))
         self._hub.asked.append(asked)
-        if self._hub.refusal is not None:
+        if self._hub.redirect_to is not None:
+            self._redirect(path, self._hub.redirect_to)
+        elif self._hub.refusal is not None:
             self._send(self._hub.refusal.status, b"", self._hub.refusal.headers)
-        elif self._hub.token is not None and self.headers.get("Authorization") != f"Bearer {self._hub.token}":
+        elif self._hub.token is not None and asked.authorization != f"Bearer {self._hub.token}":
             self._send(HTTPStatus.UNAUTHORIZED, b"", {"X-Error-Code": "RepoNotFound"})
         else:
             self._serve(asked)
@@ -138,6 +149,13 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._send(HTTPStatus.NOT_FOUND, b"", {"X-Error-Code": "EntryNotFound"})
 
+    def _redirect(self, path: str, to: str) -> None:
+        """Redirect to another server, as the real hub does for large files; the headers describe the file."""
+        _, owner, model, *_, file = path.split("/")
+        content = self._hub.models.get(f"{owner}/{model}", {}).get(file, b"")
+        described = {"X-Linked-Size": str(len(content)), "X-Linked-ETag": make_tag(content), "X-Repo-Commit": COMMIT}
+        self._send(HTTPStatus.FOUND, b"", {"Location": f"{to}{path}"} | (described if content else {}))
+
     def _send(self, status: HTTPStatus, content: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
         for name, value in headers.items():
@@ -151,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(HTTPStatus.PARTIAL_CONTENT if asked.range else HTTPStatus.OK)
         self.send_header("ETag", f'"{make_tag(content)}"')
         self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("X-Linked-Size", str(len(content)))
+        self.send_header("X-Linked-Size", str(self._hub.get_stated_bytes(asked.file, content)))
         # With these two headers, the real hub offers its newer way to download, Xet, which the service does not use.
         self.send_header("X-Xet-Hash", make_tag(content))
         self.send_header("X-Xet-Refresh-Route", f"{self._hub.url}/xet")

@@ -66,10 +66,10 @@ def run_web(settings: Settings, log: Path) -> Iterator[None]:
         web.close()
 
 
-def ask(port: int, path: str) -> int:
+def ask(port: int, path: str, **headers: str) -> int:
     """Send a GET request, and return the status of the response without reading the body."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)) as connection:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers)
         return connection.getresponse().status
 
 

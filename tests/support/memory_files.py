@@ -26,6 +26,9 @@ class MemoryFileStore:
         self._files[key] = (content, datetime.now(UTC))
         return StoredBytes(key, len(content), hashlib.sha256(content).hexdigest())
 
+    def free_bytes(self) -> None:
+        """Return no number, because the store has no limit."""
+
     def sync(self, keys: Iterable[str]) -> None:
         for key in keys:
             self._find(key)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -22,14 +23,27 @@ def make_environment(settings: Settings) -> dict[str, str]:
 
 
 class ServiceProcess:
-    """A process and all processes below it; ``close`` ends all of them."""
+    """A process and all processes below it; ``close`` ends all of them.
 
-    def __init__(self, module: str, *arguments: str, settings: Settings, log: Path, folder: Path = ROOT) -> None:
+    Parameters
+    ----------
+    module, arguments
+        What ``program`` runs: without ``program``, a module of Python.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        settings: Settings,
+        log: Path,
+        folder: Path = ROOT,
+        program: Sequence[str] = (sys.executable, "-m"),
+    ) -> None:
         self._log = log.open("ab")
         self.log_path = log
-        command = [sys.executable, "-m", module, *arguments]
         self.process = subprocess.Popen(
-            command,
+            [*program, module, *arguments],
             cwd=folder,
             env=make_environment(settings),
             stdout=self._log,

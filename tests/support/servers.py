@@ -4,7 +4,9 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
+import psutil
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -13,20 +15,31 @@ from tests.support.waiting import wait_until
 
 
 class RedisServer:
-    """A redis-server that can be killed and started again; its data is kept in an append-only file."""
+    """A redis-server that can be killed and started again; its data is kept in an append-only file.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    folder
+        Where the server keeps its data.
+    port, password
+        A port on loopback and the password that every client needs. Without them, the server listens at a Unix socket.
+    """
+
+    def __init__(self, folder: Path, *, port: int = 0, password: str = "") -> None:
         self._folder = folder
+        self._options = ["--port", str(port), "--requirepass", password]
         # The path of a socket must be short, and the path of a test's folder can be too long.
         self._socket_folder = tempfile.TemporaryDirectory(prefix="mj-redis-")
         self.socket = Path(self._socket_folder.name) / "redis.sock"
         self.url = f"unix://{self.socket}?db=0"
+        if port:
+            self.url = f"redis://:{quote(password, safe='')}@127.0.0.1:{port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        command = [find_redis(), "--port", "0", "--appendonly", "yes", "--save", "", "--unixsocket", str(self.socket)]
+        command = [find_redis(), *self._options, "--appendonly", "yes", "--save", "", "--unixsocket", str(self.socket)]
         command += ["--dir", str(self._folder), "--logfile", str(self._folder / "redis.log")]
         self._process = subprocess.Popen(command)
         wait_until(self.answers, "Redis")
@@ -93,6 +106,20 @@ class PostgresServer:
     def drop_database(self, name: str) -> None:
         """Remove a database, even if clients are still connected to it."""
         self._server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def suspend(self) -> None:
+        """Suspend all processes of the server, so that it accepts connections and never answers."""
+        for process in self._list_processes():
+            process.suspend()
+
+    def resume(self) -> None:
+        """Let the processes of the server continue."""
+        for process in self._list_processes():
+            process.resume()
+
+    def _list_processes(self) -> list[psutil.Process]:
+        parent = psutil.Process(self._server.get_pid())
+        return [parent, *parent.children(recursive=True)]
 
     def close(self) -> None:
         """Stop the server and remove its folder."""

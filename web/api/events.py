@@ -11,6 +11,7 @@ from uuid import UUID
 from flask import Response, json, request
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared import sessions
 from shared.database import queries
 from shared.database.connection import Database
 from shared.database.queries import EventBatch
@@ -18,14 +19,14 @@ from shared.database.tables import JobEvent
 from shared.errors import BusyError, KeyRequiredError, MindjobsError, RequestMalformedError
 from shared.texts import text
 from web.api import blueprint
-from web.auth import get_owner
+from web.auth import get_owner, get_session_id
 from web.context import get_context
 from web.key_cache import KeyCache
 from web.long_poll import LongPollSlots, iter_poll_intervals
 from web.serializers import serialize_event
 
 HEARTBEAT_S: Final = 15.0
-"""After this time without events, the stream sends a comment. Only a write shows that a client has disconnected."""
+"""After this time without events, the stream sends a comment, so that proxies do not close the connection."""
 _HEARTBEAT: Final = b":\n\n"
 _RETRY: Final = b"retry: 1000\n\n"  # a browser reconnects 1,000 milliseconds after a stream has ended
 _EVENT_ID: Final = re.compile(r"\d{1,18}", re.ASCII)
@@ -35,16 +36,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _EventReader:
-    """Reads the events of a job while the client's API key is valid."""
+    """Reads the events of a job while the client's API key and, if it has one, its session are valid."""
 
     database: Database
     key_cache: KeyCache
     owner: str
+    session_id: str | None
     job_id: str
 
     def read(self, after: int) -> EventBatch:
         """Read the events after the event with the id ``after``. No database connection is held between two reads."""
-        if not self.key_cache.is_valid(self.owner):
+        session_ended = self.session_id is not None and sessions.find_owner(self.database, self.session_id) is None
+        if session_ended or not self.key_cache.is_valid(self.owner):
             raise KeyRequiredError(text("key-revoked"))
         with self.database.reading() as session:
             return queries.read_events(session, self.job_id, after)
@@ -55,7 +58,8 @@ def stream_events(job_id: UUID) -> Response:
     """Stream the events of a job until the job has ended: all events, or the events after ``Last-Event-ID``."""
     after = _read_last_event_id()
     context = get_context()
-    reader = _EventReader(context.services.database, context.key_cache, get_owner(), str(job_id))
+    database = context.services.database
+    reader = _EventReader(database, context.key_cache, get_owner(), get_session_id(), str(job_id))
     batch = reader.read(after)
     if batch.last and not batch.events:
         return Response(status=204)  # this status makes a browser not reconnect
@@ -96,6 +100,8 @@ def _stream(slots: LongPollSlots, reader: _EventReader, after: int) -> Iterator[
             elif time.monotonic() - written_at >= HEARTBEAT_S:
                 yield _HEARTBEAT
                 written_at = time.monotonic()
+            else:
+                yield b""  # lets the server end the stream as soon as the client has disconnected
             if batch.last:
                 return
             if not batch.more:

@@ -13,6 +13,7 @@ from shared.submission import delete, retry, submit
 from shared.texts import text
 from web.api import blueprint
 from web.auth import get_origin
+from web.conditions import knows_version, require_version
 from web.context import get_context, get_services
 from web.list_query import read_list_query
 from web.long_poll import read_wait_s
@@ -44,18 +45,15 @@ def get_job(job_id: UUID) -> Response:
         view, waited_s = get_context().long_poll_slots.wait_for(
             services, before.id, wait_s, lambda now: now.etag != before.etag
         )
-    response = _respond(view, 200, waited_s)
-    if known or request.if_match:
-        # `make_conditional` takes as long as building the response, so it is called only for conditional requests.
-        response.make_conditional(request)
-    return response
+    require_version(view.etag)
+    return _respond(view, 304 if knows_version(view.etag) else 200, waited_s)
 
 
 @blueprint.get("/jobs")
 def list_jobs() -> responses.JobList:
     """List jobs, newest first."""
     with get_services().database.reading() as session:
-        documents, next_cursor = serialize_page(session, *read_list_query(request.args))
+        documents, next_cursor = serialize_page(session, *read_list_query(request.args.to_dict(flat=False)))
     return {"jobs": documents, "next_cursor": next_cursor}
 
 
@@ -70,8 +68,9 @@ def cancel_job(job_id: UUID) -> Response:
 @blueprint.post("/jobs/<uuid:job_id>/retry")
 def retry_job(job_id: UUID) -> Response:
     """Submit a new job with the parameters of an ended job."""
-    job = retry.retry_job(get_services(), str(job_id), get_origin())
-    return _show(job.id, 202)
+    key = read_idempotency_key()
+    job, created = retry.retry_job(get_services(), str(job_id), get_origin(), idempotency_key=key)
+    return _show(job.id, 202 if created else 200)
 
 
 @blueprint.delete("/jobs/<uuid:job_id>")
@@ -95,7 +94,6 @@ def get_artifact(job_id: UUID, name: str) -> AnyResponse:
             etag=artifact.sha256,
             as_attachment=request.args.get("download") == "1",
             download_name=name,
-            conditional=True,
             max_age=0,
         )
     except FileNotFoundError as error:

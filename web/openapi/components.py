@@ -31,13 +31,14 @@ HEADERS: Final[Mapping[str, Node]] = {
     "Preference-Applied": _describe_header("The `wait` that was granted."),
     "Accept-Ranges": _describe_header("`bytes`: ranges can be requested."),
     "Content-Range": _describe_header("Which bytes of the file follow.", required=True),
+    "Accept-Encoding": _describe_header("`gzip`: the compression that request bodies may have.", required=True),
     "WWW-Authenticate": _describe_header("`Bearer`.", required=True),
 }
 
 PARAMETERS: Final[Mapping[str, Node]] = {
     "Idempotency-Key": _describe_parameter(
         "Idempotency-Key",
-        "Makes the request safe to repeat: the same key and body return the same job.",
+        "Makes the request safe to repeat: the same key and body (or job to retry) return the same job.",
         {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY_LENGTH},
     ),
     "Prefer": _describe_parameter(
@@ -65,11 +66,14 @@ PROBLEMS: Final[Mapping[int, str]] = {
     401: "The request has no valid API key.",
     403: "The request was sent by a page of another site that the operator has not allowed.",
     404: "The resource does not exist, or belongs to another API key.",
-    409: "The state of the job does not allow this.",
+    409: "The state of a job does not allow this.",
     413: "The body is larger than allowed.",
+    412: "The resource is not in the version that `If-Match` or `If-Unmodified-Since` requires.",
+    415: "The `Content-Encoding` of the body is not `gzip`, the only one that is read.",
     416: "The file does not have these bytes.",
     422: "The request is not valid. If there are `errors`, they name each field and the remedy.",
-    429: "The API key has reached a limit: requests per minute, queued jobs, or bytes of uploads.",
+    429: "The API key has reached a limit: requests per minute, queued jobs, or bytes of uploads. Or too many wrong "
+    "keys were sent.",
     500: "An unexpected error occurred.",
     503: "The database does not answer, or too many event streams are open.",
     507: "The disk is full.",

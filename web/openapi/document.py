@@ -24,7 +24,7 @@ _DESCRIPTION: Final = (
 def build_document(app: Flask) -> Node:
     """Build the OpenAPI document, which describes every operation of the API."""
     schemas = build_schemas()
-    queries = {"ListQuery": build_query_parameters(schemas.pop("ListQuery"))}
+    queries = {name: build_query_parameters(schemas.pop(name)) for name in ("ListQuery", "PageQuery")}
     rules = {rule.endpoint: rule for rule in app.url_map.iter_rules()}
     paths: dict[str, Node] = {}
     for endpoint, operation in OPERATIONS.items():
@@ -68,6 +68,7 @@ def _build_operation(rule: Rule, operation: Operation, summary: str, queries: di
     is_open = rule.endpoint in OPEN_ENDPOINTS
     problems = {*_COMMON_PROBLEMS, *operation.problems, *(() if is_open else _PROBLEMS_WITH_KEY)}
     problems |= ({404} if path_parameters else set()) | (set() if list_methods(rule) == ["GET"] else {403})
+    problems |= {415} if operation.body else set()
     responses = {status: _build_problem(status) for status in problems - set(operation.responses)}
     responses |= {status: _build_response(response) for status, response in operation.responses.items()}
     return {
@@ -87,12 +88,15 @@ def _build_path_parameter(name: str, converter: str) -> Node:
 
 
 def _build_response(response: Response) -> Node:
-    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-ID", *response.headers)}
+    names = response.headers if response.by_server else ("X-Request-ID", *response.headers)
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     content = {"content": response.content} if response.content else {}
     return {"description": response.description, "headers": headers, **content}
 
 
 def _build_problem(status: int) -> Node:
-    headers = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}.get(status, ())
+    headers = {401: ("WWW-Authenticate",), 415: ("Accept-Encoding",), 429: ("Retry-After",), 503: ("Retry-After",)}.get(
+        status, ()
+    )
     problem = describe_content("application/problem+json", refer("Problem"))
     return _build_response(Response(PROBLEMS[status], problem, headers))

@@ -33,11 +33,14 @@ class Response:
         The description of the body, keyed by media type; empty for a response without a body.
     headers
         The names of the response's headers. ``web.openapi.components`` describes these headers.
+    by_server
+        Whether the web server sends the response without the application, and so without ``X-Request-ID``.
     """
 
     description: str
     content: Node = field(default_factory=dict)
     headers: tuple[str, ...] = ()
+    by_server: bool = False
 
 
 def describe_json(description: str, schema: str) -> Response:

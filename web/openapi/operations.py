@@ -12,6 +12,7 @@ from web.openapi.operation import JSON, Node, Operation, Response, describe_cont
 _BINARY: Final[Node] = {"type": "string", "format": "binary"}
 _JOB: Final = describe_content(JSON, refer("Job"))
 _ANY_FILE: Final[Node] = {"*/*": {}}
+_TOO_LONG: Final = Response("The address is longer than the server reads.", _ANY_FILE, by_server=True)
 _JOB_HEADERS: Final = ("ETag", "Retry-After", "Preference-Applied")
 _LOCATION_AND_JOB_HEADERS: Final = ("Location", *_JOB_HEADERS)
 _EXAMPLES: Final[Node] = {
@@ -30,6 +31,14 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
             "*/*": {"schema": _BINARY},
         },
     ),
+    "api.list_uploads": Operation(
+        "Uploads",
+        {200: describe_json("A page of the list.", "UploadList"), 414: _TOO_LONG},
+        problems=(422,),
+        query="PageQuery",
+    ),
+    "api.get_upload": Operation("Uploads", {200: describe_json("The upload.", "Upload")}),
+    "api.delete_upload": Operation("Uploads", {204: Response("The upload is deleted.")}, problems=(409,)),
     "api.submit_job": Operation(
         "Jobs",
         {
@@ -48,7 +57,7 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "api.list_jobs": Operation(
         "Jobs",
-        {200: describe_json("A page of the list.", "JobList")},
+        {200: describe_json("A page of the list.", "JobList"), 414: _TOO_LONG},
         problems=(422,),
         parameters=("labels",),
         query="ListQuery",
@@ -58,8 +67,8 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
         {
             200: Response("The job.", _JOB, _JOB_HEADERS),
             304: Response("The job has not changed since the client's copy.", headers=("ETag",)),
-            412: Response("The job is not in the version that `If-Match` names.", _JOB, _JOB_HEADERS),
         },
+        problems=(412,),
         parameters=("Prefer", "If-None-Match"),
     ),
     "api.cancel_job": Operation(
@@ -68,7 +77,15 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
         problems=(409,),
     ),
     "api.retry_job": Operation(
-        "Jobs", {202: Response("The new job is queued.", _JOB, _LOCATION_AND_JOB_HEADERS)}, problems=(409, 422)
+        "Jobs",
+        {
+            200: Response(
+                "The new job of an earlier request with the same `Idempotency-Key`.", _JOB, _LOCATION_AND_JOB_HEADERS
+            ),
+            202: Response("The new job is queued.", _JOB, _LOCATION_AND_JOB_HEADERS),
+        },
+        problems=(409, 422),
+        parameters=("Idempotency-Key",),
     ),
     "api.delete_job": Operation("Jobs", {204: Response("The job is deleted.")}, problems=(409,)),
     "api.stream_events": Operation(
@@ -89,9 +106,8 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
             200: Response("The file.", _ANY_FILE, ("ETag", "Accept-Ranges")),
             206: Response("The requested bytes.", _ANY_FILE, ("ETag", "Accept-Ranges", "Content-Range")),
             304: Response("The file has not changed since the client's copy.", headers=("ETag",)),
-            412: Response("The file is not in the version that `If-Match` names.", _ANY_FILE, ("ETag",)),
         },
-        problems=(416,),
+        problems=(412, 416),
         parameters=("Range", "If-None-Match", "download"),
     ),
     "api.list_devices": Operation("Catalogue", {200: describe_json("The device classes, best first.", "DeviceList")}),

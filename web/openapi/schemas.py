@@ -11,7 +11,7 @@ from shared.kinds import KINDS
 from shared.schemas import responses
 from shared.schemas.submission import Submission
 from web.kinds import PAGES
-from web.list_query import ListQuery
+from web.list_query import ListQuery, PageQuery
 from web.openapi.operation import SCHEMAS, Node, refer
 
 _TYPES: Final[tuple[Any, ...]] = (
@@ -19,9 +19,11 @@ _TYPES: Final[tuple[Any, ...]] = (
     *(spec.params for spec in KINDS.values()),
     *(spec.result for spec in KINDS.values()),
     ListQuery,
+    PageQuery,
     responses.Job,
     responses.JobList,
     responses.Upload,
+    responses.UploadList,
     *(schema for pages in PAGES.values() if pages.api is not None for schema in pages.api.schemas),
     responses.DeviceList,
     responses.Problem,

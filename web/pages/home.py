@@ -16,7 +16,8 @@ NEWEST_JOBS: Final = 10
 @blueprint.get("/")
 def show_home() -> str:
     """Show the links to the forms, the load of the devices, and the newest jobs."""
-    with get_services().database.reading() as session:
+    services = get_services()
+    with services.database.reading() as session:
         jobs, _ = serialize_page(session, JobFilter(get_visible_owner()), limit=NEWEST_JOBS)
-        devices = serialize_devices(session)
+        devices = serialize_devices(session, services.settings.stalled_worker_shown_s)
     return render_template("pages/home.html", jobs=jobs, devices=devices)

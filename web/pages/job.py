@@ -62,7 +62,7 @@ def retry_job(job_id: UUID) -> Response:
     changes: dict[str, Any] = {}
     for name, option in pages.retry_options.items() if pages else ():
         changes |= option.changes if name in request.form else {}
-    job = retry.retry_job(services, str(job_id), get_origin(), changes)
+    job, _ = retry.retry_job(services, str(job_id), get_origin(), changes)
     return _redirect_next(job.id)
 
 

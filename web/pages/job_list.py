@@ -20,15 +20,18 @@ CHOICES: Final = {"state": [*State], "kind": [*Kind], "device": [*DeviceClass]}
 @blueprint.get("/jobs")
 def show_jobs() -> str | tuple[str, int]:
     """Show the jobs that match the filters, newest first."""
-    given = {name: value.strip() for name, value in request.args.items() if value.strip()}
-    query = {"limit": str(JOBS_PER_PAGE)} | given
-    label = query.pop("label", "")
+    stripped = {name: [value.strip() for value in values if value.strip()] for name, values in request.args.lists()}
+    given = {name: values for name, values in stripped.items() if values}
+    query = {"limit": [str(JOBS_PER_PAGE)]} | given
+    labels = query.pop("label", [])
     try:
-        if label:
+        if len(labels) > 1:
+            raise RequestInvalidError.at("/label", text("parameter-repeated"))
+        for label in labels:
             name, equals, value = label.partition("=")
             if not (name and equals):
                 raise RequestInvalidError.at("/label", text("label-filter-invalid"))
-            query[LABEL_PREFIX + name] = value
+            query[LABEL_PREFIX + name] = [value]
         wanted = read_list_query(query)
     except RequestInvalidError as error:
         return _render([], None, given, error), error.status
@@ -38,7 +41,7 @@ def show_jobs() -> str | tuple[str, int]:
 
 
 def _render(
-    jobs: list[responses.Job], next_cursor: str | None, given: dict[str, str], error: RequestInvalidError | None
+    jobs: list[responses.Job], next_cursor: str | None, given: dict[str, list[str]], error: RequestInvalidError | None
 ) -> str:
     problems = {problem.pointer.strip("/"): problem.detail for problem in error.problems} if error else {}
     # After an error the query may contain unknown names, which must not become parts of a link.

@@ -9,7 +9,7 @@ from werkzeug import Response
 from shared.database.tables import Upload
 from shared.errors import LimitError, NotFoundError, Problem, RequestInvalidError
 from shared.jobs import Kind
-from shared.schemas.problems import list_unstorable
+from shared.schemas.problems import list_unacceptable
 from shared.services import Services
 from shared.submission import submit
 from shared.texts import text
@@ -19,7 +19,7 @@ from web.kinds import PAGES
 from web.kinds.job_form import FILE_FIELD, UPLOAD_FIELD, render_form
 from web.pages import blueprint
 from web.stored_files import send_stored_file
-from web.uploads import MULTIPART_OVERHEAD_BYTES, count_free_bytes, find_uploads, store
+from web.uploads import MULTIPART_OVERHEAD_BYTES, count_free_bytes, find_uploads, read_chunks, store
 
 PREVIEW_BUTTON: Final = "preview"
 """The name of the button that uploads the files of a form and shows them, but queues no job."""
@@ -51,7 +51,7 @@ def submit_form(kind: str) -> Response | str | tuple[str, int]:
     if PREVIEW_BUTTON in request.form and not problems:
         return render_form(form)
     body, status = form.build_body(), RequestInvalidError.status
-    problems = problems or list_unstorable(body)
+    problems = problems or list_unacceptable(body)
     if not problems:
         try:
             job, _ = submit.submit_job(services, body, origin=get_origin())
@@ -80,7 +80,6 @@ def send_upload(upload_id: UUID) -> Response:
         as_attachment=not upload.media_type.startswith("audio/"),
         download_name=upload.filename or str(upload_id),
         etag=upload.sha256,
-        conditional=True,
     )
 
 
@@ -109,7 +108,7 @@ def _store_files(services: Services) -> tuple[list[Upload], list[Problem]]:
     )
     for file in files:
         try:
-            uploads.append(store(services, file.stream, file.filename, get_owner()))
+            uploads.append(store(services, read_chunks(file.stream), file.filename, get_owner()))
         except RequestInvalidError as error:
             problems += error.problems if len(files) == 1 else [_name_file(file.filename, it) for it in error.problems]
     return uploads, problems

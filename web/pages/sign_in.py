@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from flask import redirect, render_template, request, session, url_for
+from flask import redirect, render_template, request, url_for
 from flask_wtf import FlaskForm
 from werkzeug import Response
 from wtforms import PasswordField
@@ -12,7 +12,8 @@ from shared.texts import render, text
 from web.context import get_context
 from web.pages import blueprint
 from web.pages.safe_redirect import choose_next
-from web.session import SESSION_KEY
+from web.rate_limits import count_sign_in, count_wrong_key
+from web.session import end_session, start_session
 
 
 class SignInForm(FlaskForm):
@@ -27,18 +28,21 @@ def sign_in() -> Response | str | tuple[str, int]:
     form = SignInForm()
     if not form.is_submitted():
         return render_template("pages/sign_in.html", form=form)
-    owner = get_context().key_cache.find_owner(form.key.data or "") if form.validate() else None
-    if owner is None:
-        form.key.errors = form.key.errors or [render(text("key-unknown"))]
+    if not form.validate():
         return render_template("pages/sign_in.html", form=form), HTTPStatus.UNAUTHORIZED
-    session.clear()
-    session[SESSION_KEY] = owner
+    owner = get_context().key_cache.read().find_owner(form.key.data)
+    if owner is not None:
+        count_sign_in(owner)
+    if owner is None or not start_session(owner):
+        count_wrong_key(form.key.data)
+        form.key.errors = [render(text("key-unknown"))]
+        return render_template("pages/sign_in.html", form=form), HTTPStatus.UNAUTHORIZED
     address = choose_next(request.args.get("next"), url_for("pages.show_home"), request.script_root)
     return redirect(address, HTTPStatus.SEE_OTHER)
 
 
 @blueprint.post("/sign-out")
 def sign_out() -> Response:
-    """End the session."""
-    session.clear()
+    """End the session, in every browser that has a copy of its cookie."""
+    end_session()
     return redirect(url_for("pages.sign_in"), HTTPStatus.SEE_OTHER)

@@ -1,6 +1,6 @@
 """The interface between the worker and an engine."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -122,4 +122,43 @@ class BatchingEngine(Engine[P], Protocol[P]):
             The parameters of the job.
         running
             The parameters of the running jobs, of which there is at least one.
+        """
+
+
+@runtime_checkable
+class DownloadingEngine(Engine[P], Protocol[P]):
+    """An engine whose jobs may need something that has to be downloaded first.
+
+    A job waits in the queue until what it needs is downloaded, so that the download holds up no other job. If what a
+    job needs is missing nevertheless when the job runs, the engine downloads it then.
+    """
+
+    downloaded_parameter: str
+    """The parameter whose value names what a job needs, ``model`` for example."""
+
+    def find_missing(self, params: P) -> str | None:
+        """Return the name of what must be downloaded before a job can run; ``None`` if the job can run now.
+
+        A job that cannot succeed can run now: it fails with the reason.
+        """
+
+    def download(self, name: str, keep: Collection[str], report: ReportProgress) -> None:
+        """Download what is missing; called in a thread while jobs run in other threads.
+
+        Parameters
+        ----------
+        name
+            What `find_missing` returned.
+        keep
+            What other jobs need, by name; it must not be deleted to make room.
+        report
+            Called several times a second, with any stage and unit; raises if no job needs the download any more. A
+            later call continues the download.
+
+        Raises
+        ------
+        JobFailedError
+            The download failed, so the jobs that wait for it fail.
+        JobStoppedError
+            Passed on from ``report``.
         """

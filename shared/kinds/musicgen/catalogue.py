@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from pydantic import ValidationError
 
 from shared.kinds.musicgen.parameters import MusicgenParams
-from shared.settings import Settings
+from shared.settings import KNOWN_MODELS, Settings
 from shared.texts import Text, text
 
 CONFIGURATION: Final = "config.json"
@@ -112,13 +112,30 @@ _KNOWN: Final = {
 }
 
 
-def list_models(settings: Settings) -> list[ModelCard]:
-    """List the known models, followed by all other models in ``MINDJOBS_MODELS_DIR``.
+def is_allowed(settings: Settings, name: str) -> bool:
+    """Return whether jobs may use a model.
 
-    A folder that cannot be used is listed as missing, with the reason in its note.
+    The built-in model and the models in ``MINDJOBS_MODELS_DIR`` are always allowed. About all other models
+    ``MINDJOBS_MODELS_ALLOWED`` decides, even if they lie in Hugging Face's cache: other programs of this user fill
+    the cache too, and what lies there was not put there for the users of this service.
     """
-    known = [_describe_known(settings, name, known) for name, known in _KNOWN.items()]
-    return known + list(_list_own(settings))
+    listed = settings.allowed_models
+    return (
+        name == TINY
+        or not listed.isdisjoint({"*", f"{name.partition('/')[0]}/*", name})
+        or (KNOWN_MODELS in listed and name in _KNOWN)
+        or (_is_name(name) and own_folder(settings, name) is not None)
+    )
+
+
+def list_models(settings: Settings) -> list[ModelCard]:
+    """List the allowed models: the known models, the other models in ``MINDJOBS_MODELS_DIR``, and the listed models.
+
+    Models that only ``*`` or ``ORG/*`` in ``MINDJOBS_MODELS_ALLOWED`` allows are not listed. A folder that cannot be
+    used is listed as missing, with the reason in its note.
+    """
+    known = [_describe_known(settings, name, known) for name, known in _KNOWN.items() if is_allowed(settings, name)]
+    return [*known, *_list_own(settings), *_list_allowed(settings)]
 
 
 def find_model(settings: Settings, name: str) -> Path | None:
@@ -204,18 +221,34 @@ def _list_own(settings: Settings) -> Iterator[ModelCard]:
         if name in _KNOWN or not _is_name(name) or (config is not None and config.get("model_type") != "musicgen"):
             continue
         missing = path if config is None else find_missing_file(folder)
-        licence, licence_url = _read_licence(folder)
-        yield ModelCard(
-            name=name,
-            title=name,
-            state=Availability.READY if missing is None else Availability.MISSING,
-            channels=_read_channels(config or {}),
-            parameters=None,
-            defaults=_read_defaults(folder),
-            licence=licence,
-            licence_url=licence_url,
-            note=None if missing is None else _note_missing(missing),
-        )
+        state = Availability.READY if missing is None else Availability.MISSING
+        yield _describe_other(name, folder, state, None if missing is None else _note_missing(missing))
+
+
+def _list_allowed(settings: Settings) -> Iterator[ModelCard]:
+    """Describe the models that ``MINDJOBS_MODELS_ALLOWED`` names, except the known models and the operator's own."""
+    for name in sorted(settings.allowed_models):
+        if "*" in name or name == KNOWN_MODELS or name in _KNOWN or own_folder(settings, name) is not None:
+            continue
+        folder = find_model(settings, name)
+        absent = Availability.MISSING if constants.HF_HUB_OFFLINE else Availability.DOWNLOADABLE
+        yield _describe_other(name, folder, absent if folder is None else Availability.READY, note=None)
+
+
+def _describe_other(name: str, folder: Path | None, state: Availability, note: Text | None) -> ModelCard:
+    """Describe a model that is not among the known models, from the files in its folder."""
+    licence, licence_url = ("unknown", None) if folder is None else _read_licence(folder)
+    return ModelCard(
+        name=name,
+        title=name,
+        state=state,
+        channels=_read_channels((_read_json(folder / CONFIGURATION) if folder is not None else None) or {}),
+        parameters=None,
+        defaults=_read_defaults(folder),
+        licence=licence,
+        licence_url=licence_url,
+        note=note,
+    )
 
 
 def _list_snapshots(name: str) -> list[Path]:

@@ -19,7 +19,7 @@ def test_defaults_describe_a_complete_instance(tmp_path: Path) -> None:
     assert settings.database == f"sqlite:///{tmp_path}/var/mindjobs.sqlite"
     assert settings.redis == f"unix://{tmp_path}/var/redis/redis.sock?db=0"
     assert settings.storage == f"file://{tmp_path}/var/files"
-    assert settings.visibility_timeout_s > settings.hard_limit_s > settings.max_timeout_s
+    assert settings.hard_limit_s > settings.max_timeout_s
 
 
 def test_environment_overrides_the_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +41,8 @@ def test_environment_overrides_the_env_file(tmp_path: Path, monkeypatch: pytest.
         ("LEASE_S", "2", "three times MINDJOBS_HEARTBEAT_S"),
         ("TIMEOUT_S", "999999999", "MINDJOBS_MAX_TIMEOUT_S"),
         ("HOME", "/" + "deep/" * 30, "is too long"),
+        ("MODELS_ALLOWED", "me/mine, musicgen-small", "MINDJOBS_MODELS_ALLOWED: 'musicgen-small' is no model"),
+        ("MODELS_ALLOWED", "*/small", "ORG/NAME"),
     ],
 )
 def test_invalid_setting_is_named_in_the_error(
@@ -49,6 +51,45 @@ def test_invalid_setting_is_named_in_the_error(
     monkeypatch.setenv(f"MINDJOBS_{name}", value)
     with pytest.raises(SettingsError, match=words):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://:hidden/word@there:6379/0",
+        "redis://:hidden#word@there:6379/0",
+        "redis://:hidden?word@there:6379/0",
+        "redis://:hiddenword@there:99999/0",
+        "redis://:hiddenword@there:6379/first",
+        "unix:///run/redis.sock?db=0&password=hiddenword",
+        "unix://:hiddenword@",
+        "http://:hiddenword@there:6379/0",
+        "hiddenword",
+    ],
+)
+def test_invalid_address_of_redis_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("MINDJOBS_REDIS_URL", address)
+    with pytest.raises(SettingsError, match="MINDJOBS_REDIS_URL is not the address of a Redis") as refusal:
+        load_settings()
+    assert "hidden" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://there",
+        "redis://there:6379/1",
+        "rediss://name:pass%2Fword@there:6379/0?ssl_cert_reqs=required",
+        "redis://:p@ss@[::1]:6379",
+        "unix:///run/redis.sock",
+        "unix://:p%3Fss@/run/redis.sock?db=1",
+    ],
+)
+def test_valid_address_of_redis_is_accepted(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("MINDJOBS_REDIS_URL", address)
+    settings = load_settings()
+    assert settings.redis == address
+    assert address not in repr(settings)
 
 
 def test_short_secret_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from shared.database import queries
 from shared.errors import NotFoundError
+from shared.kinds.knn.formula_cells import unmark_formula
 from shared.kinds.knn.parameters import Task
 from shared.schemas import responses
 from shared.services import Services
@@ -92,8 +93,8 @@ def _read_predictions(services: Services, job: responses.Job) -> Predictions | N
     rows = [
         Prediction(
             line["index"],
-            line["label"],
-            line["prediction"],
+            unmark_formula(line["label"]),
+            unmark_formula(line["prediction"]),
             line["label"] != line["prediction"] if is_classification else None,
         )
         for line in lines[:MAX_ROWS]

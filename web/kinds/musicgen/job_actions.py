@@ -26,7 +26,7 @@ from web.kinds.musicgen.form import MusicgenForm
 from web.kinds.musicgen.result import Sample, list_samples
 from web.kinds.spec import RetryOption
 from web.serializers import view_job
-from web.uploads import find_uploads, store
+from web.uploads import find_uploads, read_chunks, store
 
 blueprint = Blueprint(Kind.MUSICGEN, __name__, static_folder="static", static_url_path=f"/static/{Kind.MUSICGEN}")
 RETRY_OPTIONS: Final = {"new_seed": RetryOption("Run again with a new seed", {"seed": None})}
@@ -53,7 +53,7 @@ def continue_sample(job_id: UUID, number: int) -> Response:
     services = get_services()
     _, _, artifact = _find_sample(services, job_id, number)
     with services.files.open(artifact.key) as file:
-        upload = store(services, file, artifact.name, get_owner())
+        upload = store(services, read_chunks(file), artifact.name, get_owner())
     values: dict[str, Any] = {"job_id": job_id, "number": number, UPLOAD_FIELD: upload.id}
     return redirect(url_for(".show_continuation", **values), HTTPStatus.SEE_OTHER)
 

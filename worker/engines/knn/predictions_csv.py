@@ -2,10 +2,11 @@
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from shared.kinds.knn.datasets import Dataset
+from shared.kinds.knn.formula_cells import mark_formula
 from shared.kinds.knn.parameters import Task
 from worker.engines.knn.evaluation import Predictions
 from worker.engines.knn.space import Labels
@@ -19,6 +20,9 @@ def format_predictions(
     dataset: Dataset, predictions: Predictions, task: Task, k: int, advance: Callable[[int, int], None]
 ) -> bytes:
     """Write one line for each prediction, with the true label and the k neighbours that the prediction comes from.
+
+    The names of classes come from the user, so those that a spreadsheet would run as formulas are marked by an
+    apostrophe (`shared.kinds.knn.formula_cells`).
 
     A neighbour is given by the index, from 0, of its row in the data set; the nearest
     neighbour is first. The neighbours of a prediction are separated by spaces, and so
@@ -41,6 +45,7 @@ def format_predictions(
     text = io.TextIOWrapper(content, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
+    classes = [mark_formula(name) for name in dataset.classes]
     total = len(predictions.index)
     step = -(-NEIGHBOURS_AT_ONCE // k)
     for start in range(0, total, step):
@@ -49,8 +54,8 @@ def format_predictions(
         writer.writerows(
             zip(
                 index.tolist(),
-                _name(dataset.labels[index], dataset, task),
-                _name(predictions.labels[k][part], dataset, task),
+                _name(dataset.labels[index], classes, task),
+                _name(predictions.labels[k][part], classes, task),
                 (" ".join(map(repr, row)) for row in predictions.neighbours[part, :k].tolist()),
                 (" ".join(map(repr, row)) for row in predictions.distances[part, :k].tolist()),
                 predictions.fold[part].tolist(),
@@ -61,8 +66,8 @@ def format_predictions(
     return content.getvalue()
 
 
-def _name(labels: Labels, dataset: Dataset, task: Task) -> list[str]:
+def _name(labels: Labels, classes: Sequence[str], task: Task) -> list[str]:
     """Return labels as text: the name of the class, or the value."""
     if task is Task.CLASSIFICATION:
-        return [dataset.classes[label] for label in labels.tolist()]
+        return [classes[label] for label in labels.tolist()]
     return [repr(value) for value in labels.tolist()]

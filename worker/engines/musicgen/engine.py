@@ -3,7 +3,7 @@
 import io
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from shared.kinds.musicgen.parameters import DEFAULT_DURATION_S, MAX_SEED, Music
 from shared.settings import Settings
 from shared.texts import text
 from worker.devices import Device
-from worker.engines.interface import JobContext
+from worker.engines.interface import JobContext, ReportProgress
 from worker.engines.musicgen.audio.clips import ClipFormat, read_clip
 from worker.engines.musicgen.audio.loudness import level, measure
 from worker.engines.musicgen.audio.pictures import draw_spectrogram, draw_waveform
@@ -24,7 +24,7 @@ from worker.engines.musicgen.backends.registry import choose_backend
 from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.model.configuration import ModelConfig
-from worker.engines.musicgen.model.model_folder import fetch
+from worker.engines.musicgen.model.model_folder import download, is_download_needed, open_model
 from worker.engines.musicgen.model_cache import ModelCache, ModelKey
 from worker.engines.musicgen.music_checkpoint import CheckpointWriter, ResumeState
 from worker.engines.musicgen.request import (
@@ -57,6 +57,8 @@ class MusicgenEngine:
         Where models are stored, which backend computes, and how much memory models and batches may take.
     """
 
+    downloaded_parameter = "model"
+
     def __init__(self, device: Device, settings: Settings) -> None:
         self._backend = choose_backend(device.device_class, settings)
         self.name: str = self._backend.name
@@ -67,6 +69,22 @@ class MusicgenEngine:
     def prepare(self) -> None:
         """Import the framework of the backend now, so that the first job does not wait for the import."""
         self._backend.import_loader()
+
+    def find_missing(self, params: MusicgenParams) -> str | None:
+        """Return the model of a job if it must be downloaded before the job can run; ``None`` if not."""
+        return params.model if is_download_needed(self._settings, params.model) else None
+
+    def download(self, name: str, keep: Collection[str], report: ReportProgress) -> None:
+        """Download a model.
+
+        Raises
+        ------
+        JobFailedError
+            The model cannot be downloaded.
+        JobStoppedError
+            Passed on from ``report``.
+        """
+        download(self._settings, name, keep, report)
 
     def can_batch(self, params: MusicgenParams, running: Sequence[MusicgenParams]) -> bool:
         """Return whether a job can join the batch.
@@ -93,11 +111,11 @@ class MusicgenEngine:
         params = context.params
         precision = self.choose_precision(params.precision)
         state = ResumeState.load_or_start(context.checkpoint, params.seed)
-        folder = fetch(self._settings, params.model, context.report)
-        key = ModelKey(params.model, folder, str(precision))
-        if not self.models.is_loaded(key):
-            context.report(stage="loading", done=0, total=1, unit="models")
-        generator = self.models.get(key)
+        with open_model(self._settings, params.model, context.report) as folder:
+            key = ModelKey(params.model, folder, str(precision))
+            if not self.models.is_loaded(key):
+                context.report(stage="loading", done=0, total=1, unit="models")
+            generator = self.models.get(key)
         request = build_request(context, generator.config, state.seed)
         job = _PreparedJob(context, generator, request)
         writer = CheckpointWriter(context.checkpoint, state.seed)

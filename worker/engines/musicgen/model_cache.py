@@ -5,10 +5,12 @@ import gc
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from worker.engines.musicgen.model.configuration import ModelConfig
+from worker.engines.musicgen.model.download_cache import hold_model
 from worker.engines.musicgen.model.tensors import count_bytes
 from worker.engines.musicgen.request import MusicGenerator
 
@@ -27,6 +29,8 @@ class ModelKey:
 class ModelCache:
     """Loaded models; the least recently used models are evicted if a new model needs their memory.
 
+    While a model is loaded, no process deletes its files.
+
     Parameters
     ----------
     load
@@ -39,6 +43,7 @@ class ModelCache:
         self._load = load
         self._max_bytes = max_bytes
         self._generators: OrderedDict[ModelKey, MusicGenerator] = OrderedDict()
+        self._holds: dict[ModelKey, ExitStack] = {}
 
     def get(self, key: ModelKey) -> MusicGenerator:
         """Return a model; load it first if it is not loaded.
@@ -50,7 +55,10 @@ class ModelCache:
         """
         if key not in self._generators:
             self._evict_for(count_bytes(ModelConfig.read(key.folder)))
-            self._generators[key] = self._load(key)
+            with ExitStack() as hold:
+                hold.enter_context(hold_model(key.folder))
+                self._generators[key] = self._load(key)
+                self._holds[key] = hold.pop_all()
             logger.info("%s is loaded (%s)", key.name, key.precision)
         self._generators.move_to_end(key)
         return self._generators[key]
@@ -71,6 +79,7 @@ class ModelCache:
         while self._generators and wanted_bytes + self._loaded_bytes > self._max_bytes:
             key, generator = self._generators.popitem(last=False)
             generator.close()
+            self._holds.pop(key).close()
             del generator
             logger.info("%s is evicted from memory", key.name)
             evicted = True

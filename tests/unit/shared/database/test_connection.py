@@ -2,14 +2,15 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from shared.database import connection as module
 from shared.database.connection import Database
+from shared.database.patience import WEB
 from shared.errors import SettingsError
 
 
@@ -19,10 +20,9 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_lock_held_by_another_connection_raises_an_operational_error(
-    file: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path,
 ) -> None:
-    monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0)
-    database = Database(f"sqlite:///{file}")
+    database = Database(f"sqlite:///{file}", replace(WEB, lock_s=0))
     with closing(sqlite3.connect(file, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(OperationalError, match="locked"), database.writing() as session:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from shared.errors import Problem
-from shared.schemas.problems import list_problems, list_unstorable
+from shared.schemas.problems import MAX_PROBLEMS, MAX_VALUES, list_problems, list_unacceptable
 from shared.schemas.strict import Strict, inconsistency, invalidity
 from shared.texts import text
 
@@ -78,5 +78,37 @@ def test_pointer_escapes_slash_and_tilde() -> None:
 
 def test_strings_that_databases_cannot_store_are_found_at_any_depth() -> None:
     document = {"a": ["x", {"b": "x\0"}], "c": "\ud800", "d\0": 1}
-    found = {problem.pointer: problem.code for problem in list_unstorable(document)}
+    found = {problem.pointer: problem.code for problem in list_unacceptable(document)}
     assert found == {"": "name-unstorable", "/a/1/b": "string-unstorable", "/c": "string-unstorable"}
+
+
+def test_only_some_of_many_problems_are_listed_with_the_number_of_the_others() -> None:
+    fields = {f"x{number}": "\0" for number in range(MAX_PROBLEMS + 20)}
+    for problems, pointer in (
+        (find_problems(fields, "/params"), "/params"),
+        (list_unacceptable(fields), ""),
+    ):
+        assert [problem.pointer for problem in problems[:-1]] == [
+            f"{pointer}/x{number}" for number in range(MAX_PROBLEMS)
+        ]
+        assert (problems[-1].pointer, problems[-1].text) == (pointer, text("problems-omitted", count=20))
+
+
+@pytest.mark.parametrize(
+    ("document", "pointer"),
+    [
+        (dict.fromkeys(map(str, range(MAX_VALUES + 1)), 0), ""),
+        ({"labels": dict.fromkeys(map(str, range(MAX_VALUES)), "")}, "/labels"),
+        ({"params": {"k": [0] * MAX_VALUES}}, "/params/k"),
+        ({"params": {"parts": [{"a": [0] * 99}] * (MAX_VALUES // 100)}}, f"/params/parts/{MAX_VALUES // 100 - 1}/a"),
+        ([[]] * (MAX_VALUES + 1), ""),
+    ],
+)
+def test_document_with_too_many_values_is_not_read_to_its_end(document: object, pointer: str) -> None:
+    assert list_unacceptable(document) == [Problem(pointer, text("values-too-many", max_values=MAX_VALUES))]
+
+
+def test_document_with_the_maximum_number_of_values_is_read() -> None:
+    assert list_unacceptable(["x"] * (MAX_VALUES - 1) + ["\0"]) == [
+        Problem(f"/{MAX_VALUES - 1}", text("string-unstorable"))
+    ]

@@ -1,11 +1,13 @@
 """The URLs that a webhook may have. A host with a private address is refused, in every notation."""
 
 import socket
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
 from shared.errors import RequestInvalidError
 from shared.webhooks import target
+from shared.webhooks.special_addresses import is_public
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,11 @@ from shared.webhooks import target
         "172.16.0.1",
         "172.31.255.255",
         "192.0.0.1",
+        "192.0.0.8",
+        "192.0.0.9",
+        "192.0.0.170",
+        "192.88.99.1",
+        "192.88.99.255",
         "192.0.2.1",
         "192.168.1.1",
         "198.18.0.1",
@@ -42,6 +49,21 @@ from shared.webhooks import target
         "64:ff9b:1::1",
         "100::1",
         "2001::1",
+        "2001:0:808:808::f7f7:f7f7",
+        "2001:0:4136:e378:8000:63bf:80ff:fffe",
+        "2001:2::1",
+        "2001:10::1",
+        "2001:20::1",
+        "2001:1ff:ffff::1",
+        "3fff::1",
+        "3fff:fff:ffff::1",
+        "2002:c058:6301::1",
+        "2002:6440:1::1",
+        "64:ff9b::192.88.99.1",
+        "64:ff9b::100.64.0.1",
+        "::ffff:192.88.99.1",
+        "::ffff:0:8.8.8.8",
+        "::8.8.8.8",
         "2001:db8::1",
         "2002:7f00:1::",
         "2002:a00:1::1",
@@ -56,15 +78,40 @@ from shared.webhooks import target
     ],
 )
 def test_address_that_is_not_public_is_recognised(address: str) -> None:
-    assert not target.is_public(address)
+    assert not is_public(address)
 
 
 @pytest.mark.parametrize(
     "address",
-    ["1.1.1.1", "8.8.8.8", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1"],
+    [
+        "1.1.1.1",
+        "8.8.8.8",
+        "172.32.0.1",
+        "192.0.1.1",
+        "192.88.98.1",
+        "2001:200::1",
+        "3fff:1000::1",
+        "2606:4700::1111",
+        "::ffff:8.8.8.8",
+        "64:ff9b::8.8.8.8",
+        "2002:808:808::1",
+    ],
 )
 def test_public_address_is_recognised(address: str) -> None:
-    assert target.is_public(address)
+    assert is_public(address)
+
+
+def test_result_does_not_depend_on_the_table_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> bool:
+        raise AssertionError
+
+    for name in ("is_global", "is_private", "is_reserved", "is_multicast"):
+        for kind in (IPv4Address, IPv6Address):
+            monkeypatch.setattr(kind, name, property(fail))
+    assert is_public("8.8.8.8")
+    assert is_public("2606:4700::1111")
+    assert not is_public("192.88.99.1")
+    assert not is_public("3fff::1")
 
 
 @pytest.mark.parametrize(

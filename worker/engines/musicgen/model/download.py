@@ -4,16 +4,21 @@ The calls of the library huggingface_hub wait and retry for minutes and cannot b
 process can be stopped at any moment, and the next process continues the download from the
 files that the stopped process has written.
 
+Nothing is downloaded of a model that is larger than allowed. No file becomes larger than the hub has stated, since the
+system refuses to write more (``RLIMIT_FSIZE``): a hub that states wrong sizes cannot fill the disk.
+
 The process prints a line of JSON several times per second: how many bytes are downloaded. If
 the download fails, the last line contains the error.
 """
 
+import errno
 import json
 import os
-import shutil
+import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -36,6 +41,7 @@ from shared.errors import JobFailedError, is_disk_full
 from shared.kinds.musicgen.catalogue import CONFIGURATION, GENERATION, README, TINY, TOKENIZER, WEIGHTS, WEIGHTS_INDEX
 from shared.texts import Text, Value, text
 from worker.engines.musicgen.model.configuration import unusable_model
+from worker.engines.musicgen.model.download_cache import DownloadLimits, find_folder, reserve_room
 from worker.engines.musicgen.model.pickles import PICKLES, pickles_refused
 
 NEEDED: Final = (CONFIGURATION, TOKENIZER)
@@ -60,7 +66,7 @@ CHUNK_BYTES: Final = 2**18
 
 @dataclass(frozen=True)
 class File:
-    """A file to download; in the cache, the name of the file is ``tag``."""
+    """A file to download; in the cache, the name of the file is ``tag``. ``bytes`` is 0 if its size is not known."""
 
     name: str
     bytes: int
@@ -76,12 +82,15 @@ class Download:
         The name of the model.
     cache
         The folder of the cache.
+    limits
+        How large the model and the cache may become.
     """
 
-    def __init__(self, name: str, cache: Path) -> None:
+    def __init__(self, name: str, cache: Path, limits: DownloadLimits) -> None:
         self._name = name
         self._cache = cache
-        self._folder = cache / f"models--{name.replace('/', '--')}"
+        self._limits = limits
+        self._folder = find_folder(cache, name)
         self._commit = ""
         self._files: list[File] = []
 
@@ -106,9 +115,11 @@ class Download:
             info = HfApi().model_info(self._name, files_metadata=True, timeout=TIMEOUT_S)
             self._files = list(_select(self._name, info))
             self._commit = info.sha or ""
-            self._require_disk_space()
-            for file in self._files:
-                self._download(file)
+            self._require_allowed_size()
+            missing_bytes = self.total - self.count_done()
+            with reserve_room(self._cache, self._name, self.total, missing_bytes, self._limits):
+                for file in self._files:
+                    self._download(file)
         except (OSError, HFValidationError) as error:  # all other errors of the library and of requests are OSErrors
             raise explain(error, self._name, self._cache) from error
 
@@ -119,23 +130,35 @@ class Download:
         while True:
             before = self._count(file)
             try:
-                hf_hub_download(self._name, file.name, revision=self._commit, cache_dir=self._cache)
+                with _limited_file_size(self._get_max_bytes(file)):
+                    hf_hub_download(self._name, file.name, revision=self._commit, cache_dir=self._cache)
             except requests.exceptions.ChunkedEncodingError:  # the library does not continue after this error
                 failures = failures + 1 if self._count(file) <= before else 0
                 if failures == MAX_FAILURES:
                     raise
                 time.sleep(PAUSE_S)
+            except OSError as error:
+                if error.errno != errno.EFBIG:
+                    raise
+                self._partial(file).unlink(missing_ok=True)
+                raise self._describe_excess(file) from error
             else:
                 return
 
-    def _require_disk_space(self) -> None:
-        folder = next(folder for folder in (self._cache, *self._cache.parents) if folder.exists())
-        free_bytes = shutil.disk_usage(folder).free
-        missing_bytes = self.total - self.count_done()
-        if missing_bytes > free_bytes:
-            sizes = {"missing_gb": missing_bytes / 1e9, "free_gb": free_bytes / 1e9}
-            folders = {"folder": str(folder), "cache": str(self._cache)}
-            raise _disk_full(text("download-too-large", model=self._name, **folders, **sizes))
+    def _get_max_bytes(self, file: File) -> int:
+        """Return the size of a file, or what the other files leave of the limit if the size is not known."""
+        return file.bytes or self._limits.max_model_bytes - self.total
+
+    def _describe_excess(self, file: File) -> JobFailedError:
+        values = {"model": self._name, "hub": constants.ENDPOINT, "file": file.name}
+        max_bytes = self._get_max_bytes(file)
+        return JobFailedError("model-unavailable", text("hub-sent-too-much", bytes=max_bytes, **values))
+
+    def _require_allowed_size(self) -> None:
+        max_bytes = self._limits.max_model_bytes
+        if self.total > max_bytes:
+            sizes = {"size_gb": self.total / 1e9, "max_gb": max_bytes / 1e9}
+            raise JobFailedError("model-too-large", text("model-too-large", model=self._name, **sizes))
 
     def _count(self, file: File) -> int:
         if (self._folder / "snapshots" / self._commit / file.name).exists():
@@ -147,6 +170,18 @@ class Download:
 
     def _partial(self, file: File) -> Path:
         return self._folder / "blobs" / f"{file.tag}.incomplete"
+
+
+@contextmanager
+def _limited_file_size(max_bytes: int) -> Iterator[None]:
+    """Let the system refuse to make any file of this process larger than ``max_bytes`` while the block runs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = max_bytes if hard == resource.RLIM_INFINITY else min(max_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _select(name: str, info: ModelInfo) -> Iterator[File]:
@@ -164,7 +199,7 @@ def _select(name: str, info: ModelInfo) -> Iterator[File]:
     wanted = [*NEEDED, *WANTED] if weights == [WEIGHTS] else [*NEEDED, *WANTED, WEIGHTS_INDEX]
     small = [file for file in found if any(fnmatchcase(file, pattern) for pattern in wanted)]
     for file in [*sorted(small), *weights]:
-        yield File(file, found[file].size or 0, _find_tag(found[file]))
+        yield File(file, max(found[file].size or 0, 0), _find_tag(found[file]))
 
 
 def _find_tag(sibling: RepoSibling) -> str:
@@ -234,10 +269,10 @@ class _ProgressPrinter(Background):
                 os._exit(1)
 
 
-def main(name: str, cache: str) -> None:
+def main(name: str, cache: str, limits: str) -> None:
     """Download the model and print the progress."""
     constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
-    download = Download(name, Path(cache))
+    download = Download(name, Path(cache), DownloadLimits(**json.loads(limits)))
     try:
         with _ProgressPrinter(download) as printer:
             download.run()

@@ -16,6 +16,7 @@ from shared.kinds.musicgen.catalogue import (
     ModelCard,
     builtin_folder,
     find_model,
+    is_allowed,
     list_models,
 )
 from shared.settings import Settings
@@ -183,6 +184,40 @@ def test_built_in_model_may_be_in_the_models_folder(tmp_path: Path) -> None:
     write_model(builtin_folder(settings))
     assert find_model(settings, catalogue.TINY) == builtin_folder(settings)
     assert find_card(settings, catalogue.TINY).state == Availability.READY
+
+
+@pytest.mark.parametrize(
+    ("models_allowed", "allowed"),
+    [
+        ("known", {SMALL_NAME}),
+        ("me/listed", {"me/listed"}),
+        (" known , me/listed ", {SMALL_NAME, "me/listed"}),
+        ("me/*", {"me/cached", "me/listed"}),
+        ("*", {SMALL_NAME, "me/cached", "me/listed", "you/other"}),
+    ],
+)
+def test_listed_models_are_allowed_and_those_of_the_models_folder(
+    settings: Settings, cache: Path, own: Path, models_allowed: str, allowed: set[str]
+) -> None:
+    settings = settings.model_copy(update={"models_allowed": models_allowed})
+    write_model(own / "me/own")
+    write_snapshot(cache, "me/cached", "a")
+    names = (SMALL_NAME, "me/listed", "me/cached", "you/other", "me/own", catalogue.TINY)
+    assert {name for name in names if is_allowed(settings, name)} == allowed | {"me/own", catalogue.TINY}
+    # Models that only a pattern allows are not listed.
+    listed = allowed - {"me/cached", "you/other"} - (set() if "me/listed" in models_allowed else {"me/listed"})
+    assert {card.name for card in list_models(settings)} & {*names} == listed | {"me/own", catalogue.TINY}
+
+
+def test_listed_models_are_described_if_they_are_in_the_cache(settings: Settings, cache: Path) -> None:
+    settings = settings.model_copy(update={"models_allowed": "me/listed,me/stereo,me/*"})
+    stereo = '{"model_type": "musicgen", "decoder": {"audio_channels": 2}}'
+    write_snapshot(cache, "me/stereo", "a", config_json=stereo, README_md="---\nlicense: mit\n---\n")
+    cards = {card.name: card for card in list_models(settings)}
+    assert cards.keys() == {catalogue.TINY, "me/listed", "me/stereo"}
+    assert (cards["me/listed"].state, cards["me/listed"].licence) == (Availability.DOWNLOADABLE, "unknown")
+    card = cards["me/stereo"]
+    assert (card.state, card.licence, card.channels) == (Availability.READY, "mit", 2)
 
 
 @pytest.mark.parametrize("name", ["", "a", "../x", "a/..", "a/b/c", "a/b\n", "/etc/x"])

@@ -121,6 +121,19 @@ def test_a_regression_job_predicts_the_mean_of_its_neighbours(engine: KnnEngine,
     assert [line["fold"] for line in lines] == list(map(str, range(40)))
 
 
+def test_labels_that_a_spreadsheet_would_run_as_formulas_are_marked(engine: KnnEngine, tmp_path: Path) -> None:
+    labels = ["=1+1", "+A1", "-1", "+1", "@x", "plain"]
+    table = "a,b,=kind\n" + "".join(f"{number},{number},{labels[number % 6]}\n" for number in range(12))
+    job = Job(engine, table=table, folder=tmp_path)
+    result = job.run(k=1, dataset={"upload": "one", "label": "=kind"}, evaluation={"method": "loo"})
+    assert set(result["classes"]) == set(labels)
+    rows = list(csv.reader(io.StringIO(job.artifacts["predictions.csv"][1].decode())))
+    assert rows[0] == ["index", "label", "prediction", "neighbours", "distances", "fold"]
+    expected = {"'=1+1", "'+A1", "-1", "+1", "'@x", "plain"}
+    assert {row[1] for row in rows[1:]} == expected
+    assert {row[2] for row in rows[1:]} <= expected
+
+
 def test_the_pictures_are_valid_svg_and_the_report_is_valid_json(engine: KnnEngine) -> None:
     job = Job(engine)
     result = job.run(k=[1, 5], weights="distance", evaluation={"method": "loo"})

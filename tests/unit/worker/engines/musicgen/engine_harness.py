@@ -106,7 +106,7 @@ class EngineHarness:
     def __init__(self, folder: Path) -> None:
         self.models = folder / "models"
         self.clips: dict[str, Path] = {}
-        self.settings = Settings(home=folder / "home", models_dir=self.models)
+        self.settings = Settings(home=folder / "home", models_dir=self.models, models_allowed="someone/*")
         self.engine = MusicgenEngine(CPU, self.settings)
 
     def make_engine(self, backend: str, device: Device = CPU) -> MusicgenEngine:

@@ -1,6 +1,7 @@
 """The model cache keeps the most recently used models, and frees all memory of the models that it evicts."""
 
 import json
+import shutil
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from worker.engines.musicgen.backends.registry import choose_backend
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.model.builtin_model import TINY
 from worker.engines.musicgen.model.configuration import ModelConfig
+from worker.engines.musicgen.model.download_cache import RECORD, find_folder, list_downloaded
 from worker.engines.musicgen.model.random_model import Size, describe, write_random_model
 from worker.engines.musicgen.model.tensors import count_bytes
 from worker.engines.musicgen.model_cache import ModelCache, ModelKey
@@ -198,3 +200,25 @@ def test_an_evicted_model_frees_its_memory(tmp_path: Path, backend: str) -> None
     use("small")
     assert all(reference() is None for reference in references)
     assert measure_resident() - before < 60 * MB
+
+
+def test_a_loaded_model_is_not_deleted_from_the_cache_of_downloads(make_key: MakeKey, tmp_path: Path) -> None:
+    keys = []
+    for name in ("first", "second"):
+        made = make_key(name)
+        snapshot = find_folder(tmp_path / "cache", name) / "snapshots" / "commit"
+        shutil.copytree(made.folder, snapshot)
+        (snapshot.parents[1] / RECORD).write_text('{"bytes": 1}')
+        keys.append(replace(made, folder=snapshot))
+    loader = FakeLoader()
+    models = ModelCache(loader, measure(keys[0]))
+    models.get(keys[0])
+    first, second = sorted(list_downloaded(tmp_path / "cache"), key=lambda model: model.name)
+    assert not first.delete()
+    models.get(keys[1])  # evicts the first model from memory
+    assert not second.delete()
+    loader.error = JobFailedError("model-invalid", text("cancelled"))
+    with pytest.raises(JobFailedError):
+        models.get(keys[0])
+    assert first.delete()
+    assert second.delete()  # it was evicted from memory, too

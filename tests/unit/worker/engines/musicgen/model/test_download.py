@@ -7,10 +7,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http import HTTPStatus
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 from huggingface_hub import constants
 
@@ -23,12 +25,14 @@ from tests.support.waiting import DEADLINE_S
 from worker.engines.musicgen.model.builtin_model import build_tiny
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.download import CHUNK_BYTES, Download, explain
-from worker.engines.musicgen.model.model_folder import PLAIN_DOWNLOADS, ROOT, fetch
+from worker.engines.musicgen.model.download_cache import DownloadLimits
+from worker.engines.musicgen.model.model_folder import PLAIN_DOWNLOADS, ROOT, fetch, is_download_needed
 from worker.engines.musicgen.model.weights import Weights
 
 NAME = "someone/music"
 WEIGHTS = "model.safetensors"
 CUT = 4 * CHUNK_BYTES
+LIMITS = DownloadLimits(max_model_bytes=2**62, max_cache_bytes=2**62)
 
 
 class Reports:
@@ -70,7 +74,7 @@ def settings(tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> S
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    return Settings(home=tmp_path / "home", models_dir=tmp_path / "models")
+    return Settings(home=tmp_path / "home", models_dir=tmp_path / "models", models_allowed="someone/*,some--one/*")
 
 
 def ignore(*, stage: str, done: int, total: int, unit: str) -> None:
@@ -84,16 +88,18 @@ def fail(settings: Settings, name: str = NAME) -> JobFailedError:
     return caught.value
 
 
-def fail_here(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobFailedError:
+def fail_here(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: DownloadLimits = LIMITS
+) -> JobFailedError:
     """Run a download that must fail, and return the error.
 
     The download runs in this process, because a new process would take longer.
     """
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     with pytest.raises(JobFailedError) as caught:
-        Download(NAME, tmp_path / "cache").run()
+        Download(NAME, tmp_path / "cache", limits).run()
     assert len(hub.asked) == 1
-    assert not (tmp_path / "cache").exists()
+    assert [path.name for path in tmp_path.glob("cache/*")] in ([], [".locks"])
     return caught.value
 
 
@@ -178,6 +184,7 @@ def test_the_download_process_ends_when_its_output_pipe_is_closed(hub: FakeHub, 
         "worker.engines.musicgen.model.download",
         NAME,
         str(tmp_path / "cache"),
+        LIMITS.serialize(),
     ]
     environment = os.environ | PLAIN_DOWNLOADS | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
@@ -214,6 +221,85 @@ def test_the_token_is_sent_to_the_hub(settings: Settings, hub: FakeHub, monkeypa
     assert "HF_TOKEN" in fail(settings).detail
     monkeypatch.setenv("HF_TOKEN", hub.token)
     assert fetch(settings, NAME, ignore).is_dir()
+
+
+def test_the_token_is_not_sent_to_a_server_to_which_the_hub_redirects(
+    settings: Settings, hub: FakeHub, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    with FakeHub() as elsewhere:
+        elsewhere.models[NAME] = dict(files)
+        hub.redirect_to = elsewhere.url
+        folder = fetch(settings, NAME, ignore)
+    assert (folder / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert {asked.authorization for asked in hub.asked} == {"Bearer secret"}
+    assert {asked.file for asked in elsewhere.asked} >= {"config.json", WEIGHTS}
+    assert {asked.authorization for asked in elsewhere.asked} == {None}
+
+
+@pytest.mark.parametrize("allowed", ["known", "else/*,someone/other"])
+def test_nothing_is_requested_for_a_model_that_is_not_allowed(
+    settings: Settings, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, allowed: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    fetch(settings, NAME, ignore)
+    hub.asked.clear()
+    settings = settings.model_copy(update={"models_allowed": allowed})
+    for name in (NAME, "someone/unknown"):  # the first one lies in the cache
+        with pytest.raises(JobFailedError) as caught:
+            fetch(settings, name, ignore)
+        assert caught.value.type == "model-not-allowed"
+        assert "MINDJOBS_MODELS_ALLOWED" in caught.value.detail
+        assert not is_download_needed(settings, name)
+    assert hub.asked == []
+
+
+@pytest.mark.usefixtures("settings")
+def test_nothing_is_downloaded_of_a_model_that_is_too_large(
+    hub: FakeHub, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = replace(LIMITS, max_model_bytes=sum(map(len, files.values())) - 1)
+    error = fail_here(hub, tmp_path, monkeypatch, limits)
+    assert error.type == "model-too-large"
+    assert "MINDJOBS_MAX_MODEL_MB" in error.detail
+
+
+def test_the_limits_of_the_settings_are_passed_on(settings: Settings, hub: FakeHub, files: dict[str, bytes]) -> None:
+    hub.models[NAME]["model.safetensors"] = bytes(2**20)
+    assert fail(settings.model_copy(update={"max_model_mb": 1})).type == "model-too-large"
+    assert fail(settings.model_copy(update={"max_model_cache_mb": 1})).type == "model-cache-full"
+    assert not [asked for asked in hub.asked if asked.file in files]
+
+
+def test_a_file_is_not_stored_beyond_the_size_that_the_hub_states(settings: Settings, hub: FakeHub) -> None:
+    hub.claimed_bytes = 3_000_000
+    hub.models[NAME] = {"config.json": b"{}", "tokenizer.json": b"{}", WEIGHTS: bytes(2 * hub.claimed_bytes)}
+    error = fail(settings)
+    assert error.type == "model-unavailable"
+    assert f"more of {WEIGHTS}" in error.detail
+    stored = [path for path in Path(constants.HF_HUB_CACHE).rglob("*") if path.is_file()]
+    assert max(path.stat().st_size for path in stored) <= hub.claimed_bytes
+    assert not [path for path in stored if path.suffix == ".incomplete"]
+
+
+def test_a_download_whose_process_is_killed_continues(
+    settings: Settings, hub: FakeHub, files: dict[str, bytes]
+) -> None:
+    hub.hold_at = CUT
+    killed: list[psutil.Process] = []
+
+    def kill_once(*, stage: str, done: int, total: int, unit: str) -> None:
+        assert (stage, unit) == ("downloading", "bytes")
+        if not killed and total and done >= count_small(files) + CUT:
+            children = psutil.Process().children()
+            killed.extend(child for child in children if NAME in child.cmdline())
+            killed[0].kill()
+            hub.released.set()
+
+    folder = fetch(settings, NAME, kill_once)
+    assert len(killed) == 1
+    assert (folder / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert [asked.range for asked in hub.list_gets(WEIGHTS)] == [None, f"bytes={CUT}-"]
 
 
 def test_an_unreachable_hub_is_reported(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
