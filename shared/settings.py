@@ -52,6 +52,9 @@ KNOWN_MODELS: Final = "known"
 _ORGANISATION: Final = r"[A-Za-z0-9][\w.-]*"
 _ALLOWED_MODELS: Final = re.compile(rf"{KNOWN_MODELS}|\*|{_ORGANISATION}/(?:\*|{_ORGANISATION})")
 _NOT_IN_ADDRESSES: Final = re.compile(r'[%?#;\\"\n\t]')
+# A name with a dot at its start stands for all names that end so.
+_HOST_NAME: Final = re.compile(r"\.?[\w-]{1,63}(\.[\w-]{1,63})*(:\d+)?|\[[0-9a-f:.]+\](:\d+)?")
+_WEB_ORIGIN: Final = re.compile(r"(http://(?!.*:80$)|https://(?!.*:443$))([\w-]+(\.[\w-]+)*|\[[0-9a-f:.]+\])(:\d+)?")
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +74,8 @@ class Settings(BaseSettings):
 
     home: Annotated[Path, AfterValidator(Path.absolute)] = Path("var")
     """The state folder."""
-    host: str = "127.0.0.1"
+    host: Annotated[str, AfterValidator(lambda host: host.strip("[]"))] = "127.0.0.1"
+    """The address to listen on."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     database_url: Annotated[str, Field(repr=False)] = ""
     redis_url: Annotated[str, Field(repr=False)] = ""
@@ -149,8 +153,16 @@ class Settings(BaseSettings):
     """Whether webhook messages may go to addresses that are not public. If this is allowed, everyone who can submit a
     job can make this machine send requests to the network of this machine."""
     trusted_hosts: str = ""
-    """Host names, separated by commas, under which browsers may reach the web application. On loopback, the names of
-    loopback are always allowed as well."""
+    """Host names, separated by commas, under which browsers may reach the web application. If some are named, or on
+    loopback, the names of loopback and the address in ``host`` are allowed as well, but not behind a proxy: a host that
+    a proxy forwards must be named here."""
+    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = 0
+    """Number of proxies in front of the web application. Of ``X-Forwarded-For``, ``-Proto``, ``-Host`` and ``-Prefix``,
+    only what this number of proxies added is believed. Only the proxy may then be able to reach the port, and an API
+    key is needed even on loopback."""
+    cors_origins: str = ""
+    """Origins such as ``https://app.example.org``, separated by commas, whose pages may call the API with an API key
+    (CORS)."""
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_format: Literal["text", "json"] = "text"
     log_sql: bool = False
@@ -181,6 +193,16 @@ class Settings(BaseSettings):
             raise _problem("setting-home-too-deep", socket=str(self.redis_socket), max_bytes=MAX_SOCKET_PATH_BYTES)
         return self
 
+    @model_validator(mode="after")
+    def _check_hosts_and_origins(self) -> Self:
+        for name in _split(self.trusted_hosts):
+            if not _HOST_NAME.fullmatch(name):
+                raise _problem("setting-host-invalid", name=name)
+        for origin in self.allowed_origins:
+            if not _WEB_ORIGIN.fullmatch(origin):
+                raise _problem("setting-origin-invalid", origin=origin)
+        return self
+
     @property
     def allowed_models(self) -> frozenset[str]:
         """The entries of ``models_allowed``."""
@@ -193,8 +215,8 @@ class Settings(BaseSettings):
 
     @property
     def on_loopback(self) -> bool:
-        """Whether only this machine can reach the web application."""
-        return self.host in _LOOPBACK
+        """Whether only this machine can reach the web application: it listens on loopback, and no proxy is in front."""
+        return self.host in _LOOPBACK and not self.trusted_proxies
 
     @property
     def stalled_worker_shown_s(self) -> float:
@@ -237,6 +259,11 @@ class Settings(BaseSettings):
         return self.storage_url or f"file://{self.home / 'files'}"
 
     @property
+    def named_hosts(self) -> list[str]:
+        """The host names in ``trusted_hosts``, without ports. Only these are allowed in ``X-Forwarded-Host``."""
+        return [re.sub(r":\d+$", "", name) for name in _split(self.trusted_hosts)]
+
+    @property
     def host_names(self) -> list[str] | None:
         """The host names that a request may contain in ``Host``; ``None`` if every name is allowed.
 
@@ -244,10 +271,15 @@ class Settings(BaseSettings):
         site's host name (DNS rebinding). Elsewhere every name is allowed if none is set: a proxy or the network decides
         which requests arrive.
         """
-        named = [name.strip() for name in self.trusted_hosts.split(",") if name.strip()]
-        if self.on_loopback:
-            return [*_LOOPBACK.values(), *named]
-        return named or None
+        if not self.named_hosts and self.host not in _LOOPBACK:
+            return None
+        own = f"[{self.host}]" if ":" in self.host else self.host
+        return [*_LOOPBACK.values(), own, *self.named_hosts]
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """The origins in ``cors_origins``."""
+        return frozenset(_split(self.cors_origins))
 
     @property
     def authority(self) -> str:
@@ -258,6 +290,11 @@ class Settings(BaseSettings):
     def hard_limit_s(self) -> float:
         """The time after which Celery's parent process kills a task's process if all limits in that process failed."""
         return MAX_CLAIM_LOOP_S + self.max_timeout_s + 60
+
+
+def _split(names: str) -> list[str]:
+    """Split names that are separated by commas. Upper and lower case are the same in host names and in origins."""
+    return [name.strip().lower() for name in names.split(",") if name.strip()]
 
 
 def _is_redis_address(url: str) -> bool:

@@ -16,10 +16,12 @@ from web import (
     api,
     auth,
     cache_control,
+    cors,
     errors,
     health,
     metrics,
     pages,
+    proxies,
     rate_limits,
     request_hooks,
     security_headers,
@@ -51,11 +53,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.jinja_env.globals["kinds"] = PAGES
     app.json.sort_keys = False  # type: ignore[attr-defined]  # keeps the schemas' field order, which is easier to read
     app.extensions[EXTENSION] = _make_context(settings)
-    app.config["TRUSTED_HOSTS"] = settings.host_names
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["BOOTSTRAP_SERVE_LOCAL"] = True  # Bootstrap's files come from this server as well
     Bootstrap5(app)
     request_hooks.init_app(app)
+    proxies.init_app(app)
+    cors.init_app(app)
     security_headers.init_app(app)
     cache_control.init_app(app)
     session.init_app(app)

@@ -2,7 +2,7 @@
 
 Until the first key is created, a service on loopback requires no key. From then on, and elsewhere from the start,
 programs must send a key with each request. A browser must send the cookie of a session; the session began when the user
-signed in with a key.
+signed in with a key. A page of another origin must always send a key: neither a session nor loopback gives it access.
 """
 
 from http import HTTPStatus
@@ -18,6 +18,7 @@ from shared.jobs import ANONYMOUS, Origin
 from shared.roles import Role
 from shared.texts import text
 from web.context import get_context, get_services
+from web.cors import is_of_other_origin
 from web.rate_limits import count_wrong_key
 from web.session import find_session_id
 
@@ -70,7 +71,8 @@ def _authenticate() -> Response | None:
     if request.endpoint in OPEN_ENDPOINTS:
         return None
     keys = get_context().key_cache.read()
-    if not keys.required and get_services().settings.on_loopback:
+    from_other_origin = is_of_other_origin()
+    if not keys.required and get_services().settings.on_loopback and not from_other_origin:
         g.role = Role.OPERATOR
         return None
     owner, session_id = None, None
@@ -80,7 +82,7 @@ def _authenticate() -> Response | None:
         if owner is None:
             count_wrong_key(key)
     # A page of another site can make a browser send the session's cookie, so a session may only read the API.
-    elif request.method in _READING_METHODS or "api" not in request.blueprints:
+    elif not from_other_origin and (request.method in _READING_METHODS or "api" not in request.blueprints):
         session_id = find_session_id()
         owner = sessions.find_owner(get_services().database, session_id) if session_id is not None else None
     if owner is not None and owner in keys.roles:
@@ -88,7 +90,7 @@ def _authenticate() -> Response | None:
         return None
     if "pages" in request.blueprints and request.method in _READING_METHODS:
         return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")), HTTPStatus.SEE_OTHER)
-    raise KeyRequiredError(text("key-missing"))
+    raise KeyRequiredError(text("key-missing-elsewhere" if from_other_origin else "key-missing"))
 
 
 def _hide_jobs_of_others() -> None:

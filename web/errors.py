@@ -8,7 +8,7 @@ from flask import Flask, Response, g, json, render_template, request
 from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from werkzeug.exceptions import HTTPException, SecurityError
+from werkzeug.exceptions import HTTPException
 
 from shared.database.connection import is_database_full
 from shared.errors import (
@@ -50,8 +50,6 @@ def _handle_http(error: HTTPException) -> Response | HTTPException:
 def _describe_http(error: HTTPException, status: HTTPStatus) -> Text:
     if isinstance(error, CSRFError):
         return text("form-expired")
-    if isinstance(error, SecurityError):
-        return text("host-untrusted", host=request.headers.get("Host", ""))
     own = {
         HTTPStatus.NOT_FOUND: text("address-not-found"),
         HTTPStatus.METHOD_NOT_ALLOWED: text("method-not-allowed", method=request.method),
@@ -104,8 +102,6 @@ def _handle_unexpected(error: Exception) -> Response:
 
 def _wants_page() -> bool:
     """Return whether the client prefers HTML, as browsers do. A program that accepts any media type gets JSON."""
-    if isinstance(request.routing_exception, SecurityError):
-        return False  # a page contains links, which cannot be built under an untrusted host name
     return request.accept_mimetypes.best_match([PROBLEM_JSON, "text/html"]) == "text/html"
 
 

@@ -14,6 +14,7 @@ from shared.errors import CrossSiteError, RequestMalformedError
 from shared.ids import make_id
 from shared.logs import set_log_context
 from shared.texts import text
+from web.cors import is_allowed_call, is_of_other_origin
 from web.request_body import BodyRequest
 
 _REQUEST_ID: Final = re.compile(r"[\w.-]{1,128}", re.ASCII)
@@ -32,7 +33,7 @@ def init_app(app: Flask) -> None:
 def _assign_id() -> None:
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else make_id()
-    set_log_context(request=g.request_id)
+    set_log_context(request=g.request_id, client=request.remote_addr or "")
 
 
 def _require_host() -> None:
@@ -56,13 +57,13 @@ def _remove_trailing_slash() -> AnyResponse | None:
 def _refuse_other_sites() -> None:
     """Refuse a request that a page of another site made a browser send.
 
-    The function checks the headers ``Origin`` and ``Sec-Fetch-Site``. Only browsers send these headers.
+    The function checks the headers ``Origin`` and ``Sec-Fetch-Site``. Only browsers send these headers. Pages of
+    allowed origins may call the API; `web.auth` requires a key of them.
     """
     if request.method in {"GET", "HEAD", "OPTIONS"}:
         return
-    origin = request.headers.get("Origin", "")
     same_site = request.headers.get("Sec-Fetch-Site", "none") in {"same-origin", "none"}
-    if not same_site or (origin and origin.partition("://")[2] != request.host):
+    if (not same_site or is_of_other_origin()) and not is_allowed_call():
         raise CrossSiteError(text("request-of-other-site"))
 
 

@@ -27,6 +27,10 @@ class _SessionInterface(SecureCookieSessionInterface):
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - Flask's interface
         return request.is_secure
 
+    def get_cookie_path(self, app: Flask) -> str:  # noqa: ARG002 - Flask's interface
+        """Return the prefix under which a proxy shows the service, so that other services of the host get no cookie."""
+        return request.script_root or "/"
+
 
 def init_app(app: Flask) -> None:
     """Sign the cookies of sessions with a secret of this instance."""

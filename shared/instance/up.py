@@ -39,8 +39,7 @@ def _check_port(settings: Settings) -> None:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as error:
-            address = f"{settings.host}:{settings.port}"
-            raise SettingsError(text("port-in-use", address=address, reason=error.strerror)) from error
+            raise SettingsError(text("port-in-use", address=settings.authority, reason=error.strerror)) from error
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -44,6 +44,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "choose a path without quotes and without % ? # ; and backslash",
     "setting-home-too-deep": "MINDJOBS_HOME is too long: {socket} has over {max_bytes} bytes, too many for a socket; "
     "choose a shorter path, or set MINDJOBS_REDIS_URL",
+    "setting-host-invalid": "MINDJOBS_TRUSTED_HOSTS: {name!r} is not the name of a host; write names such as jobs.example.org, separated by commas",
+    "setting-origin-invalid": "MINDJOBS_CORS_ORIGINS: {origin!r} is not an origin; write origins such as https://app.example.org, without a path, separated by commas",
     # Workers.
     "cpu-share-missing": "{device} does not exist: the cores of this machine are divided into {cpu_shares} CPU devices "
     "(MINDJOBS_CPU_SHARES), and the first is cpu:0.",
@@ -93,6 +95,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     # Requests.
     "key-missing": "Send an API key of this instance in the header Authorization: Bearer KEY. The operator of the "
     "instance creates keys with python -m web keys create NAME.",
+    "key-missing-elsewhere": "Pages of other sites can call the API only with an API key, in the header Authorization: Bearer KEY. The operator of the instance creates keys with python -m web keys create NAME.",
     "key-revoked": "The API key or the session that opened this stream is no longer valid.",
     "keys-wrong": "The limit is {limit}. Check the key; a valid key is accepted at once.",
     "operator-only": "This needs the key of an operator. The operator of the instance creates such a key with python -m web keys create NAME --operator.",
@@ -106,6 +109,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "host-missing": "The request has no header Host. Send one, for example Host: 127.0.0.1:8000.",
     "host-untrusted": "The host {host!r} is not a name of this instance. Its operator can add the name to "
     "MINDJOBS_TRUSTED_HOSTS.",
+    "forwarded-invalid": "The proxy in front of this instance sent the header {header} with the value {value!r}, which is not valid. Its operator can correct the configuration of the proxy.",
     "address-not-found": "There is nothing at this address.",
     "method-not-allowed": "This address does not support the method {method}.",
     "body-incomplete": "The body of the request ended after {received_bytes} bytes, before its end. Send it again.",
@@ -118,7 +122,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "http-error": "{description}",
     "database-unavailable": "Try again in a few seconds.",
     "request-failed": "The log of the service has the details, under the request {request}.",
-    "request-of-other-site": "This request was sent by a page of another site. Use the pages of this service instead.",
+    "request-of-other-site": "This request was sent by a page of another site. Use the pages of this service instead, or ask the operator of this instance to add the origin of that site to MINDJOBS_CORS_ORIGINS.",
     "body-not-json": "The body is not JSON in UTF-8. Send a JSON object that has the fields kind and params.",
     "body-not-gzip": "The body is not complete, or not in the format gzip that Content-Encoding names. Send it again, or "
     "without compression.",

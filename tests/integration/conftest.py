@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,9 +20,13 @@ from tests.support.processes import ServiceProcess
 from tests.support.waiting import wait_until
 from tests.support.webhook_receiver import Receiver
 
+if TYPE_CHECKING:
+    from flask import Flask
+
 StartProcess = Callable[..., ServiceProcess]
 StartWorker = Callable[..., ServiceProcess]
 ServeWeb = Callable[..., tuple[ServiceProcess, Settings]]
+MakeApp = Callable[..., "Flask"]
 
 
 @pytest.fixture
@@ -37,6 +42,26 @@ def start_process(settings: Settings, tmp_path: Path) -> Iterator[StartProcess]:
     yield start
     for process in started:
         process.close()
+
+
+@pytest.fixture
+def make_app(settings: Settings) -> Iterator[MakeApp]:
+    """Return a function that makes a web application with some settings changed; the application is not served."""
+    from tests.support.openapi_watch import watch_responses
+    from web import create_app
+    from web.context import get_context
+
+    made: list[tuple[Flask, list[str]]] = []
+
+    def make(**own: object) -> "Flask":
+        app = create_app(settings.model_copy(update=own))
+        made.append((app, watch_responses(app)))
+        return app
+
+    yield make
+    for app, undescribed in made:
+        get_context(app).services.close()
+        assert undescribed == []
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from shared.ids import make_id
 from shared.roles import Role
 from shared.services import Services
 from shared.settings import Settings
+from tests.integration.conftest import MakeApp
 from tests.support.auth_headers import Headers, expire_key_cache, make_auth_headers, revoke
 from tests.support.html_pages import Page, send_form
 from tests.support.job_outcomes import MUSIC, make_sample, succeed
@@ -202,10 +203,11 @@ def test_session_ends_at_sign_out(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_session_cookie_is_protected_and_does_not_contain_the_key(app: Flask, scheme: str) -> None:
+def test_session_cookie_is_protected_and_does_not_contain_the_key(make_app: MakeApp, scheme: str) -> None:
+    app = make_app(trusted_proxies=1)
     ada = make_auth_headers(app, "ada")
-    origin = f"{scheme}://localhost"
-    response = send_key(app.test_client(), ada, base_url=origin, headers={"Referer": f"{origin}/sign-in"})
+    headers = {"Referer": f"{scheme}://localhost/sign-in", "X-Forwarded-Proto": scheme}
+    response = send_key(app.test_client(), ada, headers=headers)
     flags = {part.strip() for part in response.headers["Set-Cookie"].split(";")[1:]}
     assert {"HttpOnly", "SameSite=Lax"} <= flags
     assert ("Secure" in flags) == (scheme == "https")

@@ -1,24 +1,21 @@
 """The limits of an API key: requests, queued jobs and uploaded bytes. A key at a limit does not affect other keys."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import pytest
-from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from shared.services import Services
-from shared.settings import Settings
+from tests.integration.conftest import MakeApp
 from tests.support.auth_headers import Headers, make_auth_headers
 from tests.support.disks import list_keys
 from tests.support.html_pages import Page, send_form
 from tests.support.job_outcomes import start_job
-from tests.support.openapi_watch import watch_responses
 from tests.support.servers import RedisServer
-from web import create_app
 from web.context import get_context
 
 # The tests of this module do not depend on the database, so they run on SQLite only.
@@ -26,23 +23,13 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 JOB = {"kind": "knn", "device": "cpu"}
 TABLE = b"kind,a,b\nx,1,2\ny,2,3\nx,3,4\ny,4,5\n"
-Serve = Callable[..., Flask]
+Serve = MakeApp
 
 
 @pytest.fixture
-def serve(settings: Settings) -> Iterator[Serve]:
+def serve(make_app: MakeApp) -> Serve:
     """Return a function that makes a web application with the given limits."""
-    made: list[tuple[Flask, list[str]]] = []
-
-    def make(**limits: object) -> Flask:
-        app = create_app(settings.model_copy(update=limits))
-        made.append((app, watch_responses(app)))
-        return app
-
-    yield make
-    for app, undescribed in made:
-        get_context(app).services.close()
-        assert undescribed == []
+    return make_app
 
 
 def list_statuses(client: FlaskClient, address: str, count: int, **headers: str) -> list[int]:

@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 
 from shared.database.connection import Database
 from shared.database.migrate import migrate
+from shared.instance.ready import format_address
 from shared.settings import Settings
 from tests.support.ports import reserve_port
 from tests.support.processes import ServiceProcess
@@ -31,7 +32,7 @@ def make_settings(**given: Any) -> Iterator[Settings]:
 
 def wait_for_ready(instance: ServiceProcess, settings: Settings) -> None:
     """Wait until the instance prints ``READY``, which means that jobs can be submitted."""
-    line = re.compile(rf"^READY http://127\.0\.0\.1:{settings.port}$", re.MULTILINE)
+    line = re.compile(rf"^READY http://{re.escape(settings.authority)}$", re.MULTILINE)
 
     def look() -> bool:
         assert instance.process.poll() is None, instance.read_log()
@@ -75,7 +76,7 @@ def ask(port: int, path: str, **headers: str) -> int:
 def call(settings: Settings, path: str, body: object = None, **headers: str) -> Any:
     """Send a request to the API of the instance, and return the JSON of the response."""
     data = json.dumps(body).encode() if body is not None else None
-    request = Request(f"http://127.0.0.1:{settings.port}{path}", data, headers)
+    request = Request(f"{format_address(settings)}{path}", data, headers)  # noqa: S310 - our own address
     with urlopen(request, timeout=DEADLINE_S) as answer:  # noqa: S310 - our own address
         return json.load(answer)
 
@@ -85,11 +86,11 @@ def run_job(settings: Settings, body: object) -> Any:
     return wait_for_end(settings, f"/api/v1/jobs/{call(settings, '/api/v1/jobs', body)['id']}")
 
 
-def wait_for_end(settings: Settings, path: str) -> Any:
+def wait_for_end(settings: Settings, path: str, **headers: str) -> Any:
     """Wait until the job at a path of the API has ended, and return the job."""
 
     def look() -> Any:
-        job = call(settings, path, Prefer="wait=60")
+        job = call(settings, path, Prefer="wait=60", **headers)
         return job if job["finished_at"] else None
 
     return wait_until(look, f"the end of {path}")

@@ -1,6 +1,6 @@
 """The API's description of itself, for programs and for people."""
 
-from flask import current_app, render_template
+from flask import current_app, render_template, request
 
 from web.api import blueprint
 from web.context import get_context
@@ -24,4 +24,4 @@ def _get_document() -> Node:
     context = get_context()
     if context.api_document is None:
         context.api_document = build_document(current_app)
-    return context.api_document
+    return context.api_document | {"servers": [{"url": request.script_root or "/"}]}

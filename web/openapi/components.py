@@ -64,7 +64,7 @@ PARAMETERS: Final[Mapping[str, Node]] = {
 PROBLEMS: Final[Mapping[int, str]] = {
     400: "The request cannot be read, or its `Host` is not a name of this instance.",
     401: "The request has no valid API key.",
-    403: "The request was sent by a page of another site.",
+    403: "The request was sent by a page of another site that the operator has not allowed.",
     404: "The resource does not exist, or belongs to another API key.",
     409: "The state of a job does not allow this.",
     413: "The body is larger than allowed.",

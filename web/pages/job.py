@@ -75,7 +75,7 @@ def delete_job(job_id: UUID) -> Response:
 
 def _redirect_next(job_id: UUID | str) -> Response:
     default = url_for("pages.show_job", job_id=job_id)
-    return redirect(choose_next(request.form.get("next"), default), HTTPStatus.SEE_OTHER)
+    return redirect(choose_next(request.form.get("next"), default, request.script_root), HTTPStatus.SEE_OTHER)
 
 
 def _estimate_speed(job: responses.Job) -> float | None:

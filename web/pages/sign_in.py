@@ -37,7 +37,8 @@ def sign_in() -> Response | str | tuple[str, int]:
         count_wrong_key(form.key.data)
         form.key.errors = [render(text("key-unknown"))]
         return render_template("pages/sign_in.html", form=form), HTTPStatus.UNAUTHORIZED
-    return redirect(choose_next(request.args.get("next"), url_for("pages.show_home")), HTTPStatus.SEE_OTHER)
+    address = choose_next(request.args.get("next"), url_for("pages.show_home"), request.script_root)
+    return redirect(address, HTTPStatus.SEE_OTHER)
 
 
 @blueprint.post("/sign-out")

@@ -127,3 +127,43 @@ def test_unknown_setting_logs_a_warning_with_the_most_similar_setting(
     assert [record.getMessage() for record in caplog.records] == [
         "MINDJOBS_MAX_UPLOAD_BYTE is not a setting and is ignored; did you mean MINDJOBS_MAX_UPLOAD_BYTES?"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRUSTED_HOSTS", "https://jobs.example.org"),
+        ("TRUSTED_HOSTS", "jobs.example.org, *"),
+        ("TRUSTED_HOSTS", "jobs.example.org/mindjobs"),
+        ("TRUSTED_HOSTS", f"{'a' * 64}.org"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "null"),
+        ("CORS_ORIGINS", "app.example.org"),
+        ("CORS_ORIGINS", "https://app.example.org, https://app.example.org/"),
+        ("CORS_ORIGINS", "https://app.example.org:443"),
+        ("CORS_ORIGINS", "http://app.example.org:80"),
+        ("CORS_ORIGINS", "ftp://app.example.org"),
+        ("TRUSTED_PROXIES", "-1"),
+        ("TRUSTED_PROXIES", "all"),
+    ],
+)
+def test_invalid_hosts_origins_and_proxies_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"MINDJOBS_{name}", value)
+    with pytest.raises(SettingsError, match=f"MINDJOBS_{name}"):
+        load_settings()
+
+
+def test_names_of_hosts_and_origins_are_split_and_written_in_lower_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINDJOBS_TRUSTED_HOSTS", "Jobs.example.org,[2001:DB8::1]:8000 , .example.net,web_1,")
+    monkeypatch.setenv("MINDJOBS_CORS_ORIGINS", "HTTPS://App.example.org, http://[::1]:3000,http://localhost:8080")
+    settings = load_settings()
+    assert settings.named_hosts == ["jobs.example.org", "[2001:db8::1]", ".example.net", "web_1"]
+    expected = {"https://app.example.org", "http://[::1]:3000", "http://localhost:8080"}
+    assert settings.allowed_origins == expected
+
+
+def test_instance_behind_a_proxy_is_not_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().on_loopback
+    monkeypatch.setenv("MINDJOBS_TRUSTED_PROXIES", "1")
+    assert not load_settings().on_loopback
+    assert "localhost" in (load_settings().host_names or [])

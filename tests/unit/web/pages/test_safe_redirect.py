@@ -6,10 +6,21 @@ from web.pages.safe_redirect import choose_next
 
 
 @pytest.mark.parametrize(
-    "wanted", ["/", "/jobs", "/jobs?state=queued&label=a%2Fb", "/knn?upload=1#k", "/jobs/é", "/a//b"]
+    "wanted",
+    [
+        "/",
+        "/jobs",
+        "/jobs?state=queued&label=a%2Fb",
+        "/knn?upload=1#k",
+        "/jobs/é",
+        "/a//b",
+        "/a..b/.c?..",
+        "/jobs?q=/..=/",
+    ],
 )
 def test_path_of_this_service_is_accepted(wanted: str) -> None:
-    assert choose_next(wanted, "/home") == wanted
+    assert choose_next(wanted, "/home", "") == wanted
+    assert choose_next(wanted, "/prefix/home", "/prefix") == f"/prefix{wanted}"
 
 
 @pytest.mark.parametrize(
@@ -40,7 +51,13 @@ def test_path_of_this_service_is_accepted(wanted: str) -> None:
         "/\x00/evil.example",
         "/jobs\n",
         "/jobs\x7f",
+        "/..",
+        "/../other",
+        "/jobs/../../other?a",
+        "/.%2E/other",
+        "/%2e%2e\\other",
+        "/jobs\\..\\..\\other",
     ],
 )
 def test_address_other_than_a_path_of_this_service_is_replaced_by_the_default(wanted: str | None) -> None:
-    assert choose_next(wanted, "/home") == "/home"
+    assert choose_next(wanted, "/prefix/home", "/prefix") == "/prefix/home"
