@@ -61,7 +61,8 @@ def check_nothing_is_queued(client: FlaskClient) -> Any:
 
 
 def test_submissions_and_uploads_are_refused_while_there_is_too_little_space(settings: Settings) -> None:
-    client = create_app(settings.model_copy(update={"min_free_mb": 10**9})).test_client()
+    app = create_app(settings.model_copy(update={"min_free_mb": 10**9}))
+    client = app.test_client()
     for url, body in (("/api/v1/jobs", b'{"kind": "knn"}'), ("/api/v1/uploads", b"a,b")):
         response = client.post(url, data=body)
         assert response.status_code == 507
@@ -69,6 +70,7 @@ def test_submissions_and_uploads_are_refused_while_there_is_too_little_space(set
         assert response.json["type"] == "disk-full"
     ready = client.get("/readyz")
     assert (ready.status_code, ready.json) == (503, {"status": "not ready", "unreachable": ["disk"]})
+    get_context(app).services.close()
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from shared.services import Services
 from shared.settings import Settings
 from tests.support.disks import path_on_disk
 
-REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005", "0006"]
+REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005", "0006", "0007"]
 OLD_REVISIONS: Final = REVISIONS[:-1]
 Row = Mapping[str, Any]
 

@@ -30,6 +30,7 @@ from tests.support.disks import list_keys, path_on_disk
 from tests.support.processes import ServiceProcess, make_environment
 from tests.support.waiting import wait_until
 from web import create_app
+from web.context import get_context
 
 MakeGate = Callable[[], Gate]
 
@@ -465,7 +466,8 @@ def test_a_submission_succeeds_without_a_broker(settings: Settings, services: Se
 def test_idle_worker_that_leaves_a_job_waiting_is_shown_and_stops(
     settings: Settings, services: Services, start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
 ) -> None:
-    client = create_app(settings.model_copy(update={"stalled_worker_s": 2.0})).test_client()
+    app = create_app(settings.model_copy(update={"stalled_worker_s": 2.0}))
+    client = app.test_client()
     worker = start_worker(stalled_worker_s=2.0, worker_heartbeat_s=0.5)
     (child,) = worker.list_children()
     child.suspend()
@@ -487,6 +489,7 @@ def test_idle_worker_that_leaves_a_job_waiting_is_shown_and_stops(
     gate.open()
     gate.wait_for(State.SUCCEEDED, attempt=1)
     assert client.get("/readyz").json == {"status": "ready"}
+    get_context(app).services.close()
     assert sweeper.process.poll() is None
 
 
