@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -10,6 +11,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
+
+import psutil
 
 from shared.database.connection import Database
 from shared.database.migrate import migrate
@@ -27,6 +30,35 @@ def make_settings(**given: Any) -> Iterator[Settings]:
     """Make the settings of an instance that needs no other server: SQLite, a Redis of its own, and local files."""
     with tempfile.TemporaryDirectory(prefix="mj-home-") as folder:
         yield Settings(home=Path(folder) / "state", port=reserve_port(), **given, _env_file=None)
+
+
+def start_by_make(settings: Settings, log: Path) -> ServiceProcess:
+    """Start a complete instance by ``make up``, which uses the environment of the tests and installs nothing."""
+    arguments = ("--old-file=.venv/.run-installed", f"BIN={Path(sys.executable).parent}", "up")
+    return ServiceProcess(*arguments, program=["make"], settings=settings, log=log)
+
+
+def read_command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # the process has just ended
+        return []
+
+
+def read_name(process: psutil.Process) -> str:
+    """Return the name that Supervisor gave to the process or to the process above it; nothing for other processes."""
+    try:
+        if process.name() in {"redis-server", "valkey-server"}:  # these overwrite their environment with their title
+            return "redis"
+        return str(process.environ().get("SUPERVISOR_PROCESS_NAME", ""))
+    except psutil.Error:  # the process has just ended
+        return ""
+
+
+def find_program(instance: ServiceProcess, name: str) -> list[psutil.Process]:
+    """List the processes of one of the instance's programs, and the uppermost of them first."""
+    found = [process for process in instance.list_children() if read_name(process) == name]
+    return sorted(found, key=lambda process: process.parent() in found)
 
 
 def wait_for_ready(instance: ServiceProcess, settings: Settings) -> None:

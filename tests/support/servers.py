@@ -1,5 +1,6 @@
 """Real Redis and PostgreSQL servers for the tests; each server has a folder of its own."""
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -11,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.instance.redis_server import find_redis
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 
 
 class RedisServer:
@@ -110,12 +111,26 @@ class PostgresServer:
     def suspend(self) -> None:
         """Suspend all processes of the server, so that it accepts connections and never answers."""
         for process in self._list_processes():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):  # the process of a connection that was just closed
+                process.suspend()
 
     def resume(self) -> None:
         """Let the processes of the server continue."""
         for process in self._list_processes():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def kill(self) -> None:
+        """Kill all processes of the server, as in a crash, and wait until they have ended."""
+        processes = self._list_processes()
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, DEADLINE_S)
+
+    def start(self) -> None:
+        """Start the server again after it was killed, and wait until it accepts connections."""
+        self._server.ensure_postgres_running()
 
     def _list_processes(self) -> list[psutil.Process]:
         parent = psutil.Process(self._server.get_pid())
