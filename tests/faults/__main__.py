@@ -4,7 +4,7 @@ The exit status is 1 if something was lost, doubled or damaged, or if the servic
 """
 
 import argparse
-import os
+import signal
 import sys
 import tempfile
 import time
@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--small", action="store_true", help="a small campaign of one part, without a document")
     chosen = parser.parse_args(arguments)
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    signal.signal(
+        signal.SIGTERM, lambda number, _frame: sys.exit(128 + number)
+    )  # so that the instance is ended as well
     if chosen.small:
         return run_small(chosen.seed)
     try:
@@ -54,7 +56,7 @@ def run_small(seed: int) -> int:
     record = Record(seed, SMALL_JOBS, len(cheap))
     plan = Plan(draw_faults(seed, len(cheap), cheap), SMALL_MAX_S, min_fault_s=1.0, max_fault_s=3.0)
     with tempfile.TemporaryDirectory(prefix="mj-faults-logs-") as logs:
-        run_part(record, plan, Path(logs))
+        run_part(record, plan, Path(logs), save=lambda: None)
     sys.stdout.write(f"{format_report(record)}\n")
     return 1 if record.problems else 0
 
@@ -76,10 +78,15 @@ def run_next_part(chosen: argparse.Namespace) -> int:
     commit, started_s = describe_commit(), time.monotonic()
     first = record.position
     plan = Plan(draw_faults(record.seed, record.faults), chosen.minutes * 60)
-    run_part(record, plan, chosen.folder / f"part-{len(record.parts) + 1}")
-    minutes = (time.monotonic() - started_s) / 60
-    record.parts.append(f"{commit}: faults {first + 1} to {record.position} within {minutes:.1f} min")
-    record.save(state)
+    record.parts.append("")
+
+    def save() -> None:
+        minutes = (time.monotonic() - started_s) / 60
+        record.parts[-1] = f"{commit}: faults {first + 1} to {record.position} within {minutes:.1f} min"
+        record.save(state)
+
+    run_part(record, plan, chosen.folder / f"part-{len(record.parts)}", save)
+    save()
     text = format_report(record)
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

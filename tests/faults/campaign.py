@@ -1,25 +1,25 @@
-"""One part of a campaign: it runs an instance under load, injects one fault after another, and checks everything."""
+"""One part of a campaign: it runs instances under load, injects one fault after another, and checks everything."""
 
+import itertools
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from shared.jobs import ENDED, Kind, State
+from shared.jobs import ENDED, Kind
 from tests.bench.progress import log_progress
 from tests.faults import checks
 from tests.faults.client import Client
 from tests.faults.kinds import Fault
-from tests.faults.load import MAX_ATTEMPTS, PROBE_PRIORITY, Load
+from tests.faults.load import MAX_ATTEMPTS, MAX_RECOVERY_S, PROBE_PRIORITY, Load
 from tests.faults.record import Record
 from tests.faults.site import Site, open_site
 from tests.support.job_bodies import draw_knn, draw_music
 from tests.support.waiting import wait_until
 
-MAX_RECOVERY_S: Final = 300.0
-"""A service that has not recovered after this time counts as not recovered, and the part ends."""
 _PROBE_TOKENS: Final = 5
 
 
@@ -43,16 +43,25 @@ class Plan:
     max_fault_s: float = 10.0
 
 
-class Part:
-    """A part, with its instance and its load."""
+class Session:
+    """The time of one instance, with its load.
 
-    def __init__(self, site: Site, record: Record, plan: Plan) -> None:
+    Parameters
+    ----------
+    faults
+        How many of the next faults are injected; without a fault, all remaining jobs are run.
+    end_s
+        After this time, no further fault is injected.
+    """
+
+    def __init__(self, site: Site, record: Record, plan: Plan, faults: int, end_s: float) -> None:
         self._site = site
         self._record = record
         self._plan = plan
-        self._started_s = time.monotonic()
+        self._end_s = end_s
+        self._last = record.position + faults
         self._pause = threading.Event()
-        address = (site.settings.host, site.settings.port)
+        address = (site.settings.host, site.settings.port, site.surroundings.key)
         self._client, self._load_client = Client(*address), Client(*address)
         seed = f"{record.seed} {record.acknowledged}"
         self._load = Load(self._load_client, record.jobs - record.acknowledged, seed)
@@ -62,7 +71,9 @@ class Part:
     def run(self) -> None:
         """Inject faults until the time is over or all are done, and check everything."""
         try:
-            self._probe(MAX_RECOVERY_S)
+            if self._probe() is None:
+                raise RuntimeError(f"the instance runs no job; see {self._site.surroundings.logs}")
+            self._client.answers.clear()  # without the requests to an instance that was starting
             log_progress("the instance runs jobs")
             self._load.start()
             self._inject_faults()
@@ -74,13 +85,15 @@ class Part:
 
     def _inject_faults(self) -> None:
         drawn, record = self._plan.drawn, self._record
-        while record.position < len(drawn):
+        while record.position < self._last:
             if not self._wait_for_jobs(record.position * record.jobs // len(drawn)):
                 return
-            if not self._inject(drawn[record.position]):
-                return
+            has_recovered = self._inject(drawn[record.position])
             record.position += 1
-        self._wait_for_jobs(record.jobs)
+            if not has_recovered:
+                return
+        if record.position == len(drawn):
+            self._wait_for_jobs(record.jobs)
 
     def _wait_for_jobs(self, count: int) -> bool:
         """Wait until so many jobs of the campaign have ended, or all are submitted; return whether there is time."""
@@ -88,100 +101,103 @@ class Part:
         def look() -> bool:
             if self._load.error is not None:
                 raise self._load.error
-            is_over = time.monotonic() - self._started_s > self._plan.max_s
+            is_over = time.monotonic() > self._end_s
             return is_over or self._load.is_complete or self._done_before + self._load.ended >= count
 
         wait_until(look, f"the end of {count} jobs", self._plan.max_s + MAX_RECOVERY_S)
-        return time.monotonic() - self._started_s <= self._plan.max_s
+        return time.monotonic() <= self._end_s
 
     def _inject(self, fault: Fault) -> bool:
         """Inject a fault, and measure the recovery; return whether the service has recovered."""
-        obstacle = fault.find_obstacle()
-        if obstacle is not None:
-            self._record.skipped[fault.name] = obstacle
-            return True
         number = self._record.position
         random_ = random.Random(f"{self._record.seed} {number}")  # noqa: S311 - to repeat a campaign
         lasts_s = random_.uniform(self._plan.min_fault_s, self._plan.max_fault_s) if fault.lasts else 0.0
-        with fault.inject(self._site, random_):
-            self._pause.wait(lasts_s)
         try:
-            recovery_s = self._probe(MAX_RECOVERY_S)
-        except AssertionError as error:
-            self._record.problems.append(f"no recovery from fault {number}, {fault.name}, {lasts_s:.1f} s: {error}")
-            log_progress(self._record.problems[-1])
+            with fault.inject(self._site, random_):
+                self._pause.wait(lasts_s)
+            recovery_s = self._probe()
+        except AssertionError as error:  # a process that the fault needs has not come back after an earlier fault
+            log_progress(str(error))
+            recovery_s = None
+        if recovery_s is None:
+            problem = f"no recovery within {MAX_RECOVERY_S:g} s from fault {number}, {fault.name}, {lasts_s:.1f} s"
+            self._record.problems.append(problem)
+            log_progress(problem)
             return False
         self._record.recoveries_s.setdefault(fault.name, []).append(round(recovery_s, 3))
         done = self._done_before + self._load.ended
         log_progress(f"{done} jobs; fault {number}: {fault.name}, {lasts_s:.1f} s: recovered in {recovery_s:.1f} s")
         return True
 
-    def _probe(self, deadline_s: float) -> float:
-        """Submit a job of each kind and wait until both have ended; return how long this took."""
+    def _probe(self) -> float | None:
+        """Run a job of each kind; return how long this took, or ``None`` if it took too long."""
         started_s = time.monotonic()
-        timer = threading.Timer(deadline_s, self._client.close)
-        timer.start()
-        try:
-            submitted = [self._client.submit(body) for body in _make_probes()]
-            self._probes += [job_id for job_id in submitted if job_id is not None]
-            ended = [self._wait_for_end(job_id) for job_id in submitted if job_id is not None]
-        finally:
-            timer.cancel()
-        if len(ended) < len(Kind) or not all(ended):
-            raise AssertionError(f"the probes {submitted} have not ended within {deadline_s:g} s")
-        return time.monotonic() - started_s
+        give_up_at_s = started_s + MAX_RECOVERY_S
+        submitted = {kind: self._client.submit(body, give_up_at_s=give_up_at_s) for kind, body in make_probes().items()}
+        ids = [job_id for job_id in submitted.values() if job_id is not None]
+        self._probes += ids
+        if len(ids) == len(submitted) and all(self._has_ended(job_id, give_up_at_s) for job_id in ids):
+            return time.monotonic() - started_s
+        return None
 
-    def _wait_for_end(self, job_id: str) -> Any:
-        """Wait until a job has ended, and return it; ``None`` if the client was closed before."""
+    def _has_ended(self, job_id: str, give_up_at_s: float) -> bool:
+        """Wait until a job has ended; return whether it has ended in time."""
         while True:
-            job = self._client.ask_until_answered(f"/api/v1/jobs/{job_id}", Prefer="wait=5")
+            path = f"/api/v1/jobs/{job_id}"
+            job = self._client.ask_until_answered(path, give_up_at_s=give_up_at_s, Prefer="wait=5")
             if job is None or job["state"] in ENDED:
-                return job
+                return job is not None
 
     def _check(self) -> None:
         log_progress("no more faults; the remaining jobs are awaited")
         checks.wait_for_all_jobs(self._site)
-        succeeded = [kind for kind in Kind if self._runs(kind)]
-        readiness: list[object] = []
-
-        def look() -> bool:
-            readiness[:] = [self._client.ask("/readyz")]
-            return readiness == [(200, {"status": "ready"})]
-
-        try:
-            wait_until(look, "readiness", checks.HEALTH_S)
-        except AssertionError as error:
-            log_progress(str(error))
-        self._record.problems += checks.check_health(self._site, *readiness, succeeded)
+        self._record.problems += checks.check_health(self._site, lambda: self._client.ask("/readyz"))
+        if self._probe() is None:
+            self._record.problems.append("at the end, new jobs do not run")
         checks.check_jobs(self._site, [*self._load.acknowledged, *self._probes], self._record)
         self._record.answers += self._client.answers + self._load_client.answers
 
-    def _runs(self, kind: Kind) -> bool:
-        """Return whether a new job of a kind succeeds."""
-        body = next(body for body in _make_probes() if body["kind"] == kind)
-        timer = threading.Timer(MAX_RECOVERY_S, self._client.close)
-        timer.start()
-        try:
-            job_id = self._client.submit(body)
-            if job_id is None:
-                return False
-            self._probes.append(job_id)
-            job = self._wait_for_end(job_id)
-        finally:
-            timer.cancel()
-        return job is not None and job["state"] == State.SUCCEEDED
 
-
-def _make_probes() -> list[dict[str, Any]]:
+def make_probes() -> dict[Kind, dict[str, Any]]:
     """Make a small job of each kind, which runs before the jobs of the load."""
     random_ = random.Random(0)  # noqa: S311 - always the same jobs
-    bodies = (draw_knn(random_), draw_music(random_, max_tokens=_PROBE_TOKENS))
-    return [body | {"device": "cpu", "max_attempts": MAX_ATTEMPTS, "priority": PROBE_PRIORITY} for body in bodies]
+    bodies = {Kind.KNN: draw_knn(random_), Kind.MUSICGEN: draw_music(random_, max_tokens=_PROBE_TOKENS)}
+    more = {"device": "cpu", "max_attempts": MAX_ATTEMPTS, "priority": PROBE_PRIORITY}
+    return {kind: body | more for kind, body in bodies.items()}
 
 
-def run_part(record: Record, plan: Plan, logs: Path) -> None:
-    """Run a part, and add its figures to the record."""
+def run_part(record: Record, plan: Plan, logs: Path, save: Callable[[], None]) -> None:
+    """Run a part, and add its figures to the record.
+
+    Parameters
+    ----------
+    save
+        Is called after each instance, when everything that the record contains has been checked.
+    """
     started_s = time.monotonic()
-    with open_site(logs) as site:
-        Part(site, record, plan).run()
+    end_s = started_s + plan.max_s
+    while not record.is_complete and time.monotonic() < end_s:
+        faults = _list_next(record, plan.drawn)
+        obstacle = faults[0].find_obstacle() if faults else None
+        if obstacle is not None:
+            record.skipped[faults[0].name] = obstacle
+            record.position += 1
+            continue
+        folder = logs / f"from-fault-{record.position}"
+        with open_site(folder, is_remote=bool(faults) and faults[0].is_remote) as site:
+            Session(site, record, plan, len(faults), end_s).run()
+        save()
     log_progress(f"the part took {(time.monotonic() - started_s) / 60:.1f} min")
+
+
+def _list_next(record: Record, drawn: list[Fault]) -> list[Fault]:
+    """List the next faults that can be injected into the same instance."""
+    remaining = drawn[record.position :]
+    return (
+        list(
+            itertools.takewhile(
+                lambda fault: fault.is_remote == remaining[0].is_remote and fault.find_obstacle() is None, remaining
+            )
+        )
+        or remaining[:1]
+    )

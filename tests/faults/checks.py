@@ -1,14 +1,14 @@
 """The checks after the last fault of a part: nothing lost, nothing doubled, no file damaged, every process healthy."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from sqlalchemy import func, select
 
 from shared.database import queries
 from shared.database.tables import Artifact, Job, JobEvent
-from shared.jobs import ENDED, EventKind, Kind, State
+from shared.jobs import ENDED, EventKind, State
 from tests.faults.record import Record
 from tests.faults.site import Site
 from tests.support.disks import is_stored
@@ -44,7 +44,9 @@ def check_jobs(site: Site, acknowledged: Collection[str], record: Record) -> Non
     record.states += Counter(job.state for job in jobs)
     record.attempts += Counter(str(job.attempt) for job in jobs)
     record.problems += [f"job {job_id} was acknowledged and is lost" for job_id in set(acknowledged) - by_id.keys()]
-    record.problems += [f"job {job_id} was submitted twice" for job_id in by_id.keys() - set(acknowledged)]
+    record.problems += [
+        f"job {job_id} was not acknowledged: a submission was run twice" for job_id in by_id.keys() - set(acknowledged)
+    ]
     if len(set(acknowledged)) < len(acknowledged):
         record.problems.append("two submissions were acknowledged with the same job")
     for job in jobs:
@@ -68,19 +70,22 @@ def _check_files(site: Site, artifacts: Sequence[Artifact]) -> list[str]:
     ]
 
 
-def check_health(site: Site, readiness: object, probes: Sequence[Kind]) -> list[str]:
+def check_health(site: Site, ask_readiness: Callable[[], object]) -> list[str]:
     """Return what is wrong with the processes.
 
     Parameters
     ----------
-    readiness
-        The answer of ``/readyz``.
-    probes
-        The kinds of which a new job has succeeded.
+    ask_readiness
+        Returns the status and the JSON of ``/readyz``, which must be ready without stalled workers after some time.
     """
+    wrong: list[str] = []
+    try:
+        wait_until(lambda: ask_readiness() == (200, {"status": "ready"}), "readiness", HEALTH_S)
+    except AssertionError:
+        wrong.append(f"at the end, /readyz answers {ask_readiness()}")
     return [
-        *([] if readiness == (200, {"status": "ready"}) else [f"at the end, /readyz answers {readiness}"]),
+        *wrong,
         *(f"at the end, {name} does not run" for name in site.list_missing()),
+        *(f"at the end, a process is suspended: {command}" for command in site.list_suspended()),
         *(f"at the end, a process of an ended instance runs: {command}" for command in site.list_orphans()),
-        *(f"at the end, no {kind} job runs" for kind in Kind if kind not in probes),
     ]

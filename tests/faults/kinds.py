@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -17,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from shared.database.tables import Base, UtcDateTime
 from tests.faults.site import FILES_MB, FIND_DEADLINE_S, Site
+from tests.support import network
 from tests.support.waiting import wait_until
 
 CLOCK_MOVE_S: Final = 600.0
@@ -36,6 +38,8 @@ class Fault:
         Makes the context of one fault: entering it starts the fault, leaving it ends the fault.
     lasts
         Whether the fault lasts for some seconds; otherwise it ends as soon as it has started.
+    is_remote
+        Whether the instance must run in a network namespace, and use servers outside of it.
     is_cheap
         Whether the service recovers from it in a few seconds, so that a short campaign can include it.
     find_obstacle
@@ -45,6 +49,7 @@ class Fault:
     name: str
     inject: Inject
     lasts: bool = False
+    is_remote: bool = False
     is_cheap: bool = False
     find_obstacle: Callable[[], str | None] = lambda: None
 
@@ -131,28 +136,62 @@ def _flush_redis(site: Site, random_: random.Random) -> Iterator[None]:
 
 
 @contextmanager
-def _kill_postgres(site: Site, _random: random.Random) -> Iterator[None]:
-    site.postgres.kill()
+def _drop_packets(site: Site, _random: random.Random) -> Iterator[None]:
+    """Drop the packets between the instance and its PostgreSQL, its Redis and its clients."""
+    path = site.surroundings.network
+    assert path is not None
+    path.drop_packets()
     try:
         yield
     finally:
-        site.postgres.start()
+        path.pass_packets()
+
+
+@contextmanager
+def _suspend_remote_redis(site: Site, _random: random.Random) -> Iterator[None]:
+    redis = site.surroundings.redis
+    assert redis is not None
+    redis.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        redis.signal(signal.SIGCONT)
+
+
+@contextmanager
+def _kill_remote_redis(site: Site, _random: random.Random) -> Iterator[None]:
+    redis = site.surroundings.redis
+    assert redis is not None
+    redis.stop()
+    try:
+        yield
+    finally:
+        redis.start()
+
+
+@contextmanager
+def _kill_postgres(site: Site, _random: random.Random) -> Iterator[None]:
+    site.surroundings.postgres.kill()
+    try:
+        yield
+    finally:
+        site.surroundings.postgres.start()
 
 
 @contextmanager
 def _suspend_postgres(site: Site, _random: random.Random) -> Iterator[None]:
-    site.postgres.suspend()
+    site.surroundings.postgres.suspend()
     try:
         yield
     finally:
-        site.postgres.resume()
+        site.surroundings.postgres.resume()
 
 
 @contextmanager
 def _fill_disk(site: Site, _random: random.Random) -> Iterator[None]:
     """Make the disk for files as small as its content."""
-    assert site.files_disk is not None
-    disk = site.files_disk
+    disk = site.surroundings.files_disk
+    assert disk is not None
 
     def shrink() -> bool:
         found = os.statvfs(disk)
@@ -206,13 +245,25 @@ FAULTS: Final = (
     Fault("fill disk", _fill_disk, lasts=True, find_obstacle=_find_disk_obstacle),
     Fault("set clock back", partial(_move_clock, -CLOCK_MOVE_S), is_cheap=True),
     Fault("set clock forward", partial(_move_clock, CLOCK_MOVE_S)),
+    *(
+        Fault(name, inject, lasts=True, is_remote=True, find_obstacle=network.find_obstacle)
+        for name, inject in (
+            ("drop packets", _drop_packets),
+            ("stop redis on another machine", _suspend_remote_redis),
+            ("kill redis on another machine", _kill_remote_redis),
+        )
+    ),
 )
 
 
 def draw_faults(seed: int, count: int, faults: tuple[Fault, ...] = FAULTS) -> list[Fault]:
-    """Draw faults in rounds. Each round has every fault once, in a random order, so all are drawn equally often."""
+    """Draw faults in rounds. Each round has every fault once, so all are drawn equally often.
+
+    The order is random, except that the faults for a remote instance follow each other, since they need another
+    instance than the other faults.
+    """
     random_ = random.Random(seed)  # noqa: S311 - to repeat a campaign, not to keep a secret
     drawn: list[Fault] = []
     while len(drawn) < count:
-        drawn += random_.sample(faults, len(faults))
+        drawn += sorted(random_.sample(faults, len(faults)), key=lambda fault: fault.is_remote)
     return drawn[:count]

@@ -12,6 +12,8 @@ BACKLOG: Final = 24
 MAX_ATTEMPTS: Final = 20
 PROBE_PRIORITY: Final = 9
 _MAX_TOKENS: Final = 20
+MAX_RECOVERY_S: Final = 300.0
+"""A service that has not recovered from a fault after this time counts as not recovered."""
 
 
 def draw_job(random_: random.Random) -> dict[str, Any]:
@@ -62,6 +64,8 @@ class Load(threading.Thread):
     def stop(self) -> None:
         """Submit no further job, and wait until the last submission was acknowledged."""
         self._stopped.set()
+        self.join(MAX_RECOVERY_S)
+        self._client.close()
         self.join()
         if self.error is not None:
             raise self.error

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -85,5 +85,5 @@ class Record:
         """Write the record; an interruption leaves the former one."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
         temporary.replace(path)

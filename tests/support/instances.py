@@ -4,7 +4,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection
@@ -32,10 +32,16 @@ def make_settings(**given: Any) -> Iterator[Settings]:
         yield Settings(home=Path(folder) / "state", port=reserve_port(), **given, _env_file=None)
 
 
-def start_by_make(settings: Settings, log: Path) -> ServiceProcess:
-    """Start a complete instance by ``make up``, which uses the environment of the tests and installs nothing."""
+def start_by_make(settings: Settings, log: Path, within: Sequence[str] = ()) -> ServiceProcess:
+    """Start a complete instance by ``make up``, which uses the environment of the tests and installs nothing.
+
+    Parameters
+    ----------
+    within
+        What to put in front of the command line, for example to run it in a network namespace.
+    """
     arguments = ("--old-file=.venv/.run-installed", f"BIN={Path(sys.executable).parent}", "up")
-    return ServiceProcess(*arguments, program=["make"], settings=settings, log=log)
+    return ServiceProcess(*arguments, program=[*within, "make"], settings=settings, log=log)
 
 
 def read_command(process: psutil.Process) -> list[str]:

@@ -97,6 +97,17 @@ class PostgresServer:
                 self._server.psql(statement)
         self._made = 0
 
+    def listen(self, host: str) -> None:
+        """Restart the server so that it also listens at an address, where clients need no password."""
+        from pgserver._commands import pg_ctl
+
+        with (self._server.pgdata / "pg_hba.conf").open("a") as file:
+            file.write("host all all all trust\n")
+        socket_folder = self._server.get_postmaster_info().socket_dir
+        options = ["-o", f"-h {host} -k {socket_folder}", "-l", str(self._server.log)]
+        pg_ctl(["-w", *options, "restart"], pgdata=self._server.pgdata, user=self._server.system_user)
+        self.start()
+
     def make_database(self, template: str = "template1") -> tuple[str, str]:
         """Create a copy of the database ``template``, and return the name and the address of the copy."""
         self._made += 1
@@ -130,7 +141,15 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server again after it was killed, and wait until it accepts connections."""
-        self._server.ensure_postgres_running()
+
+        def look() -> bool:
+            try:
+                self._server.ensure_postgres_running()
+            except (subprocess.SubprocessError, AssertionError):  # its recovery takes longer than pgserver waits
+                return False
+            return True
+
+        wait_until(look, "PostgreSQL")
 
     def _list_processes(self) -> list[psutil.Process]:
         parent = psutil.Process(self._server.get_pid())
