@@ -191,13 +191,10 @@ def run_part(record: Record, plan: Plan, logs: Path, save: Callable[[], None]) -
 
 
 def _list_next(record: Record, drawn: list[Fault]) -> list[Fault]:
-    """List the next faults that can be injected into the same instance."""
+    """List the next faults for the same instance: up to one that needs another instance, or that cannot be injected."""
     remaining = drawn[record.position :]
-    return (
-        list(
-            itertools.takewhile(
-                lambda fault: fault.is_remote == remaining[0].is_remote and fault.find_obstacle() is None, remaining
-            )
-        )
-        or remaining[:1]
-    )
+
+    def fits(fault: Fault) -> bool:
+        return fault.is_remote == remaining[0].is_remote and fault.find_obstacle() is None
+
+    return list(itertools.takewhile(fits, remaining)) or remaining[:1]

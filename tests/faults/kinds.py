@@ -13,6 +13,7 @@ from typing import Final
 
 import psutil
 from redis import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -128,11 +129,17 @@ def _suspend(choose: Choose, site: Site, random_: random.Random) -> Iterator[Non
 def _flush_redis(site: Site, random_: random.Random) -> Iterator[None]:
     """Kill Redis after all of its data was deleted."""
     victim = PROCESSES["redis"](site, random_)
-    with Redis.from_url(site.settings.redis) as client:
-        wait_until(client.ping, "Redis", FIND_DEADLINE_S)
-        client.flushall()
-    victim.kill()
+    wait_until(lambda: _delete_messages(site), "Redis", FIND_DEADLINE_S)
+    _kill_one(victim)
     yield
+
+
+def _delete_messages(site: Site) -> bool:
+    try:
+        with Redis.from_url(site.settings.redis) as client:
+            return bool(client.flushall())
+    except RedisError:  # it has just been started
+        return False
 
 
 @contextmanager
