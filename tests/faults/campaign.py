@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -155,7 +156,11 @@ class Session:
         if self._probe() is None:
             self._record.problems.append("at the end, new jobs do not run")
         checks.check_jobs(self._site, [*self._load.acknowledged, *self._probes], self._record)
-        self._record.answers += self._client.answers + self._load_client.answers
+        answers = self._client.answers + self._load_client.answers
+        self._record.answers += answers
+        if internal_errors := answers[str(HTTPStatus.INTERNAL_SERVER_ERROR.value)]:
+            logs = self._site.surroundings.logs
+            self._record.problems.append(f"{internal_errors} requests were answered with 500; see {logs.name}")
 
 
 def make_probes() -> dict[Kind, dict[str, Any]]:

@@ -11,6 +11,7 @@ BACKLOG: Final = 24
 """How many jobs are queued or running at the same time."""
 MAX_ATTEMPTS: Final = 20
 PROBE_PRIORITY: Final = 9
+_KNN_SHARE: Final = 0.5
 _MAX_TOKENS: Final = 20
 MAX_RECOVERY_S: Final = 300.0
 """A service that has not recovered from a fault after this time counts as not recovered."""
@@ -18,7 +19,7 @@ MAX_RECOVERY_S: Final = 300.0
 
 def draw_job(random_: random.Random) -> dict[str, Any]:
     """Draw a small job, with a lower priority than a probe."""
-    body = draw_knn(random_) if random_.random() < 0.5 else draw_music(random_, max_tokens=_MAX_TOKENS)
+    body = draw_knn(random_) if random_.random() < _KNN_SHARE else draw_music(random_, max_tokens=_MAX_TOKENS)
     return body | {"device": "cpu", "max_attempts": MAX_ATTEMPTS, "priority": random_.randint(0, PROBE_PRIORITY - 1)}
 
 
@@ -78,8 +79,9 @@ class Load(threading.Thread):
         self.unended = len(unended["jobs"])
         for _ in range(min(BACKLOG - self.unended, self._jobs - len(self.acknowledged))):
             job_id = self._client.submit(draw_job(self._random))
-            if job_id is None or self._stopped.is_set():
-                self.acknowledged += [job_id] if job_id else []
+            if job_id is None:
                 return
             self.acknowledged.append(job_id)
             self.unended += 1
+            if self._stopped.is_set():
+                return

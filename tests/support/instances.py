@@ -45,6 +45,7 @@ def start_by_make(settings: Settings, log: Path, within: Sequence[str] = ()) -> 
 
 
 def read_command(process: psutil.Process) -> list[str]:
+    """Return the words of the command line of a process; no words if the process has ended."""
     try:
         return process.cmdline()
     except psutil.Error:  # the process has just ended
