@@ -39,9 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--small", action="store_true", help="a small campaign of one part, without a document")
     chosen = parser.parse_args(arguments)
-    signal.signal(
-        signal.SIGTERM, lambda number, _frame: sys.exit(128 + number)
-    )  # so that the instance is ended as well
     if chosen.small:
         return run_small(chosen.seed)
     try:
@@ -109,4 +106,6 @@ def check_report_allowed(report: Path) -> None:
 
 
 if __name__ == "__main__":
+    # The instance and its servers are ended as well.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     sys.exit(main())
