@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -181,17 +182,21 @@ def run_part(record: Record, plan: Plan, logs: Path, save: Callable[[], None]) -
     """
     started_s = time.monotonic()
     end_s = started_s + plan.max_s
-    while not record.is_complete and time.monotonic() < end_s:
-        faults = _list_next(record, plan.drawn)
-        obstacle = faults[0].find_obstacle() if faults else None
-        if obstacle is not None:
-            record.skipped[faults[0].name] = obstacle
-            record.position += 1
-            continue
-        folder = logs / f"from-fault-{record.position}"
-        with open_site(folder, is_remote=bool(faults) and faults[0].is_remote) as site:
-            Session(site, record, plan, len(faults), end_s).run()
-        save()
+    # One folder for all instances, since pgserver keeps the lock of every server in the folder of the first.
+    with tempfile.TemporaryDirectory(prefix="mj-faults-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # PostgreSQL runs as another user if this is root
+        while not record.is_complete and time.monotonic() < end_s:
+            faults = _list_next(record, plan.drawn)
+            obstacle = faults[0].find_obstacle() if faults else None
+            if obstacle is not None:
+                record.skipped[faults[0].name] = obstacle
+                record.position += 1
+                continue
+            name = f"from-fault-{record.position}"
+            is_remote = bool(faults) and faults[0].is_remote
+            with open_site(Path(folder, name), logs / name, is_remote=is_remote) as site:
+                Session(site, record, plan, len(faults), end_s).run()
+            save()
     log_progress(f"the part took {(time.monotonic() - started_s) / 60:.1f} min")
 
 

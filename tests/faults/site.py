@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -138,19 +137,22 @@ class Site:
 
 
 @contextmanager
-def open_site(logs: Path, *, is_remote: bool) -> Iterator[Site]:
+def open_site(folder: Path, logs: Path, *, is_remote: bool) -> Iterator[Site]:
     """Run an instance while the block runs.
 
     Parameters
     ----------
+    folder
+        A new folder for the instance and its servers. PostgreSQL must be able to reach it as another user.
+    logs
+        The folder for the logs of the instance.
     is_remote
         Whether the instance runs in a network namespace, so that the packets between it and its PostgreSQL, its Redis
         and its clients can be dropped.
     """
+    folder.mkdir()
     logs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mj-faults-", ignore_cleanup_errors=True)))
-        folder.chmod(0o755)  # PostgreSQL runs as another user if this is root
         network = stack.enter_context(make_network()) if is_remote else None
         postgres = stack.enter_context(closing(PostgresServer(folder / "postgres", durable=True)))
         name, database_url = postgres.make_database()
