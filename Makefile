@@ -18,7 +18,7 @@ PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_35
 RESOLVE  = UV_INDEX= UV_FIND_LINKS= $(INSTALL) uv pip install --dry-run --quiet --require-hashes --only-binary :all: \
   --target .uv/nothing
 
-.PHONY: help up check quick test test-long lint bench soak screenshots lock check-locks clean
+.PHONY: help up check quick test test-long lint bench soak faults screenshots lock check-locks clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -40,9 +40,10 @@ quick: $(DEV)
 test: $(DEV) ## Run the suite, on SQLite and on PostgreSQL, with a real Redis
 	@$(BIN)/python -m pytest -m "not long" $(ARGS)
 
-test-long: $(DEV) ## Run the rest of the references on every backend, and a small soak
+test-long: $(DEV) ## Run the rest of the references on every backend, a small soak, and a small campaign of faults
 	@$(BIN)/python -m pytest -m long $(ARGS)
 	@$(BIN)/python -m tests.soak --jobs 40
+	@$(BIN)/python -m tests.faults --small
 
 lint: $(DEV) ## Check format, style, types and the layers' contracts
 	@$(BIN)/ruff format --check .
@@ -60,6 +61,9 @@ endif
 
 soak: $(DEV) ## Run 500 mixed jobs with random cancels and kills, and see that nothing is lost
 	@$(BIN)/python -m tests.soak $(ARGS)
+
+faults: $(DEV) ## Run 10,000 jobs under 200 faults, in parts of 30 minutes; needs a clean tree, and root for some faults
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 screenshots: $(DEV) ## Take pictures of every page into docs/screenshots, light and dark, desktop and phone
 	@$(BIN)/python -m tests.browser.screenshots

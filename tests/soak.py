@@ -27,14 +27,14 @@ from sqlalchemy import select
 
 from shared.database import queries, transitions
 from shared.database.migrate import migrate
-from shared.database.tables import Artifact, Job
+from shared.database.tables import Job
 from shared.errors import ConflictError
 from shared.jobs import ENDED, Kind, State
-from shared.kinds.musicgen.catalogue import TINY
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import submit
-from tests.support.disks import path_on_disk
+from tests.support.disks import is_stored
+from tests.support.job_bodies import draw_knn, draw_music
 from tests.support.processes import ServiceProcess
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
@@ -68,20 +68,11 @@ def draw_job(random_: random.Random) -> Figures:
     """Draw the body of a submission at random."""
     match random_.choices(("knn", "musicgen", "absent model"), (5, 5, 1))[0]:
         case "knn":
-            body: Figures = {"kind": Kind.KNN, "params": {"k": random_.randint(1, 20)}}
+            body = draw_knn(random_)
         case "absent model":
             body = {"kind": Kind.MUSICGEN, "params": {"model": ABSENT_MODEL}}
         case _:
-            params = {
-                "model": TINY,
-                "prompts": random_.choice(([], ["rock"], ["rock", "a slow waltz"])),
-                "num_samples": random_.randint(1, 3),
-                "max_new_tokens": random_.randint(5, 400),
-                "guidance_scale": random_.choice((1.0, 3.0)),
-                "precision": random_.choices(("int8", "float32"), (4, 1))[0],
-                "seed": random_.randrange(1_000),
-            }
-            body = {"kind": Kind.MUSICGEN, "params": params}
+            body = draw_music(random_, max_tokens=400)
     return {"device": "cpu", "max_attempts": 20, "priority": random_.randint(0, 9)} | body
 
 
@@ -191,10 +182,10 @@ class Soak:
             artifacts = queries.list_artifacts(session, [job.id for job in jobs])
         wrong = [f"{job.id}: {reason}" for job in jobs if (reason := self._find_fault(job))]
         missing = [
-            f"{job.id}: {artifact.name} is missing or incomplete"
+            f"{job.id}: {artifact.name} is missing or damaged"
             for job in jobs
             for artifact in artifacts[job.id]
-            if not self._is_stored(artifact)
+            if not is_stored(self._services.files, artifact)
         ]
         loads = Counter(found for process in self._processes for found in LOADED.findall(process.read_log()))
         memory, memory_faults = check_memory(self._rss_bytes)
@@ -219,10 +210,6 @@ class Soak:
             "memory": memory,
             "faults": faults,
         }
-
-    def _is_stored(self, artifact: Artifact) -> bool:
-        path = path_on_disk(self._services.files, artifact.key)
-        return path.is_file() and path.stat().st_size == artifact.bytes
 
     def _find_fault(self, job: Job) -> str | None:
         if job.state == State.CANCELLED:

@@ -7,7 +7,9 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 REPORT: Final = "docs/benchmarks.md"
-"""The only file that a benchmark changes. A tree in which only this file has changed counts as clean."""
+FAULTS_REPORT: Final = "docs/faults.md"
+REPORTS: Final = (REPORT, FAULTS_REPORT)
+"""The only files that measurements change. A tree in which only these have changed counts as clean."""
 
 
 class UncleanTreeError(Exception):
@@ -25,8 +27,13 @@ def describe_commit(root: Path = ROOT) -> str:
     return f"{today}, commit {commit}{' with uncommitted changes' if changes else ''}"
 
 
-def check_tree_clean(root: Path = ROOT) -> None:
+def check_tree_clean(root: Path = ROOT, report: str = REPORT) -> None:
     """Refuse a tree whose figures could not be attributed to a commit.
+
+    Parameters
+    ----------
+    report
+        The report that would contain the figures, for the message.
 
     Raises
     ------
@@ -39,20 +46,20 @@ def check_tree_clean(root: Path = ROOT) -> None:
     except (OSError, subprocess.CalledProcessError) as error:
         reason = error.stderr.strip() if isinstance(error, subprocess.CalledProcessError) else error
         raise UncleanTreeError(
-            f"{REPORT} names the commit that was measured, and Git cannot name it here: {reason}"
+            f"{report} names the commit that was measured, and Git cannot name it here: {reason}"
         ) from error
     if changes:
         listed = "\n".join(changes)
         raise UncleanTreeError(
-            f"{REPORT} is written only from a clean tree, so that its figures belong to a commit. Commit or remove "
-            f"first:\n{listed}\nTo try the benchmarks with these changes, write the report to another file: "
+            f"{report} is written only from a clean tree, so that its figures belong to a commit. Commit or remove "
+            f"first:\n{listed}\nTo measure with these changes, write the report to another file: "
             "--report FILE."
         )
 
 
 def list_changes(root: Path = ROOT) -> list[str]:
-    """List the changed and the untracked files, except the report, as lines of ``git status --porcelain``."""
-    return _run_git(root, "status", "--porcelain", "--", ".", f":!{REPORT}").splitlines()
+    """List the changed and the untracked files, except the reports, as lines of ``git status --porcelain``."""
+    return _run_git(root, "status", "--porcelain", "--", ".", *(f":!{report}" for report in REPORTS)).splitlines()
 
 
 def _run_git(root: Path, *arguments: str) -> str:

@@ -17,12 +17,21 @@ from shared.instance.processes import list_processes
 from shared.jobs import Kind
 from shared.settings import Settings
 from tests.conftest import SHORT_INTERVALS
-from tests.support.instances import ask, call, make_settings, run_job, wait_for_ready
+from tests.support.instances import (
+    ask,
+    call,
+    find_program,
+    make_settings,
+    read_command,
+    read_name,
+    run_job,
+    start_by_make,
+    wait_for_ready,
+)
 from tests.support.permissions import PRIVATE_UMASK, find_readable, list_umasks
 from tests.support.processes import ServiceProcess, make_environment
 from tests.support.waiting import DEADLINE_S, wait_until
 
-BIN = Path(sys.executable).parent
 JOBS = {
     Kind.KNN: {"kind": "knn", "params": {"k": 5}},
     Kind.MUSICGEN: {"kind": "musicgen", "params": {"model": "mindjobs/tiny", "prompts": ["pop"], "duration_s": 0.1}},
@@ -53,10 +62,7 @@ def start_instance(settings: Settings, tmp_path: Path) -> Iterator[StartInstance
     def start(*, by_make: bool = False) -> ServiceProcess:
         log = tmp_path / f"up-{len(started)}.log"
         started.append(
-            # With --old-file, make uses the environment of the tests and installs nothing.
-            ServiceProcess(
-                "--old-file=.venv/.run-installed", f"BIN={BIN}", "up", program=["make"], settings=settings, log=log
-            )
+            start_by_make(settings, log)
             if by_make
             else ServiceProcess("shared.instance.up", settings=settings, log=log)
         )
@@ -69,13 +75,6 @@ def start_instance(settings: Settings, tmp_path: Path) -> Iterator[StartInstance
 
 def loads_mindspore(process: psutil.Process) -> bool:
     return any("mindspore" in mapped.path for mapped in process.memory_maps())
-
-
-def read_command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:  # the process has just ended
-        return []
 
 
 def find_worker(instance: ServiceProcess, kind: str) -> psutil.Process | None:
@@ -118,22 +117,6 @@ def test_instance_runs_a_job_and_then_restarts_a_dead_worker_and_then_stops(
     instance.wait()
     wait_until(lambda: instance.list_survivors() == [], "the end of all processes")
     assert list(settings.home.rglob(".part-*")) == []
-
-
-def read_name(process: psutil.Process) -> str:
-    """Return the name that Supervisor gave to the process or to the process above it; nothing for other processes."""
-    try:
-        if process.name() in {"redis-server", "valkey-server"}:  # these overwrite their environment with their title
-            return "redis"
-        return str(process.environ().get("SUPERVISOR_PROCESS_NAME", ""))
-    except psutil.Error:  # the process has just ended
-        return ""
-
-
-def find_program(instance: ServiceProcess, name: str) -> list[psutil.Process]:
-    """List the processes of one of the instance's programs, and the uppermost of them first."""
-    found = [process for process in instance.list_children() if read_name(process) == name]
-    return sorted(found, key=lambda process: process.parent() in found)
 
 
 def kill_and_wait(instance: ServiceProcess, victim: psutil.Process, children: list[psutil.Process]) -> None:

@@ -1,10 +1,12 @@
 """Files on disk, and disks that are full."""
 
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
+from shared.database.tables import Artifact
 from shared.files.file_store import FileStore
 from shared.files.local import TEMPORARY_PREFIX, LocalFileStore
 
@@ -13,6 +15,15 @@ def path_on_disk(files: FileStore, key: str) -> Path:
     """Return the path at which a local file store keeps the file with a key; the file need not exist."""
     assert isinstance(files, LocalFileStore)
     return files.root / key
+
+
+def is_stored(files: FileStore, artifact: Artifact) -> bool:
+    """Return whether the file of an artifact exists with the size and the SHA-256 that were recorded."""
+    path = path_on_disk(files, artifact.key)
+    if not path.is_file() or path.stat().st_size != artifact.bytes:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == artifact.sha256
 
 
 def list_keys(files: FileStore, prefix: str) -> list[str]:

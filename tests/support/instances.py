@@ -2,14 +2,17 @@
 
 import json
 import re
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
+
+import psutil
 
 from shared.database.connection import Database
 from shared.database.migrate import migrate
@@ -28,6 +31,42 @@ def make_settings(**given: Any) -> Iterator[Settings]:
     """Make the settings of an instance that needs no other server: SQLite, a Redis of its own, and local files."""
     with tempfile.TemporaryDirectory(prefix="mj-home-") as folder:
         yield Settings(home=Path(folder) / "state", port=reserve_port(), **given, _env_file=None)
+
+
+def start_by_make(settings: Settings, log: Path, within: Sequence[str] = ()) -> ServiceProcess:
+    """Start a complete instance by ``make up``, which uses the environment of the tests and installs nothing.
+
+    Parameters
+    ----------
+    within
+        What to put in front of the command line, for example to run it in a network namespace.
+    """
+    arguments = ("--old-file=.venv/.run-installed", f"BIN={Path(sys.executable).parent}", "up")
+    return ServiceProcess(*arguments, program=[*within, "make"], settings=settings, log=log)
+
+
+def read_command(process: psutil.Process) -> list[str]:
+    """Return the words of the command line of a process; no words if the process has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:  # the process has just ended
+        return []
+
+
+def read_name(process: psutil.Process) -> str:
+    """Return the name that Supervisor gave to the process or to the process above it; nothing for other processes."""
+    try:
+        if process.name() in {"redis-server", "valkey-server"}:  # these overwrite their environment with their title
+            return "redis"
+        return str(process.environ().get("SUPERVISOR_PROCESS_NAME", ""))
+    except psutil.Error:  # the process has just ended
+        return ""
+
+
+def find_program(instance: ServiceProcess, name: str) -> list[psutil.Process]:
+    """List the processes of one of the instance's programs, and the uppermost of them first."""
+    found = [process for process in instance.list_children() if read_name(process) == name]
+    return sorted(found, key=lambda process: process.parent() in found)
 
 
 def wait_for_ready(instance: ServiceProcess, settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Real Redis and PostgreSQL servers for the tests; each server has a folder of its own."""
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -11,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.instance.redis_server import find_redis
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 
 
 class RedisServer:
@@ -96,6 +97,17 @@ class PostgresServer:
                 self._server.psql(statement)
         self._made = 0
 
+    def listen(self, host: str) -> None:
+        """Restart the server so that it also listens at an address, where clients need no password."""
+        from pgserver._commands import pg_ctl
+
+        with (self._server.pgdata / "pg_hba.conf").open("a") as file:
+            file.write("host all all all trust\n")
+        socket_folder = self._server.get_postmaster_info().socket_dir
+        options = ["-o", f"-h {host} -k {socket_folder}", "-l", str(self._server.log)]
+        pg_ctl(["-w", *options, "restart"], pgdata=self._server.pgdata, user=self._server.system_user)
+        self.start()
+
     def make_database(self, template: str = "template1") -> tuple[str, str]:
         """Create a copy of the database ``template``, and return the name and the address of the copy."""
         self._made += 1
@@ -110,12 +122,34 @@ class PostgresServer:
     def suspend(self) -> None:
         """Suspend all processes of the server, so that it accepts connections and never answers."""
         for process in self._list_processes():
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):  # the process of a connection that was just closed
+                process.suspend()
 
     def resume(self) -> None:
         """Let the processes of the server continue."""
         for process in self._list_processes():
-            process.resume()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def kill(self) -> None:
+        """Kill all processes of the server, as in a crash, and wait until they have ended."""
+        processes = self._list_processes()
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, DEADLINE_S)
+
+    def start(self) -> None:
+        """Start the server again after it was killed, and wait until it accepts connections."""
+
+        def look() -> bool:
+            try:
+                self._server.ensure_postgres_running()
+            except (subprocess.SubprocessError, AssertionError):  # its recovery takes longer than pgserver waits
+                return False
+            return True
+
+        wait_until(look, "PostgreSQL")
 
     def _list_processes(self) -> list[psutil.Process]:
         parent = psutil.Process(self._server.get_pid())

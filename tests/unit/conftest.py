@@ -8,6 +8,7 @@ import pytest
 _UNIT: Final = Path(__file__).parent
 QUICK_FOLDERS: Final = (
     _UNIT / "bench",
+    _UNIT / "faults",
     _UNIT / "shared",
     _UNIT / "web",
     _UNIT / "worker/engines/musicgen/codec",

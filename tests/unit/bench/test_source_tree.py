@@ -8,7 +8,7 @@ import pytest
 
 from tests.bench import __main__ as command
 from tests.bench.section import Section
-from tests.bench.source_tree import REPORT, UncleanTreeError, check_tree_clean, describe_commit, list_changes
+from tests.bench.source_tree import REPORT, REPORTS, UncleanTreeError, check_tree_clean, describe_commit, list_changes
 
 
 def run_git(folder: Path, *arguments: str) -> str:
@@ -36,8 +36,9 @@ def test_clean_tree_is_accepted(tree: Path) -> None:
     assert describe_commit(tree).endswith(f", commit {run_git(tree, 'rev-parse', '--short', 'HEAD')}")
 
 
-def test_changed_report_is_accepted(tree: Path) -> None:
-    tree.joinpath(REPORT).write_text("new figures\n")
+@pytest.mark.parametrize("report", REPORTS)
+def test_changed_report_is_accepted(tree: Path, report: str) -> None:
+    tree.joinpath(report).write_text("new figures\n")
     check_tree_clean(tree)
     run_git(tree, "add", ".")
     check_tree_clean(tree)
