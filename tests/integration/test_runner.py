@@ -1,4 +1,4 @@
-"""Files of a job are synced to the disk, then recorded while the job still runs. If the disk is full, the job fails."""
+"""Files of a job are synced to the disk, then recorded while the job still runs. A full disk fails the last attempt."""
 
 import threading
 from collections.abc import Callable
@@ -58,7 +58,7 @@ class BlockedStore(LocalFileStore):
 
 @pytest.fixture
 def job_id(services: Services) -> str:
-    return submit.submit_job(services, {"kind": "knn", "device": "cpu"})[0].id
+    return submit.submit_job(services, {"kind": "knn", "device": "cpu", "max_attempts": 1})[0].id
 
 
 @pytest.fixture
