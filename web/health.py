@@ -72,8 +72,11 @@ def _has_answered(part: Part, test: Future[int]) -> bool:
         test.cancel()
         return False
     error = test.exception()
-    if isinstance(error, SQLAlchemyError | RedisError | OSError | DiskFullError):
-        logger.warning("not ready: the %s: %s", part, error)
+    if isinstance(error, DiskFullError):
+        logger.warning("not ready: %s", error.detail)
+        return False
+    if isinstance(error, SQLAlchemyError | RedisError | OSError):
+        logger.warning("not ready: the %s does not answer: %s", part, error)
         return False
     test.result()  # raises any other error
     return True

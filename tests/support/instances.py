@@ -66,7 +66,14 @@ def read_name(process: psutil.Process) -> str:
 def find_program(instance: ServiceProcess, name: str) -> list[psutil.Process]:
     """List the processes of one of the instance's programs, and the uppermost of them first."""
     found = [process for process in instance.list_children() if read_name(process) == name]
-    return sorted(found, key=lambda process: process.parent() in found)
+
+    def is_below_another(process: psutil.Process) -> bool:
+        try:
+            return process.parent() in found
+        except psutil.Error:  # the process has just ended
+            return True
+
+    return sorted(found, key=is_below_another)
 
 
 def wait_for_ready(instance: ServiceProcess, settings: Settings) -> None:
