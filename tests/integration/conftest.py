@@ -17,6 +17,7 @@ from tests.support.instances import WEB, wait_for_web
 from tests.support.job_outcomes import expire_lease
 from tests.support.ports import reserve_port
 from tests.support.processes import ServiceProcess
+from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 from tests.support.webhook_receiver import Receiver
 
@@ -191,6 +192,15 @@ def make_gate(services: Services, tmp_path: Path) -> Callable[[], Gate]:
         return made[-1]
 
     return make
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test alone, which the test can kill and suspend."""
+    server = RedisServer(tmp_path / "redis")
+    server.start()
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """If wake-up messages are lost, late or sent twice, or if Redis hangs, no job is lost and nothing else hangs."""
 
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from flask.testing import FlaskClient
@@ -22,14 +21,6 @@ from web import create_app
 from web.context import get_context
 
 QUEUE = (Kind.MUSICGEN, DeviceClass.CPU)
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis")
-    server.start()
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -33,14 +33,6 @@ SILENCES = 3
 
 
 @pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path / "redis")
-    server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture
 def settings(settings: Settings, own_redis: RedisServer) -> Settings:
     """Settings with a Redis of this test alone, which the test can suspend."""
     return settings.model_copy(update={"redis_url": own_redis.url})
