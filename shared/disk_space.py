@@ -2,13 +2,10 @@
 
 import shutil
 from pathlib import Path
-from typing import Final
 
 from shared.errors import DiskFullError
 from shared.files.file_store import FileStore
 from shared.settings import Settings
-
-_MB: Final = 10**6
 
 
 def measure_free_bytes(folder: Path) -> int:
@@ -18,19 +15,14 @@ def measure_free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def has_free_space(settings: Settings, files: FileStore) -> bool:
-    """Return whether there is enough free space for jobs and files; see the setting ``min_free_mb``."""
-    measured = (measure_free_bytes(settings.home), files.free_bytes())
-    return all(free is None or free >= settings.min_free_mb * _MB for free in measured)
-
-
 def require_free_space(settings: Settings, files: FileStore) -> None:
-    """Refuse what would need space on a disk.
+    """Refuse what would need space on a disk, if there is less than the setting ``min_free_mb`` requires.
 
     Raises
     ------
     DiskFullError
         There is too little free space.
     """
-    if not has_free_space(settings, files):
+    measured = (measure_free_bytes(settings.home), files.free_bytes())
+    if any(free is not None and free < settings.min_free_mb * 2**20 for free in measured):
         raise DiskFullError(settings.storage)
