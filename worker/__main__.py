@@ -19,6 +19,7 @@ from worker.celery_app import make_app
 from worker.devices import Device
 from worker.engines import ENGINES
 from worker.registration import WorkerRegistration, name_worker
+from worker.transport import count_untaken
 from worker.watchdog import ChildStatus, Watchdog
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def run_worker(device: Device, kinds: list[Kind]) -> int:
         stalled_worker_s=settings.stalled_worker_s,
         status=status,
     )
-    watchdog = Watchdog(status, settings)
+    watchdog = Watchdog(status, settings, count_untaken)
     with registration, watchdog:
         worker = app.Worker(
             hostname=name,

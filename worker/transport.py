@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from celery.worker import state
 from celery.worker.request import Request
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import ResponseError
@@ -27,6 +28,11 @@ class WakeUpRequest(Request):  # type: ignore[misc]  # Celery has no types
     @override
     def reject(self, requeue: bool = False) -> None:
         self.acknowledge()
+
+
+def count_untaken() -> int:
+    """Count the messages that this process has received and that its child has not taken."""
+    return len(state.reserved_requests) - len(state.active_requests)
 
 
 class Channel(redis.Channel):  # type: ignore[misc]  # kombu has no types

@@ -1,8 +1,12 @@
-"""The parent process of a worker watches its child process, and kills a child that shows no sign of life.
+"""The parent process of a worker watches its child process, and replaces a child that does not work.
 
-A child shows no sign of life if it is suspended, or if its native code holds the interpreter lock. Such a child could
-not answer the parent either. Therefore, while a job runs, the child records signs of life in memory that both
-processes share, and the parent checks the time of the last sign.
+A child that runs a job shows no sign of life if it is suspended, or if its native code holds the interpreter lock. Such
+a child could not answer the parent either. Therefore, while a job runs, the child records signs of life in memory that
+both processes share, and the parent checks the time of the last sign.
+
+A child that runs no job must take each message that the parent has received. It does not if it is suspended. Celery's
+pool of processes, too, has left a message with the parent: the worker's child had been killed, and some seconds later
+the connection to Redis was lost.
 """
 
 import logging
@@ -10,12 +14,15 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Final
 
 from shared.background import Background
 from shared.settings import Settings
 
 IDLE: Final = 0.0
+MAX_UNTAKEN_CHECKS: Final = 5
+"""At this many checks in a row, an idle child may leave a message to its parent. It usually takes milliseconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +62,19 @@ class ChildStatus:
         """Whether no other job may start."""
         return bool(self._shutting_down.value)
 
+    def is_idle(self) -> bool:
+        """Return whether the child is ready, has not ended, and runs no job; called in the parent.
+
+        A killed child does not count until the next one is ready, which can take minutes.
+        """
+        if self._last_sign_at.value != IDLE or self.process_id == 0:
+            return False
+        try:
+            ended = os.waitid(os.P_PID, self.process_id, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # Celery has already waited for it
+            return False
+        return ended is None
+
     def wait_until_ready(self, timeout_s: float) -> bool:
         """Wait until the first child is ready or the timeout is over; return whether it is ready.
 
@@ -80,7 +100,9 @@ class ChildStatus:
 
 
 class Watchdog(Background):
-    """Kills a silent child while the block runs; Celery then starts another child.
+    """Watches the child while the block runs: kills a silent child, and stops a worker whose child takes no message.
+
+    After a child was killed, Celery starts another child. A worker that was stopped is started again by Supervisor.
 
     Parameters
     ----------
@@ -89,20 +111,40 @@ class Watchdog(Background):
         This sum is longer than a lease, so the leases of the child's jobs have expired before the child is killed. The
         parent checks the child every ``heartbeat_s``, and kills a child that was silent at two checks in a row. So, if
         parent and child were both suspended for a time, the child can give a sign of life between two checks.
+    count_untaken
+        Counts the messages that the parent has received and the child has not taken.
     """
 
-    def __init__(self, status: ChildStatus, settings: Settings) -> None:
+    def __init__(self, status: ChildStatus, settings: Settings, count_untaken: Callable[[], int]) -> None:
         super().__init__("watchdog")
         self._status = status
         self._max_silence_s = settings.lease_s + settings.grace_s
         self._check_interval_s = settings.heartbeat_s
+        self._count_untaken = count_untaken
+        self._suspect = 0
+        self._untaken_checks = 0
 
     def _run(self) -> None:
-        suspect = 0
         while not self._stop_requested.wait(self._check_interval_s):
-            child = self._status.process_id if self._status.silence_s > self._max_silence_s else 0
-            if child and child == suspect:
-                logger.error("process %d runs a job and gives no sign of life; it is killed", child)
-                self._status.mark_idle()
-                os.kill(child, signal.SIGKILL)
-            suspect = child
+            self._kill_if_silent()
+            self._stop_if_untaken()
+
+    def _kill_if_silent(self) -> None:
+        child = self._status.process_id if self._status.silence_s > self._max_silence_s else 0
+        if child and child == self._suspect:
+            logger.error("process %d runs a job and gives no sign of life; it is killed", child)
+            self._status.mark_idle()
+            os.kill(child, signal.SIGKILL)
+        self._suspect = child
+
+    def _stop_if_untaken(self) -> None:
+        """Stop the worker if its child is ready, runs no job, and takes no message.
+
+        It is not known in which state Celery's pool is then, so a new child would not be enough. No job is lost, since
+        none runs.
+        """
+        untaken = self._status.is_idle() and self._count_untaken() > 0
+        self._untaken_checks = self._untaken_checks + 1 if untaken else 0
+        if self._untaken_checks > MAX_UNTAKEN_CHECKS:
+            logger.error("process %d takes no message, although it is idle; the worker stops", self._status.process_id)
+            os._exit(1)

@@ -80,9 +80,13 @@ def parse_instructions(params: MusicgenParams | KnnParams) -> dict[str, Any]:
 
 
 def prepare_process(device: Device) -> None:
-    """Fail if the test has set the environment variable ``GATED_WORKER_BREAKS``."""
+    """Fail if the environment variable ``GATED_WORKER_BREAKS`` exists; wait for the file ``GATED_WORKER_START``."""
     if "GATED_WORKER_BREAKS" in os.environ:
         raise OSError(f"no such library for {device}")
+    if start := os.environ.get("GATED_WORKER_START"):
+        pause = threading.Event()
+        while not Path(start).exists():
+            pause.wait(0.02)
 
 
 if __name__ == "__main__":

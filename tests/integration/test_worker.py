@@ -468,7 +468,7 @@ def test_idle_worker_that_leaves_a_job_waiting_is_shown_and_stops(
 ) -> None:
     app = create_app(settings.model_copy(update={"stalled_worker_s": 2.0}))
     client = app.test_client()
-    worker = start_worker(stalled_worker_s=2.0, worker_heartbeat_s=0.5)
+    worker = start_worker(stalled_worker_s=2.0, worker_heartbeat_s=0.5, heartbeat_s=10.0)
     (child,) = worker.list_children()
     child.suspend()
     gate = make_gate()
@@ -491,6 +491,42 @@ def test_idle_worker_that_leaves_a_job_waiting_is_shown_and_stops(
     assert client.get("/readyz").json == {"status": "ready"}
     get_context(app).services.close()
     assert sweeper.process.poll() is None
+
+
+def test_worker_whose_idle_child_takes_no_message_stops_after_a_few_checks(
+    start_worker: StartWorker, make_gate: MakeGate
+) -> None:
+    worker = start_worker()
+    (child,) = worker.list_children()
+    child.suspend()
+    gate = make_gate()
+    gate.submit()
+    worker.wait()
+    assert "takes no message, although it is idle" in worker.read_log()
+    assert not worker.list_survivors()
+    start_worker()
+    gate.open()
+    gate.wait_for(State.SUCCEEDED, attempt=1)
+
+
+def test_worker_whose_next_child_is_not_ready_yet_keeps_its_message(
+    services: Services, start_worker: StartWorker, make_gate: MakeGate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = tmp_path / "started"
+    monkeypatch.setenv("GATED_WORKER_START", str(started))
+    started.touch()
+    worker = start_worker()
+    (child,) = worker.list_children()
+    started.unlink()
+    child.kill()
+    gate = make_gate()
+    gate.submit()
+    waited = gate.read().available_at + timedelta(seconds=3)
+    wait_until(lambda: read_clock(services.database) > waited, "longer than an idle child may leave a message")
+    started.touch()
+    gate.open()
+    gate.wait_for(State.SUCCEEDED, attempt=1)
+    assert worker.process.poll() is None
 
 
 def test_worker_that_is_busy_is_not_stalled(services: Services, start_worker: StartWorker, make_gate: MakeGate) -> None:
