@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.database import queries
+from shared.database import worker_queries
 from shared.disk_space import require_free_space
 from shared.errors import DiskFullError
 from shared.schemas import responses
@@ -53,7 +53,7 @@ def ready() -> tuple[responses.Readiness, int]:
 def _count_stalled_workers(services: Services) -> int:
     with services.database.reading() as session:
         session.execute(text("SELECT 1 FROM jobs LIMIT 1"))
-        return len(queries.list_stalled_workers(session, services.settings.stalled_worker_shown_s))
+        return len(worker_queries.list_stalled_workers(session, services.settings.stalled_worker_shown_s))
 
 
 def _ping_broker(services: Services) -> int:

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, ge
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from shared.database import queries
+from shared.database import queries, worker_queries
 from shared.jobs import DeviceClass, Kind, State
 from shared.services import Services
 from web.context import get_context
@@ -31,9 +31,9 @@ class JobMetrics(Collector):
         """Read the metrics."""
         with self._database.reading() as session:
             loads = queries.measure_queue_load(session)
-            workers = queries.list_live_workers(session)
-            busy_names = queries.list_busy_workers(session)
-            stalled_workers = queries.list_stalled_workers(session, self._max_wait_s)
+            workers = worker_queries.list_live_workers(session)
+            busy_names = worker_queries.list_busy_workers(session)
+            stalled_workers = worker_queries.list_stalled_workers(session, self._max_wait_s)
         yield from _build_load_metrics(loads)
         alive = GaugeMetricFamily("mindjobs_workers_alive", "Live workers.", labels=["device"])
         busy = GaugeMetricFamily("mindjobs_workers_busy", "Live workers that hold a job.", labels=["device"])

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from flask import url_for
 from sqlalchemy.orm import Session
 
-from shared.database import queries
+from shared.database import queries, worker_queries
 from shared.database.queries import JobFilter
 from shared.database.tables import Artifact, Job, JobEvent, Upload, Worker
 from shared.jobs import ENDED, DeviceClass, Kind, State
@@ -156,10 +156,10 @@ def serialize_upload(upload: Upload, retention_days: float) -> responses.Upload:
 
 def serialize_devices(session: Session, max_wait_s: float) -> list[responses.Device]:
     """Build a document for each device class: its live workers, what they offer, and the number of its jobs."""
-    live = queries.list_live_workers(session)
+    live = worker_queries.list_live_workers(session)
     workers = {device: [worker for worker in live if worker.device == device] for device in DeviceClass}
     load = queries.count_by_device(session)
-    stalled = queries.list_stalled_workers(session, max_wait_s)
+    stalled = worker_queries.list_stalled_workers(session, max_wait_s)
     return [
         {
             "device": device,

@@ -14,7 +14,7 @@ from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
-from shared.database import queries, transitions
+from shared.database import transitions, worker_queries
 from shared.database.connection import Database, now
 from shared.database.tables import Worker
 from shared.jobs import STATE_PHRASES, Kind
@@ -124,7 +124,8 @@ class WorkerRegistration(Background):
     def _is_stalled(self) -> bool:
         with self._database.reading() as session:
             return any(
-                worker.name == self._name for worker in queries.list_stalled_workers(session, self._stalled_worker_s)
+                worker.name == self._name
+                for worker in worker_queries.list_stalled_workers(session, self._stalled_worker_s)
             )
 
     def _stop_if_stalled(self, *, stalled: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from shared.database import queries
+from shared.database import worker_queries
 from shared.database.connection import Database
 from shared.jobs import Kind
 from shared.settings import Settings, load_settings
@@ -31,7 +31,7 @@ def is_ready(settings: Settings, database: Database) -> bool:
     except (URLError, OSError):
         return False
     with database.reading() as session:
-        alive = {kind for worker in queries.list_live_workers(session) for kind in worker.kinds}
+        alive = {kind for worker in worker_queries.list_live_workers(session) for kind in worker.kinds}
     return alive >= set(Kind)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import delete, func, select, update
 
 from shared.broker import MAX_PENDING_WAKEUPS
-from shared.database import queries, transitions
+from shared.database import transitions, worker_queries
 from shared.database.connection import now
 from shared.database.tables import Job, Worker
 from shared.jobs import AUTO, STATE_PHRASES, DeviceClass, Kind, State
@@ -45,7 +45,7 @@ def _reroute_jobs(services: Services) -> None:
     live worker now.
     """
     with services.database.reading() as session:
-        best_devices = {kind: queries.choose_device(session, kind) for kind in Kind}
+        best_devices = {kind: worker_queries.choose_device(session, kind) for kind in Kind}
     for kind, device in best_devices.items():
         if device is None:
             continue

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from shared.database import queries
+from shared.database import queries, worker_queries
 from shared.database.tables import Upload
 from shared.disk_space import require_free_space
 from shared.errors import LimitError, Problem, RequestInvalidError
@@ -84,7 +84,7 @@ def _find_missing_precision(session: Session, parsed: ParsedSubmission) -> list[
     precision = KINDS[submission.kind].wanted_precision(parsed.params)
     if precision is None:
         return []
-    offered = queries.list_offered_precisions(session, submission.kind, submission.device)
+    offered = worker_queries.list_offered_precisions(session, submission.kind, submission.device)
     if offered is None or precision in offered:
         return []
     values = {"precision": precision, "device": submission.device, "offered": ", ".join(offered)}

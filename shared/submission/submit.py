@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import Final, Self
 
-from shared.database import queries, transitions
+from shared.database import transitions, worker_queries
 from shared.database.connection import Database
 from shared.database.tables import Job
 from shared.ids import make_id
@@ -149,4 +149,4 @@ def _choose_device(database: Database, kind: Kind, wanted: str) -> DeviceClass |
     if wanted != AUTO:
         return DeviceClass(wanted)
     with database.reading() as session:
-        return queries.choose_device(session, kind)
+        return worker_queries.choose_device(session, kind)

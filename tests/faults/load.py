@@ -11,7 +11,7 @@ BACKLOG: Final = 24
 """How many jobs are queued or running at the same time."""
 MAX_ATTEMPTS: Final = 20
 PROBE_PRIORITY: Final = 9
-_KNN_SHARE: Final = 0.5
+_KNN_SHARE: Final = 0.8
 _MAX_TOKENS: Final = 20
 MAX_RECOVERY_S: Final = 300.0
 """A service that has not recovered from a fault after this time counts as not recovered."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.database import queries
+from shared.database import queries, worker_queries
 from shared.database.tables import Job
 from shared.jobs import Kind
 from shared.services import Services
@@ -90,7 +90,7 @@ def start_worker(start_process: StartProcess, services: Services) -> StartWorker
         def is_there() -> bool:
             assert worker.process.poll() is None, worker.read_log()
             with services.database.reading() as session:
-                live = queries.list_live_workers(session)
+                live = worker_queries.list_live_workers(session)
             return any(name.name.endswith(f":{worker.process.pid}") for name in live)
 
         wait_until(is_there, "the worker")

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import event, update
 
 from shared import api_keys
-from shared.database import queries, transitions
+from shared.database import queries, transitions, worker_queries
 from shared.database.connection import Database, now
 from shared.database.tables import Job, Worker
 from shared.jobs import CANCELLED, DeviceClass
@@ -84,7 +84,7 @@ def test_metrics_do_not_scan_all_jobs(services: Services) -> None:
     event.listen(engine, "before_cursor_execute", lambda *given: executed.append((given[2], given[3])))
     with services.database.reading() as session:
         queries.measure_queue_load(session)
-        queries.list_busy_workers(session)
+        worker_queries.list_busy_workers(session)
     statements = [(text, bound) for text, bound in executed if "FROM jobs" in text]
     assert len(statements) == 2
     for text, bound in statements:

@@ -14,7 +14,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from shared.broker import Broker
-from shared.database import queries, transitions
+from shared.database import queries, transitions, worker_queries
 from shared.database.connection import now
 from shared.database.migrate import ROOT
 from shared.database.tables import Artifact, Job, JobEvent, Worker
@@ -223,7 +223,7 @@ def test_a_child_that_cannot_be_prepared_stops_the_worker(
     worker.wait()
     assert "no such library" in worker.read_log()
     with services.database.reading() as session:
-        assert queries.list_live_workers(session) == []
+        assert worker_queries.list_live_workers(session) == []
 
 
 def test_a_running_job_is_cancelled(services: Services, start_worker: StartWorker, make_gate: MakeGate) -> None:
@@ -381,14 +381,14 @@ def test_a_job_for_the_device_auto_runs_on_the_device_class_that_has_a_worker(
     late.open()
     assert late.wait_for(State.SUCCEEDED).device == "cpu"
     with services.database.reading() as session:
-        assert queries.choose_device(session, Kind.KNN) is None
+        assert worker_queries.choose_device(session, Kind.KNN) is None
     assert sweeper.process.poll() is None
 
 
 def test_a_worker_registers_its_engines_and_precisions(services: Services, start_worker: StartWorker) -> None:
     start_worker()
     with services.database.reading() as session:
-        [worker] = queries.list_live_workers(session)
+        [worker] = worker_queries.list_live_workers(session)
     assert (worker.device, worker.device_index, worker.kinds) == ("cpu", 0, ["musicgen"])
     assert worker.engines == {"musicgen": "gated"}
     assert worker.precisions == {"musicgen": ["float32", "int8"]}
@@ -480,7 +480,7 @@ def test_idle_worker_that_leaves_a_job_waiting_is_shown_and_stops(
 
     name = wait_until(find_stalled, "the stalled worker")
     with services.database.reading() as session:
-        assert name == [live.name for live in queries.list_live_workers(session)]
+        assert name == [live.name for live in worker_queries.list_live_workers(session)]
     assert client.get("/readyz").json == {"status": "ready", "stalled_workers": 1}
     assert 'mindjobs_workers_stalled{device="cpu"} 1.0' in client.get("/metrics").text
     worker.wait()

@@ -7,7 +7,7 @@ from uuid import UUID
 from flask import redirect, render_template, request, url_for
 from werkzeug import Response
 
-from shared.database import queries, transitions
+from shared.database import queries, transitions, worker_queries
 from shared.jobs import ENDED, State
 from shared.schemas import responses
 from shared.submission import delete, retry
@@ -27,7 +27,7 @@ def show_job(job_id: UUID) -> str:
     services = get_services()
     with services.database.reading() as session:
         job = view_job(session, str(job_id)).document
-        has_worker = job["state"] != State.QUEUED or queries.has_worker(session, job["kind"], job["device"])
+        has_worker = job["state"] != State.QUEUED or worker_queries.has_worker(session, job["kind"], job["device"])
     pages = find_pages(job["kind"])
     return render_template(
         "pages/job.html",

@@ -7,7 +7,7 @@ from typing import Any, Final, Self
 
 from wtforms import BooleanField, MultipleFileField, SelectField, StringField, TextAreaField
 
-from shared.database import queries
+from shared.database import worker_queries
 from shared.jobs import AUTO, Kind
 from shared.kinds.musicgen.catalogue import Availability, ModelCard, list_models
 from shared.kinds.musicgen.parameters import DEFAULT_DURATION_S, Format, Loudness, MusicgenParams, Precision
@@ -158,7 +158,7 @@ class MusicgenForm(JobForm):
 def _list_precisions(services: Services) -> list[Precision]:
     """List ``auto`` and the precisions that live workers offer; list all precisions if the offers are not known."""
     with services.database.reading() as session:
-        offered = queries.list_offered_precisions(session, Kind.MUSICGEN, AUTO)
+        offered = worker_queries.list_offered_precisions(session, Kind.MUSICGEN, AUTO)
     return [precision for precision in Precision if not offered or precision in {Precision.AUTO, *offered}]
 
 
