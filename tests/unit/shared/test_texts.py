@@ -31,7 +31,8 @@ def parse_modules() -> Iterator[ast.AST]:
 
 def list_literals() -> set[str]:
     """List every string in the code, except the strings in the catalogues."""
-    catalogues = {ROOT / "shared/texts/english.py", *(ROOT / f"shared/kinds/{kind}/english.py" for kind in Kind)}
+    folders = ("texts", "tables", *(f"kinds/{kind}" for kind in Kind))
+    catalogues = {ROOT / f"shared/{folder}/english.py" for folder in folders}
     paths: set[Path] = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")} - catalogues
     return {
         node.value
