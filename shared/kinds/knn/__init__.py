@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from shared.kinds.knn.parameters import KnnParams, UploadedDataset
 from shared.kinds.knn.result import KnnResult
 from shared.kinds.spec import KindSpec
 from shared.settings import Settings
+from shared.texts import render_stored
 
 
 def _list_uploads(params: KnnParams) -> dict[str, str]:
@@ -22,10 +23,23 @@ def _check_inputs(params: KnnParams, files: Mapping[str, Path], settings: Settin
     inputs.check_inputs(params, files, settings)
 
 
+def _present_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Put the reasons and warnings into English. Jobs of earlier versions have neither."""
+    preparation = result.get("preparation")
+    if preparation is not None:
+        columns = [
+            column | {"reason": None if column["reason"] is None else render_stored(column["reason"])}
+            for column in preparation["columns"]
+        ]
+        preparation = {**preparation, "columns": columns}
+    return {**result, "preparation": preparation, "warnings": [*map(render_stored, result.get("warnings", []))]}
+
+
 SPEC: Final = KindSpec(
     params=KnnParams,
     result=KnnResult,
     example={"k": 5, "evaluation": {"method": "loo"}},
     list_uploads=_list_uploads,
     check_inputs=_check_inputs,
+    present_result=_present_result,
 )

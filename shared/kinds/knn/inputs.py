@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from shared.kinds.knn import datasets
-from shared.kinds.knn.csv_files import Limits
-from shared.kinds.knn.parameters import KnnParams
+from shared.kinds.knn import csv_tables
+from shared.kinds.knn.parameters import KnnParams, UploadedDataset
+from shared.kinds.knn.resolution import resolve
 from shared.settings import Settings
+from shared.tables.facts import Limits
 
 # Only one table is read at a time. Parallel reads would not be faster, since they share the interpreter, and would need
 # the memory of all tables together.
@@ -23,10 +24,14 @@ def check_inputs(params: KnnParams, files: Mapping[str, Path], settings: Setting
     RequestInvalidError
         A field is wrong. The error contains every wrong field.
     """
-    with _LOADING:
-        datasets.check(params, datasets.load(params, dict(files), limits_of(settings)))
+    facts = None
+    if isinstance(params.dataset, UploadedDataset):
+        with _LOADING:
+            path = files[params.dataset.upload]
+            facts = csv_tables.inspect_table(path, params.dataset.read_options, limits_of(settings))
+    resolve(params, facts)
 
 
 def limits_of(settings: Settings) -> Limits:
     """Return the maximum size of a table."""
-    return Limits(settings.max_dataset_rows, settings.max_dataset_columns)
+    return Limits(settings.max_dataset_rows, settings.max_dataset_columns, settings.max_upload_bytes)

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams, Task
 from worker.engines.chart_style import (
     PALETTE,
@@ -19,6 +18,7 @@ from worker.engines.chart_style import (
     style,
 )
 from worker.engines.knn.chart_labels import LETTER_INCHES, MAX_CLASS_NAME_LENGTH, shorten
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.scatter import ScatterCache
 
 MAX_NUMBERED_CLASSES: Final = 20

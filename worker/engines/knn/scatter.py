@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import Task
 from worker.engines.chart_style import (
     COLOUR_MAP,
@@ -25,6 +24,7 @@ from worker.engines.chart_style import (
     style,
 )
 from worker.engines.knn.chart_labels import LETTER_INCHES, MAX_CLASS_NAME_LENGTH, shorten
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.space import Floats, Indices, Labels
 
 MAX_PANELS: Final = 4

@@ -13,12 +13,12 @@ import pytest
 
 from shared.errors import JobFailedError, JobStoppedError
 from shared.jobs import Kind
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams
 from shared.texts import text
 from tests.unit.worker.engines.knn.conftest import LIMITS
 from tests.unit.worker.engines.result_check import check_result
 from worker.engines.interface import Engine, JobContext
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.engine import KnnEngine
 
 KFOLD = {"method": "kfold", "folds": 5, "repeats": 2, "seed": 1}

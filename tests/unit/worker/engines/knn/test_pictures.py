@@ -6,9 +6,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import Task
 from worker.engines.knn import scatter
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.pictures import draw_confusion, draw_scores
 from worker.engines.knn.scatter import ScatterCache, draw_scatter
 
