@@ -9,7 +9,16 @@ import numpy as np
 from shared.errors import RequestInvalidError
 from shared.kinds.knn import csv_files
 from shared.kinds.knn.csv_files import UPLOAD, name_columns, read_bytes, split_rows
-from shared.tables.facts import MAX_EXAMPLES, MAX_VALUES, ColumnFacts, ColumnType, Limits, ReadOptions, TableFacts
+from shared.tables.facts import (
+    MAX_EXAMPLES,
+    MAX_VALUES,
+    ColumnFacts,
+    ColumnType,
+    Limits,
+    ReadOptions,
+    Suggestion,
+    TableFacts,
+)
 from shared.tables.table import Column, Table
 from shared.texts import text
 
@@ -47,6 +56,7 @@ def inspect_table(path: Path, options: ReadOptions, limits: Limits) -> TableFact
         decimal=".",
         encoding="utf-8",
         header=options.header is not False,
+        suggested=Suggestion(label=0, task=None),
     )
 
 

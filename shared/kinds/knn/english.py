@@ -51,6 +51,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "label-empty": "the column {label!r} has no values; choose another label",
     "label-not-a-number": "the label {label!r} is text, but regression predicts numbers; choose classification, or another label",
     "label-index-unknown": "there is no column {label}; the columns are 0 to {last}",
+    "label-needs-index": "the file has no header, so give the index of the column, 0 to {last}",
     "label-unknown": "there is no column {label!r}; the columns are {columns}",
     "label-ambiguous": "{count} columns have the name {label!r}; give the index instead",
     "label-one-class": "every row has the label {label!r}; classification needs at least two classes",

@@ -202,7 +202,8 @@ class _Judgement:
     def _judge_evaluation(self) -> Iterator[Problem]:
         evaluation, rows = self.params.evaluation, self._rows
         if not rows:
-            yield Problem(f"{DATASET}/missing", text("rows-missing"))
+            if self._label.type is not ColumnType.EMPTY:  # this is said already
+                yield Problem(f"{DATASET}/missing", text("rows-missing"))
             return
         problems = [*judge_sizes(self.params, rows)]
         yield from problems

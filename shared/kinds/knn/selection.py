@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from shared.errors import Problem, RequestInvalidError
 from shared.kinds.knn.parameters import Reference, UploadedDataset
 from shared.texts import Text, text
 
-DATASET = "/params/dataset"
-LABEL = f"{DATASET}/label"
-MAX_NAMES = 20
+DATASET: Final = "/params/dataset"
+LABEL: Final = f"{DATASET}/label"
+MAX_NAMES: Final = 20
 """How many columns a sentence names."""
 
 
@@ -90,10 +91,12 @@ def _find_label(dataset: UploadedDataset, names: Sequence[str], problems: list[P
         problems.append(Problem(LABEL, text("label-needed", columns=name_columns(names))))
         return None
     found = find_column(dataset.label, names, "label")
-    if isinstance(found, Text):
-        problems.append(Problem(LABEL, found))
-        return None
-    return found
+    if not isinstance(found, Text):
+        return found
+    if isinstance(dataset.label, str) and dataset.header is False:
+        found = text("label-needs-index", last=len(names) - 1)
+    problems.append(Problem(LABEL, found))
+    return None
 
 
 def _find_columns(
