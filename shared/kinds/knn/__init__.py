@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from shared.inspection.upload_kinds import UploadKind
 from shared.kinds.knn.parameters import KnnParams, UploadedDataset
 from shared.kinds.knn.result import KnnResult
 from shared.kinds.spec import KindSpec
@@ -27,5 +28,6 @@ SPEC: Final = KindSpec(
     result=KnnResult,
     example={"k": 5, "evaluation": {"method": "loo"}},
     list_uploads=_list_uploads,
+    reads=UploadKind.TABLE,
     check_inputs=_check_inputs,
 )
