@@ -26,6 +26,8 @@ sweeper wakes the remaining workers in its next round."""
 # How long a request waits for Redis if Redis is down or hangs.
 CONNECT_TIMEOUT_S: Final = 1.0
 RESPONSE_TIMEOUT_S: Final = 2.0
+UPLOADS_KEY: Final = "mindjobs.uploads"
+"""The list with one message for each new upload, up to `MAX_PENDING_WAKEUPS`."""
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +110,7 @@ class Broker:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._url = settings.redis
         self._celery = make_celery(settings)
         self._redis: Redis = Redis.from_url(
             settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=RESPONSE_TIMEOUT_S
@@ -145,7 +148,37 @@ class Broker:
 
     def repair(self) -> None:
         """Delete foreign data under the names of the queues; see `delete_foreign_keys`."""
-        delete_foreign_keys(self._redis, QUEUES)
+        delete_foreign_keys(self._redis, [*QUEUES, UPLOADS_KEY])
+
+    def wake_inspector(self) -> bool:
+        """Wake the process that inspects uploads.
+
+        Returns
+        -------
+        ``False`` if Redis did not accept the message. In this case the process finds the upload's row later.
+        """
+        try:
+            with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.lpush(UPLOADS_KEY, b"")
+                pipeline.ltrim(UPLOADS_KEY, 0, MAX_PENDING_WAKEUPS - 1)
+                pipeline.execute()
+        except (RedisError, OSError) as error:
+            logger.warning("an upload is inspected later, since Redis does not answer: %s", error)
+            return False
+        return True
+
+    def wait_for_upload(self, timeout_s: float) -> bool:
+        """Wait for a message of `wake_inspector`, and return whether one came within ``timeout_s``.
+
+        Raises
+        ------
+        RedisError
+            Redis does not answer.
+        """
+        # The connection is not one of those that `_redis` keeps, since these do not wait as long.
+        timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": timeout_s + RESPONSE_TIMEOUT_S}
+        with Redis.from_url(self._url, **timeouts) as redis:
+            return redis.brpop([UPLOADS_KEY], timeout_s) is not None
 
     def ping(self) -> None:
         """Raise RedisError unless Redis answers."""

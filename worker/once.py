@@ -15,6 +15,8 @@ from shared.client.events import Event
 from shared.client.progress import open_display
 from shared.client.responses import Progress
 from shared.errors import MindjobsError, Problem, RequestInvalidError
+from shared.inspection.inspectors import INSPECTORS, inspect_file
+from shared.inspection.upload_kinds import UploadKind
 from shared.jobs import DeviceClass, Kind
 from shared.kinds import KINDS, list_uploads
 from shared.logs import set_up_logging
@@ -82,10 +84,31 @@ def parse_params(kind: Kind, given: object, uploads: Mapping[str, Path], setting
     ]
     if missing:
         raise RequestInvalidError(missing)
-    check_inputs = KINDS[kind].check_inputs
-    if check_inputs is not None:
-        check_inputs(params, uploads, settings)
-    return params
+    spec = KINDS[kind]
+    facts = {} if spec.reads is None else inspect_uploads(spec.reads, list_uploads(kind, params), uploads, settings)
+    resolved: Strict = spec.resolve(params, facts, settings)
+    if spec.check_inputs is not None:
+        spec.check_inputs(resolved, uploads, settings)
+    return resolved
+
+
+def inspect_uploads(
+    kind: UploadKind, upload_ids: Mapping[str, str], uploads: Mapping[str, Path], settings: Settings
+) -> dict[str, Mapping[str, Any]]:
+    """Return what is in the uploads, keyed by id.
+
+    Raises
+    ------
+    RequestInvalidError
+        An upload is unreadable.
+    """
+    facts: dict[str, Mapping[str, Any]] = {}
+    for pointer, upload_id in upload_ids.items():
+        answer = inspect_file(INSPECTORS[kind], uploads[upload_id], settings)
+        if answer.problem is not None:
+            raise RequestInvalidError.at(pointer, answer.problem)
+        facts[upload_id] = answer.facts or {}
+    return facts
 
 
 def run_engine(kind: Kind, device: Device, settings: Settings, context: JobContext[Any]) -> dict[str, Any]:

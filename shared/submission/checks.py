@@ -2,22 +2,24 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from shared.database import queries, worker_queries
+from shared.database import inspections, queries, worker_queries
 from shared.database.tables import Upload
 from shared.disk_space import require_free_space
-from shared.errors import LimitError, Problem, RequestInvalidError
+from shared.errors import LimitError, Problem, RequestInvalidError, UploadPendingError
 from shared.files.file_store import FileStore
 from shared.ids import is_id
+from shared.inspection.upload_kinds import UploadKind
 from shared.kinds import KINDS
 from shared.schemas.submission import ParsedSubmission
 from shared.services import Services
 from shared.settings import Settings
-from shared.texts import text
+from shared.texts import Text, text
 from shared.webhooks import target
 from shared.webhooks.host_lookup import HostLookups
 
@@ -27,13 +29,19 @@ PRECISION: Final = "/params/precision"
 """The JSON pointer of the precision; the field has the same name in every kind that has a choice of precisions."""
 
 
-def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -> None:
+def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -> ParsedSubmission:
     """Check what the schema alone cannot decide: limits, uploads, workers, the webhook, and the content of files.
+
+    Returns
+    -------
+    The submission with the parameters that the job gets: what they left open is filled in.
 
     Raises
     ------
     RequestInvalidError
         The job cannot succeed.
+    UploadPendingError
+        An upload is not inspected yet. Its inspection is now the next of this owner.
     LimitError
         The owner has too many queued jobs.
     DiskFullError
@@ -45,15 +53,61 @@ def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -
     with services.database.reading() as session:
         _check_limit(session, settings, owner)
         ids = [upload_id for upload_id in upload_ids.values() if is_id(upload_id)]
-        uploads = queries.find_uploads(session, ids, owner)
+        uploads = inspections.find_with_facts(session, ids, owner)
         problems = _find_missing_uploads(upload_ids, uploads) + _find_missing_precision(session, parsed)
     if problems:
         raise RequestInvalidError(problems)
     if parsed.submission.webhook is not None:
         _check_webhook(parsed.submission.webhook.url, settings)
+    facts = get_facts(services, upload_ids, uploads, spec.reads) if spec.reads is not None else {}
+    params = spec.resolve(parsed.params, facts, settings)
     if spec.check_inputs is not None:
         with _opened_uploads(services.files, upload_ids, uploads) as files:
-            spec.check_inputs(parsed.params, files, settings)
+            spec.check_inputs(params, files, settings)
+    return replace(parsed, params=params)
+
+
+def get_facts(
+    services: Services, upload_ids: Mapping[str, str], uploads: Mapping[str, Upload], kind: UploadKind
+) -> dict[str, Mapping[str, Any]]:
+    """Return what the inspections have found in the uploads that a submission names, keyed by upload id.
+
+    Parameters
+    ----------
+    upload_ids
+        The ids of the uploads, keyed by the JSON pointer of the parameter that names the upload.
+    uploads
+        The rows of these uploads with their facts, keyed by id.
+    kind
+        The kind that the uploads must have.
+
+    Raises
+    ------
+    RequestInvalidError
+        An upload is unreadable, or of another kind.
+    UploadPendingError
+        An upload is not inspected yet.
+    """
+    problems: list[Problem] = []
+    pending: set[str] = set()
+    facts: dict[str, Mapping[str, Any]] = {}
+    for pointer, upload_id in upload_ids.items():
+        upload = uploads[upload_id]
+        if upload.kind != kind:
+            problems.append(Problem(pointer, text(f"upload-not-{kind}")))
+        elif upload.problem is not None:
+            problems.append(Problem(pointer, Text.parse(upload.problem)))
+        elif upload.facts is not None:
+            facts[upload_id] = upload.facts
+        else:
+            pending.add(upload_id)
+    if problems:
+        raise RequestInvalidError(problems)
+    if pending:
+        inspections.request(services.database, pending)
+        services.broker.wake_inspector()
+        raise UploadPendingError(pending)
+    return facts
 
 
 def _check_webhook(url: str, settings: Settings) -> None:

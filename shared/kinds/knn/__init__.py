@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from shared.inspection.upload_kinds import UploadKind
 from shared.kinds.knn.parameters import KnnParams, UploadedDataset
 from shared.kinds.knn.result import KnnResult
 from shared.kinds.spec import KindSpec
@@ -40,6 +41,7 @@ SPEC: Final = KindSpec(
     result=KnnResult,
     example={"k": 5, "evaluation": {"method": "loo"}},
     list_uploads=_list_uploads,
+    reads=UploadKind.TABLE,
     check_inputs=_check_inputs,
     present_result=_present_result,
 )
