@@ -1,7 +1,6 @@
 """Evaluation of k nearest neighbours: parameters, results and data sets."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from shared.inspection.upload_kinds import UploadKind
@@ -9,6 +8,7 @@ from shared.kinds.knn.parameters import KnnParams, UploadedDataset
 from shared.kinds.knn.result import KnnResult
 from shared.kinds.spec import KindSpec
 from shared.settings import Settings
+from shared.tables.facts import TableFacts
 from shared.texts import render_stored
 
 
@@ -18,10 +18,13 @@ def _list_uploads(params: KnnParams) -> dict[str, str]:
     return {}
 
 
-def _check_inputs(params: KnnParams, files: Mapping[str, Path], settings: Settings) -> None:
-    from shared.kinds.knn import inputs  # noqa: PLC0415 - loads NumPy, which a worker's parent must not do
+def _resolve(params: KnnParams, inspections: Mapping[str, Mapping[str, Any]], settings: Settings) -> KnnParams:  # noqa: ARG001 - no setting matters
+    # The resolution imports `parameters` from this package, so it cannot be imported before this package is.
+    from shared.kinds.knn.resolution import resolve  # noqa: PLC0415
 
-    inputs.check_inputs(params, files, settings)
+    if isinstance(params.dataset, UploadedDataset):
+        return resolve(params, TableFacts.model_validate(inspections[params.dataset.upload]))
+    return resolve(params, None)
 
 
 def _present_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -42,6 +45,6 @@ SPEC: Final = KindSpec(
     example={"k": 5, "evaluation": {"method": "loo"}},
     list_uploads=_list_uploads,
     reads=UploadKind.TABLE,
-    check_inputs=_check_inputs,
+    resolve=_resolve,
     present_result=_present_result,
 )

@@ -1,4 +1,4 @@
-"""Reads CSV files as text: all rows, or only the first rows for the preview on a form."""
+"""Reads the first rows of CSV files as text, for the preview on a form."""
 
 import codecs
 import csv
@@ -15,14 +15,6 @@ from shared.texts import text
 UPLOAD: Final = "/params/dataset/upload"
 PREVIEW_BYTES: Final = 2**18
 _MAX_CELL_CHARS: Final = 2**17
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The maximum numbers of rows and columns of a table."""
-
-    rows: int
-    columns: int
 
 
 @dataclass(frozen=True)
@@ -72,32 +64,6 @@ def preview(path: Path, rows: int, columns: Sequence[str] | None = None, *, head
     return Preview(columns, lines[:rows])
 
 
-def split_rows(content: bytes, limits: Limits) -> Iterator[list[str]]:
-    """Yield the rows of a CSV file. All rows must have the same number of cells; blank lines at the end are skipped.
-
-    Raises
-    ------
-    RequestInvalidError
-        The file is not a table. If one line is wrong, the error contains the number of the line.
-    """
-    width = 0
-    blank = 0
-    for line, row in enumerate(_parse(content), start=1):
-        if not any(cell.strip() for cell in row):
-            blank = blank or line
-            continue
-        if blank:
-            raise RequestInvalidError.at(UPLOAD, text("table-blank-line", line=blank))
-        if line > limits.rows + 1:  # one line may be the header
-            raise RequestInvalidError.at(UPLOAD, text("table-too-many-rows", max_rows=limits.rows))
-        width = width or _check_width(len(row), limits)
-        if len(row) != width:
-            raise RequestInvalidError.at(UPLOAD, text("table-uneven", line=line, cells=len(row), width=width))
-        yield row
-    if not width:
-        raise RequestInvalidError.at(UPLOAD, text("table-empty"))
-
-
 def read_bytes(path: Path, max_bytes: int = -1) -> bytes:
     """Read a file, or only its first ``max_bytes`` bytes.
 
@@ -127,14 +93,6 @@ def _parse(content: bytes, *, whole: bool = True) -> Iterator[list[str]]:
         yield from reader
     except csv.Error as error:
         raise RequestInvalidError.at(UPLOAD, text("table-not-csv", line=reader.line_num, error=str(error))) from error
-
-
-def _check_width(width: int, limits: Limits) -> int:
-    if width > limits.columns:
-        raise RequestInvalidError.at(UPLOAD, text("table-too-many-columns", columns=width, max_columns=limits.columns))
-    if width == 1:
-        raise RequestInvalidError.at(UPLOAD, text("table-one-column"))
-    return width
 
 
 def _decode(content: bytes, *, whole: bool) -> str:

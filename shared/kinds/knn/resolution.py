@@ -203,7 +203,7 @@ class _Judgement:
         evaluation, rows = self.params.evaluation, self._rows
         if not rows:
             if self._label.type is not ColumnType.EMPTY:  # this is said already
-                yield Problem(f"{DATASET}/missing", text("rows-missing"))
+                yield Problem(f"{DATASET}/missing", text("no-row-left"))
             return
         problems = [*judge_sizes(self.params, rows)]
         yield from problems

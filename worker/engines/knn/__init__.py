@@ -17,7 +17,7 @@ def _make(device: Device, settings: Settings) -> Engine[KnnParams]:
     return KnnEngine(
         device=str(device),
         memory_budget_bytes=settings.knn_memory_mb * 2**20,
-        limits=Limits(settings.max_dataset_rows, settings.max_dataset_columns, settings.max_upload_bytes),
+        limits=Limits(settings.max_dataset_rows, settings.max_dataset_columns, settings.max_unpacked_bytes),
     )
 
 

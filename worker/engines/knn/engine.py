@@ -5,7 +5,8 @@ import time
 from typing import Any
 
 from shared.errors import JobFailedError, RequestInvalidError
-from shared.kinds.knn.parameters import KnnParams, UploadedDataset
+from shared.kinds.knn.parameters import KnnParams
+from shared.tables.errors import TableError
 from shared.tables.facts import Limits
 from worker.engines.interface import JobContext, ReportProgress
 from worker.engines.knn import pictures
@@ -74,15 +75,15 @@ class KnnEngine:
 
     def _prepare(self, context: JobContext[KnnParams]) -> tuple[KnnParams, Prepared]:
         """Read and prepare the table; also return complete parameters."""
-        dataset = context.params.dataset
-        file = context.uploads[dataset.upload] if isinstance(dataset, UploadedDataset) else None
         try:
-            params = complete_params(context.params, file, self._limits)
-            title, table = load_table(params, file, self._limits)
+            params = complete_params(context.params)
+            title, table = load_table(params, context.uploads, self._limits)
             prepared = prepare(params, table, title)
             check(params, prepared.dataset)
         except RequestInvalidError as error:
             raise JobFailedError("dataset-invalid", error.problems[0].text) from error
+        except TableError as error:
+            raise JobFailedError("dataset-invalid", error.text) from error
         return params, prepared
 
     def _make_artifacts(

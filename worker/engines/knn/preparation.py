@@ -14,13 +14,14 @@ from shared.errors import RequestInvalidError
 from shared.kinds.knn.parameters import KnnParams, Missing, Normalisation, Task, TextColumns, UploadedDataset
 from shared.kinds.knn.resolution import find_reason
 from shared.kinds.knn.selection import DATASET, LABEL, Selection, name_columns, select_columns
-from shared.tables.facts import ColumnType
+from shared.tables.facts import ColumnType, Reason
 from shared.tables.table import Column, Table
 from shared.texts import Text, text
 from worker.engines.knn.dataset import Coded, Dataset, Encoding
 from worker.engines.knn.space import Floats, Labels
 from worker.engines.knn.value_order import name_number, sort_texts
 
+MIN_UNIQUE_SHARE: Final = 0.95
 MAX_LINES: Final = 10
 """How many lines of the file a message names."""
 _USES: Final[Mapping[ColumnType, str]] = {ColumnType.DATE: "days", ColumnType.BOOLEAN: "boolean"}
@@ -107,7 +108,7 @@ class _Preparation:
             if index == self.selection.label:
                 continue
             if index not in chosen:
-                self.reasons[index] = self._explain_choice()
+                self.reasons[index] = self._explain_choice(column)
             elif reason is not None:
                 self.reasons[index] = reason
             elif column.type is ColumnType.TEXT and self._text_columns is TextColumns.REFUSE:
@@ -118,10 +119,12 @@ class _Preparation:
             )
         return [(index, self.table.columns[index]) for index in sorted(chosen - self.reasons.keys())]
 
-    def _explain_choice(self) -> Text:
+    def _explain_choice(self, column: Column) -> Text:
         dataset = self.params.dataset
-        is_chosen = isinstance(dataset, UploadedDataset) and dataset.columns is not None
-        return text("column-not-chosen" if is_chosen else "column-left-out")
+        if isinstance(dataset, UploadedDataset) and dataset.columns is not None:
+            return text("column-not-chosen")
+        reason = find_default_reason(column)
+        return text("column-left-out") if reason is None else text(reason, column=column.name)
 
     def _choose_rows(self) -> Mask:
         gaps = np.zeros(len(self.table.lines), np.bool_)
@@ -133,7 +136,7 @@ class _Preparation:
             raise RequestInvalidError.at(f"{DATASET}/missing", text("lines-with-gaps", lines=listed, count=len(lines)))
         kept: Mask = self.labelled & ~gaps if self._missing is Missing.DROP_ROWS else self.labelled
         if not kept.any():
-            raise RequestInvalidError.at(f"{DATASET}/missing", text("rows-missing"))
+            raise RequestInvalidError.at(f"{DATASET}/missing", text("no-row-left"))
         return kept
 
     def make_labels(self) -> tuple[Labels, list[str]]:
@@ -215,6 +218,25 @@ def find_gaps(column: Column) -> Mask:
     if column.numbers is None:
         raise ValueError(f"the column {column.name!r} has neither numbers nor texts")
     return np.isnan(column.numbers)
+
+
+def find_default_reason(column: Column) -> Reason | None:
+    """Return the reason for which an inspection suggests to leave out a column, as far as its cells show it."""
+    gaps = find_gaps(column)
+    if gaps.all():
+        return Reason.EMPTY
+    if column.texts is not None:
+        distinct = len(set(column.texts) - {None})
+        if distinct > MIN_UNIQUE_SHARE * len(gaps):
+            return Reason.NEARLY_UNIQUE_TEXT
+        return Reason.CONSTANT if distinct == 1 else None
+    numbers = np.empty(0) if column.numbers is None else column.numbers
+    if len(numbers) > 1 and numbers[0] in {0.0, 1.0} and (numbers == np.arange(len(numbers)) + numbers[0]).all():
+        return Reason.ROW_NUMBERS
+    distinct = len(np.unique(numbers[~gaps]))
+    if distinct == 1:
+        return Reason.CONSTANT
+    return Reason.UNNAMED if distinct == len(numbers) and column.type is ColumnType.INTEGER else None
 
 
 def encode(column: Column, rows: Mask) -> tuple[Floats, list[str]]:

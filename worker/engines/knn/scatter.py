@@ -51,9 +51,7 @@ class ScatterCache:
         key = _digest(dataset, task)
         picture = self._pictures.pop(key, None) or draw_scatter(dataset, task)
         self._pictures[key] = picture  # the most recently used picture is last
-        if len(self._pictures) > MAX_NAMED_VALUES: Final = 8
-"""The highest number of values of a text whose names stand at an axis; of more values, the numbers do."""
-MAX_CACHED_PICTURES:
+        if len(self._pictures) > MAX_CACHED_PICTURES:
             del self._pictures[next(iter(self._pictures))]
         return picture
 

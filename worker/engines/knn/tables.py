@@ -1,24 +1,26 @@
 """Reads the table of a job, built in or uploaded."""
 
 import csv
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from shared.kinds.knn.csv_tables import inspect_table, read_table
+from shared.errors import RequestInvalidError
 from shared.kinds.knn.datasets import BUILTINS, DATA_FOLDER, load_facts
 from shared.kinds.knn.parameters import BuiltinDataset, KnnParams
 from shared.kinds.knn.resolution import resolve
 from shared.tables.facts import Limits
 from shared.tables.table import Column, Table
+from shared.texts import text
 
 UPLOAD_TITLE: Final = "Uploaded table"
 
 
-def complete_params(params: KnnParams, file: Path | None, limits: Limits) -> KnnParams:
-    """Return complete parameters. A submission has completed them; a job that is run without the service has not.
+def complete_params(params: KnnParams) -> KnnParams:
+    """Return complete parameters. The submission has completed those of an upload.
 
     Raises
     ------
@@ -27,26 +29,24 @@ def complete_params(params: KnnParams, file: Path | None, limits: Limits) -> Knn
     """
     if isinstance(params.dataset, BuiltinDataset):
         return resolve(params, None)
-    if file is None:
-        raise ValueError("the job has no file")
-    if params.task is not None and params.dataset.label is not None and params.dataset.exclude is not None:
-        return params
-    return resolve(params, inspect_table(file, params.dataset.read_options, limits))
+    if params.task is None:
+        raise RequestInvalidError.at("/params/task", text("task-needed"))
+    return params
 
 
-def load_table(params: KnnParams, file: Path | None, limits: Limits) -> tuple[str, Table]:
+def load_table(params: KnnParams, files: Mapping[str, Path], limits: Limits) -> tuple[str, Table]:
     """Return the title of a job's table, and the table.
 
     Raises
     ------
-    RequestInvalidError
-        The file is not a table.
+    TableError
+        The file cannot be read as a table.
     """
     if isinstance(params.dataset, BuiltinDataset):
         return BUILTINS[params.dataset.name].title, _load_builtin(params.dataset.name)
-    if file is None:
-        raise ValueError("the job has no file")
-    return UPLOAD_TITLE, read_table(file, params.dataset.read_options, limits)
+    from shared.tables.reading import read_table  # noqa: PLC0415 - loads polars, which most jobs do without
+
+    return UPLOAD_TITLE, read_table(files[params.dataset.upload], params.dataset.read_options, limits)
 
 
 @cache

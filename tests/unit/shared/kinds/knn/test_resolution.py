@@ -150,7 +150,7 @@ def test_an_ambiguous_name_is_refused() -> None:
         (words("label"), {"task": "regression"}, "task", "label-not-a-number"),
         (number("label", max=1e200), {"task": "regression"}, "dataset/label", "columns-too-large"),
         (number("label", type="empty", distinct=0, missing=100, min=None, max=None), {}, "dataset/label", "label-empty"),
-        (words("label", missing=100, distinct=0, values=[]), {}, "dataset/missing", "rows-missing"),
+        (words("label", missing=100, distinct=0, values=[]), {}, "dataset/missing", "no-row-left"),
         (words("label"), {"k": 71}, "k", "k-too-large"),
         (words("label", missing=90), {"evaluation": {"method": "kfold", "folds": 11}}, "evaluation/folds", "folds-too-many"),
         (words("label"), {"evaluation": {"train_size": 100}}, "evaluation/train_size", "train-size-too-large"),

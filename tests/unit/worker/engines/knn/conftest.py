@@ -23,6 +23,6 @@ def finder(cells: Cells) -> Finder:
 
 @pytest.fixture(scope="session")
 def wine() -> Dataset:
-    params = complete_params(KnnParams(), None, LIMITS)
-    title, table = load_table(params, None, LIMITS)
+    params = complete_params(KnnParams())
+    title, table = load_table(params, {}, LIMITS)
     return prepare(params, table, title).dataset

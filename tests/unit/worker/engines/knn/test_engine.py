@@ -11,9 +11,13 @@ import mindspore
 import numpy as np
 import pytest
 
-from shared.errors import JobFailedError, JobStoppedError
+from shared.errors import JobFailedError, JobStoppedError, RequestInvalidError
 from shared.jobs import Kind
-from shared.kinds.knn.parameters import KnnParams
+from shared.kinds.knn import SPEC
+from shared.kinds.knn.parameters import KnnParams, UploadedDataset
+from shared.settings import Settings
+from shared.tables.facts import ReadOptions
+from shared.tables.reading import inspect_table
 from shared.texts import text
 from tests.unit.worker.engines.knn.conftest import LIMITS
 from tests.unit.worker.engines.result_check import check_result
@@ -38,6 +42,7 @@ class Job:
             self._uploads["one"].write_text(table)
         self.progress: list[tuple[str, int, int, str]] = []
         self.artifacts: dict[str, tuple[str, bytes]] = {}
+        self.refused: RequestInvalidError | None = None
 
     def report(self, *, stage: str, done: int, total: int, unit: str) -> None:
         self.progress.append((stage, done, total, unit))
@@ -49,7 +54,16 @@ class Job:
         self.artifacts[name] = (media_type, content)
 
     def run(self, **params: Any) -> dict[str, Any]:
-        result = self._engine.run(JobContext(KnnParams.model_validate(params), self._uploads, self.report, self.save))
+        wanted = KnnParams.model_validate(params)
+        facts = None
+        if isinstance(wanted.dataset, UploadedDataset):
+            path = self._uploads[wanted.dataset.upload]
+            facts = inspect_table(path, ReadOptions(), LIMITS).model_dump(mode="json")
+        try:
+            wanted = SPEC.resolve(wanted, {"one": facts or {}}, Settings())
+        except RequestInvalidError as error:
+            self.refused = error
+        result = self._engine.run(JobContext(wanted, self._uploads, self.report, self.save))
         check_result(Kind.KNN, result)
         return result
 
@@ -63,7 +77,8 @@ def test_a_job_with_default_parameters_gives_all_results_and_artifacts(engine: K
     job = Job(engine)
     result = job.run()
     assert set(result) == {
-        "scores", "best_k", "classes", "confusion", "per_class", "n_train", "n_test", "device", "compute_s"
+        "scores", "best_k", "classes", "confusion", "per_class", "n_train", "n_test", "device", "compute_s",
+        "preparation", "warnings",
     }  # fmt: skip
     assert (result["n_train"], result["n_test"], result["device"], result["best_k"]) == (128, 50, "cpu", 5)
     assert result["classes"] == ["1", "2", "3"]
@@ -125,7 +140,7 @@ def test_labels_that_a_spreadsheet_would_run_as_formulas_are_marked(engine: KnnE
     labels = ["=1+1", "+A1", "-1", "+1", "@x", "plain"]
     table = "a,b,=kind\n" + "".join(f"{number},{number},{labels[number % 6]}\n" for number in range(12))
     job = Job(engine, table=table, folder=tmp_path)
-    result = job.run(k=1, dataset={"upload": "one", "label": "=kind"}, evaluation={"method": "loo"})
+    result = job.run(k=1, dataset={"upload": "one", "label": "=kind", "exclude": []}, evaluation={"method": "loo"})
     assert set(result["classes"]) == set(labels)
     rows = list(csv.reader(io.StringIO(job.artifacts["predictions.csv"][1].decode())))
     assert rows[0] == ["index", "label", "prediction", "neighbours", "distances", "fold"]
@@ -142,7 +157,8 @@ def test_the_pictures_are_valid_svg_and_the_report_is_valid_json(engine: KnnEngi
     report = json.loads(job.artifacts["report.json"][1])
     assert report["result"] == result
     assert report["params"]["weights"] == "distance"
-    assert report["params"]["evaluation"] == {"method": "loo"}
+    assert report["params"]["evaluation"] == {"method": "loo", "seed": 0}
+    assert report["params"]["task"] == "classification"
 
 
 def test_the_same_job_gives_the_same_bytes_with_any_memory_budget(engine: KnnEngine) -> None:
@@ -182,19 +198,19 @@ def test_a_stopped_job_saves_no_artifact(normalise: str, evaluation: dict[str, A
 @pytest.mark.parametrize(
     ("table", "params", "words"),
     [
-        ("y,x\n1,2\n2,oops\n", {}, "oops"),
         ("y,x\n1,2\n2,3\n1,4\n", {"evaluation": {"train_size": 3}}, "leaves no row"),
         ("y,x\n1,2\n2,3\n1,4\n", {"k": 3, "evaluation": {"method": "loo"}}, "training part"),
         ("y,x\n1,-2\n2,3\n", {"k": 1, "metric": "bhattacharyya", "evaluation": {"method": "loo"}}, "negative"),
     ],
-    ids=["no number", "too few rows", "too large a k", "negative values"],
+    ids=["too few rows", "too large a k", "negative values"],
 )
 def test_a_job_fails_if_its_parameters_do_not_fit_the_data_set(
     table: str, params: dict[str, Any], words: str, engine: KnnEngine, tmp_path: Path
 ) -> None:
     job = Job(engine, table=table, folder=tmp_path)
     with pytest.raises(JobFailedError, match=words) as failure:
-        job.run(dataset={"upload": "one", "label": "y"}, **params)
+        job.run(dataset={"upload": "one", "label": "y"}, task="classification", **params)
+    assert job.refused is not None  # the submission refuses it already
     assert failure.value.type == "dataset-invalid"
     assert job.artifacts == {}
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_wine
 
 from shared.errors import RequestInvalidError
+from shared.kinds.knn.datasets import WINE
 from shared.kinds.knn.parameters import KnnParams
 from shared.tables.facts import ColumnType
 from shared.tables.table import Column, Table
-from worker.engines.knn.dataset import Encoding
+from worker.engines.knn.dataset import Dataset, Encoding
 from worker.engines.knn.preparation import Prepared, prepare
 from worker.engines.knn.value_order import name_number, sort_texts
 
@@ -34,6 +36,43 @@ def make_table(*columns: Column) -> Table:
 def prepare_table(*columns: Column, task: str = "classification", **dataset: Any) -> Prepared:
     params = {"dataset": {"upload": "u", "label": "y"} | dataset, "task": task}
     return prepare(KnnParams.model_validate(params), make_table(*columns), "Table")
+
+
+def test_wine_equals_the_published_table(wine: Dataset) -> None:
+    reference = load_wine()
+    np.testing.assert_array_equal(wine.attributes, reference.data)
+    np.testing.assert_array_equal(wine.labels, reference.target)
+    assert wine.columns == list(WINE.columns)
+    assert (wine.classes, len(wine.labels)) == (list(WINE.classes), WINE.rows)
+
+
+@pytest.mark.parametrize("label", ["kind", 1, -2])
+def test_the_label_is_found_by_name_or_index(label: str | int) -> None:
+    dataset = prepare_table(numbers("a", 1, 3), texts("kind", "x", "y"), numbers("b", 2, 4), label=label).dataset
+    assert (dataset.columns, dataset.classes) == (["a", "b"], ["x", "y"])
+    np.testing.assert_array_equal(dataset.attributes, [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(dataset.labels, [0, 1])
+
+
+def test_the_reason_for_which_an_inspection_leaves_a_column_out_is_said() -> None:
+    prepared = prepare_table(
+        LABEL,
+        numbers("rows", 0, 1, 2, 3, 4, type_="integer"),
+        numbers("ids", 9, 4, 7, 3, 5, type_="integer"),
+        texts("names", *"abcde"),
+        numbers("same", 1, 1, NAN, 1, 1),
+        numbers("measured", 1.5, 2, 4, 3, 9),
+        numbers("x", 1, 2, 3, 4, 5),
+        exclude=["rows", "ids", "names", "same", "measured"],
+    )
+    reasons = {column["column"]: column["reason"] for column in prepared.report["columns"]}
+    assert {name: reason["code"] for name, reason in reasons.items() if reason is not None} == {
+        "rows": "row-numbers",
+        "ids": "unnamed",
+        "names": "nearly-unique-text",
+        "same": "constant",
+        "measured": "column-left-out",
+    }
 
 
 LABEL = texts("y", "b", "a", "b", None, "a")
@@ -137,7 +176,7 @@ def test_an_attribute_without_values_in_the_rows_that_are_left_is_left_out() -> 
         ((numbers("x", NAN, 2, NAN, NAN, 5),), {"missing": "refuse"}, "/missing", "lines-with-gaps", {"lines": "3, 7", "count": 2}),
         ((texts("t", *"abcde"),), {"text_columns": "refuse"}, "/text_columns", "columns-of-text", {"columns": "'t'"}),
         ((texts("t", *"abcde"),), {"text_columns": "drop"}, "", "attributes-missing", {}),
-        ((numbers("x", NAN, NAN, NAN, 4, NAN),), {"missing": "drop_rows"}, "/missing", "rows-missing", {}),
+        ((numbers("x", NAN, NAN, NAN, 4, NAN),), {"missing": "drop_rows"}, "/missing", "no-row-left", {}),
         ((numbers("x", 1, NAN, 3, 4, NAN),), {"missing": "drop_rows"}, "/label", "label-one-class", {"label": "b"}),
     ],
 )  # fmt: skip
