@@ -52,11 +52,11 @@ SENTENCES: Final[Mapping[str, str]] = {
     "label-one-class": "every row has the label {label!r}; classification needs at least two classes",
     "label-too-many-classes": "The label column has {classes} different values, more than {max_classes}. Choose another label column, or the task regression.",
     # Why a column is left out.
-    "column-left-out": "left out as the parameters say (exclude)",
-    "column-not-chosen": "not among the columns that the parameters name",
-    "column-empty": "has no values",
-    "text-dropped": "is text, which the parameters drop",
-    "text-too-many-values": "is text with {values} different values, more than the {max_values} that are one-hot encoded",
+    "column-left-out": "left out, as the parameters say",
+    "column-not-chosen": "left out: not among the columns that the parameters name",
+    "column-empty": "left out: it has no values",
+    "text-dropped": "left out: it is text, which the parameters drop",
+    "text-too-many-values": "left out: it is text with {values} different values, more than the {max_values} that are one-hot encoded",
     # Warnings.
     "rows-without-label": "{count} rows have no label and were left out.",
     "rows-with-gaps": "{count} rows have missing cells and were left out.",

@@ -12,7 +12,7 @@ import numpy as np
 from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.space import Indices
 
-TIES: Final = 2**20
+TIES: Final = 2**8
 """Distinguishes the random numbers of the order of ties from those of the repeats of folds."""
 
 
