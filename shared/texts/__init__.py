@@ -26,19 +26,24 @@ class Text:
         The stable name of the sentence for programs, for example ``column-unknown``.
     values
         The values that are inserted into the sentence. They are JSON values, so that a database row can store them.
+    details
+        Texts that are inserted into the sentence as its value ``details``, separated by semicolons.
     """
 
     code: str
     values: Mapping[str, Value] = field(default_factory=dict)
+    details: tuple["Text", ...] = ()
 
     def serialize(self) -> dict[str, Any]:
         """Return the text as JSON, in the form in which rows and results store a text."""
-        return {"code": self.code, "values": dict(self.values)}
+        stored: dict[str, Any] = {"code": self.code, "values": dict(self.values)}
+        return stored | {"details": [detail.serialize() for detail in self.details]} if self.details else stored
 
     @classmethod
     def parse(cls, stored: Mapping[str, Any]) -> Self:
         """Build a text from the JSON that `serialize` returned."""
-        return cls(stored["code"], stored["values"])
+        details = tuple(Text.parse(detail) for detail in stored.get("details", ()))
+        return cls(stored["code"], stored["values"], details)
 
 
 def text(code: str, /, **values: Value) -> Text:
@@ -57,7 +62,7 @@ def render(what: Text) -> str:
         return str(what.values["message"])
     if sentence is None:
         return f"{what.code} {dict(what.values)}" if what.values else what.code
-    return sentence.format_map(what.values)
+    return sentence.format_map({"details": "; ".join(map(render, what.details)), **what.values})
 
 
 def render_title(error_type: str) -> str:

@@ -1,0 +1,233 @@
+"""Rows of cells, collected as columns, with names for the columns."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from shared.tables.bad_cells import BadCells, uneven
+from shared.tables.errors import TableError
+from shared.tables.facts import Limits
+from shared.tables.header import SAMPLE_ROWS, has_header
+from shared.texts import Text, text
+
+Row = tuple[int, list[str]]
+"""A row: its line in the file, and its cells."""
+MAX_CELLS: Final = 2**25
+"""How many cells a table may have, since each takes at least 16 bytes in memory."""
+_BLOCK_CELLS: Final = 200_000
+_MAX_NAME_CHARS: Final = 1_000
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table whose cells are text.
+
+    Parameters
+    ----------
+    names, unnamed
+        The names of the columns, and which of them are not in the file.
+    columns
+        The cells of each column, as in the file.
+    lines
+        The line of each row in the file: shape (n,).
+    header
+        Whether the names are in the file.
+    blank_rows
+        How many rows without a filled cell were skipped.
+    """
+
+    names: Sequence[str]
+    unnamed: Sequence[bool]
+    columns: Sequence[pl.Series]
+    lines: NDArray[np.int64]
+    header: bool
+    blank_rows: int
+    warnings: Sequence[Text] = ()
+
+
+class GridBuilder:
+    """Collects rows.
+
+    Rows are converted to columns in blocks, since as lists of strings they take five times as much memory.
+
+    Parameters
+    ----------
+    width
+        The number of cells of a row.
+    limits
+        The maximum size of the table.
+    bad
+        Receives the rows that have another number of cells.
+    """
+
+    def __init__(self, width: int, limits: Limits, bad: BadCells) -> None:
+        check_width(width, limits)
+        self._width = width
+        self._limits = limits
+        self._bad = bad
+        self._max_rows = min(limits.rows, MAX_CELLS // width)
+        self._warnings: list[Text] = []
+        self.blank_rows = 0
+
+    def build(self, rows: Iterable[Row], names: Sequence[str] | None, *, header: bool | None) -> Grid:
+        """Read all rows.
+
+        Parameters
+        ----------
+        names
+            The names of the columns, if they are known.
+        header
+            Whether the first row contains the names; detected if None.
+
+        Raises
+        ------
+        TableError
+            There are no rows, or more than the limit, or a name is too long.
+        """
+        filled = self._skip_blank(rows)
+        sample = list(islice(filled, 1 if names is not None else SAMPLE_ROWS + 1))
+        if not sample:
+            raise TableError(text("rows-missing"))
+        short = False
+        if names is None:
+            line, names = sample[0][0], trim(sample[0][1], self._width)
+            short = len(names) == self._width - 1 and header is not False
+            header = short or self._decide_header([cells for _, cells in sample], header=header)
+            if header:
+                del sample[0]
+                if len(names) != self._width and not short:
+                    self._bad.add(line, uneven(line, len(names), self._width))
+            if not header or len(names) < self._width - 1 or len(names) > self._width:
+                names = [""] * self._width
+        columns, lines = self._collect(chain(sample, filled))
+        if not len(lines):
+            self._bad.raise_error()
+            raise TableError(text("rows-missing"))
+        if short and (columns[-1] != "").any():
+            names = ["", *names]  # row names, as R writes them
+        elif short:
+            names = [*names, ""]  # delimiters at the end of all lines but the first
+        return self._finish(names, columns, lines, header=bool(header))
+
+    def _decide_header(self, rows: Sequence[list[str]], *, header: bool | None) -> bool:
+        """Return whether the first row contains the names, and warn if that may surprise the user."""
+        likely = len(rows) > 1 and has_header(trim(rows[0], self._width), rows[1:])
+        if header is None and not likely:
+            self._warnings.append(text("header-missing"))
+        if header is False and likely:
+            self._warnings.append(text("header-likely"))
+        return likely if header is None else header
+
+    def _skip_blank(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for line, cells in rows:
+            if any(cell.strip() for cell in cells):
+                yield line, cells
+            else:
+                self.blank_rows += 1
+
+    def _collect(self, rows: Iterator[Row]) -> tuple[list[pl.Series], NDArray[np.int64]]:
+        """Convert rows to columns, and leave out those that have another number of cells."""
+        blocks: list[list[pl.Series]] = [[pl.Series([], dtype=pl.String)] for _ in range(self._width)]
+        lines: list[int] = []
+        block: list[list[str]] = []
+        block_rows = max(1, _BLOCK_CELLS // self._width)
+        for line, row in rows:
+            cells = row if len(row) == self._width else trim(row, self._width)
+            if len(cells) != self._width:
+                self._bad.add(line, uneven(line, len(cells), self._width))
+                continue
+            if len(lines) == self._max_rows:
+                raise _too_many_rows(self._limits, self._max_rows)
+            lines.append(line)
+            block.append(cells)
+            if len(block) == block_rows:
+                _append(blocks, block)
+                block = []
+        if block:
+            _append(blocks, block)
+        return [pl.concat(parts, rechunk=True) for parts in blocks], np.array(lines, np.int64)
+
+    def _finish(
+        self, names: Sequence[str], columns: Sequence[pl.Series], lines: NDArray[np.int64], *, header: bool
+    ) -> Grid:
+        """Name the columns, and drop those that have neither a name nor a filled cell."""
+        clean = _clean_names(names)
+        kept = [
+            index
+            for index, (name, cells) in enumerate(zip(clean, columns, strict=True))
+            if name or (cells.str.strip_chars() != "").any()
+        ]
+        if len(kept) == 1:
+            raise TableError(text("one-column"))
+        for name in clean:
+            if len(name) > _MAX_NAME_CHARS:
+                raise TableError(text("name-too-long", start=name[:40], max_chars=_MAX_NAME_CHARS))
+        return Grid(
+            [clean[index] or f"column {position}" for position, index in enumerate(kept)],
+            [header and not clean[index] for index in kept],
+            [columns[index] for index in kept],
+            lines,
+            header,
+            self.blank_rows,
+            self._warnings,
+        )
+
+
+def _clean_names(names: Sequence[str]) -> list[str]:
+    """Remove blanks around names, and apostrophes if all names have them."""
+    clean = [name.strip() for name in names]
+    if all(len(name) > 1 and name[0] == name[-1] == "'" for name in clean):
+        return [name[1:-1].strip() for name in clean]
+    return clean
+
+
+def check_width(width: int, limits: Limits) -> None:
+    """Check the number of columns.
+
+    Raises
+    ------
+    TableError
+        There are too many, or too few for a label and an attribute.
+    """
+    if width > limits.columns:
+        raise TableError(text("columns-too-many", columns=width, max_columns=limits.columns))
+    if width <= 1:
+        raise TableError(text("one-column"))
+
+
+def trim(cells: list[str], width: int) -> list[str]:
+    """Remove empty cells at the end of a row that is too long."""
+    while len(cells) > width and not cells[-1].strip():
+        cells = cells[:-1]
+    return cells
+
+
+def check_rows(rows: int, width: int, limits: Limits) -> None:
+    """Check the number of rows.
+
+    Raises
+    ------
+    TableError
+        There are none or too many.
+    """
+    max_rows = min(limits.rows, MAX_CELLS // max(1, width))
+    if rows > max_rows:
+        raise _too_many_rows(limits, max_rows)
+    if not rows:
+        raise TableError(text("rows-missing"))
+
+
+def _too_many_rows(limits: Limits, max_rows: int) -> TableError:
+    if max_rows < limits.rows:
+        return TableError(text("cells-too-many", max_cells=MAX_CELLS))
+    return TableError(text("rows-too-many", max_rows=max_rows))
+
+
+def _append(blocks: list[list[pl.Series]], rows: Sequence[Sequence[str]]) -> None:
+    for parts, cells in zip(blocks, zip(*rows, strict=True), strict=True):
+        parts.append(pl.Series(cells, dtype=pl.String))
