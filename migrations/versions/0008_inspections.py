@@ -10,15 +10,6 @@ from sqlalchemy.dialects import postgresql
 
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 TABLE_NAMES = ("arff", "csv", "gz", "parquet", "tsv", "txt", "xls", "xlsx")
-COLUMNS = (
-    sa.Column("kind", sa.String(16), server_default="unknown", nullable=False),
-    sa.Column("inspection_state", sa.String(16), nullable=True),
-    sa.Column("facts", JSON, nullable=True),
-    sa.Column("problem", JSON, nullable=True),
-    sa.Column("inspection_attempt", sa.Integer(), server_default="0", nullable=False),
-    sa.Column("inspection_due_at", sa.DateTime(timezone=True), nullable=True),
-    sa.Column("inspection_requested_at", sa.DateTime(timezone=True), nullable=True),
-)
 INDEX = "ix_uploads_pending"
 
 revision = "0008"
@@ -28,8 +19,17 @@ depends_on = None
 
 
 def upgrade() -> None:
-    for column in COLUMNS:
-        op.add_column("uploads", column.copy())
+    columns = (
+        sa.Column("kind", sa.String(16), server_default="unknown", nullable=False),
+        sa.Column("inspection_state", sa.String(16), nullable=True),
+        sa.Column("facts", JSON, nullable=True),
+        sa.Column("problem", JSON, nullable=True),
+        sa.Column("inspection_attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("inspection_due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("inspection_requested_at", sa.DateTime(timezone=True), nullable=True),
+    )
+    for column in columns:
+        op.add_column("uploads", column)
     uploads = sa.table("uploads", *(sa.column(name) for name in ("kind", "inspection_state", "media_type", "filename")))
     named_table = sa.or_(*(sa.func.lower(uploads.c.filename).like(f"%.{name}") for name in TABLE_NAMES))
     is_audio = uploads.c.media_type.like("audio/%")
@@ -42,5 +42,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index(INDEX, "uploads")
-    for column in reversed(COLUMNS):
-        op.drop_column("uploads", column.name)
+    for name in ("inspection_requested_at", "inspection_due_at", "inspection_attempt", "problem", "facts"):
+        op.drop_column("uploads", name)
+    op.drop_column("uploads", "inspection_state")
+    op.drop_column("uploads", "kind")

@@ -26,8 +26,9 @@ from shared.state_folder import make_state_folder
 from shared.texts import text
 
 LOOK_INTERVAL_S: Final = 5.0
-"""How often the database is asked for uploads, apart from wake-up messages, and the lock if another process holds
-it."""
+"""How often the database is asked for uploads, apart from wake-up messages."""
+LOCK_INTERVAL_S: Final = 1.0
+"""How often a process asks for the lock while another one holds it."""
 LEASE_S: Final = 10.0
 """How long an inspection is not repeated after its process was lost; `sandbox` asks every 2 s, which extends the
 lease."""
@@ -155,13 +156,19 @@ def _hold_lock(services: Services, stopped: threading.Event) -> Iterator[None]:
     make_state_folder(services.settings)
     descriptor = os.open(services.settings.home / LOCK_NAME, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        while not stopped.is_set():
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                stopped.wait(LOOK_INTERVAL_S)
-            else:
-                break
+        is_held = _lock(descriptor)
+        if not is_held:
+            logger.info("another process of this machine inspects uploads; this one will if the other one ends")
+        while not is_held and not stopped.wait(LOCK_INTERVAL_S):
+            is_held = _lock(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

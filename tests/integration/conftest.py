@@ -48,19 +48,21 @@ def start_process(settings: Settings, tmp_path: Path) -> Iterator[StartProcess]:
 @pytest.fixture
 def make_app(settings: Settings) -> Iterator[MakeApp]:
     """Return a function that makes a web application with some settings changed; the application is not served."""
+    from tests.support.inspections import UploadInspections
     from tests.support.openapi_watch import watch_responses
     from web import create_app
     from web.context import get_context
 
-    made: list[tuple[Flask, list[str]]] = []
+    made: list[tuple[Flask, list[str], UploadInspections]] = []
 
     def make(**own: object) -> "Flask":
         app = create_app(settings.model_copy(update=own))
-        made.append((app, watch_responses(app)))
+        made.append((app, watch_responses(app), UploadInspections(app, get_context(app).services.settings)))
         return app
 
     yield make
-    for app, undescribed in made:
+    for app, undescribed, uploads in made:
+        uploads.close()
         get_context(app).services.close()
         assert undescribed == []
 

@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.exc import IntegrityError
 
-from shared.database import queries
+from shared.database import inspections, queries
 from shared.database.connection import Database
 from shared.database.migrate import make_alembic_config, migrate, migrating
 from shared.database.queries import JobFilter, list_jobs
@@ -344,6 +344,34 @@ def test_revision_0006_makes_existing_keys_those_of_users_and_remembers_that_key
     downgrade(empty_database, "0005")
     with empty_database.engine.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(sqlalchemy.table("keys"))) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "filename", "kind", "state"),
+    [
+        ("text/csv", None, "table", "pending"),
+        ("text/csv", "talk.mp3", "table", "pending"),
+        ("application/octet-stream", "Sales.XLSX", "table", "pending"),
+        ("application/octet-stream", "table.csv.gz", "table", "pending"),
+        ("audio/mpeg", "music.csv", "audio", None),
+        ("application/octet-stream", "picture.png", "unknown", None),
+        ("application/octet-stream", None, "unknown", None),
+    ],
+)
+def test_revision_0008_lets_existing_uploads_that_may_be_tables_be_inspected(
+    empty_database: Database, media_type: str, filename: str | None, kind: str, state: str | None
+) -> None:
+    migrate(empty_database, "0007")
+    upload_id = make_id()
+    row = {"id": upload_id, "path": "x", "media_type": media_type, "filename": filename, "bytes": 1, "sha256": ""}
+    with empty_database.writing() as session:
+        insert(session.connection(), "uploads", row | {"created_at": "2026-01-01 00:00:00.000000"})
+    migrate(empty_database)
+    with empty_database.reading() as session:
+        upload = queries.find_uploads(session, [upload_id])[upload_id]
+    assert (upload.kind, upload.inspection_state, upload.inspection_attempt) == (kind, state, 0)
+    claimed = inspections.claim(empty_database, "", ["table"], 60.0)
+    assert (claimed is not None) == (state == "pending")
 
 
 @pytest.mark.parametrize("revision", OLD_REVISIONS)
