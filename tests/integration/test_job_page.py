@@ -115,8 +115,13 @@ def test_what_was_done_to_an_uploaded_table_is_shown(client: FlaskClient, servic
         prepare_column("id", "left-out", reason={"code": "row-numbers", "values": {"column": "id"}}),
     ]
     preparation = {
-        "rows": 9, "used_rows": 6, "dropped_without_label": 2, "dropped_with_gaps": 1, "detected": detected, "columns": columns
-    }  # fmt: skip
+        "rows": 9,
+        "used_rows": 6,
+        "dropped_without_label": 2,
+        "dropped_with_gaps": 1,
+        "detected": detected,
+        "columns": columns,
+    }
     warnings = [{"code": "rows-without-label", "values": {"count": 2}}]
     succeed(services, job_id, CLASSIFIED | {"preparation": preparation, "warnings": warnings}, {})
     page = read(client, job_id)

@@ -247,7 +247,7 @@ def test_revision_0005_removes_the_check_of_the_kind_from_the_table_jobs_and_not
 _TABLE_0008: Final = {"upload": "u", "label": "species", "header": False}
 _KFOLD_0008: Final = {"method": "kfold", "folds": 5, "repeats": 2, "seed": 3}
 _COMMON_0008: Final = {"task": "regression", "k": [1, 3], "metric": "minkowski", "p": 3.0, "weights": "distance"}
-_OLD_TABLE: Final = {
+_OLD_TABLE: Final[dict[str, Any]] = {
     "delimiter": ",",
     "decimal": ".",
     "encoding": "utf-8",

@@ -240,6 +240,19 @@ class KnnParams(Strict):
         return sorted({self.k} if isinstance(self.k, int) else set(self.k))
 
     @property
+    def known_task(self) -> Task:
+        """The task of complete parameters.
+
+        Raises
+        ------
+        ValueError
+            The task has not been guessed yet.
+        """
+        if self.task is None:
+            raise ValueError("the task is not known yet")
+        return self.task
+
+    @property
     def is_stratified(self) -> bool:
         """Whether the parts of the evaluation have the same shares of the classes."""
         if self.task is Task.REGRESSION or isinstance(self.evaluation, LeaveOneOut):

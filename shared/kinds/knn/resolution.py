@@ -36,6 +36,8 @@ MAX_ENCODED_CELLS: Final = 2**26
 """The maximum number of rows times attributes after encoding; these take 8 bytes each, several times over."""
 MAX_GUESSED_CLASSES: Final = 20
 """A label of integers with more values is guessed to be a quantity."""
+UNNAMED_PREFIX: Final = "column "
+"""The beginning of the names of columns in a file without a header."""
 _UPLOAD: Final = f"{DATASET}/upload"
 _EVALUATION: Final = "/params/evaluation"
 
@@ -96,7 +98,9 @@ def _resolve_unseen(params: KnnParams, dataset: UploadedDataset) -> KnnParams:
     """
     problems = []
     if dataset.label is None:
-        problems.append(Problem(LABEL, text("label-needed", columns="…")))
+        problems.append(Problem(LABEL, text("label-needed-unseen")))
+    elif isinstance(dataset.label, str) and dataset.header is False and not dataset.label.startswith(UNNAMED_PREFIX):
+        problems.append(Problem(LABEL, text("label-needs-index")))
     if params.task is None:
         problems.append(Problem("/params/task", text("task-needed")))
     if problems:
@@ -235,6 +239,9 @@ def judge_class(name: str, rows: int, min_rows: int) -> Problem:
 def judge_sizes(params: KnnParams, rows: int) -> Iterator[Problem]:
     """Find the parts that the rows do not suffice for."""
     evaluation = params.evaluation
+    if rows == 1:
+        yield Problem(DATASET, text("one-row"))
+        return
     if isinstance(evaluation, Holdout):
         n_train = evaluation.count_training(rows)
         if n_train >= rows or n_train < 1:
@@ -248,9 +255,6 @@ def judge_sizes(params: KnnParams, rows: int) -> Iterator[Problem]:
             return
     else:
         n_train = rows - 1
-        if not n_train:
-            yield Problem(f"{_EVALUATION}/method", text("loo-one-row"))
-            return
     if max(params.ks) > n_train:
         yield Problem("/params/k", text("k-too-large", train_rows=n_train))
 

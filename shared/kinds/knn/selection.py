@@ -91,12 +91,10 @@ def _find_label(dataset: UploadedDataset, names: Sequence[str], problems: list[P
         problems.append(Problem(LABEL, text("label-needed", columns=name_columns(names))))
         return None
     found = find_column(dataset.label, names, "label")
-    if not isinstance(found, Text):
-        return found
-    if isinstance(dataset.label, str) and dataset.header is False:
-        found = text("label-needs-index", last=len(names) - 1)
-    problems.append(Problem(LABEL, found))
-    return None
+    if isinstance(found, Text):
+        problems.append(Problem(LABEL, found))
+        return None
+    return found
 
 
 def _find_columns(

@@ -96,7 +96,7 @@ class KnnEngine:
     ) -> list[Artifact]:
         """Make all artifacts of a job; the caller saves them afterwards."""
         write = _Stage(report, "writing", "rows")
-        table = format_predictions(dataset, predictions, params.task, result["best_k"], write)
+        table = format_predictions(dataset, predictions, params.known_task, result["best_k"], write)
         artifacts = [("predictions.csv", "text/csv", table)]
         draw = _Stage(report, "drawing", "pictures")
         drawings = pictures.list_pictures(params, dataset, result, self._album)

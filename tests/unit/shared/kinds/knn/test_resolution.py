@@ -28,11 +28,13 @@ def make_facts(*columns: ColumnFacts, **facts: Any) -> TableFacts:
     """Describe a table of 100 rows; by default with the label ``kind``, of which 5 are missing, and 4 other columns."""
     return TableFacts(
         format=facts.pop("format", "delimited"),
-        columns=list(columns or [number("id"), number("x", missing=3), words("kind", missing=5), words("colour"), number("y")]),
+        columns=list(
+            columns or [number("id"), number("x", missing=3), words("kind", missing=5), words("colour"), number("y")]
+        ),
         rows=100,
         suggested=facts.pop("suggested", Suggestion()),
         **{"delimiter": ";", "decimal": ",", "encoding": "cp1252"} | facts,
-    )  # fmt: skip
+    )
 
 
 def resolve_upload(facts: TableFacts, dataset: dict[str, Any] | None = None, **params: Any) -> KnnParams:
@@ -149,15 +151,25 @@ def test_an_ambiguous_name_is_refused() -> None:
         (number("label", distinct=1_001), {"task": "classification"}, "dataset/label", "label-too-many-classes"),
         (words("label"), {"task": "regression"}, "task", "label-not-a-number"),
         (number("label", max=1e200), {"task": "regression"}, "dataset/label", "columns-too-large"),
-        (number("label", type="empty", distinct=0, missing=100, min=None, max=None), {}, "dataset/label", "label-empty"),
+        (
+            number("label", type="empty", distinct=0, missing=100, min=None, max=None),
+            {},
+            "dataset/label",
+            "label-empty",
+        ),
         (words("label", missing=100, distinct=0, values=[]), {}, "dataset/missing", "no-row-left"),
         (words("label"), {"k": 71}, "k", "k-too-large"),
-        (words("label", missing=90), {"evaluation": {"method": "kfold", "folds": 11}}, "evaluation/folds", "folds-too-many"),
+        (
+            words("label", missing=90),
+            {"evaluation": {"method": "kfold", "folds": 11}},
+            "evaluation/folds",
+            "folds-too-many",
+        ),
         (words("label"), {"evaluation": {"train_size": 100}}, "evaluation/train_size", "train-size-too-large"),
         (words("label"), {"evaluation": {"train_size": 0.001}}, "evaluation/train_size", "train-size-too-small"),
-        (words("label", missing=99), {"evaluation": {"method": "loo"}}, "evaluation/method", "loo-one-row"),
+        (words("label", missing=99), {"evaluation": {"method": "loo"}}, "dataset", "one-row"),
     ],
-)  # fmt: skip
+)
 def test_labels_and_evaluations_that_cannot_succeed_are_refused(
     label: ColumnFacts, params: dict[str, Any], pointer: str, code: str
 ) -> None:
@@ -211,9 +223,11 @@ def test_stratified_parts_need_enough_rows_of_each_class() -> None:
 def test_a_file_that_is_read_in_another_way_than_it_was_inspected_is_judged_by_the_worker() -> None:
     facts = make_facts(suggested=SUGGESTED)
     assert find_problems(facts, {"header": False}) == {
-        "/params/dataset/label": "label-needed",
+        "/params/dataset/label": "label-needed-unseen",
         "/params/task": "task-needed",
     }
+    named = {"header": False, "label": "kind"}
+    assert find_problems(facts, named, task="regression") == {"/params/dataset/label": "label-needs-index"}
     dataset = {"header": False, "label": 7}
     resolved = resolve_upload(facts, dataset, task="classification").model_dump(mode="json")["dataset"]
     assert (resolved["header"], resolved["label"], resolved["exclude"], resolved["delimiter"]) == (False, 7, [], "auto")

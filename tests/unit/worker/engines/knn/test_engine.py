@@ -136,6 +136,68 @@ def test_a_regression_job_predicts_the_mean_of_its_neighbours(engine: KnnEngine,
     assert [line["fold"] for line in lines] == list(map(str, range(40)))
 
 
+def test_a_table_as_people_have_it_is_evaluated_and_what_was_done_is_reported(
+    engine: KnnEngine, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(2)
+    lines = ["rownames;size;colour;alive;seen;note;kind"]
+    for number in range(90):
+        size = "NA" if number % 9 == 4 else f"{number % 3 + rng.random():.3f}".replace(".", ",")
+        colour, alive = ["red", "blue", "?"][number % 5 % 3], ["TRUE", "FALSE"][number % 2]
+        kind = "" if number == 7 else f"k{number % 3}"
+        lines.append(f"{number + 1};{size};{colour};{alive};2024-01-{number % 28 + 1:02};note {number};{kind}")
+    job = Job(engine, table="\n".join(lines), folder=tmp_path)
+    result = job.run(k=3, normalise="zscore", dataset={"upload": "one"}, evaluation={"method": "kfold", "folds": 5})
+    assert job.refused is None
+    assert result["classes"] == ["k0", "k1", "k2"]
+    assert result["scores"][0]["accuracy"] > 0.5
+    preparation = result["preparation"]
+    assert (preparation["rows"], preparation["used_rows"], preparation["dropped_without_label"]) == (90, 89, 1)
+    assert preparation["detected"] == {
+        "header": True,
+        "delimiter": ";",
+        "decimal": ",",
+        "encoding": "utf-8",
+        "sheet": None,
+    }
+    assert {column["column"]: (column["use"], column["imputed"]) for column in preparation["columns"]} == {
+        "rownames": ("left-out", None),
+        "size": ("number", "median"),
+        "colour": ("onehot", "most_frequent"),
+        "alive": ("boolean", None),
+        "seen": ("days", None),
+        "note": ("left-out", None),
+        "kind": ("label", None),
+    }
+    assert [warning["code"] for warning in result["warnings"]] == ["rows-without-label"]
+    assert json.loads(job.artifacts["report.json"][1])["result"]["preparation"] == preparation
+    rows = {int(row["index"]) for row in csv.DictReader(io.StringIO(job.artifacts["predictions.csv"][1].decode()))}
+    assert rows == {*range(90)} - {7}  # as in the file
+
+
+@pytest.mark.parametrize("stratify", ["auto", True])
+def test_classes_that_are_smaller_than_the_folds_are_a_warning_or_refused(
+    stratify: object, engine: KnnEngine, tmp_path: Path
+) -> None:
+    table = "kind,x,y\n" + "".join(f"{'rare' if n < 2 else 'ab'[n % 2]},{n * 7 % 11},{n % 5}\n" for n in range(40))
+    job = Job(engine, table=table, folder=tmp_path)
+    wanted = {"dataset": {"upload": "one"}, "evaluation": {"method": "kfold", "folds": 4, "stratify": stratify}}
+    if stratify is True:
+        with pytest.raises(JobFailedError):
+            job.run(**wanted, task="classification")
+        assert job.refused is not None
+        assert [problem.code for problem in job.refused.problems] == ["class-too-small"]
+    else:
+        assert {"code": "classes-spread", "values": {"classes": "'rare'", "min_rows": 4}} in job.run(**wanted)[
+            "warnings"
+        ]
+
+
+def test_attributes_of_very_different_spread_are_a_warning(engine: KnnEngine) -> None:
+    assert [warning["code"] for warning in Job(engine).run()["warnings"]] == ["spreads-differ"]
+    assert Job(engine).run(normalise="zscore")["warnings"] == []
+
+
 def test_labels_that_a_spreadsheet_would_run_as_formulas_are_marked(engine: KnnEngine, tmp_path: Path) -> None:
     labels = ["=1+1", "+A1", "-1", "+1", "@x", "plain"]
     table = "a,b,=kind\n" + "".join(f"{number},{number},{labels[number % 6]}\n" for number in range(12))

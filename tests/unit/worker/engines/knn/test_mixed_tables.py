@@ -47,11 +47,16 @@ def make_cells(*, rare: bool = True) -> dict[str, list[Any]]:
 def make_table(cells: dict[str, list[Any]], task: str) -> Table:
     """Add the label ``y``, which depends on the cells."""
     score = [
-        (a or 0) + 3 * (colour == "red") + (size == "s") for a, colour, size in zip(cells["a"], cells["colour"], cells["size"], strict=True)
-    ]  # fmt: skip
+        (a or 0) + 3 * (colour == "red") + (size == "s")
+        for a, colour, size in zip(cells["a"], cells["colour"], cells["size"], strict=True)
+    ]
     columns = [Column("y", ColumnType.NUMBER, numbers=np.array(score))]
     if task == "classification":
-        columns = [Column("y", ColumnType.TEXT, texts=["high" if value > 6 else "low" if value < 4 else "mid" for value in score])]  # fmt: skip
+        columns = [
+            Column(
+                "y", ColumnType.TEXT, texts=["high" if value > 6 else "low" if value < 4 else "mid" for value in score]
+            )
+        ]
     for name, values in cells.items():
         if name in {"colour", "size"}:
             columns.append(Column(name, ColumnType.TEXT, texts=values))

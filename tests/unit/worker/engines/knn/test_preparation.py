@@ -111,19 +111,31 @@ def test_each_type_of_column_becomes_what_the_report_says() -> None:
     np.testing.assert_array_equal(dataset.attributes[:, 3], [0, 1, NAN, 0])
     assert dataset.coded[3].values == ["9", "10"]
     assert {index: coded.encoding for index, coded in dataset.coded.items()} == {
-        1: Encoding.BOOLEAN, 3: Encoding.ONEHOT, 4: Encoding.ONEHOT
-    }  # fmt: skip
+        1: Encoding.BOOLEAN,
+        3: Encoding.ONEHOT,
+        4: Encoding.ONEHOT,
+    }
     nothing = {"imputed": None, "scaled": False, "values": None, "reason": None}
     assert describe(prepared, "number") == nothing | {
-        "type": "number", "use": "number", "missing": 1, "imputed": "median"
-    }  # fmt: skip
+        "type": "number",
+        "use": "number",
+        "missing": 1,
+        "imputed": "median",
+    }
     assert describe(prepared, "boolean") == nothing | {
-        "type": "boolean", "use": "boolean", "missing": 1, "imputed": "most_frequent"
-    }  # fmt: skip
+        "type": "boolean",
+        "use": "boolean",
+        "missing": 1,
+        "imputed": "most_frequent",
+    }
     assert describe(prepared, "date") == nothing | {"type": "date", "use": "days", "missing": 0}
     assert describe(prepared, "text") == nothing | {
-        "type": "text", "use": "onehot", "missing": 1, "imputed": "most_frequent", "values": 2
-    }  # fmt: skip
+        "type": "text",
+        "use": "onehot",
+        "missing": 1,
+        "imputed": "most_frequent",
+        "values": 2,
+    }
     empty = describe(prepared, "empty")
     assert (empty["use"], empty["reason"]) == ("left-out", {"code": "column-empty", "values": {}})
 
@@ -173,13 +185,19 @@ def test_an_attribute_without_values_in_the_rows_that_are_left_is_left_out() -> 
 @pytest.mark.parametrize(
     ("columns", "dataset", "pointer", "code", "values"),
     [
-        ((numbers("x", NAN, 2, NAN, NAN, 5),), {"missing": "refuse"}, "/missing", "lines-with-gaps", {"lines": "3, 7", "count": 2}),
+        (
+            (numbers("x", NAN, 2, NAN, NAN, 5),),
+            {"missing": "refuse"},
+            "/missing",
+            "lines-with-gaps",
+            {"lines": "3, 7", "count": 2},
+        ),
         ((texts("t", *"abcde"),), {"text_columns": "refuse"}, "/text_columns", "columns-of-text", {"columns": "'t'"}),
         ((texts("t", *"abcde"),), {"text_columns": "drop"}, "", "attributes-missing", {}),
         ((numbers("x", NAN, NAN, NAN, 4, NAN),), {"missing": "drop_rows"}, "/missing", "no-row-left", {}),
         ((numbers("x", 1, NAN, 3, 4, NAN),), {"missing": "drop_rows"}, "/label", "label-one-class", {"label": "b"}),
     ],
-)  # fmt: skip
+)
 def test_a_table_that_does_not_fit_is_refused(
     columns: tuple[Column, ...], dataset: dict[str, Any], pointer: str, code: str, values: dict[str, Any]
 ) -> None:
@@ -200,8 +218,10 @@ def test_classes_that_are_not_text_have_names() -> None:
     others = numbers("x", 1, 2, 3)
     assert prepare_table(numbers("y", 10, 9, 0.5), others).dataset.classes == ["0.5", "9", "10"]
     assert prepare_table(numbers("y", 10, 9.5, 20, type_="date"), others).dataset.classes == [
-        "1970-01-10T12:00:00", "1970-01-11", "1970-01-21"
-    ]  # fmt: skip
+        "1970-01-10T12:00:00",
+        "1970-01-11",
+        "1970-01-21",
+    ]
     boolean = Column("y", ColumnType.BOOLEAN, numbers=np.array([1.0, 0, 1]), words=("No", "Yes"))
     dataset = prepare_table(boolean, others).dataset
     assert (dataset.classes, dataset.labels.tolist()) == (["No", "Yes"], [1, 0, 1])

@@ -17,11 +17,21 @@ from worker.engines.knn.search import Finder
 
 FIVE_FOLDS = {"method": "kfold", "folds": 5}
 SURVIVORS = {
-    (1, 0, 0): (1, 0), (1, 0, 1): (5, 0), (1, 1, 0): (140, 4), (1, 1, 1): (57, 118),
-    (2, 0, 0): (13, 0), (2, 0, 1): (11, 0), (2, 1, 0): (80, 13), (2, 1, 1): (14, 154),
-    (3, 0, 0): (14, 17), (3, 0, 1): (13, 35), (3, 1, 0): (76, 89), (3, 1, 1): (75, 387),
-    (4, 1, 0): (20, 3), (4, 1, 1): (192, 670),
-}  # fmt: skip
+    (1, 0, 0): (1, 0),
+    (1, 0, 1): (5, 0),
+    (1, 1, 0): (140, 4),
+    (1, 1, 1): (57, 118),
+    (2, 0, 0): (13, 0),
+    (2, 0, 1): (11, 0),
+    (2, 1, 0): (80, 13),
+    (2, 1, 1): (14, 154),
+    (3, 0, 0): (14, 17),
+    (3, 0, 1): (13, 35),
+    (3, 1, 0): (76, 89),
+    (3, 1, 1): (75, 387),
+    (4, 1, 0): (20, 3),
+    (4, 1, 1): (192, 670),
+}
 """The people on the Titanic: survivors and victims for each class, age group and sex."""
 
 
@@ -71,7 +81,9 @@ def test_ties_are_shuffled_in_every_evaluation(evaluation: dict[str, Any], finde
 
 def test_leave_one_out_in_a_single_search_ranks_ties_as_fold_by_fold(finder: Finder) -> None:
     rng = np.random.default_rng(3)
-    dataset = Dataset("coarse", ["x", "y"], rng.integers(0, 3, (70, 2)).astype(np.float64), rng.integers(0, 2, 70), ["a", "b"])  # fmt: skip
+    dataset = Dataset(
+        "coarse", ["x", "y"], rng.integers(0, 3, (70, 2)).astype(np.float64), rng.integers(0, 2, 70), ["a", "b"]
+    )
     at_once = run(dataset, finder, k=6, evaluation={"method": "loo", "seed": 5})
     np.testing.assert_array_equal(at_once.index, np.arange(70))
     gap = reorder(dataset, np.arange(70))
