@@ -118,7 +118,6 @@ def test_every_reference_can_be_resolved(document: Any) -> None:
     [
         (KNN | {"params": {"k": [1, 3], "evaluation": {"method": "loo"}}}, True),
         (KNN, True),
-        (KNN | {"params": {"dataset": {"upload": "u", "header": "auto", "columns": ["a", 2], "label": None}}}, True),
         (KNN | {"params": {"dataset": {"upload": "u", "header": 1}}}, False),
         (KNN | {"params": {"evaluation": {"method": "holdout", "train_size": 0.7, "stratify": True}}}, True),
         (KNN | {"params": {"evaluation": {"method": "holdout", "train_size": 0, "stratify": "yes"}}}, False),

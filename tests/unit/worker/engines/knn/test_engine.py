@@ -179,7 +179,7 @@ def test_a_table_as_people_have_it_is_evaluated_and_what_was_done_is_reported(
 def test_classes_that_are_smaller_than_the_folds_are_a_warning_or_refused(
     stratify: object, engine: KnnEngine, tmp_path: Path
 ) -> None:
-    table = "kind,x,y\n" + "".join(f"{'rare' if n < 2 else 'ab'[n % 2]},{n * 7 % 11},{n % 5}\n" for n in range(40))
+    table = "kind,v,w\n" + "".join(f"{'rare' if n < 2 else 'ab'[n % 2]},{n * 7 % 11},{n % 5}\n" for n in range(40))
     job = Job(engine, table=table, folder=tmp_path)
     wanted = {"dataset": {"upload": "one"}, "evaluation": {"method": "kfold", "folds": 4, "stratify": stratify}}
     if stratify is True:
