@@ -134,11 +134,7 @@ class DelimitedRows:
                     continue
                 self._row_starts = False
                 self._first_line = self._line
-            if UNDECODABLE in line:
-                self._bad.add(self._line, text("line-undecodable", line=self._line, encoding=self._file.encoding))
-            if "\0" in line:
-                self._bad.add(self._line, text("line-nul", line=self._line))
-            yield line
+            yield check_characters(line, self._line, self._file.encoding, self._bad)
         if not self._row_starts:
             self._bad.add(self._first_line, text("quote-open", line=self._first_line))
 
@@ -152,6 +148,16 @@ class DelimitedRows:
                 record = ""
         if record:
             yield _split_record(record)
+
+
+def check_characters(line: str, number: int, encoding: str, bad: BadCells) -> str:
+    """Add a line to the bad cells if it has undecodable bytes or NUL, and return it with a valid character for them."""
+    if "\0" in line:
+        bad.add(number, text("line-nul", line=number))
+    if UNDECODABLE in line:
+        bad.add(number, text("line-undecodable", line=number, encoding=encoding))
+        return line.replace(UNDECODABLE, "\ufffd")
+    return line
 
 
 def _split_record(record: str) -> list[str]:

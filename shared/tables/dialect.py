@@ -26,7 +26,9 @@ BLANKS: Final = " "
 _RANKED: Final = ("\t", ";", "|", ",", BLANKS)
 _MIN_SCORE: Final = 0.3
 _QUOTED: Final = re.compile(r'(?<![^,;\t| \r\n])"(?:[^"]|"")*"(?=[,;\t| \r\n]|\Z)')
-_NUMBER: Final = re.compile(r"[-+]?(\d+([.,'\u2019]\d+)*|\d{1,3}([ \u00a0\u2009\u202f]\d{3})+)?[.,]?\d*([eE][-+]?\d+)?")
+_NUMBER: Final = re.compile(
+    r"[-+]?([0-9]+([.,'\u2019][0-9]+)*|[0-9]{1,3}([ \u00a0\u2009\u202f][0-9]{3})+)?[.,]?[0-9]*([eE][-+]?[0-9]+)?"
+)
 _FOREIGN: Final = {delimiter: re.compile(f"[{',;|'.replace(delimiter, '')}\t]") for delimiter in DELIMITERS}
 _SEP: Final = re.compile(r'"?sep=(.|\\t)"?', re.IGNORECASE)
 
