@@ -28,6 +28,9 @@ LOOKUPS: Final = HostLookups(timeout_s=1.0, max_running=8)
 PRECISION: Final = "/params/precision"
 """The JSON pointer of the precision; the field has the same name in every kind that has a choice of precisions."""
 
+_OF_OTHER_KIND: Final = {UploadKind.TABLE: "upload-not-table"}
+"""What is said of an upload that is not of the kind that the jobs read."""
+
 
 def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -> ParsedSubmission:
     """Check what the schema alone cannot decide: limits, uploads, workers, the webhook, and the content of files.
@@ -94,7 +97,7 @@ def get_facts(
     for pointer, upload_id in upload_ids.items():
         upload = uploads[upload_id]
         if upload.kind != kind:
-            problems.append(Problem(pointer, text(f"upload-not-{kind}")))
+            problems.append(Problem(pointer, text(_OF_OTHER_KIND[kind])))
         elif upload.problem is not None:
             problems.append(Problem(pointer, Text.parse(upload.problem)))
         elif upload.facts is not None:
