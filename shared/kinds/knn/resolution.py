@@ -65,7 +65,10 @@ def resolve(params: KnnParams, facts: TableFacts | None) -> KnnParams:
         return _resolve_unseen(params, params.dataset)
     else:
         dataset = _resolve_dataset(params.dataset, facts)
-        selection = select_columns(dataset, [column.name for column in facts.columns])
+        try:
+            selection = select_columns(dataset, [column.name for column in facts.columns])
+        except RequestInvalidError as error:
+            raise RequestInvalidError([*error.problems, *judge_sizes(params, facts.rows)]) from error
         task = params.task or guess_task(facts, selection.label)
         resolved = params.model_copy(update={"dataset": dataset, "task": task})
     problems = [*_Judgement(resolved, facts, selection).find_problems()]

@@ -141,8 +141,8 @@ class _Arrangement:
             return cls(None, None)
         order = sort_by_content(dataset)
         places = None if params.ties is Ties.ORDER else place_ties(order, params.evaluation.seed)
-        labels = np.asarray(dataset.labels, np.int64)
-        return cls(places, Strata(labels, order) if params.is_stratified else None)
+        strata = Strata(np.asarray(dataset.labels, np.int64), order) if params.is_stratified else None
+        return cls(places, strata)
 
     def sort(self, rows: Indices) -> Indices:
         """Sort rows by their places."""

@@ -74,6 +74,8 @@ class _Preparation:
     """The attributes that are used, with their indices."""
     reasons: dict[int, Text] = field(init=False, default_factory=dict)
     """Why columns are left out, keyed by index."""
+    gaps: list[Mask] = field(init=False)
+    """For each column, which of its cells are missing, shape (n,)."""
     labelled: Mask = field(init=False)
     """The rows that have a label, shape (n,)."""
     kept: Mask = field(init=False)
@@ -87,12 +89,13 @@ class _Preparation:
         else:
             self.selection = Selection(0, range(1, len(columns)))
             self._text_columns, self._missing = TextColumns.REFUSE, Missing.REFUSE
-        self.labelled = ~find_gaps(columns[self.selection.label])
+        self.gaps = [find_gaps(column) for column in columns]
+        self.labelled = ~self.gaps[self.selection.label]
         self.attributes = self._choose_attributes()
         self.kept = self._choose_rows()
         # An attribute whose only values are in rows that are left out is empty now.
-        for index, column in self.attributes:
-            if find_gaps(column)[self.kept].all():
+        for index, _ in self.attributes:
+            if self.gaps[index][self.kept].all():
                 self.reasons[index] = text("column-empty")
         self.attributes = [each for each in self.attributes if each[0] not in self.reasons]
         if not self.attributes:
@@ -128,8 +131,8 @@ class _Preparation:
 
     def _choose_rows(self) -> Mask:
         gaps = np.zeros(len(self.table.lines), np.bool_)
-        for _, column in self.attributes:
-            gaps |= find_gaps(column)
+        for index, _ in self.attributes:
+            gaps |= self.gaps[index]
         if self._missing is Missing.REFUSE and (gaps & self.labelled).any():
             lines = self.table.lines[gaps & self.labelled]
             listed = ", ".join(map(str, lines[:MAX_LINES].tolist()))
@@ -189,7 +192,7 @@ class _Preparation:
         }
 
     def _describe(self, index: int, column: Column, coded: Coded | None) -> dict[str, Any]:
-        gaps = find_gaps(column)
+        gaps = self.gaps[index]
         reason = self.reasons.get(index)
         is_attribute = reason is None and index != self.selection.label
         use = (

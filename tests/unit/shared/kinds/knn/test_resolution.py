@@ -197,6 +197,10 @@ def test_all_problems_are_in_one_answer() -> None:
         "/params/dataset/missing": "columns-with-gaps",
         "/params/k": "k-too-large",
     }
+    assert find_problems(facts, {"label": "colour"}, k=99) == {
+        "/params/dataset/label": "label-unknown",
+        "/params/k": "k-too-large",
+    }
 
 
 def test_columns_that_are_left_out_are_not_judged() -> None:

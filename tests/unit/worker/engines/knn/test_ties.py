@@ -109,6 +109,12 @@ def test_every_fold_ranks_ties_by_the_same_places(finder: Finder) -> None:
         np.testing.assert_array_equal(found.neighbours[number], ranked[:7])
 
 
+def test_values_of_a_regression_beyond_the_range_of_integers_are_predicted(finder: Finder) -> None:
+    dataset = Dataset("large", ["x"], np.array([[0.0], [1.0], [2.0]]), np.array([1e100, 2e100, -1e120]), [])
+    found = run(dataset, finder, k=1, task="regression", evaluation={"method": "loo"})
+    assert found.labels[1][2] == 2e100
+
+
 def test_numbers_that_differ_by_rounding_have_the_same_place() -> None:
     written = np.array([[1.7, 1], [0.3, 2], [1.7, 3], [0.3, 4]])
     computed = written + np.array([[2.0**-52, 0], [2.0**-54, 0], [0, 0], [0, 0]])
