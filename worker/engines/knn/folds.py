@@ -106,7 +106,7 @@ def _draw_stratified(strata: Strata, order: Indices, n_train: int) -> Indices:
     counts = np.bincount(strata.labels)
     known = _apportion(counts, n_train)
     position = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return by_class[position >= np.repeat(known, counts)]
+    return np.asarray(by_class[position >= np.repeat(known, counts)])
 
 
 def _apportion(counts: NDArray[np.int64], seats: int) -> NDArray[np.int64]:

@@ -24,7 +24,7 @@ def sort_by_content(dataset: Dataset) -> Indices:
     """
     with np.errstate(over="ignore"):  # values beyond float32 are compared as infinite
         keys = np.column_stack([dataset.labels, dataset.attributes]).astype(np.float32)
-    return np.lexsort(keys.T)
+    return np.asarray(np.lexsort(keys.T))
 
 
 def place_ties(content_order: Indices, seed: int) -> Indices:

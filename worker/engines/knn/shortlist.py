@@ -73,7 +73,7 @@ class Shortlist:
         """Return the rank of each row among those at the same distance from its query, see `Space.first`."""
         if self._space.first is None:
             return rows
-        return (rows - self._space.first[queries + self._first]) % len(self._space.rows)
+        return np.asarray((rows - self._space.first[queries + self._first]) % len(self._space.rows))
 
 
 def _rank(queries: Indices) -> NDArray[np.int64]:
