@@ -106,7 +106,8 @@ def _draw_stratified(strata: Strata, order: Indices, n_train: int) -> Indices:
     counts = np.bincount(strata.labels)
     known = _apportion(counts, n_train)
     position = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.asarray(by_class[position >= np.repeat(known, counts)])
+    queries: Indices = by_class[position >= np.repeat(known, counts)]
+    return queries
 
 
 def _apportion(counts: NDArray[np.int64], seats: int) -> NDArray[np.int64]:
@@ -115,7 +116,7 @@ def _apportion(counts: NDArray[np.int64], seats: int) -> NDArray[np.int64]:
     shares = np.floor(exact).astype(np.int64)
     remaining = seats - int(shares.sum())
     shares[np.argsort(shares - exact, kind="stable")[:remaining]] += 1
-    return shares
+    return np.asarray(shares)
 
 
 def _make_fold(number: int, queries: Indices, count: int) -> Fold:
