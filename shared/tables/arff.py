@@ -10,8 +10,7 @@ import polars as pl
 from shared.tables.bad_cells import BadCells, show
 from shared.tables.columns import TypedColumn, find_words, read_numbers
 from shared.tables.dates import find_dates
-from shared.tables.delimited import TextFile
-from shared.tables.encodings import UNDECODABLE
+from shared.tables.delimited import TextFile, check_characters
 from shared.tables.errors import TableError
 from shared.tables.facts import ColumnType, Limits
 from shared.tables.grid import Grid, GridBuilder, Row
@@ -111,11 +110,7 @@ class _Reader:
             elif line.startswith("%"):
                 self.comment_lines += 1
             else:
-                if UNDECODABLE in line:
-                    self._bad.add(number, text("line-undecodable", line=number, encoding=self._encoding))
-                if "\0" in line:
-                    self._bad.add(number, text("line-nul", line=number))
-                yield number, line
+                yield number, check_characters(line, number, self._encoding, self._bad)
 
 
 def _find_kind(declared: str, line: int) -> str:

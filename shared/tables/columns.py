@@ -149,7 +149,7 @@ def number_type(numbers: NDArray[np.float64]) -> ColumnType:
     present = numbers[np.isfinite(numbers)]
     if not len(present):
         return ColumnType.EMPTY
-    whole = (np.abs(present) <= _MAX_EXACT).all() and (present == np.floor(present)).all()
+    whole = (np.abs(present) < _MAX_EXACT).all() and (present == np.floor(present)).all()
     return ColumnType.INTEGER if whole else ColumnType.NUMBER
 
 

@@ -26,7 +26,9 @@ BLANKS: Final = " "
 _RANKED: Final = ("\t", ";", "|", ",", BLANKS)
 _MIN_SCORE: Final = 0.3
 _QUOTED: Final = re.compile(r'(?<![^,;\t| \r\n])"(?:[^"]|"")*"(?=[,;\t| \r\n]|\Z)')
-_NUMBER: Final = re.compile(r"[-+]?(\d+([.,'\u2019]\d+)*|\d{1,3}([ \u00a0\u2009\u202f]\d{3})+)?[.,]?\d*([eE][-+]?\d+)?")
+_NUMBER: Final = re.compile(
+    r"[-+]?([0-9]+([.,'\u2019][0-9]+)*|[0-9]{1,3}([ \u00a0\u2009\u202f][0-9]{3})+)?[.,]?[0-9]*([eE][-+]?[0-9]+)?"
+)
 _FOREIGN: Final = {delimiter: re.compile(f"[{',;|'.replace(delimiter, '')}\t]") for delimiter in DELIMITERS}
 _SEP: Final = re.compile(r'"?sep=(.|\\t)"?', re.IGNORECASE)
 
@@ -56,7 +58,7 @@ def find_dialect(lines: Sequence[str], wanted: str | None) -> Dialect:
     Parameters
     ----------
     lines
-        The first lines of the file; the last one is complete.
+        The first lines of the file.
     wanted
         The delimiter, if it is known.
 
@@ -67,6 +69,8 @@ def find_dialect(lines: Sequence[str], wanted: str | None) -> Dialect:
     """
     if wanted is not None and wanted not in DELIMITERS:
         raise TableError(text("delimiter-unknown", delimiter=wanted))
+    if not lines:
+        raise TableError(text("rows-missing"))
     masked = [line for line in _QUOTED.sub("Q", "\n".join(lines)).split("\n") if line.strip()]
     plain = [line for line in masked if not line.startswith(COMMENT_SIGNS)] or masked
     best = None
@@ -116,10 +120,14 @@ def _is_one_value(cell: str, delimiter: str) -> bool:
 
 
 def _find_comments(lines: Sequence[str], delimiter: str, width: int) -> tuple[str, ...]:
-    """Return the signs of comments. A sign is none if most lines that begin with it are rows, as colours are."""
+    """Return the signs of comments. A sign is none if most lines that begin with it are rows, as colours are.
+
+    Lines before the first one without a sign say nothing, since a long comment may have delimiters.
+    """
     signs = []
     for sign in COMMENT_SIGNS:
-        marked = [line for line in lines if line.startswith(sign)]
+        start = next((index for index, line in enumerate(lines) if not line.startswith(sign)), 0)
+        marked = [line for line in lines[start:] if line.startswith(sign)]
         rows = sum(len(split(line, delimiter)) == width for line in marked)
         if 2 * rows <= len(marked) or rows <= 1:
             signs.append(sign)

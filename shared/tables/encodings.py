@@ -58,6 +58,8 @@ def find_encoding(data: bytes, wanted: str | None) -> str:
         return detect_encoding(data)
     if wanted not in ENCODINGS:
         raise TableError(text("encoding-unknown", encoding=wanted, known=", ".join(ENCODINGS)))
+    if wanted == "utf-16" and not data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _detect_utf16(data[:_SAMPLE_BYTES]) or "utf-16-le"
     return wanted
 
 

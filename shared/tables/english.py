@@ -19,7 +19,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "xlsx-damaged": "The workbook is damaged. Open it in a spreadsheet, and save it again as .xlsx.",
     "sheet-unknown": "There is no sheet {sheet!r}. The sheets are {sheets}.",
     "sheet-empty": "The sheet {sheet!r} is empty. Choose another sheet.",
-    "sheet-too-far": "The sheet {sheet!r} has cells as far as row {row} and column {column}. Delete the cells outside the table.",
+    "sheet-too-far": "The sheet {sheet!r} has cells as far as row {row} and column {column}. Delete what is outside the table, or save the table as CSV.",
     # Parquet and ARFF.
     "parquet-damaged": "The Parquet file is damaged, or has a feature that cannot be read. Write it again, or as CSV.",
     "parquet-nested": "The column {column!r} has nested values ({type}). Make columns of its parts, or leave it out.",

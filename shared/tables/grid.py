@@ -116,7 +116,7 @@ class GridBuilder:
 
     def _decide_header(self, rows: Sequence[list[str]], *, header: bool | None) -> bool:
         """Return whether the first row contains the names, and warn if that may surprise the user."""
-        likely = len(rows) > 1 and has_header(trim(rows[0], self._width), rows[1:])
+        likely = has_header(trim(rows[0], self._width), rows[1:])
         if header is None and not likely:
             self._warnings.append(text("header-missing"))
         if header is False and likely:
@@ -125,7 +125,7 @@ class GridBuilder:
 
     def _skip_blank(self, rows: Iterable[Row]) -> Iterator[Row]:
         for line, cells in rows:
-            if any(cell.strip() for cell in cells):
+            if cells and (cells[0].strip() or any(map(str.strip, cells))):
                 yield line, cells
             else:
                 self.blank_rows += 1

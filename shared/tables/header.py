@@ -16,10 +16,10 @@ from shared.tables.missing import MISSING
 
 SAMPLE_ROWS: Final = 200
 _NUMBER: Final = re.compile(
-    r"[+-]?(\d+([.,'\u2019 \u00a0]\d+)*[.,]?|[.,]\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE
+    r"[+-]?([0-9]+([.,'\u2019 \u00a0][0-9]+)*[.,]?|[.,][0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?", re.IGNORECASE
 )
-_DATE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?")
-_YEAR: Final = re.compile(r"(1[89]|20)\d\d")
+_DATE: Final = re.compile(r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}([T ].*)?")
+_YEAR: Final = re.compile(r"(1[89]|20)[0-9][0-9]")
 _MIN_YEARS: Final = 3
 _BOOLEAN: Final = re.compile("true|false", re.IGNORECASE)
 

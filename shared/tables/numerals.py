@@ -24,11 +24,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-_EXPONENT: Final = r"([eE][+-]?\d+)?"
+_EXPONENT: Final = r"([eE][+-]?[0-9]+)?"
 _BLANKS: Final = " \u00a0\u2009\u202f"
 _APOSTROPHES: Final = "'\u2019"
 _FIRST: Final = 50
-_NUMBER_START: Final = re.compile(r"[+-]?([.,]?\d|inf)", re.IGNORECASE)
+_NUMBER_START: Final = re.compile(r"[+-]?([.,]?[0-9]|inf)", re.IGNORECASE)
 _INFINITE: Final = r"(?i)^[+-]?inf(inity)?$"
 
 
@@ -43,10 +43,10 @@ class Marks:
     def pattern(self) -> str:
         """A regular expression for the numbers that are written with these marks."""
         point = "\\" + self.decimal
-        whole = r"\d+"
+        whole = r"[0-9]+"
         if self.thousands:
-            whole = rf"(\d+|[1-9]\d{{0,2}}([{self.thousands}]\d{{3}})+)"
-        return rf"^[+-]?({whole}({point}\d*)?|{point}\d+){_EXPONENT}$"
+            whole = rf"([0-9]+|[1-9][0-9]{{0,2}}([{self.thousands}][0-9]{{3}})+)"
+        return rf"^[+-]?({whole}({point}[0-9]*)?|{point}[0-9]+){_EXPONENT}$"
 
     def convert(self, cells: pl.Series) -> NDArray[np.float64]:
         """Convert numbers to float64, NaN if missing; other cells are NaN, too, and numbers out of range infinite."""

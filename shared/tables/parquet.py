@@ -17,8 +17,8 @@ from shared.tables.grid import check_rows, check_width
 from shared.tables.missing import remove_missing
 from shared.texts import text
 
-_SECONDS_PER_DAY: Final = 86_400
-_MICROSECONDS_PER_DAY: Final = _SECONDS_PER_DAY * 1_000_000
+_READABLE: Final = (pl.Boolean, pl.Date, pl.Datetime, pl.Duration, pl.Null)
+_MICROSECONDS_PER_DAY: Final = 86_400 * 1_000_000
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ def read_parquet(content: Content, limits: Limits, bad: BadCells) -> ParquetTabl
 
 
 def _check_type(name: str, dtype: pl.DataType) -> None:
-    if not (_is_text(dtype) or dtype.is_numeric() or dtype in {pl.Boolean, pl.Date, pl.Datetime, pl.Null, pl.Duration}):
+    if not isinstance(dtype, _READABLE) and not _is_text(dtype) and not dtype.is_numeric():
         code = "parquet-nested" if dtype.is_nested() else "parquet-type"
         raise TableError(text(code, column=show(name), type=show(str(dtype))))
 
 
 def _is_text(dtype: pl.DataType) -> bool:
-    return dtype in {pl.String, pl.Categorical, pl.Enum}
+    return isinstance(dtype, (pl.String, pl.Categorical, pl.Enum))
 
 
 def _read_column(cells: pl.Series, lines: NDArray[np.int64], bad: BadCells) -> TypedColumn:
@@ -79,7 +79,7 @@ def _read_column(cells: pl.Series, lines: NDArray[np.int64], bad: BadCells) -> T
         column_type = ColumnType.BOOLEAN if cells.null_count() < len(cells) else ColumnType.EMPTY
         words = ("false", "true") if column_type is ColumnType.BOOLEAN else None
         return TypedColumn(cells.name, column_type, shown, numbers, words)
-    if dtype in {pl.Date, pl.Datetime}:
+    if isinstance(dtype, (pl.Date, pl.Datetime)):
         days = _count_days(cells)
         column_type = ColumnType.DATE if cells.null_count() < len(cells) else ColumnType.EMPTY
         return TypedColumn(cells.name, column_type, shown, days)

@@ -22,7 +22,7 @@ from shared.tables.bad_cells import BadCells
 from shared.tables.content import Content
 from shared.tables.errors import TableError
 from shared.tables.facts import Limits, ReadOptions
-from shared.tables.grid import MAX_CELLS, Grid, GridBuilder, Row, check_width
+from shared.tables.grid import Grid, GridBuilder, Row, check_width
 from shared.texts import text
 
 _WORKBOOK: Final = "xl/workbook.xml"
@@ -33,11 +33,12 @@ _NEEDED: Final = re.compile(
     r"\[Content_Types\]\.xml|_rels/\.rels|xl/[^/]+\.xml|xl/_rels/[^/]+|xl/worksheets/[^/]+\.xml"
 )
 _CHUNK_BYTES: Final = 2**20
-_FILLED: Final = re.compile(rb"<(?:\w+:)?c\b[^>]*?\br=\"([A-Z]{1,3})(\d{1,7})\"[^>]*[^/>]>")
+_FILLED: Final = re.compile(rb"<(?:\w+:)?c\s[^>]*?\br=[\"']([A-Z]{1,3})([0-9]{1,7})[\"'](?:[^>]*[^/>])?>(?!\s*</)")
 _UNPLACED: Final = re.compile(rb"<(?:\w+:)?(?:c|row)(?![^>]*?\sr=)(?:\s[^>]*)?>")
-_STRING_CELL: Final = re.compile(rb"<(?:\w+:)?c\b[^>]*?\bt=\"s\"[^>]*>\s*<(?:\w+:)?v>(\d{1,9})<")
+_STRING_CELL: Final = re.compile(rb"<(?:\w+:)?c\b[^>]*?\bt=[\"']s[\"'][^>]*>\s*<(?:\w+:)?v>([0-9]{1,9})<")
 _STRING: Final = re.compile(rb"<(?:\w+:)?si\b.*?</(?:\w+:)?si>|<(?:\w+:)?si\s*/>", re.DOTALL)
 _LETTERS: Final = 26
+_MAX_EXTENT: Final = 2**23  # cells, which calamine and Python need 60 bytes for, each
 _DAMAGED: Final = (
     zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, KeyError, ValueError, ET.ParseError, OSError
 )  # fmt: skip
@@ -131,7 +132,7 @@ def _check_extent(sheet: bytes, strings: bytes, name: str, limits: Limits) -> No
         raise TableError(text("sheet-empty", sheet=name))
     if columns and not unplaced:
         check_width(max(2, width - min(map(_column_number, columns)) + 1), limits)
-    if width * (max_row + unplaced) > MAX_CELLS:
+    if width * (max_row + unplaced) > _MAX_EXTENT:
         raise TableError(text("sheet-too-far", sheet=name, row=max_row, column=width))
     lengths = [len(string) for string in _STRING.findall(strings)]
     total = sum(lengths[int(index)] for index in _STRING_CELL.findall(sheet) if int(index) < len(lengths))
@@ -155,13 +156,13 @@ def _read_sheet(parts: Mapping[str, bytes], name: str) -> tuple[Iterator[Row], i
     repacked.seek(0)
     try:
         sheet = CalamineWorkbook.from_filelike(repacked).get_sheet_by_name(name)
-        rows = sheet.to_python(skip_empty_area=True)
     except (CalamineError, *_DAMAGED, pl.exceptions.PanicException) as error:
         raise TableError(text("xlsx-damaged")) from error
-    if not rows or sheet.start is None:
+    if not sheet.width:
         raise TableError(text("sheet-empty", sheet=name))
-    first = sheet.start[0] + 1
-    return ((first + index, [_show(cell) for cell in row]) for index, row in enumerate(rows)), len(rows[0])
+    # The iterator begins at the first row of the sheet, and at the first column that has a value.
+    rows = enumerate(sheet.iter_rows(), start=1)
+    return ((number, [_show(cell) for cell in row]) for number, row in rows), sheet.width
 
 
 def _show(cell: float | str | bool | date | datetime | time | timedelta) -> str:  # noqa: FBT001 - a cell's value
