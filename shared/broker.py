@@ -6,6 +6,7 @@ finds nothing to claim the second time.
 
 import logging
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Final
 
 from celery import Celery
@@ -26,6 +27,8 @@ sweeper wakes the remaining workers in its next round."""
 # How long a request waits for Redis if Redis is down or hangs.
 CONNECT_TIMEOUT_S: Final = 1.0
 RESPONSE_TIMEOUT_S: Final = 2.0
+MAX_WAIT_S: Final = 10.0
+"""The longest time that a command waits in Redis for a message."""
 UPLOADS_KEY: Final = "mindjobs.uploads"
 """The list with one message for each new upload, up to `MAX_PENDING_WAKEUPS`."""
 
@@ -116,6 +119,13 @@ class Broker:
             settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=RESPONSE_TIMEOUT_S
         )
 
+    @cached_property
+    def _waiting_redis(self) -> Redis:
+        """The Redis with a longer timeout, for a command that waits there."""
+        return Redis.from_url(
+            self._url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=MAX_WAIT_S + RESPONSE_TIMEOUT_S
+        )
+
     def wake(self, kind: Kind, device: DeviceClass, job_id: str) -> bool:
         """Wake a worker, which then claims the best of all jobs that it can run.
 
@@ -168,17 +178,14 @@ class Broker:
         return True
 
     def wait_for_upload(self, timeout_s: float) -> bool:
-        """Wait for a message of `wake_inspector`, and return whether one came within ``timeout_s``.
+        """Wait for a message of `wake_inspector`, and return whether one came within ``timeout_s``, or `MAX_WAIT_S`.
 
         Raises
         ------
         RedisError
             Redis does not answer.
         """
-        # The connection is not one of those that `_redis` keeps, since these do not wait as long.
-        timeouts = {"socket_connect_timeout": CONNECT_TIMEOUT_S, "socket_timeout": timeout_s + RESPONSE_TIMEOUT_S}
-        with Redis.from_url(self._url, **timeouts) as redis:
-            return redis.brpop([UPLOADS_KEY], timeout_s) is not None
+        return self._waiting_redis.brpop([UPLOADS_KEY], min(timeout_s, MAX_WAIT_S)) is not None
 
     def ping(self) -> None:
         """Raise RedisError unless Redis answers."""
@@ -188,6 +195,7 @@ class Broker:
         """Close every connection."""
         self._celery.close()
         self._redis.close()
+        self._waiting_redis.close()
 
 
 def _format_kombu_url(url: str) -> str:

@@ -25,7 +25,7 @@ from shared.services import Services
 from shared.state_folder import make_state_folder
 from shared.texts import text
 
-LOOK_INTERVAL_S: Final = 5.0
+LOOK_INTERVAL_S: Final = 10.0
 """How often the database is asked for uploads, apart from wake-up messages."""
 LOCK_INTERVAL_S: Final = 1.0
 """How often a process asks for the lock while another one holds it."""

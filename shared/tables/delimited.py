@@ -8,7 +8,7 @@ from typing import Final
 
 from shared.tables.bad_cells import BadCells
 from shared.tables.content import Content
-from shared.tables.dialect import BLANKS, Dialect, find_dialect, read_sep
+from shared.tables.dialect import BLANKS, COMMENT_SIGNS, Dialect, find_dialect, read_sep
 from shared.tables.encodings import ERRORS, UNDECODABLE, find_encoding, is_guessed, open_codec
 from shared.tables.errors import TableError
 from shared.tables.facts import Limits, ReadOptions
@@ -57,20 +57,26 @@ class TextFile:
             yield line
 
     def sample(self) -> list[str]:
-        """Return the first lines, without their ends.
+        """Return the first lines that are not blank, without their ends. Only some of them begin as comments do.
 
         Raises
         ------
         TableError
-            The file is binary.
+            The file is binary, or blank.
         """
         sample: list[str] = []
-        chars = 0
+        chars = comments = 0
         for line in self.lines():
+            comments += line.startswith(COMMENT_SIGNS)
+            if not line.strip() or (line.startswith(COMMENT_SIGNS) and comments > _SAMPLE_LINES):
+                continue
             sample.append(line.rstrip("\r\n"))
             chars += len(line)
-            if len(sample) >= _SAMPLE_LINES or (chars > _SAMPLE_CHARS and len(sample) >= _MIN_SAMPLE_LINES):
+            rows = len(sample) - min(comments, _SAMPLE_LINES)
+            if rows >= _SAMPLE_LINES or (chars > _SAMPLE_CHARS and rows >= _MIN_SAMPLE_LINES):
                 break
+        if not sample:
+            raise TableError(text("file-empty"))
         control = sum(sum(char < " " and char != "\t" for char in line) + line.count(UNDECODABLE) for line in sample)
         if control > _MAX_CONTROL_SHARE * chars:
             raise TableError(text("file-binary"))
@@ -86,16 +92,16 @@ class DelimitedRows:
         The file.
     dialect
         How its lines are divided.
-    skip_lines
-        How many lines at the start are no rows.
     bad
         Receives the lines with undecodable bytes, NUL, or quotes that do not end.
+    skip_first
+        Whether the first line that is not blank is no row.
     """
 
-    def __init__(self, file: TextFile, dialect: Dialect, skip_lines: int, bad: BadCells) -> None:
+    def __init__(self, file: TextFile, dialect: Dialect, bad: BadCells, *, skip_first: bool) -> None:
         self._file = file
         self._dialect = dialect
-        self._skip_lines = skip_lines
+        self._skip_next = skip_first
         self._bad = bad
         self._line = 0
         self._row_starts = True
@@ -124,17 +130,21 @@ class DelimitedRows:
         for line in self._file.lines():
             self._line += 1
             if self._row_starts:
-                if self._line <= self._skip_lines:
-                    continue
                 if not line.strip():
                     self.blank_lines += 1
+                    continue
+                if self._skip_next:
+                    self._skip_next = False
                     continue
                 if line.startswith(self._dialect.comments):
                     self.comment_lines += 1
                     continue
                 self._row_starts = False
                 self._first_line = self._line
-            yield check_characters(line, self._line, self._file.encoding, self._bad)
+            if "\0" in line or UNDECODABLE in line:
+                yield check_characters(line, self._line, self._file.encoding, self._bad)
+            else:
+                yield line
         if not self._row_starts:
             self._bad.add(self._first_line, text("quote-open", line=self._first_line))
 
@@ -186,9 +196,8 @@ def read_delimited(
         The file cannot be read as a table.
     """
     named = read_sep(sample[0])
-    skipped = 1 if named else 0
-    dialect = find_dialect(sample[skipped:], options.delimiter or named)
-    rows = DelimitedRows(file, dialect, skipped, bad)
+    dialect = find_dialect(sample[1:] if named else sample, options.delimiter or named)
+    rows = DelimitedRows(file, dialect, bad, skip_first=named is not None)
     grid = GridBuilder(dialect.width, limits, bad).build(rows, None, header=options.header)
     warnings = [text("encoding-guessed", encoding=file.encoding)] if file.encoding_guessed else []
     return grid, dialect, rows, warnings

@@ -58,7 +58,7 @@ def find_dialect(lines: Sequence[str], wanted: str | None) -> Dialect:
     Parameters
     ----------
     lines
-        The first lines of the file; the last one is complete.
+        The first lines of the file.
     wanted
         The delimiter, if it is known.
 
@@ -69,6 +69,8 @@ def find_dialect(lines: Sequence[str], wanted: str | None) -> Dialect:
     """
     if wanted is not None and wanted not in DELIMITERS:
         raise TableError(text("delimiter-unknown", delimiter=wanted))
+    if not lines:
+        raise TableError(text("rows-missing"))
     masked = [line for line in _QUOTED.sub("Q", "\n".join(lines)).split("\n") if line.strip()]
     plain = [line for line in masked if not line.startswith(COMMENT_SIGNS)] or masked
     best = None
@@ -118,10 +120,14 @@ def _is_one_value(cell: str, delimiter: str) -> bool:
 
 
 def _find_comments(lines: Sequence[str], delimiter: str, width: int) -> tuple[str, ...]:
-    """Return the signs of comments. A sign is none if most lines that begin with it are rows, as colours are."""
+    """Return the signs of comments. A sign is none if most lines that begin with it are rows, as colours are.
+
+    Lines before the first one without a sign say nothing, since a long comment may have delimiters.
+    """
     signs = []
     for sign in COMMENT_SIGNS:
-        marked = [line for line in lines if line.startswith(sign)]
+        start = next((index for index, line in enumerate(lines) if not line.startswith(sign)), 0)
+        marked = [line for line in lines[start:] if line.startswith(sign)]
         rows = sum(len(split(line, delimiter)) == width for line in marked)
         if 2 * rows <= len(marked) or rows <= 1:
             signs.append(sign)

@@ -125,7 +125,7 @@ class GridBuilder:
 
     def _skip_blank(self, rows: Iterable[Row]) -> Iterator[Row]:
         for line, cells in rows:
-            if any(cell.strip() for cell in cells):
+            if cells and (cells[0].strip() or any(map(str.strip, cells))):
                 yield line, cells
             else:
                 self.blank_rows += 1

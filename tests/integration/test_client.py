@@ -38,9 +38,12 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def server(settings: Settings, serve_web: ServeWeb, monkeypatch: pytest.MonkeyPatch) -> ServiceProcess:
+def server(
+    settings: Settings, serve_web: ServeWeb, start_process: StartProcess, monkeypatch: pytest.MonkeyPatch
+) -> ServiceProcess:
     monkeypatch.setenv("MINDJOBS_SERVER", f"http://{settings.authority}")
     monkeypatch.delenv("MINDJOBS_KEY", raising=False)
+    start_process("shared.maintenance")  # inspects uploads
     return serve_web(port=settings.port)[0]
 
 

@@ -16,6 +16,8 @@ from tests.support.probe_inspectors import MODULE
 MEASURE: Final = Inspector(f"{MODULE}:measure", lambda _settings: {}, dict)
 """Tells the size of a file; see `tests.support.probe_inspectors.measure`."""
 
+_UPLOADS: Final = "/api/v1/uploads"
+
 
 @contextmanager
 def run_inspections(services: Services) -> Iterator[InspectionRunner]:
@@ -39,7 +41,7 @@ class UploadInspections:
         app.after_request(self._start)
 
     def _start(self, response: Response) -> Response:
-        if self._stop is None and request.method == "POST" and request.content_length:
+        if self._stop is None and (request.path == _UPLOADS or request.mimetype == "multipart/form-data"):
             services = Services.open(self._settings)
             running = run_inspections(services)
             running.__enter__()

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from shared.tables.delimited import MAX_CELL_CHARS, MAX_LINE_CHARS
+from shared.tables.errors import TableError
 from shared.tables.facts import Limits, ReadOptions
 from shared.tables.grid import MAX_CELLS, check_rows
-from shared.tables.errors import TableError
 from shared.tables.reading import read_table
 from tests.unit.shared.tables.reading_files import LIMITS, inspect, refuse
 

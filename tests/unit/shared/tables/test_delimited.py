@@ -41,6 +41,12 @@ def test_comments_and_blank_lines_are_skipped_and_counted(tmp_path: Path) -> Non
     assert list(read(tmp_path, text).lines) == [4, 7, 9]
 
 
+def test_long_comments_and_many_blank_lines_before_the_table(tmp_path: Path) -> None:
+    text = "# a, b; c\n" * 1_000 + "\n" * 1_000 + "y;x\na;1\nb;2\n"
+    facts = inspect(tmp_path, text)
+    assert (facts.delimiter, facts.rows, facts.comment_lines, facts.blank_lines) == (";", 2, 1_000, 1_000)
+
+
 def test_lines_of_colours_are_no_comments(tmp_path: Path) -> None:
     text = "colour,x\n#ff0000,1\n#00ff00,2\n#0000ff,3\n"
     assert column(read(tmp_path, text), "colour") == ["#ff0000", "#00ff00", "#0000ff"]
@@ -109,6 +115,8 @@ def test_ends_of_lines(tmp_path: Path, end: str) -> None:
         ("y,x\n", "rows-missing"),
         ("", "file-empty"),
         ("\n \n", "file-empty"),
+        ("\ufeff\n", "file-empty"),
+        ("sep=;\n", "rows-missing"),
         ("A text of a few lines;\nits words, of which there are some,\nare no cells.\nIt ends, here.", "bad-cells"),
     ],
 )
