@@ -82,8 +82,10 @@ def show(cell: Cell, decimal: str, thousands: str) -> str:
 
 def write_text(written: Written, delimiter: str, decimal: str = ".", thousands: str = "") -> str:
     file = io.StringIO()
-    quoting = csv.QUOTE_ALL if delimiter == " " else csv.QUOTE_MINIMAL
-    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=quoting)
+    always = delimiter == " "
+    writer = csv.writer(
+        file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL if always else csv.QUOTE_MINIMAL
+    )
     writer.writerow(written.names)
     writer.writerows([show(cell, decimal, thousands) for cell in row] for row in written.rows)
     return file.getvalue()
@@ -170,7 +172,10 @@ def test_text_of_which_all_is_detected(
 @quick
 @given(tables(), st.booleans())
 def test_excel(tmp_path: Path, written: Written, second: bool) -> None:
-    sheets = [("Other", [["x", "y"], [1, 2]]), ("Data", [written.names, *written.rows])]
+    sheets: list[tuple[str, list[list[Any]]]] = [
+        ("Other", [["x", "y"], [1, 2]]),
+        ("Data", [written.names, *written.rows]),
+    ]
     path = write(tmp_path, make_workbook(*sheets[not second :]))
     check(read_table(path, ReadOptions(header=True, sheet="Data"), LIMITS), written)
 
