@@ -137,7 +137,7 @@ def test_formatted_cells_without_values_are_not_part_of_the_table(tmp_path: Path
 
 
 def test_long_text_that_many_cells_share_is_counted_for_each(tmp_path: Path) -> None:
-    rows = [["y", "x"], *(["t" * 5_000, n] for n in range(300))]
+    rows: list[list[Any]] = [["y", "x"], *(["t" * 5_000, n] for n in range(300))]
     content = make_workbook(("S", rows))
     assert inspect(tmp_path, content, replace(LIMITS, bytes=2_000_000)).rows == 300
     assert refuse(tmp_path, content, replace(LIMITS, bytes=500_000)).text.code == "file-too-long"
