@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from shared.tables.bad_cells import BadCells
@@ -49,9 +50,7 @@ class TextFile:
             A line is too long.
         """
         file = io.TextIOWrapper(io.BytesIO(self._data), open_codec(self.encoding), ERRORS, newline="")
-        number = 0
-        while line := file.readline(MAX_LINE_CHARS + 1):
-            number += 1
+        for number, line in enumerate(iter(partial(file.readline, MAX_LINE_CHARS + 1), ""), start=1):
             if len(line) > MAX_LINE_CHARS:
                 raise TableError(text("line-too-long", line=number, max_chars=MAX_LINE_CHARS))
             yield line

@@ -93,26 +93,33 @@ class GridBuilder:
         sample = list(islice(filled, 1 if names is not None else SAMPLE_ROWS + 1))
         if not sample:
             raise TableError(text("rows-missing"))
-        short = False
         if names is None:
-            line, names = sample[0][0], trim(sample[0][1], self._width)
-            short = len(names) == self._width - 1 and header is not False
-            header = short or self._decide_header([cells for _, cells in sample], header=header)
-            if header:
-                del sample[0]
-                if len(names) != self._width and not short:
-                    self._bad.add(line, uneven(line, len(names), self._width))
-            if not header or len(names) < self._width - 1 or len(names) > self._width:
-                names = [""] * self._width
+            names = self._take_header(sample, header=header)
+            header = names is not None
+            names = [""] * self._width if names is None else names
         columns, lines = self._collect(chain(sample, filled))
         if not len(lines):
             self._bad.raise_error()
             raise TableError(text("rows-missing"))
-        if short and (columns[-1] != "").any():
-            names = ["", *names]  # row names, as R writes them
-        elif short:
-            names = [*names, ""]  # delimiters at the end of all lines but the first
+        if len(names) < self._width:
+            # Row names, as R writes them, or delimiters at the end of all lines but the first.
+            names = ["", *names] if (columns[-1] != "").any() else [*names, ""]
         return self._finish(names, columns, lines, header=bool(header))
+
+    def _take_header(self, sample: list[Row], *, header: bool | None) -> list[str] | None:
+        """Remove the first row from the sample if it contains the names, and return them.
+
+        There may be one name less than there are columns. If it has another length, the row is bad, and has no names.
+        """
+        line, names = sample[0][0], trim(sample[0][1], self._width)
+        short = len(names) == self._width - 1 and header is not False
+        if not short and not self._decide_header([cells for _, cells in sample], header=header):
+            return None
+        del sample[0]
+        if short or len(names) == self._width:
+            return names
+        self._bad.add(line, uneven(line, len(names), self._width))
+        return [""] * self._width
 
     def _decide_header(self, rows: Sequence[list[str]], *, header: bool | None) -> bool:
         """Return whether the first row contains the names, and warn if that may surprise the user."""
@@ -136,13 +143,13 @@ class GridBuilder:
         lines: list[int] = []
         block: list[list[str]] = []
         block_rows = max(1, _BLOCK_CELLS // self._width)
-        for line, row in rows:
+        for seen, (line, row) in enumerate(rows):
+            if seen == self._max_rows:
+                raise _too_many_rows(self._limits, self._max_rows)
             cells = row if len(row) == self._width else trim(row, self._width)
             if len(cells) != self._width:
                 self._bad.add(line, uneven(line, len(cells), self._width))
                 continue
-            if len(lines) == self._max_rows:
-                raise _too_many_rows(self._limits, self._max_rows)
             lines.append(line)
             block.append(cells)
             if len(block) == block_rows:

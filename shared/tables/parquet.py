@@ -69,8 +69,8 @@ def _is_text(dtype: pl.DataType) -> bool:
 def _read_column(cells: pl.Series, lines: NDArray[np.int64], bad: BadCells) -> TypedColumn:
     dtype = cells.dtype
     if _is_text(dtype):
-        words = remove_missing(cells.cast(pl.String).to_frame())
-        return find_words(cells.name, words[cells.name])
+        present = remove_missing(cells.cast(pl.String).to_frame())
+        return find_words(cells.name, present[cells.name])
     if dtype.is_float():
         cells = cells.fill_nan(None)
     shown = cells.cast(pl.String)

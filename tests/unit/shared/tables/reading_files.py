@@ -37,7 +37,7 @@ def refuse(folder: Path, content: str | bytes, limits: Limits = LIMITS, **option
     return raised.value
 
 
-def column(table: Table, name: str) -> list[float] | list[str | None]:
+def column(table: Table, name: str) -> list[Any]:
     """Return the cells of a column of numbers or texts."""
     (found,) = (column for column in table.columns if column.name == name)
     return list(found.texts) if found.texts is not None else list(found.numbers if found.numbers is not None else [])

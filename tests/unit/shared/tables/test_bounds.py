@@ -51,6 +51,12 @@ def test_ten_million_short_rows_stop_at_the_limit(tmp_path: Path) -> None:
     assert (error.text.code, error.text.values["max_rows"]) == ("rows-too-many", 1_000)
 
 
+def test_rows_of_another_width_count_for_the_limit(tmp_path: Path) -> None:
+    content = "y,x\n" + "a,1\n" * 400 + "1\n" * 700
+    assert refuse(tmp_path, content, replace(LIMITS, rows=1_000)).text.code == "rows-too-many"
+    assert refuse(tmp_path, content, replace(LIMITS, rows=1_100)).text.values["count"] == 700
+
+
 def test_limit_of_rows_does_not_count_the_header_and_comments(tmp_path: Path) -> None:
     text = "# a comment\ny,x\na,1\n\nb,2\nc,3\n"
     assert inspect(tmp_path, text, replace(LIMITS, rows=3)).rows == 3

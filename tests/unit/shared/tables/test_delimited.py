@@ -1,6 +1,7 @@
 """Delimiters, comments, blank lines, quotes and the file's own line numbers."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,7 +137,7 @@ def test_texts_that_are_no_tables(tmp_path: Path, content: str, code: str) -> No
         ({"sheet": "Data"}, "option-unused"),
     ],
 )
-def test_wrong_options_end_in_sentences(tmp_path: Path, options: dict[str, str], code: str) -> None:
+def test_wrong_options_end_in_sentences(tmp_path: Path, options: dict[str, Any], code: str) -> None:
     assert refuse(tmp_path, "y,x\na,1.5\nb,2.5\nc,3.5\n", **options).text.code == code
 
 

@@ -34,7 +34,9 @@ COLUMNS: Final = (
     st.dates(date(1900, 1, 1), date(2100, 1, 1)),
     TEXTS,
 )
-quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(
+    max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,10 @@ def show(cell: Cell, decimal: str, thousands: str) -> str:
 
 def write_text(written: Written, delimiter: str, decimal: str = ".", thousands: str = "") -> str:
     file = io.StringIO()
-    quoting = csv.QUOTE_ALL if delimiter == " " else csv.QUOTE_MINIMAL
-    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=quoting)
+    always = delimiter == " "
+    writer = csv.writer(
+        file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL if always else csv.QUOTE_MINIMAL
+    )
     writer.writerow(written.names)
     writer.writerows([show(cell, decimal, thousands) for cell in row] for row in written.rows)
     return file.getvalue()
@@ -170,7 +174,9 @@ def test_text_of_which_all_is_detected(
 @quick
 @given(tables(), st.booleans())
 def test_excel(tmp_path: Path, written: Written, second: bool) -> None:
-    sheets = [("Other", [["x", "y"], [1, 2]]), ("Data", [written.names, *written.rows])]
+    rows: list[list[Any]] = [written.names, *written.rows]
+    other: list[list[Any]] = [["x", "y"], [1, 2]]
+    sheets = [("Other", other), ("Data", rows)]
     path = write(tmp_path, make_workbook(*sheets[not second :]))
     check(read_table(path, ReadOptions(header=True, sheet="Data"), LIMITS), written)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import openpyxl
@@ -14,7 +14,10 @@ import pytest
 
 from tests.unit.shared.tables.reading_files import LIMITS, column, inspect, label, read, refuse, types
 
-ROWS = [["species", "mass", "seen", "day"], *(["ab"[n % 2], n / 4, n % 3 == 0, date(2024, 1, 1 + n)] for n in range(9))]
+ROWS: Final[list[list[Any]]] = [
+    ["species", "mass", "seen", "day"],
+    *(["ab"[n % 2], n / 4, n % 3 == 0, date(2024, 1, 1 + n)] for n in range(9)),
+]
 
 
 def make_workbook(*sheets: tuple[str, Sequence[Sequence[Any]]]) -> bytes:
@@ -134,7 +137,7 @@ def test_formatted_cells_without_values_are_not_part_of_the_table(tmp_path: Path
 
 
 def test_long_text_that_many_cells_share_is_counted_for_each(tmp_path: Path) -> None:
-    rows = [["y", "x"], *(["t" * 5_000, n] for n in range(300))]
+    rows: list[list[Any]] = [["y", "x"], *(["t" * 5_000, n] for n in range(300))]
     content = make_workbook(("S", rows))
     assert inspect(tmp_path, content, replace(LIMITS, bytes=2_000_000)).rows == 300
     assert refuse(tmp_path, content, replace(LIMITS, bytes=500_000)).text.code == "file-too-long"
@@ -159,5 +162,5 @@ def test_empty_sheet(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"delimiter": ","}, {"encoding": "utf-8"}])
-def test_options_of_texts_are_refused(tmp_path: Path, options: dict[str, str]) -> None:
+def test_options_of_texts_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     assert refuse(tmp_path, make_workbook(("S", ROWS)), **options).text.code == "option-unused"
