@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("inspection_state", sa.String(16), nullable=True),
         sa.Column("facts", JSON, nullable=True),
         sa.Column("problem", JSON, nullable=True),
+        sa.Column("inspection_options", sa.Text(), server_default="{}", nullable=False),
         sa.Column("inspection_attempt", sa.Integer(), server_default="0", nullable=False),
         sa.Column("inspection_due_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("inspection_requested_at", sa.DateTime(timezone=True), nullable=True),
@@ -42,7 +43,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index(INDEX, "uploads")
-    for name in ("inspection_requested_at", "inspection_due_at", "inspection_attempt", "problem", "facts"):
+    for name in ("inspection_requested_at", "inspection_due_at", "inspection_attempt", "inspection_options"):
         op.drop_column("uploads", name)
-    op.drop_column("uploads", "inspection_state")
-    op.drop_column("uploads", "kind")
+    for name in ("problem", "facts", "inspection_state", "kind"):
+        op.drop_column("uploads", name)

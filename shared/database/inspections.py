@@ -4,8 +4,10 @@ An upload has no lock while it is inspected. If it is deleted meanwhile, the att
 dropped.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Self
 
 from sqlalchemy import Update, bindparam, or_, select, update
 from sqlalchemy.orm import Session, undefer
@@ -22,6 +24,23 @@ _WAITING_OWNERS: Final = (
     select(Upload.owner).where(_PENDING, _DUE, Upload.kind.in_(bindparam("kinds", expanding=True))).distinct()
 )
 _OPTIONS: Final = {"synchronize_session": False}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to store what an inspection finds, until its lease expires.
+
+    An attempt is distinguished by its number and by the options with which it reads the file.
+    """
+
+    upload_id: str
+    attempt: int
+    options: str
+
+    @classmethod
+    def of(cls, upload: Upload) -> Self:
+        """Return the claim of an upload that was claimed."""
+        return cls(upload.id, upload.inspection_attempt, upload.inspection_options)
 
 
 def list_waiting_owners(session: Session, kinds: Collection[str]) -> Sequence[str]:
@@ -50,19 +69,17 @@ def claim(database: Database, owner: str, kinds: Collection[str], lease_s: float
         return session.scalars(claimed.returning(Upload), execution_options=_OPTIONS).one_or_none()
 
 
-def delay(database: Database, upload_id: str, attempt: int, delay_s: float) -> bool:
+def delay(database: Database, held: Claim, delay_s: float) -> bool:
     """Extend the lease of an attempt, or give it up: another attempt is due after ``delay_s``.
 
     Returns
     -------
     Whether the attempt still had the lease. If not, the upload was deleted, or another attempt has begun.
     """
-    return _change(database, _update_held(upload_id, attempt).values(inspection_due_at=now(delay_s)))
+    return _change(database, _update_held(held).values(inspection_due_at=now(delay_s)))
 
 
-def finish(
-    database: Database, upload_id: str, attempt: int, *, facts: Mapping[str, Any] | None, problem: Text | None
-) -> bool:
+def finish(database: Database, held: Claim, *, facts: Mapping[str, Any] | None, problem: Text | None) -> bool:
     """Store what an attempt found, and return whether it still had the lease."""
     state = InspectionState.READY if problem is None else InspectionState.UNREADABLE
     values = {
@@ -71,13 +88,35 @@ def finish(
         Upload.problem: None if problem is None else problem.serialize(),
         Upload.inspection_due_at: None,
     }
-    return _change(database, _update_held(upload_id, attempt).values(values))
+    return _change(database, _update_held(held).values(values))
 
 
-def request(database: Database, upload_ids: Collection[str]) -> None:
-    """Let the inspections that a submission waits for be the next ones of their owner."""
-    first = (_PENDING, Upload.id.in_(upload_ids), Upload.inspection_requested_at.is_(None))
-    _change(database, update(Upload).where(*first).values(inspection_requested_at=now()))
+def request(database: Database, upload_id: str, options: Mapping[str, Any]) -> None:
+    """Let the inspection that a submission waits for be the next one of the owner.
+
+    If the upload was inspected with other options, it is inspected again. An inspection that is pending is not
+    disturbed, even if it has other options: the submission then waits for it, and requests again.
+    """
+    wanted = format_options(options)
+    first = update(Upload).where(_PENDING, Upload.id == upload_id, Upload.inspection_requested_at.is_(None))
+    again = update(Upload).where(Upload.id == upload_id, ~_PENDING, Upload.inspection_options != wanted)
+    values = {
+        Upload.inspection_state: InspectionState.PENDING,
+        Upload.inspection_options: wanted,
+        Upload.inspection_attempt: 0,
+        Upload.inspection_due_at: None,
+        Upload.inspection_requested_at: now(),
+        Upload.facts: None,
+        Upload.problem: None,
+    }
+    with database.writing() as session:
+        session.execute(again.values(values), execution_options=_OPTIONS)
+        session.execute(first.values(inspection_requested_at=now()), execution_options=_OPTIONS)
+
+
+def format_options(options: Mapping[str, Any]) -> str:
+    """Format options so that equal options are equal strings."""
+    return json.dumps(options, sort_keys=True)
 
 
 def find_pending(session: Session, upload_ids: Collection[str]) -> set[str]:
@@ -93,8 +132,9 @@ def find_with_facts(session: Session, upload_ids: Collection[str], owner: str) -
     return {upload.id: upload for upload in session.scalars(found)}
 
 
-def _update_held(upload_id: str, attempt: int) -> Update:
-    return update(Upload).where(Upload.id == upload_id, Upload.inspection_attempt == attempt, _PENDING)
+def _update_held(held: Claim) -> Update:
+    is_held = (Upload.inspection_attempt == held.attempt, Upload.inspection_options == held.options)
+    return update(Upload).where(Upload.id == held.upload_id, *is_held, _PENDING)
 
 
 def _change(database: Database, statement: Update) -> bool:

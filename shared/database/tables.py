@@ -232,6 +232,8 @@ class Upload(Base):
     """What the inspection found in the file. It can be long, so it is read only if a query asks for it."""
     problem: Mapped[dict[str, Any] | None] = mapped_column(Json)
     """Why the file is unreadable, as a text with code and values."""
+    inspection_options: Mapped[str] = mapped_column(Text, default="{}", server_default="{}")
+    """How the file is read, as JSON with sorted keys: what was set by hand; everything else is detected."""
     inspection_attempt: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     """The fencing token of the inspection, as in a job."""
     inspection_due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -27,23 +27,25 @@ class Inspector:
         The function that inspects a file, as ``module:function``; see `shared.inspection.child`. Only the process
         without rights may import the module.
     list_options
-        Returns the options of the function, which JSON can represent.
+        Returns the options of the function, which JSON can represent. The arguments are the settings, and how the file
+        is read (`shared.kinds.spec.KindSpec.list_read_options`).
     check_facts
         Returns the facts that the function found in the form in which they are stored. It raises ``ValidationError`` if
         they have another form: a file may have taken over the process.
     """
 
     function: str
-    list_options: Callable[[Settings], Mapping[str, Any]]
+    list_options: Callable[[Settings, Mapping[str, Any]], Mapping[str, Any]]
     check_facts: Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
-def _list_table_options(settings: Settings) -> Mapping[str, Any]:
-    return {
+def _list_table_options(settings: Settings, read: Mapping[str, Any]) -> Mapping[str, Any]:
+    limits = {
         "rows": settings.max_dataset_rows,
         "columns": settings.max_dataset_columns,
         "bytes": settings.max_unpacked_bytes,
     }
+    return {"limits": limits, "read": read}
 
 
 def _check_table_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,8 +67,8 @@ def start_process(inspector: Inspector, settings: Settings) -> SandboxedProcess:
     return SandboxedProcess(inspector.function, settings.inspection_memory_mb, settings.inspection_timeout_s)
 
 
-def inspect_file(inspector: Inspector, path: Path, settings: Settings) -> Answer:
-    """Inspect one file, and wait for the end.
+def inspect_file(inspector: Inspector, path: Path, settings: Settings, read: Mapping[str, Any]) -> Answer:
+    """Inspect one file, which is read as ``read`` says, and wait for the end.
 
     Raises
     ------
@@ -75,7 +77,7 @@ def inspect_file(inspector: Inspector, path: Path, settings: Settings) -> Answer
     """
     with path.open("rb") as file:
         process = start_process(inspector, settings)
-        return check_answer(inspector, process.inspect(file, inspector.list_options(settings), lambda: True))
+        return check_answer(inspector, process.inspect(file, inspector.list_options(settings, read), lambda: True))
 
 
 def check_answer(inspector: Inspector, answer: Answer) -> Answer:

@@ -5,6 +5,7 @@ wakes it after an upload; if Redis does not answer, it looks every few seconds.
 """
 
 import fcntl
+import json
 import logging
 import os
 import threading
@@ -108,19 +109,19 @@ class InspectionRunner:
 
     def _inspect(self, upload: Upload) -> None:
         """Inspect a claimed upload, and store what was found."""
-        database, held = self._services.database, (upload.id, upload.inspection_attempt)
+        database, held = self._services.database, inspections.Claim.of(upload)
         try:
             answer = self._find_answer(upload)
         except NotWantedError:
             logger.info("upload %s was deleted while it was inspected, or its lease has expired", upload.id)
             return
         except (OSError, ProcessLostError) as error:
-            logger.warning("upload %s could not be inspected in attempt %d: %s", *held, error)
-            inspections.delay(database, *held, DELAY.after(upload.inspection_attempt))
+            logger.warning("upload %s could not be inspected in attempt %d: %s", upload.id, held.attempt, error)
+            inspections.delay(database, held, DELAY.after(upload.inspection_attempt))
             return
         if answer.problem is not None:
             logger.info("upload %s is unreadable: %s", upload.id, answer.problem.code)
-        inspections.finish(database, *held, facts=answer.facts, problem=answer.problem)
+        inspections.finish(database, held, facts=answer.facts, problem=answer.problem)
 
     def _find_answer(self, upload: Upload) -> Answer:
         if upload.inspection_attempt > MAX_ATTEMPTS:
@@ -133,11 +134,12 @@ class InspectionRunner:
             return Answer(problem=text("upload-file-missing"))
 
     def _run(self, inspector: Inspector, file: BinaryIO, upload: Upload) -> Answer:
-        options = inspector.list_options(self._services.settings)
+        options = inspector.list_options(self._services.settings, json.loads(upload.inspection_options))
+        held = inspections.Claim.of(upload)
 
         def is_wanted() -> bool:
             try:
-                return inspections.delay(self._services.database, upload.id, upload.inspection_attempt, LEASE_S)
+                return inspections.delay(self._services.database, held, LEASE_S)
             except SQLAlchemyError:  # the outcome is stored if the database answers again before the lease expires
                 return True
 

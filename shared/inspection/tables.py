@@ -13,11 +13,11 @@ def inspect(path: Path, options: dict[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     options
-        The fields of `Limits`.
+        Under ``limits`` the fields of `Limits`, and under ``read`` those of `ReadOptions` that are not detected.
 
     Raises
     ------
     TableError
         The file is not a table that can be read.
     """
-    return inspect_table(path, ReadOptions(), Limits(**options)).model_dump(mode="json")
+    return inspect_table(path, ReadOptions(**options["read"]), Limits(**options["limits"])).model_dump(mode="json")

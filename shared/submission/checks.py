@@ -1,9 +1,8 @@
 """Finds the errors of a submission that would otherwise appear when the job runs; a job with such errors is refused."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy.orm import Session
@@ -12,9 +11,8 @@ from shared.database import inspections, queries, worker_queries
 from shared.database.tables import Upload
 from shared.disk_space import require_free_space
 from shared.errors import LimitError, Problem, RequestInvalidError, UploadPendingError
-from shared.files.file_store import FileStore
 from shared.ids import is_id
-from shared.inspection.upload_kinds import UploadKind
+from shared.inspection.upload_kinds import InspectionState, UploadKind
 from shared.kinds import KINDS
 from shared.schemas.submission import ParsedSubmission
 from shared.services import Services
@@ -62,16 +60,18 @@ def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -
         raise RequestInvalidError(problems)
     if parsed.submission.webhook is not None:
         _check_webhook(parsed.submission.webhook.url, settings)
-    facts = get_facts(services, upload_ids, uploads, spec.reads) if spec.reads is not None else {}
-    params = spec.resolve(parsed.params, facts, settings)
-    if spec.check_inputs is not None:
-        with _opened_uploads(services.files, upload_ids, uploads) as files:
-            spec.check_inputs(params, files, settings)
-    return replace(parsed, params=params)
+    facts: dict[str, Mapping[str, Any]] = {}
+    if spec.reads is not None:
+        facts = get_facts(services, upload_ids, uploads, spec.reads, spec.list_read_options(parsed.params))
+    return replace(parsed, params=spec.resolve(parsed.params, facts, settings))
 
 
 def get_facts(
-    services: Services, upload_ids: Mapping[str, str], uploads: Mapping[str, Upload], kind: UploadKind
+    services: Services,
+    upload_ids: Mapping[str, str],
+    uploads: Mapping[str, Upload],
+    kind: UploadKind,
+    options: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Mapping[str, Any]]:
     """Return what the inspections have found in the uploads that a submission names, keyed by upload id.
 
@@ -83,13 +83,15 @@ def get_facts(
         The rows of these uploads with their facts, keyed by id.
     kind
         The kind that the uploads must have.
+    options
+        How the uploads are read, keyed by id; see `KindSpec.list_read_options`.
 
     Raises
     ------
     RequestInvalidError
         An upload is unreadable, or of another kind.
     UploadPendingError
-        An upload is not inspected yet.
+        An upload is not inspected yet, or was inspected with other options.
     """
     problems: list[Problem] = []
     pending: set[str] = set()
@@ -98,19 +100,33 @@ def get_facts(
         upload = uploads[upload_id]
         if upload.kind != kind:
             problems.append(Problem(pointer, text(_OF_OTHER_KIND[kind])))
+        elif not _is_inspected(upload, options.get(upload_id, {})):
+            pending.add(upload_id)
         elif upload.problem is not None:
             problems.append(Problem(pointer, Text.parse(upload.problem)))
-        elif upload.facts is not None:
-            facts[upload_id] = upload.facts
         else:
-            pending.add(upload_id)
+            facts[upload_id] = upload.facts or {}
     if problems:
         raise RequestInvalidError(problems)
     if pending:
-        inspections.request(services.database, pending)
+        for upload_id in pending:
+            inspections.request(services.database, upload_id, options.get(upload_id, {}))
         services.broker.wake_inspector()
         raise UploadPendingError(pending)
     return facts
+
+
+def _is_inspected(upload: Upload, options: Mapping[str, Any]) -> bool:
+    """Return whether what was found in an upload is what is in it if it is read with these options.
+
+    That is so if it was read with these options, or if the same was detected.
+    """
+    if upload.inspection_state == InspectionState.PENDING:
+        return False
+    detected = upload.inspection_options == inspections.format_options({}) and upload.facts is not None
+    return upload.inspection_options == inspections.format_options(options) or (
+        detected and all((upload.facts or {}).get(name) == value for name, value in options.items())
+    )
 
 
 def _check_webhook(url: str, settings: Settings) -> None:
@@ -146,21 +162,3 @@ def _find_missing_precision(session: Session, parsed: ParsedSubmission) -> list[
         return []
     values = {"precision": precision, "device": submission.device, "offered": ", ".join(offered)}
     return [Problem(PRECISION, text("precision-not-offered", **values))]
-
-
-@contextmanager
-def _opened_uploads(
-    files: FileStore, upload_ids: Mapping[str, str], uploads: Mapping[str, Upload]
-) -> Iterator[dict[str, Path]]:
-    """Provide the uploads as files on this machine, keyed by upload id."""
-    with ExitStack() as copies:
-        opened: dict[str, Path] = {}
-        problems: list[Problem] = []
-        for pointer, upload_id in upload_ids.items():
-            try:
-                opened[upload_id] = copies.enter_context(files.local_copy(uploads[upload_id].key))
-            except FileNotFoundError:
-                problems.append(Problem(pointer, text("upload-file-missing")))
-        if problems:
-            raise RequestInvalidError(problems)
-        yield opened

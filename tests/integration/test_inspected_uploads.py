@@ -182,6 +182,26 @@ def test_form_waits_for_the_inspection_of_its_file_and_keeps_the_file(client: Fl
     assert response.status_code == HTTPStatus.SEE_OTHER, find_message(response.text, "file")
 
 
+def test_submission_that_reads_the_file_in_another_way_inspects_it_again(
+    client: FlaskClient, services: Services
+) -> None:
+    stored = upload(client, b"1,2\n3,4\n5,6\n7,8\n")
+    body = make_body(stored["id"])
+    dataset = body["params"]["dataset"]
+    dataset["label"] = 0
+    with run_inspections(services):
+        for header in (True, False, "auto"):
+            dataset["header"] = header
+            job = read(client.post("/api/v1/jobs", json=body), HTTPStatus.ACCEPTED)
+            found = read(client.get(f"{UPLOADS}/{stored['id']}"))["inspection"]
+            assert (job["params"]["dataset"]["header"], found["header"]) == (header is True, header is True)
+            assert found["rows"] == (3 if header is True else 4)
+        dataset |= {"header": "auto", "delimiter": ";"}
+        assert list_problems(client.post("/api/v1/jobs", json=body)) == [("/params/dataset/upload", "one-column")]
+        dataset["delimiter"] = "auto"
+        read(client.post("/api/v1/jobs", json=body), HTTPStatus.ACCEPTED)
+
+
 def submit(settings: Settings, body: str, **headers: str) -> tuple[int, dict[str, Any], str | None]:
     """Submit a job to a served web; return the status, the JSON, and ``Retry-After`` of the response."""
     with closing(HTTPConnection("127.0.0.1", settings.port, timeout=DEADLINE_S)) as connection:

@@ -105,7 +105,7 @@ def test_facts_or_the_problem_are_stored_with_the_upload(services: Services) -> 
 
 def test_owners_take_turns_and_requested_uploads_are_before_new_ones_and_new_before_old(services: Services) -> None:
     mine, theirs = [add(services) for _ in range(4)], [add(services, owner="other") for _ in range(2)]
-    inspections.request(services.database, [mine[0]])
+    inspections.request(services.database, mine[0], {})
     order: list[str] = []
     inspector = InspectionRunner(services, prepares=False)
     while inspector.inspect_next():
@@ -160,10 +160,38 @@ def test_outcome_of_an_attempt_that_lost_its_lease_is_dropped(services: Services
     assert first is not None
     assert second is not None
     assert (first.inspection_attempt, second.inspection_attempt) == (1, 2)
-    assert not inspections.delay(services.database, upload_id, 1, LONG_S)
-    assert not inspections.finish(services.database, upload_id, 1, facts={"bytes": 0}, problem=None)
-    assert inspections.finish(services.database, upload_id, 2, facts={"bytes": 1}, problem=None)
+    lost, held = (inspections.Claim.of(upload) for upload in (first, second))
+    assert not inspections.delay(services.database, lost, LONG_S)
+    assert not inspections.finish(services.database, lost, facts={"bytes": 0}, problem=None)
+    assert inspections.finish(services.database, held, facts={"bytes": 1}, problem=None)
     assert read(services, upload_id).facts == {"bytes": 1}
+
+
+def test_an_upload_is_inspected_again_if_it_is_read_with_other_options(services: Services) -> None:
+    upload_id, inspector = add(services), InspectionRunner(services, prepares=False)
+    assert inspector.inspect_next()
+    inspections.request(services.database, upload_id, {})
+    assert not inspector.inspect_next()
+    for options in ({"header": False}, {"header": True}, {}):
+        inspections.request(services.database, upload_id, options)
+        waiting = read(services, upload_id)
+        assert (waiting.inspection_state, waiting.facts) == ("pending", None)
+        inspections.request(services.database, upload_id, {"header": None})  # a pending one is not disturbed
+        assert inspector.inspect_next()
+        found = read(services, upload_id)
+        assert found.facts is not None
+        assert (found.facts["options"], found.inspection_attempt) == (options, 1)
+
+
+def test_outcome_of_an_attempt_with_other_options_is_dropped(services: Services) -> None:
+    upload_id = add(services)
+    first = inspections.claim(services.database, "me", INSPECTORS, LONG_S)
+    assert first is not None
+    held = inspections.Claim.of(first)
+    assert inspections.finish(services.database, held, facts={"bytes": 0}, problem=None)
+    inspections.request(services.database, upload_id, {"header": False})
+    assert inspections.claim(services.database, "me", INSPECTORS, LONG_S) is not None
+    assert not inspections.finish(services.database, held, facts={"bytes": 1}, problem=None)
 
 
 def test_message_wakes_the_inspector(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from shared.services import Services
 from shared.settings import Settings
 from tests.support.probe_inspectors import MODULE
 
-MEASURE: Final = Inspector(f"{MODULE}:measure", lambda _settings: {}, dict)
+MEASURE: Final = Inspector(f"{MODULE}:measure", lambda _settings, read: read, dict)
 """Tells the size of a file; see `tests.support.probe_inspectors.measure`."""
 
 _UPLOADS: Final = "/api/v1/uploads"

@@ -208,11 +208,11 @@ def tell(_path: Path, options: dict[str, Any]) -> dict[str, Any]:
     return dict(options["facts"])
 
 
-def measure(path: Path, _options: dict[str, Any]) -> dict[str, Any]:
-    """Tell the size of the file, or wait without end if its content says so."""
+def measure(path: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Tell the size of the file and the options, or wait without end if its content says so."""
     content = path.read_bytes()
     if content.startswith(b"refuse"):
         raise MindjobsError(text("upload-empty"))
     while content.startswith(b"wait"):
         time.sleep(60)
-    return {"bytes": len(content), "process": os.getpid()}
+    return {"bytes": len(content), "process": os.getpid(), "options": options}

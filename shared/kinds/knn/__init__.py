@@ -18,6 +18,12 @@ def _list_uploads(params: KnnParams) -> dict[str, str]:
     return {}
 
 
+def _list_read_options(params: KnnParams) -> dict[str, dict[str, Any]]:
+    if isinstance(params.dataset, UploadedDataset):
+        return {params.dataset.upload: params.dataset.read_options.model_dump(exclude_none=True)}
+    return {}
+
+
 def _resolve(params: KnnParams, inspections: Mapping[str, Mapping[str, Any]], settings: Settings) -> KnnParams:  # noqa: ARG001 - no setting matters
     # The resolution imports `parameters` from this package, so it cannot be imported before this package is.
     from shared.kinds.knn.resolution import resolve  # noqa: PLC0415
@@ -45,6 +51,7 @@ SPEC: Final = KindSpec(
     example={"k": 5, "evaluation": {"method": "loo"}},
     list_uploads=_list_uploads,
     reads=UploadKind.TABLE,
+    list_read_options=_list_read_options,
     resolve=_resolve,
     present_result=_present_result,
 )

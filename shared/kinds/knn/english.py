@@ -39,9 +39,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "column-twice": "the column {column!r} is given twice; remove one of both",
     "column-excluded": "the column {column!r} is also in exclude; remove one of both",
     # The label.
-    "label-needed-unseen": "the file is read in another way than was detected, so the column to predict cannot be guessed; name it",
     "label-needed": "the column to predict is not clear; name it: {columns}",
-    "task-needed": "the file is read in another way than was detected, so the task cannot be guessed; choose classification or regression",
     "label-excluded": "the column {column!r} is the label; choose another label, or do not exclude it",
     "label-chosen": "the column {column!r} is the label, so it cannot be an attribute; choose another label, or remove it",
     "label-empty": "the column {label!r} has no values; choose another label",

@@ -24,7 +24,7 @@ from shared.kinds.knn.parameters import (
     UploadedDataset,
 )
 from shared.kinds.knn.selection import DATASET, LABEL, Selection, find_column, name_columns, refer_to, select_columns
-from shared.tables.facts import ColumnFacts, ColumnType, ReadOptions, TableFacts
+from shared.tables.facts import ColumnFacts, ColumnType, TableFacts
 from shared.texts import Text, text
 
 MAX_CLASSES: Final = 1_000
@@ -36,8 +36,6 @@ MAX_ENCODED_CELLS: Final = 2**26
 """The maximum number of rows times attributes after encoding; these take 8 bytes each, several times over."""
 MAX_GUESSED_CLASSES: Final = 20
 """A label of integers with more values is guessed to be a quantity."""
-UNNAMED_PREFIX: Final = "column "
-"""The beginning of the names of columns in a file without a header."""
 _UPLOAD: Final = f"{DATASET}/upload"
 _EVALUATION: Final = "/params/evaluation"
 
@@ -61,8 +59,6 @@ def resolve(params: KnnParams, facts: TableFacts | None) -> KnnParams:
         resolved = params.model_copy(update={"task": params.task or guess_task(facts, selection.label)})
     elif facts is None:
         raise ValueError("the table of an upload must be inspected first")
-    elif not _describes(facts, params.dataset.read_options):
-        return _resolve_unseen(params, params.dataset)
     else:
         dataset = _resolve_dataset(params.dataset, facts)
         try:
@@ -86,29 +82,6 @@ def guess_task(facts: TableFacts, label: int) -> Task:
         column.type is ColumnType.INTEGER and column.distinct > MAX_GUESSED_CLASSES
     )
     return Task.REGRESSION if is_quantity else Task.CLASSIFICATION
-
-
-def _describes(facts: TableFacts, options: ReadOptions) -> bool:
-    """Return whether the facts are those of the file read with these options."""
-    chosen = options.model_dump(exclude_none=True)
-    return all(getattr(facts, name) == value for name, value in chosen.items())
-
-
-def _resolve_unseen(params: KnnParams, dataset: UploadedDataset) -> KnnParams:
-    """Complete the parameters of a job that reads the file in another way than the inspection did.
-
-    Nothing is known of such a table, so nothing is guessed, and the worker finds what is wrong.
-    """
-    problems = []
-    if dataset.label is None:
-        problems.append(Problem(LABEL, text("label-needed-unseen")))
-    elif isinstance(dataset.label, str) and dataset.header is False and not dataset.label.startswith(UNNAMED_PREFIX):
-        problems.append(Problem(LABEL, text("label-needs-index")))
-    if params.task is None:
-        problems.append(Problem("/params/task", text("task-needed")))
-    if problems:
-        raise RequestInvalidError(problems)
-    return params.model_copy(update={"dataset": dataset.model_copy(update={"exclude": dataset.exclude or []})})
 
 
 def _resolve_dataset(dataset: UploadedDataset, facts: TableFacts) -> UploadedDataset:

@@ -8,13 +8,11 @@ from typing import Final
 
 import numpy as np
 
-from shared.errors import RequestInvalidError
 from shared.kinds.knn.datasets import BUILTINS, DATA_FOLDER, load_facts
 from shared.kinds.knn.parameters import BuiltinDataset, KnnParams
 from shared.kinds.knn.resolution import resolve
 from shared.tables.facts import Limits
 from shared.tables.table import Column, Table
-from shared.texts import text
 
 UPLOAD_TITLE: Final = "Uploaded table"
 
@@ -27,11 +25,7 @@ def complete_params(params: KnnParams) -> KnnParams:
     RequestInvalidError
         The job cannot succeed.
     """
-    if isinstance(params.dataset, BuiltinDataset):
-        return resolve(params, None)
-    if params.task is None:
-        raise RequestInvalidError.at("/params/task", text("task-needed"))
-    return params
+    return resolve(params, None) if isinstance(params.dataset, BuiltinDataset) else params
 
 
 def load_table(params: KnnParams, files: Mapping[str, Path], limits: Limits) -> tuple[str, Table]:

@@ -224,19 +224,6 @@ def test_stratified_parts_need_enough_rows_of_each_class() -> None:
     assert find_problems(facts, {"label": "x"}, **evaluate()) == {pointer: "stratify-needs-classes"}
 
 
-def test_a_file_that_is_read_in_another_way_than_it_was_inspected_is_judged_by_the_worker() -> None:
-    facts = make_facts(suggested=SUGGESTED)
-    assert find_problems(facts, {"header": False}) == {
-        "/params/dataset/label": "label-needed-unseen",
-        "/params/task": "task-needed",
-    }
-    named = {"header": False, "label": "kind"}
-    assert find_problems(facts, named, task="regression") == {"/params/dataset/label": "label-needs-index"}
-    dataset = {"header": False, "label": 7}
-    resolved = resolve_upload(facts, dataset, task="classification").model_dump(mode="json")["dataset"]
-    assert (resolved["header"], resolved["label"], resolved["exclude"], resolved["delimiter"]) == (False, 7, [], "auto")
-
-
 def test_the_built_in_data_set_is_judged_by_its_facts() -> None:
     assert resolve(KnnParams(), None).task == "classification"
     with pytest.raises(RequestInvalidError) as refused:
