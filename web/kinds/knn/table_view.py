@@ -1,0 +1,143 @@
+"""What the form shows of a table: what was detected, the columns, and the first rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from shared.database import inspections
+from shared.database.tables import Upload
+from shared.errors import RequestInvalidError, UploadPendingError
+from shared.inspection.upload_kinds import UploadKind
+from shared.services import Services
+from shared.submission.checks import get_facts
+from shared.tables.facts import ColumnFacts, ColumnType, TableFacts
+from shared.texts import render, text
+from web.inspections import SUBMISSION_WAIT_S, hold_for_inspections
+
+UPLOAD: Final = "/params/dataset/upload"
+MAX_SHOWN_COLUMNS: Final = 200
+"""The form has a line for each column; of a wider table it shows only the first ones."""
+MAX_SHARES: Final = 6
+"""How many of the values of a text column have a bar of their own."""
+DELIMITERS: Final[Mapping[str, str]] = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "blanks"}
+DECIMAL_MARKS: Final[Mapping[str, str]] = {".": "point", ",": "comma"}
+_FORMATS: Final = {
+    "delimited": "text with delimiters",
+    "xlsx": "Excel workbook",
+    "parquet": "Parquet",
+    "arff": "ARFF",
+}
+
+
+@dataclass(frozen=True)
+class ColumnView:
+    """A column of the table on the form.
+
+    Parameters
+    ----------
+    index
+        The index of the column, which stands for it in the form.
+    reason
+        Why the column is left out unless the user chooses it; ``None`` if it is used.
+    bars
+        The shares of the values, for a small diagram: in bins of equal width, or of the most frequent values. The
+        largest is 1.
+    """
+
+    index: int
+    facts: ColumnFacts
+    reason: str | None
+    bars: Sequence[float]
+
+    @property
+    def examples(self) -> str:
+        """The first different cells."""
+        return ", ".join(self.facts.examples)
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A table on the form.
+
+    Parameters
+    ----------
+    detected
+        What was detected, as names and values.
+    warnings
+        What was done that the user may not expect.
+    label
+        The index of the suggested label, if there is one.
+    """
+
+    facts: TableFacts
+    detected: Sequence[tuple[str, str]]
+    columns: Sequence[ColumnView]
+    warnings: Sequence[str]
+    label: int | None
+
+    @classmethod
+    def make(cls, facts: TableFacts) -> Self:
+        """Prepare what the form shows."""
+        suggested = facts.suggested
+        reasons = {
+            excluded.index: render(text(excluded.reason, column=excluded.column)) for excluded in suggested.exclude
+        }
+        columns = [
+            ColumnView(index, column, reasons.get(index), _make_bars(column))
+            for index, column in enumerate(facts.columns[:MAX_SHOWN_COLUMNS])
+        ]
+        return cls(
+            facts, _list_detected(facts), columns, [render(warning) for warning in facts.warnings], suggested.label
+        )
+
+
+def find_facts(services: Services, upload: Upload, options: Mapping[str, Any]) -> TableFacts:
+    """Return what the inspection found in a table that is read with these options; wait for it for some seconds.
+
+    Raises
+    ------
+    RequestInvalidError
+        The file is no table that can be read.
+    UploadPendingError
+        The inspection has not ended.
+    """
+
+    def find() -> TableFacts:
+        with services.database.reading() as session:
+            uploads = inspections.find_with_facts(session, [upload.id], upload.owner)
+        if upload.id not in uploads:
+            raise RequestInvalidError.at(UPLOAD, text("upload-not-found", upload=upload.id))
+        facts = get_facts(services, {UPLOAD: upload.id}, uploads, UploadKind.TABLE, {upload.id: options})
+        return TableFacts.model_validate(facts[upload.id])
+
+    try:
+        return find()
+    except UploadPendingError as error:
+        hold_for_inspections(services, error.upload_ids, SUBMISSION_WAIT_S)
+    return find()
+
+
+def _list_detected(facts: TableFacts) -> list[tuple[str, str]]:
+    named = [
+        ("Format", _FORMATS[facts.format] + (", compressed" if facts.compressed else "")),
+        ("Sheet", facts.sheet),
+        ("Delimiter", DELIMITERS.get(facts.delimiter or "", facts.delimiter)),
+        ("Decimal mark", DECIMAL_MARKS.get(facts.decimal or "", facts.decimal)),
+        ("Thousands mark", facts.thousands and repr(facts.thousands)),
+        ("Encoding", facts.encoding),
+        ("Column names", "in the file" if facts.header else "none in the file"),
+        ("Skipped", _describe_skipped(facts)),
+    ]
+    return [(name, value) for name, value in named if value]
+
+
+def _describe_skipped(facts: TableFacts) -> str:
+    counts = {"comment": facts.comment_lines, "blank": facts.blank_lines}
+    return ", ".join(f"{count:,} {name} line{'s' if count > 1 else ''}" for name, count in counts.items() if count)
+
+
+def _make_bars(column: ColumnFacts) -> list[float]:
+    counts = column.bins if column.type not in {ColumnType.TEXT, ColumnType.BOOLEAN} else []
+    counts = counts or [count for _, count in column.values[:MAX_SHARES]]
+    highest = max(counts, default=0)
+    return [count / highest for count in counts] if highest else []
