@@ -23,7 +23,7 @@ from shared.settings import load_settings
 from shared.texts import text
 from web import create_app
 from web.context import get_context
-from web.inspections import MAY_WAIT, InspectionPendingError, InspectionWaits
+from web.inspections import WAITED_S, InspectionPendingError, InspectionWaits
 from web.pending_body import JUDGED, MAX_BYTES, BodyPendingError, UnreadableBody
 
 if TYPE_CHECKING:
@@ -172,20 +172,23 @@ class ThreadedApplication:
 
         If it must wait for inspections, run it again when these have ended, or when the time is up.
         """
-        call = {**environ, "wsgi.input": body, MAY_WAIT: True}
+        waited_s = 0.0
         loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._threads, self._call, call)
-        except BodyPendingError:
-            environ[MAX_BYTES] = call[MAX_BYTES]
+        while True:
+            call = {**environ, "wsgi.input": body, WAITED_S: waited_s}
+            try:
+                return await loop.run_in_executor(self._threads, self._call, call)
+            except BodyPendingError:
+                environ[MAX_BYTES] = call[MAX_BYTES]
+                environ[JUDGED] = True
+                return None
+            except InspectionPendingError as error:
+                began_s = loop.time()
+                await self._wait(error.upload_ids, error.wait_s)
+                waited_s += loop.time() - began_s
+            if body.seekable():
+                body.seek(0)
             environ[JUDGED] = True
-            return None
-        except InspectionPendingError as error:
-            await self._wait(error.upload_ids, error.wait_s)
-        if body.seekable():
-            body.seek(0)
-        again = {**environ, "wsgi.input": body, MAY_WAIT: False, JUDGED: True}
-        return await loop.run_in_executor(self._threads, self._call, again)
 
     def _call(self, environ: "WSGIEnvironment") -> _Response:
         status, headers = "", list[tuple[bytes, bytes]]()

@@ -22,9 +22,9 @@ from web.long_poll import iter_poll_intervals
 T = TypeVar("T")
 SUBMISSION_WAIT_S: Final = 5.0
 """How long a submission waits for the uploads that it names."""
-MAY_WAIT: Final = "mindjobs.may_wait"
-"""The key of a WSGI environment that says whether the view may raise `InspectionPendingError`. It is missing if the
-application runs without our server."""
+WAITED_S: Final = "mindjobs.waited_s"
+"""The key of a WSGI environment under which the server says how long the request has waited for inspections, in
+seconds. It is missing if the application runs without our server."""
 
 
 class InspectionPendingError(BaseException):
@@ -47,40 +47,61 @@ class InspectionPendingError(BaseException):
 
 
 def wait_for_inspections(services: Services, upload_ids: Collection[str], wait_s: float) -> None:
-    """Wait until uploads are inspected, or the time is up. A request that has waited before does not wait again.
+    """Wait until uploads are inspected, or the time is up, which includes the time that the request has waited before.
 
     Nothing may have been changed for the request yet, since the server calls the application again.
     """
-    if MAY_WAIT not in request.environ:
-        hold_for_inspections(services, upload_ids, wait_s)
-    elif request.environ[MAY_WAIT]:
-        raise InspectionPendingError(upload_ids, wait_s)
+    if WAITED_S not in request.environ:
+        _hold(services, upload_ids, wait_s)
+    elif (left_s := wait_s - request.environ[WAITED_S]) > 0:
+        raise InspectionPendingError(upload_ids, left_s)
 
 
-def hold_for_inspections(services: Services, upload_ids: Collection[str], wait_s: float) -> None:
-    """Wait until uploads are inspected, or the time is up, in this thread, if a slot for long polls is free."""
+def call_inspected(services: Services, function: Callable[[], T]) -> T:
+    """Call a function that needs the inspections of uploads; while they are pending, wait in the event loop.
+
+    After a wait, another inspection can be pending: the one that was running may have read the file in another way.
+
+    Raises
+    ------
+    UploadPendingError
+        The inspections have not ended in time.
+    """
+    if WAITED_S not in request.environ:
+        return hold_inspected(services, function)
+    try:
+        return function()
+    except UploadPendingError as error:
+        wait_for_inspections(services, error.upload_ids, SUBMISSION_WAIT_S)
+        raise
+
+
+def hold_inspected(services: Services, function: Callable[[], T]) -> T:
+    """Do the same as `call_inspected`, but wait in this thread, if a slot for long polls is free.
+
+    Raises
+    ------
+    UploadPendingError
+        The inspections have not ended in time.
+    """
+    give_up_at_s = time.monotonic() + SUBMISSION_WAIT_S
+    while True:
+        try:
+            return function()
+        except UploadPendingError as error:
+            left_s = give_up_at_s - time.monotonic()
+            if left_s <= 0 or not _hold(services, error.upload_ids, left_s):
+                raise
+
+
+def _hold(services: Services, upload_ids: Collection[str], wait_s: float) -> bool:
+    """Wait in this thread; return false at once if no slot for long polls is free."""
     deadline = time.monotonic() + wait_s
     intervals_s = iter_poll_intervals()
     with get_context().long_poll_slots.reserve() as reserved:
         while reserved and _find_pending(services, upload_ids) and (left_s := deadline - time.monotonic()) > 0:
             time.sleep(min(next(intervals_s), left_s))
-
-
-def submit_inspected(services: Services, submit: Callable[[], T]) -> T:
-    """Submit a job, for which ``submit`` is called; if it names uploads that are not inspected yet, wait for them.
-
-    Raises
-    ------
-    UploadPendingError
-        They are still not inspected.
-    """
-    try:
-        return submit()
-    except UploadPendingError as error:
-        if request.environ.get(MAY_WAIT) is False:
-            raise
-        wait_for_inspections(services, error.upload_ids, SUBMISSION_WAIT_S)
-    return submit()
+    return reserved
 
 
 class InspectionWaits:

@@ -30,7 +30,7 @@ from web import create_app
 from web import inspections as web_inspections
 from web.context import get_context
 
-TABLE: Final = b"k,a\nx,1\ny,2\n"
+TABLE: Final = b"k,a\nx,1\ny,5\n"
 UPLOADS: Final = "/api/v1/uploads"
 LARGE_BYTES: Final = 2**17
 """The size of a body that the web receives only after it has judged the head."""
@@ -197,7 +197,9 @@ def test_submission_that_reads_the_file_in_another_way_inspects_it_again(
             assert (job["params"]["dataset"]["header"], found["header"]) == (header is True, header is True)
             assert found["rows"] == (3 if header is True else 4)
         dataset |= {"header": "auto", "delimiter": ";"}
-        assert list_problems(client.post("/api/v1/jobs", json=body)) == [("/params/dataset/upload", "one-column")]
+        assert list_problems(client.post("/api/v1/jobs", json=body)) == [
+            ("/params/dataset/upload", "delimiter-useless")
+        ]
         dataset["delimiter"] = "auto"
         read(client.post("/api/v1/jobs", json=body), HTTPStatus.ACCEPTED)
 

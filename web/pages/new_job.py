@@ -15,7 +15,7 @@ from shared.submission import submit
 from shared.texts import text
 from web.auth import get_origin, get_owner
 from web.context import get_services
-from web.inspections import SUBMISSION_WAIT_S, hold_for_inspections
+from web.inspections import hold_inspected
 from web.kinds import PAGES
 from web.kinds.job_form import FILE_FIELD, UPLOAD_FIELD, render_form
 from web.pages import blueprint
@@ -86,11 +86,7 @@ def send_upload(upload_id: UUID) -> Response:
 
 def _submit(services: Services, body: dict[str, Any]) -> tuple[Job, bool]:
     """Queue a job. If an upload is not inspected yet, wait for it, with the thread, since the form has stored files."""
-    try:
-        return submit.submit_job(services, body, origin=get_origin())
-    except UploadPendingError as error:
-        hold_for_inspections(services, error.upload_ids, SUBMISSION_WAIT_S)
-    return submit.submit_job(services, body, origin=get_origin())
+    return hold_inspected(services, lambda: submit.submit_job(services, body, origin=get_origin()))
 
 
 def _raise_size_limits() -> None:

@@ -38,9 +38,6 @@ SENTENCES: Final[Mapping[str, str]] = {
     "label-chosen": "the column {column!r} is the label, so it cannot be an attribute; choose another label, or remove it",
     "label-empty": "the column {label!r} has no values; choose another label",
     "label-not-a-number": "the label {label!r} is text, but regression predicts numbers; choose classification, or another label",
-    "label-index-unknown": "there is no column {label}; the columns are 0 to {last}",
-    "label-unknown": "there is no column {label!r}; the columns are {columns}",
-    "label-ambiguous": "{count} columns have the name {label!r}; give the index instead",
     "label-one-class": "every row has the label {label!r}; classification needs at least two classes",
     "label-too-many-classes": "The label column has {classes} different values, more than {max_classes}. Choose another label column, or the task regression.",
     # Why a column is left out.

@@ -54,24 +54,18 @@ def select_columns(dataset: UploadedDataset, names: Sequence[str]) -> Selection:
     return Selection(label, [index for index in attributes if index != label])
 
 
-def find_column(reference: Reference, names: Sequence[str], role: str = "column") -> int | Text:
-    """Return the index of a column; or, if there is no such column or several, what is wrong.
-
-    Parameters
-    ----------
-    role
-        The beginning of the codes: ``column`` or ``label``.
-    """
+def find_column(reference: Reference, names: Sequence[str]) -> int | Text:
+    """Return the index of a column; or, if there is no such column or several, what is wrong."""
     if isinstance(reference, int):
         if -len(names) <= reference < len(names):
             return reference % len(names)
-        return Text(f"{role}-index-unknown", {role: reference, "last": len(names) - 1})
+        return text("column-index-unknown", column=reference, last=len(names) - 1)
     count = names.count(reference)
     if count == 1:
         return names.index(reference)
     if count:
-        return Text(f"{role}-ambiguous", {role: reference, "count": count})
-    return Text(f"{role}-unknown", {role: reference, "columns": name_columns(names)})
+        return text("column-ambiguous", column=reference, count=count)
+    return text("column-unknown", column=reference, columns=name_columns(names))
 
 
 def refer_to(index: int, names: Sequence[str]) -> Reference:
@@ -90,7 +84,7 @@ def _find_label(dataset: UploadedDataset, names: Sequence[str], problems: list[P
     if dataset.label is None:
         problems.append(Problem(LABEL, text("label-needed", columns=name_columns(names))))
         return None
-    found = find_column(dataset.label, names, "label")
+    found = find_column(dataset.label, names)
     if isinstance(found, Text):
         problems.append(Problem(LABEL, found))
         return None

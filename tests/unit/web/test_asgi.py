@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from web.asgi import Message, ThreadedApplication
-from web.inspections import MAY_WAIT, InspectionPendingError
+from web.inspections import WAITED_S, InspectionPendingError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -18,7 +18,7 @@ UPLOADS: Final = ("an-upload",)
 def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
     """Answer with the body of the request; at ``/wait``, wait for an inspection first."""
     content = environ["wsgi.input"].read()
-    if environ["PATH_INFO"] == "/wait" and environ[MAY_WAIT]:
+    if environ["PATH_INFO"] == "/wait" and not environ[WAITED_S]:
         raise InspectionPendingError(UPLOADS, 5.0)
     start_response("200 OK", [("Content-Length", str(len(content)))])
     return [content]

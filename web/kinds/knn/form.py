@@ -193,6 +193,8 @@ class KnnForm(JobForm):
         dataset |= {name: texts[name] for name in ("text_columns", "missing") if texts[name]}
         if self._has_chosen:
             dataset |= self._build_choice()
+        elif texts["label"] and not self.shown.data:  # sent by a program, which has seen no table
+            dataset["label"] = read_number(texts["label"])
         return dataset
 
     def _build_choice(self) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from typing import Any, Final, Self
 
 from shared.database import inspections
 from shared.database.tables import Upload
-from shared.errors import RequestInvalidError, UploadPendingError
+from shared.errors import RequestInvalidError
 from shared.inspection.upload_kinds import UploadKind
 from shared.services import Services
 from shared.submission.checks import get_facts
 from shared.tables.facts import ColumnFacts, ColumnType, TableFacts
 from shared.texts import render, text
-from web.inspections import SUBMISSION_WAIT_S, hold_for_inspections
+from web.inspections import hold_inspected
 
 UPLOAD: Final = "/params/dataset/upload"
 MAX_SHOWN_COLUMNS: Final = 200
@@ -110,11 +110,7 @@ def find_facts(services: Services, upload: Upload, options: Mapping[str, Any]) -
         facts = get_facts(services, {UPLOAD: upload.id}, uploads, UploadKind.TABLE, {upload.id: options})
         return TableFacts.model_validate(facts[upload.id])
 
-    try:
-        return find()
-    except UploadPendingError as error:
-        hold_for_inspections(services, error.upload_ids, SUBMISSION_WAIT_S)
-    return find()
+    return hold_inspected(services, find)
 
 
 def _list_detected(facts: TableFacts) -> list[tuple[str, str]]:

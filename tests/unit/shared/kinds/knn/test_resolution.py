@@ -115,8 +115,8 @@ def test_the_task_is_guessed_from_the_label(label: ColumnFacts, task: str) -> No
     ("dataset", "params", "problems"),
     [
         ({"label": None}, {}, {"/label": "label-needed"}),
-        ({"label": "colour?"}, {}, {"/label": "label-unknown"}),
-        ({"label": 5}, {}, {"/label": "label-index-unknown"}),
+        ({"label": "colour?"}, {}, {"/label": "column-unknown"}),
+        ({"label": 5}, {}, {"/label": "column-index-unknown"}),
         ({"exclude": ["id", "ids", 9]}, {}, {"/exclude/1": "column-unknown", "/exclude/2": "column-index-unknown"}),
         ({"exclude": ["id", 0]}, {}, {"/exclude/1": "column-twice"}),
         ({"columns": ["x", -4]}, {}, {"/columns/1": "column-twice"}),
@@ -141,7 +141,7 @@ def test_an_ambiguous_name_is_refused() -> None:
     assert find_problems(facts, {"label": "kind", "columns": ["x"]}) == {
         "/params/dataset/columns/0": "column-ambiguous"
     }
-    assert find_problems(facts, {"label": "x"}) == {"/params/dataset/label": "label-ambiguous"}
+    assert find_problems(facts, {"label": "x"}) == {"/params/dataset/label": "column-ambiguous"}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_all_problems_are_in_one_answer() -> None:
         "/params/k": "k-too-large",
     }
     assert find_problems(facts, {"label": "colour"}, k=99) == {
-        "/params/dataset/label": "label-unknown",
+        "/params/dataset/label": "column-unknown",
         "/params/k": "k-too-large",
     }
 
