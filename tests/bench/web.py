@@ -52,7 +52,7 @@ VIEWS: Final = 50
 UNTIMED_VIEWS: Final = 8
 MAX_PAGE_MS: Final = 100.0
 WORKER: Final = WorkerIdentity({Kind.KNN: "mindspore"}, DeviceClass.CPU, "bench", lease_s=3_600)
-BARE_APP: Final = ("tests.bench.bare_web:create_app()",)
+BARE_APP: Final = ("tests.bench.bare_web:make_application()",)
 
 
 def run() -> Section:
