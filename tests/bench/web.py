@@ -67,7 +67,7 @@ def run() -> Section:
         stack.callback(postgres.close)
 
         def make_settings(address: str) -> Settings:
-            return Settings(home=folder, redis_url=redis.url, database_url=address, log_level="WARNING")
+            return Settings(home=folder / "home", redis_url=redis.url, database_url=address, log_level="WARNING")
 
         parts = []
         for name, address in (
