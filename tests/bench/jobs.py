@@ -202,7 +202,7 @@ class Servers:
         sqlite = f"sqlite:///{self.folder / name}.sqlite"
         address = sqlite if database == "SQLite" else self.postgres.make_database()[1]
         redis = self.start_redis()
-        return Settings(home=self.folder, redis_url=redis.url, database_url=address, log_level="WARNING")
+        return Settings(home=self.folder / "home", redis_url=redis.url, database_url=address, log_level="WARNING")
 
     def start_redis(self) -> RedisServer:
         """Start a Redis with a folder of its own."""
