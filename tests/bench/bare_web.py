@@ -1,11 +1,19 @@
 """A baseline for the web: an application of Flask and SQLAlchemy only, which returns the row of a job by its id."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from flask import Flask, Response, jsonify
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from shared.database.tables import Job
 from shared.settings import load_settings
+from web.asgi import ThreadedApplication
+
+
+def make_application() -> ThreadedApplication:
+    """Make the application for the server of the service, which gives it as many threads."""
+    return ThreadedApplication(create_app().wsgi_app, ThreadPoolExecutor(load_settings().web_threads, "request"))
 
 
 def create_app() -> Flask:

@@ -202,7 +202,7 @@ class Servers:
         sqlite = f"sqlite:///{self.folder / name}.sqlite"
         address = sqlite if database == "SQLite" else self.postgres.make_database()[1]
         redis = self.start_redis()
-        return Settings(home=self.folder, redis_url=redis.url, database_url=address, log_level="WARNING")
+        return Settings(home=self.folder / "home", redis_url=redis.url, database_url=address, log_level="WARNING")
 
     def start_redis(self) -> RedisServer:
         """Start a Redis with a folder of its own."""
@@ -301,7 +301,7 @@ def run_worker(settings: Settings, log: Path, module: str, *arguments: str) -> I
 def _measure_without_redis(servers: Servers) -> str:
     """Measure how long a submission takes: normally, if Redis hangs, and if Redis does not run."""
     folder, redis = servers.folder, servers.start_redis()
-    settings = Settings(home=folder, redis_url=redis.url, database_url=f"sqlite:///{folder / 'web.sqlite'}")
+    settings = Settings(home=folder / "home", redis_url=redis.url, database_url=f"sqlite:///{folder / 'web.sqlite'}")
     app = create_app(settings)
     services = get_context(app).services
     migrate(services.database)

@@ -52,7 +52,7 @@ VIEWS: Final = 50
 UNTIMED_VIEWS: Final = 8
 MAX_PAGE_MS: Final = 100.0
 WORKER: Final = WorkerIdentity({Kind.KNN: "mindspore"}, DeviceClass.CPU, "bench", lease_s=3_600)
-BARE_APP: Final = ("tests.bench.bare_web:create_app()",)
+BARE_APP: Final = ("tests.bench.bare_web:make_application()",)
 
 
 def run() -> Section:
@@ -67,7 +67,7 @@ def run() -> Section:
         stack.callback(postgres.close)
 
         def make_settings(address: str) -> Settings:
-            return Settings(home=folder, redis_url=redis.url, database_url=address, log_level="WARNING")
+            return Settings(home=folder / "home", redis_url=redis.url, database_url=address, log_level="WARNING")
 
         parts = []
         for name, address in (

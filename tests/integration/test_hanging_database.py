@@ -1,10 +1,13 @@
-"""A PostgreSQL server that accepts connections and never answers: the web answers in time, and the workers go on."""
+"""A PostgreSQL server that does not answer: the web answers in time, and the workers go on."""
 
+import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -12,9 +15,11 @@ from pathlib import Path
 import pytest
 
 from shared.database.connection import Database
-from shared.database.migrate import migrate
+from shared.database.migrate import ROOT, migrate
 from shared.jobs import State
 from tests.integration.conftest import Gate, ServeWeb, StartWorker
+from tests.support.network import find_obstacle, make_network
+from tests.support.ports import reserve_port
 from tests.support.servers import PostgresServer
 from tests.support.waiting import wait_until
 
@@ -25,21 +30,70 @@ CONCURRENT = 100
 """More requests than the web has connections to the database."""
 
 
-@pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+@dataclass(frozen=True)
+class Outage:
+    """A way in which a database stops to answer.
+
+    Parameters
+    ----------
+    url
+        The address of a migrated database.
+    begin, end
+        Begin and end the outage.
+    """
+
+    url: str
+    begin: Callable[[], None]
+    end: Callable[[], None]
+
+
+@contextmanager
+def lose_packets(postgres: PostgresServer, name: str, folder: Path) -> Iterator[Outage]:
+    """Put the server behind a network that can drop all packets."""
+    if reason := find_obstacle():
+        pytest.skip(reason)
+    port = reserve_port()
+    with make_network() as network, (folder / "forwarder.log").open("wb") as log:
+        command = [*network.program, sys.executable, "-m", "tests.support.socket_forwarder"]
+        command += [network.inside, str(port), str(postgres.socket)]
+        forwarder = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        try:
+            url = f"postgresql://postgres@{network.inside}:{port}/{name}"
+            wait_until(lambda: accepts_connections(network.inside, port), "the forwarder")
+            yield Outage(url, network.drop_packets, network.pass_packets)
+        finally:
+            forwarder.kill()
+            forwarder.wait()
+
+
+def accepts_connections(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port)):
+            return True
+    except ConnectionRefusedError:
+        return False
+
+
+@pytest.fixture(params=["suspended server", "lost packets"])
+def outage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Outage]:
+    """An outage of a server of this test alone."""
     server = PostgresServer(tmp_path / "postgres")
-    yield server
+    name, url = server.make_database()
+    with closing(Database(url)) as database:
+        migrate(database)
+    if request.param == "suspended server":
+        yield Outage(url, server.suspend, server.resume)
+    else:
+        with lose_packets(server, name, tmp_path) as outage:
+            yield outage
     server.resume()
     server.close()
 
 
 @pytest.fixture
-def database_url(own_postgres: PostgresServer) -> str:
-    """The address of a migrated database in a server of this test alone, which the test can suspend."""
-    _, url = own_postgres.make_database()
-    with closing(Database(url)) as database:
-        migrate(database)
-    return url
+def database_url(outage: Outage) -> str:
+    """The address of the database that can stop to answer."""
+    return outage.url
 
 
 def request(port: int, method: str, path: str, body: str | None = None) -> tuple[int, str | None, float]:
@@ -53,7 +107,7 @@ def request(port: int, method: str, path: str, body: str | None = None) -> tuple
 
 
 def test_requests_are_answered_in_time_and_the_running_job_ends(
-    own_postgres: PostgresServer, serve_web: ServeWeb, start_worker: StartWorker, make_gate: Callable[[], Gate]
+    outage: Outage, serve_web: ServeWeb, start_worker: StartWorker, make_gate: Callable[[], Gate]
 ) -> None:
     _, settings = serve_web(web_processes=1)
     worker, gate = start_worker(), make_gate()
@@ -72,7 +126,7 @@ def test_requests_are_answered_in_time_and_the_running_job_ends(
         ("GET", "/metrics"),
     ]
     assert request(settings.port, *calls[0])[0] == HTTPStatus.OK
-    own_postgres.suspend()
+    outage.begin()
     with ThreadPoolExecutor(CONCURRENT) as pool:
         waiting = [pool.submit(request, settings.port, *calls[number % len(calls)]) for number in range(CONCURRENT)]
         readiness = [pool.submit(request, settings.port, "GET", "/readyz") for _ in range(3)]
@@ -83,7 +137,7 @@ def test_requests_are_answered_in_time_and_the_running_job_ends(
     assert slowest_s < 10 * MAX_REQUEST_S
     assert {each[0] for each in ready} == {HTTPStatus.SERVICE_UNAVAILABLE}
     assert slowest_ready_s < 10 * MAX_READINESS_S
-    own_postgres.resume()
+    outage.end()
     wait_until(lambda: request(settings.port, *calls[0])[0] == HTTPStatus.OK, "the web to recover")
     gate.open()
     gate.wait_for(State.SUCCEEDED, attempt=1)

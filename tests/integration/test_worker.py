@@ -494,7 +494,7 @@ def test_idle_worker_that_leaves_a_job_waiting_is_shown_and_stops(
 
 
 def test_worker_whose_idle_child_takes_no_message_stops_after_a_few_checks(
-    start_worker: StartWorker, make_gate: MakeGate
+    start_worker: StartWorker, sweeper: ServiceProcess, make_gate: MakeGate
 ) -> None:
     worker = start_worker()
     (child,) = worker.list_children()
@@ -507,6 +507,7 @@ def test_worker_whose_idle_child_takes_no_message_stops_after_a_few_checks(
     start_worker()
     gate.open()
     gate.wait_for(State.SUCCEEDED, attempt=1)
+    assert sweeper.process.poll() is None
 
 
 def test_worker_whose_next_child_is_not_ready_yet_keeps_its_message(

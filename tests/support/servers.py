@@ -108,6 +108,12 @@ class PostgresServer:
         pg_ctl(["-w", *options, "restart"], pgdata=self._server.pgdata, user=self._server.system_user)
         self.start()
 
+    @property
+    def socket(self) -> Path:
+        """The Unix socket at which the server listens."""
+        info = self._server.get_postmaster_info()
+        return Path(info.socket_dir) / f".s.PGSQL.{info.port}"
+
     def make_database(self, template: str = "template1") -> tuple[str, str]:
         """Create a copy of the database ``template``, and return the name and the address of the copy."""
         self._made += 1
