@@ -8,7 +8,7 @@ from typing_extensions import TypedDict  # pydantic reads typing.TypedDict only 
 from shared.inspection.upload_kinds import InspectionState, UploadKind
 from shared.jobs import AUTO, DeviceClass, Kind, State
 from shared.schemas.documented import documented
-from shared.tables.facts import ColumnFacts, Task
+from shared.tables.facts import ColumnFacts, Scatter, Task
 
 Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -167,6 +167,8 @@ class Inspection(InspectionSummary):
     warnings: NotRequired[list[Message]]
     sample: NotRequired[list[list[str]]]
     """The first rows, as in the file."""
+    scatter: NotRequired[Scatter | None]
+    """Some rows as points; null if there are fewer than two columns of numbers."""
 
 
 @documented

@@ -12,7 +12,7 @@ from shared.tables.columns import TypedColumn, find_words, read_numbers
 from shared.tables.dates import find_dates
 from shared.tables.delimited import TextFile, check_characters
 from shared.tables.errors import TableError
-from shared.tables.facts import ColumnType, Limits
+from shared.tables.facts import ColumnType, Limits, name_column
 from shared.tables.grid import Grid, GridBuilder, Row
 from shared.tables.missing import remove_missing
 from shared.tables.numerals import Marks
@@ -57,7 +57,7 @@ def read_arff(file: TextFile, limits: Limits, bad: BadCells) -> ArffTable:
     """
     reader = _Reader(file, bad)
     attributes = reader.read_attributes(limits)
-    names = [name or f"column {index}" for index, (name, _) in enumerate(attributes)]
+    names = [name or name_column(index) for index, (name, _) in enumerate(attributes)]
     grid = GridBuilder(len(names), limits, bad).build(reader.read_rows(), names, header=None)
     columns = [
         _read_column(name, kind, cells, grid, bad)

@@ -1,8 +1,9 @@
 """The types of columns, found from their cells.
 
 A column is boolean if it has the two words of one pair of `_BOOLEANS` and nothing else. If it has one word only, it is
-boolean if the word is ``true`` or ``false``; ``T``, ``yes`` and ``N`` mean other things, too, and are texts then. Zeros
-and ones stay integers. A column of whole numbers is of integers, whether they are written 3 or 3.0.
+boolean if the word is ``true`` or ``false``; a ``T`` alone means other things, too, and is text. Other pairs of words,
+such as ``yes`` and ``no``, are texts like ``male`` and ``female``, so that all of them have the same weight in a
+distance. Zeros and ones stay integers. A column of whole numbers is of integers, whether they are written 3 or 3.0.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from shared.tables.numerals import Marks, Numerals, find_numerals
 from shared.tables.table import Column
 from shared.texts import Text, text
 
-_BOOLEANS: Final = (("false", "true"), ("f", "t"), ("no", "yes"), ("n", "y"))
+_BOOLEANS: Final = (("false", "true"), ("f", "t"))
 _MAX_EXACT: Final = 2.0**53
 
 

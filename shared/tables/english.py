@@ -56,6 +56,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     # Warnings.
     "encoding-guessed": "The file is not in UTF-8. It was read as {encoding}; if letters are wrong, set the encoding.",
     "header-missing": "The first row was read as data, not as names of columns. If it contains names, set the header to true.",
+    "titles-skipped": "Lines above the table were skipped ({rows}). The first one is {first!r}.",
     "header-likely": "The first row looks like names of columns, but was read as data.",
     "decimal-ambiguous": "Column {column!r}: {cell!r} was read as {number:g}. If that is wrong, set the decimal mark.",
     "date-ambiguous": "Column {column!r}: {cell!r} is a date, but day and month cannot be told apart, so it is read as text. Write dates as 2024-01-31.",

@@ -17,6 +17,8 @@ MAX_EXAMPLES: Final = 5
 MAX_VALUES: Final = 31
 """How many of the most frequent values are listed: one more than one-hot encoding takes."""
 BINS: Final = 20
+PLACES: Final = 100
+"""How many places a scatter plot has in each direction, less one."""
 
 
 class ColumnType(StrEnum):
@@ -45,6 +47,11 @@ class Reason(StrEnum):
     NEARLY_UNIQUE_TEXT = "nearly-unique-text"  # differs in over 95 % of the rows
     CONSTANT = "constant"
     EMPTY = "empty"
+
+
+def name_column(index: int) -> str:
+    """Return the name of a column that has none in its file."""
+    return f"column {index}"
 
 
 class _Facts(BaseModel):
@@ -99,6 +106,26 @@ class Suggestion(_Facts):
     exclude: list[Exclusion] = []
 
 
+class Scatter(_Facts):
+    """Some rows of a table as points of scatter plots.
+
+    Parameters
+    ----------
+    columns
+        The indices of the columns that are drawn.
+    places
+        For each of these columns, the place of each point between the least and the greatest value of the column, from
+        0 to `PLACES`; None if the cell is missing.
+    classes, groups
+        The classes of the suggested label, and the index of each point's class; empty if the label has many values.
+    """
+
+    columns: list[int]
+    places: list[list[int | None]]
+    classes: list[str] = []
+    groups: list[int | None] = []
+
+
 class TableFacts(_Facts):
     """What an inspection finds in a table.
 
@@ -122,6 +149,8 @@ class TableFacts(_Facts):
         What was done that the user may not expect.
     sample
         The first rows, as in the file.
+    scatter
+        Some rows as points; None if there are fewer than two columns of numbers.
     """
 
     format: Literal["delimited", "xlsx", "parquet", "arff"]
@@ -140,6 +169,7 @@ class TableFacts(_Facts):
     suggested: Suggestion = Suggestion()
     warnings: list[Text] = []
     sample: list[list[str]] = []
+    scatter: Scatter | None = None
 
 
 class ReadOptions(BaseModel):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from shared.tables.bad_cells import BadCells, uneven
 from shared.tables.errors import TableError
-from shared.tables.facts import Limits
+from shared.tables.facts import Limits, name_column
 from shared.tables.header import SAMPLE_ROWS, has_header
 from shared.texts import Text, text
 
@@ -21,6 +21,8 @@ MAX_CELLS: Final = 2**25
 """How many cells a table may have, since each takes at least 16 bytes in memory."""
 _BLOCK_CELLS: Final = 200_000
 _MAX_NAME_CHARS: Final = 1_000
+_MAX_TITLES: Final = 20
+_MAX_SHOWN_CHARS: Final = 80
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ class GridBuilder:
         if not sample:
             raise TableError(text("rows-missing"))
         if names is None:
+            if header is not False:
+                self._skip_titles(sample)
             names = self._take_header(sample, header=header)
             header = names is not None
             names = [""] * self._width if names is None else names
@@ -105,6 +109,24 @@ class GridBuilder:
             # Row names, as R writes them, or delimiters at the end of all lines but the first.
             names = ["", *names] if (columns[-1] != "").any() else [*names, ""]
         return self._finish(names, columns, lines, header=bool(header))
+
+    def _skip_titles(self, sample: list[Row]) -> None:
+        """Remove the rows above the names of the columns from the sample, such as the title of a report."""
+        count = self._count_titles([cells for _, cells in sample])
+        if count:
+            first = ", ".join(cell.strip() for cell in sample[0][1] if cell.strip())
+            self._warnings.append(text("titles-skipped", rows=count, first=first[:_MAX_SHOWN_CHARS]))
+            del sample[:count]
+
+    def _count_titles(self, rows: Sequence[list[str]]) -> int:
+        """Count the first rows that have too few cells, or only their first cell filled above the names of columns."""
+        most = min(_MAX_TITLES, len(rows) - 2)
+        short = next((index for index in range(most) if len(rows[index]) >= self._width - 1), max(most, 0))
+        alone = next((index for index in range(short, most) if not _is_alone(rows[index])), max(most, short))
+        if alone == short:
+            return short
+        first, *others = (trim(row, self._width) for row in rows[alone:])
+        return alone if all(map(str.strip, first)) and has_header(first, others) else short
 
     def _take_header(self, sample: list[Row], *, header: bool | None) -> list[str] | None:
         """Remove the first row from the sample if it contains the names, and return them.
@@ -175,7 +197,7 @@ class GridBuilder:
             if len(name) > _MAX_NAME_CHARS:
                 raise TableError(text("name-too-long", start=name[:40], max_chars=_MAX_NAME_CHARS))
         return Grid(
-            [clean[index] or f"column {position}" for position, index in enumerate(kept)],
+            [clean[index] or name_column(position) for position, index in enumerate(kept)],
             [header and not clean[index] for index in kept],
             [columns[index] for index in kept],
             lines,
@@ -205,6 +227,11 @@ def check_width(width: int, limits: Limits) -> None:
         raise TableError(text("columns-too-many", columns=width, max_columns=limits.columns))
     if width <= 1:
         raise TableError(text("one-column"))
+
+
+def _is_alone(cells: Sequence[str]) -> bool:
+    """Return whether only the first cell of a row is filled."""
+    return bool(cells[0].strip()) and not any(map(str.strip, cells[1:]))
 
 
 def trim(cells: list[str], width: int) -> list[str]:

@@ -12,7 +12,7 @@ from shared.tables.bad_cells import BadCells, show
 from shared.tables.columns import TypedColumn, find_words, number_type
 from shared.tables.content import Content
 from shared.tables.errors import TableError
-from shared.tables.facts import ColumnType, Limits
+from shared.tables.facts import ColumnType, Limits, name_column
 from shared.tables.grid import check_rows, check_width
 from shared.tables.missing import remove_missing
 from shared.texts import text
@@ -52,6 +52,7 @@ def read_parquet(content: Content, limits: Limits, bad: BadCells) -> ParquetTabl
         raise TableError(text("parquet-damaged")) from error
     if text_bytes > limits.bytes:
         raise TableError(text("file-too-long", max_bytes=limits.bytes))
+    frame.columns = [name or name_column(index) for index, name in enumerate(frame.columns)]
     lines = np.arange(1, rows + 1, dtype=np.int64)
     return ParquetTable([_read_column(frame[name].rechunk(), lines, bad) for name in frame.columns], lines)
 

@@ -20,6 +20,7 @@ from shared.tables.delimited import TextFile, read_delimited
 from shared.tables.errors import TableError
 from shared.tables.facts import DECIMAL_MARKS, Limits, ReadOptions, TableFacts
 from shared.tables.parquet import read_parquet
+from shared.tables.scatter import make_scatter
 from shared.tables.suggestions import suggest
 from shared.tables.summary import summarise
 from shared.tables.table import Table
@@ -79,6 +80,7 @@ def inspect_table(path: Path, options: ReadOptions, limits: Limits) -> TableFact
         rows=len(loaded.lines),
         suggested=suggested,
         warnings=[*loaded.warnings, *warnings],
+        scatter=make_scatter(loaded.columns, facts, suggested),
         sample=[[show(cell) for cell in row] for row in rows],
         **loaded.detected,
     )
@@ -92,6 +94,9 @@ def _load(path: Path, options: ReadOptions, limits: Limits) -> _Loaded:
     try:
         content = read_content(path, limits.bytes)
         loaded = _read_format(content, options, limits, bad)
+    except TableError:
+        bad.raise_error()  # it says more, for example if a quote that does not end makes the table one cell
+        raise
     except MemoryError as error:
         raise TableError(text("memory-short")) from error
     bad.raise_error()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.tables.columns import TypedColumn
 from shared.tables.facts import ColumnFacts, ColumnType, Exclusion, Reason, Suggestion, Task
@@ -16,14 +17,17 @@ from shared.texts import Text, text
 
 _LABELS: Final = (
     *("target", "label", "labels", "outcome", "survived", "species", "diagnosis", "y", "class", "classes", "type"),
-    *("attrition", "churn", "default", "deny", "spam", "status", "response", "grade", "sp"),
+    *("attrition", "churn", "default", "deny", "spam", "status", "response", "grade", "quality", "purchase", "sp"),
     # What data sets for regression are about.
-    *("sales", "price", "salary", "wage", "mpg"),
+    *("sales", "price", "salary", "wage", "charges", "mpg", "medv", "tip"),
 )
-_ROW_NAMES: Final = frozenset({"unnamed: 0", "rownames", "row.names", "row_names", "rowname", "row names", "index"})
+_ROW_NAMES: Final = frozenset(
+    {"unnamed: 0", "rownames", "row.names", "row_names", "rowname", "row names", "index", "__index_level_0__"}
+)
 _NO_LABELS: Final = frozenset({"id", "year", "month", "day", "date", "time", "hour", "minute", "weekday", "week"})
 _COORDINATES: Final = frozenset({"x", "y", "z"})
 _WORDS: Final = frozenset({ColumnType.TEXT, ColumnType.BOOLEAN})
+_ROW_REASONS: Final = frozenset({Reason.ROW_NUMBERS, Reason.UNNAMED})
 _MAX_TEXT_CLASSES: Final = 30
 _MAX_INTEGER_CLASSES: Final = 20
 _NEARLY_UNIQUE: Final = 0.95
@@ -48,41 +52,69 @@ def suggest(
     warnings
         The integer columns whose values all differ, which may be identifiers.
     """
-    excluded = [
-        Exclusion(column=found.name, index=index, reason=reason)
+    reasons = {
+        index: reason
         for index, (column, found, nameless) in enumerate(zip(columns, facts, unnamed, strict=True))
         if (reason := _find_reason(column, found, unnamed=nameless)) is not None
-    ]
-    out = {exclusion.index for exclusion in excluded}
-    label = _find_label(facts, out)
+    }
+    label = _find_label(facts, set(reasons))
+    if len(reasons) + (label is not None) == len(columns):
+        # Nothing else is left to predict the label from, as in a series of values with their numbers.
+        reasons = {index: reason for index, reason in reasons.items() if reason not in _ROW_REASONS}
+    excluded = [Exclusion(column=facts[index].name, index=index, reason=reason) for index, reason in reasons.items()]
     if label is None:
         return Suggestion(exclude=excluded), []
     warnings = [
         text("integers-all-differ", column=found.name)
         for index, (column, found) in enumerate(zip(columns, facts, strict=True))
-        if found.type is ColumnType.INTEGER and index not in out and index != label and _all_differ(column, found)
+        if found.type is ColumnType.INTEGER and index not in reasons and index != label and _all_differ(column, found)
     ]
     return Suggestion(label=label, task=_find_task(columns[label], facts[label]), exclude=excluded), warnings
 
 
 def _find_reason(column: TypedColumn, facts: ColumnFacts, *, unnamed: bool) -> Reason | None:
-    if facts.type is ColumnType.EMPTY:
+    return find_exclusion_reason(
+        facts.type,
+        column.numbers,
+        distinct=facts.distinct,
+        rows=len(column.cells),
+        is_row_name=unnamed or is_row_name(facts.name),
+    )
+
+
+def find_exclusion_reason(
+    kind: ColumnType, numbers: NDArray[np.float64] | None, *, distinct: int, rows: int, is_row_name: bool
+) -> Reason | None:
+    """Return why a column is left out by default, or None if it is not.
+
+    Parameters
+    ----------
+    numbers
+        The cells of a column of integers, shape (rows,), NaN if missing. They are not read of other columns.
+    distinct
+        The number of different values.
+    is_row_name
+        Whether the column has no name, or one that names rows.
+    """
+    if kind is ColumnType.EMPTY:
         return Reason.EMPTY
-    if facts.type is ColumnType.INTEGER and _numbers_rows(column):
+    if kind is ColumnType.INTEGER and numbers is not None and _numbers_rows(numbers):
         return Reason.ROW_NUMBERS
-    if (unnamed or facts.name.lower() in _ROW_NAMES) and _all_differ(column, facts):
+    if is_row_name and distinct == rows > 1:
         return Reason.UNNAMED
-    if facts.type is ColumnType.TEXT and facts.distinct > _NEARLY_UNIQUE * len(column.cells):
+    if kind is ColumnType.TEXT and distinct > _NEARLY_UNIQUE * rows:
         return Reason.NEARLY_UNIQUE_TEXT
-    if facts.distinct == 1:
-        return Reason.CONSTANT
-    return None
+    return Reason.CONSTANT if distinct == 1 else None
 
 
-def _numbers_rows(column: TypedColumn) -> bool:
+def is_row_name(name: str) -> bool:
+    """Return whether a column has no name, or one that programs give to the names of rows."""
+    return not name or name.lower() in _ROW_NAMES
+
+
+def _numbers_rows(numbers: NDArray[np.float64]) -> bool:
     """Return whether a column counts the rows from 0 or 1."""
-    numbers = column.numbers
-    if numbers is None or len(numbers) < 2 or numbers[0] not in {0.0, 1.0}:  # noqa: PLR2004 - one number counts nothing
+    if len(numbers) < 2 or numbers[0] not in {0.0, 1.0}:  # noqa: PLR2004 - one number counts nothing
         return False
     return bool((numbers == np.arange(len(numbers)) + numbers[0]).all())
 

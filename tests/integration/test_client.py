@@ -148,14 +148,25 @@ def test_upload_over_the_size_limit_is_refused_with_the_reason(say: Say, tmp_pat
 
 def test_submitted_table_is_uploaded_and_used_by_the_job(say: Say, services: Services, tmp_path: Path) -> None:
     file = tmp_path / "flöwers.csv"
-    file.write_text("size,species\n" + "1,a\n2,b\n" * 10)
-    words = ["--csv", str(file), "--label-column", "species", "-p", "k=1", "-p", "evaluation.method=loo"]
+    file.write_text("size,note,species\n" + "1,x,a\n2,y,b\n" * 10)
+    words = [
+        "--csv",
+        str(file),
+        "--label-column",
+        "species",
+        "--exclude",
+        "note",
+        "-p",
+        "k=1",
+        "-p",
+        "evaluation.method=loo",
+    ]
     status, answer, _ = say("submit", "knn", *words)
     assert status == 0
     with services.database.reading() as session:
         params = queries.get_job(session, answer.strip()).params
         (upload,) = queries.find_uploads(session, [params["dataset"]["upload"]], "").values()
-    assert (params["dataset"]["label"], params["evaluation"]) == ("species", {"method": "loo"})
+    assert (params["dataset"]["label"], params["dataset"]["exclude"]) == ("species", ["note"])
     assert (upload.filename, upload.bytes, upload.media_type) == (file.name, file.stat().st_size, "text/csv")
 
 

@@ -42,6 +42,7 @@ def test_table_is_shown_and_nothing_is_queued(client: FlaskClient) -> None:
     assert '<th scope="col">&lt;b&gt;</th>' in response.text
     assert "<dt>Delimiter</dt><dd>comma</dd>" in response.text
     assert "<dt>Rows</dt><dd>10</dd>" in response.text
+    assert 'aria-label="&lt;b&gt; against a"' in response.text  # a scatter plot
     assert is_empty(client)
     sent = read_fields(response)
     assert (sent["k"], sent["label"], sent["normalise"]) == ("3", "0", "zscore")
@@ -51,7 +52,7 @@ def test_table_is_shown_and_nothing_is_queued(client: FlaskClient) -> None:
 
 def test_columns_that_are_not_chosen_are_left_out(client: FlaskClient) -> None:
     sent = read_fields(show_table(client, TABLE))
-    assert sent["column"] == ["kind", "a", "a", "2020", "", "<b>"]
+    assert sent["column"] == ["kind", "a", "a", "2020", "column 4", "<b>"]
     assert "4" not in sent["use"]  # row numbers
     response = client.post("/knn", data=sent | {"use": ["1", "4", "5"], "label": "0", "method": "loo"})
     # A column whose name is not unique, or empty, is named by its index.
@@ -91,7 +92,7 @@ def test_second_file_replaces_the_first_file(client: FlaskClient) -> None:
     [
         (b"\n\n", "The file is empty"),
         (b"RIFF\x00\x00", "not a table"),
-        (b'"' + b"x" * 200_000, "quot"),
+        (b'"' + b"x" * 200_000, "opens a quote"),
     ],
 )
 def test_file_that_is_not_a_table_is_reported_at_the_file_field(client: FlaskClient, table: bytes, words: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from flask import Flask, Response, request
+from flask import Flask, request
 
 from shared.inspection.inspectors import Inspector
 from shared.inspection.runner import InspectionRunner
@@ -38,9 +38,9 @@ class UploadInspections:
     def __init__(self, app: Flask, settings: Settings) -> None:
         self._settings = settings
         self._stop: Callable[[], Any] | None = None
-        app.after_request(self._start)
+        app.before_request(self._start)
 
-    def _start(self, response: Response) -> Response:
+    def _start(self) -> None:
         if self._stop is None and (request.path == _UPLOADS or request.mimetype == "multipart/form-data"):
             services = Services.open(self._settings)
             running = run_inspections(services)
@@ -51,7 +51,6 @@ class UploadInspections:
                 services.close()
 
             self._stop = stop
-        return response
 
     def close(self) -> None:
         """End the thread."""

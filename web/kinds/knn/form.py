@@ -14,7 +14,6 @@ from shared.kinds.knn.parameters import (
     Metric,
     Missing,
     Normalisation,
-    Reference,
     Task,
     TextColumns,
     Ties,
@@ -163,7 +162,7 @@ class KnnForm(JobForm):
     def _offer_choices(self, view: TableView) -> None:
         """Fill in what depends on the table; keep what the user has chosen for the same table."""
         names = [column.name for column in view.facts.columns]
-        self.label.choices = [(str(index), name or f"column {index}") for index, name in enumerate(names)]
+        self.label.choices = [(str(index), name) for index, name in enumerate(names)]
         self.sheet.choices = [("", "the first one"), *((name, name) for name in view.facts.sheets)]
         if self._has_chosen:
             return
@@ -177,7 +176,7 @@ class KnnForm(JobForm):
     @property
     def _has_chosen(self) -> bool:
         """Whether label and columns were chosen by a user who saw this table."""
-        return self.shown.data == self._name_table()
+        return self.texts["shown"] == self._name_table()
 
     def _name_table(self) -> str:
         """Name the file and how it is read, since another table has other columns."""
@@ -201,7 +200,7 @@ class KnnForm(JobForm):
         """Return the label and the columns that are left out, by their names if these are unique."""
         names, label, used = self.column.data or [], self.texts["label"], set(self.use.data or [])
 
-        def refer(index: str) -> Reference:
+        def refer(index: str) -> Any:  # noqa: ANN401 - what was not offered is left to the schema to refuse
             return refer_to(int(index), names) if index.isdecimal() and int(index) < len(names) else read_number(index)
 
         unused = [str(index) for index in range(min(len(names), MAX_SHOWN_COLUMNS)) if str(index) not in used]

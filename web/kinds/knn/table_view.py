@@ -10,7 +10,7 @@ from shared.errors import RequestInvalidError
 from shared.inspection.upload_kinds import UploadKind
 from shared.services import Services
 from shared.submission.checks import get_facts
-from shared.tables.facts import ColumnFacts, ColumnType, TableFacts
+from shared.tables.facts import PLACES, ColumnFacts, ColumnType, Scatter, TableFacts
 from shared.texts import render, text
 from web.inspections import hold_inspected
 
@@ -56,6 +56,37 @@ class ColumnView:
 
 
 @dataclass(frozen=True)
+class ScatterView:
+    """Scatter plots of pairs of columns, as a triangle.
+
+    Parameters
+    ----------
+    names
+        The m columns that are drawn.
+    rows
+        The plots of column 1, of column 2 … (up, on the page) against each column before it (to the right): for each
+        plot, the points of each class as an SVG path.
+    classes
+        The classes by which the points are coloured; empty if they are not.
+    """
+
+    names: Sequence[str]
+    rows: Sequence[Sequence[Sequence[str]]]
+    classes: Sequence[str]
+
+    @classmethod
+    def make(cls, scatter: Scatter, columns: Sequence[ColumnFacts]) -> Self:
+        """Draw the plots."""
+        groups = scatter.groups or [0] * len(scatter.places[0])
+        count = max(1, len(scatter.classes))
+        rows = [
+            [[_make_path(x, y, groups, group) for group in range(count)] for x in scatter.places[:index]]
+            for index, y in enumerate(scatter.places)
+        ]
+        return cls([columns[index].name for index in scatter.columns], rows[1:], scatter.classes)
+
+
+@dataclass(frozen=True)
 class TableView:
     """A table on the form.
 
@@ -67,6 +98,8 @@ class TableView:
         What was done that the user may not expect.
     label
         The index of the suggested label, if there is one.
+    scatter
+        Scatter plots, if there are two columns of numbers.
     """
 
     facts: TableFacts
@@ -74,6 +107,7 @@ class TableView:
     columns: Sequence[ColumnView]
     warnings: Sequence[str]
     label: int | None
+    scatter: ScatterView | None
 
     @classmethod
     def make(cls, facts: TableFacts) -> Self:
@@ -86,9 +120,9 @@ class TableView:
             ColumnView(index, column, reasons.get(index), _make_bars(column))
             for index, column in enumerate(facts.columns[:MAX_SHOWN_COLUMNS])
         ]
-        return cls(
-            facts, _list_detected(facts), columns, [render(warning) for warning in facts.warnings], suggested.label
-        )
+        warnings = [render(warning) for warning in facts.warnings]
+        scatter = ScatterView.make(facts.scatter, facts.columns) if facts.scatter else None
+        return cls(facts, _list_detected(facts), columns, warnings, suggested.label, scatter)
 
 
 def find_facts(services: Services, upload: Upload, options: Mapping[str, Any]) -> TableFacts:
@@ -137,3 +171,13 @@ def _make_bars(column: ColumnFacts) -> list[float]:
     counts = counts or [count for _, count in column.values[:MAX_SHARES]]
     highest = max(counts, default=0)
     return [count / highest for count in counts] if highest else []
+
+
+def _make_path(x: Sequence[int | None], y: Sequence[int | None], groups: Sequence[int | None], group: int) -> str:
+    """Write the points of a group as lines without length, which round caps make visible."""
+    points = zip(x, y, groups, strict=True)
+    return "".join(
+        f"M{right} {PLACES - up}h0"
+        for right, up, found in points
+        if right is not None and up is not None and found == group
+    )

@@ -14,14 +14,14 @@ from shared.errors import RequestInvalidError
 from shared.kinds.knn.parameters import KnnParams, Missing, Normalisation, Task, TextColumns, UploadedDataset
 from shared.kinds.knn.resolution import find_reason
 from shared.kinds.knn.selection import DATASET, LABEL, Selection, name_columns, select_columns
-from shared.tables.facts import ColumnType, Reason
+from shared.tables.facts import ColumnType, name_column
+from shared.tables.suggestions import find_exclusion_reason, is_row_name
 from shared.tables.table import Column, Table
 from shared.texts import Text, text
 from worker.engines.knn.dataset import Coded, Dataset, Encoding
 from worker.engines.knn.space import Floats, Labels
 from worker.engines.knn.value_order import name_number, sort_texts
 
-MIN_UNIQUE_SHARE: Final = 0.95
 MAX_LINES: Final = 10
 """How many lines of the file a message names."""
 _USES: Final[Mapping[ColumnType, str]] = {ColumnType.DATE: "days", ColumnType.BOOLEAN: "boolean"}
@@ -106,12 +106,11 @@ class _Preparation:
         chosen = set(self.selection.attributes)
         texts: list[str] = []
         for index, column in enumerate(self.table.columns):
-            distinct = 0 if column.texts is None else len(set(column.texts) - {None})
-            reason = find_reason(column.type, distinct, self._text_columns)
             if index == self.selection.label:
                 continue
+            reason = find_reason(column.type, _count_distinct(column), self._text_columns)
             if index not in chosen:
-                self.reasons[index] = self._explain_choice(column)
+                self.reasons[index] = self._explain_choice(index, column)
             elif reason is not None:
                 self.reasons[index] = reason
             elif column.type is ColumnType.TEXT and self._text_columns is TextColumns.REFUSE:
@@ -122,11 +121,17 @@ class _Preparation:
             )
         return [(index, self.table.columns[index]) for index in sorted(chosen - self.reasons.keys())]
 
-    def _explain_choice(self, column: Column) -> Text:
+    def _explain_choice(self, index: int, column: Column) -> Text:
         dataset = self.params.dataset
         if isinstance(dataset, UploadedDataset) and dataset.columns is not None:
             return text("column-not-chosen")
-        reason = find_default_reason(column)
+        reason = find_exclusion_reason(
+            column.type,
+            column.numbers,
+            distinct=_count_distinct(column),
+            rows=len(self.table.lines),
+            is_row_name=is_row_name(column.name) or column.name == name_column(index),
+        )
         return text("column-left-out") if reason is None else text(reason, column=column.name)
 
     def _choose_rows(self) -> Mask:
@@ -223,23 +228,10 @@ def find_gaps(column: Column) -> Mask:
     return np.isnan(column.numbers)
 
 
-def find_default_reason(column: Column) -> Reason | None:
-    """Return the reason for which an inspection suggests to leave out a column, as far as its cells show it."""
-    gaps = find_gaps(column)
-    if gaps.all():
-        return Reason.EMPTY
+def _count_distinct(column: Column) -> int:
     if column.texts is not None:
-        distinct = len(set(column.texts) - {None})
-        if distinct > MIN_UNIQUE_SHARE * len(gaps):
-            return Reason.NEARLY_UNIQUE_TEXT
-        return Reason.CONSTANT if distinct == 1 else None
-    numbers = np.empty(0) if column.numbers is None else column.numbers
-    if len(numbers) > 1 and numbers[0] in {0.0, 1.0} and (numbers == np.arange(len(numbers)) + numbers[0]).all():
-        return Reason.ROW_NUMBERS
-    distinct = len(np.unique(numbers[~gaps]))
-    if distinct == 1:
-        return Reason.CONSTANT
-    return Reason.UNNAMED if distinct == len(numbers) and column.type is ColumnType.INTEGER else None
+        return len(set(column.texts) - {None})
+    return 0 if column.numbers is None else len(np.unique(column.numbers[~np.isnan(column.numbers)]))
 
 
 def encode(column: Column, rows: Mask) -> tuple[Floats, list[str]]:

@@ -34,7 +34,7 @@ def test_types_and_cells(tmp_path: Path) -> None:
         "wind": "boolean",
         "note": "text",
         "day": "date",
-        "play": "boolean",
+        "play": "text",
     }
     assert label(facts) == ("play", "classification")
     table = read(tmp_path, WEATHER)

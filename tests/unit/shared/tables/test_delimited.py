@@ -99,6 +99,11 @@ def test_cells_can_be_empty_at_the_end_of_some_rows(tmp_path: Path) -> None:
     assert inspect(tmp_path, "y,x\na,1,\nb,2\nc,3,,\n").rows == 3
 
 
+@pytest.mark.parametrize("start", ['"a,b', '"'])
+def test_quote_that_makes_the_whole_file_one_cell_is_named_first(tmp_path: Path, start: str) -> None:
+    assert "line 1 opens a quote that does not end" in refuse(tmp_path, start + "\n1,2" * 9).detail
+
+
 def test_blanks_after_delimiters_do_not_hide_quotes(tmp_path: Path) -> None:
     assert column(read(tmp_path, 'y, x\n"a, b", 1\n"c", 2\n'), "y") == ["a, b", "c"]
 

@@ -75,11 +75,26 @@ def test_sorted_rows_are_read_in_their_order(tmp_path: Path) -> None:
     assert column(read(tmp_path, text), "class") == [1.0] * 20 + [3.0] * 30
 
 
+@pytest.mark.parametrize("title", ["Sales of 2024\n", "Sales of 2024,,\nby shop,,\n\n", "Sales, 2024\nby shop,,\n"])
+def test_lines_above_the_table_are_skipped(tmp_path: Path, title: str) -> None:
+    rows = "".join(f"{y},{x1},{x2}\n" for y, x1, x2 in ROWS)
+    facts = inspect(tmp_path, f"{title}y,x1,x2\n{rows}")
+    assert types(facts) == {"y": "text", "x1": "integer", "x2": "integer"}
+    assert (facts.rows, facts.warnings[0].code) == (30, "titles-skipped")
+    assert read(tmp_path, f"{title}y,x1,x2\n{rows}").lines[0] == title.count("\n") + 2
+
+
+@pytest.mark.parametrize("first", ["1,,", "y,,", "a,1,2"])
+def test_first_row_with_gaps_is_no_title(tmp_path: Path, first: str) -> None:
+    facts = inspect(tmp_path, f"{first}\n" + "".join(f"{y},{x1},{x2}\n" for y, x1, x2 in ROWS))
+    assert "titles-skipped" not in codes(facts)
+
+
 def test_header_of_r_that_is_one_name_short(tmp_path: Path) -> None:
     text = '"mpg" "cyl" "am"\n"Mazda RX4" 21 6 "yes"\n"Datsun 710" 22.8 4 "no"\n"Fiat 128" 32.4 4 "no"\n'
     facts = inspect(tmp_path, text)
     assert facts.delimiter == " "
-    assert types(facts) == {"column 0": "text", "mpg": "number", "cyl": "integer", "am": "boolean"}
+    assert types(facts) == {"column 0": "text", "mpg": "number", "cyl": "integer", "am": "text"}
     assert excluded(facts) == {"column 0": "unnamed"}
     assert column(read(tmp_path, text), "column 0") == ["Mazda RX4", "Datsun 710", "Fiat 128"]
 

@@ -58,6 +58,12 @@ def test_what_is_left_out_by_default(tmp_path: Path) -> None:
     assert [exclusion.index for exclusion in facts.suggested.exclude] == [0, 1, 2, 3, 4, 5, 6]
 
 
+def test_row_numbers_are_kept_if_nothing_else_predicts_the_label(tmp_path: Path) -> None:
+    facts = inspect(tmp_path, tabulate("week=n+1", "sales=n*1.5", "same=5"))
+    assert (excluded(facts), label(facts)) == ({"same": "constant"}, ("sales", "regression"))
+    assert codes(facts) == ["integers-all-differ"]
+
+
 @pytest.mark.parametrize("first", ["n+2", "1-n", "n if n != 7 else 6", "n*2"])
 def test_other_integers_are_not_row_numbers(tmp_path: Path, first: str) -> None:
     assert excluded(inspect(tmp_path, tabulate(f"a={first}", "x=n*.5", "y='ab'[n%2]"))) == {}

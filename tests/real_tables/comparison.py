@@ -1,0 +1,175 @@
+"""Evaluates a data set by a running instance and by scikit-learn, on the same folds."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import requests
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, r2_score
+
+from shared.jobs import State
+from tests.real_tables.cases import CASES, Case, K
+from tests.support.html_pages import Page
+from tests.support.waiting import DEADLINE_S
+
+FOLDS: Final = 5
+NORMALISE: Final = "zscore"
+POINT: Final = 0.01
+"""How far the scores may be apart: a percentage point."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The scores of a data set: accuracies, or R² for regression.
+
+    Parameters
+    ----------
+    label
+        The column that the inspection suggests as the label.
+    by_api, by_form
+        The scores of the jobs. They, and the others, are None if a job was refused or failed.
+    by_pipeline
+        The score of the pipeline of scikit-learn.
+    problem
+        Why the job was refused or failed.
+    """
+
+    case: Case
+    label: str | int | None = None
+    rows: int | None = None
+    by_api: float | None = None
+    by_form: float | None = None
+    by_pipeline: float | None = None
+    problem: str = ""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both scores of the service are within a percentage point of the pipeline's."""
+        if self.by_api is None or self.by_form is None or self.by_pipeline is None:
+            return False
+        return max(abs(self.by_api - self.by_pipeline), abs(self.by_form - self.by_pipeline)) <= POINT
+
+
+class RefusedError(Exception):
+    """The service has refused a request."""
+
+
+class Service:
+    """Submits jobs to an instance.
+
+    Parameters
+    ----------
+    address
+        The address of the instance, without a slash at its end.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._session = requests.Session()
+
+    def compare(self, case: Case, folder: Path) -> Comparison:
+        """Evaluate a data set through the API, through the form, and by the pipeline on the folds of the first job."""
+        path = folder / case.file
+        try:
+            jobs = [self._wait(self.submit_by_api(path, case)), self._wait(self.submit_by_form(path, case))]
+        except RefusedError as error:
+            return Comparison(case, problem=str(error))
+        failed = [str(job["error"]["detail"]) for job in jobs if job["state"] != State.SUCCEEDED]
+        if failed:
+            return Comparison(case, problem=failed[0])
+        by_api, by_form = (find_score(job, case) for job in jobs)
+        return Comparison(
+            case,
+            jobs[0]["params"]["dataset"]["label"],
+            jobs[0]["result"]["preparation"]["rows"],
+            by_api,
+            by_form,
+            score_pipeline(case, folder, self.read_folds(jobs[0])),
+        )
+
+    def submit_by_api(self, path: Path, case: Case) -> str:
+        """Upload a file, submit a job that names nothing but the upload and the evaluation, and return the job's id."""
+        upload = self._call("POST", "/api/v1/uploads", files={"file": (path.name, path.read_bytes())})
+        params = {
+            "dataset": {"upload": upload["id"]},
+            "k": K,
+            "normalise": NORMALISE,
+            "evaluation": make_evaluation(case),
+        }
+        return str(self._call("POST", "/api/v1/jobs", json={"kind": "knn", "params": params})["id"])
+
+    def submit_by_form(self, path: Path, case: Case) -> str:
+        """Choose a file on the form, send the form as it is then shown with the evaluation, and return the job's id."""
+        address = f"{self._address}/knn"
+        fields = Page(self._session.get(address, timeout=DEADLINE_S).text).find_form("/knn").fields
+        shown = self._session.post(
+            address, {**fields, "preview": "1"}, files={"file": (path.name, path.read_bytes())}, timeout=DEADLINE_S
+        )
+        fields = Page(shown.text).find_form("/knn").fields
+        evaluation = {name: str(value) for name, value in make_evaluation(case).items()}
+        sent = self._session.post(
+            address, {**fields, "k": str(K), **evaluation}, timeout=DEADLINE_S, allow_redirects=False
+        )
+        if sent.status_code != requests.codes.see_other:
+            raise RefusedError(f"the form was refused with {sent.status_code}: {sent.text}")
+        return sent.headers["Location"].rpartition("/")[2]
+
+    def read_folds(self, job: Mapping[str, Any]) -> dict[int, NDArray[np.int64]]:
+        """Read which rows of the table were predicted in each fold."""
+        address = f"{self._address}/api/v1/jobs/{job['id']}/artifacts/predictions.csv"
+        response = self._session.get(address, timeout=DEADLINE_S)
+        response.raise_for_status()
+        folds: dict[int, list[int]] = {}
+        for row in csv.DictReader(io.StringIO(response.text)):
+            folds.setdefault(int(row["fold"]), []).append(int(row["index"]))
+        return {fold: np.array(rows) for fold, rows in folds.items()}
+
+    def _wait(self, job_id: str) -> dict[str, Any]:
+        while True:
+            job = self._call("GET", f"/api/v1/jobs/{job_id}", headers={"Prefer": "wait=60"})
+            if job["finished_at"]:
+                return job
+
+    def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        response = self._session.request(method, self._address + path, timeout=DEADLINE_S, **content)
+        if not response.ok:
+            raise RefusedError(f"{method} {path} was refused with {response.status_code}: {response.text}")
+        body: dict[str, Any] = response.json()
+        return body
+
+
+def make_evaluation(case: Case) -> dict[str, Any]:
+    """Return how a data set is evaluated."""
+    if case.sample is not None:
+        return {"method": "holdout", "train_size": case.sample, "seed": 0}
+    return {"method": "kfold", "folds": FOLDS, "seed": 0}
+
+
+def find_score(job: Mapping[str, Any], case: Case) -> float:
+    """Return the score of a job that succeeded."""
+    return float(job["result"]["scores"][0]["r2" if case.regression else "accuracy"])
+
+
+def score_pipeline(case: Case, folder: Path, folds: Mapping[int, NDArray[np.int64]]) -> float:
+    """Return the score of the pipeline over all folds together; the other rows with a label are known."""
+    table, labels = case.load(folder)
+    labelled = np.flatnonzero(labels.notna())
+    found, truth = [], []
+    for rows in folds.values():
+        known = np.setdiff1d(labelled, rows)
+        pipeline = case.make_pipeline().fit(table.iloc[known], labels.iloc[known])
+        found.append(pipeline.predict(table.iloc[rows]))
+        truth.append(labels.iloc[rows])
+    score = r2_score if case.regression else accuracy_score
+    return float(score(np.concatenate(truth), np.concatenate(found)))
+
+
+def compare_all(address: str, folder: Path, cases: Sequence[Case] = CASES) -> list[Comparison]:
+    """Evaluate data sets by the instance at an address."""
+    service = Service(address)
+    return [service.compare(case, folder) for case in cases]
