@@ -90,8 +90,10 @@ def _connect(address: str, patience: Patience) -> Engine:
                 url.set(drivername="postgresql+psycopg"),
                 pool_pre_ping=True,
                 hide_parameters=True,  # errors are logged, and a parameter such as a webhook's URL may be secret
-                pool_size=8,
-                max_overflow=32,
+                # All connections are kept: to open one for a burst of requests costs PostgreSQL a process. With up to
+                # 32 such connections, 128 event streams let the p99 of a poll rise from 126 ms to 922 ms.
+                pool_size=16,
+                max_overflow=0,
                 pool_timeout=patience.pool_s,
                 connect_args={
                     # With these settings the server notices a lost client, and the client notices a lost server,

@@ -215,7 +215,7 @@ def _measure_pages(settings: Settings, folder: Path) -> Section:
     common, rare = make_id(), make_id()
     keys = {"a third of the jobs": common, "a thousandth": rare}
     with open_services(settings) as services:
-        insert_ended_jobs(services.database, jobs, common_owner=common, rare_owner=rare)
+        insert_ended_jobs(settings.database_url, jobs, common_owner=common, rare_owner=rare)
         with services.database.reading() as session:
             middle = queries.list_jobs(session, queries.JobFilter(), 1, before=_find_middle(jobs))[0].id
             newest = queries.list_jobs(session, queries.JobFilter(), 1)[0].id

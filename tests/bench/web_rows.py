@@ -1,15 +1,19 @@
 """Fills a PostgreSQL database with ended jobs, as many as a service has after a year of use."""
 
 import json
+from contextlib import closing
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import text
 
 from shared.database.connection import Database
+from shared.database.patience import WORKER
 from shared.jobs import DeviceClass
 from shared.kinds.knn.result import KnnResult
 from shared.kinds.musicgen.result import MusicgenResult
 
+_INSERTING: Final = replace(WORKER, answer_s=600)
 _KNN_RESULT: Final[KnnResult] = {
     "scores": [{"k": k, "accuracy": 0.72, "accuracy_std": 0.05, "macro_f1": 0.7} for k in (1, 3, 5, 7)],
     "best_k": 5,
@@ -100,17 +104,21 @@ _EVENTS: Final = """
 """
 
 
-def insert_ended_jobs(database: Database, jobs: int, *, common_owner: str, rare_owner: str) -> None:
-    """Insert ended jobs: a third of the jobs belongs to ``common_owner``, and a thousandth to ``rare_owner``."""
-    with database.writing() as session:
-        session.execute(text("SET LOCAL statement_timeout = 0"))
-        owners = {"common_owner": common_owner, "rare_owner": rare_owner}
-        results = {"knn_result": json.dumps(_KNN_RESULT), "music_result": json.dumps(_MUSIC_RESULT)}
-        session.execute(text(_JOBS), {"jobs": jobs, **owners, **results})
-        session.execute(text(_LABELS))
-        for statement in (_ARTIFACTS, _EVENTS):
-            session.execute(text(statement), {"jobs": jobs})
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("SET statement_timeout = 0"))
-        for statement in ("VACUUM ANALYZE", "CHECKPOINT"):  # PostgreSQL runs both by itself, but later
-            connection.execute(text(statement))
+def insert_ended_jobs(address: str, jobs: int, *, common_owner: str, rare_owner: str) -> None:
+    """Insert ended jobs into the database at an address.
+
+    A third of the jobs belongs to ``common_owner``, and a thousandth to ``rare_owner``.
+    """
+    owners = {"common_owner": common_owner, "rare_owner": rare_owner}
+    results = {"knn_result": json.dumps(_KNN_RESULT), "music_result": json.dumps(_MUSIC_RESULT)}
+    with closing(Database(address, _INSERTING)) as database:
+        with database.writing() as session:
+            session.execute(text("SET LOCAL statement_timeout = 0"))
+            session.execute(text(_JOBS), {"jobs": jobs, **owners, **results})
+            session.execute(text(_LABELS))
+            for statement in (_ARTIFACTS, _EVENTS):
+                session.execute(text(statement), {"jobs": jobs})
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("SET statement_timeout = 0"))
+            for statement in ("VACUUM ANALYZE", "CHECKPOINT"):  # PostgreSQL runs both by itself, but later
+                connection.execute(text(statement))

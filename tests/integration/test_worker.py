@@ -338,7 +338,7 @@ def test_sigquit_queues_the_running_job_again(
     worker.signal(signal.SIGQUIT)
     worker.wait()
     assert gate.read().state == State.QUEUED
-    assert not worker.list_survivors()
+    wait_until(lambda: not worker.list_survivors(), "the end of the child")
     with services.database.reading() as session:
         assert session.scalars(select(Worker)).all() == []
 
@@ -503,7 +503,7 @@ def test_worker_whose_idle_child_takes_no_message_stops_after_a_few_checks(
     gate.submit()
     worker.wait()
     assert "takes no message, although it is idle" in worker.read_log()
-    assert not worker.list_survivors()
+    wait_until(lambda: not worker.list_survivors(), "the end of the child")
     start_worker()
     gate.open()
     gate.wait_for(State.SUCCEEDED, attempt=1)

@@ -12,10 +12,19 @@ PRIVATE_UMASK = 0o077
 
 
 def list_umasks(process: ServiceProcess) -> list[int]:
-    """List the umasks of a process and of all processes below it."""
+    """List the umasks of a process and of all processes below it, except those that end meanwhile."""
     every = [psutil.Process(process.process.pid), *process.list_children()]
-    status = [Path(f"/proc/{one.pid}/status").read_text() for one in every]
-    return [int(re.findall(r"^Umask:\s*(\d+)$", text, re.MULTILINE)[0], 8) for text in status]
+    masks = [_find_umask(one.pid) for one in every]
+    return [mask for mask in masks if mask is not None]
+
+
+def _find_umask(pid: int) -> int | None:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    mask = re.search(r"^Umask:\s*(\d+)$", status, re.MULTILINE)  # a process that has ended, but is a zombie, has none
+    return int(mask[1], 8) if mask else None
 
 
 def find_readable(folder: Path) -> list[Path]:
