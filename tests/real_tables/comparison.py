@@ -76,7 +76,8 @@ class Service:
         """Evaluate a data set through the API, through the form, and by the pipeline on the folds of the first job."""
         path = folder / case.file
         try:
-            jobs = [self._wait(self.submit_by_api(path, case)), self._wait(self.submit_by_form(path, case))]
+            evaluation = make_evaluation(case)
+            jobs = [self.run(path, evaluation), self._wait(self.submit_by_form(path, evaluation))]
         except RefusedError as error:
             return Comparison(case, problem=str(error))
         failed = [str(job["error"]["detail"]) for job in jobs if job["state"] != State.SUCCEEDED]
@@ -92,18 +93,18 @@ class Service:
             score_pipeline(case, folder, self.read_folds(jobs[0])),
         )
 
-    def submit_by_api(self, path: Path, case: Case) -> str:
-        """Upload a file, submit a job that names nothing but the upload and the evaluation, and return the job's id."""
+    def run(self, path: Path, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+        """Upload a file, run a job that names nothing but the upload and the evaluation, and return the ended job."""
         upload = self._call("POST", "/api/v1/uploads", files={"file": (path.name, path.read_bytes())})
         params = {
             "dataset": {"upload": upload["id"]},
             "k": K,
             "normalise": NORMALISE,
-            "evaluation": make_evaluation(case),
+            "evaluation": evaluation,
         }
-        return str(self._call("POST", "/api/v1/jobs", json={"kind": "knn", "params": params})["id"])
+        return self._wait(str(self._call("POST", "/api/v1/jobs", json={"kind": "knn", "params": params})["id"]))
 
-    def submit_by_form(self, path: Path, case: Case) -> str:
+    def submit_by_form(self, path: Path, evaluation: Mapping[str, Any]) -> str:
         """Choose a file on the form, send the form as it is then shown with the evaluation, and return the job's id."""
         address = f"{self._address}/knn"
         fields = Page(self._session.get(address, timeout=DEADLINE_S).text).find_form("/knn").fields
@@ -111,10 +112,8 @@ class Service:
             address, {**fields, "preview": "1"}, files={"file": (path.name, path.read_bytes())}, timeout=DEADLINE_S
         )
         fields = Page(shown.text).find_form("/knn").fields
-        evaluation = {name: str(value) for name, value in make_evaluation(case).items()}
-        sent = self._session.post(
-            address, {**fields, "k": str(K), **evaluation}, timeout=DEADLINE_S, allow_redirects=False
-        )
+        chosen = {name: str(value) for name, value in evaluation.items()}
+        sent = self._session.post(address, {**fields, "k": str(K), **chosen}, timeout=DEADLINE_S, allow_redirects=False)
         if sent.status_code != requests.codes.see_other:
             raise RefusedError(f"the form was refused with {sent.status_code}: {sent.text}")
         return sent.headers["Location"].rpartition("/")[2]

@@ -9,6 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from shared.kinds.knn.parameters import Holdout, KFold, KnnParams
+from tests.support.titanic import list_people
 from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.evaluation import Predictions, evaluate
 from worker.engines.knn.folds import Strata, split
@@ -16,29 +17,11 @@ from worker.engines.knn.row_order import place_ties, sort_by_content
 from worker.engines.knn.search import Finder
 
 FIVE_FOLDS = {"method": "kfold", "folds": 5}
-SURVIVORS = {
-    (1, 0, 0): (1, 0),
-    (1, 0, 1): (5, 0),
-    (1, 1, 0): (140, 4),
-    (1, 1, 1): (57, 118),
-    (2, 0, 0): (13, 0),
-    (2, 0, 1): (11, 0),
-    (2, 1, 0): (80, 13),
-    (2, 1, 1): (14, 154),
-    (3, 0, 0): (14, 17),
-    (3, 0, 1): (13, 35),
-    (3, 1, 0): (76, 89),
-    (3, 1, 1): (75, 387),
-    (4, 1, 0): (20, 3),
-    (4, 1, 1): (192, 670),
-}
-"""The people on the Titanic: survivors and victims for each class, age group and sex."""
 
 
 def make_titanic() -> Dataset:
     """Make a table of 2,201 rows with 14 different contents, sorted by the label: the survivors first."""
-    rows = [(*group, 1 - side) for side in (0, 1) for group, counts in SURVIVORS.items() for _ in range(counts[side])]
-    cells = np.array(rows, np.float64)
+    cells = np.array(list_people(), np.float64)
     return Dataset("Titanic", ["class", "age", "sex"], cells[:, :3], cells[:, 3].astype(np.int64), ["no", "yes"])
 
 
