@@ -191,9 +191,8 @@ class SandboxedProcess:
             case {"facts": dict(facts), "refused": list(refused)}:
                 _log_refused(refused)
                 return Answer(facts=facts)
-            case {"problem": {"code": str(code), "values": dict(values)}} if _CODE.fullmatch(code):
-                simple = {name: value for name, value in values.items() if not isinstance(value, dict | list)}
-                return Answer(problem=Text(code, simple))
+            case {"problem": problem} if (read := _read_text(problem)) is not None:
+                return Answer(problem=read)
             case {"failure": child.OUT_OF_MEMORY}:
                 return Answer(problem=text("inspection-too-large", memory_mb=self._memory_mb))
             case {"failure": str(failure)}:
@@ -201,6 +200,17 @@ class SandboxedProcess:
                 return Answer(problem=text("inspection-failed"))
         logger.warning("an inspection ended with status %d and %d bytes", self._process.returncode, len(content))
         return Answer(problem=text("inspection-died", memory_mb=self._memory_mb))
+
+
+def _read_text(stored: object, *, has_details: bool = True) -> Text | None:
+    """Read a text with its details, each of them without details of its own; ``None`` if it is none."""
+    match stored:
+        case {"code": str(code), "values": dict(values), **others} if _CODE.fullmatch(code):
+            simple = {name: value for name, value in values.items() if not isinstance(value, dict | list)}
+            details = others.get("details") if has_details else None
+            read = [_read_text(detail, has_details=False) for detail in details] if isinstance(details, list) else []
+            return Text(code, simple, tuple(detail for detail in read if detail is not None))
+    return None
 
 
 def _wait_for(descriptor: int, timeout_s: float) -> bool:

@@ -72,7 +72,8 @@ class ColumnFacts(_Facts):
     min, max, mean, spread
         Of numbers, integers and dates (in days since 1970-01-01); the spread is the standard deviation.
     values
-        Of texts and booleans: the most frequent cells with their counts, most frequent first.
+        Of texts and booleans: the most frequent cells with their counts, most frequent first. Of integers with at most
+        `MAX_VALUES` different values: all of them; otherwise empty.
     bins
         Of numbers, integers and dates: a histogram of `BINS` equal bins from ``min`` to ``max``; otherwise empty.
     """

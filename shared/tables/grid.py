@@ -94,36 +94,45 @@ class GridBuilder:
         filled = self._skip_blank(rows)
         sample = list(islice(filled, 1 if names is not None else SAMPLE_ROWS + 1))
         if not sample:
-            raise TableError(text("rows-missing"))
+            raise self._explain_absence()
         if names is None:
-            if header is not False:
-                self._skip_titles(sample)
+            self._skip_titles(sample, header=header)
             names = self._take_header(sample, header=header)
             header = names is not None
             names = [""] * self._width if names is None else names
         columns, lines = self._collect(chain(sample, filled))
         if not len(lines):
-            self._bad.raise_error()
-            raise TableError(text("rows-missing"))
+            raise self._explain_absence()
         if len(names) < self._width:
             # Row names, as R writes them, or delimiters at the end of all lines but the first.
             names = ["", *names] if (columns[-1] != "").any() else [*names, ""]
         return self._finish(names, columns, lines, header=bool(header))
 
-    def _skip_titles(self, sample: list[Row]) -> None:
+    def _explain_absence(self) -> TableError:
+        """Return the error of a table without rows; rows that cannot be read say more, such as an open quote."""
+        self._bad.raise_error()
+        return TableError(text("rows-missing"))
+
+    def _skip_titles(self, sample: list[Row], *, header: bool | None) -> None:
         """Remove the rows above the names of the columns from the sample, such as the title of a report."""
-        count = self._count_titles([cells for _, cells in sample])
+        rows = [cells for _, cells in sample]
+        count = self._count_titles(rows, has_names=header is not False)
+        if header is True and count and not has_header(trim(rows[count], self._width), rows[count + 1 :]):
+            return  # the first row is meant to be the names
         if count:
             first = ", ".join(cell.strip() for cell in sample[0][1] if cell.strip())
             self._warnings.append(text("titles-skipped", rows=count, first=first[:_MAX_SHOWN_CHARS]))
             del sample[:count]
 
-    def _count_titles(self, rows: Sequence[list[str]]) -> int:
-        """Count the first rows that have too few cells, or only their first cell filled above the names of columns."""
+    def _count_titles(self, rows: Sequence[list[str]], *, has_names: bool) -> int:
+        """Count the first rows that have too few cells, or only their first cell filled above the names of columns.
+
+        If a file is read again as it was detected, the same rows must be titles, so the first rule needs no names.
+        """
         most = min(_MAX_TITLES, len(rows) - 2)
         short = next((index for index in range(most) if len(rows[index]) >= self._width - 1), max(most, 0))
         alone = next((index for index in range(short, most) if not _is_alone(rows[index])), max(most, short))
-        if alone == short:
+        if alone == short or not has_names:
             return short
         first, *others = (trim(row, self._width) for row in rows[alone:])
         return alone if all(map(str.strip, first)) and has_header(first, others) else short
@@ -192,6 +201,7 @@ class GridBuilder:
             if name or (cells.str.strip_chars() != "").any()
         ]
         if len(kept) == 1:
+            self._bad.raise_error()
             raise TableError(text("one-column"))
         for name in clean:
             if len(name) > _MAX_NAME_CHARS:

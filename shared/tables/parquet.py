@@ -52,9 +52,9 @@ def read_parquet(content: Content, limits: Limits, bad: BadCells) -> ParquetTabl
         raise TableError(text("parquet-damaged")) from error
     if text_bytes > limits.bytes:
         raise TableError(text("file-too-long", max_bytes=limits.bytes))
-    frame.columns = [name or name_column(index) for index, name in enumerate(frame.columns)]
     lines = np.arange(1, rows + 1, dtype=np.int64)
-    return ParquetTable([_read_column(frame[name].rechunk(), lines, bad) for name in frame.columns], lines)
+    series = [frame[name].rechunk().alias(name or name_column(index)) for index, name in enumerate(frame.columns)]
+    return ParquetTable([_read_column(cells, lines, bad) for cells in series], lines)
 
 
 def _check_type(name: str, dtype: pl.DataType) -> None:

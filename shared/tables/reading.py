@@ -94,9 +94,6 @@ def _load(path: Path, options: ReadOptions, limits: Limits) -> _Loaded:
     try:
         content = read_content(path, limits.bytes)
         loaded = _read_format(content, options, limits, bad)
-    except TableError:
-        bad.raise_error()  # it says more, for example if a quote that does not end makes the table one cell
-        raise
     except MemoryError as error:
         raise TableError(text("memory-short")) from error
     bad.raise_error()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from shared.tables.bad_cells import show
 from shared.tables.columns import TypedColumn
 from shared.tables.facts import PLACES, ColumnFacts, Scatter, Suggestion
+from shared.tables.summary import find_scale
 
 _MAX_POINTS: Final = 300
 _MAX_COLUMNS: Final = 5
@@ -33,7 +34,7 @@ def make_scatter(columns: Sequence[TypedColumn], facts: Sequence[ColumnFacts], s
 def _place(column: TypedColumn, facts: ColumnFacts, rows: NDArray[np.int64]) -> list[int | None]:
     if column.numbers is None or facts.min is None or facts.max is None:
         raise ValueError(f"the column {column.name!r} has no numbers")
-    scale = max(abs(facts.min), abs(facts.max), 1.0)  # the width of a range at the end of float64 must not overflow
+    scale = find_scale(facts.min, facts.max)
     low, high = facts.min / scale, facts.max / scale
     places = np.rint((column.numbers[rows] / scale - low) / (high - low) * PLACES)
     return [None if np.isnan(place) else int(place) for place in places.tolist()]

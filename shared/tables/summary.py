@@ -44,7 +44,12 @@ def _summarise_numbers(column: TypedColumn, examples: list[str]) -> ColumnFacts:
     if not len(present):
         return facts
     low, high = float(present.min()), float(present.max())
-    scale = max(abs(low), abs(high), 1.0)  # the mean of numbers near the end of the range must not overflow
+    values: list[tuple[str, int]] = []
+    if column.type is ColumnType.INTEGER and facts.distinct <= MAX_VALUES:
+        numbers, counts = np.unique(present, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        values = [(str(int(numbers[index])), int(counts[index])) for index in order.tolist()]
+    scale = find_scale(low, high)
     mean, spread = float((present / scale).mean()) * scale, float((present / scale).std()) * scale
     return facts.model_copy(
         update={
@@ -52,14 +57,19 @@ def _summarise_numbers(column: TypedColumn, examples: list[str]) -> ColumnFacts:
             "max": high,
             "mean": mean,
             "spread": spread if math.isfinite(spread) else None,
+            "values": values,
             "bins": _count_bins(present / scale),
         }
     )
 
 
+def find_scale(low: float, high: float) -> float:
+    """Return a power of two by which numbers can be divided exactly, so that no sum of them leaves float64's range."""
+    return 2.0 ** max(0, math.frexp(max(abs(low), abs(high)))[1] - 1)
+
+
 def _count_bins(present: NDArray[np.float64]) -> list[int]:
-    low, high = present.min(), present.max()
-    if low == high:
+    if present.min() == present.max():
         return [len(present), *[0] * (BINS - 1)]
-    places = ((present - low) / (high - low) * BINS).astype(np.int64)
-    return [int(count) for count in np.bincount(np.minimum(places, BINS - 1), minlength=BINS)]
+    counts: list[int] = np.histogram(present, BINS)[0].tolist()
+    return counts

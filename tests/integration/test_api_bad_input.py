@@ -16,6 +16,7 @@ from shared.database.tables import Upload
 from shared.ids import make_id
 from shared.services import Services
 from shared.settings import Settings
+from tests.integration.conftest import MakeApp
 from tests.support.disks import fill_disk, list_keys
 from tests.support.html_pages import send_form
 from web import create_app
@@ -77,14 +78,20 @@ def test_submissions_and_uploads_are_refused_while_there_is_too_little_space(set
     ("content", "dataset", "pointer", "code", "words"),
     [
         (b"\n\n", {}, "upload", "file-empty", ""),
-        (b"a,b\n", {}, "label", "label-needed", "'column 0', 'column 1'"),
+        (b"a,b\n", {}, "upload", "rows-missing", "below the header"),
         (b"a\n1\n2\n", {}, "upload", "one-column", ""),
         (b"k,a\nx,1\ny,2,3\n", {}, "upload", "bad-cell", "line 3 has 3 cells"),
         (b"k,a\nx,1\ny,inf\n", {}, "upload", "bad-cell", "line 3, column 'a': 'inf'"),
-        (b"k,a\nx,1\ny,two\n", {"label": "k", "text_columns": "refuse"}, "text_columns", "columns-of-text", "'a'"),
-        (b"k,a\nx,1\ny,nan\n", {"label": "k", "missing": "refuse"}, "missing", "columns-with-gaps", "'a'"),
+        (
+            b"k,a\nx,1\ny,two\nx,3\ny,two\n",
+            {"label": "k", "text_columns": "refuse"},
+            "text_columns",
+            "columns-of-text",
+            "'a'",
+        ),
+        (b"k,a\nx,1\ny,nan\nx,4\n", {"label": "k", "missing": "refuse"}, "missing", "columns-with-gaps", "'a'"),
         (b"k,a\nx,3\nx,2\n", {"label": "k"}, "label", "label-one-class", "'x'"),
-        (b"k,a\nx,1\ny,2\n", {"label": "k"}, "", "attributes-missing", ""),  # `a` numbers the rows
+        (b"k,a\nx,1\ny,1\n", {"label": "k"}, "", "attributes-missing", ""),
         (GOOD, {"label": "colour"}, "label", "column-unknown", "'kind', 'a', 'b'"),
         (GOOD, {"label": 3}, "label", "column-index-unknown", "0 to 2"),
         (GOOD, {"label": "kind", "exclude": ["b", "kind"]}, "exclude/1", "label-excluded", "'kind'"),
@@ -95,16 +102,13 @@ def test_submissions_and_uploads_are_refused_while_there_is_too_little_space(set
     ],
 )
 def test_unusable_table_is_refused(  # noqa: PLR0913, PLR0917 - pytest's parameters
-    settings: Settings, content: bytes, dataset: dict[str, object], pointer: str, code: str, words: str
+    make_app: MakeApp, content: bytes, dataset: dict[str, object], pointer: str, code: str, words: str
 ) -> None:
-    small = settings.model_copy(update={"max_dataset_rows": 20, "max_dataset_columns": 10})
-    app = create_app(small)
-    client = app.test_client()
+    client = make_app(max_dataset_rows=20, max_dataset_columns=10).test_client()
     response = submit(client, {"dataset": {"upload": upload(client, content)} | dataset, "k": 1})
     pointer = f"/params/dataset/{pointer}".removesuffix("/")
     assert list_codes(response) == {pointer: code}
     assert words in check_problem(response)[pointer]
-    get_context(app).services.close()
 
 
 @pytest.mark.parametrize(

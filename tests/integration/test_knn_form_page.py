@@ -11,7 +11,9 @@ from shared.files.keys import upload_key
 from shared.services import Services
 from tests.support.html_pages import Page, find_message, send_form
 
-TABLE = b"kind,a,a,2020,,<b>\n" + b"".join(b"%s,%d,2,3,%d,5\n" % (b"xy"[i % 2 :][:1], 3 * i % 7, i) for i in range(10))
+TABLE = b"kind,a,a,2020,,<b>\n" + b"".join(
+    b"%s,%d,2,3,%d,%d\n" % (b"xy"[i % 2 :][:1], 3 * i % 7, i, 5 + i * i % 4) for i in range(10)
+)
 
 
 def show_table(client: FlaskClient, table: bytes, name: str = "my.csv", **fields: Any) -> TestResponse:
@@ -52,8 +54,7 @@ def test_table_is_shown_and_nothing_is_queued(client: FlaskClient) -> None:
 
 def test_columns_that_are_not_chosen_are_left_out(client: FlaskClient) -> None:
     sent = read_fields(show_table(client, TABLE))
-    assert sent["column"] == ["kind", "a", "a", "2020", "column 4", "<b>"]
-    assert "4" not in sent["use"]  # row numbers
+    assert sent["use"] == ["0", "1", "5"]  # column 4 numbers the rows, and two are constant
     response = client.post("/knn", data=sent | {"use": ["1", "4", "5"], "label": "0", "method": "loo"})
     # A column whose name is not unique, or empty, is named by its index.
     assert read_dataset(client, response)["exclude"] == [2, "2020"]
@@ -68,9 +69,7 @@ def test_file_that_is_read_in_another_way_is_shown_anew(client: FlaskClient) -> 
     assert "<td>kind</td>" in page.text
     assert '<th scope="col">column 0</th>' in page.text
     assert "none in the file" in page.text
-    again = read_fields(page)
-    assert again["column"] == [f"column {index}" for index in range(6)]
-    assert again["use"] != "5"
+    assert read_fields(page)["use"] == [str(index) for index in range(6)]
     refused = client.post("/knn", data=sent | {"delimiter": ";", "preview": "1"})
     assert refused.status_code == 200
     assert find_message(refused.text, "file")
@@ -84,7 +83,44 @@ def test_second_file_replaces_the_first_file(client: FlaskClient) -> None:
     assert "second.csv, uploaded" in page
     assert "first.csv" not in page
     fields = Page(page).find_form("/knn").fields
-    assert (fields["column"], fields["label"]) == (["b", "sort"], "1")
+    assert (fields["use"], fields["label"]) == (["0", "1"], "1")
+
+
+def test_form_whose_columns_were_chosen_from_another_table_is_shown_again(client: FlaskClient) -> None:
+    sent = read_fields(show_table(client, TABLE)) | {"method": "loo", "normalise": "minmax"}
+    second = (io.BytesIO(b"b,sort\n4,x\n9,y\n4,x\n9,y\n"), "second.csv")
+    for change in ({"header": "false"}, {"file": second}):
+        shown = client.post("/knn", data=sent | change)
+        assert (shown.status_code, "first rows of" in shown.text) == (200, True)
+        assert read_fields(shown)["normalise"] == "minmax"
+    assert is_empty(client)
+
+
+def test_wide_table_has_a_form_that_can_be_sent(client: FlaskClient) -> None:
+    columns = 300
+    rows = [
+        ",".join(["xy"[row % 2], *(str(row * column % 7) for column in range(columns - 2)), str(row)])
+        for row in range(9)
+    ]
+    table = ",".join(["kind", *(f"c{column}" for column in range(columns - 1))]) + "\n" + "\n".join(rows)
+    shown = show_table(client, table.encode())
+    assert "100 more columns are not shown; " in shown.text
+    sent = read_fields(shown)
+    sent["use"].remove("2")
+    dataset = read_dataset(client, client.post("/knn", data=sent | {"method": "loo", "k": "1"}))
+    assert dataset["exclude"][:2] == ["c0", "c1"]  # the first one is constant
+    assert dataset["exclude"][-1] == f"c{columns - 2}"  # it numbers the rows
+
+
+@pytest.mark.parametrize("change", [{"header": "maybe"}, {"encoding": "?"}, {"text_columns": "all"}], ids=str)
+def test_value_that_the_form_does_not_offer_is_a_problem_of_its_field(
+    client: FlaskClient, change: dict[str, str]
+) -> None:
+    sent = read_fields(show_table(client, TABLE))
+    (field,) = change
+    shown = client.post("/knn", data=sent | change | {"shown": ""})
+    assert shown.status_code == 422
+    assert find_message(shown.text, field)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +128,7 @@ def test_second_file_replaces_the_first_file(client: FlaskClient) -> None:
     [
         (b"\n\n", "The file is empty"),
         (b"RIFF\x00\x00", "not a table"),
-        (b'"' + b"x" * 200_000, "opens a quote"),
+        (b'a,b\n1,"2\n', "opens a quote"),
     ],
 )
 def test_file_that_is_not_a_table_is_reported_at_the_file_field(client: FlaskClient, table: bytes, words: str) -> None:

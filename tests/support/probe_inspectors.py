@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shared.errors import MindjobsError
-from shared.texts import text
+from shared.texts import Text, text
 
 MODULE: Final = "tests.support.probe_inspectors"
 _LIMITS: Final = ("AS", "CPU", "FSIZE", "NOFILE", "CORE", "NPROC")
@@ -89,6 +89,12 @@ def _describe(number: int) -> str:
 def refuse(_path: Path, _options: dict[str, Any]) -> dict[str, Any]:
     """Refuse the file."""
     raise MindjobsError(text("upload-empty"))
+
+
+def refuse_places(_path: Path, _options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse the file because of two of its lines."""
+    places = tuple(text("line-nul", line=line) for line in (3, 5))
+    raise MindjobsError(Text("bad-cells", {"count": 2}, places))
 
 
 def fail(_path: Path, _options: dict[str, Any]) -> dict[str, Any]:

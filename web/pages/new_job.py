@@ -49,7 +49,7 @@ def submit_form(kind: str) -> Response | str | tuple[str, int]:
     form.uploads = [*earlier, *sent]
     if len(earlier) < len(earlier_ids):
         problems.append(Problem(f"/{FILE_FIELD}", text("form-upload-missing")))
-    if PREVIEW_BUTTON in request.form and not problems:
+    if (PREVIEW_BUTTON in request.form or form.is_outdated) and not problems:
         return render_form(form)
     body, status = form.build_body(), RequestInvalidError.status
     problems = problems or list_unacceptable(body)

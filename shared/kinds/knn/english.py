@@ -16,6 +16,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "class-too-small": "needs {min_rows} rows of each class, but the class {name!r} has {rows}; choose auto, false or fewer folds",
     "classes-too-small": "needs {min_rows} rows of each class, but some classes have fewer; choose auto, false or fewer folds",
     "bhattacharyya-negative": "bhattacharyya treats rows as distributions, but negative values occur in {columns}; choose another metric, or leave out these columns",
+    "bhattacharyya-ordinal": 'bhattacharyya treats rows as distributions, but values of {columns} that the training part does not have become -1; choose another metric, or "onehot" for text_columns',
     "bhattacharyya-zeros": "bhattacharyya treats rows as distributions, but row {row} has only zeros; choose another metric",
     # The table.
     "columns-of-text": "text is refused, but occurs in {columns}; choose onehot, ordinal or drop, or leave out these columns",

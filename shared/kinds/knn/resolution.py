@@ -23,8 +23,9 @@ from shared.kinds.knn.parameters import (
     TextColumns,
     UploadedDataset,
 )
-from shared.kinds.knn.selection import DATASET, LABEL, Selection, find_column, name_columns, refer_to, select_columns
+from shared.kinds.knn.selection import DATASET, LABEL, Columns, Selection, name_columns, select_columns
 from shared.tables.facts import ColumnFacts, ColumnType, TableFacts
+from shared.tables.guesses import guess_task
 from shared.texts import Text, text
 
 MAX_CLASSES: Final = 1_000
@@ -34,8 +35,6 @@ MAX_ABSOLUTE_VALUE: Final = 1e140
 """Squares of larger values, and sums of squares, can exceed the range of float64."""
 MAX_ENCODED_CELLS: Final = 2**26
 """The maximum number of rows times attributes after encoding; these take 8 bytes each, several times over."""
-MAX_GUESSED_CLASSES: Final = 20
-"""A label of integers with more values is guessed to be a quantity."""
 _UPLOAD: Final = f"{DATASET}/upload"
 _EVALUATION: Final = "/params/evaluation"
 
@@ -56,16 +55,17 @@ def resolve(params: KnnParams, facts: TableFacts | None) -> KnnParams:
     if isinstance(params.dataset, BuiltinDataset):
         facts = load_facts(params.dataset.name)
         selection = Selection(0, range(1, len(facts.columns)))
-        resolved = params.model_copy(update={"task": params.task or guess_task(facts, selection.label)})
+        resolved = params.model_copy(update={"task": params.task or guess_task(facts.columns[selection.label])})
     elif facts is None:
         raise ValueError("the table of an upload must be inspected first")
     else:
-        dataset = _resolve_dataset(params.dataset, facts)
+        columns = Columns([column.name for column in facts.columns])
+        dataset = _resolve_dataset(params.dataset, facts, columns)
         try:
-            selection = select_columns(dataset, [column.name for column in facts.columns])
+            selection = select_columns(dataset, columns)
         except RequestInvalidError as error:
             raise RequestInvalidError([*error.problems, *judge_sizes(params, facts.rows)]) from error
-        task = params.task or guess_task(facts, selection.label)
+        task = params.task or guess_task(facts.columns[selection.label])
         resolved = params.model_copy(update={"dataset": dataset, "task": task})
     problems = [*_Judgement(resolved, facts, selection).find_problems()]
     if problems:
@@ -73,32 +73,24 @@ def resolve(params: KnnParams, facts: TableFacts | None) -> KnnParams:
     return resolved
 
 
-def guess_task(facts: TableFacts, label: int) -> Task:
-    """Guess the task from the column that is the label."""
-    if label == facts.suggested.label and facts.suggested.task is not None:
-        return facts.suggested.task
-    column = facts.columns[label]
-    is_quantity = column.type in {ColumnType.NUMBER, ColumnType.DATE} or (
-        column.type is ColumnType.INTEGER and column.distinct > MAX_GUESSED_CLASSES
-    )
-    return Task.REGRESSION if is_quantity else Task.CLASSIFICATION
-
-
-def _resolve_dataset(dataset: UploadedDataset, facts: TableFacts) -> UploadedDataset:
-    names = [column.name for column in facts.columns]
+def _resolve_dataset(dataset: UploadedDataset, facts: TableFacts, columns: Columns) -> UploadedDataset:
     found: dict[str, Any] = {"delimiter": facts.delimiter, "decimal": facts.decimal, "encoding": facts.encoding}
     if facts.format in {"delimited", "xlsx"}:
         found |= {"header": facts.header, "sheet": facts.sheet}
     changes = {name: value for name, value in found.items() if value is not None}
     suggested = facts.suggested
-    label = dataset.label
-    if label is None and suggested.label is not None:
-        label = refer_to(suggested.label, names)
+    label = suggested.label if dataset.label is None else dataset.label
     exclude = dataset.exclude
     if exclude is None and dataset.columns is None:
-        index = None if label is None else find_column(label, names)
-        exclude = [refer_to(each.index, names) for each in suggested.exclude if each.index != index]
-    return dataset.model_copy(update=changes | {"label": label, "exclude": exclude or []})
+        index = None if label is None else columns.find(label)
+        exclude = [each.index for each in suggested.exclude if each.index != index]
+    # Names say more than indices, and stay right if someone inserts a column into the file.
+    changes |= {
+        "label": None if label is None else columns.refer(label),
+        "exclude": [columns.refer(each) for each in exclude or []],
+        "columns": None if dataset.columns is None else [columns.refer(each) for each in dataset.columns],
+    }
+    return dataset.model_copy(update=changes)
 
 
 @dataclass(frozen=True)
@@ -158,7 +150,7 @@ class _Judgement:
         if texts and self._text_columns is TextColumns.REFUSE:
             yield Problem(f"{DATASET}/text_columns", text("columns-of-text", columns=name_columns(texts)))
         gaps = [column.name for column in attributes if column.missing]
-        if gaps and self._missing is Missing.REFUSE:
+        if gaps and self._missing is Missing.REFUSE and not self._label.missing:  # rows without a label are left out
             yield Problem(f"{DATASET}/missing", text("columns-with-gaps", columns=name_columns(gaps)))
         large = [column for column in attributes if is_too_large(column)]
         if large:
@@ -166,6 +158,8 @@ class _Judgement:
         cells = self._rows * count_encoded(attributes, self._text_columns)
         if cells > MAX_ENCODED_CELLS:
             yield Problem(f"{DATASET}/text_columns", text("columns-too-wide", cells=cells, max_cells=MAX_ENCODED_CELLS))
+        if texts and self._text_columns is TextColumns.ORDINAL and self.params.metric is Metric.BHATTACHARYYA:
+            yield Problem("/params/metric", text("bhattacharyya-ordinal", columns=name_columns(texts)))
         if self.params.metric is Metric.BHATTACHARYYA and self.params.normalise is Normalisation.NONE:
             negative = [column.name for column in attributes if column.min is not None and column.min < 0]
             if negative:
@@ -260,5 +254,5 @@ def is_too_large(column: ColumnFacts) -> bool:
 
 
 def _describe_large(columns: Sequence[ColumnFacts]) -> Text:
-    names = name_columns(column.name for column in columns)
+    names = name_columns([column.name for column in columns])
     return text("columns-too-large", columns=names, max_value=MAX_ABSOLUTE_VALUE)

@@ -1,11 +1,14 @@
 """Which columns of a table are the label and the attributes of a job."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import Final
 
 from shared.errors import Problem, RequestInvalidError
 from shared.kinds.knn.parameters import Reference, UploadedDataset
+from shared.schemas.problems import limit_problems
 from shared.texts import Text, text
 
 DATASET: Final = "/params/dataset"
@@ -22,69 +25,79 @@ class Selection:
     attributes: Sequence[int]
 
 
-def select_columns(dataset: UploadedDataset, names: Sequence[str]) -> Selection:
-    """Find the columns that the parameters name, which contain a label.
+class Columns:
+    """The names of the columns of a table, and how parameters select a column: by its name, or by its index."""
 
-    Parameters
-    ----------
-    names
-        The names of all columns of the table.
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self._places: dict[str, list[int]] = {}
+        for index, name in enumerate(names):
+            self._places.setdefault(name, []).append(index)
+
+    def find(self, reference: Reference) -> int | Text:
+        """Return the index of a column; or, if there is no such column or several, what is wrong."""
+        if isinstance(reference, int):
+            if -len(self.names) <= reference < len(self.names):
+                return reference % len(self.names)
+            return text("column-index-unknown", column=reference, last=len(self.names) - 1)
+        places = self._places.get(reference, [])
+        if len(places) > 1:
+            return text("column-ambiguous", column=reference, count=len(places))
+        return places[0] if places else text("column-unknown", column=reference, columns=self.listed)
+
+    def refer(self, reference: Reference) -> Reference:
+        """Return the name of a column, or its index if the name is empty or not unique; an unknown one as it is."""
+        index = self.find(reference)
+        if isinstance(index, Text):
+            return reference
+        name = self.names[index]
+        return name if name and len(self._places[name]) == 1 else index
+
+    @cached_property
+    def listed(self) -> str:
+        """The first names, for sentences."""
+        return name_columns(self.names)
+
+
+def select_columns(dataset: UploadedDataset, columns: Columns) -> Selection:
+    """Find the columns that the parameters name, which contain a label.
 
     Raises
     ------
     RequestInvalidError
         A column does not exist, is not unique, is given twice, or cannot be what it is given as. The error contains
-        every such column.
+        the first such columns, and the number of the others.
     """
     problems: list[Problem] = []
-    label = _find_label(dataset, names, problems)
-    excluded = _find_columns("exclude", dataset.exclude or (), names, problems)
+    label = _find_label(dataset, columns, problems)
+    excluded = _find_columns("exclude", dataset.exclude or (), columns, problems)
     for position, column in enumerate(excluded):
         if column is not None and column == label:
-            problems.append(Problem(f"{DATASET}/exclude/{position}", text("label-excluded", column=names[column])))
+            problem = text("label-excluded", column=columns.names[column])
+            problems.append(Problem(f"{DATASET}/exclude/{position}", problem))
     left_out = {column for column in excluded if column is not None}
     if dataset.columns is None:
-        attributes = [index for index in range(len(names)) if index not in left_out]
+        attributes = [index for index in range(len(columns.names)) if index not in left_out]
     else:
-        chosen = _find_columns("columns", dataset.columns, names, problems)
-        problems += _find_contradictions(chosen, label, left_out, names)
+        chosen = _find_columns("columns", dataset.columns, columns, problems)
+        problems += _find_contradictions(chosen, label, left_out, columns.names)
         attributes = sorted({index for index in chosen if index is not None} - left_out)
     if problems or label is None:
-        raise RequestInvalidError(problems)
+        raise RequestInvalidError(limit_problems(problems, DATASET))
     return Selection(label, [index for index in attributes if index != label])
 
 
-def find_column(reference: Reference, names: Sequence[str]) -> int | Text:
-    """Return the index of a column; or, if there is no such column or several, what is wrong."""
-    if isinstance(reference, int):
-        if -len(names) <= reference < len(names):
-            return reference % len(names)
-        return text("column-index-unknown", column=reference, last=len(names) - 1)
-    count = names.count(reference)
-    if count == 1:
-        return names.index(reference)
-    if count:
-        return text("column-ambiguous", column=reference, count=count)
-    return text("column-unknown", column=reference, columns=name_columns(names))
-
-
-def refer_to(index: int, names: Sequence[str]) -> Reference:
-    """Return what selects a column: its name or, if the name is empty or not unique, its index."""
-    return names[index] if names[index] and names.count(names[index]) == 1 else index
-
-
-def name_columns(names: Iterable[str]) -> str:
+def name_columns(names: Collection[str]) -> str:
     """List names of columns for a sentence: the first ones, and how many others there are."""
-    listed = [repr(name) for name in names]
-    more = len(listed) - MAX_NAMES
-    return ", ".join(listed[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - MAX_NAMES
+    return ", ".join(map(repr, islice(names, MAX_NAMES))) + (f" and {more} more" if more > 0 else "")
 
 
-def _find_label(dataset: UploadedDataset, names: Sequence[str], problems: list[Problem]) -> int | None:
+def _find_label(dataset: UploadedDataset, columns: Columns, problems: list[Problem]) -> int | None:
     if dataset.label is None:
-        problems.append(Problem(LABEL, text("label-needed", columns=name_columns(names))))
+        problems.append(Problem(LABEL, text("label-needed", columns=columns.listed)))
         return None
-    found = find_column(dataset.label, names)
+    found = columns.find(dataset.label)
     if isinstance(found, Text):
         problems.append(Problem(LABEL, found))
         return None
@@ -92,18 +105,22 @@ def _find_label(dataset: UploadedDataset, names: Sequence[str], problems: list[P
 
 
 def _find_columns(
-    field: str, references: Iterable[Reference], names: Sequence[str], problems: list[Problem]
+    field: str, references: Iterable[Reference], columns: Columns, problems: list[Problem]
 ) -> list[int | None]:
     """Find columns; the result contains None for each column with a problem."""
-    columns: list[int | None] = []
+    found: list[int | None] = []
+    seen: set[int] = set()
     for position, reference in enumerate(references):
-        found = find_column(reference, names)
-        if isinstance(found, int) and found in columns:
-            found = text("column-twice", column=names[found])
-        if isinstance(found, Text):
-            problems.append(Problem(f"{DATASET}/{field}/{position}", found))
-        columns.append(None if isinstance(found, Text) else found)
-    return columns
+        column = columns.find(reference)
+        if isinstance(column, int) and column in seen:
+            column = text("column-twice", column=columns.names[column])
+        if isinstance(column, Text):
+            problems.append(Problem(f"{DATASET}/{field}/{position}", column))
+            found.append(None)
+        else:
+            seen.add(column)
+            found.append(column)
+    return found
 
 
 def _find_contradictions(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from pydantic import ValidationError
 from wtforms import FileField, SelectField, SelectMultipleField, StringField
 
 from shared.database.tables import Upload
@@ -20,7 +21,7 @@ from shared.kinds.knn.parameters import (
     UploadedDataset,
     Weights,
 )
-from shared.kinds.knn.selection import refer_to
+from shared.schemas.problems import list_problems
 from shared.services import Services
 from shared.tables.facts import ENCODINGS, TableFacts
 from web.kinds.job_form import FILE_FIELD, JobForm, read_number
@@ -81,8 +82,10 @@ class KnnForm(JobForm):
     label = SelectField("Column to predict", choices=[], validate_choice=False)
     shown = StringField()
     """The table whose columns were shown, so that the user could choose among them; see `_name_table`."""
-    column = SelectMultipleField(choices=[], validate_choice=False)
-    """The names of all columns of that table."""
+    offered = StringField()
+    """How many columns that table has."""
+    unshown = StringField()
+    """The indices of the columns that are left out and have no line on the form, separated by blanks."""
     use = SelectMultipleField(choices=[], validate_choice=False)
     """The indices of the columns that are used."""
     text_columns = SelectField("Text", choices=_list_choices(TextColumns), default=TextColumns.ONEHOT)
@@ -156,22 +159,31 @@ class KnnForm(JobForm):
         if not self.uploads:
             return datasets.load_facts(datasets.WINE.name)
         # The schema checks the values, so that a value that the form does not offer is an error of its field.
-        dataset = UploadedDataset.model_validate(self._build_dataset(self.uploads[-1]) | {"exclude": None})
+        built = {"upload": self.uploads[-1].id, **self._build_read_options()}
+        try:
+            dataset = UploadedDataset.model_validate(built)
+        except ValidationError as error:
+            raise RequestInvalidError(list_problems(error, built, "/params/dataset")) from error
         return find_facts(services, self.uploads[-1], dataset.read_options.model_dump(exclude_none=True))
 
     def _offer_choices(self, view: TableView) -> None:
         """Fill in what depends on the table; keep what the user has chosen for the same table."""
-        names = [column.name for column in view.facts.columns]
-        self.label.choices = [(str(index), name) for index, name in enumerate(names)]
+        self.label.choices = [(str(index), column.name) for index, column in enumerate(view.facts.columns)]
         self.sheet.choices = [("", "the first one"), *((name, name) for name in view.facts.sheets)]
         if self._has_chosen:
             return
+        if self.uploads and not self.texts["shown"] and self.texts["normalise"] == Normalisation.NONE:
+            self.normalise.data = Normalisation.ZSCORE
         self.label.data = "" if view.label is None else str(view.label)
         self.use.data = [str(column.index) for column in view.columns if column.reason is None]
-        self.column.data = names
+        self.offered.data = str(len(view.facts.columns))
+        self.unshown.data = " ".join(str(excluded.index) for excluded in view.unshown)
         self.shown.data = self._name_table()
-        if self.uploads:
-            self.normalise.data = Normalisation.ZSCORE
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether label and columns were chosen from another table, or from the same file read in another way."""
+        return bool(self.texts["shown"]) and not self._has_chosen
 
     @property
     def _has_chosen(self) -> bool:
@@ -181,14 +193,11 @@ class KnnForm(JobForm):
     def _name_table(self) -> str:
         """Name the file and how it is read, since another table has other columns."""
         upload_id = self.uploads[-1].id if self.uploads else datasets.WINE.name
-        return " ".join([upload_id, *(self.texts[name] for name in _READ_FIELDS)])
+        return " ".join([upload_id, *(self.texts[name] or AUTO for name in _READ_FIELDS)])
 
     def _build_dataset(self, upload: Upload) -> dict[str, Any]:
         texts = self.texts
-        read: dict[str, Any] = {name: texts[name] for name in _READ_FIELDS if texts[name]}
-        if "header" in read:
-            read["header"] = _SWITCHES.get(texts["header"], texts["header"])
-        dataset = {"upload": upload.id, **read}
+        dataset = {"upload": upload.id, **self._build_read_options()}
         dataset |= {name: texts[name] for name in ("text_columns", "missing") if texts[name]}
         if self._has_chosen:
             dataset |= self._build_choice()
@@ -196,16 +205,19 @@ class KnnForm(JobForm):
             dataset["label"] = read_number(texts["label"])
         return dataset
 
+    def _build_read_options(self) -> dict[str, Any]:
+        read: dict[str, Any] = {name: text for name in _READ_FIELDS if (text := self.texts[name])}
+        return read | ({"header": _SWITCHES.get(read["header"], read["header"])} if "header" in read else {})
+
     def _build_choice(self) -> dict[str, Any]:
-        """Return the label and the columns that are left out, by their names if these are unique."""
-        names, label, used = self.column.data or [], self.texts["label"], set(self.use.data or [])
-
-        def refer(index: str) -> Any:  # noqa: ANN401 - what was not offered is left to the schema to refuse
-            return refer_to(int(index), names) if index.isdecimal() and int(index) < len(names) else read_number(index)
-
-        unused = [str(index) for index in range(min(len(names), MAX_SHOWN_COLUMNS)) if str(index) not in used]
-        chosen: dict[str, Any] = {"exclude": [refer(index) for index in unused if index != label]}
-        return chosen | ({"label": refer(label)} if label else {})
+        """Return the label and the columns that are left out, by their indices."""
+        label, used = self.texts["label"], set(self.use.data or [])
+        offered = self.texts["offered"]
+        count = int(offered) if offered.isdecimal() else 0
+        unused = [str(index) for index in range(min(count, MAX_SHOWN_COLUMNS)) if str(index) not in used]
+        excluded = [*unused, *self.texts["unshown"].split()]
+        chosen: dict[str, Any] = {"exclude": [read_number(index) for index in excluded if index != label]}
+        return chosen | ({"label": read_number(label)} if label else {})
 
     def _find_field(self, parts: list[str]) -> tuple[str, str]:
         # The last name in the pointer is the field: "folds" in /params/evaluation/folds, "k" in /params/k/0.

@@ -10,7 +10,7 @@ from shared.errors import RequestInvalidError
 from shared.inspection.upload_kinds import UploadKind
 from shared.services import Services
 from shared.submission.checks import get_facts
-from shared.tables.facts import PLACES, ColumnFacts, ColumnType, Scatter, TableFacts
+from shared.tables.facts import PLACES, ColumnFacts, ColumnType, Exclusion, Scatter, TableFacts
 from shared.texts import render, text
 from web.inspections import hold_inspected
 
@@ -100,6 +100,8 @@ class TableView:
         The index of the suggested label, if there is one.
     scatter
         Scatter plots, if there are two columns of numbers.
+    unshown
+        The columns that are left out by default and have no line on the form.
     """
 
     facts: TableFacts
@@ -108,6 +110,7 @@ class TableView:
     warnings: Sequence[str]
     label: int | None
     scatter: ScatterView | None
+    unshown: Sequence[Exclusion]
 
     @classmethod
     def make(cls, facts: TableFacts) -> Self:
@@ -122,7 +125,8 @@ class TableView:
         ]
         warnings = [render(warning) for warning in facts.warnings]
         scatter = ScatterView.make(facts.scatter, facts.columns) if facts.scatter else None
-        return cls(facts, _list_detected(facts), columns, warnings, suggested.label, scatter)
+        unshown = [excluded for excluded in suggested.exclude if excluded.index >= MAX_SHOWN_COLUMNS]
+        return cls(facts, _list_detected(facts), columns, warnings, suggested.label, scatter, unshown)
 
 
 def find_facts(services: Services, upload: Upload, options: Mapping[str, Any]) -> TableFacts:

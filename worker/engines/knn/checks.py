@@ -91,7 +91,10 @@ def _compare_spreads(dataset: Dataset) -> Iterator[Text]:
     """Warn if the attributes that are numbers have very different spreads, so that one of them decides alone."""
     numbers = [index for index in range(len(dataset.columns)) if index not in dataset.coded]
     spreads = {index: float(np.nanstd(dataset.attributes[:, index])) for index in numbers}
-    varying = [index for index in numbers if spreads[index] > 0]
+    # The mean of equal numbers is rounded, so their standard deviation may not be 0.
+    varying = [
+        index for index in numbers if np.nanmin(dataset.attributes[:, index]) < np.nanmax(dataset.attributes[:, index])
+    ]
     if not varying:
         return
     widest, narrowest = max(varying, key=spreads.__getitem__), min(varying, key=spreads.__getitem__)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from shared.errors import RequestInvalidError
 from shared.kinds.knn.parameters import KnnParams, Missing, Normalisation, Task, TextColumns, UploadedDataset
 from shared.kinds.knn.resolution import find_reason
-from shared.kinds.knn.selection import DATASET, LABEL, Selection, name_columns, select_columns
+from shared.kinds.knn.selection import DATASET, LABEL, Columns, Selection, name_columns, select_columns
 from shared.tables.facts import ColumnType, name_column
-from shared.tables.suggestions import find_exclusion_reason, is_row_name
+from shared.tables.guesses import find_exclusion_reason, is_row_name
 from shared.tables.table import Column, Table
 from shared.texts import Text, text
 from worker.engines.knn.dataset import Coded, Dataset, Encoding
@@ -84,7 +84,7 @@ class _Preparation:
     def __post_init__(self) -> None:
         columns, dataset = self.table.columns, self.params.dataset
         if isinstance(dataset, UploadedDataset):
-            self.selection = select_columns(dataset, [column.name for column in columns])
+            self.selection = select_columns(dataset, Columns([column.name for column in columns]))
             self._text_columns, self._missing = dataset.text_columns, dataset.missing
         else:
             self.selection = Selection(0, range(1, len(columns)))
@@ -108,7 +108,8 @@ class _Preparation:
         for index, column in enumerate(self.table.columns):
             if index == self.selection.label:
                 continue
-            reason = find_reason(column.type, _count_distinct(column), self._text_columns)
+            distinct = _count_distinct(column) if column.type is ColumnType.TEXT else 0
+            reason = find_reason(column.type, distinct, self._text_columns)
             if index not in chosen:
                 self.reasons[index] = self._explain_choice(index, column)
             elif reason is not None:

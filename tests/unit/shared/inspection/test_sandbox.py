@@ -25,7 +25,7 @@ from shared.inspection.sandbox import (
     ProcessLostError,
     SandboxedProcess,
 )
-from shared.texts import text
+from shared.texts import Text, text
 from tests.support import probe_inspectors
 from tests.support.probe_inspectors import MODULE
 from tests.support.waiting import DEADLINE_S, wait_until
@@ -137,6 +137,11 @@ def test_file_that_has_been_deleted_can_be_read(tmp_path: Path) -> None:
 
 def test_refused_file_has_the_problem_of_the_inspector(file: BinaryIO) -> None:
     assert inspect(file, probe_inspectors.refuse) == Answer(problem=text("upload-empty"))
+
+
+def test_places_that_the_problem_names_are_kept(file: BinaryIO) -> None:
+    places = tuple(text("line-nul", line=line) for line in (3, 5))
+    assert inspect(file, probe_inspectors.refuse_places) == Answer(problem=Text("bad-cells", {"count": 2}, places))
 
 
 def test_defect_of_an_inspector_is_logged(file: BinaryIO, caplog: pytest.LogCaptureFixture) -> None:

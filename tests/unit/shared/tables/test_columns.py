@@ -116,8 +116,8 @@ def test_minus_is_a_value_beside_plus(tmp_path: Path) -> None:
 
 
 def test_words_of_booleans_are_kept_for_the_names_of_classes(tmp_path: Path) -> None:
-    found = read(tmp_path, tabulate(["Yes", "No", "NA"])).columns[1]
-    assert found.words == ("No", "Yes")
+    found = read(tmp_path, tabulate(["True", "False", "NA"])).columns[1]
+    assert found.words == ("False", "True")
     assert found.numbers is not None
     np.testing.assert_array_equal(found.numbers, [1, 0, np.nan])
 

@@ -24,7 +24,7 @@ def test_types_of_columns(tmp_path: Path) -> None:
             "text": ["a", None, "NA"],
             "digits": ["1", "2", "3"],
             "enum": pl.Series(["u", "v", "u"], dtype=pl.Enum(["u", "v"])),
-            "words": ["Yes", "No", "Yes"],
+            "words": ["TRUE", "FALSE", "TRUE"],
             "flag": [True, None, False],
             "whole": [1, 2, None],
             "float": [0.5, float("nan"), 2.0],
@@ -55,7 +55,7 @@ def test_types_of_columns(tmp_path: Path) -> None:
     np.testing.assert_array_equal(column(table, "float"), [0.5, np.nan, 2])
     np.testing.assert_array_equal(column(table, "day"), [1, np.nan, 2])
     np.testing.assert_array_equal(column(table, "time"), [0.5, np.nan, 1])
-    assert table.columns[3].words == ("No", "Yes")
+    assert table.columns[3].words == ("FALSE", "TRUE")
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_columns_that_the_parameters_name_replace_the_suggestion(given: dict[str
     [
         (words("label"), "classification"),
         (ColumnFacts(name="label", type=ColumnType.BOOLEAN, distinct=2, missing=0), "classification"),
-        (number("label", type="integer", distinct=3), "classification"),
+        (number("label", type="integer", distinct=3, values=CLASSES), "classification"),
         (number("label", type="integer", distinct=50), "regression"),
         (number("label"), "regression"),
     ],
@@ -126,7 +126,6 @@ def test_the_task_is_guessed_from_the_label(label: ColumnFacts, task: str) -> No
         ({"columns": []}, {}, {"": "attributes-missing"}),
         ({"columns": ["colour"], "text_columns": "drop"}, {}, {"": "attributes-missing"}),
         ({"text_columns": "refuse"}, {}, {"/text_columns": "columns-of-text"}),
-        ({"missing": "refuse"}, {}, {"/missing": "columns-with-gaps"}),
     ],
 )
 def test_columns_that_cannot_be_used_are_refused(
@@ -134,6 +133,12 @@ def test_columns_that_cannot_be_used_are_refused(
 ) -> None:
     expected = {f"/params/dataset{pointer}": code for pointer, code in problems.items()}
     assert find_problems(make_facts(), {"label": "kind"} | dataset, **params) == expected
+
+
+def test_gaps_are_refused_unless_they_may_be_in_rows_without_a_label() -> None:
+    gap, refuse = number("x", missing=1), {"label": "kind", "missing": "refuse"}
+    assert find_problems(make_facts(gap, words("kind")), refuse) == {"/params/dataset/missing": "columns-with-gaps"}
+    assert resolve_upload(make_facts(gap, words("kind", missing=1)), refuse).task == "classification"
 
 
 def test_an_ambiguous_name_is_refused() -> None:

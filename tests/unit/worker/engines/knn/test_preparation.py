@@ -58,17 +58,17 @@ def test_the_reason_for_which_an_inspection_leaves_a_column_out_is_said() -> Non
     prepared = prepare_table(
         LABEL,
         numbers("rows", 0, 1, 2, 3, 4, type_="integer"),
-        numbers("ids", 9, 4, 7, 3, 5, type_="integer"),
+        numbers("index", 9, 4, 7, 3, 5, type_="integer"),
         texts("names", *"abcde"),
         numbers("same", 1, 1, NAN, 1, 1),
         numbers("measured", 1.5, 2, 4, 3, 9),
         numbers("x", 1, 2, 3, 4, 5),
-        exclude=["rows", "ids", "names", "same", "measured"],
+        exclude=["rows", "index", "names", "same", "measured"],
     )
     reasons = {column["column"]: column["reason"] for column in prepared.report["columns"]}
     assert {name: reason["code"] for name, reason in reasons.items() if reason is not None} == {
         "rows": "row-numbers",
-        "ids": "unnamed",
+        "index": "unnamed",
         "names": "nearly-unique-text",
         "same": "constant",
         "measured": "column-left-out",
