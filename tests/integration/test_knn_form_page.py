@@ -52,6 +52,22 @@ def test_table_is_shown_and_nothing_is_queued(client: FlaskClient) -> None:
     assert (dataset["label"], dataset["header"], dataset["delimiter"]) == ("kind", True, ",")
 
 
+def test_what_columns_become_is_shown(client: FlaskClient) -> None:
+    rows = "".join(f"{'pqr'[n % 3]},w{n},{n % 5 or 'NA'},2024-01-0{n % 9 + 1},{'xy'[n % 2]}\n" for n in range(40))
+    table = f"colour,word,size,day,kind\n{rows}".encode()
+    page = show_table(client, table).text
+    for plan in (
+        "3 columns of 0 and 1",
+        "left out: more than 30 values",
+        "number; gaps: the median",
+        "days since 1970",
+    ):
+        assert f'<td class="small">{plan}</td>' in page
+    page = show_table(client, table, text_columns="ordinal", missing="drop_rows").text
+    for plan in ("number by alphabetical order", "number; rows with gaps are left out", "label"):
+        assert f'<td class="small">{plan}</td>' in page
+
+
 def test_columns_that_are_not_chosen_are_left_out(client: FlaskClient) -> None:
     sent = read_fields(show_table(client, TABLE))
     assert sent["use"] == ["0", "1", "5"]  # column 4 numbers the rows, and two are constant

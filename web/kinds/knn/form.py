@@ -146,7 +146,7 @@ class KnnForm(JobForm):
         """Return the table that the form shows, and the choices of the fields that depend on the table."""
         view: TableView | None = None
         try:
-            view = TableView.make(self._find_facts(services))
+            view = TableView.make(self._find_facts(services), self.texts["text_columns"], self.texts["missing"])
         except RequestInvalidError as error:
             self.assign_problems(error.problems)
         except UploadPendingError as error:

@@ -8,6 +8,8 @@ from shared.database import inspections
 from shared.database.tables import Upload
 from shared.errors import RequestInvalidError
 from shared.inspection.upload_kinds import UploadKind
+from shared.kinds.knn.parameters import Missing, TextColumns
+from shared.kinds.knn.resolution import MAX_ONEHOT_VALUES
 from shared.services import Services
 from shared.submission.checks import get_facts
 from shared.tables.facts import PLACES, ColumnFacts, ColumnType, Exclusion, Scatter, TableFacts
@@ -21,6 +23,22 @@ MAX_SHARES: Final = 6
 """How many of the values of a text column have a bar of their own."""
 DELIMITERS: Final[Mapping[str, str]] = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe", " ": "blanks"}
 DECIMAL_MARKS: Final[Mapping[str, str]] = {".": "point", ",": "comma"}
+_PLANS: Final = {
+    ColumnType.EMPTY: "left out: empty",
+    ColumnType.NUMBER: "number",
+    ColumnType.INTEGER: "number",
+    ColumnType.BOOLEAN: "0 or 1",
+    ColumnType.DATE: "days since 1970",
+}
+_TEXT_PLANS: Final[Mapping[str, str]] = {
+    TextColumns.ORDINAL: "number by alphabetical order",
+    TextColumns.DROP: "left out: text",
+    TextColumns.REFUSE: "refused: text",
+}
+_GAP_PLANS: Final[Mapping[str, str]] = {
+    Missing.DROP_ROWS: "rows with gaps are left out",
+    Missing.REFUSE: "gaps are refused",
+}
 _FORMATS: Final = {
     "delimited": "text with delimiters",
     "xlsx": "Excel workbook",
@@ -39,6 +57,8 @@ class ColumnView:
         The index of the column, which stands for it in the form.
     reason
         Why the column is left out unless the user chooses it; ``None`` if it is used.
+    plan
+        What the column becomes if it is used as an attribute.
     bars
         The shares of the values, for a small diagram: in bins of equal width, or of the most frequent values. The
         largest is 1.
@@ -47,6 +67,7 @@ class ColumnView:
     index: int
     facts: ColumnFacts
     reason: str | None
+    plan: str
     bars: Sequence[float]
 
     @property
@@ -113,14 +134,16 @@ class TableView:
     unshown: Sequence[Exclusion]
 
     @classmethod
-    def make(cls, facts: TableFacts) -> Self:
-        """Prepare what the form shows."""
+    def make(cls, facts: TableFacts, text_columns: str, missing: str) -> Self:
+        """Prepare what the form shows, if text and missing cells are handled in these ways."""
         suggested = facts.suggested
         reasons = {
             excluded.index: render(text(excluded.reason, column=excluded.column)) for excluded in suggested.exclude
         }
         columns = [
-            ColumnView(index, column, reasons.get(index), _make_bars(column))
+            ColumnView(
+                index, column, reasons.get(index), _describe_plan(column, text_columns, missing), _make_bars(column)
+            )
             for index, column in enumerate(facts.columns[:MAX_SHOWN_COLUMNS])
         ]
         warnings = [render(warning) for warning in facts.warnings]
@@ -149,6 +172,18 @@ def find_facts(services: Services, upload: Upload, options: Mapping[str, Any]) -
         return TableFacts.model_validate(facts[upload.id])
 
     return hold_inspected(services, find)
+
+
+def _describe_plan(column: ColumnFacts, text_columns: str, missing: str) -> str:
+    plan = _PLANS.get(column.type) or _TEXT_PLANS.get(text_columns, "")
+    if column.type is ColumnType.TEXT and text_columns == TextColumns.ONEHOT:
+        is_wide = column.distinct > MAX_ONEHOT_VALUES
+        plan = f"left out: more than {MAX_ONEHOT_VALUES} values" if is_wide else f"{column.distinct} columns of 0 and 1"
+    if not column.missing or column.type is ColumnType.EMPTY or plan.startswith("left out"):
+        return plan
+    is_coded = column.type in {ColumnType.TEXT, ColumnType.BOOLEAN}
+    filled = "gaps: the most frequent value" if is_coded else "gaps: the median"
+    return f"{plan}; {filled if missing == Missing.IMPUTE else _GAP_PLANS.get(missing, '')}"
 
 
 def _list_detected(facts: TableFacts) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-// Shows the table as soon as a file is chosen, or is to be read in another way. Without this script, a button does.
+// Shows the table as soon as a file is chosen, or is to be read or prepared in another way. Without this script, a button does.
 
 const form = document.querySelector("form[enctype]");
 const preview = form.elements.namedItem("preview");
@@ -7,4 +7,6 @@ const file = form.elements.namedItem("file");
 file.addEventListener("change", () => {
   if (file.files.length) form.requestSubmit(preview);
 });
-form.querySelector(".reading")?.addEventListener("change", () => form.requestSubmit(preview));
+for (const fields of form.querySelectorAll(".reading")) {
+  fields.addEventListener("change", () => form.requestSubmit(preview));
+}
