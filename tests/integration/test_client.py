@@ -92,7 +92,7 @@ def test_client_receives_all_events_of_a_job_and_downloads_an_artifact(
     assert isinstance(received[3], Artifact)
     assert received[3].sha256 == hashlib.sha256(REPORT).hexdigest()
     assert len(received) == 5
-    assert client.wait(job.id).result == {"best_k": 5}
+    assert client.wait(job.id).result == {"best_k": 5, "preparation": None, "warnings": []}
     (path,) = client.download(job.id, tmp_path / "out", "report.json")
     assert path.read_bytes() == REPORT
 
@@ -215,7 +215,7 @@ def test_uploads_are_listed_and_deleted(
 ) -> None:
     monkeypatch.setattr(api, "_PAGE_LENGTH", 2)
     file = tmp_path / "table.csv"
-    file.write_text("k,a\nx,1\ny,2\n")
+    file.write_text("k,a\n" + "x,1\ny,5\n" * 4)
     ids = [say("upload", str(file))[1].strip() for _ in range(3)]
     status, answer, _ = say("uploads")
     head, *rows = answer.splitlines()
