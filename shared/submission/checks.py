@@ -1,6 +1,6 @@
 """Finds the errors of a submission that would otherwise appear when the job runs; a job with such errors is refused."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -11,6 +11,7 @@ from shared.database import inspections, queries, worker_queries
 from shared.database.tables import Upload
 from shared.disk_space import require_free_space
 from shared.errors import LimitError, Problem, RequestInvalidError, UploadPendingError
+from shared.files.file_store import FileStore
 from shared.ids import is_id
 from shared.inspection.upload_kinds import InspectionState, UploadKind
 from shared.kinds import KINDS
@@ -55,7 +56,8 @@ def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -
         _check_limit(session, settings, owner)
         ids = [upload_id for upload_id in upload_ids.values() if is_id(upload_id)]
         uploads = inspections.find_with_facts(session, ids, owner)
-        problems = _find_missing_uploads(upload_ids, uploads) + _find_missing_precision(session, parsed)
+        problems = _find_missing_precision(session, parsed)
+    problems = [*_find_missing_uploads(services.files, upload_ids, uploads), *problems]
     if problems:
         raise RequestInvalidError(problems)
     if parsed.submission.webhook is not None:
@@ -140,12 +142,14 @@ def _check_limit(session: Session, settings: Settings, owner: str) -> None:
         raise LimitError(text("queue-limit", max_jobs=settings.max_queued_jobs))
 
 
-def _find_missing_uploads(upload_ids: Mapping[str, str], uploads: Mapping[str, Upload]) -> list[Problem]:
-    return [
-        Problem(pointer, text("upload-not-found", upload=upload_id))
-        for pointer, upload_id in upload_ids.items()
-        if upload_id not in uploads
-    ]
+def _find_missing_uploads(
+    files: FileStore, upload_ids: Mapping[str, str], uploads: Mapping[str, Upload]
+) -> Iterator[Problem]:
+    for pointer, upload_id in upload_ids.items():
+        if upload_id not in uploads:
+            yield Problem(pointer, text("upload-not-found", upload=upload_id))
+        elif files.stat(uploads[upload_id].key) is None:
+            yield Problem(pointer, text("upload-file-missing"))
 
 
 def _find_missing_precision(session: Session, parsed: ParsedSubmission) -> list[Problem]:
