@@ -18,12 +18,12 @@ WAITING_SHARE: Final = 0.5
 """The share of a process's threads that may wait. The other threads stay free for requests that do not wait."""
 FIRST_INTERVAL_S: Final = 0.02
 MAX_INTERVAL_S: Final = 1.0
-"""As often as a worker writes the progress. With 128 event streams on PostgreSQL, the p99 of a poll is 17 ms; it was
-92 ms with reads twice as often."""
+"""As often as a worker writes the progress. With 128 event streams on PostgreSQL, the p99 of a poll is 14 to 38 ms;
+with reads twice as often it was 73 to 117 ms."""
 GROWTH: Final = 1.3
 SPREAD: Final = 0.5
 """How much an interval may differ at random, as a share of it: requests that began together would otherwise always read
-together. With 64 event streams on PostgreSQL, the p99 of a poll fell from 193 ms to 65 ms."""
+together. With 64 event streams on PostgreSQL, the p99 of a poll fell from 193 ms to between 40 and 133 ms."""
 _WAIT: Final = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d++)\"?\s*(?:$|[,;])", re.IGNORECASE | re.ASCII)
 
 
