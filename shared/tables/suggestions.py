@@ -20,7 +20,8 @@ _LABELS: Final = (
     *("sales", "price", "salary", "wage", "charges", "mpg", "medv", "tip"),
 )
 _NO_LABELS: Final = frozenset({"id", "year", "month", "day", "date", "time", "hour", "minute", "weekday", "week"})
-_COORDINATES: Final = frozenset({"x", "y", "z"})
+_COORDINATES: Final = frozenset({"x", "y"})
+"""If both are numbers and there are other columns, ``y`` is the place of a point, and no label."""
 _WORDS: Final = frozenset({ColumnType.TEXT, ColumnType.BOOLEAN})
 _ROW_REASONS: Final = frozenset({Reason.ROW_NUMBERS, Reason.UNNAMED})
 _MAX_TEXT_CLASSES: Final = 30
@@ -82,7 +83,8 @@ def _all_differ(column: TypedColumn, facts: ColumnFacts) -> bool:
 def _find_label(facts: Sequence[ColumnFacts], out: set[int]) -> int | None:
     usable = [index for index, found in enumerate(facts) if index not in out and found.distinct > 1]
     names = {index: facts[index].name.lower() for index in usable}
-    has_coordinates = set(names.values()) >= _COORDINATES
+    numbers = {name for index, name in names.items() if facts[index].type not in _WORDS}
+    has_coordinates = numbers >= _COORDINATES and len(names) > len(_COORDINATES)
     for wanted in _LABELS:
         if wanted == "y" and has_coordinates:
             continue
