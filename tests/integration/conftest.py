@@ -18,7 +18,7 @@ from tests.support.job_outcomes import expire_lease
 from tests.support.ports import reserve_port
 from tests.support.processes import ServiceProcess
 from tests.support.servers import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 from tests.support.webhook_receiver import Receiver
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ StartProcess = Callable[..., ServiceProcess]
 StartWorker = Callable[..., ServiceProcess]
 ServeWeb = Callable[..., tuple[ServiceProcess, Settings]]
 MakeApp = Callable[..., "Flask"]
+
+
+@pytest.fixture(autouse=True)
+def patient_submissions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let submissions wait for inspections as long as a slow machine needs, in the applications of this process."""
+    monkeypatch.setattr("web.inspections.SUBMISSION_WAIT_S", DEADLINE_S)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def client(settings: Settings) -> Iterator[FlaskClient]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def impatient(patient_submissions: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - that fixture first
     """Let submissions wait for a short time only."""
     monkeypatch.setattr(web_inspections, "SUBMISSION_WAIT_S", 0.1)
 
