@@ -7,6 +7,7 @@ BIN     := $(VENV)/bin
 RUN     := $(VENV)/.run-installed
 DEV     := $(VENV)/.dev-installed
 BASELINES := .venv-baselines
+DATASETS := .venv-datasets
 INSTALL  = $(or $(PYTHON),$(error mindjobs needs Python: install Python 3.11 or 3.12)) -m shared.installer
 # Only from the main index: an extra index that has only some files of a version would keep the others out of the locks.
 COMPILE  = UV_INDEX= UV_FIND_LINKS= $(INSTALL) uv pip compile --quiet --generate-hashes --only-binary :all: \
@@ -18,7 +19,7 @@ PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_35
 RESOLVE  = UV_INDEX= UV_FIND_LINKS= $(INSTALL) uv pip install --dry-run --quiet --require-hashes --only-binary :all: \
   --target .uv/nothing
 
-.PHONY: help up check quick test test-long lint bench soak faults screenshots lock check-locks clean
+.PHONY: help up check quick test test-long lint tables bench soak faults screenshots lock check-locks clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -50,6 +51,9 @@ lint: $(DEV) ## Check format, style, types and the layers' contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
+
+tables: $(DEV) $(DATASETS)/.installed ## Compare the scores of real tables with those of scikit-learn, into docs/tables.md
+	@$(BIN)/python -m tests.real_tables $(DATASETS)/bin/python $(ARGS)
 
 bench: $(DEV) ## Measure speed and memory, compared with baselines; needs a clean tree (ONLY=knn, jobs, web or musicgen for a part)
 	@$(BIN)/python -m tests.bench $(ONLY)
@@ -83,7 +87,7 @@ check-locks: ## Check that each lock file is complete and that all its packages 
 	done; done; done
 
 clean: ## Remove the environments and the state folder
-	rm -rf $(VENV) $(BASELINES) .uv var
+	rm -rf $(VENV) $(BASELINES) $(DATASETS) .uv var
 
 # The stamps are written last, so that an interrupted installation continues at the next start. dev.lock contains all of
 # run.lock: an environment with the packages of the tests keeps them.
@@ -94,6 +98,10 @@ $(RUN): run.lock
 $(DEV): dev.lock
 	@$(INSTALL) environment --compile $(VENV) $<
 	@touch $(RUN) $@
+
+$(DATASETS)/.installed: tests/real_tables/packages.txt
+	@$(INSTALL) environment $(DATASETS) $<
+	@touch $@
 
 # PyTorch's build for the CPU is enough, and gigabytes smaller: pip's settings (PIP_EXTRA_INDEX_URL) can name its index.
 $(BASELINES)/.installed: tests/bench/baselines.txt

@@ -6,6 +6,7 @@ finds nothing to claim the second time.
 
 import logging
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Final
 
 from celery import Celery
@@ -26,6 +27,10 @@ sweeper wakes the remaining workers in its next round."""
 # How long a request waits for Redis if Redis is down or hangs.
 CONNECT_TIMEOUT_S: Final = 1.0
 RESPONSE_TIMEOUT_S: Final = 2.0
+MAX_WAIT_S: Final = 10.0
+"""The longest time that a command waits in Redis for a message."""
+UPLOADS_KEY: Final = "mindjobs.uploads"
+"""The list with one message for each new upload, up to `MAX_PENDING_WAKEUPS`."""
 
 logger = logging.getLogger(__name__)
 
@@ -108,9 +113,17 @@ class Broker:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._url = settings.redis
         self._celery = make_celery(settings)
         self._redis: Redis = Redis.from_url(
             settings.redis, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=RESPONSE_TIMEOUT_S
+        )
+
+    @cached_property
+    def _waiting_redis(self) -> Redis:
+        """The Redis with a longer timeout, for a command that waits there."""
+        return Redis.from_url(
+            self._url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=MAX_WAIT_S + RESPONSE_TIMEOUT_S
         )
 
     def wake(self, kind: Kind, device: DeviceClass, job_id: str) -> bool:
@@ -145,7 +158,34 @@ class Broker:
 
     def repair(self) -> None:
         """Delete foreign data under the names of the queues; see `delete_foreign_keys`."""
-        delete_foreign_keys(self._redis, QUEUES)
+        delete_foreign_keys(self._redis, [*QUEUES, UPLOADS_KEY])
+
+    def wake_inspector(self) -> bool:
+        """Wake the process that inspects uploads.
+
+        Returns
+        -------
+        ``False`` if Redis did not accept the message. In this case the process finds the upload's row later.
+        """
+        try:
+            with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.lpush(UPLOADS_KEY, b"")
+                pipeline.ltrim(UPLOADS_KEY, 0, MAX_PENDING_WAKEUPS - 1)
+                pipeline.execute()
+        except (RedisError, OSError) as error:
+            logger.warning("an upload is inspected later, since Redis does not answer: %s", error)
+            return False
+        return True
+
+    def wait_for_upload(self, timeout_s: float) -> bool:
+        """Wait for a message of `wake_inspector`, and return whether one came within ``timeout_s``, or `MAX_WAIT_S`.
+
+        Raises
+        ------
+        RedisError
+            Redis does not answer.
+        """
+        return self._waiting_redis.brpop([UPLOADS_KEY], min(timeout_s, MAX_WAIT_S)) is not None
 
     def ping(self) -> None:
         """Raise RedisError unless Redis answers."""
@@ -155,6 +195,7 @@ class Broker:
         """Close every connection."""
         self._celery.close()
         self._redis.close()
+        self._waiting_redis.close()
 
 
 def _format_kombu_url(url: str) -> str:

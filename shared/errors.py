@@ -148,6 +148,24 @@ class BusyError(MindjobsError):
     retry_after_s = 5
 
 
+class UploadPendingError(MindjobsError):
+    """A request names uploads whose inspection has not ended.
+
+    Parameters
+    ----------
+    upload_ids
+        These uploads.
+    """
+
+    type = "upload-pending"
+    status = 503
+    retry_after_s = 2
+
+    def __init__(self, upload_ids: Iterable[str]) -> None:
+        self.upload_ids = sorted(upload_ids)
+        super().__init__(Text("upload-pending", {"uploads": ", ".join(self.upload_ids)}))
+
+
 class CrossSiteError(MindjobsError):
     """A page of another site made the browser send the request."""
 

@@ -120,6 +120,12 @@ class Settings(BaseSettings):
     """How long ended jobs, their files, and unused uploads are kept."""
 
     max_upload_bytes: PositiveInt = 64 * 2**20
+    max_unpacked_bytes: PositiveInt = 512 * 2**20
+    """Size limit of a compressed upload when it is unpacked."""
+    inspection_memory_mb: PositiveInt = 1_024
+    """Memory of the process that inspects an upload."""
+    inspection_timeout_s: PositiveFloat = 30.0
+    """How long the inspection of an upload may take, and how much processor time."""
     max_body_bytes: PositiveInt = 2**20
     max_dataset_rows: PositiveInt = 200_000
     max_dataset_columns: PositiveInt = 2_000

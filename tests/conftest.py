@@ -133,17 +133,20 @@ def services(settings: Settings, open_services: Callable[[Settings], Services]) 
 
 @pytest.fixture
 def app(settings: Settings) -> "Iterator[Flask]":
-    """The web application.
+    """The web application, whose uploads are inspected.
 
     After the test, it is checked that the OpenAPI document describes every response that the API sent.
     """
+    from tests.support.inspections import UploadInspections
     from tests.support.openapi_watch import watch_responses
     from web import create_app
     from web.context import get_context
 
     app = create_app(settings)
     undescribed = watch_responses(app)
+    uploads = UploadInspections(app, settings)
     yield app
+    uploads.close()
     get_context(app).services.close()
     assert undescribed == [], "responses that web/openapi does not describe"
 

@@ -22,6 +22,8 @@ from shared.errors import BodyIncompleteError, BodySlowError, BusyError
 from shared.settings import load_settings
 from shared.texts import text
 from web import create_app
+from web.context import get_context
+from web.inspections import WAITED_S, InspectionPendingError, InspectionWaits
 from web.pending_body import JUDGED, MAX_BYTES, BodyPendingError, UnreadableBody
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ _ABSOLUTE: Final = re.compile(rb"^[a-zA-Z][a-zA-Z0-9+.-]*://[^/]*")
 def make_application() -> "ThreadedApplication":
     """Make the web application for an ASGI server, with the settings of the environment."""
     settings = load_settings()
-    return ThreadedApplication(create_app(settings).wsgi_app, ThreadPoolExecutor(settings.web_threads, "request"))
+    app, threads = create_app(settings), ThreadPoolExecutor(settings.web_threads, "request")
+    return ThreadedApplication(app.wsgi_app, threads, InspectionWaits(get_context(app).services, threads).wait)
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,23 @@ class ThreadedApplication:
     Parameters
     ----------
     wsgi
-        The application. Before it reads the body of a request it must not change anything, because it is called again
-        after a body that was pending has arrived.
+        The application. Before it reads the body of a request, and before it waits for inspections, it must not change
+        anything, because it is called again after a body that was pending has arrived, and after the inspections.
     threads
         The threads that run the application.
+    wait
+        Waits until uploads are inspected, or the given time in seconds is up.
     """
 
-    def __init__(self, wsgi: "WSGIApplication", threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        wsgi: "WSGIApplication",
+        threads: ThreadPoolExecutor,
+        wait: Callable[[frozenset[str], float], Awaitable[None]],
+    ) -> None:
         self._wsgi = wsgi
         self._threads = threads
+        self._wait = wait
         self._pending_bytes = 0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -157,14 +168,27 @@ class ThreadedApplication:
                 timeout.reschedule(started_s + BODY_TIMEOUT_S + body.bytes / MIN_BODY_BYTES_PER_S)
 
     async def _run(self, environ: "WSGIEnvironment", body: "IO[bytes] | io.IOBase") -> _Response | None:
-        """Run the application in a thread; return ``None`` if it needs the body, which is pending."""
-        call = {**environ, "wsgi.input": body}
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._call, call)
-        except BodyPendingError:
-            environ[MAX_BYTES] = call[MAX_BYTES]
+        """Run the application in a thread; return ``None`` if it needs the body, which is pending.
+
+        If it must wait for inspections, run it again when these have ended, or when the time is up.
+        """
+        waited_s = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            call = {**environ, "wsgi.input": body, WAITED_S: waited_s}
+            try:
+                return await loop.run_in_executor(self._threads, self._call, call)
+            except BodyPendingError:
+                environ[MAX_BYTES] = call[MAX_BYTES]
+                environ[JUDGED] = True
+                return None
+            except InspectionPendingError as error:
+                began_s = loop.time()
+                await self._wait(error.upload_ids, error.wait_s)
+                waited_s += loop.time() - began_s
+            if body.seekable():
+                body.seek(0)
             environ[JUDGED] = True
-            return None
 
     def _call(self, environ: "WSGIEnvironment") -> _Response:
         status, headers = "", list[tuple[bytes, bytes]]()

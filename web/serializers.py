@@ -12,12 +12,14 @@ from sqlalchemy.orm import Session
 from shared.database import queries, worker_queries
 from shared.database.queries import JobFilter
 from shared.database.tables import Artifact, Job, JobEvent, Upload, Worker
+from shared.inspection.upload_kinds import InspectionState, UploadKind
 from shared.jobs import ENDED, DeviceClass, Kind, State
 from shared.kinds import KINDS
 from shared.schemas import responses
-from shared.texts import render_error
+from shared.texts import render_error, render_stored
 from shared.timestamps import format_timestamp
 from web.etag import make_etag
+from web.inspected_uploads import present_facts
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,8 @@ def serialize_event(event: JobEvent) -> dict[str, Any]:
     return document
 
 
-def serialize_upload(upload: Upload, retention_days: float) -> responses.Upload:
-    """Build the document of an upload."""
+def serialize_upload(upload: Upload, retention_days: float) -> responses.UploadSummary:
+    """Build the document of an upload, without what its inspection found."""
     try:
         kept_until = upload.created_at + timedelta(days=retention_days)
     except OverflowError:  # later than the last date that can be represented
@@ -151,7 +153,24 @@ def serialize_upload(upload: Upload, retention_days: float) -> responses.Upload:
         "filename": upload.filename,
         "created_at": format_timestamp(upload.created_at),
         "kept_until": _format_optional_timestamp(kept_until),
+        "kind": cast("UploadKind", upload.kind),  # a kind that this version does not know is shown as it is
+        "inspection": _serialize_inspection(upload),
     }
+
+
+def serialize_inspected_upload(upload: Upload, retention_days: float) -> responses.Upload:
+    """Build the document of an upload that was read with its facts."""
+    summary = serialize_upload(upload, retention_days)
+    if summary["inspection"] is None:
+        return {**summary, "inspection": None}
+    return {**summary, "inspection": cast("responses.Inspection", {**summary["inspection"], **present_facts(upload)})}
+
+
+def _serialize_inspection(upload: Upload) -> responses.InspectionSummary | None:
+    if upload.inspection_state is None:
+        return None
+    problem = None if upload.problem is None else cast("responses.Message", render_stored(upload.problem))
+    return {"state": InspectionState(upload.inspection_state), "problem": problem}
 
 
 def serialize_devices(session: Session, max_wait_s: float) -> list[responses.Device]:

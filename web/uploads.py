@@ -17,6 +17,8 @@ from shared.disk_space import require_free_space
 from shared.errors import LimitError, RequestInvalidError
 from shared.files.keys import upload_key
 from shared.ids import is_id, make_id
+from shared.inspection.inspectors import get_first_state
+from shared.inspection.upload_kinds import START_BYTES, detect_kind
 from shared.jobs import ANONYMOUS
 from shared.services import Services
 from shared.settings import Settings
@@ -59,6 +61,8 @@ def store(services: Services, chunks: Iterable[bytes], filename: str | None, own
         raise RequestInvalidError.at(_FILE, text("upload-empty"))
     with services.files.local_copy(stored.key) as path:
         media_type = detect_media_type(path)
+        with path.open("rb") as file:
+            kind = detect_kind(file.read(START_BYTES), name)
     row = insert(Upload).values(
         id=upload_id,
         owner=owner,
@@ -68,16 +72,23 @@ def store(services: Services, chunks: Iterable[bytes], filename: str | None, own
         bytes=stored.bytes,
         sha256=stored.sha256,
         created_at=now(),
+        kind=kind,
+        inspection_state=get_first_state(kind),
     )
     with services.database.writing() as session:
         # The limit is checked again, since other requests of the owner may have stored files since the first check.
-        if (
+        fits = (
             owner == ANONYMOUS
             or queries.count_uploaded_bytes(session, owner) + stored.bytes <= settings.max_uploaded_bytes
-        ):
-            return session.scalars(row.returning(Upload)).one()
-    services.files.remove(stored.key)
-    raise _make_limit_error(settings)
+        )
+        upload = session.scalars(row.returning(Upload)).one() if fits else None
+    if upload is None:
+        services.files.remove(stored.key)
+        raise _make_limit_error(settings)
+    if upload.inspection_state is not None:
+        # After the commit, since the inspection may be faster than this process and must find the row.
+        services.broker.wake_inspector()
+    return upload
 
 
 def find_uploads(services: Services, upload_ids: Sequence[str], owner: str) -> list[Upload]:

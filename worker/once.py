@@ -15,6 +15,7 @@ from shared.client.events import Event
 from shared.client.progress import open_display
 from shared.client.responses import Progress
 from shared.errors import MindjobsError, Problem, RequestInvalidError
+from shared.inspection.inspectors import INSPECTORS, Inspector, inspect_file
 from shared.jobs import DeviceClass, Kind
 from shared.kinds import KINDS, list_uploads
 from shared.logs import set_up_logging
@@ -82,10 +83,30 @@ def parse_params(kind: Kind, given: object, uploads: Mapping[str, Path], setting
     ]
     if missing:
         raise RequestInvalidError(missing)
-    check_inputs = KINDS[kind].check_inputs
-    if check_inputs is not None:
-        check_inputs(params, uploads, settings)
-    return params
+    spec = KINDS[kind]
+    facts: dict[str, Mapping[str, Any]] = {}
+    if spec.reads is not None:
+        for pointer, upload_id in list_uploads(kind, params).items():
+            read = spec.list_read_options(params).get(upload_id, {})
+            facts[upload_id] = inspect_upload(INSPECTORS[spec.reads], pointer, uploads[upload_id], settings, read)
+    resolved: Strict = spec.resolve(params, facts, settings)
+    return resolved
+
+
+def inspect_upload(
+    inspector: Inspector, pointer: str, path: Path, settings: Settings, read: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return what is in an upload.
+
+    Raises
+    ------
+    RequestInvalidError
+        The upload is unreadable; the error names the field.
+    """
+    answer = inspect_file(inspector, path, settings, read)
+    if answer.problem is not None:
+        raise RequestInvalidError.at(pointer, answer.problem)
+    return answer.facts or {}
 
 
 def run_engine(kind: Kind, device: Device, settings: Settings, context: JobContext[Any]) -> dict[str, Any]:

@@ -88,8 +88,19 @@ def _add_idempotency_key(action: argparse.ArgumentParser) -> None:
 
 def _add_knn_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Evaluate k nearest neighbours on the Wine data or on a table."
-    parser.add_argument("--csv", metavar="FILE", help="the table")
-    parser.add_argument("--label-column", metavar="COLUMN", help="the column to predict: its name, or its index from 0")
+    parser.add_argument("--csv", metavar="FILE", help="the table: delimited text, .xlsx, Parquet or ARFF")
+    parser.add_argument(
+        "--label-column",
+        metavar="COLUMN",
+        help="the column to predict: its name, or its index from 0 (default: as the service suggests)",
+    )
+    parser.add_argument(
+        "--exclude",
+        metavar="COLUMN",
+        action="append",
+        default=[],
+        help="a column to leave out; may be repeated (default: those that the service suggests)",
+    )
 
 
 def _add_musicgen_arguments(parser: argparse.ArgumentParser) -> None:

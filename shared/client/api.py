@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypedDict, Unpack
 from shared.client import downloads
 from shared.client.connection import RETRY_DELAY, Connection, read
 from shared.client.errors import ClientError
-from shared.client.event_follower import EventFollower
+from shared.client.event_follower import POLL_WAIT_S, EventFollower
 from shared.client.events import Event
 from shared.client.responses import Job, Page, Upload, UploadPage
 from shared.retry_delay import RetryDelay
@@ -109,6 +109,12 @@ class Client:
         """Return what is known about an upload."""
         return read(self._connection.request("GET", "uploads", upload_id), Upload)
 
+    def wait_for_upload(self, upload_id: str) -> Upload:
+        """Return an upload when it is inspected: with what was found in the file, or why it is unreadable."""
+        while (upload := self._connection.retry(lambda: self._poll_upload(upload_id))).pending:
+            pass
+        return upload
+
     def delete_upload(self, upload_id: str) -> None:
         """Delete an upload that no queued or running job needs."""
         self._connection.request("DELETE", "uploads", upload_id)
@@ -195,6 +201,14 @@ class Client:
                     f"{name!r} is not one of its files: {', '.join(found) or 'it has none'}.",
                 )
         return tuple(downloads.download(self._connection, job_id, found[name], Path(folder)) for name in names or found)
+
+    def _poll_upload(self, upload_id: str) -> Upload:
+        """Return an upload when it is inspected, or `POLL_WAIT_S` have passed."""
+        headers = {"Prefer": f"wait={POLL_WAIT_S}"}
+        timeout_s = 2.0 * POLL_WAIT_S
+        return read(
+            self._connection.request("GET", "uploads", upload_id, read_timeout_s=timeout_s, headers=headers), Upload
+        )
 
     def _list_uploads(self, page_length: int) -> Iterator[Upload]:
         query: dict[str, Any] = {"limit": page_length}

@@ -31,7 +31,9 @@ class JobArguments:
     csv
         Path of a table to evaluate.
     label_column
-        The column of the table that is predicted.
+        The column of the table that is predicted; as suggested by the service if None.
+    exclude
+        The columns of the table that are left out; as suggested by the service if empty.
     """
 
     params: str | None = None
@@ -40,6 +42,7 @@ class JobArguments:
     clips: Sequence[str] = ()
     csv: str | None = None
     label_column: str | None = None
+    exclude: Sequence[str] = ()
 
     def build(self, upload: UploadFile) -> Params:
         """Build the parameters in the form of the API.
@@ -65,6 +68,8 @@ class JobArguments:
             params["dataset"] = {"upload": upload(self.csv)}
         if self.label_column is not None:
             _set(params, "dataset.label", parse_value(self.label_column))
+        if self.exclude:
+            _set(params, "dataset.exclude", [parse_value(column) for column in self.exclude])
         for name, value in settings:
             _set(params, name, parse_value(value))
         return params

@@ -38,7 +38,8 @@ def submit(client: Client, arguments: Namespace) -> Exit:
         envelope["device"] = arguments.device
     if arguments.priority is not None:
         envelope["priority"] = arguments.priority
-    params = job_arguments.build(lambda path: client.upload(path).id)
+    # A submission waits only a short time for the inspection of an upload.
+    params = job_arguments.build(lambda path: client.wait_for_upload(client.upload(path).id).id)
     job = client.submit(arguments.kind, params, idempotency_key=arguments.idempotency_key, **envelope)
     if not arguments.wait and arguments.download is None:
         _print(job.id)

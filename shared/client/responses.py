@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, StringConstraints
 
+from shared.inspection.upload_kinds import InspectionState
 from shared.jobs import ENDED, State
 
 
@@ -13,6 +14,20 @@ class Response(BaseModel):
     """The base class of a response or of a part of a response."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Message(Response):
+    """A message for people, with a code for programs."""
+
+    code: str
+    detail: str
+
+
+class Inspection(Response):
+    """How far the inspection of an upload is; if it is ``ready``, the other fields say what was found in the file."""
+
+    state: str
+    problem: Message | None
 
 
 class Upload(Response):
@@ -25,6 +40,14 @@ class Upload(Response):
     filename: str | None
     created_at: datetime
     kept_until: datetime | None
+    kind: str
+    inspection: Inspection | None
+    """``None`` if uploads of this kind are not inspected."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether the upload is not inspected yet."""
+        return self.inspection is not None and self.inspection.state == InspectionState.PENDING
 
 
 class UploadPage(Response):

@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from shared.inspection.upload_kinds import UploadKind
 from shared.jobs import ANONYMOUS, EventKind, State
 from shared.roles import Role
 
@@ -224,8 +225,27 @@ class Upload(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    kind: Mapped[str] = mapped_column(String(16), default=UploadKind.UNKNOWN, server_default=UploadKind.UNKNOWN)
+    inspection_state: Mapped[str | None] = mapped_column(String(16))
+    """An `InspectionState`; ``None`` if uploads of this kind are not inspected."""
+    facts: Mapped[dict[str, Any] | None] = mapped_column(Json, deferred=True)
+    """What the inspection found in the file. It can be long, so it is read only if a query asks for it."""
+    problem: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """Why the file is unreadable, as a text with code and values."""
+    inspection_options: Mapped[str] = mapped_column(Text, default="{}", server_default="{}")
+    """How the file is read, as JSON with sorted keys: what was set by hand; everything else is detected."""
+    inspection_attempt: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """The fencing token of the inspection, as in a job."""
+    inspection_due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """The end of the lease of the inspection that runs, or the time of the next attempt; ``None`` before the first."""
+    inspection_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When a submission first waited for the inspection, which is then earlier than those of other uploads."""
 
-    __table_args__ = (Index("ix_uploads_created_at", "created_at"), Index("ix_uploads_owner", "owner"))
+    __table_args__ = (
+        Index("ix_uploads_created_at", "created_at"),
+        Index("ix_uploads_owner", "owner"),
+        Index("ix_uploads_pending", "owner", "id", **_where("inspection_state = 'pending'")),
+    )
 
 
 class Key(Base):

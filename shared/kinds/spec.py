@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from shared.inspection.upload_kinds import UploadKind
 from shared.schemas.strict import Strict
 from shared.settings import Settings
 
 P = TypeVar("P", bound=Strict)
+Inspections = Mapping[str, Mapping[str, Any]]
+"""What the inspections have found in uploads, as stored, keyed by the id of the upload."""
 
 
 def no_uploads(params: Strict) -> dict[str, str]:  # noqa: ARG001 - the parameters of any kind
@@ -16,8 +18,18 @@ def no_uploads(params: Strict) -> dict[str, str]:  # noqa: ARG001 - the paramete
     return {}
 
 
+def no_read_options(params: Strict) -> dict[str, dict[str, Any]]:  # noqa: ARG001 - the parameters of any kind
+    """Return no options, for a kind whose jobs read every upload as it is detected."""
+    return {}
+
+
 def no_precision(params: Strict) -> None:
     """Return ``None``, for a kind whose jobs cannot choose a precision."""
+
+
+def keep_params(params: P, inspections: Inspections, settings: Settings) -> P:  # noqa: ARG001 - the interface
+    """Return the parameters unchanged, for a kind whose schema checks everything."""
+    return params
 
 
 def keep_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -39,11 +51,17 @@ class KindSpec(Generic[P]):
         Parameters of a small job, for the description of the API.
     list_uploads
         Returns the ids of the uploads in the parameters, keyed by the JSON pointer of the parameter.
-    check_inputs
-        Refuses, at submission, inputs that the engine would refuse later, so that a job that cannot succeed is not
-        queued. The arguments are the parameters, the uploaded files on this machine keyed by upload id, and the
-        settings. If an input is refused, the function raises ``RequestInvalidError``. ``None`` if the schema checks
-        everything.
+    reads
+        The kind of upload that jobs read. A submission waits until such uploads are inspected, and is refused if one is
+        unreadable or of another kind. ``None`` if uploads need no inspection.
+    list_read_options
+        Returns how the parameters say that uploads are read, keyed by upload id: the options of the inspection that are
+        set and not detected, which JSON can represent.
+    resolve
+        Fills in, at submission, what the parameters leave open, and refuses parameters with which a job cannot succeed.
+        It returns the parameters that are stored, which it would return again unchanged. The arguments are the
+        parameters, what the inspections have found in the uploads, keyed by upload id, and the settings. If a parameter
+        is refused, the function raises ``RequestInvalidError``. It must take milliseconds, since it runs in the web.
     wanted_precision
         Returns the requested precision by the name that ``Backend.list_precisions`` uses, or ``None`` if the job may
         use any precision. The job's parameter that requests it must be called ``precision``.
@@ -56,6 +74,8 @@ class KindSpec(Generic[P]):
     result: type
     example: Mapping[str, Any]
     list_uploads: Callable[[P], dict[str, str]] = no_uploads
-    check_inputs: Callable[[P, Mapping[str, Path], Settings], None] | None = None
+    reads: UploadKind | None = None
+    list_read_options: Callable[[P], dict[str, dict[str, Any]]] = no_read_options
+    resolve: Callable[[P, Inspections, Settings], P] = keep_params
     wanted_precision: Callable[[P], str | None] = no_precision
     present_result: Callable[[Mapping[str, Any]], Mapping[str, Any]] = keep_result

@@ -1,1 +1,1 @@
-"""The sweeper: rescues jobs, sends messages to webhooks, and deletes old rows and files."""
+"""The sweeper: rescues jobs, inspects uploads, sends messages to webhooks, and deletes old rows and files."""

@@ -1,7 +1,8 @@
 """The process of the sweeper, which repairs what crashes leave behind: ``python -m shared.maintenance``.
 
 Any number of sweepers may run at the same time. Every few seconds a sweeper rescues jobs, removes the checkpoints of
-ended jobs, and sends due messages to webhooks. Every hour it deletes old rows and files.
+ended jobs, and sends due messages to webhooks. Every hour it deletes old rows and files. One sweeper of each machine
+inspects uploads, as soon as they arrive.
 """
 
 import logging
@@ -13,6 +14,7 @@ from typing import Final
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.inspection.runner import InspectionRunner
 from shared.logs import set_up_logging
 from shared.maintenance import cleanup, rescue
 from shared.services import Services
@@ -40,8 +42,9 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    # The cleanup and the delivery may take long, and lost jobs must not wait for either, so each has its own thread.
-    for work in (_clean_up_forever, _deliver_forever):
+    # The cleanup, the delivery and the inspections may take long, and lost jobs must not wait for them, so each has its
+    # own thread.
+    for work in (_clean_up_forever, _deliver_forever, _inspect_forever):
         threading.Thread(target=work, args=(services,), daemon=True).start()
     while not stop.is_set():
         try:
@@ -68,6 +71,15 @@ def _deliver_forever(services: Services) -> None:
             deliverer.deliver_due()
         except Exception:  # a message that cannot be delivered must not end this thread
             logger.exception("sending to webhooks failed, the next round tries again")
+        time.sleep(services.settings.sweep_s)
+
+
+def _inspect_forever(services: Services) -> None:
+    while True:
+        try:
+            InspectionRunner(services).run()
+        except Exception:  # an upload that cannot be inspected must not end this thread
+            logger.exception("inspecting uploads failed, the next round tries again")
         time.sleep(services.settings.sweep_s)
 
 

@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.database.connection import now
-from shared.database.tables import Delivery, Job, Worker
+from shared.database.tables import Delivery, Job, Upload, Worker
+from shared.inspection import runner
 from shared.jobs import State
 from shared.retry_delay import RetryDelay
 from shared.services import Services
@@ -31,6 +32,9 @@ def correct_times(services: Services) -> None:
         # A lease may have been extended by a worker with a longer one, so a lease of twice the time is left alone.
         is_leased = Job.state == State.RUNNING
         corrected += _limit(session, Job.lease_until, 2 * settings.lease_s, settings.lease_s, is_leased)
+        corrected += _limit_delays(
+            session, Upload.inspection_due_at, Upload.inspection_attempt, runner.DELAY, runner.LEASE_S
+        )
         corrected += _limit(session, Worker.beat_at, settings.worker_heartbeat_s, 0.0)
     if corrected:
         logger.warning(

@@ -60,7 +60,12 @@ def list_unacceptable(document: object) -> list[Problem]:
             problems.append(Problem(_join(path), text("name-unstorable")))
         parts = value.items() if isinstance(value, Mapping) else enumerate(value)
         pending += [((*path, str(name)), part) for name, part in parts if isinstance(part, str | Mapping | list)]
-    return _note_omitted(problems[:MAX_PROBLEMS], len(problems), "")
+    return limit_problems(problems, "")
+
+
+def limit_problems(problems: list[Problem], pointer: str) -> list[Problem]:
+    """Return the first `MAX_PROBLEMS` problems and, at ``pointer``, the number of the other ones."""
+    return _note_omitted(problems[:MAX_PROBLEMS], len(problems), pointer)
 
 
 def _note_omitted(problems: list[Problem], total: int, pointer: str) -> list[Problem]:

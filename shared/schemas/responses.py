@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic reads typing.TypedDict only from Python 3.12 on
 
+from shared.inspection.upload_kinds import InspectionState, UploadKind
 from shared.jobs import AUTO, DeviceClass, Kind, State
 from shared.schemas.documented import documented
+from shared.tables.facts import ColumnFacts, Scatter, Task
 
 Id = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -103,7 +105,74 @@ class JobList(TypedDict):
 
 
 @documented
-class Upload(TypedDict):
+class Message(TypedDict):
+    """A message for people: a warning, a reason, or a problem."""
+
+    code: str
+    """Stable name of the message, for programs."""
+    detail: str
+
+
+@documented
+class InspectionSummary(TypedDict):
+    """How far the inspection of an upload is."""
+
+    state: InspectionState
+    problem: Message | None
+    """Why the file is unreadable, and what to do; otherwise null."""
+
+
+@documented
+class ExcludedColumn(TypedDict):
+    """A column that is left out by default."""
+
+    column: str
+    index: int
+    reason: Message
+
+
+@documented
+class SuggestedUse(TypedDict):
+    """A guess of what the table is for."""
+
+    label: int | None
+    """The index of the column to predict."""
+    task: Task | None
+    exclude: list[ExcludedColumn]
+
+
+@documented
+class Inspection(InspectionSummary):
+    """How far the inspection of an upload is. If it is `ready`, the other fields say what was found in the file.
+
+    The fields that are not required are those of a table.
+    """
+
+    format: NotRequired[str]
+    compressed: NotRequired[bool]
+    columns: NotRequired[list[ColumnFacts]]
+    rows: NotRequired[int]
+    delimiter: NotRequired[str | None]
+    """This field, the next three, `sheet` and `sheets` are null or empty if the format has no such property."""
+    decimal: NotRequired[str | None]
+    thousands: NotRequired[str | None]
+    encoding: NotRequired[str | None]
+    header: NotRequired[bool]
+    """Whether the names of the columns are in the file."""
+    sheet: NotRequired[str | None]
+    sheets: NotRequired[list[str]]
+    comment_lines: NotRequired[int]
+    blank_lines: NotRequired[int]
+    suggested: NotRequired[SuggestedUse]
+    warnings: NotRequired[list[Message]]
+    sample: NotRequired[list[list[str]]]
+    """The first rows, as in the file."""
+    scatter: NotRequired[Scatter | None]
+    """Some rows as points; null if there are fewer than two columns of numbers."""
+
+
+@documented
+class UploadSummary(TypedDict):
     """An uploaded file. The parameters of a job refer to an upload by its id."""
 
     id: Id
@@ -114,13 +183,24 @@ class Upload(TypedDict):
     created_at: Timestamp
     kept_until: Timestamp | None
     """The upload is deleted after this time, unless a queued or running job needs it; null: it is never deleted."""
+    kind: UploadKind
+    inspection: InspectionSummary | None
+    """Null: uploads of this kind are not inspected."""
+
+
+@documented
+class Upload(UploadSummary):
+    """An uploaded file, with what was found in it."""
+
+    inspection: Inspection | None  # type: ignore[misc]  # a more detailed form of the field
+    """Null: uploads of this kind are not inspected."""
 
 
 @documented
 class UploadList(TypedDict):
     """A page of the list of uploads, newest first."""
 
-    uploads: list[Upload]
+    uploads: list[UploadSummary]
     next_cursor: Id | None
     """The `cursor` of the next page; null on the last page."""
 

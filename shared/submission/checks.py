@@ -1,23 +1,24 @@
 """Finds the errors of a submission that would otherwise appear when the job runs; a job with such errors is refused."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from typing import Final
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from shared.database import queries, worker_queries
+from shared.database import inspections, queries, worker_queries
 from shared.database.tables import Upload
 from shared.disk_space import require_free_space
-from shared.errors import LimitError, Problem, RequestInvalidError
+from shared.errors import LimitError, Problem, RequestInvalidError, UploadPendingError
 from shared.files.file_store import FileStore
 from shared.ids import is_id
+from shared.inspection.upload_kinds import InspectionState, UploadKind
 from shared.kinds import KINDS
 from shared.schemas.submission import ParsedSubmission
 from shared.services import Services
 from shared.settings import Settings
-from shared.texts import text
+from shared.texts import Text, text
 from shared.webhooks import target
 from shared.webhooks.host_lookup import HostLookups
 
@@ -26,14 +27,23 @@ LOOKUPS: Final = HostLookups(timeout_s=1.0, max_running=8)
 PRECISION: Final = "/params/precision"
 """The JSON pointer of the precision; the field has the same name in every kind that has a choice of precisions."""
 
+_OF_OTHER_KIND: Final = {UploadKind.TABLE: "upload-not-table"}
+"""What is said of an upload that is not of the kind that the jobs read."""
 
-def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -> None:
+
+def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -> ParsedSubmission:
     """Check what the schema alone cannot decide: limits, uploads, workers, the webhook, and the content of files.
+
+    Returns
+    -------
+    The submission with the parameters that the job gets: what they left open is filled in.
 
     Raises
     ------
     RequestInvalidError
         The job cannot succeed.
+    UploadPendingError
+        An upload is not inspected yet. Its inspection is now the next of this owner.
     LimitError
         The owner has too many queued jobs.
     DiskFullError
@@ -45,15 +55,80 @@ def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -
     with services.database.reading() as session:
         _check_limit(session, settings, owner)
         ids = [upload_id for upload_id in upload_ids.values() if is_id(upload_id)]
-        uploads = queries.find_uploads(session, ids, owner)
-        problems = _find_missing_uploads(upload_ids, uploads) + _find_missing_precision(session, parsed)
+        uploads = inspections.find_with_facts(session, ids, owner)
+        problems = _find_missing_precision(session, parsed)
+    problems = [*_find_missing_uploads(services.files, upload_ids, uploads), *problems]
     if problems:
         raise RequestInvalidError(problems)
     if parsed.submission.webhook is not None:
         _check_webhook(parsed.submission.webhook.url, settings)
-    if spec.check_inputs is not None:
-        with _opened_uploads(services.files, upload_ids, uploads) as files:
-            spec.check_inputs(parsed.params, files, settings)
+    facts: dict[str, Mapping[str, Any]] = {}
+    if spec.reads is not None:
+        facts = get_facts(services, upload_ids, uploads, spec.reads, spec.list_read_options(parsed.params))
+    return replace(parsed, params=spec.resolve(parsed.params, facts, settings))
+
+
+def get_facts(
+    services: Services,
+    upload_ids: Mapping[str, str],
+    uploads: Mapping[str, Upload],
+    kind: UploadKind,
+    options: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Mapping[str, Any]]:
+    """Return what the inspections have found in the uploads that a submission names, keyed by upload id.
+
+    Parameters
+    ----------
+    upload_ids
+        The ids of the uploads, keyed by the JSON pointer of the parameter that names the upload.
+    uploads
+        The rows of these uploads with their facts, keyed by id.
+    kind
+        The kind that the uploads must have.
+    options
+        How the uploads are read, keyed by id; see `KindSpec.list_read_options`.
+
+    Raises
+    ------
+    RequestInvalidError
+        An upload is unreadable, or of another kind.
+    UploadPendingError
+        An upload is not inspected yet, or was inspected with other options.
+    """
+    problems: list[Problem] = []
+    pending: set[str] = set()
+    facts: dict[str, Mapping[str, Any]] = {}
+    for pointer, upload_id in upload_ids.items():
+        upload = uploads[upload_id]
+        if upload.kind != kind:
+            problems.append(Problem(pointer, text(_OF_OTHER_KIND[kind])))
+        elif not _is_inspected(upload, options.get(upload_id, {})):
+            pending.add(upload_id)
+        elif upload.problem is not None:
+            problems.append(Problem(pointer, Text.parse(upload.problem)))
+        else:
+            facts[upload_id] = upload.facts or {}
+    if problems:
+        raise RequestInvalidError(problems)
+    if pending:
+        for upload_id in pending:
+            inspections.request(services.database, upload_id, options.get(upload_id, {}))
+        services.broker.wake_inspector()
+        raise UploadPendingError(pending)
+    return facts
+
+
+def _is_inspected(upload: Upload, options: Mapping[str, Any]) -> bool:
+    """Return whether what was found in an upload is what is in it if it is read with these options.
+
+    That is so if it was read with these options, or if the same was detected.
+    """
+    if upload.inspection_state == InspectionState.PENDING:
+        return False
+    detected = upload.inspection_options == inspections.format_options({}) and upload.facts is not None
+    return upload.inspection_options == inspections.format_options(options) or (
+        detected and all((upload.facts or {}).get(name) == value for name, value in options.items())
+    )
 
 
 def _check_webhook(url: str, settings: Settings) -> None:
@@ -67,12 +142,14 @@ def _check_limit(session: Session, settings: Settings, owner: str) -> None:
         raise LimitError(text("queue-limit", max_jobs=settings.max_queued_jobs))
 
 
-def _find_missing_uploads(upload_ids: Mapping[str, str], uploads: Mapping[str, Upload]) -> list[Problem]:
-    return [
-        Problem(pointer, text("upload-not-found", upload=upload_id))
-        for pointer, upload_id in upload_ids.items()
-        if upload_id not in uploads
-    ]
+def _find_missing_uploads(
+    files: FileStore, upload_ids: Mapping[str, str], uploads: Mapping[str, Upload]
+) -> Iterator[Problem]:
+    for pointer, upload_id in upload_ids.items():
+        if upload_id not in uploads:
+            yield Problem(pointer, text("upload-not-found", upload=upload_id))
+        elif files.stat(uploads[upload_id].key) is None:
+            yield Problem(pointer, text("upload-file-missing"))
 
 
 def _find_missing_precision(session: Session, parsed: ParsedSubmission) -> list[Problem]:
@@ -89,21 +166,3 @@ def _find_missing_precision(session: Session, parsed: ParsedSubmission) -> list[
         return []
     values = {"precision": precision, "device": submission.device, "offered": ", ".join(offered)}
     return [Problem(PRECISION, text("precision-not-offered", **values))]
-
-
-@contextmanager
-def _opened_uploads(
-    files: FileStore, upload_ids: Mapping[str, str], uploads: Mapping[str, Upload]
-) -> Iterator[dict[str, Path]]:
-    """Provide the uploads as files on this machine, keyed by upload id."""
-    with ExitStack() as copies:
-        opened: dict[str, Path] = {}
-        problems: list[Problem] = []
-        for pointer, upload_id in upload_ids.items():
-            try:
-                opened[upload_id] = copies.enter_context(files.local_copy(uploads[upload_id].key))
-            except FileNotFoundError:
-                problems.append(Problem(pointer, text("upload-file-missing")))
-        if problems:
-            raise RequestInvalidError(problems)
-        yield opened

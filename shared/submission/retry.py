@@ -41,6 +41,8 @@ def retry_job(
         The job has not ended.
     RequestInvalidError
         The new job cannot succeed, for example because an upload no longer exists.
+    UploadPendingError
+        An upload that the job names is not inspected yet.
     IdempotencyError
         An earlier request had the same idempotency key, but was another one.
     LimitError

@@ -76,6 +76,8 @@ def submit_job(
     ------
     RequestInvalidError
         The body is not valid, or the job cannot succeed.
+    UploadPendingError
+        An upload that the job names is not inspected yet.
     IdempotencyError
         An earlier request had the same idempotency key and another body.
     LimitError
@@ -113,12 +115,14 @@ def check_and_queue(
     ------
     RequestInvalidError
         The job cannot succeed.
+    UploadPendingError
+        An upload that the job names is not inspected yet.
     IdempotencyError
         An earlier request had the same idempotency key, but was another one.
     LimitError
         The owner has too many queued jobs.
     """
-    check_submission(services, parsed, origin.owner)
+    parsed = check_submission(services, parsed, origin.owner)
     submission = parsed.submission
     job = Job(
         id=make_id(),

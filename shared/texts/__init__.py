@@ -26,19 +26,24 @@ class Text:
         The stable name of the sentence for programs, for example ``column-unknown``.
     values
         The values that are inserted into the sentence. They are JSON values, so that a database row can store them.
+    details
+        Texts that are inserted into the sentence as its value ``details``, separated by semicolons.
     """
 
     code: str
     values: Mapping[str, Value] = field(default_factory=dict)
+    details: tuple["Text", ...] = ()
 
     def serialize(self) -> dict[str, Any]:
         """Return the text as JSON, in the form in which rows and results store a text."""
-        return {"code": self.code, "values": dict(self.values)}
+        stored: dict[str, Any] = {"code": self.code, "values": dict(self.values)}
+        return stored | {"details": [detail.serialize() for detail in self.details]} if self.details else stored
 
     @classmethod
     def parse(cls, stored: Mapping[str, Any]) -> Self:
         """Build a text from the JSON that `serialize` returned."""
-        return cls(stored["code"], stored["values"])
+        details = tuple(Text.parse(detail) for detail in stored.get("details", ()))
+        return cls(stored["code"], stored["values"], details)
 
 
 def text(code: str, /, **values: Value) -> Text:
@@ -57,7 +62,7 @@ def render(what: Text) -> str:
         return str(what.values["message"])
     if sentence is None:
         return f"{what.code} {dict(what.values)}" if what.values else what.code
-    return sentence.format_map(what.values)
+    return sentence.format_map({"details": "; ".join(map(render, what.details)), **what.values})
 
 
 def render_title(error_type: str) -> str:
@@ -102,6 +107,7 @@ def load_titles() -> Mapping[str, str]:
 
 
 def _merge(name: str) -> dict[str, str]:
-    """Merge the dictionaries with this name from the catalogues of the service and of all kinds of job."""
-    catalogues = (english, *(import_module(f"shared.kinds.{kind}.english") for kind in Kind))
+    """Merge the dictionaries with this name from the catalogues of the service, of tables and of all kinds of job."""
+    packages = ("shared.tables", *(f"shared.kinds.{kind}" for kind in Kind))
+    catalogues = (english, *(import_module(f"{package}.english") for package in packages))
     return {code: value for catalogue in catalogues for code, value in getattr(catalogue, name).items()}

@@ -176,6 +176,14 @@ SENTENCES: Final[Mapping[str, str]] = {
     "parameter-repeated": "may be given only once",
     "timestamp-out-of-range": "is before the first or after the last date that can be represented; choose another one",
     # Uploads and files.
+    "upload-pending": "These uploads are still being inspected: {uploads}. Send the request again in a few seconds.",
+    "upload-not-table": "is not a table; upload text (CSV), Excel (.xlsx), Parquet or ARFF",
+    "inspection-too-slow": "reading the file took more than {limit_s:g} s; upload a smaller one, or save it as plain CSV",
+    "inspection-too-large": "reading the file needs more than {memory_mb} MB of memory; upload a smaller one",
+    "inspection-answer-too-long": "the names and values in the file are too many or too long to be described in {max_bytes} bytes; upload fewer columns, or shorten their names",
+    "inspection-died": "the file is damaged, or reading it needs more than {memory_mb} MB of memory; save it again, or upload a smaller one",
+    "inspection-failed": "reading the file failed unexpectedly, and the log of the service has the details; save it in another format, for example as plain CSV, and upload it again",
+    "inspection-lost": "the file was not read in {attempts} attempts, since the service was interrupted each time; upload it again",
     "upload-empty": "is empty; send a file that has content",
     "uploaded-file-not-found": "There is no upload {upload}.",
     "uploads-full": "The uploads of this API key use all of its {max_bytes} bytes. Use a file that is already "
@@ -200,6 +208,7 @@ TITLES: Final[Mapping[str, str]] = {
     "limit-reached": "This API key has reached a limit",
     "operator-only": "Only an operator may do this",
     "too-many-wrong-keys": "Too many wrong API keys were sent",
+    "upload-pending": "An upload is not inspected yet",
     "busy": "Too many requests of this kind are open",
     "cross-site": "Requests from other sites are refused",
     "not-found": "Not found",

@@ -26,7 +26,7 @@ from shared.jobs import DeviceClass, Kind, Lease, Outcome, Progress, State, Stor
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import submit
-from tests.bench import web_slow_clients
+from tests.bench import web_slow_clients, web_uploads
 from tests.bench.measured_process import run_in_process
 from tests.bench.section import Ratio, Section, format_table, read_repeats
 from tests.bench.web_load import count_responses, find_percentiles_ms, poll_during_streams, time_responses
@@ -128,6 +128,8 @@ def _measure_polls(name: str, settings: Settings, folder: Path, repeats: int) ->
             streams = _measure_streams(name, port, services, leases)
         with run_web(settings, folder / "slow.log") as port:
             slow = web_slow_clients.measure(name, services, lambda: _start_job(services), port)
+        with run_web(settings, folder / "uploads.log") as port:
+            uploads = web_uploads.measure(name, settings, port, folder)
         # The rates are measured with a new web process: the web notices that the client of a stream is gone only when
         # it writes to this stream again, so the old process may still hold closed streams.
         with run_web(settings, folder / "own.log") as own, run_web(settings, folder / "bare.log", *BARE_APP) as bare:
@@ -138,7 +140,7 @@ def _measure_polls(name: str, settings: Settings, folder: Path, repeats: int) ->
                 _compare_rates(f"a running job, {name}", ports, leases[0].job_id, repeats, MIN_BARE_RATIO),
                 _compare_rates(f"an ended job with its five files, {name}", ports, ended, repeats, None),
             ]
-    return [streams, slow, *rates]
+    return [streams, slow, uploads, *rates]
 
 
 def _send_heartbeats(services: Services, leases: Sequence[Lease], done: int) -> None:

@@ -24,6 +24,8 @@ _KNN_RESULT: Final[KnnResult] = {
     "n_test": 178,
     "device": DeviceClass.CPU,
     "compute_s": 0.02,
+    "preparation": None,
+    "warnings": [],
 }
 _MUSIC_RESULT: Final[MusicgenResult] = {
     "sampling_rate": 32_000,

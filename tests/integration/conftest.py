@@ -18,7 +18,7 @@ from tests.support.job_outcomes import expire_lease
 from tests.support.ports import reserve_port
 from tests.support.processes import ServiceProcess
 from tests.support.servers import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import DEADLINE_S, wait_until
 from tests.support.webhook_receiver import Receiver
 
 if TYPE_CHECKING:
@@ -28,6 +28,12 @@ StartProcess = Callable[..., ServiceProcess]
 StartWorker = Callable[..., ServiceProcess]
 ServeWeb = Callable[..., tuple[ServiceProcess, Settings]]
 MakeApp = Callable[..., "Flask"]
+
+
+@pytest.fixture(autouse=True)
+def patient_submissions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let submissions wait for inspections as long as a slow machine needs, in the applications of this process."""
+    monkeypatch.setattr("web.inspections.SUBMISSION_WAIT_S", DEADLINE_S)
 
 
 @pytest.fixture
@@ -48,19 +54,21 @@ def start_process(settings: Settings, tmp_path: Path) -> Iterator[StartProcess]:
 @pytest.fixture
 def make_app(settings: Settings) -> Iterator[MakeApp]:
     """Return a function that makes a web application with some settings changed; the application is not served."""
+    from tests.support.inspections import UploadInspections
     from tests.support.openapi_watch import watch_responses
     from web import create_app
     from web.context import get_context
 
-    made: list[tuple[Flask, list[str]]] = []
+    made: list[tuple[Flask, list[str], UploadInspections]] = []
 
     def make(**own: object) -> "Flask":
         app = create_app(settings.model_copy(update=own))
-        made.append((app, watch_responses(app)))
+        made.append((app, watch_responses(app), UploadInspections(app, get_context(app).services.settings)))
         return app
 
     yield make
-    for app, undescribed in made:
+    for app, undescribed, uploads in made:
+        uploads.close()
         get_context(app).services.close()
         assert undescribed == []
 

@@ -16,6 +16,7 @@ from shared.database.tables import Upload
 from shared.ids import make_id
 from shared.services import Services
 from shared.settings import Settings
+from tests.integration.conftest import MakeApp
 from tests.support.disks import fill_disk, list_keys
 from tests.support.html_pages import send_form
 from web import create_app
@@ -76,37 +77,38 @@ def test_submissions_and_uploads_are_refused_while_there_is_too_little_space(set
 @pytest.mark.parametrize(
     ("content", "dataset", "pointer", "code", "words"),
     [
-        (b"\n\n", {}, "upload", "table-empty", ""),
-        (b"a,b\n", {}, "upload", "table-without-rows", ""),
-        (b"a\n1\n2\n", {}, "upload", "table-one-column", ""),
-        (b"k,a\nx,1\ny,2,3\n", {}, "upload", "table-uneven", "line 3 has 3 cells"),
-        (b"k,a\nx,1\ny,two\n", {}, "upload", "cell-not-a-number", "line 3, column 'a': 'two'"),
-        (b"k,a\nx,1\ny,nan\n", {}, "upload", "cell-not-a-number", "line 3, column 'a': 'nan'"),
-        (b"k,a\nx,1\ny,inf\n", {}, "upload", "cell-not-a-number", "'inf'"),
-        (b"k,a\nx,1\ny,\n", {}, "upload", "cell-not-a-number", "''"),
-        (b"k,a\nx,1\nx,2\n", {}, "label", "label-one-class", "'x'"),
-        (b"k,a\nx,1\n,2\n", {}, "label", "label-missing", "line 3"),
-        ("k,ä\nx,1\ny,2\n".encode("latin-1"), {}, "upload", "table-not-utf8", ""),
-        (b"k,a\nx,\x00\ny,2\n", {}, "upload", "table-binary", ""),
-        (GOOD, {"label": "colour"}, "label", "label-unknown", "'kind', 'a', 'b'"),
-        (GOOD, {"label": 3}, "label", "label-index-unknown", "0 to 2"),
-        (GOOD, {"label": "kind", "header": False}, "label", "label-needs-index", "0 to 2"),
-        (b"k,a,a\nx,1,2\ny,2,3\n", {"label": "a"}, "label", "label-ambiguous", "2 columns have the name 'a'"),
-        (b"k,a\n" + b"x,1\n" * 30, {}, "upload", "table-too-many-rows", "more than 20 rows"),
-        (b"k" + b",a" * 12 + b"\n", {}, "upload", "table-too-many-columns", "13 columns, more than 10"),
+        (b"\n\n", {}, "upload", "file-empty", ""),
+        (b"a,b\n", {}, "upload", "rows-missing", "below the header"),
+        (b"a\n1\n2\n", {}, "upload", "one-column", ""),
+        (b"k,a\nx,1\ny,2,3\n", {}, "upload", "bad-cell", "line 3 has 3 cells"),
+        (b"k,a\nx,1\ny,inf\n", {}, "upload", "bad-cell", "line 3, column 'a': 'inf'"),
+        (
+            b"k,a\nx,1\ny,two\nx,3\ny,two\n",
+            {"label": "k", "text_columns": "refuse"},
+            "text_columns",
+            "columns-of-text",
+            "'a'",
+        ),
+        (b"k,a\nx,1\ny,nan\nx,4\n", {"label": "k", "missing": "refuse"}, "missing", "columns-with-gaps", "'a'"),
+        (b"k,a\nx,3\nx,2\n", {"label": "k"}, "label", "label-one-class", "'x'"),
+        (b"k,a\nx,1\ny,1\n", {"label": "k"}, "", "attributes-missing", ""),
+        (GOOD, {"label": "colour"}, "label", "column-unknown", "'kind', 'a', 'b'"),
+        (GOOD, {"label": 3}, "label", "column-index-unknown", "0 to 2"),
+        (GOOD, {"label": "kind", "exclude": ["b", "kind"]}, "exclude/1", "label-excluded", "'kind'"),
+        (GOOD, {"label": "kind", "columns": ["b", 2]}, "columns/1", "column-twice", "'b'"),
+        (b"k,a,a\nx,1,2\ny,2,3\n", {"label": "a"}, "label", "column-ambiguous", "2 columns have the name 'a'"),
+        (b"k,a\n" + b"x,1\n" * 30, {}, "upload", "rows-too-many", "more than 20 rows"),
+        (b"k" + b",a" * 12 + b"\n", {}, "upload", "columns-too-many", "13 columns, more than 10"),
     ],
 )
 def test_unusable_table_is_refused(  # noqa: PLR0913, PLR0917 - pytest's parameters
-    settings: Settings, content: bytes, dataset: dict[str, object], pointer: str, code: str, words: str
+    make_app: MakeApp, content: bytes, dataset: dict[str, object], pointer: str, code: str, words: str
 ) -> None:
-    small = settings.model_copy(update={"max_dataset_rows": 20, "max_dataset_columns": 10})
-    app = create_app(small)
-    client = app.test_client()
+    client = make_app(max_dataset_rows=20, max_dataset_columns=10).test_client()
     response = submit(client, {"dataset": {"upload": upload(client, content)} | dataset, "k": 1})
-    pointer = f"/params/dataset/{pointer}"
+    pointer = f"/params/dataset/{pointer}".removesuffix("/")
     assert list_codes(response) == {pointer: code}
     assert words in check_problem(response)[pointer]
-    get_context(app).services.close()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_unusable_table_is_refused(  # noqa: PLR0913, PLR0917 - pytest's paramet
             "folds-too-many",
             "2 to 178",
         ),
-        ({"evaluation": {"method": "loo", "seed": 1}}, "/params/evaluation/seed", "extra-forbidden", "spelling"),
+        ({"evaluation": {"method": "loo", "folds": 1}}, "/params/evaluation/folds", "extra-forbidden", "spelling"),
         ({"dataset": {"name": "iris"}}, "/params/dataset/name", "literal-error", "'wine'"),
         ({"dataset": {}}, "/params/dataset/name", "missing", "required"),
         ({"dataset": "wine"}, "/params/dataset", "dataset", '{"name": "wine"}'),
@@ -213,10 +215,15 @@ def test_body_that_is_not_an_object_is_refused(client: FlaskClient, body: object
 
 def test_bhattacharyya_metric_is_refused_for_a_table_with_negative_values(client: FlaskClient) -> None:
     table = upload(client, b"k,a,b\nx,1,2\ny,-2,3\nx,3,4\n")
-    params = {"dataset": {"upload": table}, "k": 1, "metric": "bhattacharyya", "evaluation": {"method": "loo"}}
+    params = {
+        "dataset": {"upload": table, "label": "k"},
+        "k": 1,
+        "metric": "bhattacharyya",
+        "evaluation": {"method": "loo"},
+    }
     response = submit(client, params)
     assert list_codes(response) == {"/params/metric": "bhattacharyya-negative"}
-    assert "row 1 has a negative 'a'" in check_problem(response)["/params/metric"]
+    assert "negative values occur in 'a'" in check_problem(response)["/params/metric"]
 
 
 def test_body_that_is_too_large_is_refused(client: FlaskClient, settings: Settings) -> None:

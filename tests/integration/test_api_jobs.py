@@ -66,7 +66,8 @@ def test_submission_returns_the_whole_job(client: FlaskClient) -> None:
         "p": 2.0,
         "weights": "uniform",
         "normalise": "none",
-        "evaluation": {"method": "holdout", "train_size": 128, "seed": 0},
+        "ties": "shuffled",
+        "evaluation": {"method": "holdout", "train_size": 128, "seed": 0, "stratify": "auto"},
     }
     expected = {"state": "queued", "attempt": 0, "max_attempts": 3, "priority": 5, "result": None, "artifacts": []}
     assert job | expected == job

@@ -38,9 +38,12 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def server(settings: Settings, serve_web: ServeWeb, monkeypatch: pytest.MonkeyPatch) -> ServiceProcess:
+def server(
+    settings: Settings, serve_web: ServeWeb, start_process: StartProcess, monkeypatch: pytest.MonkeyPatch
+) -> ServiceProcess:
     monkeypatch.setenv("MINDJOBS_SERVER", f"http://{settings.authority}")
     monkeypatch.delenv("MINDJOBS_KEY", raising=False)
+    start_process("shared.maintenance")  # inspects uploads
     return serve_web(port=settings.port)[0]
 
 
@@ -89,7 +92,7 @@ def test_client_receives_all_events_of_a_job_and_downloads_an_artifact(
     assert isinstance(received[3], Artifact)
     assert received[3].sha256 == hashlib.sha256(REPORT).hexdigest()
     assert len(received) == 5
-    assert client.wait(job.id).result == {"best_k": 5}
+    assert client.wait(job.id).result == {"best_k": 5, "preparation": None, "warnings": []}
     (path,) = client.download(job.id, tmp_path / "out", "report.json")
     assert path.read_bytes() == REPORT
 
@@ -145,14 +148,25 @@ def test_upload_over_the_size_limit_is_refused_with_the_reason(say: Say, tmp_pat
 
 def test_submitted_table_is_uploaded_and_used_by_the_job(say: Say, services: Services, tmp_path: Path) -> None:
     file = tmp_path / "flöwers.csv"
-    file.write_text("size,species\n" + "1,a\n2,b\n" * 10)
-    words = ["--csv", str(file), "--label-column", "species", "-p", "k=1", "-p", "evaluation.method=loo"]
+    file.write_text("size,note,species\n" + "1,x,a\n2,y,b\n" * 10)
+    words = [
+        "--csv",
+        str(file),
+        "--label-column",
+        "species",
+        "--exclude",
+        "note",
+        "-p",
+        "k=1",
+        "-p",
+        "evaluation.method=loo",
+    ]
     status, answer, _ = say("submit", "knn", *words)
     assert status == 0
     with services.database.reading() as session:
         params = queries.get_job(session, answer.strip()).params
         (upload,) = queries.find_uploads(session, [params["dataset"]["upload"]], "").values()
-    assert (params["dataset"]["label"], params["evaluation"]) == ("species", {"method": "loo"})
+    assert (params["dataset"]["label"], params["dataset"]["exclude"]) == ("species", ["note"])
     assert (upload.filename, upload.bytes, upload.media_type) == (file.name, file.stat().st_size, "text/csv")
 
 
@@ -201,7 +215,7 @@ def test_uploads_are_listed_and_deleted(
 ) -> None:
     monkeypatch.setattr(api, "_PAGE_LENGTH", 2)
     file = tmp_path / "table.csv"
-    file.write_text("k,a\nx,1\ny,2\n")
+    file.write_text("k,a\n" + "x,1\ny,5\n" * 4)
     ids = [say("upload", str(file))[1].strip() for _ in range(3)]
     status, answer, _ = say("uploads")
     head, *rows = answer.splitlines()

@@ -100,6 +100,55 @@ def test_result_whose_file_is_missing_is_shown_without_predictions(client: Flask
     assert "<h2>Predictions</h2>" not in page
 
 
+def prepare_column(name: str, use: str, **more: Any) -> dict[str, Any]:
+    nothing = {"index": 0, "missing": 0, "imputed": None, "scaled": False, "values": None, "reason": None}
+    return {"column": name, "type": "text", "use": use} | nothing | more
+
+
+def test_what_was_done_to_an_uploaded_table_is_shown(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services)
+    detected = {"header": True, "delimiter": "\t", "decimal": ",", "encoding": "cp1252", "sheet": None}
+    columns = [
+        prepare_column("<kind>", "label", missing=2),
+        prepare_column("age", "number", missing=3, imputed="median", scaled=True),
+        prepare_column("sex", "onehot", missing=1, imputed="most_frequent", values=2),
+        prepare_column("id", "left-out", reason={"code": "row-numbers", "values": {"column": "id"}}),
+    ]
+    preparation = {
+        "rows": 9,
+        "used_rows": 6,
+        "dropped_without_label": 2,
+        "dropped_with_gaps": 1,
+        "detected": detected,
+        "columns": columns,
+    }
+    warnings = [{"code": "rows-without-label", "values": {"count": 2}}]
+    succeed(services, job_id, CLASSIFIED | {"preparation": preparation, "warnings": warnings}, {})
+    page = read(client, job_id)
+    assert "2 rows have no label and were left out." in page
+    assert "6 of 9 rows were used; 2 have no label; 1 have missing cells" in page
+    assert "Delimiter <code>tab</code>" in page
+    assert '<th scope="row" class="fw-normal">&lt;kind&gt;</th><td>text</td><td>label</td><td>2</td>' in page
+    assert "<td>number, scaled</td><td>3, replaced by the median</td>" in page
+    assert "<td>one-hot, 2 values</td><td>1, replaced by the most frequent value</td>" in page
+    assert "<td>&#39;id&#39; is left out: it only numbers the rows." in page
+    result = client.get(f"/api/v1/jobs/{job_id}").json
+    assert result is not None
+    assert result["result"]["preparation"]["columns"][3]["reason"]["code"] == "row-numbers"
+    assert result["result"]["warnings"] == [
+        {"code": "rows-without-label", "detail": "2 rows have no label and were left out."}
+    ]
+
+
+def test_a_result_of_an_earlier_version_has_no_preparation(client: FlaskClient, services: Services) -> None:
+    job_id = submit(services)
+    succeed(services, job_id, CLASSIFIED, {})
+    assert "<h2>Data</h2>" not in read(client, job_id)
+    result = client.get(f"/api/v1/jobs/{job_id}").json
+    assert result is not None
+    assert (result["result"]["preparation"], result["result"]["warnings"]) == (None, [])
+
+
 def test_result_without_artifacts_is_shown_without_lists_of_files(client: FlaskClient, services: Services) -> None:
     job_id = submit(services)
     succeed(services, job_id, CLASSIFIED, {})

@@ -1,6 +1,7 @@
 """Migrations: the revisions form one sequence, end with the tables that the code declares, and keep all data."""
 
 import hashlib
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -17,14 +18,15 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select
 from sqlalchemy.exc import IntegrityError
 
-from shared.database import queries
+from shared.database import inspections, queries
 from shared.database.connection import Database
 from shared.database.migrate import make_alembic_config, migrate, migrating
 from shared.database.queries import JobFilter, list_jobs
-from shared.database.tables import Base, Delivery, Instance, Key, Worker
+from shared.database.tables import Base, Delivery, Instance, Job, Key, Worker
 from shared.files.keys import artifact_key, upload_key
 from shared.ids import make_id
 from shared.jobs import State
+from shared.kinds.knn.parameters import KnnParams
 from shared.maintenance import cleanup
 from shared.maintenance.__main__ import sweep
 from shared.roles import Role
@@ -32,7 +34,7 @@ from shared.services import Services
 from shared.settings import Settings
 from tests.support.disks import path_on_disk
 
-REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005", "0006", "0007"]
+REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009"]
 OLD_REVISIONS: Final = REVISIONS[:-1]
 Row = Mapping[str, Any]
 
@@ -181,7 +183,7 @@ def test_an_upgrade_keeps_all_data(empty_database: Database, revision: str) -> N
     migrate(empty_database)
     with empty_database.reading() as session:
         job = queries.get_job(session, job_id)
-        assert (job.kind, job.state, job.params, job.result) == ("knn", "succeeded", {"k": 5}, {"accuracy": 0.5})
+        assert (job.kind, job.state, job.params["k"], job.result) == ("knn", "succeeded", 5, {"accuracy": 0.5})
         assert (job.progress_stage, job.progress_done) == ("evaluating", 3)
         assert job.stage_started_done == (1 if revision >= "0002" else None)
         assert (job.stage_started_at is None) == (revision < "0002")
@@ -242,6 +244,72 @@ def test_revision_0005_removes_the_check_of_the_kind_from_the_table_jobs_and_not
         insert(session.connection(), "jobs", {"id": "x"} | dict(_JOB_0001) | {"kind": "any-kind"})
 
 
+_TABLE_0008: Final = {"upload": "u", "label": "species", "header": False}
+_KFOLD_0008: Final = {"method": "kfold", "folds": 5, "repeats": 2, "seed": 3}
+_COMMON_0008: Final = {"task": "regression", "k": [1, 3], "metric": "minkowski", "p": 3.0, "weights": "distance"}
+_OLD_TABLE: Final[dict[str, Any]] = {
+    "delimiter": ",",
+    "decimal": ".",
+    "encoding": "utf-8",
+    "sheet": None,
+    "columns": None,
+    "exclude": [],
+    "text_columns": "refuse",
+    "missing": "refuse",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        (
+            "knn",
+            _COMMON_0008 | {"dataset": _TABLE_0008, "evaluation": _KFOLD_0008},
+            _COMMON_0008
+            | {"ties": "order", "dataset": _TABLE_0008 | _OLD_TABLE, "evaluation": _KFOLD_0008 | {"stratify": False}},
+        ),
+        (
+            "knn",
+            _COMMON_0008 | {"dataset": {"name": "wine"}, "evaluation": {"method": "loo"}},
+            _COMMON_0008 | {"ties": "order", "dataset": {"name": "wine"}, "evaluation": {"method": "loo"}},
+        ),
+        (
+            "knn",
+            {"k": 5},
+            {
+                "k": 5,
+                "ties": "order",
+                "task": "classification",
+                "evaluation": {"method": "holdout", "train_size": 128, "seed": 0, "stratify": False},
+            },
+        ),
+        ("musicgen", {"prompts": ["a"]}, {"prompts": ["a"]}),
+    ],
+    ids=["upload", "leave-one-out", "incomplete", "music"],
+)
+def test_revision_0009_keeps_the_meaning_of_the_parameters_of_stored_jobs(
+    empty_database: Database, kind: str, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    migrate(empty_database, "0008")
+    ids = [f"job-{number:04}" for number in range(1_002)]  # more than are changed at once
+    with empty_database.writing() as session:
+        for job_id in ids:
+            row = dict(_JOB_0001) | {"id": job_id, "kind": kind, "params": json.dumps(before)}
+            insert(session.connection(), "jobs", row)
+    migrate(empty_database, "0009")
+    with empty_database.reading() as session:
+        for job_id in ids:
+            assert session.execute(select(Job.params).where(Job.id == job_id)).scalar_one() == after
+    if kind == "knn":
+        assert KnnParams.model_validate(after).ties == "order"
+    downgrade(empty_database, "0008")
+    with empty_database.reading() as session:
+        stored = session.execute(select(Job.params).where(Job.id == ids[-1])).scalar_one()
+        assert stored | before == stored  # nothing is lost
+        assert not {"ties", "stratify"} & ({*stored} | {*stored.get("evaluation", {})})
+        assert stored.get("dataset") == before.get("dataset")
+
+
 def test_a_failed_migration_changes_nothing_and_foreign_keys_are_still_enforced(
     empty_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +344,34 @@ def test_revision_0006_makes_existing_keys_those_of_users_and_remembers_that_key
     downgrade(empty_database, "0005")
     with empty_database.engine.connect() as connection:
         assert connection.scalar(select(func.count()).select_from(sqlalchemy.table("keys"))) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "filename", "kind", "state"),
+    [
+        ("text/csv", None, "table", "pending"),
+        ("text/csv", "talk.mp3", "table", "pending"),
+        ("application/octet-stream", "Sales.XLSX", "table", "pending"),
+        ("application/octet-stream", "table.csv.gz", "table", "pending"),
+        ("audio/mpeg", "music.csv", "audio", None),
+        ("application/octet-stream", "picture.png", "unknown", None),
+        ("application/octet-stream", None, "unknown", None),
+    ],
+)
+def test_revision_0008_lets_existing_uploads_that_may_be_tables_be_inspected(
+    empty_database: Database, media_type: str, filename: str | None, kind: str, state: str | None
+) -> None:
+    migrate(empty_database, "0007")
+    upload_id = make_id()
+    row = {"id": upload_id, "path": "x", "media_type": media_type, "filename": filename, "bytes": 1, "sha256": ""}
+    with empty_database.writing() as session:
+        insert(session.connection(), "uploads", row | {"created_at": "2026-01-01 00:00:00.000000"})
+    migrate(empty_database)
+    with empty_database.reading() as session:
+        upload = queries.find_uploads(session, [upload_id])[upload_id]
+    assert (upload.kind, upload.inspection_state, upload.inspection_attempt) == (kind, state, 0)
+    claimed = inspections.claim(empty_database, "", ["table"], 60.0)
+    assert (claimed is not None) == (state == "pending")
 
 
 @pytest.mark.parametrize("revision", OLD_REVISIONS)

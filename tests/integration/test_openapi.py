@@ -38,6 +38,8 @@ RESULT: KnnResult = {
     "n_test": 4,
     "device": DeviceClass.CPU,
     "compute_s": 0.5,
+    "preparation": None,
+    "warnings": [],
 }
 CONFIGURATION = """
 [checks.positive_data_acceptance]
@@ -116,6 +118,9 @@ def test_every_reference_can_be_resolved(document: Any) -> None:
     [
         (KNN | {"params": {"k": [1, 3], "evaluation": {"method": "loo"}}}, True),
         (KNN, True),
+        (KNN | {"params": {"dataset": {"upload": "u", "header": 1}}}, False),
+        (KNN | {"params": {"evaluation": {"method": "holdout", "train_size": 0.7, "stratify": True}}}, True),
+        (KNN | {"params": {"evaluation": {"method": "holdout", "train_size": 0, "stratify": "yes"}}}, False),
         ({"kind": "musicgen", "params": {"prompts": ["a"]}}, True),
         (KNN | {"params": {"prompts": ["a"]}}, False),
         ({"kind": "musicgen", "params": {"k": 3}}, False),

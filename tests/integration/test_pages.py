@@ -46,7 +46,8 @@ def test_form_queues_a_job_with_the_values_of_the_fields(client: FlaskClient) ->
         "p": 3.0,
         "weights": "uniform",
         "normalise": "zscore",
-        "evaluation": {"method": "kfold", "folds": 5, "repeats": 1, "seed": 0},
+        "ties": "shuffled",
+        "evaluation": {"method": "kfold", "folds": 5, "repeats": 1, "seed": 0, "stratify": "auto"},
     }
     assert job["id"] in client.get("/").text
     assert job["id"] in client.get("/jobs?state=queued").text
@@ -54,7 +55,7 @@ def test_form_queues_a_job_with_the_values_of_the_fields(client: FlaskClient) ->
 
 def test_form_uploads_a_file(client: FlaskClient) -> None:
     table = b"kind,a\n" + b"x,1\ny,2\n" * 5
-    url = submit(client, file=(io.BytesIO(table), "my.csv"), label="kind", header="on", method="loo", k="1")
+    url = submit(client, file=(io.BytesIO(table), "my.csv"), label="kind", header="true", method="loo", k="1")
     job = client.get(f"/api/v1{url}").json
     assert job is not None
     assert job["params"]["dataset"] | {"label": "kind", "header": True} == job["params"]["dataset"]
@@ -67,8 +68,8 @@ def test_form_uploads_a_file(client: FlaskClient) -> None:
         ({"k": "five"}, "k", "must be a whole number"),
         ({"train_size": "178"}, "train_size", "1 to 177"),
         ({"method": "kfold", "folds": "1"}, "folds", "must be at least 2"),
-        ({"file": b"k,a\nx,1\ny,two\n", "header": "on"}, "file", "line 3"),
-        ({"file": b"k,a\nx,1\ny,2\n", "label": "c", "header": "on"}, "label", "no column 'c'"),
+        ({"file": b"k,a\nx,1\ny,1,2\n", "header": "true"}, "file", "line 3"),
+        ({"file": b"k,a\nx,1\ny,2\n", "label": "c", "header": "true"}, "label", "no column 'c'"),
     ],
 )
 def test_invalid_form_is_shown_again_with_the_message_at_the_field(
@@ -105,7 +106,7 @@ def test_job_can_be_cancelled_and_run_again_on_its_page(client: FlaskClient, ser
 
 def test_uploaded_file_is_kept_when_the_form_is_refused(client: FlaskClient) -> None:
     table = (io.BytesIO(b"kind,a\n" + b"x,1\ny,2\n" * 5), "my.csv")
-    sent = {"label": "kind", "header": "on", "method": "loo"}
+    sent = {"label": "kind", "header": "true", "method": "loo"}
     page = send_form(client, "/knn", **sent, file=table, k="500").text
     upload_id = Page(page).find_form("/knn").fields["upload"]
     assert ">my.csv, uploaded (" in page

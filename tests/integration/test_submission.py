@@ -88,7 +88,7 @@ def test_an_unknown_upload_and_an_upload_without_a_stored_file_are_refused(servi
         (upload.id, text("upload-file-missing")),
         ("nonsense", text("upload-not-found", upload="nonsense")),
     ):
-        body = {"kind": "knn", "params": {"dataset": {"upload": upload_id, "label": "k"}}}
+        body = {"kind": "knn", "params": {"dataset": {"upload": upload_id, "label": "k"}, "k": 1}}
         assert list_problems(services, body) == [Problem("/params/dataset/upload", expected)]
 
 

@@ -16,6 +16,7 @@ from shared.database.tables import Job, Upload
 from shared.database.uploads import MAX_NAMED_JOBS
 from shared.errors import ConflictError, RequestInvalidError
 from shared.jobs import ANONYMOUS
+from shared.schemas.submission import ParsedSubmission
 from shared.services import Services
 from shared.settings import Settings
 from shared.submission import delete, submit
@@ -145,9 +146,10 @@ def test_upload_deleted_between_the_check_and_the_insertion_refuses_the_submissi
 ) -> None:
     stored = store_upload(services, TABLE)
 
-    def check_then_delete(*arguments: Any) -> None:
-        check_submission(*arguments)
+    def check_then_delete(*arguments: Any) -> ParsedSubmission:
+        checked = check_submission(*arguments)
         delete.delete_upload(services, stored.id, ANONYMOUS)
+        return checked
 
     monkeypatch.setattr(submit, "check_submission", check_then_delete)
     with pytest.raises(RequestInvalidError) as caught:

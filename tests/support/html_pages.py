@@ -21,11 +21,12 @@ class SentForm:
     action
         The address to which the form is sent; ``None`` means the address of the page.
     fields
-        The values that are sent if the user changes nothing, keyed by the name of the field.
+        The values that are sent if the user changes nothing, keyed by the name of the field: a text, or a list of texts
+        if there are several fields with this name.
     """
 
     action: str | None
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 class Page(HTMLParser):
@@ -68,7 +69,8 @@ class Page(HTMLParser):
             self._textarea = name
         elif tag == "input" and name and given.get("type") != "file":
             unchecked = given.get("type") == "checkbox" and "checked" not in given
-            fields.update({} if unchecked else {name: given.get("value") or ""})
+            if not unchecked:
+                _add_value(fields, name, given.get("value") or "")
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "select":
@@ -80,6 +82,14 @@ class Page(HTMLParser):
         if self._textarea:
             fields = self.forms[-1].fields
             fields[self._textarea] = fields.get(self._textarea, "") + data.removeprefix("\r\n").removeprefix("\n")
+
+
+def _add_value(fields: dict[str, Any], name: str, value: str) -> None:
+    earlier = fields.get(name)
+    if earlier is None:
+        fields[name] = value
+    else:
+        fields[name] = [*(earlier if isinstance(earlier, list) else [earlier]), value]
 
 
 def find_message(page: str, field: str) -> str:

@@ -11,6 +11,8 @@ from shared.database.connection import now
 from shared.database.tables import Job, Upload, Worker
 from shared.files.keys import artifact_key, upload_key
 from shared.ids import make_id
+from shared.inspection.runner import InspectionRunner
+from shared.inspection.upload_kinds import InspectionState, UploadKind
 from shared.jobs import ANONYMOUS, DeviceClass, Kind, Lease, Outcome, State, StoredFile, WorkerIdentity
 from shared.services import Services
 from tests.support.waiting import DEADLINE_S, wait_until
@@ -71,7 +73,7 @@ def expire_lease(services: Services, job_id: str) -> None:
 
 
 def store_upload(services: Services, content: bytes, *, owner: str = ANONYMOUS) -> Upload:
-    """Store a CSV file as an upload."""
+    """Store a CSV file as an upload, and inspect it."""
     upload_id = make_id()
     stored = services.files.put(upload_key(upload_id), [content])
     row = insert(Upload).values(
@@ -82,9 +84,14 @@ def store_upload(services: Services, content: bytes, *, owner: str = ANONYMOUS) 
         bytes=stored.bytes,
         sha256=stored.sha256,
         created_at=now(),
+        kind=UploadKind.TABLE,
+        inspection_state=InspectionState.PENDING,
     )
     with services.database.writing() as session:
-        return session.scalars(row.returning(Upload)).one()
+        upload = session.scalars(row.returning(Upload)).one()
+    # The owner has no other upload that waits.
+    assert InspectionRunner(services, prepares=False).inspect_next()
+    return upload
 
 
 def register_worker(services: Services, name: str, device: DeviceClass, **columns: Any) -> None:

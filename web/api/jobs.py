@@ -1,5 +1,6 @@
 """The calls that submit, read, list, cancel, retry and delete jobs, and that download the files of jobs."""
 
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from web.api import blueprint
 from web.auth import get_origin
 from web.conditions import knows_version, require_version
 from web.context import get_context, get_services
+from web.inspections import call_inspected
 from web.list_query import read_list_query
 from web.long_poll import read_wait_s
 from web.request_input import read_idempotency_key, read_json
@@ -28,7 +30,8 @@ POLL_AFTER_S: Final = "1"
 def submit_job() -> Response:
     """Submit a job. With ``Prefer: wait``, the response comes when the job has ended."""
     services = get_services()
-    job, created = submit.submit_job(services, read_json(), read_idempotency_key(), get_origin())
+    given = (services, read_json(), read_idempotency_key(), get_origin())
+    job, created = call_inspected(services, partial(submit.submit_job, *given))
     view, waited_s = get_context().long_poll_slots.wait_for(services, job.id, read_wait_s(), lambda view: view.ended)
     return _respond(view, 202 if created else 200, waited_s)
 
@@ -68,8 +71,9 @@ def cancel_job(job_id: UUID) -> Response:
 @blueprint.post("/jobs/<uuid:job_id>/retry")
 def retry_job(job_id: UUID) -> Response:
     """Submit a new job with the parameters of an ended job."""
-    key = read_idempotency_key()
-    job, created = retry.retry_job(get_services(), str(job_id), get_origin(), idempotency_key=key)
+    services, key = get_services(), read_idempotency_key()
+    repeat = partial(retry.retry_job, services, str(job_id), get_origin(), idempotency_key=key)
+    job, created = call_inspected(services, repeat)
     return _show(job.id, 202 if created else 200)
 
 

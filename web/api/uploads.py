@@ -7,20 +7,24 @@ from itertools import chain
 from typing import Final, cast
 from uuid import UUID
 
-from flask import request
+from flask import Response, jsonify, request
 
-from shared.database import queries
+from shared.database import inspections, queries
 from shared.database.tables import Upload
 from shared.errors import NotFoundError, RequestInvalidError
+from shared.inspection.upload_kinds import InspectionState
 from shared.schemas import responses
+from shared.services import Services
 from shared.submission import delete
 from shared.texts import text
 from web.api import blueprint
 from web.auth import get_owner
 from web.context import get_services
+from web.inspections import wait_for_inspections
 from web.list_query import read_page_query
-from web.serializers import serialize_upload
-from web.uploads import MULTIPART_OVERHEAD_BYTES, find_uploads, read_chunks, require_free_bytes, store
+from web.long_poll import read_wait_s
+from web.serializers import serialize_inspected_upload, serialize_upload
+from web.uploads import MULTIPART_OVERHEAD_BYTES, read_chunks, require_free_bytes, store
 
 _MAX_FILE_FIELD_BYTES: Final = 4_096
 _FILE_FIELD: Final = re.compile(rb"[\w-]+=@[^\r\n]+")
@@ -28,7 +32,7 @@ _FILE_FIELD: Final = re.compile(rb"[\w-]+=@[^\r\n]+")
 
 
 @blueprint.post("/uploads")
-def store_upload() -> tuple[responses.Upload, int]:
+def store_upload() -> tuple[responses.UploadSummary, int]:
     """Upload a file, as the multipart field ``file`` or as the body itself."""
     services = get_services()
     request.max_content_length = require_free_bytes(services, get_owner()) + MULTIPART_OVERHEAD_BYTES
@@ -54,12 +58,17 @@ def list_uploads() -> responses.UploadList:
 
 
 @blueprint.get("/uploads/<uuid:upload_id>")
-def get_upload(upload_id: UUID) -> responses.Upload:
-    """Read what is known about an upload."""
-    uploads = find_uploads(get_services(), [str(upload_id)], get_owner())
-    if not uploads:
-        raise NotFoundError(text("uploaded-file-not-found", upload=str(upload_id)))
-    return _serialize(uploads[0])
+def get_upload(upload_id: UUID) -> Response:
+    """Read what is known about an upload. With ``Prefer: wait``, wait until it is inspected."""
+    services, wait_s = get_services(), read_wait_s()
+    upload = _find_inspected(services, str(upload_id))
+    if wait_s and upload.inspection_state == InspectionState.PENDING:
+        wait_for_inspections(services, [upload.id], wait_s)
+        upload = _find_inspected(services, upload.id)
+    response = jsonify(serialize_inspected_upload(upload, services.settings.retention_days))
+    if wait_s:
+        response.headers["Preference-Applied"] = f"wait={wait_s}"
+    return response
 
 
 @blueprint.delete("/uploads/<uuid:upload_id>")
@@ -89,5 +98,13 @@ def _read_body() -> Iterator[bytes]:
     return chain([start], read_chunks(stream))
 
 
-def _serialize(upload: Upload) -> responses.Upload:
+def _find_inspected(services: Services, upload_id: str) -> Upload:
+    with services.database.reading() as session:
+        found = inspections.find_with_facts(session, [upload_id], get_owner())
+    if upload_id not in found:
+        raise NotFoundError(text("uploaded-file-not-found", upload=upload_id))
+    return found[upload_id]
+
+
+def _serialize(upload: Upload) -> responses.UploadSummary:
     return serialize_upload(upload, get_services().settings.retention_days)

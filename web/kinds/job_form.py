@@ -44,6 +44,11 @@ class JobForm(FlaskForm):
         """Return the text of each field, keyed by the name of the field."""
         return {name: field.data or "" for name, field in self._fields.items() if isinstance(field.data, str | None)}
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the user has chosen from what has changed since; then the form is shown again, and queues nothing."""
+        return False
+
     @classmethod
     def make_blank(cls, services: Services) -> Self:  # noqa: ARG003 - some forms depend on what this instance offers
         """Make a blank form."""

@@ -75,6 +75,7 @@ PROBLEMS: Final[Mapping[int, str]] = {
     429: "The API key has reached a limit: requests per minute, queued jobs, or bytes of uploads. Or too many wrong "
     "keys were sent.",
     500: "An unexpected error occurred.",
-    503: "The database does not answer, or too many event streams are open.",
+    503: "The database does not answer, too many event streams are open, or an upload that a job names is not "
+    "inspected yet.",
     507: "The disk is full.",
 }

@@ -22,7 +22,7 @@ _EXAMPLES: Final[Node] = {
 _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
     "api.store_upload": Operation(
         "Uploads",
-        {201: describe_json("The file is stored. Job parameters refer to it by its id.", "Upload")},
+        {201: describe_json("The file is stored. Job parameters refer to it by its id.", "UploadSummary")},
         problems=(413, 422, 507),
         body={
             "multipart/form-data": {
@@ -37,7 +37,11 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
         problems=(422,),
         query="PageQuery",
     ),
-    "api.get_upload": Operation("Uploads", {200: describe_json("The upload.", "Upload")}),
+    "api.get_upload": Operation(
+        "Uploads",
+        {200: Response("The upload.", describe_content(JSON, refer("Upload")), ("Preference-Applied",))},
+        parameters=("Prefer",),
+    ),
     "api.delete_upload": Operation("Uploads", {204: Response("The upload is deleted.")}, problems=(409,)),
     "api.submit_job": Operation(
         "Jobs",

@@ -23,6 +23,7 @@ _TYPES: Final[tuple[Any, ...]] = (
     responses.Job,
     responses.JobList,
     responses.Upload,
+    responses.UploadSummary,
     responses.UploadList,
     *(schema for pages in PAGES.values() if pages.api is not None for schema in pages.api.schemas),
     responses.DeviceList,

@@ -1,13 +1,13 @@
 """The views of the forms. A valid form queues a job, and an invalid form is shown again with its problems."""
 
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from flask import Flask, redirect, request, url_for
 from werkzeug import Response
 
-from shared.database.tables import Upload
-from shared.errors import LimitError, NotFoundError, Problem, RequestInvalidError
+from shared.database.tables import Job, Upload
+from shared.errors import LimitError, NotFoundError, Problem, RequestInvalidError, UploadPendingError
 from shared.jobs import Kind
 from shared.schemas.problems import list_unacceptable
 from shared.services import Services
@@ -15,6 +15,7 @@ from shared.submission import submit
 from shared.texts import text
 from web.auth import get_origin, get_owner
 from web.context import get_services
+from web.inspections import hold_inspected
 from web.kinds import PAGES
 from web.kinds.job_form import FILE_FIELD, UPLOAD_FIELD, render_form
 from web.pages import blueprint
@@ -48,16 +49,16 @@ def submit_form(kind: str) -> Response | str | tuple[str, int]:
     form.uploads = [*earlier, *sent]
     if len(earlier) < len(earlier_ids):
         problems.append(Problem(f"/{FILE_FIELD}", text("form-upload-missing")))
-    if PREVIEW_BUTTON in request.form and not problems:
+    if (PREVIEW_BUTTON in request.form or form.is_outdated) and not problems:
         return render_form(form)
     body, status = form.build_body(), RequestInvalidError.status
     problems = problems or list_unacceptable(body)
     if not problems:
         try:
-            job, _ = submit.submit_job(services, body, origin=get_origin())
+            job, _ = _submit(services, body)
         except RequestInvalidError as error:
             problems = error.problems
-        except LimitError as error:
+        except (LimitError, UploadPendingError) as error:
             problems, status = [Problem("", error.text)], error.status
         else:
             return redirect(url_for("pages.show_job", job_id=job.id), 303)
@@ -81,6 +82,11 @@ def send_upload(upload_id: UUID) -> Response:
         download_name=upload.filename or str(upload_id),
         etag=upload.sha256,
     )
+
+
+def _submit(services: Services, body: dict[str, Any]) -> tuple[Job, bool]:
+    """Queue a job. If an upload is not inspected yet, wait for it, with the thread, since the form has stored files."""
+    return hold_inspected(services, lambda: submit.submit_job(services, body, origin=get_origin()))
 
 
 def _raise_size_limits() -> None:

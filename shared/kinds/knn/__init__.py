@@ -1,13 +1,15 @@
 """Evaluation of k nearest neighbours: parameters, results and data sets."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from shared.inspection.upload_kinds import UploadKind
 from shared.kinds.knn.parameters import KnnParams, UploadedDataset
 from shared.kinds.knn.result import KnnResult
 from shared.kinds.spec import KindSpec
 from shared.settings import Settings
+from shared.tables.facts import TableFacts
+from shared.texts import render_stored
 
 
 def _list_uploads(params: KnnParams) -> dict[str, str]:
@@ -16,10 +18,31 @@ def _list_uploads(params: KnnParams) -> dict[str, str]:
     return {}
 
 
-def _check_inputs(params: KnnParams, files: Mapping[str, Path], settings: Settings) -> None:
-    from shared.kinds.knn import inputs  # noqa: PLC0415 - loads NumPy, which a worker's parent must not do
+def _list_read_options(params: KnnParams) -> dict[str, dict[str, Any]]:
+    if isinstance(params.dataset, UploadedDataset):
+        return {params.dataset.upload: params.dataset.read_options.model_dump(exclude_none=True)}
+    return {}
 
-    inputs.check_inputs(params, files, settings)
+
+def _resolve(params: KnnParams, inspections: Mapping[str, Mapping[str, Any]], settings: Settings) -> KnnParams:  # noqa: ARG001 - no setting matters
+    # The resolution imports `parameters` from this package, so it cannot be imported before this package is.
+    from shared.kinds.knn.resolution import resolve  # noqa: PLC0415
+
+    if isinstance(params.dataset, UploadedDataset):
+        return resolve(params, TableFacts.model_validate(inspections[params.dataset.upload]))
+    return resolve(params, None)
+
+
+def _present_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Put the reasons and warnings into English. Jobs of earlier versions have neither."""
+    preparation = result.get("preparation")
+    if preparation is not None:
+        columns = [
+            column | {"reason": None if column["reason"] is None else render_stored(column["reason"])}
+            for column in preparation["columns"]
+        ]
+        preparation = {**preparation, "columns": columns}
+    return {**result, "preparation": preparation, "warnings": [*map(render_stored, result.get("warnings", []))]}
 
 
 SPEC: Final = KindSpec(
@@ -27,5 +50,8 @@ SPEC: Final = KindSpec(
     result=KnnResult,
     example={"k": 5, "evaluation": {"method": "loo"}},
     list_uploads=_list_uploads,
-    check_inputs=_check_inputs,
+    reads=UploadKind.TABLE,
+    list_read_options=_list_read_options,
+    resolve=_resolve,
+    present_result=_present_result,
 )

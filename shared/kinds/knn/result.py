@@ -3,6 +3,8 @@
 These are only types; the tests of the engine check the results of the engine against these types.
 """
 
+from typing import Literal
+
 from typing_extensions import TypedDict  # pydantic reads typing.TypedDict only from Python 3.12 on
 
 from shared.jobs import DeviceClass
@@ -36,6 +38,62 @@ PerClass.__doc__ = "The scores of one class: how well its rows are separated fro
 
 
 @documented
+class Note(TypedDict):
+    """A warning, or the reason why something was done."""
+
+    code: str
+    """Stable name of the note."""
+    detail: str
+    """The note in English."""
+
+
+@documented
+class PreparedColumn(TypedDict):
+    """What was done to one column of the table."""
+
+    column: str
+    index: int
+    type: Literal["number", "integer", "boolean", "date", "text", "empty"]
+    use: Literal["label", "number", "days", "boolean", "onehot", "ordinal", "left-out"]
+    """What the column became. Dates count as days; a boolean is 0 or 1."""
+    missing: int
+    """The number of missing cells, in all rows of the table."""
+    imputed: Literal["median", "most_frequent"] | None
+    """By what missing cells were replaced, in each fold that of its training part; null if none was."""
+    scaled: bool
+    values: int | None
+    """The number of different values of a text that was encoded. Each fold has those of its training part."""
+    reason: Note | None
+    """Why the column is left out; null if it is used."""
+
+
+@documented
+class ReadAs(TypedDict):
+    """How the file was read. A field is null if the format of the file has no such property."""
+
+    header: bool | None
+    delimiter: str | None
+    decimal: str | None
+    encoding: str | None
+    sheet: str | None
+
+
+@documented
+class Preparation(TypedDict):
+    """What was done to the table before the evaluation."""
+
+    rows: int
+    """The number of rows of the table."""
+    used_rows: int
+    dropped_without_label: int
+    dropped_with_gaps: int
+    """The number of rows that were left out because an attribute was missing."""
+    detected: ReadAs | None
+    """Null for a built-in data set."""
+    columns: list[PreparedColumn]
+
+
+@documented
 class KnnResult(TypedDict):
     """The scores of every k, and more details of the best k."""
 
@@ -51,3 +109,6 @@ class KnnResult(TypedDict):
     n_test: int
     device: DeviceClass
     compute_s: float
+    preparation: Preparation | None
+    """Null for a job of an earlier version."""
+    warnings: list[Note]

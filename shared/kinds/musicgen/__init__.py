@@ -1,13 +1,12 @@
 """Music generation: parameters, results, the catalogue of models, and audio formats."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from shared.errors import RequestInvalidError
 from shared.kinds.musicgen.parameters import MusicgenParams, Precision
 from shared.kinds.musicgen.result import MusicgenResult
-from shared.kinds.spec import KindSpec
+from shared.kinds.spec import Inspections, KindSpec
 from shared.settings import Settings
 from shared.texts import render_stored, text
 
@@ -16,12 +15,13 @@ def _list_uploads(params: MusicgenParams) -> dict[str, str]:
     return {f"/params/audio_prompts/{index}/upload": clip.upload for index, clip in enumerate(params.audio_prompts)}
 
 
-def _check_inputs(params: MusicgenParams, files: Mapping[str, Path], settings: Settings) -> None:  # noqa: ARG001 - the engine reads the clips
+def _resolve(params: MusicgenParams, inspections: Inspections, settings: Settings) -> MusicgenParams:  # noqa: ARG001 - the engine reads the clips
     # The catalogue imports `parameters` from this package, so it cannot be imported before this package is.
     from shared.kinds.musicgen.catalogue import is_allowed  # noqa: PLC0415
 
     if not is_allowed(settings, params.model):
         raise RequestInvalidError.at("/params/model", text("model-not-allowed", model=params.model))
+    return params
 
 
 def _get_wanted_precision(params: MusicgenParams) -> str | None:
@@ -39,7 +39,7 @@ SPEC: Final = KindSpec(
     result=MusicgenResult,
     example={"prompts": ["80s pop track with bassy drums and synth"], "duration_s": 8},
     list_uploads=_list_uploads,
-    check_inputs=_check_inputs,
+    resolve=_resolve,
     wanted_precision=_get_wanted_precision,
     present_result=_present_result,
 )

@@ -3,6 +3,7 @@
 import ast
 import string
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Final, get_args
 
@@ -11,6 +12,7 @@ from pydantic_core import core_schema
 
 from shared.database.migrate import ROOT
 from shared.jobs import Kind
+from shared.tables import english as tables_english
 from shared.texts import Text, english, load_sentences, load_titles, render, render_error, render_stored, text
 
 FOLDERS: Final = ("shared", "web", "worker")
@@ -31,7 +33,8 @@ def parse_modules() -> Iterator[ast.AST]:
 
 def list_literals() -> set[str]:
     """List every string in the code, except the strings in the catalogues."""
-    catalogues = {ROOT / "shared/texts/english.py", *(ROOT / f"shared/kinds/{kind}/english.py" for kind in Kind)}
+    folders = ("texts", "tables", *(f"kinds/{kind}" for kind in Kind))
+    catalogues = {ROOT / f"shared/{folder}/english.py" for folder in folders}
     paths: set[Path] = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")} - catalogues
     return {
         node.value
@@ -91,6 +94,20 @@ def test_stored_errors_and_warnings_of_earlier_versions_are_shown_unchanged() ->
     old = {"type": "timeout", "title": "The job took too long", "detail": "Give it more time."}
     assert render_error(old) == old
     assert render_stored("Clipping: 1 %") == {"code": "text", "detail": "Clipping: 1 %"}
+
+
+def test_details_are_stored_and_shown_with_their_text() -> None:
+    details = tuple(text("row-uneven", line=line, cells=2, width=3) for line in (4, 6))
+    what = Text("bad-cells", {"count": 2}, details)
+    assert Text.parse(what.serialize()) == what
+    shown = "line 4 has 2 cells instead of 3; line 6 has 2 cells instead of 3"
+    assert render(what) == f"2 places of the file cannot be read: {shown}. Correct them."
+
+
+def test_sentence_of_a_code_is_in_one_catalogue_only() -> None:
+    catalogues = [english, tables_english, *(import_module(f"shared.kinds.{kind}.english") for kind in Kind)]
+    codes = [code for catalogue in catalogues for code in catalogue.SENTENCES]
+    assert len(codes) == len(set(codes))
 
 
 @pytest.mark.parametrize("code", ["cancelled", "timeout", "worker-lost"])

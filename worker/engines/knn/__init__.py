@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from shared.kinds.knn.csv_files import Limits
 from shared.kinds.knn.parameters import KnnParams
 from shared.settings import Settings
+from shared.tables.facts import Limits
 from worker.devices import Device
 from worker.engines.interface import Engine
 from worker.engines.knn.backends import choose_backend
@@ -17,7 +17,7 @@ def _make(device: Device, settings: Settings) -> Engine[KnnParams]:
     return KnnEngine(
         device=str(device),
         memory_budget_bytes=settings.knn_memory_mb * 2**20,
-        limits=Limits(settings.max_dataset_rows, settings.max_dataset_columns),
+        limits=Limits(settings.max_dataset_rows, settings.max_dataset_columns, settings.max_unpacked_bytes),
     )
 
 

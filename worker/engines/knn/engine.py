@@ -5,18 +5,21 @@ import time
 from typing import Any
 
 from shared.errors import JobFailedError, RequestInvalidError
-from shared.kinds.knn import datasets
-from shared.kinds.knn.csv_files import Limits
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams
+from shared.tables.errors import TableError
+from shared.tables.facts import Limits
 from worker.engines.interface import JobContext, ReportProgress
 from worker.engines.knn import pictures
 from worker.engines.knn.cells import Cells
+from worker.engines.knn.checks import check, list_warnings
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.evaluation import Predictions, evaluate
 from worker.engines.knn.predictions_csv import format_predictions
+from worker.engines.knn.preparation import Prepared, prepare
 from worker.engines.knn.scatter import ScatterCache
 from worker.engines.knn.scores import summarise
 from worker.engines.knn.search import Finder
+from worker.engines.knn.tables import complete_params, load_table
 
 Artifact = tuple[str, str, bytes]
 
@@ -56,25 +59,32 @@ class KnnEngine:
         JobStoppedError
             The job must stop; ``report`` raised this error.
         """
-        params = context.params
         started_s = time.perf_counter()
-        dataset = self._load(params, context)
+        params, prepared = self._prepare(context)
+        dataset = prepared.dataset
         predictions = evaluate(params, dataset, self._finder, _Stage(context.report, "evaluating", "rows"))
         result = summarise(params, dataset, predictions) | {
             "device": self._device_class,
             "compute_s": time.perf_counter() - started_s,
+            "preparation": prepared.report,
+            "warnings": list_warnings(params, prepared),
         }
         for artifact in self._make_artifacts(params, dataset, predictions, result, context.report):
             context.save(*artifact)
         return result
 
-    def _load(self, params: KnnParams, context: JobContext[KnnParams]) -> Dataset:
+    def _prepare(self, context: JobContext[KnnParams]) -> tuple[KnnParams, Prepared]:
+        """Read and prepare the table; also return complete parameters."""
         try:
-            dataset = datasets.load(params, dict(context.uploads), self._limits)
-            datasets.check(params, dataset)
+            params = complete_params(context.params)
+            title, table = load_table(params, context.uploads, self._limits)
+            prepared = prepare(params, table, title)
+            check(params, prepared.dataset)
         except RequestInvalidError as error:
             raise JobFailedError("dataset-invalid", error.problems[0].text) from error
-        return dataset
+        except TableError as error:
+            raise JobFailedError("dataset-invalid", error.text) from error
+        return params, prepared
 
     def _make_artifacts(
         self,
@@ -86,7 +96,7 @@ class KnnEngine:
     ) -> list[Artifact]:
         """Make all artifacts of a job; the caller saves them afterwards."""
         write = _Stage(report, "writing", "rows")
-        table = format_predictions(dataset, predictions, params.task, result["best_k"], write)
+        table = format_predictions(dataset, predictions, params.known_task, result["best_k"], write)
         artifacts = [("predictions.csv", "text/csv", table)]
         draw = _Stage(report, "drawing", "pictures")
         drawings = pictures.list_pictures(params, dataset, result, self._album)

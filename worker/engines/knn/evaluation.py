@@ -1,25 +1,26 @@
 """Makes all predictions of an evaluation, fold by fold."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Final
 
 import numpy as np
 
 from shared.errors import JobFailedError
-from shared.kinds.knn.datasets import Dataset
-from shared.kinds.knn.parameters import KnnParams, LeaveOneOut, Metric, Normalisation, Task
+from shared.kinds.knn.parameters import KnnParams, LeaveOneOut, Metric, Normalisation, Task, Ties
+from shared.kinds.knn.resolution import MAX_ABSOLUTE_VALUE, MAX_CLASSES
 from shared.texts import text
-from worker.engines.knn import scaling
-from worker.engines.knn.folds import Fold, count_predictions, split
+from worker.engines.knn import encoding
+from worker.engines.knn.dataset import Dataset, is_encoded_alike
+from worker.engines.knn.folds import Fold, Strata, count_predictions, split
 from worker.engines.knn.metrics import build_space
+from worker.engines.knn.row_order import place_ties, sort_by_content
 from worker.engines.knn.search import Finder, Neighbours
 from worker.engines.knn.space import Floats, Indices, Labels, Space
 from worker.engines.knn.votes import average, elect, weigh
 
-MAX_ABSOLUTE_VALUE: Final = 1e140
-MAX_CLASSES: Final = 1_000
 QUERIES_AT_ONCE: Final = 512
 """The number of queries whose votes are counted at a time; the counts take memory, one for each query and class."""
 
@@ -106,7 +107,7 @@ def _check_range(dataset: Dataset) -> None:
             text("label-too-many-classes", classes=len(dataset.classes), max_classes=MAX_CLASSES),
         )
     for values in (dataset.attributes, dataset.labels):
-        if np.abs(values).max() > MAX_ABSOLUTE_VALUE:
+        if (np.abs(values) > MAX_ABSOLUTE_VALUE).any():
             raise JobFailedError(
                 "values-too-large",
                 text("values-too-large", max_value=MAX_ABSOLUTE_VALUE),
@@ -124,42 +125,92 @@ def _allocate(params: KnnParams, dataset: Dataset, total: int) -> Predictions:
     )
 
 
+@dataclass(frozen=True)
+class _Arrangement:
+    """What the content of the rows decides: the places of ties (see `row_order.place_ties`), and the strata of folds.
+
+    Each is None if the parameters do not ask for it.
+    """
+
+    places: Indices | None
+    strata: Strata | None
+
+    @classmethod
+    def make(cls, params: KnnParams, dataset: Dataset) -> "_Arrangement":
+        if params.ties is Ties.ORDER and not params.is_stratified:
+            return cls(None, None)
+        order = sort_by_content(dataset)
+        places = None if params.ties is Ties.ORDER else place_ties(order, params.evaluation.seed)
+        strata = Strata(np.asarray(dataset.labels, np.int64), order) if params.is_stratified else None
+        return cls(places, strata)
+
+    def sort(self, rows: Indices) -> Indices:
+        """Sort rows by their places."""
+        return rows if self.places is None else rows[np.argsort(self.places[rows])]
+
+    def find_first(self, training: Indices, queries: Indices) -> Indices | None:
+        """Return for each query the position in ``training``, which is sorted, of the first row after its own place."""
+        return None if self.places is None else np.searchsorted(self.places[training], self.places[queries])
+
+
 def _find_by_fold(
     params: KnnParams, dataset: Dataset, finder: Finder, advance: Callable[[int], None]
 ) -> Iterator[tuple[Fold, Neighbours]]:
     """Yield each fold with the neighbours of its queries; a neighbour is given by its position in the training part.
 
-    With leave-one-out, all rows form a single fold if neither normalisation nor
-    metric is fitted to a training part. Before a fold is yielded, ``advance`` is
-    called with the number of queries of this fold that are done.
+    The rows of a training part are in the order in which ties rank them. With leave-one-out, all rows form a single
+    fold if neither encoding nor metric depends on the training part. Before a fold is yielded, ``advance`` is called
+    with the number of queries of this fold that are done.
     """
     k = max(params.ks)
+    arrangement = _Arrangement.make(params, dataset)
     if (
         isinstance(params.evaluation, LeaveOneOut)
         and params.normalise is Normalisation.NONE
         and params.metric is not Metric.MAHALANOBIS
+        and is_encoded_alike(dataset)
     ):
-        everything = np.arange(len(dataset.labels))
-        space = build_space(params, dataset.attributes, dataset.attributes)
-        yield Fold(0, everything, everything), finder.find(space, k, advance, leave_one_out=True)
+        yield _find_at_once(params, dataset, arrangement, partial(finder.find, k=k, advance=advance))
         return
-    folds = split(params.evaluation, len(dataset.labels))
+    folds = (
+        replace(fold, training=arrangement.sort(fold.training))
+        for fold in split(params.evaluation, len(dataset.labels), arrangement.strata)
+    )
     for fold in folds:
-        spaces = [_build_fold(params, dataset, fold)]
+        spaces = [_build_fold(params, dataset, fold, arrangement)]
         together = [fold, *islice(folds, finder.plan(spaces[0], k).stacked - 1)]
         for another in together[1:]:
-            spaces.append(_build_fold(params, dataset, another))
+            spaces.append(_build_fold(params, dataset, another, arrangement))
             advance(0)
         yield from zip(together, finder.find_stacked(spaces, k, advance), strict=True)
 
 
-def _build_fold(params: KnnParams, dataset: Dataset, fold: Fold) -> Space:
-    """Fit a scaling to the training part of a fold, scale all rows of the fold, and lay them out for the metric."""
-    training, queries = dataset.attributes[fold.training], dataset.attributes[fold.queries]
-    fitted = scaling.fit(params.normalise, training)
-    if fitted is not None:
-        training, queries = fitted.apply(training), fitted.apply(queries)
-    return build_space(params, training, queries)
+def _find_at_once(
+    params: KnnParams, dataset: Dataset, arrangement: _Arrangement, find: Callable[..., Neighbours]
+) -> tuple[Fold, Neighbours]:
+    """Find the neighbours of all rows among all other rows."""
+    everything = np.arange(len(dataset.labels))
+    training = arrangement.sort(everything)
+    rows = _encode(params, dataset, training, training)[0]
+    space = replace(build_space(params, rows, rows), first=arrangement.find_first(training, training))
+    found = find(space, leave_one_out=True)
+    if arrangement.places is not None:
+        back = np.argsort(training)
+        found = Neighbours(found.rows[back], found.distances[back])
+    return Fold(0, training, everything), found
+
+
+def _build_fold(params: KnnParams, dataset: Dataset, fold: Fold, arrangement: _Arrangement) -> Space:
+    """Encode all rows of a fold by what is fitted to its training part, and lay them out for the metric."""
+    training, queries = _encode(params, dataset, fold.training, fold.queries)
+    space = build_space(params, training, queries)
+    return replace(space, first=arrangement.find_first(fold.training, fold.queries))
+
+
+def _encode(params: KnnParams, dataset: Dataset, training: Indices, queries: Indices) -> tuple[Floats, Floats]:
+    known, wanted = dataset.attributes[training], dataset.attributes[queries]
+    fitted = encoding.fit(dataset, known, params.normalise)
+    return (known, wanted) if fitted is None else (fitted.apply(known), fitted.apply(wanted))
 
 
 def _vote(

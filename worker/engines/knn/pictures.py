@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams, Task
 from worker.engines.chart_style import (
     PALETTE,
@@ -19,6 +18,7 @@ from worker.engines.chart_style import (
     style,
 )
 from worker.engines.knn.chart_labels import LETTER_INCHES, MAX_CLASS_NAME_LENGTH, shorten
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.scatter import ScatterCache
 
 MAX_NUMBERED_CLASSES: Final = 20
@@ -32,11 +32,11 @@ def list_pictures(
     params: KnnParams, dataset: Dataset, result: dict[str, Any], album: ScatterCache
 ) -> list[tuple[str, Callable[[], bytes]]]:
     """List a job's pictures: for each picture, the artifact's name and a function that draws the picture."""
-    pictures: list[tuple[str, Callable[[], bytes]]] = [("scatter.svg", partial(album.draw, dataset, params.task))]
+    pictures: list[tuple[str, Callable[[], bytes]]] = [("scatter.svg", partial(album.draw, dataset, params.known_task))]
     if params.task is Task.CLASSIFICATION:
         pictures.append(("confusion.svg", partial(draw_confusion, result)))
     if len(params.ks) > 1:
-        pictures.append(("scores.svg", partial(draw_scores, result, params.task)))
+        pictures.append(("scores.svg", partial(draw_scores, result, params.known_task)))
     return pictures
 
 

@@ -5,9 +5,9 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.formula_cells import mark_formula
 from shared.kinds.knn.parameters import Task
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.evaluation import Predictions
 from worker.engines.knn.space import Labels
 
@@ -24,7 +24,7 @@ def format_predictions(
     The names of classes come from the user, so those that a spreadsheet would run as formulas are marked by an
     apostrophe (`shared.kinds.knn.formula_cells`).
 
-    A neighbour is given by the index, from 0, of its row in the data set; the nearest
+    A row is given by its index in the table, counted from 0 and with the rows that are left out; the nearest
     neighbour is first. The neighbours of a prediction are separated by spaces, and so
     are its distances. A number has enough digits to read the same float64 back.
 
@@ -53,10 +53,10 @@ def format_predictions(
         index = predictions.index[part]
         writer.writerows(
             zip(
-                index.tolist(),
+                dataset.find_rows(index).tolist(),
                 _name(dataset.labels[index], classes, task),
                 _name(predictions.labels[k][part], classes, task),
-                (" ".join(map(repr, row)) for row in predictions.neighbours[part, :k].tolist()),
+                (" ".join(map(repr, row)) for row in dataset.find_rows(predictions.neighbours[part, :k]).tolist()),
                 (" ".join(map(repr, row)) for row in predictions.distances[part, :k].tolist()),
                 predictions.fold[part].tolist(),
                 strict=True,

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import Task
 from worker.engines.chart_style import (
     COLOUR_MAP,
@@ -25,6 +24,7 @@ from worker.engines.chart_style import (
     style,
 )
 from worker.engines.knn.chart_labels import LETTER_INCHES, MAX_CLASS_NAME_LENGTH, shorten
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.space import Floats, Indices, Labels
 
 MAX_PANELS: Final = 4
@@ -35,6 +35,8 @@ TITLE, LEGEND_ROW, LEGEND_KEY, COLOUR_BAR = 0.5, 0.25, 0.6, 1.0  # inches
 MAX_LEGEND_ENTRIES: Final = len(PALETTE)
 MAX_TICKS: Final = 5
 """The highest number of intervals between the ticks of an axis; low, since drawing a tick takes a millisecond."""
+MAX_NAMED_VALUES: Final = 8
+"""The highest number of values of a text whose names stand at an axis; of more values, the numbers do."""
 MAX_CACHED_PICTURES: Final = 16
 
 
@@ -55,14 +57,14 @@ class ScatterCache:
 
 
 def draw_scatter(dataset: Dataset, task: Task) -> bytes:
-    """Draw attributes 1-2, 3-4, 5-6 and 7-8 against each other, as SVG.
+    """Draw attributes 1-2, 3-4, 5-6 and 7-8 against each other, as SVG; numbers come before booleans and texts.
 
     If the last attribute has no partner, it is paired with the attribute before it. If
     there is only one attribute, it is paired with the label. Up to eight classes have
     a colour and a marker each. For more classes, and if labels are values, a colour
     map is used.
     """
-    pairs = _pair_attributes(len(dataset.columns))
+    pairs = _pair_attributes(sorted(range(len(dataset.columns)), key=dataset.coded.__contains__))
     shown = _sample(len(dataset.labels))
     discrete = task is Task.CLASSIFICATION and len(dataset.classes) <= MAX_LEGEND_ENTRIES
     columns = min(2, len(pairs))
@@ -76,8 +78,7 @@ def draw_scatter(dataset: Dataset, task: Task) -> bytes:
         figure.suptitle(_title(shown, dataset), y=1 - 0.2 / figure.get_figheight())
         for number, (abscissa, ordinate) in enumerate(pairs):
             axes = _add_panel(figure, number, columns, heading)
-            _set_ticks(axes.xaxis)
-            axes.set_xlabel(shorten(dataset.columns[abscissa]))
+            _describe_axis(axes.xaxis, dataset, abscissa)
             x, y = dataset.attributes[shown, abscissa], _label_ordinates(axes, dataset, ordinate)[shown]
             _draw_points(axes, x, y, dataset.labels[shown], discrete=discrete)
         if discrete:
@@ -89,18 +90,21 @@ def draw_scatter(dataset: Dataset, task: Task) -> bytes:
 
 def _digest(dataset: Dataset, task: Task) -> bytes:
     """Identify a data set, by its content, and a task."""
-    digest = hashlib.blake2b(json.dumps([task, dataset.name, dataset.columns, dataset.classes]).encode())
+    values_of_codes = {index: list(coded.values) for index, coded in dataset.coded.items()}
+    description = [task, dataset.name, dataset.columns, dataset.classes, values_of_codes]
+    digest = hashlib.blake2b(json.dumps(description).encode())
     for values in (dataset.attributes, dataset.labels):
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.digest()
 
 
-def _pair_attributes(count: int) -> list[tuple[int, int | None]]:
-    """Group the attributes in pairs; None stands for the label."""
-    if count == 1:
-        return [(0, None)]
-    starts = range(0, min(count, 2 * MAX_PANELS), 2)
-    return [(start, start + 1) if start + 1 < count else (start, start - 1) for start in starts]
+def _pair_attributes(attributes: list[int]) -> list[tuple[int, int | None]]:
+    """Group attributes in pairs; None stands for the label."""
+    if len(attributes) == 1:
+        return [(attributes[0], None)]
+    starts = range(0, min(len(attributes), 2 * MAX_PANELS), 2)
+    partners = [start + 1 if start + 1 < len(attributes) else start - 1 for start in starts]
+    return [(attributes[start], attributes[partner]) for start, partner in zip(starts, partners, strict=True)]
 
 
 def _sample(count: int) -> Indices:
@@ -114,6 +118,16 @@ def _title(shown: Indices, dataset: Dataset) -> str:
     count = len(dataset.labels)
     sampled = "" if len(shown) == count else f", {len(shown)} of {count} rows"
     return shorten(dataset.name) + sampled
+
+
+def _describe_axis(axis: Axis, dataset: Dataset, attribute: int) -> None:
+    """Write the caption and the ticks of an axis: the numbers of an attribute, or the names of its values."""
+    axis.set_label_text(shorten(dataset.columns[attribute]))
+    values = dataset.coded[attribute].values if attribute in dataset.coded else ()
+    if 0 < len(values) <= MAX_NAMED_VALUES:
+        axis.set_ticks(range(len(values)), [shorten(value, 5) for value in values])
+    else:
+        _set_ticks(axis)
 
 
 def _set_ticks(axis: Axis) -> None:
@@ -136,8 +150,7 @@ def _add_panel(figure: Figure, number: int, columns: int, heading: float) -> Axe
 def _label_ordinates(axes: Axes, dataset: Dataset, attribute: int | None) -> Floats | Labels:
     """Write the caption of the y axis, and return the y values, shape (n,)."""
     if attribute is not None:
-        axes.set_ylabel(shorten(dataset.columns[attribute]))
-        _set_ticks(axes.yaxis)
+        _describe_axis(axes.yaxis, dataset, attribute)
         return dataset.attributes[:, attribute]
     axes.set_ylabel("Label")
     if 0 < len(dataset.classes) <= MAX_LEGEND_ENTRIES:

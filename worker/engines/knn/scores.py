@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KFold, KnnParams, Task
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.evaluation import Predictions
 from worker.engines.knn.folds import count_training
 from worker.engines.knn.space import Floats, Indices

@@ -12,7 +12,7 @@ neighbour has a closeness of at least the bound. So neighbours are searched for 
 in blocks whose maximum reaches the bound, and in such a block only the rows whose own
 closeness reaches the bound are *candidates*. The few pairs of the query and a candidate
 are measured in float64, and sorted by distance and, if the distance is equal, by the
-index of the row.
+index of the row, counted from the row `Space.first` on.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ from worker.engines.knn.tiles import BLOCK_ROWS, Plan, plan_tiles, round_queries
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The k nearest rows of each of q queries, nearest first; rows at equal distance are sorted by index.
+    """The k nearest rows of each of q queries, nearest first; rows at equal distance are ranked as `Space.first` says.
 
     Parameters
     ----------

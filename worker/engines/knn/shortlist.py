@@ -54,7 +54,7 @@ class Shortlist:
         return self._kept_rows.reshape(shape), self._kept_distances.reshape(shape)
 
     def _settle(self, bound: Operand) -> None:
-        """Measure the waiting pairs; keep the k nearest rows of each query, at equal distance the lowest indices."""
+        """Measure the waiting pairs; keep the k nearest rows of each query, ranked at equal distance by index."""
         if not self._waiting:
             return
         queries, rows, closeness = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
@@ -65,9 +65,15 @@ class Shortlist:
         queries = np.concatenate([self._kept_queries, queries])
         rows = np.concatenate([self._kept_rows, rows])
         distances = np.concatenate([self._kept_distances, distances])
-        order = np.lexsort((rows, distances, queries))
+        order = np.lexsort((self._rank_ties(queries, rows), distances, queries))
         kept = order[_rank(queries[order]) < self._k]
         self._kept_queries, self._kept_rows, self._kept_distances = queries[kept], rows[kept], distances[kept]
+
+    def _rank_ties(self, queries: Indices, rows: Indices) -> Indices:
+        """Return the rank of each row among those at the same distance from its query, see `Space.first`."""
+        if self._space.first is None:
+            return rows
+        return np.asarray((rows - self._space.first[queries + self._first]) % len(self._space.rows))
 
 
 def _rank(queries: Indices) -> NDArray[np.int64]:

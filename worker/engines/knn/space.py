@@ -58,6 +58,9 @@ class Space:
     measure
         Takes the indices of m queries and of m rows; returns the m distances,
         float64. These are exactly the numbers that a brute-force search computes.
+    first
+        Shape (q,): for each query, the row from which rows at equal distance are ranked, in ascending order and after
+        the last row from row 0 on. None ranks them from row 0 on for every query.
     """
 
     order: float | None
@@ -66,6 +69,7 @@ class Space:
     pad: Operand
     error: Floats
     measure: Callable[[Indices, Indices], Floats]
+    first: Indices | None = None
 
 
 def bound_roundings(count: int, unit: float) -> float:

@@ -32,9 +32,14 @@ def test_value_is_parsed_as_json_or_kept_as_text_if_it_is_not_json(text: str, va
     assert parse_value(text) == value
 
 
-def test_csv_file_and_label_column_become_the_data_set() -> None:
-    order = JobArguments(csv="t.csv", label_column="species", settings=["k=[1, 3]", "dataset.header=false"])
-    assert write(order) == {"dataset": {"upload": "id of t.csv", "label": "species", "header": False}, "k": [1, 3]}
+def test_csv_file_and_columns_become_the_data_set() -> None:
+    order = JobArguments(
+        csv="t.csv", label_column="species", exclude=["0", "island"], settings=["k=[1, 3]", "dataset.header=false"]
+    )
+    assert write(order) == {
+        "dataset": {"upload": "id of t.csv", "label": "species", "exclude": [0, "island"], "header": False},
+        "k": [1, 3],
+    }
 
 
 def test_prompts_and_clips_become_parameters_that_settings_can_change() -> None:

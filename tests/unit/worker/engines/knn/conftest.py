@@ -1,12 +1,14 @@
 import pytest
 
-from shared.kinds.knn.csv_files import Limits
-from shared.kinds.knn.datasets import Dataset, load
 from shared.kinds.knn.parameters import KnnParams
+from shared.tables.facts import Limits
 from worker.engines.knn.cells import Cells
+from worker.engines.knn.dataset import Dataset
+from worker.engines.knn.preparation import prepare
 from worker.engines.knn.search import Finder
+from worker.engines.knn.tables import complete_params, load_table
 
-LIMITS = Limits(rows=10_000, columns=100)
+LIMITS = Limits(rows=10_000, columns=100, bytes=2**20)
 
 
 @pytest.fixture(scope="session")
@@ -21,4 +23,6 @@ def finder(cells: Cells) -> Finder:
 
 @pytest.fixture(scope="session")
 def wine() -> Dataset:
-    return load(KnnParams(), {}, LIMITS)
+    params = complete_params(KnnParams())
+    title, table = load_table(params, {}, LIMITS)
+    return prepare(params, table, title).dataset

@@ -11,14 +11,18 @@ import mindspore
 import numpy as np
 import pytest
 
-from shared.errors import JobFailedError, JobStoppedError
+from shared.errors import JobFailedError, JobStoppedError, RequestInvalidError
 from shared.jobs import Kind
-from shared.kinds.knn.datasets import Dataset
-from shared.kinds.knn.parameters import KnnParams
+from shared.kinds.knn import SPEC
+from shared.kinds.knn.parameters import KnnParams, UploadedDataset
+from shared.settings import Settings
+from shared.tables.facts import ReadOptions
+from shared.tables.reading import inspect_table
 from shared.texts import text
 from tests.unit.worker.engines.knn.conftest import LIMITS
 from tests.unit.worker.engines.result_check import check_result
 from worker.engines.interface import Engine, JobContext
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.engine import KnnEngine
 
 KFOLD = {"method": "kfold", "folds": 5, "repeats": 2, "seed": 1}
@@ -38,6 +42,7 @@ class Job:
             self._uploads["one"].write_text(table)
         self.progress: list[tuple[str, int, int, str]] = []
         self.artifacts: dict[str, tuple[str, bytes]] = {}
+        self.refused: RequestInvalidError | None = None
 
     def report(self, *, stage: str, done: int, total: int, unit: str) -> None:
         self.progress.append((stage, done, total, unit))
@@ -49,7 +54,16 @@ class Job:
         self.artifacts[name] = (media_type, content)
 
     def run(self, **params: Any) -> dict[str, Any]:
-        result = self._engine.run(JobContext(KnnParams.model_validate(params), self._uploads, self.report, self.save))
+        wanted = KnnParams.model_validate(params)
+        facts = None
+        if isinstance(wanted.dataset, UploadedDataset):
+            path = self._uploads[wanted.dataset.upload]
+            facts = inspect_table(path, ReadOptions(), LIMITS).model_dump(mode="json")
+        try:
+            wanted = SPEC.resolve(wanted, {"one": facts or {}}, Settings())
+        except RequestInvalidError as error:
+            self.refused = error
+        result = self._engine.run(JobContext(wanted, self._uploads, self.report, self.save))
         check_result(Kind.KNN, result)
         return result
 
@@ -63,7 +77,8 @@ def test_a_job_with_default_parameters_gives_all_results_and_artifacts(engine: K
     job = Job(engine)
     result = job.run()
     assert set(result) == {
-        "scores", "best_k", "classes", "confusion", "per_class", "n_train", "n_test", "device", "compute_s"
+        "scores", "best_k", "classes", "confusion", "per_class", "n_train", "n_test", "device", "compute_s",
+        "preparation", "warnings",
     }  # fmt: skip
     assert (result["n_train"], result["n_test"], result["device"], result["best_k"]) == (128, 50, "cpu", 5)
     assert result["classes"] == ["1", "2", "3"]
@@ -121,11 +136,73 @@ def test_a_regression_job_predicts_the_mean_of_its_neighbours(engine: KnnEngine,
     assert [line["fold"] for line in lines] == list(map(str, range(40)))
 
 
+def test_a_table_as_people_have_it_is_evaluated_and_what_was_done_is_reported(
+    engine: KnnEngine, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(2)
+    lines = ["rownames;size;colour;alive;seen;note;kind"]
+    for number in range(90):
+        size = "NA" if number % 9 == 4 else f"{number % 3 + rng.random():.3f}".replace(".", ",")
+        colour, alive = ["red", "blue", "?"][number % 5 % 3], ["TRUE", "FALSE"][number % 2]
+        kind = "" if number == 7 else f"k{number % 3}"
+        lines.append(f"{number + 1};{size};{colour};{alive};2024-01-{number % 28 + 1:02};note {number};{kind}")
+    job = Job(engine, table="\n".join(lines), folder=tmp_path)
+    result = job.run(k=3, normalise="zscore", dataset={"upload": "one"}, evaluation={"method": "kfold", "folds": 5})
+    assert job.refused is None
+    assert result["classes"] == ["k0", "k1", "k2"]
+    assert result["scores"][0]["accuracy"] > 0.5
+    preparation = result["preparation"]
+    assert (preparation["rows"], preparation["used_rows"], preparation["dropped_without_label"]) == (90, 89, 1)
+    assert preparation["detected"] == {
+        "header": True,
+        "delimiter": ";",
+        "decimal": ",",
+        "encoding": "utf-8",
+        "sheet": None,
+    }
+    assert {column["column"]: (column["use"], column["imputed"]) for column in preparation["columns"]} == {
+        "rownames": ("left-out", None),
+        "size": ("number", "median"),
+        "colour": ("onehot", "most_frequent"),
+        "alive": ("boolean", None),
+        "seen": ("days", None),
+        "note": ("left-out", None),
+        "kind": ("label", None),
+    }
+    assert [warning["code"] for warning in result["warnings"]] == ["rows-without-label"]
+    assert json.loads(job.artifacts["report.json"][1])["result"]["preparation"] == preparation
+    rows = {int(row["index"]) for row in csv.DictReader(io.StringIO(job.artifacts["predictions.csv"][1].decode()))}
+    assert rows == {*range(90)} - {7}  # as in the file
+
+
+@pytest.mark.parametrize("stratify", ["auto", True])
+def test_classes_that_are_smaller_than_the_folds_are_a_warning_or_refused(
+    stratify: object, engine: KnnEngine, tmp_path: Path
+) -> None:
+    table = "kind,v,w\n" + "".join(f"{'rare' if n < 2 else 'ab'[n % 2]},{n * 7 % 11},{n % 5}\n" for n in range(40))
+    job = Job(engine, table=table, folder=tmp_path)
+    wanted = {"dataset": {"upload": "one"}, "evaluation": {"method": "kfold", "folds": 4, "stratify": stratify}}
+    if stratify is True:
+        with pytest.raises(JobFailedError):
+            job.run(**wanted, task="classification")
+        assert job.refused is not None
+        assert [problem.code for problem in job.refused.problems] == ["class-too-small"]
+    else:
+        assert {"code": "classes-spread", "values": {"classes": "'rare'", "min_rows": 4}} in job.run(**wanted)[
+            "warnings"
+        ]
+
+
+def test_attributes_of_very_different_spread_are_a_warning(engine: KnnEngine) -> None:
+    assert [warning["code"] for warning in Job(engine).run()["warnings"]] == ["spreads-differ"]
+    assert Job(engine).run(normalise="zscore")["warnings"] == []
+
+
 def test_labels_that_a_spreadsheet_would_run_as_formulas_are_marked(engine: KnnEngine, tmp_path: Path) -> None:
     labels = ["=1+1", "+A1", "-1", "+1", "@x", "plain"]
     table = "a,b,=kind\n" + "".join(f"{number},{number},{labels[number % 6]}\n" for number in range(12))
     job = Job(engine, table=table, folder=tmp_path)
-    result = job.run(k=1, dataset={"upload": "one", "label": "=kind"}, evaluation={"method": "loo"})
+    result = job.run(k=1, dataset={"upload": "one", "label": "=kind", "exclude": []}, evaluation={"method": "loo"})
     assert set(result["classes"]) == set(labels)
     rows = list(csv.reader(io.StringIO(job.artifacts["predictions.csv"][1].decode())))
     assert rows[0] == ["index", "label", "prediction", "neighbours", "distances", "fold"]
@@ -142,7 +219,8 @@ def test_the_pictures_are_valid_svg_and_the_report_is_valid_json(engine: KnnEngi
     report = json.loads(job.artifacts["report.json"][1])
     assert report["result"] == result
     assert report["params"]["weights"] == "distance"
-    assert report["params"]["evaluation"] == {"method": "loo"}
+    assert report["params"]["evaluation"] == {"method": "loo", "seed": 0}
+    assert report["params"]["task"] == "classification"
 
 
 def test_the_same_job_gives_the_same_bytes_with_any_memory_budget(engine: KnnEngine) -> None:
@@ -182,19 +260,19 @@ def test_a_stopped_job_saves_no_artifact(normalise: str, evaluation: dict[str, A
 @pytest.mark.parametrize(
     ("table", "params", "words"),
     [
-        ("y,x\n1,2\n2,oops\n", {}, "oops"),
         ("y,x\n1,2\n2,3\n1,4\n", {"evaluation": {"train_size": 3}}, "leaves no row"),
         ("y,x\n1,2\n2,3\n1,4\n", {"k": 3, "evaluation": {"method": "loo"}}, "training part"),
         ("y,x\n1,-2\n2,3\n", {"k": 1, "metric": "bhattacharyya", "evaluation": {"method": "loo"}}, "negative"),
     ],
-    ids=["no number", "too few rows", "too large a k", "negative values"],
+    ids=["too few rows", "too large a k", "negative values"],
 )
 def test_a_job_fails_if_its_parameters_do_not_fit_the_data_set(
     table: str, params: dict[str, Any], words: str, engine: KnnEngine, tmp_path: Path
 ) -> None:
     job = Job(engine, table=table, folder=tmp_path)
     with pytest.raises(JobFailedError, match=words) as failure:
-        job.run(dataset={"upload": "one", "label": "y"}, **params)
+        job.run(dataset={"upload": "one", "label": "y"}, task="classification", **params)
+    assert job.refused is not None  # the submission refuses it already
     assert failure.value.type == "dataset-invalid"
     assert job.artifacts == {}
 

@@ -11,7 +11,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 
 from shared.errors import JobFailedError, JobStoppedError
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams
 from shared.texts import text
 from tests.unit.worker.engines.knn.reference import (
@@ -23,6 +22,7 @@ from tests.unit.worker.engines.knn.reference import (
     predict,
 )
 from worker.engines.knn.cells import Cells
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.evaluation import Predictions, evaluate
 from worker.engines.knn.folds import split
 from worker.engines.knn.search import Finder
@@ -45,6 +45,10 @@ def ignore_progress(_done: int, _total: int) -> None:
 
 
 def run(finder: Finder, dataset: Dataset, **params: Any) -> tuple[KnnParams, Predictions]:
+    """Evaluate as scikit-learn does: the order of the rows decides ties, and folds are not stratified."""
+    params = {"task": "classification", "ties": "order"} | params
+    if params.get("evaluation", {}).get("method") == "kfold":
+        params["evaluation"] = {"stratify": False} | params["evaluation"]
     validated = KnnParams.model_validate(params)
     return validated, evaluate(validated, dataset, finder, ignore_progress)
 

@@ -6,9 +6,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import Task
 from worker.engines.knn import scatter
+from worker.engines.knn.dataset import Coded, Dataset, Encoding
 from worker.engines.knn.pictures import draw_confusion, draw_scores
 from worker.engines.knn.scatter import ScatterCache, draw_scatter
 
@@ -62,6 +62,15 @@ def test_names_with_special_characters_are_shown_as_text() -> None:
     texts = read_texts(draw_scatter(dataset, Task.CLASSIFICATION))
     assert {"a <b>", columns[0], "数量 <&>�", "<one>", "�"} <= set(texts)
     assert max(map(len, texts)) <= 36
+
+
+def test_texts_are_drawn_after_numbers_with_the_names_of_their_values() -> None:
+    attributes = np.array([[0, 1.5, np.nan], [1, np.nan, 0], [0, 3, 1]])
+    coded = {0: Coded(Encoding.ONEHOT, ["red", "<ok>"]), 2: Coded(Encoding.BOOLEAN, ["no", "yes"])}
+    dataset = Dataset("mixed", ["colour", "age", "smokes"], attributes, np.array([0, 1, 0]), ["a", "b"], coded)
+    texts = read_texts(draw_scatter(dataset, Task.CLASSIFICATION))
+    assert {"age", "colour", "red", "<ok>", "smokes", "no", "yes"} <= set(texts)
+    assert texts.index("age") < texts.index("smokes")
 
 
 def test_each_picture_of_a_large_table_shows_the_same_sample_of_rows() -> None:

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import Normalisation
 from worker.engines.knn import scaling
+from worker.engines.knn.dataset import Dataset
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.evaluation import Predictions
 from worker.engines.knn.scores import (
     count_confusion,

@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.errors import JobFailedError
-from shared.kinds.knn.datasets import Dataset
 from shared.kinds.knn.parameters import KnnParams, Metric
 from tests.unit.worker.engines.knn.reference import METRICS, find_distances, find_neighbours, name_metric
 from worker.engines.knn import euclidean
 from worker.engines.knn.cells import Cells
+from worker.engines.knn.dataset import Dataset
 from worker.engines.knn.metrics import build_space
 from worker.engines.knn.search import Finder, Neighbours
 from worker.engines.knn.space import Operand, Space
