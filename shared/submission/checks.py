@@ -27,8 +27,10 @@ LOOKUPS: Final = HostLookups(timeout_s=1.0, max_running=8)
 PRECISION: Final = "/params/precision"
 """The JSON pointer of the precision; the field has the same name in every kind that has a choice of precisions."""
 
-_OF_OTHER_KIND: Final = {UploadKind.TABLE: "upload-not-table"}
+_OF_OTHER_KIND: Final = {UploadKind.TABLE: "upload-not-table", UploadKind.AUDIO: "upload-not-audio"}
 """What is said of an upload that is not of the kind that the jobs read."""
+_DESCRIPTIONS: Final = {UploadKind.TABLE: "upload-is-text"}
+"""What is said of an upload of this kind where another kind is needed."""
 
 
 def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -> ParsedSubmission:
@@ -101,7 +103,8 @@ def get_facts(
     for pointer, upload_id in upload_ids.items():
         upload = uploads[upload_id]
         if upload.kind != kind:
-            problems.append(Problem(pointer, text(_OF_OTHER_KIND[kind])))
+            description = text(_DESCRIPTIONS.get(UploadKind(upload.kind), "upload-is-unknown"))
+            problems.append(Problem(pointer, Text(_OF_OTHER_KIND[kind], details=(description,))))
         elif not _is_inspected(upload, options.get(upload_id, {})):
             pending.add(upload_id)
         elif upload.problem is not None:

@@ -178,6 +178,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     # Uploads and files.
     "upload-pending": "These uploads are still being inspected: {uploads}. Send the request again in a few seconds.",
     "upload-not-table": "is not a table; upload text (CSV), Excel (.xlsx), Parquet or ARFF",
+    "upload-not-audio": "is {details}, and not sound; upload the sound itself, for example as WAV, FLAC, MP3, M4A, Ogg or WebM",
+    "upload-is-text": "text, such as a table, a playlist or an SVG picture",
+    "upload-is-unknown": "a file whose format is not known",
     "inspection-too-slow": "reading the file took more than {limit_s:g} s; upload a smaller one, or save it as plain CSV",
     "inspection-too-large": "reading the file needs more than {memory_mb} MB of memory; upload a smaller one",
     "inspection-answer-too-long": "the names and values in the file are too many or too long to be described in {max_bytes} bytes; upload fewer columns, or shorten their names",

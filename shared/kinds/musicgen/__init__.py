@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from shared.audio.facts import AudioFacts
 from shared.errors import RequestInvalidError
+from shared.inspection.upload_kinds import UploadKind
 from shared.kinds.musicgen.parameters import MusicgenParams, Precision
 from shared.kinds.musicgen.result import MusicgenResult
 from shared.kinds.spec import Inspections, KindSpec
@@ -15,12 +17,18 @@ def _list_uploads(params: MusicgenParams) -> dict[str, str]:
     return {f"/params/audio_prompts/{index}/upload": clip.upload for index, clip in enumerate(params.audio_prompts)}
 
 
-def _resolve(params: MusicgenParams, inspections: Inspections, settings: Settings) -> MusicgenParams:  # noqa: ARG001 - the engine reads the clips
-    # The catalogue imports `parameters` from this package, so it cannot be imported before this package is.
+def _resolve(params: MusicgenParams, inspections: Inspections, settings: Settings) -> MusicgenParams:
+    # These modules import `parameters` from this package, so they cannot be imported before this package is.
     from shared.kinds.musicgen.catalogue import is_allowed  # noqa: PLC0415
+    from shared.kinds.musicgen.judgement import find_problems  # noqa: PLC0415
 
     if not is_allowed(settings, params.model):
         raise RequestInvalidError.at("/params/model", text("model-not-allowed", model=params.model))
+    # Uploads of an earlier version may have no facts.
+    facts = {upload: AudioFacts.model_validate(found) for upload, found in inspections.items() if found}
+    problems = [*find_problems(params, facts)]
+    if problems:
+        raise RequestInvalidError(problems)
     return params
 
 
@@ -39,6 +47,7 @@ SPEC: Final = KindSpec(
     result=MusicgenResult,
     example={"prompts": ["80s pop track with bassy drums and synth"], "duration_s": 8},
     list_uploads=_list_uploads,
+    reads=UploadKind.AUDIO,
     resolve=_resolve,
     wanted_precision=_get_wanted_precision,
     present_result=_present_result,

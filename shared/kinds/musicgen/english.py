@@ -25,7 +25,13 @@ SENTENCES: Final[Mapping[str, str]] = {
     "length-given-twice": "gives the length a second time; give max_new_tokens or duration_s, not both",
     "clips-per-prompt": "must have one clip per prompt; clips: {clips}, prompts: {prompts}",
     "format-rate": "The audio has a sampling rate of {rate_hz} Hz, which {format} files do not support. Choose the format wav (params.format).",
-    # Clips.
+    # Clips, judged at submission. The sentences are shown at the fields.
+    "clip-file-too-short": "has only {length_s:.3f} s of sound; upload at least {min_s:g} s",
+    "clip-starts-beyond-end": "is {start_s:g} s, but the file is {length_s:.2f} s long; set it to at most {max_s:g}",
+    "clip-starts-too-late": "is {start_s:g} s, which leaves less than {min_s:g} s of the file, which is {length_s:.2f} s long; set it to at most {max_s:g}",
+    "clip-ends-beyond-end": "is {end_s:g} s, but the file is {length_s:.2f} s long; set it to at most {max_s:g}, or leave it empty",
+    "clip-ends-too-early": "leaves less than {min_s:g} s after the start of the clip at {start_s:g} s; set it to at least {min_end_s:g}",
+    # Clips, judged by the worker.
     "clip-rate": "The clip of {where} has a sampling rate of {rate_hz} Hz. Upload it at 44100 Hz, for example.",
     "clip-empty": "The clip of {where} contains no audio. Upload another file.",
     "clip-undecodable": "The clip of {where} cannot be decoded ({reason}). Upload a complete WAV, FLAC, OGG or MP3 file.",

@@ -1,0 +1,95 @@
+"""Music jobs that cannot succeed are refused at submission, with the field and the value that helps."""
+
+from typing import Any, Final
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from shared.inspection.upload_kinds import InspectionState, UploadKind
+from shared.services import Services
+from shared.texts import text
+from tests.support.job_outcomes import start_job, store_clip
+
+JOBS: Final = "/api/v1/jobs"
+TINY: Final = "mindjobs/tiny"
+
+
+def post(client: FlaskClient, **params: Any) -> TestResponse:
+    body = {"kind": "musicgen", "device": "cpu", "params": {"model": TINY, "duration_s": 2} | params}
+    return client.post(JOBS, json=body)
+
+
+def list_problems(response: TestResponse) -> dict[str, str]:
+    assert response.status_code == 422, response.text
+    assert response.json is not None
+    return {problem["pointer"]: problem["code"] for problem in response.json["errors"]}
+
+
+@pytest.mark.parametrize(
+    ("length_s", "part", "pointer", "code", "words"),
+    [
+        (0.05, {}, "upload", "clip-file-too-short", "has only 0.050 s of sound; upload at least 0.1 s"),
+        (3.368, {"start_s": 4}, "start_s", "clip-starts-beyond-end", "the file is 3.37 s long; set it to at most 3.26"),
+        (3.368, {"start_s": 3.3}, "start_s", "clip-starts-too-late", "set it to at most 3.26"),
+        (3.368, {"end_s": 3.5}, "end_s", "clip-ends-beyond-end", "the file is 3.37 s long; set it to at most 3.36"),
+        (3.368, {"start_s": 1, "end_s": 1.05}, "end_s", "clip-ends-too-early", "set it to at least 1.1"),
+        (3.368, {"start_s": 2, "end_s": 1}, "end_s", "clip-end-before-start", "must be after start_s, 2 s"),
+    ],
+)
+def test_a_clip_that_cannot_be_continued_is_refused_at_its_field(
+    client: FlaskClient,
+    services: Services,
+    length_s: float,
+    part: dict[str, float],
+    pointer: str,
+    code: str,
+    words: str,
+) -> None:
+    fine, bad = store_clip(services, 2.0), store_clip(services, length_s)
+    clips = [{"upload": fine}, {"upload": bad} | part]
+    response = post(client, prompts=["one", "two"], audio_prompts=clips)
+    assert list_problems(response) == {f"/params/audio_prompts/1/{pointer}": code}
+    assert response.json is not None
+    assert words in response.json["errors"][0]["detail"]
+    assert client.get(JOBS).json == {"jobs": [], "next_cursor": None}
+
+
+@pytest.mark.parametrize(
+    "part", [{}, {"start_s": 3.2}, {"end_s": 3.377}, {"start_s": 3.26, "end_s": 3.36}, {"start_s": 1, "end_s": 1.1}]
+)
+def test_a_clip_that_can_be_continued_is_accepted(
+    client: FlaskClient, services: Services, part: dict[str, float]
+) -> None:
+    response = post(client, audio_prompts=[{"upload": store_clip(services, 3.368)} | part])
+    assert response.status_code == 202, response.text
+
+
+def test_an_unreadable_clip_is_refused_with_what_its_inspection_found(client: FlaskClient, services: Services) -> None:
+    problem = text("inspection-died", memory_mb=64).serialize()
+    unreadable = store_clip(services, 1.0, inspection_state=InspectionState.UNREADABLE, facts=None, problem=problem)
+    response = post(client, audio_prompts=[{"upload": unreadable}])
+    assert list_problems(response) == {"/params/audio_prompts/0/upload": "inspection-died"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (UploadKind.TABLE, "is text, such as a table, a playlist or an SVG picture, and not sound; upload the sound"),
+        (UploadKind.UNKNOWN, "is a file whose format is not known, and not sound; upload the sound itself"),
+    ],
+)
+def test_an_upload_that_is_no_sound_is_refused_with_what_it_is(
+    client: FlaskClient, services: Services, kind: UploadKind, words: str
+) -> None:
+    upload = store_clip(services, 1.0, kind=kind, facts=None)
+    response = post(client, audio_prompts=[{"upload": upload}])
+    assert list_problems(response) == {"/params/audio_prompts/0/upload": "upload-not-audio"}
+    assert words in response.text
+
+
+def test_a_bad_clip_is_refused_while_the_only_job_of_a_full_batch_runs(client: FlaskClient, services: Services) -> None:
+    assert post(client, prompts=["rock"], num_samples=64, duration_s=40).status_code == 202
+    start_job(services)  # a worker has claimed the job, and no other worker exists
+    response = post(client, audio_prompts=[{"upload": store_clip(services, 0.01)}])
+    assert list_problems(response) == {"/params/audio_prompts/0/upload": "clip-file-too-short"}
