@@ -27,27 +27,29 @@ def list_problems(response: TestResponse) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("length_s", "part", "pointer", "code", "words"),
+    ("clip", "pointer", "code", "words"),
     [
-        (0.05, {}, "upload", "clip-file-too-short", "has only 0.050 s of sound; upload at least 0.1 s"),
-        (3.368, {"start_s": 4}, "start_s", "clip-starts-beyond-end", "the file is 3.37 s long; set it to at most 3.26"),
-        (3.368, {"start_s": 3.3}, "start_s", "clip-starts-too-late", "set it to at most 3.26"),
-        (3.368, {"end_s": 3.5}, "end_s", "clip-ends-beyond-end", "the file is 3.37 s long; set it to at most 3.36"),
-        (3.368, {"start_s": 1, "end_s": 1.05}, "end_s", "clip-ends-too-early", "set it to at least 1.1"),
-        (3.368, {"start_s": 2, "end_s": 1}, "end_s", "clip-end-before-start", "must be after start_s, 2 s"),
+        ((0.05, {}), "upload", "clip-file-too-short", "has only 0.050 s of sound; upload at least 0.1 s"),
+        ((3.368, {"start_s": 4}), "start_s", "clip-starts-beyond-end", "is 3.37 s long; set it to at most 3.26"),
+        ((3.368, {"start_s": 3.3}), "start_s", "clip-starts-too-late", "set it to at most 3.26"),
+        ((3.368, {"end_s": 3.5}), "end_s", "clip-ends-beyond-end", "is 3.37 s long; set it to at most 3.36"),
+        ((3.368, {"start_s": 1, "end_s": 1.05}), "end_s", "clip-ends-too-early", "set it to at least 1.1"),
+        ((3.368, {"start_s": 2, "end_s": 1}), "end_s", "clip-end-before-start", "must be after start_s, 2 s"),
+        (
+            (3_600, {}),
+            "end_s",
+            "clip-leaves-no-room",
+            "has 3600.00 s, and the model can use at most 38.88 s of it; set",
+        ),
+        ((3_600, {"start_s": 60}), "end_s", "clip-leaves-no-room", "set it to at most 98.88"),
     ],
+    ids=str,
 )
-def test_a_clip_that_cannot_be_continued_is_refused_at_its_field(
-    client: FlaskClient,
-    services: Services,
-    length_s: float,
-    part: dict[str, float],
-    pointer: str,
-    code: str,
-    words: str,
+def test_a_clip_that_cannot_be_continued_is_refused_at_its_field(  # noqa: PLR0913, PLR0917 - what is sent, and what is expected
+    client: FlaskClient, services: Services, clip: tuple[float, dict[str, float]], pointer: str, code: str, words: str
 ) -> None:
-    fine, bad = store_clip(services, 2.0), store_clip(services, length_s)
-    clips = [{"upload": fine}, {"upload": bad} | part]
+    fine, bad = store_clip(services, 2.0), store_clip(services, clip[0])
+    clips = [{"upload": fine}, {"upload": bad} | clip[1]]
     response = post(client, prompts=["one", "two"], audio_prompts=clips)
     assert list_problems(response) == {f"/params/audio_prompts/1/{pointer}": code}
     assert response.json is not None
@@ -93,3 +95,35 @@ def test_a_bad_clip_is_refused_while_the_only_job_of_a_full_batch_runs(client: F
     start_job(services)  # a worker has claimed the job, and no other worker exists
     response = post(client, audio_prompts=[{"upload": store_clip(services, 0.01)}])
     assert list_problems(response) == {"/params/audio_prompts/0/upload": "clip-file-too-short"}
+
+
+@pytest.mark.parametrize(
+    ("clip_s", "params", "pointer", "code", "words"),
+    [
+        (None, {"duration_s": 45}, "duration_s", "duration-beyond-model", "must be at most 40.88 s"),
+        (None, {"duration_s": 600}, "duration_s", "duration-beyond-model", "must be at most 40.88 s"),
+        (38.0, {"duration_s": 10}, "duration_s", "duration-beyond-clip", "at most 2.88 s: the clip takes 38.00 s"),
+        (None, {"max_new_tokens": 2_048}, "max_new_tokens", "tokens-beyond-model", "must be at most 2047"),
+        (38.0, {"max_new_tokens": 200}, "max_new_tokens", "tokens-beyond-clip", "must be at most 147"),
+        (2.0, {"max_new_tokens": 3}, "max_new_tokens", "tokens-too-few", "must be at least 4 to continue a clip"),
+    ],
+)
+def test_music_that_is_too_long_for_the_model_is_refused_with_the_length_that_fits(  # noqa: PLR0913, PLR0917 - what is sent, and what is expected
+    client: FlaskClient,
+    services: Services,
+    clip_s: float | None,
+    params: dict[str, float],
+    pointer: str,
+    code: str,
+    words: str,
+) -> None:
+    clips = [] if clip_s is None else [{"upload": store_clip(services, clip_s)}]
+    length = {"duration_s": None} | params
+    response = post(client, audio_prompts=clips, **length)
+    assert list_problems(response) == {f"/params/{pointer}": code}
+    assert response.json is not None
+    detail = response.json["errors"][0]["detail"]
+    assert words in detail
+    said = float(detail.removeprefix("must be at most ").removeprefix("must be at least ").split()[0].rstrip(":,"))
+    fitting = length | {pointer: said if pointer == "duration_s" else int(said)}
+    assert post(client, audio_prompts=clips, **fitting).status_code == 202

@@ -21,12 +21,13 @@ def _resolve(params: MusicgenParams, inspections: Inspections, settings: Setting
     # These modules import `parameters` from this package, so they cannot be imported before this package is.
     from shared.kinds.musicgen.catalogue import is_allowed  # noqa: PLC0415
     from shared.kinds.musicgen.judgement import find_problems  # noqa: PLC0415
+    from shared.kinds.musicgen.model_figures import find_figures  # noqa: PLC0415
 
     if not is_allowed(settings, params.model):
         raise RequestInvalidError.at("/params/model", text("model-not-allowed", model=params.model))
     # Uploads of an earlier version may have no facts.
     facts = {upload: AudioFacts.model_validate(found) for upload, found in inspections.items() if found}
-    problems = [*find_problems(params, facts)]
+    problems = [*find_problems(params, facts, find_figures(settings, params.model))]
     if problems:
         raise RequestInvalidError(problems)
     return params

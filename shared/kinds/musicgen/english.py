@@ -25,6 +25,13 @@ SENTENCES: Final[Mapping[str, str]] = {
     "length-given-twice": "gives the length a second time; give max_new_tokens or duration_s, not both",
     "clips-per-prompt": "must have one clip per prompt; clips: {clips}, prompts: {prompts}",
     "format-rate": "The audio has a sampling rate of {rate_hz} Hz, which {format} files do not support. Choose the format wav (params.format).",
+    # Lengths, judged at submission. The sentences are shown at the fields.
+    "duration-beyond-model": "must be at most {max_s:g} s, since this model makes no longer music",
+    "duration-beyond-clip": "must be at most {max_s:g} s: the clip takes {clip_s:.2f} s of the {total_s:g} s that this model can make; a shorter part of the clip leaves more",
+    "tokens-beyond-model": "must be at most {max_tokens}, since this model makes no more than {total_s:g} s of music",
+    "tokens-beyond-clip": "must be at most {max_tokens}: the clip takes {clip_s:.2f} s of the {total_s:g} s that this model can make; a shorter part of the clip leaves more",
+    "tokens-too-few": "must be at least {min_tokens} to continue a clip: with fewer, no new music is made",
+    "clip-leaves-no-room": "leaves no room for new music: the clip has {clip_s:.2f} s, and the model can use at most {max_s:g} s of it; set it to at most {max_end_s:g}",
     # Clips, judged at submission. The sentences are shown at the fields.
     "clip-file-too-short": "has only {length_s:.3f} s of sound; upload at least {min_s:g} s",
     "clip-starts-beyond-end": "is {start_s:g} s, but the file is {length_s:.2f} s long; set it to at most {max_s:g}",

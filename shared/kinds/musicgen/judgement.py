@@ -5,28 +5,37 @@ No file is decoded, so that a submission takes milliseconds. The worker checks a
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Final
 
 from shared.audio.facts import END_TOLERANCE_S, MIN_CLIP_S, AudioFacts
 from shared.errors import Problem
+from shared.kinds.musicgen.lengths import CENTISECONDS, find_length_problems, floor
+from shared.kinds.musicgen.model_figures import ModelFigures
 from shared.kinds.musicgen.parameters import AudioPrompt, MusicgenParams
 from shared.texts import text
 
-_CENTISECONDS: Final = 100
-"""Lengths in sentences have hundredths of a second, rounded down where a value must not be exceeded."""
 
-
-def find_problems(params: MusicgenParams, facts: Mapping[str, AudioFacts]) -> Iterator[Problem]:
+def find_problems(
+    params: MusicgenParams, facts: Mapping[str, AudioFacts], figures: ModelFigures | None
+) -> Iterator[Problem]:
     """Find what makes a job fail.
 
     Parameters
     ----------
     facts
         What was found in the uploads, keyed by upload id. The worker judges the clips of uploads that are missing here.
+    figures
+        The figures of the model; if they are not known, the worker judges the lengths.
     """
+    clips: dict[int, float] = {}
+    unusable: list[Problem] = []
     for index, clip in enumerate(params.audio_prompts):
         if clip.upload in facts:
-            yield from _judge_clip(f"/params/audio_prompts/{index}", clip, facts[clip.upload].duration_s)
+            length_s = facts[clip.upload].duration_s
+            unusable += _judge_clip(f"/params/audio_prompts/{index}", clip, length_s)
+            clips[index] = measure_part(clip, length_s)
+    yield from unusable
+    if figures is not None and not unusable:
+        yield from find_length_problems(params, clips, figures)
 
 
 def _judge_clip(pointer: str, clip: AudioPrompt, length_s: float) -> Iterator[Problem]:
@@ -45,7 +54,7 @@ def _judge_clip(pointer: str, clip: AudioPrompt, length_s: float) -> Iterator[Pr
             values = {"start_s": clip.start_s, "length_s": length_s, "min_s": MIN_CLIP_S, "max_s": max_start_s}
             yield Problem(f"{pointer}/start_s", text("clip-starts-too-late", **values))
         else:
-            min_end_s = math.ceil(_CENTISECONDS * (clip.start_s + MIN_CLIP_S)) / _CENTISECONDS
+            min_end_s = math.ceil(CENTISECONDS * (clip.start_s + MIN_CLIP_S)) / CENTISECONDS
             values = {"start_s": clip.start_s, "min_s": MIN_CLIP_S, "min_end_s": min_end_s}
             yield Problem(f"{pointer}/end_s", text("clip-ends-too-early", **values))
 
@@ -54,8 +63,3 @@ def measure_part(clip: AudioPrompt, length_s: float) -> float:
     """Return the length of the chosen part of a file that is ``length_s`` long, in seconds."""
     end_s = length_s if clip.end_s is None else min(clip.end_s, length_s)
     return end_s - clip.start_s
-
-
-def floor(length_s: float) -> float:
-    """Round down to hundredths of a second."""
-    return max(math.floor(_CENTISECONDS * length_s + 1e-6) / _CENTISECONDS, 0.0)
