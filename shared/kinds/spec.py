@@ -38,6 +38,26 @@ def keep_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True)
+class OwnerLimit(Generic[P]):
+    """A limit of how much all queued and running jobs of an owner compute together.
+
+    Parameters
+    ----------
+    measure
+        Returns how much a job computes, in the unit of the kind.
+    read_max
+        Returns the limit of an owner.
+    code
+        The code of the text that says that the limit is reached. Its values are ``amount``, which the new job computes,
+        ``unended``, which the owner's other jobs compute, and ``max_amount``.
+    """
+
+    measure: Callable[[P], float]
+    read_max: Callable[[Settings], float]
+    code: str
+
+
+@dataclass(frozen=True)
 class KindSpec(Generic[P]):
     """One kind of job.
 
@@ -65,6 +85,8 @@ class KindSpec(Generic[P]):
     wanted_precision
         Returns the requested precision by the name that ``Backend.list_precisions`` uses, or ``None`` if the job may
         use any precision. The job's parameter that requests it must be called ``precision``.
+    owner_limit
+        The limit of how much the jobs of an owner compute; ``None`` if only the number of jobs is limited.
     present_result
         Converts a stored result to the type ``result``, which the API shows. A stored result contains texts as codes
         with values, and this function puts them into English.
@@ -78,4 +100,5 @@ class KindSpec(Generic[P]):
     list_read_options: Callable[[P], dict[str, dict[str, Any]]] = no_read_options
     resolve: Callable[[P, Inspections, Settings], P] = keep_params
     wanted_precision: Callable[[P], str | None] = no_precision
+    owner_limit: OwnerLimit[P] | None = None
     present_result: Callable[[Mapping[str, Any]], Mapping[str, Any]] = keep_result

@@ -47,7 +47,7 @@ def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -
     UploadPendingError
         An upload is not inspected yet. Its inspection is now the next of this owner.
     LimitError
-        The owner has too many queued jobs.
+        The owner has too many queued jobs, or these compute too much.
     DiskFullError
         There is too little free space for the files of a job.
     """
@@ -67,7 +67,9 @@ def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -
     facts: dict[str, Mapping[str, Any]] = {}
     if spec.reads is not None:
         facts = get_facts(services, upload_ids, uploads, spec.reads, spec.list_read_options(parsed.params))
-    return replace(parsed, params=spec.resolve(parsed.params, facts, settings))
+    resolved = replace(parsed, params=spec.resolve(parsed.params, facts, settings))
+    _check_amount(services, resolved, owner)
+    return resolved
 
 
 def get_facts(
@@ -143,6 +145,19 @@ def _check_webhook(url: str, settings: Settings) -> None:
 def _check_limit(session: Session, settings: Settings, owner: str) -> None:
     if owner and queries.count_queued(session, owner) >= settings.max_queued_jobs:
         raise LimitError(text("queue-limit", max_jobs=settings.max_queued_jobs))
+
+
+def _check_amount(services: Services, parsed: ParsedSubmission, owner: str) -> None:
+    """Refuse a job if the jobs of its owner would compute too much together."""
+    kind = parsed.submission.kind
+    limit = KINDS[kind].owner_limit
+    if limit is None:
+        return
+    amount, max_amount = limit.measure(parsed.params), limit.read_max(services.settings)
+    with services.database.reading() as session:
+        unended = queries.sum_unended_amounts(session, owner, kind)
+    if amount + unended > max_amount:
+        raise LimitError(text(limit.code, amount=amount, unended=unended, max_amount=max_amount))
 
 
 def _find_missing_uploads(

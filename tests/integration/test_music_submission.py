@@ -1,15 +1,19 @@
 """Music jobs that cannot succeed are refused at submission, with the field and the value that helps."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from shared.errors import LimitError, RequestInvalidError
 from shared.inspection.upload_kinds import InspectionState, UploadKind
+from shared.jobs import ANONYMOUS, CANCELLED, Origin
 from shared.services import Services
+from shared.submission.submit import submit_job
 from shared.texts import text
-from tests.support.job_outcomes import start_job, store_clip
+from tests.support.job_outcomes import end, start_job, store_clip
 
 JOBS: Final = "/api/v1/jobs"
 TINY: Final = "mindjobs/tiny"
@@ -127,3 +131,62 @@ def test_music_that_is_too_long_for_the_model_is_refused_with_the_length_that_fi
     said = float(detail.removeprefix("must be at most ").removeprefix("must be at least ").split()[0].rstrip(":,"))
     fitting = length | {pointer: said if pointer == "duration_s" else int(said)}
     assert post(client, audio_prompts=clips, **fitting).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"prompts": ["rock"] * 64, "num_samples": 64, "duration_s": 40}, "num_samples"),
+        ({"prompts": ["rock"] * 64, "num_samples": 2, "duration_s": 40}, "prompts"),
+        ({"prompts": ["rock"], "num_samples": 64, "duration_s": None, "max_new_tokens": 2_047}, None),
+        ({"prompts": [], "num_samples": 64, "duration_s": None, "max_new_tokens": 2_047}, None),
+    ],
+)
+def test_a_job_that_makes_too_much_music_is_refused_with_the_limit_and_its_setting(
+    client: FlaskClient, params: dict[str, Any], field: str | None
+) -> None:
+    response = post(client, **params)
+    if field is None:
+        assert response.status_code == 202, response.text
+        return
+    assert list_problems(response) == {f"/params/{field}": "music-too-much"}
+    for words in ("64 prompts", "40 s", "3,600 s", "MINDJOBS_MAX_JOB_MUSIC_S"):
+        assert words in response.text
+
+
+def test_the_field_that_is_too_large_alone_is_named(services: Services) -> None:
+    settings = services.settings.model_copy(update={"max_job_music_s": 8.0})
+    for params, field in (
+        ({"duration_s": 9.0}, "duration_s"),
+        ({"max_new_tokens": 401}, "max_new_tokens"),
+        ({"duration_s": 3.0, "num_samples": 3}, "num_samples"),
+    ):
+        body = {"kind": "musicgen", "params": {"model": TINY} | params}
+        with pytest.raises(RequestInvalidError) as caught:
+            submit_job(replace(services, settings=settings), body)
+        assert [problem.pointer for problem in caught.value.problems] == [f"/params/{field}"]
+
+
+def test_the_music_of_an_owner_is_limited_until_jobs_have_ended(services: Services) -> None:
+    services = replace(services, settings=services.settings.model_copy(update={"max_queued_music_s": 100.0}))
+
+    def submit(seconds: float, owner: str = ANONYMOUS, **params: Any) -> str:
+        body = {"kind": "musicgen", "device": "cpu", "params": {"model": TINY, "duration_s": seconds} | params}
+        return submit_job(services, body, origin=Origin(owner))[0].id
+
+    running = submit(20, num_samples=2)
+    submit(20, prompts=["a", "b"])
+    lease = start_job(services, running)
+    submit(20)
+    for owner in (ANONYMOUS, "ada"):
+        if owner:
+            submit(40, owner, num_samples=2)
+        with pytest.raises(LimitError) as caught:
+            submit(21, owner)
+        assert (caught.value.status, caught.value.text.code) == (429, "music-limit")
+        assert "MINDJOBS_MAX_QUEUED_MUSIC_S" in caught.value.detail
+    submit_job(services, {"kind": "knn"})
+    end(services, lease, CANCELLED, {})
+    submit(40)
+    with pytest.raises(LimitError):
+        submit(1)

@@ -8,7 +8,7 @@ from shared.errors import RequestInvalidError
 from shared.inspection.upload_kinds import UploadKind
 from shared.kinds.musicgen.parameters import MusicgenParams, Precision
 from shared.kinds.musicgen.result import MusicgenResult
-from shared.kinds.spec import Inspections, KindSpec
+from shared.kinds.spec import Inspections, KindSpec, OwnerLimit
 from shared.settings import Settings
 from shared.texts import render_stored, text
 
@@ -21,13 +21,17 @@ def _resolve(params: MusicgenParams, inspections: Inspections, settings: Setting
     # These modules import `parameters` from this package, so they cannot be imported before this package is.
     from shared.kinds.musicgen.catalogue import is_allowed  # noqa: PLC0415
     from shared.kinds.musicgen.judgement import find_problems  # noqa: PLC0415
+    from shared.kinds.musicgen.lengths import find_amount_problems  # noqa: PLC0415
     from shared.kinds.musicgen.model_figures import find_figures  # noqa: PLC0415
 
     if not is_allowed(settings, params.model):
         raise RequestInvalidError.at("/params/model", text("model-not-allowed", model=params.model))
     # Uploads of an earlier version may have no facts.
     facts = {upload: AudioFacts.model_validate(found) for upload, found in inspections.items() if found}
-    problems = [*find_problems(params, facts, find_figures(settings, params.model))]
+    problems = [
+        *find_amount_problems(params, settings.max_job_music_s),
+        *find_problems(params, facts, find_figures(settings, params.model)),
+    ]
     if problems:
         raise RequestInvalidError(problems)
     return params
@@ -35,6 +39,12 @@ def _resolve(params: MusicgenParams, inspections: Inspections, settings: Setting
 
 def _get_wanted_precision(params: MusicgenParams) -> str | None:
     return None if params.precision is Precision.AUTO else params.precision
+
+
+def _measure_music(params: MusicgenParams) -> float:
+    from shared.kinds.musicgen.lengths import measure_music  # noqa: PLC0415 - as in `_resolve`
+
+    return measure_music(params)
 
 
 def _present_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -51,5 +61,6 @@ SPEC: Final = KindSpec(
     reads=UploadKind.AUDIO,
     resolve=_resolve,
     wanted_precision=_get_wanted_precision,
+    owner_limit=OwnerLimit(_measure_music, lambda settings: settings.max_queued_music_s, "music-limit"),
     present_result=_present_result,
 )

@@ -17,6 +17,10 @@ CENTISECONDS: Final = 100
 """Lengths in sentences have hundredths of a second, rounded down where a value must not be exceeded."""
 
 
+NOMINAL_FRAME_RATE: Final = 50
+"""The frame rate of the published models, by which limits convert tokens to seconds."""
+
+
 class Codebooks(Protocol):
     """What decides the delays of a model."""
 
@@ -117,6 +121,37 @@ def _refuse_length(
                 end_s = floor(params.audio_prompts[index].start_s + max_s)
                 values = {"clip_s": clips[index], "max_s": max_s, "max_end_s": end_s}
                 yield Problem(f"/params/audio_prompts/{index}/end_s", text("clip-leaves-no-room", **values))
+
+
+def measure_music(params: MusicgenParams) -> float:
+    """Return how many seconds of new music a job makes, all samples together."""
+    return measure_sample(params) * count_rows(params) * params.num_samples
+
+
+def measure_sample(params: MusicgenParams) -> float:
+    """Return how many seconds of new music each sample has."""
+    if params.max_new_tokens is not None:
+        return params.max_new_tokens / NOMINAL_FRAME_RATE
+    return params.duration_s or DEFAULT_DURATION_S
+
+
+def count_rows(params: MusicgenParams) -> int:
+    """Count the prompts, or the clips if there are no prompts; each of them is used for ``num_samples`` samples."""
+    return max(len(params.prompts), len(params.audio_prompts), 1)
+
+
+def find_amount_problems(params: MusicgenParams, max_s: float) -> Iterator[Problem]:
+    """Find out whether a job makes more music than one job may; the problem is at the field that multiplies it most."""
+    sample_s, rows = measure_sample(params), count_rows(params)
+    music_s = measure_music(params)
+    if music_s <= max_s:
+        return
+    length = "duration_s" if params.max_new_tokens is None else "max_new_tokens"
+    # What alone multiplies the music most; a single prompt and a single sample multiply nothing.
+    factors = {"num_samples": params.num_samples, "prompts" if params.prompts else "audio_prompts": rows}
+    field = max(factors, key=lambda name: factors[name]) if max(factors.values()) > 1 else length
+    values = {"rows": rows, "samples": params.num_samples, "sample_s": sample_s, "music_s": music_s, "max_s": max_s}
+    yield Problem(f"/params/{field}", text("music-too-much", **values))
 
 
 def floor(length_s: float) -> float:
