@@ -1,10 +1,11 @@
 """What the service must know about a kind of job; see ``docs/adding-a-kind.md``."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from shared.inspection.upload_kinds import UploadKind
+from shared.jobs import DeviceClass
 from shared.schemas.strict import Strict
 from shared.settings import Settings
 
@@ -82,6 +83,9 @@ class KindSpec(Generic[P]):
         It returns the parameters that are stored, which it would return again unchanged. The arguments are the
         parameters, what the inspections have found in the uploads, keyed by upload id, and the settings. If a parameter
         is refused, the function raises ``RequestInvalidError``. It must take milliseconds, since it runs in the web.
+    precisions
+        For each device class, the precisions that a backend of the kind can have there. If no live worker says what it
+        offers, a job that wants another precision is refused by these. Empty for a kind without a choice of precision.
     wanted_precision
         Returns the requested precision by the name that ``Backend.list_precisions`` uses, or ``None`` if the job may
         use any precision. The job's parameter that requests it must be called ``precision``.
@@ -99,6 +103,7 @@ class KindSpec(Generic[P]):
     reads: UploadKind | None = None
     list_read_options: Callable[[P], dict[str, dict[str, Any]]] = no_read_options
     resolve: Callable[[P, Inspections, Settings], P] = keep_params
+    precisions: Mapping[DeviceClass, Sequence[str]] = field(default_factory=dict)
     wanted_precision: Callable[[P], str | None] = no_precision
     owner_limit: OwnerLimit[P] | None = None
     present_result: Callable[[Mapping[str, Any]], Mapping[str, Any]] = keep_result

@@ -14,6 +14,7 @@ from shared.errors import LimitError, Problem, RequestInvalidError, UploadPendin
 from shared.files.file_store import FileStore
 from shared.ids import is_id
 from shared.inspection.upload_kinds import InspectionState, UploadKind
+from shared.jobs import AUTO, DeviceClass
 from shared.kinds import KINDS
 from shared.schemas.submission import ParsedSubmission
 from shared.services import Services
@@ -173,14 +174,21 @@ def _find_missing_uploads(
 def _find_missing_precision(session: Session, parsed: ParsedSubmission) -> list[Problem]:
     """Return a problem if no live worker offers the requested precision.
 
-    If the precisions that the live workers offer are not known, the result is empty.
+    If the precisions that the live workers offer are not known, as before the first worker has started, those decide
+    that the kind can have on the requested device class at all.
     """
     submission = parsed.submission
-    precision = KINDS[submission.kind].wanted_precision(parsed.params)
+    spec = KINDS[submission.kind]
+    precision = spec.wanted_precision(parsed.params)
     if precision is None:
         return []
+    code = "precision-not-offered"
     offered = worker_queries.list_offered_precisions(session, submission.kind, submission.device)
-    if offered is None or precision in offered:
+    if offered is None:
+        classes = [submission.device] if submission.device != AUTO else [*DeviceClass]
+        offered = sorted({each for name in classes for each in spec.precisions.get(DeviceClass(name), ())})
+        code = "precision-impossible"
+    if precision in offered:
         return []
     values = {"precision": precision, "device": submission.device, "offered": ", ".join(offered)}
-    return [Problem(PRECISION, text("precision-not-offered", **values))]
+    return [Problem(PRECISION, text(code, **values))]

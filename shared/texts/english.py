@@ -84,6 +84,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "cancel some.",
     "upload-not-found": "there is no upload {upload!r}; send the file to POST /api/v1/uploads first",
     "precision-not-offered": "is not offered by any worker that is alive (device: {device}); choose one of {offered}",
+    "precision-impossible": "does not exist on {device}; choose one of {offered}, or auto",
     # The file store.
     "storage-scheme-unknown": "MINDJOBS_STORAGE_URL: {url!r} has an unknown scheme; use one of {known}.",
     "storage-folder-invalid": "MINDJOBS_STORAGE_URL: {url!r} does not name a folder of this machine; "

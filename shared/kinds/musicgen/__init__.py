@@ -6,7 +6,7 @@ from typing import Any, Final
 from shared.audio.facts import AudioFacts
 from shared.errors import RequestInvalidError
 from shared.inspection.upload_kinds import UploadKind
-from shared.kinds.musicgen.parameters import MusicgenParams, Precision
+from shared.kinds.musicgen.parameters import PRECISIONS, MusicgenParams, Precision
 from shared.kinds.musicgen.result import MusicgenResult
 from shared.kinds.spec import Inspections, KindSpec, OwnerLimit
 from shared.settings import Settings
@@ -60,6 +60,7 @@ SPEC: Final = KindSpec(
     list_uploads=_list_uploads,
     reads=UploadKind.AUDIO,
     resolve=_resolve,
+    precisions=PRECISIONS,
     wanted_precision=_get_wanted_precision,
     owner_limit=OwnerLimit(_measure_music, lambda settings: settings.max_queued_music_s, "music-limit"),
     present_result=_present_result,

@@ -5,6 +5,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from shared.jobs import DeviceClass
 from shared.schemas.strict import Strict, inconsistency
 from shared.texts import text
 
@@ -48,6 +49,14 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
     INT8 = "int8"
     INT4 = "int4"
+
+
+PRECISIONS: Final = {
+    DeviceClass.CPU: (Precision.FLOAT32, Precision.BFLOAT16, Precision.INT8, Precision.INT4),
+    DeviceClass.GPU: (Precision.FLOAT16, Precision.FLOAT32),
+    DeviceClass.ASCEND: (Precision.FLOAT16, Precision.BFLOAT16, Precision.FLOAT32),
+}
+"""The precisions that a backend can have on each device class. Which of them a device offers, its worker says."""
 
 
 class AudioPrompt(Strict):
