@@ -33,6 +33,11 @@ def keep_params(params: P, inspections: Inspections, settings: Settings) -> P:  
     return params
 
 
+def keep_stored(params: Mapping[str, Any], result: Mapping[str, Any] | None) -> Mapping[str, Any]:  # noqa: ARG001 - the interface
+    """Return stored parameters unchanged, for a kind whose parameters alone decide what a job computes."""
+    return params
+
+
 def keep_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a stored result unchanged, for a kind whose results are stored in the form that the API shows."""
     return result
@@ -91,6 +96,11 @@ class KindSpec(Generic[P]):
         use any precision. The job's parameter that requests it must be called ``precision``.
     owner_limit
         The limit of how much the jobs of an owner compute; ``None`` if only the number of jobs is limited.
+    repeat
+        Returns the parameters with which a job computes the same as an earlier one. The arguments are the stored
+        parameters and the result of that job; ``None`` if it has no result.
+    renew
+        Returns the stored parameters of a job with another seed; ``None`` if jobs of the kind have no seed.
     present_result
         Converts a stored result to the type ``result``, which the API shows. A stored result contains texts as codes
         with values, and this function puts them into English.
@@ -106,4 +116,6 @@ class KindSpec(Generic[P]):
     precisions: Mapping[DeviceClass, Sequence[str]] = field(default_factory=dict)
     wanted_precision: Callable[[P], str | None] = no_precision
     owner_limit: OwnerLimit[P] | None = None
+    repeat: Callable[[Mapping[str, Any], Mapping[str, Any] | None], Mapping[str, Any]] = keep_stored
+    renew: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     present_result: Callable[[Mapping[str, Any]], Mapping[str, Any]] = keep_result

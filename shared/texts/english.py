@@ -80,6 +80,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "delete-needed-upload": "The upload {upload} is needed by jobs that have not ended: {jobs}. Cancel them, or wait "
     "for their end, before you delete it.",
     "retry-unended-job": "Job {job} is {state}. Only a job that has ended can be retried.",
+    "seed-not-in-kind": "cannot be given, since jobs of the kind {kind} have no seed",
     "queue-limit": "This API key has reached the maximum number of queued jobs, {max_jobs}. Submit more when some of them have started, or "
     "cancel some.",
     "upload-not-found": "there is no upload {upload!r}; send the file to POST /api/v1/uploads first",

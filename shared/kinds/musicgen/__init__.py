@@ -8,6 +8,7 @@ from shared.errors import RequestInvalidError
 from shared.inspection.upload_kinds import UploadKind
 from shared.kinds.musicgen.parameters import PRECISIONS, MusicgenParams, Precision
 from shared.kinds.musicgen.result import MusicgenResult
+from shared.kinds.musicgen.seeds import draw_seed, renew_seed, repeat_seed
 from shared.kinds.spec import Inspections, KindSpec, OwnerLimit
 from shared.settings import Settings
 from shared.texts import render_stored, text
@@ -34,7 +35,8 @@ def _resolve(params: MusicgenParams, inspections: Inspections, settings: Setting
     ]
     if problems:
         raise RequestInvalidError(problems)
-    return params
+    # The seed is drawn here and not by the worker, so that a retry of any job makes the same music.
+    return params if params.seed is not None else params.model_copy(update={"seed": draw_seed()})
 
 
 def _get_wanted_precision(params: MusicgenParams) -> str | None:
@@ -63,5 +65,7 @@ SPEC: Final = KindSpec(
     precisions=PRECISIONS,
     wanted_precision=_get_wanted_precision,
     owner_limit=OwnerLimit(_measure_music, lambda settings: settings.max_queued_music_s, "music-limit"),
+    repeat=repeat_seed,
+    renew=renew_seed,
     present_result=_present_result,
 )

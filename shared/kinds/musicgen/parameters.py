@@ -11,6 +11,8 @@ from shared.texts import text
 
 DEFAULT_DURATION_S = 10.0
 MAX_PROMPTS = 64
+MAX_SAMPLES = 64
+"""The maximum number of samples per prompt."""
 MAX_SEED = 2**63 - 1
 
 
@@ -83,7 +85,7 @@ class MusicgenParams(Strict):
         "facebook/musicgen-small"
     )
     prompts: Annotated[list[Prompt], Field(max_length=MAX_PROMPTS)] = Field(default_factory=list)
-    num_samples: Annotated[int, Field(ge=1, le=64)] = 1
+    num_samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] = 1
     audio_prompts: Annotated[list[AudioPrompt], Field(max_length=MAX_PROMPTS)] = Field(default_factory=list)
     duration_s: Annotated[float, Field(gt=0, le=600)] | None = None
     max_new_tokens: Annotated[int, Field(ge=1, le=30_000)] | None = None
