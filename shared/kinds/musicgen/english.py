@@ -53,6 +53,11 @@ SENTENCES: Final[Mapping[str, str]] = {
     "less, or leave it out.",
     "clip-too-long": "The clip of {where} has {length_s:.2f} s to continue, but the model can use at most "
     "{max_length_s:.2f} s. Set end_s to {max_end_s:.2f} or less.",
+    # Warnings about prompts and lengths.
+    "prompt-unknown": "Prompt not understood: the text encoder knows none of it ({unknown}), so that every such prompt makes the same music. Write it in English.",
+    "prompt-partly-unknown": "Prompt partly not understood: the text encoder does not know {share:.0%} of it ({unknown}). Write these words in English.",
+    "prompt-long": "Long prompt: it has {tokens} tokens, and the text encoder was trained on at most {trained}. All of them are used, but a shorter prompt is followed better.",
+    "music-beyond-training": "Long music: the model was trained on pieces of {trained_s:g} s, and this one has {length_s:.1f} s. What comes later may lose its form.",
     # Warnings about the audio.
     "audio-clipping": "Clipping: {share:.2%} of the model's samples are beyond full scale, by up to {excess_db:.1f} dB. "
     'With the loudness "peak", "rms" or "lufs" they are not cut off.',

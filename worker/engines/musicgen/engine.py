@@ -34,6 +34,7 @@ from worker.engines.musicgen.request import (
     SampleRequest,
     Sampling,
 )
+from worker.engines.musicgen.request_warnings import add_warnings
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class MusicgenEngine:
             if not self.models.is_loaded(key):
                 context.report(stage="loading", done=0, total=1, unit="models")
             generator = self.models.get(key)
-        request = build_request(context, generator.config, state.seed)
+        request = add_warnings(build_request(context, generator.config, state.seed), generator)
         job = _PreparedJob(context, generator, request)
         writer = CheckpointWriter(context.checkpoint, state.seed)
         started_s = time.perf_counter()
@@ -259,7 +260,7 @@ def _save_sample(job: _PreparedJob, index: int, generated: GeneratedSample) -> d
     sample = job.request.samples[index]
     check_audio(generated.audio, index)
     prompt_samples = 0 if sample.clip is None else sample.clip.shape[1]
-    warnings = find_warnings(generated.audio, sample.clip, rate_hz, prompt_samples)
+    warnings = [*sample.warnings, *find_warnings(generated.audio, sample.clip, rate_hz, prompt_samples)]
     audio = level(generated.audio, rate_hz, context.params.loudness)
     content, media_type = encode(audio, rate_hz, context.params.format)
     names = {"audio": f"audio-{index}.{context.params.format}", "codes": f"codes-{index}.npy"}
