@@ -13,6 +13,7 @@ from shared.jobs import ANONYMOUS, CANCELLED, Origin
 from shared.services import Services
 from shared.submission.submit import submit_job
 from shared.texts import text
+from tests.support.html_pages import find_message, send_form
 from tests.support.job_outcomes import end, start_job, store_clip
 
 JOBS: Final = "/api/v1/jobs"
@@ -190,3 +191,32 @@ def test_the_music_of_an_owner_is_limited_until_jobs_have_ended(services: Servic
     submit(40)
     with pytest.raises(LimitError):
         submit(1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "words"),
+    [
+        ({"start_s": "50"}, "start_s", "is 50 s, but the file is 38.00 s long; set it to at most 37.9"),
+        ({"end_s": "38.5"}, "end_s", "is 38.5 s, but the file is 38.00 s long"),
+        ({"duration_s": "10"}, "duration_s", "must be at most 2.88 s: the clip takes 38.00 s of the 40.88 s"),
+        ({}, "duration_s", "must be at most 2.88 s"),
+        ({"num_samples": "64", "prompts": "a\nb", "end_s": "2", "duration_s": "30"}, "num_samples", "num_samples 64"),
+    ],
+)
+def test_a_form_shows_the_problem_at_its_field_and_what_was_found_in_the_clip(
+    client: FlaskClient, services: Services, fields: dict[str, str], name: str, words: str
+) -> None:
+    warning = text("inspection-too-large", memory_mb=64).serialize()
+    facts = {"duration_s": 38.0, "rate": 44_100, "channels": 2, "format": "mov", "codec": "aac", "warnings": [warning]}
+    upload = store_clip(services, 38.0, facts=facts)
+    response = send_form(client, "/musicgen", model=TINY, upload=upload, **fields)
+    assert response.status_code == 422
+    assert words in find_message(response.text, name)
+    assert "38.00 s, 44100 Hz, stereo, aac in mov" in response.text
+    assert "reading the file needs more than 64 MB" in response.text
+
+
+def test_a_form_names_the_clip_that_is_too_short(client: FlaskClient, services: Services) -> None:
+    uploads = [store_clip(services, 2.0), store_clip(services, 0.01)]
+    response = send_form(client, "/musicgen", model=TINY, upload=uploads, prompts="a\nb")
+    assert "clip 2: has only 0.010 s of sound; upload at least 0.1 s" in find_message(response.text, "file")
