@@ -63,7 +63,15 @@ def test_a_clip_that_cannot_be_continued_is_refused_at_its_field(  # noqa: PLR09
 
 
 @pytest.mark.parametrize(
-    "part", [{}, {"start_s": 3.2}, {"end_s": 3.377}, {"start_s": 3.26, "end_s": 3.36}, {"start_s": 1, "end_s": 1.1}]
+    "part",
+    [
+        {},
+        {"start_s": 3.2},
+        {"end_s": 3.377},
+        {"start_s": 3.26, "end_s": 3.36},
+        {"start_s": 1, "end_s": 1.1},
+        {"start_s": 0.7, "end_s": 0.8},
+    ],
 )
 def test_a_clip_that_can_be_continued_is_accepted(
     client: FlaskClient, services: Services, part: dict[str, float]

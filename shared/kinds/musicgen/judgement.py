@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from shared.audio.facts import END_TOLERANCE_S, MIN_CLIP_S, AudioFacts
 from shared.errors import Problem
-from shared.kinds.musicgen.lengths import CENTISECONDS, find_length_problems, floor
+from shared.kinds.musicgen.lengths import CENTISECONDS, ROUNDING, find_length_problems, floor
 from shared.kinds.musicgen.model_figures import ModelFigures
 from shared.kinds.musicgen.parameters import AudioPrompt, MusicgenParams
 from shared.texts import text
@@ -41,7 +41,7 @@ def find_problems(
 def _judge_clip(pointer: str, clip: AudioPrompt, length_s: float) -> Iterator[Problem]:
     """Find the problems of the chosen part of a file that is ``length_s`` long."""
     max_start_s = floor(length_s - MIN_CLIP_S)
-    if length_s < MIN_CLIP_S:
+    if length_s < MIN_CLIP_S - ROUNDING:
         yield Problem(f"{pointer}/upload", text("clip-file-too-short", length_s=length_s, min_s=MIN_CLIP_S))
     elif clip.start_s >= length_s:
         values = {"start_s": clip.start_s, "length_s": length_s, "max_s": max_start_s}
@@ -49,12 +49,12 @@ def _judge_clip(pointer: str, clip: AudioPrompt, length_s: float) -> Iterator[Pr
     elif clip.end_s is not None and clip.end_s > length_s + END_TOLERANCE_S:
         values = {"end_s": clip.end_s, "length_s": length_s, "max_s": floor(length_s)}
         yield Problem(f"{pointer}/end_s", text("clip-ends-beyond-end", **values))
-    elif measure_part(clip, length_s) < MIN_CLIP_S:
+    elif measure_part(clip, length_s) < MIN_CLIP_S - ROUNDING:
         if clip.start_s > max_start_s:
             values = {"start_s": clip.start_s, "length_s": length_s, "min_s": MIN_CLIP_S, "max_s": max_start_s}
             yield Problem(f"{pointer}/start_s", text("clip-starts-too-late", **values))
         else:
-            min_end_s = math.ceil(CENTISECONDS * (clip.start_s + MIN_CLIP_S)) / CENTISECONDS
+            min_end_s = math.ceil(CENTISECONDS * (clip.start_s + MIN_CLIP_S) - ROUNDING) / CENTISECONDS
             values = {"start_s": clip.start_s, "min_s": MIN_CLIP_S, "min_end_s": min_end_s}
             yield Problem(f"{pointer}/end_s", text("clip-ends-too-early", **values))
 

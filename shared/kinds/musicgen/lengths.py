@@ -17,6 +17,8 @@ CENTISECONDS: Final = 100
 """Lengths in sentences have hundredths of a second, rounded down where a value must not be exceeded."""
 
 
+ROUNDING: Final = 1e-6
+"""Sums and differences of decimal fractions are off by less: 0.8 - 0.7 is a little below 0.1."""
 NOMINAL_FRAME_RATE: Final = 50
 """The frame rate of the published models, by which limits convert tokens to seconds."""
 
@@ -156,4 +158,4 @@ def find_amount_problems(params: MusicgenParams, max_s: float) -> Iterator[Probl
 
 def floor(length_s: float) -> float:
     """Round down to hundredths of a second."""
-    return max(math.floor(CENTISECONDS * length_s + 1e-6) / CENTISECONDS, 0.0)
+    return max(math.floor(CENTISECONDS * length_s + ROUNDING) / CENTISECONDS, 0.0)

@@ -35,14 +35,14 @@ def test_the_length_that_is_said_to_fit_fits_and_a_longer_one_does_not(figures: 
         params = MusicgenParams.model_validate({given: 600 if given == "duration_s" else 30_000})
         (problem,) = find_length_problems(params, clips, figures)
         assert problem.pointer == f"/params/{given}"
-        fitting = problem.text.values["max_s" if given == "duration_s" else "max_tokens"]
+        is_duration = given == "duration_s"
+        fitting: float = float(problem.detail.removeprefix("must be at most ").split()[0].rstrip(":,"))
+        fitting = fitting if is_duration else int(fitting)
         accepted = params.model_copy(update={given: fitting})
         assert [*find_length_problems(accepted, clips, figures)] == []
         frames = count_clip_frames(round(clips.get(0, 0.0) * figures.sample_rate_hz), figures)
         assert 1 + frames + count_new_tokens(accepted, frames, figures) <= figures.positions
-        longer = params.model_copy(
-            update={given: fitting + (0.02 + 1 / figures.frame_rate if given == "duration_s" else 1)}
-        )
+        longer = params.model_copy(update={given: fitting + (0.02 + 1 / figures.frame_rate if is_duration else 1)})
         assert [it.pointer for it in find_length_problems(longer, clips, figures)] == [f"/params/{given}"]
 
 
