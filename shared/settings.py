@@ -153,6 +153,10 @@ class Settings(BaseSettings):
     """Limit of the requests of each API key per minute."""
     max_queued_jobs: PositiveInt = 1_000
     """Limit of the jobs of each API key that are queued at the same time."""
+    max_job_music_s: PositiveFloat = 3_600.0
+    """Limit of the music that one job makes, all samples together."""
+    max_queued_music_s: PositiveFloat = 14_400.0
+    """Limit of the music of all queued and running jobs of each API key, and of all jobs without a key together."""
     max_uploaded_bytes: PositiveInt = 10 * 2**30
     """Limit of the total size of all kept uploads of each API key."""
     allow_private_webhooks: bool = False

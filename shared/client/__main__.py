@@ -49,6 +49,7 @@ def _make_parser() -> argparse.ArgumentParser:
         action.add_argument("job_id", metavar="ID")
         action.set_defaults(command=command)
         if name == "retry":
+            action.add_argument("--new-seed", action="store_true", help="with another seed (default: the same seed)")
             _add_idempotency_key(action)
         if name == "download":
             action.add_argument("names", nargs="*", metavar="NAME", help="files to download (default: all)")

@@ -102,7 +102,8 @@ def cancel(client: Client, arguments: Namespace) -> Exit:
 
 def retry(client: Client, arguments: Namespace) -> Exit:
     """Submit an ended job again and print the id of the new job."""
-    _print(client.retry(arguments.job_id, idempotency_key=arguments.idempotency_key).id)
+    job = client.retry(arguments.job_id, new_seed=arguments.new_seed, idempotency_key=arguments.idempotency_key)
+    _print(job.id)
     return Exit.DONE
 
 

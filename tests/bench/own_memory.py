@@ -16,13 +16,13 @@ from typing import Final
 
 import psutil
 
+from shared.kinds.musicgen.lengths import count_tokens
 from shared.kinds.musicgen.parameters import MusicgenParams
 from tests.bench.own_engine import open_engine
 from tests.bench.own_model import NAME, draw_known
 from tests.bench.serving import print_figures
 from tests.bench.workload import PROMPT
 from worker.engines.interface import JobContext
-from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.music_checkpoint import ResumeState
 
@@ -50,7 +50,7 @@ def run_jobs(folder: Path, compiled_folder: Path, duration_s: float, jobs: int) 
     """Run jobs one after another, and print the memory of the process after each job."""
     config = ModelConfig.read(folder)
     frames = round(duration_s * config.codec.frame_rate)
-    known = 1 + delay.count_new_tokens(frames, 0, config.decoder) - GENERATED
+    known = 1 + count_tokens(frames, 0, config.decoder) - GENERATED
     with open_engine(folder, compiled_folder) as (engine, _):
         for job in range(jobs):
             state = ResumeState(job, (draw_known(known, config.decoder, job),))

@@ -129,7 +129,7 @@ def test_music_is_generated_played_downloaded_and_continued(page: Page) -> None:
     page.get_by_role("button", name="Generate").click()
     expect(page.get_by_role("status")).to_have_text("succeeded")
     seed = page.locator("dt:text-is('Seed') + dd").inner_text()
-    page.get_by_role("button", name="Run again with a new seed").click()
+    page.get_by_role("button", name="Another version").click()
     expect(page.get_by_role("status")).to_have_text("succeeded")
     assert page.locator("dt:text-is('Seed') + dd").inner_text() != seed
 

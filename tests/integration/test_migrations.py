@@ -34,7 +34,7 @@ from shared.services import Services
 from shared.settings import Settings
 from tests.support.disks import path_on_disk
 
-REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009"]
+REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0011"]
 OLD_REVISIONS: Final = REVISIONS[:-1]
 Row = Mapping[str, Any]
 
@@ -372,6 +372,29 @@ def test_revision_0008_lets_existing_uploads_that_may_be_tables_be_inspected(
     assert (upload.kind, upload.inspection_state, upload.inspection_attempt) == (kind, state, 0)
     claimed = inspections.claim(empty_database, "", ["table"], 60.0)
     assert (claimed is not None) == (state == "pending")
+
+
+@pytest.mark.parametrize(
+    ("row", "amount"),
+    [
+        ({"kind": "musicgen", "state": "queued", "params": {"duration_s": 4.0, "prompts": ["a", "b"]}}, 8.0),
+        ({"kind": "musicgen", "state": "running", "params": {"max_new_tokens": 100, "num_samples": 3}}, 6.0),
+        ({"kind": "musicgen", "state": "queued", "params": {"audio_prompts": [{}, {}]}}, 20.0),
+        ({"kind": "musicgen", "state": "failed", "params": {"duration_s": 4.0}}, None),
+        ({"kind": "knn", "state": "queued", "params": {}}, None),
+    ],
+)
+def test_revision_0011_measures_music_that_has_not_ended(
+    empty_database: Database, row: dict[str, Any], amount: float | None
+) -> None:
+    migrate(empty_database, "0009")
+    with empty_database.writing() as session:
+        stored = dict(_JOB_0001) | row | {"id": "job", "params": json.dumps(row["params"])}
+        insert(session.connection(), "jobs", stored)
+    migrate(empty_database)
+    with empty_database.reading() as session:
+        assert session.scalars(select(Job.amount)).all() == [amount]
+    downgrade(empty_database, "0009")
 
 
 @pytest.mark.parametrize("revision", OLD_REVISIONS)

@@ -17,7 +17,7 @@ from web.auth import get_origin
 from web.conditions import knows_version, require_version
 from web.context import get_context, get_services
 from web.inspections import call_inspected
-from web.list_query import read_list_query
+from web.list_query import read_list_query, read_retry_query
 from web.long_poll import read_wait_s
 from web.request_input import read_idempotency_key, read_json
 from web.serializers import JobView, serialize_page, view_job
@@ -70,9 +70,10 @@ def cancel_job(job_id: UUID) -> Response:
 
 @blueprint.post("/jobs/<uuid:job_id>/retry")
 def retry_job(job_id: UUID) -> Response:
-    """Submit a new job with the parameters of an ended job."""
+    """Submit a new job with the parameters and the seed of an ended job, or with another seed."""
     services, key = get_services(), read_idempotency_key()
-    repeat = partial(retry.retry_job, services, str(job_id), get_origin(), idempotency_key=key)
+    new_seed = read_retry_query(request.args.to_dict(flat=False)).seed is not None
+    repeat = partial(retry.retry_job, services, str(job_id), get_origin(), idempotency_key=key, new_seed=new_seed)
     job, created = call_inspected(services, repeat)
     return _show(job.id, 202 if created else 200)
 

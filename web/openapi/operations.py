@@ -90,6 +90,7 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
         },
         problems=(409, 422),
         parameters=("Idempotency-Key",),
+        query="RetryQuery",
     ),
     "api.delete_job": Operation("Jobs", {204: Response("The job is deleted.")}, problems=(409,)),
     "api.stream_events": Operation(

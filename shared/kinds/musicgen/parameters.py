@@ -5,11 +5,14 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from shared.jobs import DeviceClass
 from shared.schemas.strict import Strict, inconsistency
 from shared.texts import text
 
 DEFAULT_DURATION_S = 10.0
 MAX_PROMPTS = 64
+MAX_SAMPLES = 64
+"""The maximum number of samples per prompt."""
 MAX_SEED = 2**63 - 1
 
 
@@ -50,6 +53,14 @@ class Precision(StrEnum):
     INT4 = "int4"
 
 
+PRECISIONS: Final = {
+    DeviceClass.CPU: (Precision.FLOAT32, Precision.BFLOAT16, Precision.INT8, Precision.INT4),
+    DeviceClass.GPU: (Precision.FLOAT16, Precision.FLOAT32),
+    DeviceClass.ASCEND: (Precision.FLOAT16, Precision.BFLOAT16, Precision.FLOAT32),
+}
+"""The precisions that a backend can have on each device class. Which of them a device offers, its worker says."""
+
+
 class AudioPrompt(Strict):
     """A part of an uploaded clip that the music continues."""
 
@@ -74,7 +85,7 @@ class MusicgenParams(Strict):
         "facebook/musicgen-small"
     )
     prompts: Annotated[list[Prompt], Field(max_length=MAX_PROMPTS)] = Field(default_factory=list)
-    num_samples: Annotated[int, Field(ge=1, le=64)] = 1
+    num_samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] = 1
     audio_prompts: Annotated[list[AudioPrompt], Field(max_length=MAX_PROMPTS)] = Field(default_factory=list)
     duration_s: Annotated[float, Field(gt=0, le=600)] | None = None
     max_new_tokens: Annotated[int, Field(ge=1, le=30_000)] | None = None

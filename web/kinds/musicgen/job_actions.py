@@ -1,6 +1,6 @@
 """The actions on the page of a music job.
 
-A user can run the job again with a new seed, download a sample in another format, or continue a sample.
+A user can download a sample in another format, or continue a sample.
 """
 
 import io
@@ -24,12 +24,10 @@ from web.context import get_services
 from web.kinds.job_form import UPLOAD_FIELD, render_form
 from web.kinds.musicgen.form import MusicgenForm
 from web.kinds.musicgen.result import Sample, list_samples
-from web.kinds.spec import RetryOption
 from web.serializers import view_job
 from web.uploads import find_uploads, read_chunks, store
 
 blueprint = Blueprint(Kind.MUSICGEN, __name__, static_folder="static", static_url_path=f"/static/{Kind.MUSICGEN}")
-RETRY_OPTIONS: Final = {"new_seed": RetryOption("Run again with a new seed", {"seed": None})}
 _SAMPLE: Final = "/jobs/<uuid:job_id>/samples/<int:number>"
 
 

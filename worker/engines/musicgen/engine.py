@@ -1,7 +1,6 @@
 """The MusicGen engine: it takes the parameters and clips of a job, saves the files and returns the result."""
 
 import io
-import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ import numpy as np
 
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.audio_encoding import encode
-from shared.kinds.musicgen.parameters import DEFAULT_DURATION_S, MAX_SEED, MusicgenParams, Precision
+from shared.kinds.musicgen.lengths import count_clip_frames, count_min_tokens, count_new_tokens
+from shared.kinds.musicgen.parameters import MAX_SEED, MusicgenParams, Precision
 from shared.settings import Settings
 from shared.texts import text
 from worker.devices import Device
@@ -21,7 +21,6 @@ from worker.engines.musicgen.audio.loudness import level, measure
 from worker.engines.musicgen.audio.pictures import draw_spectrogram, draw_waveform
 from worker.engines.musicgen.audio.quality import find_warnings
 from worker.engines.musicgen.backends.registry import choose_backend
-from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.model_folder import download, is_download_needed, open_model
@@ -35,6 +34,7 @@ from worker.engines.musicgen.request import (
     SampleRequest,
     Sampling,
 )
+from worker.engines.musicgen.request_warnings import add_warnings
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class MusicgenEngine:
             if not self.models.is_loaded(key):
                 context.report(stage="loading", done=0, total=1, unit="models")
             generator = self.models.get(key)
-        request = build_request(context, generator.config, state.seed)
+        request = add_warnings(build_request(context, generator.config, state.seed), generator)
         job = _PreparedJob(context, generator, request)
         writer = CheckpointWriter(context.checkpoint, state.seed)
         started_s = time.perf_counter()
@@ -186,13 +186,14 @@ def build_request(context: JobContext[MusicgenParams], config: ModelConfig, seed
     pairs = zip(prompts, clips or [None] * len(prompts), strict=True)
     repeated = [pair for pair in pairs for _ in range(params.num_samples)]
     samples = [SampleRequest(*pair, (seed + index) % (MAX_SEED + 1)) for index, pair in enumerate(repeated)]
-    longest = max((clip.shape[1] for clip in clips if clip is not None), default=0)
-    prompt_frames = math.ceil(longest / config.codec.hop)
-    check_continuation(params, prompt_frames, config)
-    return GenerationRequest(samples, count_new_tokens(params, prompt_frames, config), build_sampling(params))
+    # At more than 10 frames per second, the shortest clip is long enough for the delay pattern, and so are all others.
+    shortest = min((clip.shape[1] for clip in clips if clip is not None), default=0)
+    clip_frames = count_clip_frames(shortest, config.figures)
+    check_continuation(params, clip_frames, config)
+    return GenerationRequest(samples, count_new_tokens(params, clip_frames, config.figures), build_sampling(params))
 
 
-def check_continuation(params: MusicgenParams, prompt_frames: int, config: ModelConfig) -> None:
+def check_continuation(params: MusicgenParams, clip_frames: int, config: ModelConfig) -> None:
     """Refuse a continuation with too few new tokens: because of the delays, it would have no new frame.
 
     Raises
@@ -200,25 +201,19 @@ def check_continuation(params: MusicgenParams, prompt_frames: int, config: Model
     JobFailedError
         The continuation is too short; the error says how many tokens are needed.
     """
-    delay_steps = max(delay.get_delays(1 + prompt_frames + (params.max_new_tokens or 0), config.decoder))
-    if prompt_frames and params.max_new_tokens is not None and params.max_new_tokens <= delay_steps:
+    if not clip_frames or params.max_new_tokens is None:
+        return
+    min_new_tokens = count_min_tokens(params.max_new_tokens, clip_frames, config.figures)
+    if params.max_new_tokens < min_new_tokens:
         raise JobFailedError(
             "too-short",
             text(
                 "continuation-too-short",
                 max_new_tokens=params.max_new_tokens,
-                delay_steps=delay_steps,
-                min_new_tokens=delay_steps + 1,
+                delay_steps=min_new_tokens - 1,
+                min_new_tokens=min_new_tokens,
             ),
         )
-
-
-def count_new_tokens(params: MusicgenParams, prompt_frames: int, config: ModelConfig) -> int:
-    """Count the positions to generate; ``duration_s`` is the duration of the new music, without the audio prompt."""
-    if params.max_new_tokens is not None:
-        return params.max_new_tokens
-    frames = max(1, round((params.duration_s or DEFAULT_DURATION_S) * config.codec.frame_rate))
-    return delay.count_new_tokens(frames, prompt_frames, config.decoder)
 
 
 def count_slots(params: MusicgenParams) -> int:
@@ -265,7 +260,7 @@ def _save_sample(job: _PreparedJob, index: int, generated: GeneratedSample) -> d
     sample = job.request.samples[index]
     check_audio(generated.audio, index)
     prompt_samples = 0 if sample.clip is None else sample.clip.shape[1]
-    warnings = find_warnings(generated.audio, sample.clip, rate_hz, prompt_samples)
+    warnings = [*sample.warnings, *find_warnings(generated.audio, sample.clip, rate_hz, prompt_samples)]
     audio = level(generated.audio, rate_hz, context.params.loudness)
     content, media_type = encode(audio, rate_hz, context.params.format)
     names = {"audio": f"audio-{index}.{context.params.format}", "codes": f"codes-{index}.npy"}

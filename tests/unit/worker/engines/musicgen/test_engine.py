@@ -42,7 +42,7 @@ from worker.engines.musicgen.pipeline import MusicgenPipeline
 RATE_HZ = 32_000
 HOP = 640
 CLIP_FRAMES = 10
-# Five and a half frames. In a job with a longer clip, this clip is padded on the left: the first frame is half silent.
+# Five and a half frames. The codec pads the sixth frame.
 SHORT_CLIP_SAMPLES = 3_520
 
 VARIATIONS: dict[str, dict[str, Any]] = {
@@ -246,11 +246,16 @@ def test_a_prompt_changes_how_a_clip_is_continued(harness: EngineHarness) -> Non
     assert len({run.read_codes().tobytes() for run in runs}) == 3
 
 
-def test_clips_of_different_lengths_keep_their_lengths(harness: EngineHarness) -> None:
-    run = harness.run(prompts=[], audio_prompts=continue_clips("clip", "short"), duration_s=0.2, max_new_tokens=None)
-    assert [sample["duration_s"] for sample in run.samples] == [0.4, 0.31]
+def test_clips_of_different_lengths_are_continued_as_if_each_were_alone(harness: EngineHarness) -> None:
+    length: dict[str, Any] = {"prompts": [], "duration_s": 0.2, "max_new_tokens": None}
+    run = harness.run(audio_prompts=continue_clips("clip", "short"), **length)
+    assert [sample["duration_s"] for sample in run.samples] == [0.4, 0.32]
     assert [run.read_codes(index).shape[1] for index in range(2)] == [20, 16]
-    assert [run.read_audio(index).shape for index in range(2)] == [(1, 12_800), (1, SHORT_CLIP_SAMPLES + 6_400)]
+    assert [run.read_audio(index).shape for index in range(2)] == [(1, 12_800), (1, 16 * HOP)]
+    alone = harness.run(audio_prompts=continue_clips("short"), seed=run.samples[1]["seed"], **length)
+    np.testing.assert_array_equal(run.read_codes(1), alone.read_codes())
+    swapped = harness.run(audio_prompts=continue_clips("short", "clip"), seed=run.samples[1]["seed"], **length)
+    np.testing.assert_array_equal(swapped.read_codes(0), alone.read_codes())
 
 
 def test_only_the_chosen_part_of_a_clip_is_continued(

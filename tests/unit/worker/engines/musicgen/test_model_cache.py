@@ -22,6 +22,7 @@ from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.download_cache import RECORD, find_folder, list_downloaded
 from worker.engines.musicgen.model.random_model import Size, describe, write_random_model
 from worker.engines.musicgen.model.tensors import count_bytes
+from worker.engines.musicgen.model.tokenizer import PromptTokenizer
 from worker.engines.musicgen.model_cache import ModelCache, ModelKey
 from worker.engines.musicgen.pipeline import MusicgenPipeline
 from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, MusicGenerator, SampleRequest, Sampling
@@ -55,6 +56,7 @@ class FakeGenerator:
     backend = "fake"
     precision = "float32"
     max_slots = 2
+    tokenizer: PromptTokenizer
 
     def __init__(self, key: ModelKey, closed: list[str]) -> None:
         self.config = ModelConfig.read(key.folder)

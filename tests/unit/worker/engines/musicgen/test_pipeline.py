@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from shared.errors import JobFailedError, JobStoppedError
 from shared.texts import text
-from tests.references.musicgen_cases import CASES, MONO, Case, Model
+from tests.references.musicgen_cases import CASES, MONO, STEREO, Case, Clip, Model
 from tests.support.waiting import DEADLINE_S, wait_until
 from tests.unit.worker.engines.musicgen.conftest import Load, LoadOn
 from tests.unit.worker.engines.musicgen.engine_harness import ignore_report, ignore_tokens
 from worker.engines.musicgen.decoding.decoder import Decoder, TextStates
 from worker.engines.musicgen.decoding.scheduler import BatchEvent, BatchLimits, BatchScheduler, BatchState
 from worker.engines.musicgen.pipeline import MusicgenPipeline
-from worker.engines.musicgen.request import Codes, GenerationRequest, SampleRequest, Sampling, Tokens
+from worker.engines.musicgen.request import Codes, GeneratedSample, GenerationRequest, SampleRequest, Sampling, Tokens
 
 TOLERANCE = 1e-4
 CASES_BY_NAME = {case.name: case for case in CASES}
@@ -96,11 +96,9 @@ def test_logits_agree_with_transformers_after_steps_and_after_chunks(case: Case,
 def test_codes_and_audio_agree_with_transformers(case: Case, load: Load) -> None:
     reference = case.read()
     samples = load(case.model).generate(case.make_request(), ignore_report, ignore_tokens, None)
-    padding = reference.get("padding_samples", np.zeros(len(samples), dtype=np.int32))
-    hop = load(case.model).config.codec.hop
-    for sample, codes, audio, silence in zip(samples, reference["codes"], reference["audio"], padding, strict=True):
-        np.testing.assert_array_equal(sample.codes, codes[:, silence // hop :])
-        assert compute_error(sample.audio, audio[:, silence:]) < TOLERANCE
+    for sample, codes, audio in zip(samples, reference["codes"], reference["audio"], strict=True):
+        np.testing.assert_array_equal(sample.codes, codes)
+        assert compute_error(sample.audio, audio) < TOLERANCE
         assert sample.codes.dtype == np.int16
         assert sample.audio.dtype == np.float32
 
@@ -148,6 +146,30 @@ def test_a_sample_has_the_same_codes_alone_and_in_a_batch_of_four(load: Load) ->
         [alone] = pipeline.generate(GenerationRequest([sample], 150, sampling), ignore_report, ignore_tokens, None)
         np.testing.assert_array_equal(alone.codes, generated.codes)
     assert len({generated.codes.tobytes() for generated in together}) == 4
+
+
+@pytest.mark.parametrize("do_sample", [False, True], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("model", [MONO, STEREO], ids=["mono", "stereo"])
+def test_a_clip_has_the_same_codes_alone_beside_a_longer_one_first_and_second(
+    load: Load, model: Model, do_sample: bool
+) -> None:
+    pipeline = load(model)
+    sampling = Sampling(do_sample=do_sample, guidance_scale=3.0, temperature=1.0, top_k=50, top_p=0.95)
+    short, long = (Clip(samples, 7).make(model.size, model.size.channels) for samples in (333, 1_122))
+
+    def generate(*samples: SampleRequest) -> list[GeneratedSample]:
+        request = GenerationRequest(samples, 40, sampling)
+        return [*pipeline.generate(request, ignore_report, ignore_tokens, None)]
+
+    for prompts in (("rock", "a calm waltz"), (None, None)):
+        wanted, other = SampleRequest(prompts[0], short, 5), SampleRequest(prompts[1], long, 6)
+        [alone] = generate(wanted)
+        frames = -(-333 // pipeline.config.codec.hop) + 37
+        assert (alone.codes.shape[1], alone.audio.shape[1]) == (frames, frames * pipeline.config.codec.hop)
+        for place, samples in ((0, (wanted, other)), (1, (other, wanted)), (1, (other, wanted, other))):
+            together = generate(*samples)[place]
+            np.testing.assert_array_equal(together.codes, alone.codes)
+            np.testing.assert_allclose(together.audio, alone.audio, rtol=0, atol=1e-6)
 
 
 def test_samples_that_do_not_fit_the_memory_together_are_generated_one_after_another(

@@ -1,0 +1,39 @@
+"""What an inspection finds in an audio file, stored as JSON with the upload."""
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.texts import Text
+
+MIN_CLIP_S: Final = 0.1
+"""The shortest clip that a model can continue."""
+END_TOLERANCE_S: Final = 0.01
+"""How far ``end_s`` may be beyond the end of the file: players round lengths to hundredths of a second."""
+
+
+class AudioFacts(BaseModel):
+    """What an inspection finds in an audio file.
+
+    Parameters
+    ----------
+    duration_s
+        The length of what was decoded, in seconds, not what the file states.
+    rate
+        The sampling rate in Hz; of the first part, if it changes.
+    channels
+        The number of channels; of the first part, if it changes.
+    format, codec
+        The names that FFmpeg gives the container and the codec, for example ``matroska`` and ``opus``.
+    warnings
+        What is unusual about the sound, or about what was read of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    duration_s: Annotated[float, Field(gt=0)]
+    rate: int
+    channels: int
+    format: str
+    codec: str
+    warnings: list[Text] = []
