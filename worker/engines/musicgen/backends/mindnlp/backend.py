@@ -181,7 +181,7 @@ class _JobProgress:
     def pass_tokens(self, tokens: Sequence[Tokens]) -> None:
         """Pass on the tokens that each sample of the batch has so far, together with those of the other samples."""
         self._tokens[self.first : self.first + len(tokens)] = tokens
-        self._on_tokens(self._tokens)
+        self._on_tokens([*self._tokens])
 
 
 class _GenerationRun:
