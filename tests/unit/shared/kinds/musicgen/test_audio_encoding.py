@@ -14,11 +14,12 @@ from shared.kinds.musicgen.parameters import Format
 
 MEDIA_TYPES = {
     Format.WAV: "audio/wav",
+    Format.WAV16: "audio/wav",
     Format.FLAC: "audio/flac",
     Format.OGG: "audio/ogg",
     Format.MP3: "audio/mpeg",
 }
-TOLERANCES = {Format.WAV: 0.0, Format.FLAC: 2.0**-23, Format.OGG: 0.05, Format.MP3: 0.05}
+TOLERANCES = {Format.WAV: 0.0, Format.WAV16: 1.5 / 2**15, Format.FLAC: 2.0**-23, Format.OGG: 0.05, Format.MP3: 0.05}
 
 
 def sing(amplitude: float, channels: int = 2, duration_s: float = 1.5, rate_hz: int = 32_000) -> NDArray[np.float32]:

@@ -179,7 +179,7 @@ def test_an_evicted_model_frees_its_memory(tmp_path: Path, backend: str) -> None
     def use(name: str) -> MusicgenPipeline:
         pipeline = models.get(ModelKey(name, tmp_path / name, "float32"))
         request = GenerationRequest([SampleRequest("rock", None, 1)], 8, Sampling(True, 3.0, 1.0, 0, 1.0))  # noqa: FBT003 - by position
-        pipeline.generate(request, ignore_report, ignore_tokens, None)
+        list(pipeline.generate(request, ignore_report, ignore_tokens, None))
         assert isinstance(pipeline, MusicgenPipeline)
         return pipeline
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
@@ -26,7 +27,14 @@ from worker.engines.musicgen.decoding.sequence import TokenSequence
 from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConfig, unusable_model
 from worker.engines.musicgen.model.weights import Weights
 from worker.engines.musicgen.model_cache import ModelKey
-from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, OnTokens, SampleRequest, Tokens
+from worker.engines.musicgen.request import (
+    Codes,
+    GeneratedSample,
+    GenerationRequest,
+    OnTokens,
+    SampleRequest,
+    Tokens,
+)
 
 _TRAINING_ONLY: Final = ("cluster_size", "embed_avg", "inited")
 """The ends of the names of tensors with statistics of EnCodec's training. The files of a model need not have these."""
@@ -76,7 +84,7 @@ class MindnlpGenerator:
 
     def generate(
         self, request: GenerationRequest, report: ReportProgress, on_tokens: OnTokens, resumed: Sequence[Tokens] | None
-    ) -> list[GeneratedSample]:
+    ) -> Iterator[GeneratedSample]:
         """Generate the samples of a job; see `worker.engines.musicgen.request.MusicGenerator.generate`.
 
         Transformers generates all samples of a job as one batch. So the job fails if only
@@ -89,18 +97,17 @@ class MindnlpGenerator:
         run.report_progress()
         inputs = self._prepare(request.samples)
         inputs["guidance_scale"] = request.sampling.guidance_scale if run.guided else 1.0
-        with _attach(run, self._model, self._torch):
-            audio = self._model.generate(
+        with _attach(run, self._model, self._torch), _postpone_decoding(self._model):
+            self._model.generate(
                 **inputs,
                 max_new_tokens=request.new_tokens,
                 do_sample=False,  # `_force_tokens` chooses the tokens
                 logits_processor=[partial(_force_tokens, run, self._torch)],
-            ).numpy()
+            )
         lengths = [0 if sample.clip is None else sample.clip.shape[1] for sample in request.samples]
-        return [
-            self._remove_padding(sequence.tokens, samples, max(lengths) - length)
-            for sequence, samples, length in zip(run.sequences, audio, lengths, strict=True)
-        ]
+        for sequence, length in zip(run.sequences, lengths, strict=True):
+            yield self._decode(sequence.tokens, max(lengths) - length, run)
+            run.decoded += 1
 
     def _prepare(self, samples: Sequence[SampleRequest]) -> dict[str, Any]:
         """Make the model's inputs from prompts and clips."""
@@ -120,15 +127,21 @@ class MindnlpGenerator:
             inputs |= self._model.get_unconditional_inputs(num_samples=len(samples))
         return inputs
 
-    def _remove_padding(self, tokens: Tokens, audio: NDArray[np.float32], padding: int) -> GeneratedSample:
-        """Remove, from codes and audio, the silence with which the clip was padded on the left.
+    def _decode(self, tokens: Tokens, padding: int, run: "_GenerationRun") -> GeneratedSample:
+        """Decode the tokens of a sample, without the silence with which its clip was padded on the left.
 
-        The method ``batch_decode`` of the processor of transformers cannot do this for two channels.
+        Transformers would decode all samples of a job as one batch, and the audio of all of them would be in memory.
         """
+        codes, channels = remove_delays(tokens, self.config.decoder), self.config.decoder.channels
+        with _report_layers(run, self._model), self._torch.no_grad():
+            audio = [self._decode_channel(codes[channel::channels]) for channel in range(channels)]
         frames = padding // self.config.codec.hop
-        return GeneratedSample(
-            remove_delays(tokens, self.config.decoder)[:, frames:], np.ascontiguousarray(audio[:, padding:])
-        )
+        return GeneratedSample(codes[:, frames:], np.ascontiguousarray(np.stack(audio)[:, padding:]))
+
+    def _decode_channel(self, codes: Codes) -> NDArray[np.float32]:
+        chunk = self._torch.from_numpy(codes.astype(np.int64)[None, None]).to(self._model.device)
+        audio: NDArray[np.float32] = self._model.audio_encoder.decode(chunk, audio_scales=[None]).audio_values.numpy()
+        return audio[0, 0]
 
 
 class _GenerationRun:
@@ -148,6 +161,8 @@ class _GenerationRun:
         self._on_tokens = on_tokens
         self._resumed = resumed
         self.sequences: list[TokenSequence] = []
+        self.decoded = 0
+        """How many samples are decoded."""
         self._given_length = 0
 
     @property
@@ -162,7 +177,7 @@ class _GenerationRun:
             self._report(stage="generating", done=done, total=self._request.new_tokens, unit="steps")
         else:
             stage = "decoding" if self.sequences else "encoding"
-            self._report(stage=stage, done=0, total=len(self._request.samples), unit="samples")
+            self._report(stage=stage, done=self.decoded, total=len(self._request.samples), unit="samples")
 
     def start(self, given: NDArray[np.int64]) -> tuple[Tokens, Tokens]:
         """Build the sequences of all samples.
@@ -231,14 +246,37 @@ def _attach(run: _GenerationRun, model: Any, torch: Any) -> Iterator[None]:  # n
         )
 
     model.decoder.build_delay_pattern_mask = build_delay_pattern_mask
+    try:
+        with _report_layers(run, model):
+            yield
+    finally:
+        del model.decoder.build_delay_pattern_mask
+
+
+@contextmanager
+def _report_layers(run: _GenerationRun, model: Any) -> Iterator[None]:  # noqa: ANN401 - MindNLP has no types
+    """Report progress before each layer."""
     layers = [layer for layer in model.modules() if not any(layer.children())]
     hooks = [layer.register_forward_pre_hook(lambda *_: run.report_progress()) for layer in layers]
     try:
         yield
     finally:
-        del model.decoder.build_delay_pattern_mask
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def _postpone_decoding(model: Any) -> Iterator[None]:  # noqa: ANN401 - MindNLP has no types
+    """Let ``model.generate`` return the codes in place of the audio."""
+
+    def return_codes(codes: Any, **_: object) -> Any:  # noqa: ANN401 - MindNLP has no types
+        return SimpleNamespace(audio_values=codes)
+
+    model.audio_encoder.decode = return_codes
+    try:
+        yield
+    finally:
+        del model.audio_encoder.decode
 
 
 def _force_tokens(run: _GenerationRun, torch: Any, _input_ids: object, scores: Any) -> Any:  # noqa: ANN401 - MindNLP has no types
