@@ -45,12 +45,15 @@ def _make_parser() -> argparse.ArgumentParser:
         ("retry", commands.retry, "submit an ended job again and print the id of the new job"),
         ("delete", commands.delete, "delete an ended job and its files"),
         ("download", commands.download, "download the files of a job"),
+        ("archive", commands.archive, "download the files of a job in one zip archive"),
     ):
         action = actions.add_parser(name, parents=[common], help=text)
         action.add_argument("job_id", metavar="ID")
         action.set_defaults(command=command)
         if name == "retry":
             _add_idempotency_key(action)
+        if name == "archive":
+            action.add_argument("--to", metavar="FILE", help="target file (default: ID.zip)")
         if name == "download":
             action.add_argument("names", nargs="*", metavar="NAME", help="files to download (default: all)")
             action.add_argument("--to", default=".", metavar="FOLDER", help="target folder (default: the current one)")

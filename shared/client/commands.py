@@ -122,6 +122,13 @@ def download(client: Client, arguments: Namespace) -> Exit:
     return Exit.DONE
 
 
+def archive(client: Client, arguments: Namespace) -> Exit:
+    """Download the files of a job in one zip archive."""
+    path = arguments.to or f"{client.get(arguments.job_id).id}.zip"
+    print_message(str(client.download_archive(arguments.job_id, path)))
+    return Exit.DONE
+
+
 def reproduce(client: Client, arguments: Namespace) -> Exit:
     """Generate the music of a file again, and say whether its codes are equal."""
     provenance = reproduction.read_provenance(Path(arguments.file))

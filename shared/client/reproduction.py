@@ -67,7 +67,7 @@ def check_clip(provenance: Provenance, clip: Path | None) -> None:
         raise ValueError("this music continues no clip; leave --clip out")
     if origin is not None and clip is None:
         raise ValueError(
-            f"this music continues a clip; give the file that was uploaded with --clip FILE; its SHA-256 is {origin.sha256}"
+            f"this music continues a clip; give the file that was uploaded with --clip; its SHA-256 is {origin.sha256}"
         )
     if origin is not None and clip is not None and (found := _hash(clip)) != origin.sha256:
         raise ValueError(f"{clip} is another clip: its SHA-256 is {found}, but the music continues {origin.sha256}")
