@@ -1,7 +1,8 @@
 """Sends files of the file store as responses."""
 
 from http import HTTPStatus
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
+from urllib.parse import quote
 
 from flask import redirect, send_file
 from werkzeug import Response
@@ -9,6 +10,9 @@ from werkzeug import Response
 from shared.files.download_names import make_ascii_name
 from shared.files.file_store import FileStore, LocalFile, SignedAddress
 from web.conditions import apply_conditions
+
+_UNQUOTED: Final = "!#$&+-.^_`|~"
+"""The characters, besides letters and digits, that stand for themselves in a name of RFC 8187."""
 
 
 def send_stored_file(
@@ -60,8 +64,10 @@ def set_filename(response: Response, filename: str, *, as_attachment: bool) -> N
 
     References
     ----------
-    RFC 6266, section 4, and appendix D for both forms together.
+    RFC 6266, section 4, and appendix D for both forms together; RFC 8187, section 3.2, for the form in Unicode.
     """
     plain = make_ascii_name(filename)
-    names = {"filename": plain} if plain == filename else {"filename": plain, "filename*": filename}
+    names = {"filename": plain}
+    if plain != filename:
+        names["filename*"] = f"UTF-8''{quote(filename, safe=_UNQUOTED)}"
     response.headers.set("Content-Disposition", "attachment" if as_attachment else "inline", **names)

@@ -7,45 +7,58 @@ long enough to need RF64 (4 GB).
 
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import IO, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-PCM: Final = 1
-IEEE_FLOAT: Final = 3
 MAX_INFO_BYTES: Final = 2**24
 """A longer list of texts is not read."""
+_PCM: Final = 1
+_IEEE_FLOAT: Final = 3
 
 
-def build_wav(samples: NDArray[np.float32] | NDArray[np.int16], sample_rate_hz: int, info: Mapping[str, str]) -> bytes:
-    """Build a WAV file, whose data are exactly the given samples.
+@dataclass(frozen=True)
+class WavForm:
+    """The samples of a WAV file: ``sample_bytes`` per sample of a channel, floats or signed integers."""
+
+    channels: int
+    sample_rate_hz: int
+    sample_bytes: int
+    is_float: bool
+
+    @property
+    def frame_bytes(self) -> int:
+        """The bytes of one sample of all channels."""
+        return self.channels * self.sample_bytes
+
+
+def build_wav(form: WavForm, data: bytes, info: Mapping[str, str]) -> bytes:
+    """Build a WAV file.
 
     Parameters
     ----------
-    samples
-        Shape (channels, samples).
+    data
+        The samples, little endian, those of all channels at one moment after each other.
     info
         The texts of the file, keyed by the identifiers of INFO, for example ``INAM`` for the title. They are written as
         UTF-8, and end at the first NUL.
     """
-    channels, count = samples.shape
-    data = samples.T.astype(samples.dtype.newbyteorder("<"), copy=False).tobytes()
-    sample_bytes = samples.dtype.itemsize
-    frame_bytes = channels * sample_bytes
-    coding = IEEE_FLOAT if samples.dtype.kind == "f" else PCM
-    form = struct.pack(
-        "<HHIIHH", coding, channels, sample_rate_hz, sample_rate_hz * frame_bytes, frame_bytes, 8 * sample_bytes
+    description = struct.pack(
+        "<HHIIHH",
+        _IEEE_FLOAT if form.is_float else _PCM,
+        form.channels,
+        form.sample_rate_hz,
+        form.sample_rate_hz * form.frame_bytes,
+        form.frame_bytes,
+        8 * form.sample_bytes,
     )
-    chunks = [_build_chunk(b"fmt ", form)]
-    if coding == IEEE_FLOAT:
-        chunks.append(_build_chunk(b"fact", struct.pack("<I", count)))
+    chunks = [_build_chunk(b"fmt ", description)]
+    if form.is_float:
+        chunks.append(_build_chunk(b"fact", struct.pack("<I", len(data) // form.frame_bytes)))
     texts = [_build_chunk(name.encode("ascii"), _encode(text)) for name, text in info.items()]
     if texts:
         chunks.append(_build_chunk(b"LIST", b"INFO" + b"".join(texts)))
     chunks.append(_build_chunk(b"data", data))
-    body_bytes = 4 + sum(map(len, chunks))
-    return b"".join([b"RIFF", struct.pack("<I", body_bytes), b"WAVE", *chunks])
+    return b"".join([b"RIFF", struct.pack("<I", 4 + sum(map(len, chunks))), b"WAVE", *chunks])
 
 
 def is_wav(start: bytes) -> bool:

@@ -5,6 +5,7 @@ import json
 import os
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import quote
 from zipfile import ZIP_STORED, ZipFile
 
 import psutil
@@ -41,7 +42,7 @@ LARGE_FILES, LARGE_BYTES = 8, 2**25
 def make_job(services: Services, files: Files = FILES) -> str:
     params = {"model": "mindjobs/tiny", "prompts": [PROMPT], "num_samples": 2, "duration_s": 1}
     job_id = submit.submit_job(services, {"kind": "musicgen", "params": params})[0].id
-    samples = [make_sample(0, prompt=PROMPT), make_sample(1)]
+    samples = [make_sample(0, prompt=PROMPT, audio="audio-0.wav"), make_sample(1, audio="audio-1.wav")]
     succeed(services, job_id, MUSIC | {"samples": samples}, files)
     return job_id
 
@@ -64,6 +65,16 @@ def test_the_archive_has_every_file_by_its_download_name_and_the_parameters(
     assert document == client.get(f"/api/v1/jobs/{job_id}").json
     assert [artifact["filename"] for artifact in document["artifacts"]] == NAMES[1:]
     assert address in [link.get("href") for link in Page(client.get(f"/jobs/{job_id}").text).find_all("a")]
+
+
+def test_a_file_is_downloaded_under_its_name_in_unicode_and_in_ascii(client: FlaskClient, services: Services) -> None:
+    job_id = make_job(services)
+    expected = "filename=41.wav; filename*=UTF-8''" + quote("一首 悲伤的 🎵 41.wav")
+    for query, how in (("?download=1", "attachment"), ("", "inline")):
+        with client.get(f"/api/v1/jobs/{job_id}/artifacts/audio-0.wav{query}") as response:
+            assert response.headers["Content-Disposition"] == f"{how}; {expected}"
+    with client.get(f"/jobs/{job_id}/samples/1.wav", follow_redirects=True) as response:
+        assert response.headers["Content-Disposition"] == 'attachment; filename="tiny 42.wav"'
 
 
 def test_head_and_conditions_of_the_archive(client: FlaskClient, services: Services) -> None:

@@ -1,6 +1,7 @@
 """Encodes audio in the formats that jobs offer, with tags."""
 
 import io
+from collections.abc import Mapping
 from typing import IO, Any, Final
 
 import numpy as np
@@ -11,7 +12,7 @@ from shared.audio.id3 import build_id3
 from shared.audio.ogg import set_stream_number
 from shared.audio.provenance import Provenance
 from shared.audio.tags import NO_TAGS, Tags, read_tags
-from shared.audio.wav import build_wav
+from shared.audio.wav import WavForm, build_wav
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.parameters import MEDIA_TYPES, Format
 from shared.texts import text
@@ -143,9 +144,9 @@ def _build(
     info = {name: value for name, value in texts.items() if value}
     match audio_format:
         case Format.WAV:
-            return build_wav(audio.astype(np.float32, copy=False), sample_rate_hz, info)
+            return _write_wav(audio.astype(np.float32, copy=False), sample_rate_hz, info)
         case Format.WAV16:
-            return build_wav(round_to_16_bits(audio, dither_seed), sample_rate_hz, info)
+            return _write_wav(round_to_16_bits(audio, dither_seed), sample_rate_hz, info)
     options = _OPTIONS[audio_format]
     if audio_format is Format.MP3:
         return build_id3(tags) + _write(audio, sample_rate_hz, options, NO_TAGS)
@@ -166,6 +167,11 @@ def _has_rate(audio_format: Format, sample_rate_hz: int) -> bool:
             return sample_rate_hz <= MAX_FLAC_FINE_RATE_HZ or (
                 sample_rate_hz <= MAX_FLAC_RATE_HZ and sample_rate_hz % 10 == 0
             )
+
+
+def _write_wav(samples: NDArray[np.float32] | NDArray[np.int16], sample_rate_hz: int, info: Mapping[str, str]) -> bytes:
+    form = WavForm(len(samples), sample_rate_hz, samples.dtype.itemsize, is_float=samples.dtype.kind == "f")
+    return build_wav(form, samples.T.astype(samples.dtype.newbyteorder("<"), copy=False).tobytes(), info)
 
 
 def _write(audio: NDArray[np.float32], sample_rate_hz: int, options: dict[str, Any], tags: Tags) -> bytes:

@@ -243,7 +243,7 @@ def test_what_a_format_cuts_off_is_said_and_the_peak_is_that_of_the_file(
 
 @pytest.mark.parametrize("loudness", ["none", "peak"])
 def test_another_sampling_rate_is_made_before_the_level_is_measured(harness: EngineHarness, loudness: str) -> None:
-    params = {"model": STEREO, "duration_s": 0.5, "max_new_tokens": None}
+    params: dict[str, Any] = {"model": STEREO, "duration_s": 0.5, "max_new_tokens": None}
     raw = harness.run(**params)
     run = harness.run(sample_rate=44_100, loudness=loudness, **params)
     assert (run.result["sampling_rate"], run.samples[0]["duration_s"]) == (44_100, 0.5)

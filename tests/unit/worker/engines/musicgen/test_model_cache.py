@@ -3,7 +3,7 @@
 import json
 import shutil
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class FakeGenerator:
     def close(self) -> None:
         self._closed.append(self._name)
 
-    def generate(self, *_: object) -> list[GeneratedSample]:
+    def generate(self, *_: object) -> Iterator[GeneratedSample]:
         raise NotImplementedError
 
 

@@ -240,7 +240,7 @@ def test_samples_are_decoded_one_at_a_time_and_a_waiting_job_can_be_stopped(
             raise JobStoppedError(text("cancelled"))
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(pipeline.generate, request, ignore_report, ignore_tokens, None)
+        first = pool.submit(lambda: list(pipeline.generate(request, ignore_report, ignore_tokens, None)))
         try:
             wait_until(lambda: blocked.calls, "the first sample to be decoded")
             with pytest.raises(JobStoppedError):

@@ -140,8 +140,9 @@ class MindnlpGenerator:
 
     def _decode_channel(self, codes: Codes) -> NDArray[np.float32]:
         chunk = self._torch.from_numpy(codes.astype(np.int64)[None, None]).to(self._model.device)
-        audio: NDArray[np.float32] = self._model.audio_encoder.decode(chunk, audio_scales=[None]).audio_values.numpy()
-        return audio[0, 0]
+        decoded = self._model.audio_encoder.decode(chunk, audio_scales=[None]).audio_values
+        audio: NDArray[np.float32] = decoded.numpy()[0, 0]
+        return audio
 
 
 class _GenerationRun:
