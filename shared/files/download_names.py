@@ -9,6 +9,7 @@ MAX_NAME_BYTES: Final = 140
 """The maximum length of a name in UTF-8. Linux, macOS and Windows allow 255, encrypted folders on Linux 143."""
 _READ_CHARACTERS: Final = 500
 """How many characters of a text are read; longer texts are cut anyway."""
+_EXTENSION: Final = re.compile(r"\.[A-Za-z0-9]{1,10}$")
 _FORBIDDEN: Final = frozenset('<>:"/\\|?*')
 """What Windows does not allow in names; it includes the separators of paths of every system."""
 _RESERVED: Final = re.compile(r"(?i)(?:con|prn|aux|nul|clock\$|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\.|$)")
@@ -40,8 +41,9 @@ def make_ascii_name(name: str) -> str:
     if name.isascii():
         return name
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    stem, dot, extension = plain.rpartition(".")
-    return make_name(stem, f"{dot}{extension}")
+    found = _EXTENSION.search(plain)
+    end = found.group() if found else ""
+    return make_name(plain.removesuffix(end), end)
 
 
 def _clean(text: str) -> str:

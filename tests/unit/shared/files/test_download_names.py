@@ -47,6 +47,13 @@ def test_letters_of_every_script_are_kept(prompt: str) -> None:
     assert unicodedata.normalize("NFC", prompt).strip() in name
 
 
+def test_names_of_uploads_have_an_ascii_form_too() -> None:
+    assert make_ascii_name("Größe") == "Groe"
+    assert make_ascii_name("Größe.tar.gz") == "Groe.tar.gz"
+    assert make_ascii_name("一") == "file"
+    assert make_ascii_name("é." + "x" * 300) == "e." + "x" * (MAX_NAME_BYTES - 3)
+
+
 @pytest.mark.parametrize(
     ("prompt", "name", "plain"),
     [
