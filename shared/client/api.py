@@ -205,6 +205,16 @@ class Client:
                 )
         return tuple(downloads.download(self._connection, job_id, found[name], Path(folder)) for name in names or found)
 
+    def download_archive(self, job_id: str, path: str | Path) -> Path:
+        """Download all files of a job, with its parameters and its result, as a zip archive; return its path.
+
+        Raises
+        ------
+        FileExistsError
+            There is already a file at this path.
+        """
+        return downloads.download_archive(self._connection, job_id, Path(path))
+
     def _poll_upload(self, upload_id: str) -> Upload:
         """Return an upload when it is inspected, or `POLL_WAIT_S` have passed."""
         headers = {"Prefer": f"wait={POLL_WAIT_S}"}

@@ -96,6 +96,8 @@ class Artifact(Response):
     """A file that a job produced."""
 
     name: str
+    filename: str | None = None
+    """The name that the file gets when it is downloaded; ``None`` in events, since the job has no result yet."""
     media_type: str
     bytes: NonNegativeInt
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]

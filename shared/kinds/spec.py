@@ -43,6 +43,11 @@ def keep_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
     return result
 
 
+def keep_name(params: Mapping[str, Any], result: Mapping[str, Any] | None, name: str) -> str:  # noqa: ARG001 - the interface
+    """Return the name of an artifact, for a kind whose downloads need no other names."""
+    return name
+
+
 @dataclass(frozen=True)
 class OwnerLimit(Generic[P]):
     """A limit of how much all queued and running jobs of an owner compute together.
@@ -104,6 +109,9 @@ class KindSpec(Generic[P]):
     present_result
         Converts a stored result to the type ``result``, which the API shows. A stored result contains texts as codes
         with values, and this function puts them into English.
+    name_download
+        Returns the name that a downloaded artifact gets on the user's disk, given the stored parameters, the stored
+        result and the name of the artifact. Within a job, the names must differ; see `shared.files.download_names`.
     """
 
     params: type[P]
@@ -119,3 +127,4 @@ class KindSpec(Generic[P]):
     repeat: Callable[[Mapping[str, Any], Mapping[str, Any] | None], Mapping[str, Any]] = keep_stored
     renew: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
     present_result: Callable[[Mapping[str, Any]], Mapping[str, Any]] = keep_result
+    name_download: Callable[[Mapping[str, Any], Mapping[str, Any] | None, str], str] = keep_name

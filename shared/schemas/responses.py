@@ -51,6 +51,8 @@ class Artifact(TypedDict):
     """A file that a job produced."""
 
     name: str
+    filename: str
+    """The name that the file gets when it is downloaded."""
     media_type: str
     bytes: Bytes
     sha256: Sha256

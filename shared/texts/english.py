@@ -200,6 +200,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "filename-too-long": "has a name of more than {max_length} characters; shorten it",
     "form-upload-missing": "a file that you uploaded earlier no longer exists; choose it again",
     "form-file-problem": "{file} {problem}",
+    "job-without-files": "The job {job} has no files. Only a job that has succeeded has files.",
     "artifact-file-missing": "The file {name!r} of the job {job} no longer exists. Retry the job to produce it again.",
 }
 """The sentences, keyed by code."""

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from flask.testing import FlaskClient
 
+from shared.audio.tags import Tags, read_tags
 from shared.database import queries
 from shared.database.tables import Job
 from shared.ids import make_id
@@ -25,6 +26,7 @@ from tests.support.job_outcomes import MUSIC, make_sample, succeed
 FRAMES = 40_000
 MP3_FRAME = 1_152
 LONG_PROMPT = "ä" * 4_000
+TAGS = Tags("一首 🎵", '{"prompt": "a\\nb"}', "mindjobs")
 HTML = {"Accept": "text/html"}
 MakeJob = Callable[..., str]
 
@@ -42,11 +44,12 @@ def make_job(services: Services) -> MakeJob:
         stored_as: Format = Format.WAV, channels: int = 1, rate_hz: int = 32_000, prompt: str | None = None, **body: Any
     ) -> str:
         prompts = [prompt] if prompt else []
-        params = {"model": "mindjobs/tiny", "duration_s": 1, "prompts": prompts} | body.pop("params", {})
+        params = {"model": "mindjobs/tiny", "duration_s": 1, "prompts": prompts, "format": stored_as}
+        params |= body.pop("params", {})
         job_id = submit.submit_job(services, {"kind": "musicgen", "params": params, **body})[0].id
         audio = np.stack([np.sin(np.arange(FRAMES) / (20 + channel)) / 2 for channel in range(channels)])
-        content, media_type = encode(audio.astype(np.float32), rate_hz, stored_as)
-        name = f"audio-0.{stored_as}"
+        content, media_type = encode(audio.astype(np.float32), rate_hz, stored_as, TAGS)
+        name = f"audio-0.{stored_as.extension}"
         result = MUSIC | {"samples": [make_sample(0, audio=name, prompt=prompt)]}
         succeed(services, job_id, result, {name: (media_type, content)})
         return job_id
@@ -67,11 +70,15 @@ def test_sample_is_downloaded_in_each_format(
     for wanted in Format:
         with client.get(f"/jobs/{job_id}/samples/0.{wanted}", follow_redirects=True, buffered=True) as response:
             assert response.status_code == 200
-            assert f"audio-0.{wanted}" in response.headers["Content-Disposition"]
-            assert response.headers["Content-Disposition"].startswith("attachment")
+            disposition = response.headers["Content-Disposition"]
+            assert disposition == f'attachment; filename="tiny 41.{wanted.extension}"'
             with soundfile.SoundFile(io.BytesIO(response.data)) as file:
-                assert (file.format, file.samplerate, file.channels) == (wanted.upper(), 32_000, channels)
+                assert (file.format, file.samplerate, file.channels) == (wanted.extension.upper(), 32_000, channels)
+                assert (file.subtype == "PCM_16") == (wanted is Format.WAV16)
                 audio = file.read()
+            tags = read_tags(io.BytesIO(response.data))
+            assert (tags.title, tags.comment) == (TAGS.title, TAGS.comment)
+            assert tags.software.startswith(TAGS.software)
         tolerance = MP3_FRAME if Format.MP3 in {stored_as, wanted} else 0
         assert abs(len(audio) - FRAMES) <= tolerance
         assert np.abs(audio).max() == pytest.approx(0.5, abs=0.05)

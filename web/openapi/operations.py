@@ -115,6 +115,15 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
         problems=(412, 416),
         parameters=("Range", "If-None-Match", "download"),
     ),
+    "api.get_archive": Operation(
+        "Jobs",
+        {
+            200: Response("The archive.", {"application/zip": {}}, ("ETag",)),
+            304: Response("The job has not changed since the client's copy.", headers=("ETag",)),
+        },
+        problems=(412,),
+        parameters=("If-None-Match",),
+    ),
     "api.list_devices": Operation("Catalogue", {200: describe_json("The device classes, best first.", "DeviceList")}),
     "api.show_description": Operation(
         "Description", {200: Response("This document.", describe_content(JSON, {"type": "object"}))}

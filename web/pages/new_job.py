@@ -78,8 +78,8 @@ def send_upload(upload_id: UUID) -> Response:
         services.files,
         upload.key,
         upload.media_type,
+        upload.filename or str(upload_id),
         as_attachment=not upload.media_type.startswith("audio/"),
-        download_name=upload.filename or str(upload_id),
         etag=upload.sha256,
     )
 

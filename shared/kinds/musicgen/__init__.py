@@ -1,10 +1,12 @@
 """Music generation: parameters, results, the catalogue of models, and audio formats."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from shared.audio.facts import AudioFacts
 from shared.errors import RequestInvalidError
+from shared.files.download_names import make_name
 from shared.inspection.upload_kinds import UploadKind
 from shared.kinds.musicgen.parameters import PRECISIONS, MusicgenParams, Precision
 from shared.kinds.musicgen.result import MusicgenResult
@@ -12,6 +14,9 @@ from shared.kinds.musicgen.seeds import draw_seed, renew_seed, repeat_seed
 from shared.kinds.spec import Inspections, KindSpec, OwnerLimit
 from shared.settings import Settings
 from shared.texts import render_stored, text
+
+_ARTIFACT: Final = re.compile(r"(?P<what>[a-z]+)-(?P<number>\d{1,6})\.(?P<extension>[a-z0-9]+)", re.ASCII)
+"""The name of an artifact of a sample, for example ``audio-0.wav``."""
 
 
 def _list_uploads(params: MusicgenParams) -> dict[str, str]:
@@ -55,6 +60,18 @@ def _present_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**result, "samples": samples}
 
 
+def _name_download(params: Mapping[str, Any], result: Mapping[str, Any] | None, name: str) -> str:
+    """Name a file after its prompt and seed: two samples of a job never have the same seed."""
+    found = _ARTIFACT.fullmatch(name)
+    samples = (result or {}).get("samples", [])
+    if found is None or int(found["number"]) >= len(samples):
+        return name
+    sample = samples[int(found["number"])]
+    what = "" if found["what"] == "audio" else f" {found['what']}"
+    model = params["model"].rpartition("/")[2]
+    return make_name(sample["prompt"] or model, f" {sample['seed']}{what}.{found['extension']}", model)
+
+
 SPEC: Final = KindSpec(
     params=MusicgenParams,
     result=MusicgenResult,
@@ -68,4 +85,5 @@ SPEC: Final = KindSpec(
     repeat=repeat_seed,
     renew=renew_seed,
     present_result=_present_result,
+    name_download=_name_download,
 )

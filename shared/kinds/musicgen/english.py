@@ -24,7 +24,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "clip-end-before-start": "must be after start_s, {start_s:g} s",
     "length-given-twice": "gives the length a second time; give max_new_tokens or duration_s, not both",
     "clips-per-prompt": "must have one clip per prompt; clips: {clips}, prompts: {prompts}",
-    "format-rate": "The audio has a sampling rate of {rate_hz} Hz, which {format} files do not support. Choose the format wav (params.format).",
+    "format-rate": "The audio has a sampling rate of {rate_hz} Hz, which {format} files do not support. Choose the format wav (params.format), or a sampling rate (params.sample_rate).",
     # Lengths, judged at submission. The sentences are shown at the fields.
     "duration-beyond-model": "must be at most {max_s:g} s, since this model makes no longer music",
     "duration-beyond-clip": "must be at most {max_s:g} s: the clip takes {clip_s:.2f} s of the {total_s:g} s that this model can make; a shorter part of the clip leaves more",
@@ -59,8 +59,13 @@ SENTENCES: Final[Mapping[str, str]] = {
     "prompt-long": "Long prompt: it has {tokens} tokens, and the text encoder was trained on at most {trained}. All of them are used, but a shorter prompt is followed better.",
     "music-beyond-training": "Long music: the model was trained on pieces of {trained_s:g} s, and this one has {length_s:.1f} s. What comes later may lose its form.",
     # Warnings about the audio.
-    "audio-clipping": "Clipping: {share:.2%} of the model's samples are beyond full scale, by up to {excess_db:.1f} dB. "
-    'With the loudness "peak", "rms" or "lufs" they are not cut off.',
+    "audio-clipping": "Clipping: {share:.2%} of the samples in the file are beyond full scale, by up to {excess_db:.1f} dB. "
+    'Players cut them off. With the loudness "peak", "rms" or "lufs" the music is as a whole below full scale.',
+    "audio-cut": "Clipping: {share:.2%} of the samples were beyond full scale, by up to {excess_db:.1f} dB, and were cut off "
+    'in the file, because {format} files end at full scale. The loudness "peak", "rms" or "lufs" keeps them, and so does '
+    'the format "wav".',
+    "audio-overshoot": "Clipping: {share:.2%} of the samples in the file are beyond full scale, by up to {excess_db:.1f} dB, "
+    'because {format} files are not exact. Players cut them off. The formats "wav", "wav16" and "flac" have none.',
     "audio-silent": "Silence: the music is below {level_dbfs:g} dBFS. Another seed or prompt may help.",
     "audio-mostly-silent": "Silence: {share:.0%} of the music is below {level_dbfs:g} dBFS. Another seed or prompt may help.",
     "audio-starts-quiet": "Quiet start: the first {start_s:.1f} s of new music are {drop_db:.0f} dB quieter than the clip. "

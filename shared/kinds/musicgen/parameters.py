@@ -1,7 +1,7 @@
 """The parameters of a musicgen job."""
 
 from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -17,16 +17,23 @@ MAX_SEED = 2**63 - 1
 
 
 class Format(StrEnum):
-    """The format of the audio files."""
+    """The format of the audio files: WAV of 32-bit floats or of 16-bit integers, FLAC of 24 bits, MP3, Ogg Vorbis."""
 
     WAV = "wav"
+    WAV16 = "wav16"
     FLAC = "flac"
     MP3 = "mp3"
     OGG = "ogg"
 
+    @property
+    def extension(self) -> str:
+        """The end of the names of files, without the dot."""
+        return "wav" if self is Format.WAV16 else str(self)
+
 
 MEDIA_TYPES: Final = {
     Format.WAV: "audio/wav",
+    Format.WAV16: "audio/wav",
     Format.FLAC: "audio/flac",
     Format.MP3: "audio/mpeg",
     Format.OGG: "audio/ogg",
@@ -97,6 +104,7 @@ class MusicgenParams(Strict):
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     precision: Annotated[Precision, Field(strict=False)] = Precision.AUTO
     format: Annotated[Format, Field(strict=False)] = Format.WAV
+    sample_rate: Literal[44_100, 48_000] | None = None
     loudness: Annotated[Loudness, Field(strict=False)] = Loudness.NONE
 
     @model_validator(mode="after")

@@ -29,7 +29,15 @@ _NUMBER_FIELDS: Final = (
     "top_k",
     "top_p",
     "seed",
+    "sample_rate",
 )
+FORMAT_TITLES: Final[Mapping[Format, str]] = {
+    Format.WAV: "WAV, 32-bit float: cuts nothing off",
+    Format.WAV16: "WAV, 16-bit",
+    Format.FLAC: "FLAC, 24-bit",
+    Format.MP3: "MP3",
+    Format.OGG: "Ogg Vorbis",
+}
 _CHOICE_FIELDS: Final = ("model", "precision", "format", "loudness")
 # For each field, the meaning of an empty value.
 PLACEHOLDERS: Final[Mapping[str, str]] = {
@@ -74,7 +82,10 @@ class MusicgenForm(JobForm):
     top_p = StringField("Top p", description="Sample from the most likely tokens up to this total probability.")
     max_new_tokens = StringField("Duration in tokens", description="Instead of seconds: 50 tokens are one second.")
     seed = StringField("Seed", description="The same seed and parameters generate the same music.")
-    format = SelectField("Format", choices=[*Format], default=_get_default("format"))
+    format = SelectField("Format", choices=FORMAT_TITLES, default=_get_default("format"))
+    sample_rate = SelectField(
+        "Sampling rate", choices={"": "that of the model", "44100": "44.1 kHz", "48000": "48 kHz"}, default=""
+    )
     loudness = SelectField(
         "Loudness",
         choices=[*Loudness],

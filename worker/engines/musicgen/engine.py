@@ -1,15 +1,10 @@
 """The MusicGen engine: it takes the parameters and clips of a job, saves the files and returns the result."""
 
-import io
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, TypeVar
 
 from shared.errors import JobFailedError
-from shared.kinds.musicgen.audio_encoding import encode
 from shared.kinds.musicgen.lengths import count_clip_frames, count_min_tokens, count_new_tokens
 from shared.kinds.musicgen.parameters import MAX_SEED, MusicgenParams, Precision
 from shared.settings import Settings
@@ -17,33 +12,17 @@ from shared.texts import text
 from worker.devices import Device
 from worker.engines.interface import JobContext, ReportProgress
 from worker.engines.musicgen.audio.clips import ClipFormat, read_clip
-from worker.engines.musicgen.audio.loudness import level, measure
-from worker.engines.musicgen.audio.pictures import draw_spectrogram, draw_waveform
-from worker.engines.musicgen.audio.quality import find_warnings
 from worker.engines.musicgen.backends.registry import choose_backend
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.model_folder import download, is_download_needed, open_model
 from worker.engines.musicgen.model_cache import ModelCache, ModelKey
 from worker.engines.musicgen.music_checkpoint import CheckpointWriter, ResumeState
-from worker.engines.musicgen.request import (
-    Audio,
-    GeneratedSample,
-    GenerationRequest,
-    MusicGenerator,
-    SampleRequest,
-    Sampling,
-)
+from worker.engines.musicgen.request import Audio, GenerationRequest, MusicGenerator, SampleRequest, Sampling
 from worker.engines.musicgen.request_warnings import add_warnings
+from worker.engines.musicgen.sample_files import SampleFiles
 
-
-@dataclass(frozen=True)
-class _PreparedJob:
-    """A job whose model is loaded and whose inputs are read."""
-
-    context: JobContext[MusicgenParams]
-    generator: MusicGenerator
-    request: GenerationRequest
+Item = TypeVar("Item")
 
 
 class MusicgenEngine:
@@ -117,19 +96,19 @@ class MusicgenEngine:
                 context.report(stage="loading", done=0, total=1, unit="models")
             generator = self.models.get(key)
         request = add_warnings(build_request(context, generator.config, state.seed), generator)
-        job = _PreparedJob(context, generator, request)
+        files = SampleFiles(context, generator, request, self._device)
         writer = CheckpointWriter(context.checkpoint, state.seed)
-        started_s = time.perf_counter()
+        stopwatch = Stopwatch()
         generated = generator.generate(request, context.report, writer.update, state.tokens or None)
-        compute_s = time.perf_counter() - started_s
-        samples = [_save_sample(job, index, sample) for index, sample in enumerate(generated)]
+        # Each sample is written before the next one is decoded, so that the audio of one sample is in memory at a time.
+        samples = [files.save(index, sample) for index, sample in enumerate(stopwatch.time(generated))]
         music_s = sum(sample["duration_s"] for sample in samples)
         return {
-            "sampling_rate": generator.config.codec.sample_rate_hz,
+            "sampling_rate": files.sample_rate_hz,
             "frame_rate": generator.config.codec.frame_rate,
             "samples": samples,
             "tokens_per_s": None if writer.tokens_per_s is None else round(writer.tokens_per_s, 2),
-            "realtime_factor": round(music_s / compute_s, 4),
+            "realtime_factor": round(music_s / stopwatch.elapsed_s, 4),
             "engine": generator.backend,
             "precision": generator.precision,
         }
@@ -227,55 +206,21 @@ def build_sampling(params: MusicgenParams) -> Sampling:
     return Sampling(params.do_sample, params.guidance_scale, params.temperature, params.top_k, params.top_p)
 
 
-def check_audio(audio: Audio, index: int) -> None:
-    """Refuse audio with NaN or infinite values, which no player could play.
+class Stopwatch:
+    """Measures how long an iterator takes to compute its items, without what is done with them."""
 
-    The logits are checked for such values earlier, in `decoding.sequence.TokenSequence.extend`.
+    def __init__(self) -> None:
+        self.elapsed_s = 0.0
 
-    Raises
-    ------
-    JobFailedError
-        The audio has NaN or infinite values.
-    """
-    if not np.isfinite(audio).all():
-        raise JobFailedError("not-finite", text("audio-not-finite", sample=index))
-
-
-def serialize_codes(sample: GeneratedSample, config: ModelConfig) -> bytes:
-    """Return the codes of a sample as a ``.npy`` file: int16, shape (codebooks, frames).
-
-    The codebooks of the left channel come before the codebooks of the right channel.
-    """
-    channels = config.decoder.channels
-    buffer = io.BytesIO()
-    np.save(buffer, np.concatenate([sample.codes[channel::channels] for channel in range(channels)]))
-    return buffer.getvalue()
-
-
-def _save_sample(job: _PreparedJob, index: int, generated: GeneratedSample) -> dict[str, Any]:
-    """Save the files of one sample; return the part of the result that describes this sample."""
-    context, config, total = job.context, job.generator.config, len(job.request.samples)
-    context.report(stage="writing", done=index, total=total, unit="samples")
-    rate_hz = config.codec.sample_rate_hz
-    sample = job.request.samples[index]
-    check_audio(generated.audio, index)
-    prompt_samples = 0 if sample.clip is None else sample.clip.shape[1]
-    warnings = [*sample.warnings, *find_warnings(generated.audio, sample.clip, rate_hz, prompt_samples)]
-    audio = level(generated.audio, rate_hz, context.params.loudness)
-    content, media_type = encode(audio, rate_hz, context.params.format)
-    names = {"audio": f"audio-{index}.{context.params.format}", "codes": f"codes-{index}.npy"}
-    context.save(names["audio"], media_type, content)
-    context.save(names["codes"], "application/octet-stream", serialize_codes(generated, config))
-    context.save(f"waveform-{index}.svg", "image/svg+xml", draw_waveform(audio, rate_hz))
-    context.save(f"spectrogram-{index}.png", "image/png", draw_spectrogram(audio, rate_hz))
-    context.report(stage="writing", done=index + 1, total=total, unit="samples")
-    levels = measure(audio, rate_hz)
-    return {
-        "prompt": sample.prompt,
-        "seed": sample.seed,
-        "duration_s": round(audio.shape[1] / rate_hz, 3),
-        **names,
-        "peak_dbfs": levels.peak_dbfs,
-        "lufs": levels.lufs,
-        "warnings": [warning.serialize() for warning in warnings],
-    }
+    def time(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Yield the items, and measure the time until each of them is there."""
+        while True:
+            started_s = time.perf_counter()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            finally:
+                self.elapsed_s += time.perf_counter() - started_s
+            yield item
+            del item  # the next item may need the memory

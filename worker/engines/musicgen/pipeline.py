@@ -100,7 +100,7 @@ class MusicgenPipeline:
 
     def generate(
         self, request: GenerationRequest, report: ReportProgress, on_tokens: OnTokens, resumed: Sequence[Tokens] | None
-    ) -> list[GeneratedSample]:
+    ) -> Iterator[GeneratedSample]:
         """Generate the samples of a job, as described in `request.MusicGenerator.generate`."""
         sequences = self._build_sequences(request, report, resumed)
         steps = sequences[0].length - sequences[0].given_length
@@ -118,7 +118,8 @@ class MusicgenPipeline:
         pass_tokens()
         self.scheduler.generate(sequences, report_step, report_compiling, pass_tokens)
         pass_tokens()
-        return [self._decode_sample(sequences, index, report) for index in range(len(sequences))]
+        for index in range(len(sequences)):
+            yield self._decode_sample(sequences, index, report)
 
     def encode_text(self, prompt: str | None) -> TextStates | None:
         """Encode a prompt; return ``None`` if there is no prompt (unconditional generation)."""

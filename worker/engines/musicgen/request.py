@@ -1,6 +1,6 @@
 """The interface of a loaded model: requests and results, the same for every backend."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -100,8 +100,11 @@ class MusicGenerator(Protocol):
 
     def generate(
         self, request: GenerationRequest, report: ReportProgress, on_tokens: OnTokens, resumed: Sequence[Tokens] | None
-    ) -> list[GeneratedSample]:
+    ) -> Iterator[GeneratedSample]:
         """Generate the samples of a job.
+
+        Nothing is computed before the first sample is asked for. Then the tokens of all samples are generated, and each
+        sample is decoded when it is asked for.
 
         Parameters
         ----------
@@ -117,7 +120,7 @@ class MusicGenerator(Protocol):
 
         Returns
         -------
-        One result per sample, in the order of the request.
+        An iterator over one result per sample, in the order of the request. It keeps no audio of earlier samples.
 
         Raises
         ------

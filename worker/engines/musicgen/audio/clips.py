@@ -6,12 +6,12 @@ from typing import Final
 
 import numpy as np
 import soundfile
-import soxr
 from numpy.typing import NDArray
 
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.parameters import AudioPrompt
 from shared.texts import Value, text
+from worker.engines.musicgen.audio.resampling import resample
 
 BLOCK_SAMPLES: Final = 1 << 16
 """How many samples are decoded at a time if the file has more than two channels. A small file can contain 255 silent
@@ -23,7 +23,6 @@ MIN_CLIP_S: Final = 0.1
 END_TOLERANCE_S: Final = 0.01
 """How far ``end_s`` may be beyond the end of the file: players round lengths to hundredths of a second."""
 RATES_HZ: Final = range(1_000, 768_001)
-QUALITY: Final = "VHQ"
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def read_clip(path: Path, prompt: AudioPrompt, clip_format: ClipFormat, where: s
         raise _refuse("clip-range", "clip-too-short", where, length_s=decoded_s, min_length_s=MIN_CLIP_S)
     if not np.isfinite(part).all():
         raise _refuse("clip-unreadable", "clip-not-finite", where)
-    return np.ascontiguousarray(_resample(part, rate_hz, clip_format.sample_rate_hz).T)
+    return np.ascontiguousarray(resample(part, rate_hz, clip_format.sample_rate_hz).T)
 
 
 def _choose_part(prompt: AudioPrompt, clip_format: ClipFormat, length_s: float, where: str) -> tuple[float, float]:
@@ -140,24 +139,6 @@ def _mix(block: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
         return block
     with np.errstate(over="ignore", invalid="ignore"):  # `read_clip` finds and reports values that are not finite
         return np.repeat(block.mean(axis=1, keepdims=True), channels, axis=1)
-
-
-def _resample(part: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """Resample audio of shape (samples, channels) to exactly the rounded length.
-
-    EnCodec counts samples to divide its input into frames. If the resampler rounded the
-    length down, the last frame would move and its codes would change. To prevent this, as many
-    zeros are appended as make one more output sample: soxr then always returns the last sample.
-    The zeros change no value, since soxr treats everything beyond the end as zeros.
-    """
-    if from_hz == to_hz:
-        return part
-    length = round(len(part) * to_hz / from_hz)
-    tail = np.zeros((-(-from_hz // to_hz), part.shape[1]), np.float32)
-    resampled: NDArray[np.float32] = soxr.resample(np.concatenate([part, tail]), from_hz, to_hz, QUALITY)[:length]
-    if len(resampled) != length:
-        raise ValueError(f"soxr made {len(resampled)} samples at {to_hz} Hz from {len(part)} at {from_hz} Hz")
-    return resampled
 
 
 def _refuse(error_type: str, code: str, where: str, **values: Value) -> JobFailedError:

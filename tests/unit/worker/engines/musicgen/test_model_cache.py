@@ -3,7 +3,7 @@
 import json
 import shutil
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +66,7 @@ class FakeGenerator:
     def close(self) -> None:
         self._closed.append(self._name)
 
-    def generate(self, *_: object) -> list[GeneratedSample]:
+    def generate(self, *_: object) -> Iterator[GeneratedSample]:
         raise NotImplementedError
 
 
@@ -181,7 +181,7 @@ def test_an_evicted_model_frees_its_memory(tmp_path: Path, backend: str) -> None
     def use(name: str) -> MusicgenPipeline:
         pipeline = models.get(ModelKey(name, tmp_path / name, "float32"))
         request = GenerationRequest([SampleRequest("rock", None, 1)], 8, Sampling(True, 3.0, 1.0, 0, 1.0))  # noqa: FBT003 - by position
-        pipeline.generate(request, ignore_report, ignore_tokens, None)
+        list(pipeline.generate(request, ignore_report, ignore_tokens, None))
         assert isinstance(pipeline, MusicgenPipeline)
         return pipeline
 

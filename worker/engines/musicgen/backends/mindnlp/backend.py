@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
@@ -29,7 +30,14 @@ from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConf
 from worker.engines.musicgen.model.tokenizer import PromptTokenizer
 from worker.engines.musicgen.model.weights import Weights
 from worker.engines.musicgen.model_cache import ModelKey
-from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, OnTokens, SampleRequest, Tokens
+from worker.engines.musicgen.request import (
+    Codes,
+    GeneratedSample,
+    GenerationRequest,
+    OnTokens,
+    SampleRequest,
+    Tokens,
+)
 
 _TRAINING_ONLY: Final = ("cluster_size", "embed_avg", "inited")
 """The ends of the names of tensors with statistics of EnCodec's training. The files of a model need not have these."""
@@ -80,7 +88,7 @@ class MindnlpGenerator:
 
     def generate(
         self, request: GenerationRequest, report: ReportProgress, on_tokens: OnTokens, resumed: Sequence[Tokens] | None
-    ) -> list[GeneratedSample]:
+    ) -> Iterator[GeneratedSample]:
         """Generate the samples of a job; see `worker.engines.musicgen.request.MusicGenerator.generate`.
 
         Transformers generates the samples of one call as one batch, and would pad clips to the length of the longest
@@ -91,29 +99,26 @@ class MindnlpGenerator:
         if any(0 < sum(given) < len(request.samples) for given in kinds):
             raise JobFailedError("unsupported", text("mindnlp-mixed-samples"))
         progress = _JobProgress(request, report, on_tokens, resumed)
-        generated: list[GeneratedSample] = []
         for samples in _divide(request.samples):
-            progress.first = len(generated)
-            generated += self._generate_batch(replace(request, samples=samples), progress)
-        return generated
+            yield from self._generate_batch(replace(request, samples=samples), progress)
+            progress.first += len(samples)
 
-    def _generate_batch(self, request: GenerationRequest, progress: "_JobProgress") -> list[GeneratedSample]:
+    def _generate_batch(self, request: GenerationRequest, progress: "_JobProgress") -> Iterator[GeneratedSample]:
         """Generate samples without clips, or with clips of the same length."""
         run = _GenerationRun(request, self.config.decoder, progress)
         run.report_progress()
         inputs = self._prepare(request.samples)
         inputs["guidance_scale"] = request.sampling.guidance_scale if run.guided else 1.0
-        with _attach(run, self._model, self._torch):
-            audio = self._model.generate(
+        with _attach(run, self._model, self._torch), _postpone_decoding(self._model):
+            self._model.generate(
                 **inputs,
                 max_new_tokens=request.new_tokens,
                 do_sample=False,  # `_force_tokens` chooses the tokens
                 logits_processor=[partial(_force_tokens, run, self._torch)],
-            ).numpy()
-        return [
-            GeneratedSample(remove_delays(sequence.tokens, self.config.decoder), np.ascontiguousarray(samples))
-            for sequence, samples in zip(run.sequences, audio, strict=True)
-        ]
+            )
+        for sequence in run.sequences:
+            yield self._decode(sequence.tokens, run)
+            run.decoded += 1
 
     def _prepare(self, samples: Sequence[SampleRequest]) -> dict[str, Any]:
         """Make the model's inputs from prompts and clips."""
@@ -132,6 +137,22 @@ class MindnlpGenerator:
         if not prompts:
             inputs |= self._model.get_unconditional_inputs(num_samples=len(samples))
         return inputs
+
+    def _decode(self, tokens: Tokens, run: "_GenerationRun") -> GeneratedSample:
+        """Decode the tokens of a sample.
+
+        Transformers would decode all samples of a job as one batch, and the audio of all of them would be in memory.
+        """
+        codes, channels = remove_delays(tokens, self.config.decoder), self.config.decoder.channels
+        with _report_layers(run, self._model), self._torch.no_grad():
+            audio = [self._decode_channel(codes[channel::channels]) for channel in range(channels)]
+        return GeneratedSample(codes, np.stack(audio))
+
+    def _decode_channel(self, codes: Codes) -> NDArray[np.float32]:
+        chunk = self._torch.from_numpy(codes.astype(np.int64)[None, None]).to(self._model.device)
+        decoded = self._model.audio_encoder.decode(chunk, audio_scales=[None]).audio_values
+        audio: NDArray[np.float32] = decoded.numpy()[0, 0]
+        return audio
 
 
 def _divide(samples: Sequence[SampleRequest]) -> Iterator[list[SampleRequest]]:
@@ -174,9 +195,9 @@ class _JobProgress:
         steps = (self.first * total + batch * done) // samples
         self._report(stage="generating", done=steps, total=total, unit="steps")
 
-    def report_stage(self, stage: str) -> None:
-        """Report a stage of the batch that has no steps."""
-        self._report(stage=stage, done=self.first, total=len(self._request.samples), unit="samples")
+    def report_stage(self, stage: str, done: int) -> None:
+        """Report a stage that has no steps, and how many samples of the batch are done."""
+        self._report(stage=stage, done=self.first + done, total=len(self._request.samples), unit="samples")
 
     def pass_tokens(self, tokens: Sequence[Tokens]) -> None:
         """Pass on the tokens that each sample of the batch has so far, together with those of the other samples."""
@@ -192,6 +213,8 @@ class _GenerationRun:
         self._config = config
         self._progress = progress
         self.sequences: list[TokenSequence] = []
+        self.decoded = 0
+        """How many samples of the batch are decoded."""
         self._given_length = 0
 
     @property
@@ -204,7 +227,7 @@ class _GenerationRun:
         if self.sequences and not self.sequences[0].finished:
             self._progress.report_step(self.sequences[0].known_length - self._given_length, len(self.sequences))
         else:
-            self._progress.report_stage("decoding" if self.sequences else "encoding")
+            self._progress.report_stage("decoding" if self.sequences else "encoding", self.decoded)
 
     def start(self, given: NDArray[np.int64]) -> tuple[Tokens, Tokens]:
         """Build the sequences of all samples.
@@ -273,14 +296,37 @@ def _attach(run: _GenerationRun, model: Any, torch: Any) -> Iterator[None]:  # n
         )
 
     model.decoder.build_delay_pattern_mask = build_delay_pattern_mask
+    try:
+        with _report_layers(run, model):
+            yield
+    finally:
+        del model.decoder.build_delay_pattern_mask
+
+
+@contextmanager
+def _report_layers(run: _GenerationRun, model: Any) -> Iterator[None]:  # noqa: ANN401 - MindNLP has no types
+    """Report progress before each layer."""
     layers = [layer for layer in model.modules() if not any(layer.children())]
     hooks = [layer.register_forward_pre_hook(lambda *_: run.report_progress()) for layer in layers]
     try:
         yield
     finally:
-        del model.decoder.build_delay_pattern_mask
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def _postpone_decoding(model: Any) -> Iterator[None]:  # noqa: ANN401 - MindNLP has no types
+    """Let ``model.generate`` return the codes in place of the audio."""
+
+    def return_codes(codes: Any, **_: object) -> Any:  # noqa: ANN401 - MindNLP has no types
+        return SimpleNamespace(audio_values=codes)
+
+    model.audio_encoder.decode = return_codes
+    try:
+        yield
+    finally:
+        del model.audio_encoder.decode
 
 
 def _force_tokens(run: _GenerationRun, torch: Any, _input_ids: object, scores: Any) -> Any:  # noqa: ANN401 - MindNLP has no types

@@ -45,7 +45,7 @@ def load_model(write_model: Write) -> LoadModel:
 
 
 def generate(generator: MindnlpGenerator, request: GenerationRequest) -> list[GeneratedSample]:
-    return generator.generate(request, ignore_report, ignore_tokens, None)
+    return list(generator.generate(request, ignore_report, ignore_tokens, None))
 
 
 def shorten(case: Case, steps: int) -> GenerationRequest:
@@ -83,12 +83,12 @@ def test_generation_resumes_from_the_tokens_of_an_earlier_attempt(load_model: Lo
     generator = load_model(MONO)
     request = shorten(CASES_BY_NAME["sampled_all"], 8)
     stored: list[Sequence[Tokens]] = []
-    whole = generator.generate(request, ignore_report, stored.append, None)
+    whole = list(generator.generate(request, ignore_report, stored.append, None))
     reports: list[dict[str, Any]] = []
     known = [stored[4][0], stored[6][1]]  # the samples that another backend stored may differ in length
-    resumed = generator.generate(request, lambda **state: reports.append(state), ignore_tokens, known)
+    resumed = list(generator.generate(request, lambda **state: reports.append(state), ignore_tokens, known))
     assert next(state["done"] for state in reports if state["stage"] == "generating") == 5
-    finished = generator.generate(request, ignore_report, ignore_tokens, stored[-1])
+    finished = list(generator.generate(request, ignore_report, ignore_tokens, stored[-1]))
     for sample, *others in zip(whole, resumed, finished, strict=True):
         for other in others:
             np.testing.assert_array_equal(other.codes, sample.codes)
@@ -108,7 +108,7 @@ def test_a_clip_has_the_same_codes_alone_beside_a_longer_one_first_and_second(lo
 
     for place, samples in ((0, [wanted, other]), (1, [other, wanted])):
         request = GenerationRequest(samples, 6, sampling)
-        together = generator.generate(request, lambda **state: reports.append(state), on_tokens, None)
+        together = list(generator.generate(request, lambda **state: reports.append(state), on_tokens, None))
         np.testing.assert_array_equal(together[place].codes, alone.codes)
         assert together[place].audio.shape == alone.audio.shape
     # 13 and 23 frames are given after the start token.
@@ -129,7 +129,7 @@ def test_tokens_are_passed_on_at_each_step_and_stages_are_reported(load_model: L
     def on_tokens(tokens: Sequence[Tokens]) -> None:
         passed.append([each.copy() for each in tokens])
 
-    load_model(MONO).generate(request, report, on_tokens, None)
+    list(load_model(MONO).generate(request, report, on_tokens, None))
     assert list(dict.fromkeys(state["stage"] for state in reports)) == ["encoding", "generating", "decoding"]
     steps = [(state["done"], state["total"], state["unit"]) for state in reports if state["stage"] == "generating"]
     assert list(dict.fromkeys(steps)) == [(done, 7, "steps") for done in range(7)]
@@ -152,7 +152,7 @@ def test_a_job_can_be_stopped_in_each_stage(load_model: LoadModel) -> None:
                 raise JobStoppedError(text("cancelled"))
 
         with pytest.raises(JobStoppedError) as caught:
-            generator.generate(request, stop, ignore_tokens, None)
+            list(generator.generate(request, stop, ignore_tokens, None))
         assert caught.value.text.code == "cancelled"
         assert seen.count(stage) == 3
         assert seen[-1] == stage
