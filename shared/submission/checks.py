@@ -27,7 +27,7 @@ LOOKUPS: Final = HostLookups(timeout_s=1.0, max_running=8)
 PRECISION: Final = "/params/precision"
 """The JSON pointer of the precision; the field has the same name in every kind that has a choice of precisions."""
 
-_OF_OTHER_KIND: Final = {UploadKind.TABLE: "upload-not-table"}
+_OF_OTHER_KIND: Final = {UploadKind.TABLE: "upload-not-table", UploadKind.AUDIO: "upload-not-audio"}
 """What is said of an upload that is not of the kind that the jobs read."""
 
 

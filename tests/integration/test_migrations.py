@@ -34,7 +34,7 @@ from shared.services import Services
 from shared.settings import Settings
 from tests.support.disks import path_on_disk
 
-REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009"]
+REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010"]
 OLD_REVISIONS: Final = REVISIONS[:-1]
 Row = Mapping[str, Any]
 
@@ -375,6 +375,34 @@ def test_revision_0008_lets_existing_uploads_that_may_be_tables_be_inspected(
 
 
 @pytest.mark.parametrize("revision", OLD_REVISIONS)
+@pytest.mark.parametrize(
+    ("kind", "filename", "state", "expected"),
+    [
+        ("audio", "clip.wav", None, ("audio", "pending")),
+        ("audio", None, None, ("audio", "pending")),
+        ("unknown", "memo.M4A", None, ("audio", "pending")),
+        ("unknown", "picture.png", None, ("unknown", None)),
+        ("unknown", None, None, ("unknown", None)),
+        ("table", "clip.wav", "ready", ("table", "ready")),
+    ],
+)
+def test_revision_0010_lets_existing_uploads_that_may_be_audio_be_inspected(
+    empty_database: Database, kind: str, filename: str | None, state: str | None, expected: tuple[str, str | None]
+) -> None:
+    migrate(empty_database, "0009")
+    with empty_database.writing() as session:
+        row = dict(_UPLOAD_0001) | {"id": "u", "owner": "", "kind": kind, "filename": filename, "inspection_state": state}
+        insert(session.connection(), "uploads", row)
+    migrate(empty_database)
+    with empty_database.reading() as session:
+        upload = session.scalars(select(Upload)).one()
+        assert (upload.kind, upload.inspection_state) == expected
+    downgrade(empty_database, "0009")
+    with empty_database.reading() as session:
+        upload = session.scalars(select(Upload)).one()
+        assert (upload.kind, upload.inspection_state) == (expected[0], None if expected[0] == "audio" else expected[1])
+
+
 def test_jobs_and_files_of_an_old_revision_are_kept_by_the_migration_and_then_by_the_sweeper(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -26,12 +26,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     "clips-per-prompt": "must have one clip per prompt; clips: {clips}, prompts: {prompts}",
     "format-rate": "The audio has a sampling rate of {rate_hz} Hz, which {format} files do not support. Choose the format wav (params.format).",
     # Clips.
-    "clip-rate": "The clip of {where} has a sampling rate of {rate_hz} Hz. Upload it at 44100 Hz, for example.",
-    "clip-empty": "The clip of {where} contains no audio. Upload another file.",
-    "clip-undecodable": "The clip of {where} cannot be decoded ({reason}). Upload a complete WAV, FLAC, OGG or MP3 file.",
-    "clip-incomplete": "The clip of {where} ends after {decoded_s:.2f} s. Set end_s to that or less.",
+    "clip-problem": "The clip of {where}: {details}",
+    "clip-undecodable": "The clip of {where} made its decoder fail. Save it again as WAV or FLAC, and upload that.",
     "clip-too-short": "The clip of {where} has only {length_s:.3f} s to continue. Choose at least {min_length_s:g} s.",
-    "clip-not-finite": "The clip of {where} has samples that are NaN or infinite. Upload an intact sound file.",
     "clip-start-beyond-end": "The clip of {where} is {length_s:.2f} s long, and start_s is {start_s:g}. Set start_s to less "
     "than its length.",
     "clip-end-beyond-end": "The clip of {where} is {length_s:.2f} s long, and end_s is {end_s:g}. Set end_s to its length or "
@@ -39,6 +36,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "clip-too-long": "The clip of {where} has {length_s:.2f} s to continue, but the model can use at most "
     "{max_length_s:.2f} s. Set end_s to {max_end_s:.2f} or less.",
     # Warnings about the audio.
+    "clip-warning": "The clip that is continued: {details}",
     "audio-clipping": "Clipping: {share:.2%} of the model's samples are beyond full scale, by up to {excess_db:.1f} dB. "
     'With the loudness "peak", "rms" or "lufs" they are not cut off.',
     "audio-silent": "Silence: the music is below {level_dbfs:g} dBFS. Another seed or prompt may help.",

@@ -16,7 +16,7 @@ from shared.settings import Settings
 from shared.texts import text
 from worker.devices import Device
 from worker.engines.interface import JobContext, ReportProgress
-from worker.engines.musicgen.audio.clips import ClipFormat, read_clip
+from worker.engines.musicgen.audio.clips import Clip, ClipFormat, DecodingLimits, read_clip
 from worker.engines.musicgen.audio.loudness import level, measure
 from worker.engines.musicgen.audio.pictures import draw_spectrogram, draw_waveform
 from worker.engines.musicgen.audio.quality import find_warnings
@@ -116,7 +116,7 @@ class MusicgenEngine:
             if not self.models.is_loaded(key):
                 context.report(stage="loading", done=0, total=1, unit="models")
             generator = self.models.get(key)
-        request = build_request(context, generator.config, state.seed)
+        request = build_request(context, generator.config, state.seed, DecodingLimits.of(self._settings))
         job = _PreparedJob(context, generator, request)
         writer = CheckpointWriter(context.checkpoint, state.seed)
         started_s = time.perf_counter()
@@ -164,7 +164,9 @@ class MusicgenEngine:
         return self._backend.import_loader()(key, self._device, limits, settings.compiled)
 
 
-def build_request(context: JobContext[MusicgenParams], config: ModelConfig, seed: int) -> GenerationRequest:
+def build_request(
+    context: JobContext[MusicgenParams], config: ModelConfig, seed: int, limits: DecodingLimits
+) -> GenerationRequest:
     """Build the request of a job: each prompt is repeated ``num_samples`` times, and each sample has its own seed.
 
     The seed of sample n is the job's seed plus n, so that a single sample can be generated again.
@@ -178,18 +180,32 @@ def build_request(context: JobContext[MusicgenParams], config: ModelConfig, seed
     form = ClipFormat(
         config.codec.sample_rate_hz, config.decoder.channels, (config.decoder.positions - 1) / config.codec.frame_rate
     )
-    clips: list[Audio | None] = [
-        read_clip(context.uploads[prompt.upload], prompt, form, f"params.audio_prompts[{index}]")
-        for index, prompt in enumerate(params.audio_prompts)
-    ]
+    clips = _read_clips(context, form, limits)
     prompts: list[str | None] = [*params.prompts] or [None] * max(len(clips), 1)
     pairs = zip(prompts, clips or [None] * len(prompts), strict=True)
     repeated = [pair for pair in pairs for _ in range(params.num_samples)]
-    samples = [SampleRequest(*pair, (seed + index) % (MAX_SEED + 1)) for index, pair in enumerate(repeated)]
-    longest = max((clip.shape[1] for clip in clips if clip is not None), default=0)
+    samples = [
+        SampleRequest(prompt, clip and clip.audio, (seed + index) % (MAX_SEED + 1), clip.warnings if clip else ())
+        for index, (prompt, clip) in enumerate(repeated)
+    ]
+    longest = max((clip.audio.shape[1] for clip in clips), default=0)
     prompt_frames = math.ceil(longest / config.codec.hop)
     check_continuation(params, prompt_frames, config)
     return GenerationRequest(samples, count_new_tokens(params, prompt_frames, config), build_sampling(params))
+
+
+def _read_clips(context: JobContext[MusicgenParams], form: ClipFormat, limits: DecodingLimits) -> list[Clip]:
+    prompts = context.params.audio_prompts
+    clips: list[Clip] = []
+
+    def report() -> None:
+        context.report(stage="reading", done=len(clips), total=len(prompts), unit="clips")
+
+    for index, prompt in enumerate(prompts):
+        report()
+        where, path = f"params.audio_prompts[{index}]", context.uploads[prompt.upload]
+        clips.append(read_clip(path, prompt, form, where, limits=limits, check_wanted=report))
+    return clips
 
 
 def check_continuation(params: MusicgenParams, prompt_frames: int, config: ModelConfig) -> None:
@@ -265,7 +281,7 @@ def _save_sample(job: _PreparedJob, index: int, generated: GeneratedSample) -> d
     sample = job.request.samples[index]
     check_audio(generated.audio, index)
     prompt_samples = 0 if sample.clip is None else sample.clip.shape[1]
-    warnings = find_warnings(generated.audio, sample.clip, rate_hz, prompt_samples)
+    warnings = [*sample.warnings, *find_warnings(generated.audio, sample.clip, rate_hz, prompt_samples)]
     audio = level(generated.audio, rate_hz, context.params.loudness)
     content, media_type = encode(audio, rate_hz, context.params.format)
     names = {"audio": f"audio-{index}.{context.params.format}", "codes": f"codes-{index}.npy"}

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.texts import Text
 from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.model.configuration import ModelConfig
 
@@ -46,11 +47,14 @@ class SampleRequest:
         The audio that the music continues, at the model's sampling rate and with its channels.
     seed
         The seed of the random numbers with which the tokens of this sample are chosen.
+    warnings
+        What is unusual about the clip.
     """
 
     prompt: str | None
     clip: Audio | None
     seed: int
+    warnings: Sequence[Text] = ()
 
 
 @dataclass(frozen=True)
