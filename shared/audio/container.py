@@ -48,18 +48,6 @@ class OpenedAudio:
         """Whether the samples are stored as floating-point numbers, which may have any scale."""
         return self.codec.startswith("pcm_f")
 
-    @property
-    def stated_s(self) -> float | None:
-        """The length that the header states; ``None`` if it states none, or only an estimate."""
-        if self.format in _STATE_TRACK_LENGTH and self.stream.duration is not None and self.stream.time_base is not None:
-            return float(self.stream.duration * self.stream.time_base)
-        return None
-
-
-_STATE_TRACK_LENGTH: Final = frozenset({"aiff", "ape", "au", "caf", "flac", "mov", "tta", "w64", "wav", "wv"})
-"""The formats whose header states how long the sound is. For others, FFmpeg estimates it from the bit rate, or it is the
-length of all tracks together."""
-
 
 @contextmanager
 def open_audio(path: Path, *, follows_edits: bool = True) -> Iterator[OpenedAudio]:
@@ -76,7 +64,8 @@ def open_audio(path: Path, *, follows_edits: bool = True) -> Iterator[OpenedAudi
         The file has no sound that can be read.
     """
     with path.open("rb") as file:
-        refuse_foreign(file.read(START_BYTES))
+        start = file.read(START_BYTES)
+    refuse_foreign(start)
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": ",".join(_FORMATS),
@@ -89,7 +78,8 @@ def open_audio(path: Path, *, follows_edits: bool = True) -> Iterator[OpenedAudi
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError) as error:
-        raise AudioError(text("sound-unknown")) from error
+        has_index = start[4:8] != b"ftyp" and start[:4] != b"caff"
+        raise AudioError(text("sound-unknown" if has_index else "sound-without-index")) from error
     with container:
         yield _choose_stream(container)
 

@@ -128,10 +128,10 @@ class Decoding:
 
     def _cut(self, last: Block) -> Block:
         """Cut what the encoder has added to fill the last frame, if the container says where the sound ends."""
-        stated_s = self._audio.stated_s
-        if stated_s is None or self.changes or self._audio.format != "mov":
+        duration, base = self._audio.stream.duration, self._audio.stream.time_base
+        if duration is None or base is None or self.changes or self._audio.format != "mov":
             return last
-        excess = self._counts[last.rate_hz] - round(stated_s * last.rate_hz)
+        excess = self._counts[last.rate_hz] - round(duration * base * last.rate_hz)
         if not 0 < excess < min(self._largest, len(last.samples)):
             return last
         self._counts[last.rate_hz] -= excess

@@ -8,6 +8,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "sound-foreign": "The file is {what}, not audio. Upload the recording itself, for example as WAV, FLAC, MP3 or M4A.",
     "sound-playlist": "The file is a playlist: it names other files, and contains no sound. Upload the recording itself, for example as WAV, FLAC, MP3 or M4A.",
     "sound-unknown": "The file is not audio of a known format, or its beginning is damaged. Upload it as WAV, FLAC, MP3 or M4A.",
+    "sound-without-index": "The file is incomplete or damaged: its index, which many recorders write last, cannot be read. Copy it again, or upload another file.",
     "sound-missing": "The file ({format}) has no sound. Upload one that has.",
     "sound-codec": "The sound of the file ({format}) is encoded as {codec}, which cannot be read. Convert it to WAV, FLAC, MP3 or M4A.",
     "sound-encrypted": "The sound of the file is encrypted (DRM), so it cannot be read. Upload a recording without copy protection.",
@@ -21,11 +22,11 @@ SENTENCES: Final[Mapping[str, str]] = {
     "sound-silent": "Silence: the sound stays below {level_dbfs:g} dBFS.",
     "sound-cancels": "The channels cancel each other when they are mixed to mono, which becomes {drop_db:.0f} dB quieter. Invert one channel, or upload one of them.",
     "sound-integer-scale": "The samples are floating-point numbers at the scale of integers, up to {peak:.0f} instead of 1. They were divided by {scale:.0f}.",
-    "sound-incomplete": "The file states {stated_s:.2f} s, but ends after {read_s:.2f} s, which are used. If more is needed, upload the whole file.",
-    "sound-damaged": "{packets} parts of the file are damaged and were left out; {read_s:.2f} s could be read.",
+    "sound-incomplete": "The file states {stated_s:.2f} s, but only {read_s:.2f} s could be read, which are used. It may be incomplete: upload it again if more is needed.",
+    "sound-damaged": "Parts of the file are damaged and were left out (packets: {packets}). {read_s:.2f} s could be read.",
     "sound-offset": "The sound has a DC offset of {offset:.0%} of full scale, which models hear. Remove it with a high-pass filter.",
     "sound-edited": "The file hides {hidden_s:.2f} s by an edit list, as players do; they are not used. To use them, export the recording without edits.",
-    "sound-changes": "The sampling rate or the channels change on the way, {changes} times. All of it is used, converted to one form.",
+    "sound-changes": "The sampling rate or the channels change within the file ({changes} times). All of it is used, converted to one form.",
     "sound-tracks": "The file has {tracks} sound tracks. Track {used} is used.",
 }
 """The sentences, keyed by code."""

@@ -11,6 +11,7 @@ from shared.audio.decoding import Decoding
 from shared.audio.errors import AudioError
 from shared.audio.facts import AudioFacts
 from shared.audio.meter import Meter, find_scale
+from shared.audio.stated import read_stated_s
 from shared.texts import Text, text
 
 MIN_MISSING_S: Final = 0.1
@@ -40,7 +41,7 @@ def inspect_audio(path: Path, max_s: float) -> AudioFacts:
         if decoding.first is None:
             raise AudioError(text("sound-empty", format=audio.format))
         scale = find_scale(meter.peak, is_float=audio.is_float)
-        warnings = [*meter.find_warnings(scale), *find_reading_warnings(decoding), *_find_missing(audio, decoding)]
+        warnings = [*meter.find_warnings(scale), *find_reading_warnings(decoding), *_find_missing(path, audio, decoding)]
         rate_hz, layout = decoding.first
     if audio.format == "mov":
         warnings += _find_hidden(path, decoding.decoded_s)
@@ -62,8 +63,8 @@ def find_reading_warnings(decoding: Decoding) -> Iterator[Text]:
         yield text("sound-changes", changes=decoding.changes)
 
 
-def _find_missing(audio: OpenedAudio, decoding: Decoding) -> Iterator[Text]:
-    stated_s, tracks = audio.stated_s, audio.container.streams.audio
+def _find_missing(path: Path, audio: OpenedAudio, decoding: Decoding) -> Iterator[Text]:
+    stated_s, tracks = read_stated_s(path, audio), audio.container.streams.audio
     if stated_s is not None and not decoding.changes and stated_s - decoding.decoded_s > MIN_MISSING_S:
         yield text("sound-incomplete", stated_s=stated_s, read_s=decoding.decoded_s)
     if len(tracks) > 1:
