@@ -6,8 +6,40 @@ Files whose kind was unknown are inspected as audio if their name says so; what 
 import sqlalchemy as sa
 from alembic import op
 
-AUDIO_NAMES = ("3gp", "aac", "ac3", "aif", "aifc", "aiff", "amr", "ape", "au", "avi", "caf", "dts", "eac3", "flac", "flv")
-AUDIO_NAMES += ("m4a", "m4b", "mka", "mkv", "mov", "mp2", "mp3", "mp4", "mpg", "oga", "ogg", "opus", "tta", "w64", "wav")
+AUDIO_NAMES = (
+    "3gp",
+    "aac",
+    "ac3",
+    "aif",
+    "aifc",
+    "aiff",
+    "amr",
+    "ape",
+    "au",
+    "avi",
+    "caf",
+    "dts",
+    "eac3",
+    "flac",
+    "flv",
+)
+AUDIO_NAMES += (
+    "m4a",
+    "m4b",
+    "mka",
+    "mkv",
+    "mov",
+    "mp2",
+    "mp3",
+    "mp4",
+    "mpg",
+    "oga",
+    "ogg",
+    "opus",
+    "tta",
+    "w64",
+    "wav",
+)
 AUDIO_NAMES += ("weba", "webm", "wma", "wv")
 
 revision = "0010"
@@ -15,7 +47,9 @@ down_revision = "0009"
 branch_labels = None
 depends_on = None
 
-UPLOADS = sa.table("uploads", *(sa.column(name) for name in ("kind", "inspection_state", "filename", "facts", "problem")))
+UPLOADS = sa.table(
+    "uploads", *(sa.column(name) for name in ("kind", "inspection_state", "filename", "facts", "problem"))
+)
 
 
 def upgrade() -> None:

@@ -1,25 +1,27 @@
 """Decodes the sound of a file from its beginning to its end, and counts what it gets.
 
-What headers say about the length is not believed: it may be missing, estimated, or wrong. A file may change its rate and
-its channels on the way, as files do that were joined by ``cat``.
+What headers say about the length is not believed: it may be missing, estimated, or wrong. A file may change its rate
+and its channels on the way, as files do that were joined by ``cat``.
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
-from av.audio.stream import AudioStream
 from av.packet import Packet
 from numpy.typing import NDArray
 
 from shared.audio.container import OpenedAudio
 from shared.audio.errors import AudioError
 from shared.texts import text
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
 
 MIN_RATE_HZ: Final = 1_000
 MAX_RATE_HZ: Final = 768_000
@@ -144,7 +146,7 @@ class Decoding:
                     yield self._convert(frame)
 
     def _read_packets(self) -> Iterator["Packet[AudioStream]"]:
-        """Read the packets of the stream, and at the end an empty one, for which decoders return what they still have."""
+        """Read the packets of the stream; at the end an empty one, for which decoders return what they still have."""
         for _ in range(_MAX_FAILURES):
             try:
                 yield from self._audio.container.demux(self._audio.stream)

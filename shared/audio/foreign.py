@@ -14,11 +14,13 @@ _PLAYLISTS: Final = re.compile(
 )
 _FOREIGN: Final[Mapping[str, re.Pattern[bytes]]] = {
     "an SVG picture": re.compile(
-        _BLANK + rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg\b", re.I | re.S
+        _BLANK + rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg\b", re.IGNORECASE | re.DOTALL
     ),
     "a web page": re.compile(_BLANK + rb"(<!DOCTYPE html|<html|<head|<body)", re.IGNORECASE),
     "XML": re.compile(_BLANK + rb"<\?xml"),
-    "a picture": re.compile(rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*", re.DOTALL),
+    "a picture": re.compile(
+        rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II\*\0|MM\0\*", re.DOTALL
+    ),
     "MIDI, which has notes and no sound": re.compile(rb"MThd\0\0\0\x06|RIFF....RMID", re.DOTALL),
     "a PDF document": re.compile(rb"%PDF-"),
     "an archive": re.compile(rb"PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!"),

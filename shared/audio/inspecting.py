@@ -41,7 +41,11 @@ def inspect_audio(path: Path, max_s: float) -> AudioFacts:
         if decoding.first is None:
             raise AudioError(text("sound-empty", format=audio.format))
         scale = find_scale(meter.peak, is_float=audio.is_float)
-        warnings = [*meter.find_warnings(scale), *find_reading_warnings(decoding), *_find_missing(path, audio, decoding)]
+        warnings = [
+            *meter.find_warnings(scale),
+            *find_reading_warnings(decoding),
+            *_find_missing(path, audio, decoding),
+        ]
         rate_hz, layout = decoding.first
     if audio.format == "mov":
         warnings += _find_hidden(path, decoding.decoded_s)

@@ -13,8 +13,8 @@ from shared.audio.mixing import mix
 from shared.texts import Text, text
 
 MAX_FLOAT_PEAK: Final = 64.0
-"""The peak from which on floating-point samples are taken for integers: 36 dB above full scale, far above what is mixed
-too loudly, and below anything audible at the scale of 16-bit integers."""
+"""Floating-point samples beyond this peak are taken for integers: it is 36 dB above full scale, far above what is mixed
+too loudly, and at the scale of 16-bit integers it is below -54 dBFS."""
 _SCALES: Final = (2.0**15, 2.0**23, 2.0**31)
 CANCELLATION_DB: Final = 20.0
 """How much quieter mono must be for the channels to count as cancelling each other. Independent channels lose 3 dB."""

@@ -4,7 +4,6 @@ The file is decoded from its beginning, and samples are counted: so a part begin
 jumping cannot promise. MP3 frames use data of earlier frames, and many files state times wrongly or not at all.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final

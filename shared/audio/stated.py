@@ -1,6 +1,7 @@
 """How long a file says that it is, which is compared with what could be decoded: files are often cut off.
 
-FFmpeg also names a length where there is none: it estimates it from the bit rate, or shortens it to the size of the file.
+FFmpeg also names a length where there is none: it estimates it from the bit rate, or shortens it to the size of the
+file.
 """
 
 import re
@@ -54,7 +55,7 @@ def _read_wav(path: Path) -> float | None:
 
 
 def _has_xing_header(path: Path) -> bool:
-    """Return whether the first frame of an MP3 file states the number of frames; without it, the length is estimated."""
+    """Return whether the first frame of an MP3 file states the number of frames; otherwise, the length is estimated."""
     with path.open("rb") as file:
         start = file.read(10)
         if start[:3] == b"ID3":

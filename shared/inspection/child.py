@@ -7,8 +7,8 @@ Standard output is a pipe for the answer, one JSON object:
 ``{"facts": {…}}``, ``{"problem": {"code", "values"}}``, or ``{"failure": text for the log}``, each with ``"refused"``:
 what the system refused of the restrictions. If the function has made bytes, a newline and these bytes follow.
 
-The function gets the path of the file and the options, and returns facts that JSON can represent, or facts and bytes. It
-raises a `MindjobsError` whose text says what is wrong with the file.
+The function gets the path of the file and the options, and returns facts that JSON can represent, or facts and bytes.
+It raises a `MindjobsError` whose text says what is wrong with the file.
 """
 
 import errno
@@ -77,9 +77,7 @@ def _receive_file() -> dict[str, Any]:
     return options
 
 
-def _inspect(
-    inspect: Callable[[Path, dict[str, Any]], Found], options: dict[str, Any]
-) -> tuple[dict[str, Any], bytes]:
+def _inspect(inspect: Callable[[Path, dict[str, Any]], Found], options: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     from shared.errors import MindjobsError  # noqa: PLC0415 - see `main`
 
     try:

@@ -107,7 +107,7 @@ def load_titles() -> Mapping[str, str]:
 
 
 def _merge(name: str) -> dict[str, str]:
-    """Merge the dictionaries with this name from the catalogues of the service, of tables, of audio and of all kinds of job."""
+    """Merge the dictionaries with this name from all catalogues: the service, audio, tables, and the kinds of job."""
     packages = ("shared.audio", "shared.tables", *(f"shared.kinds.{kind}" for kind in Kind))
     catalogues = (english, *(import_module(f"{package}.english") for package in packages))
     return {code: value for catalogue in catalogues for code, value in getattr(catalogue, name).items()}

@@ -1,4 +1,4 @@
-"""Audio of every kind that people have, made by Debian's ffmpeg from clicks at known times and tones of known levels."""
+"""Audio of every kind that people have, made by Debian's ffmpeg from clicks at known times and tones of known level."""
 
 import shutil
 import subprocess
@@ -36,12 +36,12 @@ class Specimen:
     source
         The sound that it has: the rate and the number of channels.
     padding_s
-        How much later than in the source the sound begins, since the file does not say what its encoder has put in front.
+        How much later than in the source the sound begins, since the file does not say what its encoder put in front.
     join_s
         How much later the second copy begins than the first one ends.
     excess_s
-        How much longer than the source the sound is, since the file does not say what its encoder has added in front and
-        at the end.
+        How much longer than the source the sound is, since the file does not say what its encoder has added in front
+        and at the end.
     level_db
         How far the levels may be from those of the source.
     change
@@ -90,7 +90,7 @@ def find_click(sound: NDArray[np.float32], rate_hz: int, near_s: float, reach_s:
 
 
 def write_source(path: Path, rate_hz: int, channels: int) -> None:
-    """Write the sound as 32-bit WAV; Python's module writes no more than 2 channels of it in a way that has a layout."""
+    """Write the sound as 32-bit WAV."""
     samples = (make_sound(rate_hz, channels) * (2**31 - 1)).astype("<i4")
     with wave.open(str(path), "wb") as file:
         file.setnchannels(channels)
@@ -116,7 +116,10 @@ def make_zoo(folder: Path, specimens: Sequence[Specimen]) -> Mapping[str, Path]:
         outputs: list[str] = []
         for specimen in specimens:
             if specimen.source == source:
-                outputs += [*"-map 0:a -map_metadata -1 -fflags +bitexact".split(), *specimen.arguments.split()]
+                outputs += [
+                    *["-map", "0:a", "-map_metadata", "-1", "-fflags", "+bitexact"],
+                    *specimen.arguments.split(),
+                ]
                 outputs += [str(folder / specimen.name)]
         video = ["-f", "lavfi", "-i", f"color=size=64x64:rate=25:duration={DURATION_S}"]
         layout = ["-channel_layout", "5.1"] if source[1] == 6 else []
@@ -265,9 +268,7 @@ ZOO: Final[tuple[Specimen, ...]] = (
     Specimen("mono.mp3", "-c:a libmp3lame", (44_100, 1), level_db=_LOSSY_DB),
     Specimen("low.mp3", "-c:a libmp3lame -b:a 32k", (22_050, 1), level_db=_LOSSY_DB),
     Specimen("lowest.mp3", "-c:a libmp3lame -b:a 16k", (8_000, 1), level_db=_LOSSY_DB),
-    Specimen(
-        "junk.mp3", "-c:a libmp3lame", change=_add_junk, padding_s=_LAME_S, excess_s=0.0302, level_db=_LOSSY_DB
-    ),
+    Specimen("junk.mp3", "-c:a libmp3lame", change=_add_junk, padding_s=_LAME_S, excess_s=0.0302, level_db=_LOSSY_DB),
     Specimen(
         "joined.mp3",
         "-c:a libmp3lame",

@@ -117,8 +117,18 @@ def test_samples_that_are_no_sound_are_refused(path: Path, wrong: float, code: s
 
 @pytest.mark.parametrize(
     ("name", "read_s"),
-    [("s16.wav", 2.0), ("plain.aiff", 2.0), ("plain.au", 2.0), ("plain.flac", 1.88), ("faststart.m4a", 1.9)]
-    + [("constant.mp3", 1.98), ("opus.webm", 2.35), ("flac.mkv", 1.88), ("rf64.wav", 2.0), ("lossless.wv", 2.0)],
+    [
+        ("s16.wav", 2.0),
+        ("plain.aiff", 2.0),
+        ("plain.au", 2.0),
+        ("plain.flac", 1.88),
+        ("faststart.m4a", 1.9),
+        ("constant.mp3", 1.98),
+        ("opus.webm", 2.35),
+        ("flac.mkv", 1.88),
+        ("rf64.wav", 2.0),
+        ("lossless.wv", 2.0),
+    ],
 )
 def test_file_that_is_cut_off_says_how_much_could_be_read(
     zoo: Mapping[str, Path], path: Path, name: str, read_s: float
@@ -188,7 +198,7 @@ def test_sample_entry_of_encrypted_sound_is_refused(zoo: Mapping[str, Path], pat
 
 def test_encrypted_sound_is_refused(path: Path, tmp_path: Path) -> None:
     encrypted = tmp_path / "encrypted.mp4"
-    scheme = "-c:a aac -encryption_scheme cenc-aes-ctr".split()
+    scheme = ["-c:a", "aac", "-encryption_scheme", "cenc-aes-ctr"]
     keys = ["-encryption_key", "76" * 16, "-encryption_kid", "a7" * 16]
     run_ffmpeg("-f", "lavfi", "-i", "sine=440:d=2", *scheme, *keys, str(encrypted))
     assert refuse(path, encrypted.read_bytes()) == "sound-encrypted"
@@ -254,7 +264,7 @@ def test_32_channels_are_read(path: Path) -> None:
 def test_more_than_8_channels_of_a_lossy_codec_are_read(path: Path, tmp_path: Path) -> None:
     source = write_wav(tmp_path / "source.wav", np.tile(sing(440, 1.0, 48_000)[:, None], 12), 48_000)
     many = tmp_path / "many.opus"
-    run_ffmpeg("-i", str(source), *"-c:a libopus -mapping_family 255".split(), str(many))
+    run_ffmpeg("-i", str(source), *["-c:a", "libopus", "-mapping_family", "255"], str(many))
     facts = inspect(path, many.read_bytes())
     assert (facts.channels, facts.duration_s) == (12, 1.0)
     assert list_warnings(facts) == []
@@ -286,11 +296,11 @@ def test_more_sound_than_is_allowed_is_refused(path: Path) -> None:
     assert caught.value.text.code == "sound-too-long"
 
 
-def test_film_of_two_hours_is_refused_in_little_memory(path: Path, tmp_path: Path) -> None:
+def test_film_of_two_hours_is_refused_in_little_memory(tmp_path: Path) -> None:
     film = tmp_path / "film.mkv"
     sources = ["-f", "lavfi", "-i", "color=size=16x16:rate=1:duration=7200"]
     sources += ["-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono:d=7200"]
-    run_ffmpeg(*sources, *"-c:v mpeg4 -c:a pcm_mulaw".split(), str(film))
+    run_ffmpeg(*sources, *["-c:v", "mpeg4", "-c:a", "pcm_mulaw"], str(film))
     tracemalloc.start()
     try:
         with pytest.raises(AudioError) as caught:

@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "file"
 
 
-def read(
+def read(  # noqa: PLR0913 - what is asked
     path: Path,
     start_s: float = 0.0,
     end_s: float | None = None,

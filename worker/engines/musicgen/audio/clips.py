@@ -140,7 +140,11 @@ def read_clip(  # noqa: PLR0913 - what is read, for what, and how
     audio = np.frombuffer(answer.content[: len(answer.content) // _SAMPLE_BYTES * _SAMPLE_BYTES], np.float32)
     # Each change of the rate on the way rounds the length once more.
     length = found.part_s * clip_format.sample_rate_hz * clip_format.channels
-    if len(audio) % clip_format.channels or not abs(len(audio) - length) <= 0.01 * length or not np.isfinite(audio).all():
+    if (
+        len(audio) % clip_format.channels
+        or not abs(len(audio) - length) <= 0.01 * length
+        or not np.isfinite(audio).all()
+    ):
         raise _refuse("clip-unreadable", "clip-undecodable", where)
     warnings = [Text("clip-warning", {}, (warning,)) for warning in found.warnings]
     return Clip(audio.reshape(clip_format.channels, -1), tuple(warnings))
