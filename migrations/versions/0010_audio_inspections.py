@@ -7,40 +7,9 @@ import sqlalchemy as sa
 from alembic import op
 
 AUDIO_NAMES = (
-    "3gp",
-    "aac",
-    "ac3",
-    "aif",
-    "aifc",
-    "aiff",
-    "amr",
-    "ape",
-    "au",
-    "avi",
-    "caf",
-    "dts",
-    "eac3",
-    "flac",
-    "flv",
+    "3gp aac ac3 aif aifc aiff amr ape au avi caf dts eac3 flac flv m4a m4b mka mkv mov mp2 mp3 mp4 mpg oga ogg opus "
+    "tta w64 wav weba webm wma wv"
 )
-AUDIO_NAMES += (
-    "m4a",
-    "m4b",
-    "mka",
-    "mkv",
-    "mov",
-    "mp2",
-    "mp3",
-    "mp4",
-    "mpg",
-    "oga",
-    "ogg",
-    "opus",
-    "tta",
-    "w64",
-    "wav",
-)
-AUDIO_NAMES += ("weba", "webm", "wma", "wv")
 
 revision = "0010"
 down_revision = "0009"
@@ -53,7 +22,7 @@ UPLOADS = sa.table(
 
 
 def upgrade() -> None:
-    named_audio = sa.or_(*(sa.func.lower(UPLOADS.c.filename).like(f"%.{name}") for name in AUDIO_NAMES))
+    named_audio = sa.or_(*(sa.func.lower(UPLOADS.c.filename).like(f"%.{name}") for name in AUDIO_NAMES.split()))
     is_audio = sa.or_(UPLOADS.c.kind == "audio", sa.and_(UPLOADS.c.kind == "unknown", named_audio))
     pending = UPLOADS.update().where(is_audio, UPLOADS.c.inspection_state.is_(None))
     op.execute(pending.values(kind="audio", inspection_state="pending"))

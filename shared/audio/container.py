@@ -29,7 +29,6 @@ _DECODERS: Final = re.compile(
     r"|pcm_\w+|truehd|tta|vorbis|wavpack|wmalossless|wmapro|wmav[12]"
 )
 _ENCRYPTED_TAGS: Final = frozenset({"drms", "enca", "drmi", "encv"})
-_ENCRYPTION: Final = ("encryption_info", "encryption_init_info")
 
 av.logging.set_level(av.logging.PANIC)  # what is wrong with a file is returned; FFmpeg would write it to standard error
 

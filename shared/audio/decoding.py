@@ -35,6 +35,9 @@ _MAX_FAILURES: Final = 8
 """After so many failures to read the next packet, the file has ended."""
 _MAX_PLANES: Final = 8
 """If a frame has its channels in more planes than this, PyAV does not find where they end."""
+_ROUNDING_S: Final = 1e-6
+_FLOAT32_BYTES: Final = 4
+_ENCRYPTION: Final = ("encryption_info", "encryption_init_info")
 _TAGS: Final = (b"ID3", b"TAG", b"APETAGEX")
 _SAMPLES: Final = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 
@@ -78,6 +81,8 @@ class Decoding:
         self._audio = audio
         self._max_s = max_s
         self._counts: Counter[int] = Counter()
+        self._so_far_s = 0.0
+        self._layouts: dict[str, tuple[str, ...]] = {}
         self._largest = 0
         self.first: tuple[int, tuple[str, ...]] | None = None
         self.changes = 0
@@ -118,15 +123,21 @@ class Decoding:
         count = 0
         for block in self._read_frames():
             if joined and joined[-1].form != block.form:
-                yield _concatenate(joined)
+                yield self._concatenate(joined)
                 joined, count = [], 0
             elif count >= BLOCK_SAMPLES and len(joined) > 1:
-                yield _concatenate(joined[:-1])
+                yield self._concatenate(joined[:-1])
                 joined, count = joined[-1:], len(joined[-1].samples)
             joined.append(block)
             count += len(block.samples)
         if joined:
-            yield _concatenate(joined)
+            yield self._concatenate(joined)
+
+    def _concatenate(self, blocks: list[Block]) -> Block:
+        samples = np.concatenate([block.samples for block in blocks])
+        if not self._audio.is_float:
+            samples = self._leave_out_damage(samples)
+        return Block(samples, *blocks[0].form)
 
     def _cut(self, last: Block) -> Block:
         """Cut what the encoder has added to fill the last frame, if the container says where the sound ends."""
@@ -156,11 +167,9 @@ class Decoding:
                 self.damaged += 1
             else:
                 return
-        yield Packet()
+        yield Packet()  # type: ignore[misc]  # of no stream
 
     def _decode(self, packet: "Packet[AudioStream]") -> list[AudioFrame]:
-        if any(packet.has_sidedata(kind) for kind in ("encryption_info", "encryption_init_info")):
-            raise AudioError(text("sound-encrypted"))
         try:
             return self._audio.stream.codec_context.decode(packet if packet.size else None)
         except MemoryError:
@@ -168,23 +177,27 @@ class Decoding:
         except EOFError:  # after the end
             return []
         except (av.FFmpegError, ValueError):
+            if any(packet.has_sidedata(kind) for kind in _ENCRYPTION):
+                raise AudioError(text("sound-encrypted")) from None
             # Where files were joined, the tag of the second one is in the middle.
             self.damaged += not bytes(packet)[:8].startswith(_TAGS)
             return []
 
     def _convert(self, frame: AudioFrame) -> Block:
-        layout = tuple(channel.name for channel in frame.layout.channels)
+        layout = self._layouts.get(frame.layout.name)
+        if layout is None:
+            layout = tuple(channel.name for channel in frame.layout.channels)
+            self._layouts[frame.layout.name] = layout
         if not MIN_RATE_HZ <= frame.rate <= MAX_RATE_HZ:
             limits = {"min_hz": MIN_RATE_HZ, "max_hz": MAX_RATE_HZ}
             raise AudioError(text("sound-rate", rate_hz=frame.rate, **limits))
         if not 1 <= len(layout) <= MAX_CHANNELS:
             raise AudioError(text("sound-channels", channels=len(layout), max_channels=MAX_CHANNELS))
         samples = _read_samples(frame, len(layout))
-        if not self._audio.is_float:
-            samples = self._leave_out_damage(samples)
         self._counts[frame.rate] += len(samples)
+        self._so_far_s += len(samples) / frame.rate
         self._largest = max(self._largest, len(samples))
-        if self.decoded_s > self._max_s:
+        if self._so_far_s > self._max_s + _ROUNDING_S:
             raise AudioError(text("sound-too-long", max_s=self._max_s))
         block = Block(samples, frame.rate, layout)
         self.first = self.first or block.form
@@ -192,14 +205,15 @@ class Decoding:
 
     def _leave_out_damage(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Replace what no encoder has made by silence."""
-        if np.abs(samples).max() <= MAX_LEVEL:  # false if there is a NaN
+        if find_peak(samples) <= MAX_LEVEL:  # false if there is a NaN
             return samples
         self.damaged += 1
         return np.where(np.abs(samples) <= MAX_LEVEL, samples, np.float32(0))
 
 
-def _concatenate(blocks: list[Block]) -> Block:
-    return Block(np.concatenate([block.samples for block in blocks]), *blocks[0].form)
+def find_peak(samples: NDArray[np.float32]) -> float:
+    """Return the largest absolute value; NaN if there is one. It takes a third of the time of ``abs``."""
+    return float(np.maximum(samples.max(initial=0.0), -samples.min(initial=0.0)))
 
 
 def _read_samples(frame: AudioFrame, channels: int) -> NDArray[np.float32]:
@@ -208,13 +222,18 @@ def _read_samples(frame: AudioFrame, channels: int) -> NDArray[np.float32]:
         (frame,) = AudioResampler(format=frame.format.packed.name).resample(frame)
     kind = np.dtype(_SAMPLES[frame.format.packed.name])
     if frame.format.is_planar:
-        planes = [np.frombuffer(plane, kind, frame.samples) for plane in frame.planes]
-        samples = np.stack(planes, axis=1)
+        samples = np.empty((frame.samples, channels), kind)
+        for channel, plane in enumerate(frame.planes):
+            samples[:, channel] = np.frombuffer(memoryview(plane), kind, frame.samples)
     else:
-        samples = np.frombuffer(frame.planes[0], kind, frame.samples * channels).reshape(-1, channels)
-    if kind.kind == "f":
+        packed = np.frombuffer(memoryview(frame.planes[0]), kind, frame.samples * channels)
+        samples = packed.reshape(-1, channels)
+    if kind.itemsize > _FLOAT32_BYTES and kind.kind == "f":
         with np.errstate(over="ignore"):
             return samples.astype(np.float32)
-    bits = 8 * kind.itemsize
-    floats = samples.astype(np.float32)
-    return (floats - np.float32(128 if kind.kind == "u" else 0)) * np.float32(2.0 ** (1 - bits))
+    floats: NDArray[np.float32] = samples.astype(np.float32, copy=False)
+    if kind.kind == "f":
+        return floats
+    if kind.kind == "u":
+        floats = floats - np.float32(128)
+    return floats * np.float32(2.0 ** (1 - 8 * kind.itemsize))

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from shared.audio.decoding import Block
+from shared.audio.decoding import Block, find_peak
 from shared.audio.errors import AudioError
 from shared.audio.facts import SILENCE_DBFS
 from shared.audio.mixing import mix
@@ -20,8 +20,8 @@ CANCELLATION_DB: Final = 20.0
 """How much quieter mono must be for the channels to count as cancelling each other. Independent channels lose 3 dB."""
 MAX_OFFSET: Final = 0.05
 """From this mean on, a warning is given. Good converters have an offset of 0.1 % of full scale, and the mean of speech
-and of wind instruments, whose waves are not symmetrical, is below 1 % over a second; at 5 % starting and stopping a clip
-clicks audibly."""
+and of wind instruments, whose waves are not symmetrical, is below 1 % over a second; at 5 % a clip that starts clicks
+audibly."""
 
 
 class Meter:
@@ -40,14 +40,16 @@ class Meter:
         """Measure a block."""
         if not len(block.samples):
             return
-        self.peak = float(np.maximum(self.peak, np.abs(block.samples).max()))
-        sides = mix(block.samples, block.layout, 2).astype(np.float64)
-        with np.errstate(over="ignore", invalid="ignore"):
-            self._mixed_peak = float(np.maximum(self._mixed_peak, np.abs(sides).max()))
+        self.peak = float(np.maximum(self.peak, find_peak(block.samples)))
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by its peak
+            sides = mix(block.samples, block.layout, 2)
+            self._mixed_peak = float(np.maximum(self._mixed_peak, find_peak(sides)))
             self._count += len(sides)
-            self._sums += sides.sum(axis=0)
-            self._squares += float(np.square(sides).sum()) / 2
-            self._mono_squares += float(np.square(sides.mean(axis=1)).sum())
+            # Products of matrices take a tenth of the time of sums along the samples.
+            self._sums += np.ones(len(sides), np.float32) @ sides
+            products = sides.T @ sides
+            self._squares += float(products[0, 0] + products[1, 1]) / 2
+            self._mono_squares += float(products.sum()) / 4
 
     def find_warnings(self, scale: float) -> Iterator[Text]:
         """Say what is unusual about the sound.

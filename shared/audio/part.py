@@ -4,6 +4,7 @@ The file is decoded from its beginning, and samples are counted: so a part begin
 jumping cannot promise. MP3 frames use data of earlier frames, and many files state times wrongly or not at all.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ import soxr
 from numpy.typing import NDArray
 
 from shared.audio.container import open_audio
-from shared.audio.decoding import Block, Decoding
+from shared.audio.decoding import Block, Decoding, find_peak
 from shared.audio.errors import AudioError
 from shared.audio.facts import END_TOLERANCE_S
 from shared.audio.inspecting import find_reading_warnings
@@ -138,8 +139,10 @@ class _Cutter:
         if self._wanted.end_s is not None:
             last = min(last, round((self._wanted.end_s - self._form_start_s) * block.rate_hz) - self._position)
         self._position += len(block.samples)
-        finite = np.abs(block.samples[np.isfinite(block.samples)])
-        self.peak = max(self.peak, float(finite.max(initial=0.0)))
+        peak = find_peak(block.samples)
+        if not math.isfinite(peak):
+            peak = find_peak(block.samples[np.isfinite(block.samples)])
+        self.peak = max(self.peak, peak)
         part = Block(block.samples[max(first, 0) : max(last, 0)], *block.form)
         if not len(part.samples):
             return

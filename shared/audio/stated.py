@@ -23,7 +23,7 @@ def read_stated_s(path: Path, audio: OpenedAudio) -> float | None:
     """Return how long the file says that its sound is, in seconds; ``None`` if it does not say it."""
     name, stream = audio.format, audio.stream
     if name == "wav" and not _is_rf64(path):
-        return _read_wav(path)
+        return _read_wav(path) if audio.codec.startswith("pcm_") else None
     if name == "matroska" and len(audio.container.streams) == 1 and audio.container.duration is not None:
         return audio.container.duration / 1e6
     if stream.duration is None or stream.time_base is None:

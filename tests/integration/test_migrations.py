@@ -374,7 +374,6 @@ def test_revision_0008_lets_existing_uploads_that_may_be_tables_be_inspected(
     assert (claimed is not None) == (state == "pending")
 
 
-@pytest.mark.parametrize("revision", OLD_REVISIONS)
 @pytest.mark.parametrize(
     ("kind", "filename", "state", "expected"),
     [
@@ -413,6 +412,7 @@ def test_revision_0010_lets_existing_uploads_that_may_be_audio_be_inspected(
         assert (upload.kind, upload.inspection_state) == (expected[0], None if expected[0] == "audio" else expected[1])
 
 
+@pytest.mark.parametrize("revision", OLD_REVISIONS)
 def test_jobs_and_files_of_an_old_revision_are_kept_by_the_migration_and_then_by_the_sweeper(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -180,15 +180,20 @@ def build_request(
     form = ClipFormat(
         config.codec.sample_rate_hz, config.decoder.channels, (config.decoder.positions - 1) / config.codec.frame_rate
     )
-    clips = _read_clips(context, form, limits)
+    clips: Sequence[Clip | None] = _read_clips(context, form, limits)
     prompts: list[str | None] = [*params.prompts] or [None] * max(len(clips), 1)
     pairs = zip(prompts, clips or [None] * len(prompts), strict=True)
     repeated = [pair for pair in pairs for _ in range(params.num_samples)]
     samples = [
-        SampleRequest(prompt, clip and clip.audio, (seed + index) % (MAX_SEED + 1), clip.warnings if clip else ())
+        SampleRequest(
+            prompt,
+            None if clip is None else clip.audio,
+            (seed + index) % (MAX_SEED + 1),
+            () if clip is None else clip.warnings,
+        )
         for index, (prompt, clip) in enumerate(repeated)
     ]
-    longest = max((clip.audio.shape[1] for clip in clips), default=0)
+    longest = max((sample.clip.shape[1] for sample in samples if sample.clip is not None), default=0)
     prompt_frames = math.ceil(longest / config.codec.hop)
     check_continuation(params, prompt_frames, config)
     return GenerationRequest(samples, count_new_tokens(params, prompt_frames, config), build_sampling(params))

@@ -270,6 +270,11 @@ def test_more_than_8_channels_of_a_lossy_codec_are_read(path: Path, tmp_path: Pa
     assert list_warnings(facts) == []
 
 
+def test_amr_which_old_telephones_make_is_read(path: Path) -> None:
+    facts = inspect(path, b"#!AMR\n" + (b"\x3c" + bytes(range(1, 32))) * 50)  # frames of 20 ms
+    assert (facts.rate, facts.channels, facts.duration_s, facts.codec) == (8_000, 1, 1.0, "amr_nb")
+
+
 def test_file_without_samples_is_refused(path: Path) -> None:
     assert refuse(write_wav(path, np.zeros((0, 1)), RATE_HZ)) == "sound-empty"
 
