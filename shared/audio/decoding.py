@@ -170,6 +170,8 @@ class Decoding:
         yield Packet()  # type: ignore[misc]  # of no stream
 
     def _decode(self, packet: "Packet[AudioStream]") -> list[AudioFrame]:
+        if not packet.size and packet.dts is not None:  # an empty packet inside the file, which would end the decoder
+            return []
         try:
             return self._audio.stream.codec_context.decode(packet if packet.size else None)
         except MemoryError:

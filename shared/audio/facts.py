@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from shared.texts import Text, render
+from shared.texts import Text, can_render
 
 MIN_CLIP_S: Final = 0.1
 """The shortest clip that a model can continue."""
@@ -16,11 +16,8 @@ SILENCE_DBFS: Final = -60.0
 
 def _check_texts(warnings: list[Text]) -> list[Text]:
     """Refuse texts that cannot be shown: they come from a process that a file may have taken over."""
-    for warning in warnings:
-        try:
-            render(warning)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{warning.code} cannot be shown") from error
+    if not all(map(can_render, warnings)):
+        raise ValueError("a warning cannot be shown")
     return warnings
 
 

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final
 
 from shared.inspection import child
 from shared.inspection.restrictions import Limits
-from shared.texts import Text, text
+from shared.texts import Text, can_render, text
 
 MAX_ANSWER_BYTES: Final = 8 * 2**20
 KEEP_WAITING_INTERVAL_S: Final = 2.0
@@ -200,7 +200,7 @@ class SandboxedProcess:
             case {"facts": dict(facts), "refused": list(refused)}:
                 _log_refused(refused)
                 return Answer(facts=facts, content=made)
-            case {"problem": problem} if (read := _read_text(problem)) is not None:
+            case {"problem": problem} if (read := _read_text(problem)) is not None and can_render(read):
                 return Answer(problem=read)
             case {"failure": child.OUT_OF_MEMORY}:
                 return Answer(problem=text("inspection-too-large", memory_mb=self._memory_mb))

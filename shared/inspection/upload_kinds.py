@@ -40,10 +40,10 @@ _AUDIO: Final[Mapping[str, re.Pattern[bytes]]] = {
         "audio/ogg": rb"OggS\0",
         # With a tag, or frames of MPEG 1, 2 or 2.5, layers I to III.
         "audio/mpeg": rb"ID3[\x02-\x04]|\xff[\xe2-\xe7\xf2-\xf7\xfa-\xfd][^\xff]",
-        "audio/aac": rb"\xff[\xf0\xf1\xf8\xf9][^\xff]|ADIF",
+        "audio/aac": rb"\xff[\xf0\xf1\xf8\xf9][^\xff]",
         "audio/mp4": rb"\0...ftyp(M4[ABP] |F4[AB] )",
         "audio/3gpp": rb"\0...ftyp3g[p2]",
-        "video/quicktime": rb"\0...ftypqt|....(moov|mdat|wide|free|skip|pnot)",
+        "video/quicktime": rb"\0...ftypqt|[\0-\x08]...(moov|mdat|wide|free|skip|pnot)",
         "video/mp4": rb"\0...ftyp",
         "video/webm": rb"\x1a\x45\xdf\xa3.{0,64}?\x42\x82.webm",
         "video/x-matroska": rb"\x1a\x45\xdf\xa3",
@@ -54,12 +54,12 @@ _AUDIO: Final[Mapping[str, re.Pattern[bytes]]] = {
         "audio/vnd.dts": rb"\x7f\xfe\x80\x01|\xfe\x7f\x01\x80|DTSHDHDR",
         "audio/amr": rb"#!AMR",
         "audio/x-wavpack": rb"wvpk....[\x02-\x10]\x04",
-        "audio/x-tta": rb"TTA[12]",
+        "audio/x-tta": rb"TTA1[\x01\x02]\0",
         "audio/x-ape": rb"MAC .\x0f",
         "video/x-msvideo": rb"RIFF....AVI ",
         "video/x-flv": rb"FLV\x01",
         "video/mpeg": rb"\0\0\x01\xba",
-        "video/mp2t": rb"G.{187}G.{187}G|....G.{191}G.{191}G",
+        "video/mp2t": rb"(....)?G[\0\x40\x60][\0\x11].{185}(....)?G.{187}(....)?G",
     }.items()
 }
 """How files with sound begin, keyed by media type; the first that matches counts. Videos are read for their sound."""

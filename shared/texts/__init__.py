@@ -65,6 +65,15 @@ def render(what: Text) -> str:
     return sentence.format_map({"details": "; ".join(map(render, what.details)), **what.values})
 
 
+def can_render(what: Text) -> bool:
+    """Return whether a text has the values of its sentence: one that a process without rights made may have any."""
+    try:
+        render(what)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return False
+    return True
+
+
 def render_title(error_type: str) -> str:
     """Return the English title of a type of error; a type that no catalogue contains is returned unchanged."""
     return load_titles().get(error_type, error_type)

@@ -201,6 +201,8 @@ def test_process_that_ends_without_an_answer_makes_the_file_unreadable(file: Bin
         "[" * 100_000,
         '{"problem": {"code": "<b>", "values": {}}}',
         '{"problem": "code"}',
+        '{"problem": {"code": "sound-silent", "values": {}}}',
+        '{"problem": {"code": "sound-rate", "values": {"rate_hz": 1}}}',
         "\x00",
     ],
 )
