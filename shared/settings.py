@@ -126,6 +126,8 @@ class Settings(BaseSettings):
     """Memory of the process that inspects an upload."""
     inspection_timeout_s: PositiveFloat = 30.0
     """How long the inspection of an upload may take, and how much processor time."""
+    max_audio_s: PositiveFloat = 3_600.0
+    """How much audio an upload may contain, in seconds."""
     max_body_bytes: PositiveInt = 2**20
     max_dataset_rows: PositiveInt = 200_000
     max_dataset_columns: PositiveInt = 2_000

@@ -16,7 +16,7 @@ JOBS = sa.table(
 TOKENS_PER_S = 50
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 

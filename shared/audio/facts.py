@@ -2,14 +2,27 @@
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from shared.texts import Text
+from shared.texts import Text, can_render
 
 MIN_CLIP_S: Final = 0.1
 """The shortest clip that a model can continue."""
 END_TOLERANCE_S: Final = 0.01
 """How far ``end_s`` may be beyond the end of the file: players round lengths to hundredths of a second."""
+SILENCE_DBFS: Final = -60.0
+"""Audio is silence if all samples are below this level. Silence is not amplified: only noise would become louder."""
+
+
+def _check_texts(warnings: list[Text]) -> list[Text]:
+    """Refuse texts that cannot be shown: they come from a process that a file may have taken over."""
+    if not all(map(can_render, warnings)):
+        raise ValueError("a warning cannot be shown")
+    return warnings
+
+
+Warnings = Annotated[list[Text], AfterValidator(_check_texts)]
+"""What is unusual about a sound; each can be put into a sentence."""
 
 
 class AudioFacts(BaseModel):
@@ -36,4 +49,4 @@ class AudioFacts(BaseModel):
     channels: int
     format: str
     codec: str
-    warnings: list[Text] = []
+    warnings: Warnings = []

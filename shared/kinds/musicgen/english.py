@@ -41,12 +41,9 @@ SENTENCES: Final[Mapping[str, str]] = {
     "clip-ends-beyond-end": "is {end_s:g} s, but the file is {length_s:.2f} s long; set it to at most {max_s:g}, or leave it empty",
     "clip-ends-too-early": "leaves less than {min_s:g} s after the start of the clip at {start_s:g} s; set it to at least {min_end_s:g}",
     # Clips, judged by the worker.
-    "clip-rate": "The clip of {where} has a sampling rate of {rate_hz} Hz. Upload it at 44100 Hz, for example.",
-    "clip-empty": "The clip of {where} contains no audio. Upload another file.",
-    "clip-undecodable": "The clip of {where} cannot be decoded ({reason}). Upload a complete WAV, FLAC, OGG or MP3 file.",
-    "clip-incomplete": "The clip of {where} ends after {decoded_s:.2f} s. Set end_s to that or less.",
+    "clip-problem": "The clip of {where}: {details}",
+    "clip-undecodable": "The clip of {where} made its decoder fail. Save it again as WAV or FLAC, and upload that.",
     "clip-too-short": "The clip of {where} has only {length_s:.3f} s to continue. Choose at least {min_length_s:g} s.",
-    "clip-not-finite": "The clip of {where} has samples that are NaN or infinite. Upload an intact sound file.",
     "clip-start-beyond-end": "The clip of {where} is {length_s:.2f} s long, and start_s is {start_s:g}. Set start_s to less "
     "than its length.",
     "clip-end-beyond-end": "The clip of {where} is {length_s:.2f} s long, and end_s is {end_s:g}. Set end_s to its length or "
@@ -59,6 +56,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "prompt-long": "Long prompt: it has {tokens} tokens, and the text encoder was trained on at most {trained}. All of them are used, but a shorter prompt is followed better.",
     "music-beyond-training": "Long music: the model was trained on pieces of {trained_s:g} s, and this one has {length_s:.1f} s. What comes later may lose its form.",
     # Warnings about the audio.
+    "clip-warning": "The clip that is continued: {details}",
     "audio-clipping": "Clipping: {share:.2%} of the samples in the file are beyond full scale, by up to {excess_db:.1f} dB. "
     'Players cut them off. With the loudness "peak", "rms" or "lufs" the music is as a whole below full scale.',
     "audio-cut": "Clipping: {share:.2%} of the samples were beyond full scale, by up to {excess_db:.1f} dB, and were cut off "

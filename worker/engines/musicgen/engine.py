@@ -11,14 +11,14 @@ from shared.settings import Settings
 from shared.texts import text
 from worker.devices import Device
 from worker.engines.interface import JobContext, ReportProgress
-from worker.engines.musicgen.audio.clips import ClipFormat, read_clip
+from worker.engines.musicgen.audio.clips import Clip, ClipFormat, DecodingLimits, read_clip
 from worker.engines.musicgen.backends.registry import choose_backend
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.model_folder import download, is_download_needed, open_model
 from worker.engines.musicgen.model_cache import ModelCache, ModelKey
 from worker.engines.musicgen.music_checkpoint import CheckpointWriter, ResumeState
-from worker.engines.musicgen.request import Audio, GenerationRequest, MusicGenerator, SampleRequest, Sampling
+from worker.engines.musicgen.request import GenerationRequest, MusicGenerator, SampleRequest, Sampling
 from worker.engines.musicgen.request_warnings import add_warnings
 from worker.engines.musicgen.sample_files import SampleFiles
 
@@ -95,7 +95,8 @@ class MusicgenEngine:
             if not self.models.is_loaded(key):
                 context.report(stage="loading", done=0, total=1, unit="models")
             generator = self.models.get(key)
-        request = add_warnings(build_request(context, generator.config, state.seed), generator)
+        request = build_request(context, generator.config, state.seed, DecodingLimits.of(self._settings))
+        request = add_warnings(request, generator)
         files = SampleFiles(context, generator, request, self._device)
         writer = CheckpointWriter(context.checkpoint, state.seed)
         stopwatch = Stopwatch()
@@ -143,7 +144,9 @@ class MusicgenEngine:
         return self._backend.import_loader()(key, self._device, limits, settings.compiled)
 
 
-def build_request(context: JobContext[MusicgenParams], config: ModelConfig, seed: int) -> GenerationRequest:
+def build_request(
+    context: JobContext[MusicgenParams], config: ModelConfig, seed: int, limits: DecodingLimits
+) -> GenerationRequest:
     """Build the request of a job: each prompt is repeated ``num_samples`` times, and each sample has its own seed.
 
     The seed of sample n is the job's seed plus n, so that a single sample can be generated again.
@@ -157,19 +160,38 @@ def build_request(context: JobContext[MusicgenParams], config: ModelConfig, seed
     form = ClipFormat(
         config.codec.sample_rate_hz, config.decoder.channels, (config.decoder.positions - 1) / config.codec.frame_rate
     )
-    clips: list[Audio | None] = [
-        read_clip(context.uploads[prompt.upload], prompt, form, f"params.audio_prompts[{index}]")
-        for index, prompt in enumerate(params.audio_prompts)
-    ]
+    clips: Sequence[Clip | None] = _read_clips(context, form, limits)
     prompts: list[str | None] = [*params.prompts] or [None] * max(len(clips), 1)
     pairs = zip(prompts, clips or [None] * len(prompts), strict=True)
     repeated = [pair for pair in pairs for _ in range(params.num_samples)]
-    samples = [SampleRequest(*pair, (seed + index) % (MAX_SEED + 1)) for index, pair in enumerate(repeated)]
+    samples = [
+        SampleRequest(
+            prompt,
+            None if clip is None else clip.audio,
+            (seed + index) % (MAX_SEED + 1),
+            () if clip is None else clip.warnings,
+        )
+        for index, (prompt, clip) in enumerate(repeated)
+    ]
     # At more than 10 frames per second, the shortest clip is long enough for the delay pattern, and so are all others.
-    shortest = min((clip.shape[1] for clip in clips if clip is not None), default=0)
+    shortest = min((sample.clip.shape[1] for sample in samples if sample.clip is not None), default=0)
     clip_frames = count_clip_frames(shortest, config.figures)
     check_continuation(params, clip_frames, config)
     return GenerationRequest(samples, count_new_tokens(params, clip_frames, config.figures), build_sampling(params))
+
+
+def _read_clips(context: JobContext[MusicgenParams], form: ClipFormat, limits: DecodingLimits) -> list[Clip]:
+    prompts = context.params.audio_prompts
+    clips: list[Clip] = []
+
+    def report() -> None:
+        context.report(stage="reading", done=len(clips), total=len(prompts), unit="clips")
+
+    for index, prompt in enumerate(prompts):
+        report()
+        where, path = f"params.audio_prompts[{index}]", context.uploads[prompt.upload]
+        clips.append(read_clip(path, prompt, form, where, limits=limits, check_wanted=report))
+    return clips
 
 
 def check_continuation(params: MusicgenParams, clip_frames: int, config: ModelConfig) -> None:

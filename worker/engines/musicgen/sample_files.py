@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from shared.audio.provenance import ClipOrigin, Provenance
+from shared.audio.resampling import resample
 from shared.audio.tags import Tags
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.audio_encoding import check_rate, decode, encode
@@ -20,7 +21,6 @@ from worker.engines.interface import JobContext
 from worker.engines.musicgen.audio.loudness import level, measure
 from worker.engines.musicgen.audio.pictures import draw_spectrogram, draw_waveform
 from worker.engines.musicgen.audio.quality import find_clipping, find_warnings
-from worker.engines.musicgen.audio.resampling import resample
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.request import Audio, Codes, GeneratedSample, GenerationRequest, MusicGenerator
 

@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.audio.facts import SILENCE_DBFS
 from shared.kinds.musicgen.audio_encoding import CLIPPING_FORMATS
 from shared.kinds.musicgen.parameters import Format, Loudness
 from shared.texts import Text, text
-from worker.engines.musicgen.audio.loudness import SILENCE_DBFS
 
 MAX_INAUDIBLE_CLIPPED: Final = 10
 """If no more samples than this are beyond full scale, the clipping cannot be heard, and there is no warning."""

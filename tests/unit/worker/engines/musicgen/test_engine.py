@@ -16,6 +16,7 @@ from huggingface_hub import constants
 from numpy.typing import NDArray
 
 from shared.audio.provenance import ClipOrigin, Provenance
+from shared.audio.resampling import resample
 from shared.audio.tags import read_tags
 from shared.errors import JobStoppedError
 from shared.jobs import DeviceClass, Kind, Progress
@@ -40,7 +41,6 @@ from worker.engines import ENGINES
 from worker.engines.interface import JobContext
 from worker.engines.knn.cells import Cells
 from worker.engines.musicgen import music_checkpoint
-from worker.engines.musicgen.audio.resampling import resample
 from worker.engines.musicgen.backends import registry
 from worker.engines.musicgen.model_cache import ModelKey
 from worker.engines.musicgen.music_checkpoint import ResumeState
