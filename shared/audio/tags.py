@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import IO, Final
 
-import soundfile
-
 from shared.audio.wav import is_wav, read_info
 
 
@@ -41,6 +39,8 @@ def read_tags(file: IO[bytes]) -> Tags:
     if is_wav(file.read(12)):
         info = read_info(file)
         return Tags(info.get("INAM", ""), info.get("ICMT", ""), info.get("ISFT", ""))
+    import soundfile  # noqa: PLC0415 - loads NumPy, which the client needs for no other command
+
     file.seek(0)
     try:
         with soundfile.SoundFile(file) as audio:

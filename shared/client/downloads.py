@@ -29,7 +29,7 @@ def download(connection: Connection, job_id: str, artifact: Artifact, folder: Pa
     FileExistsError
         The folder already contains a file with this name and other content.
     """
-    filename = artifact.filename or artifact.name
+    filename = artifact.download_name
     if _PATHLIKE.search(filename) or filename in {"", ".", ".."}:
         raise _refuse_file(f"The name {filename!r} of the file is a path. Nothing was written.")
     folder.mkdir(parents=True, exist_ok=True)

@@ -101,8 +101,7 @@ class MusicgenEngine:
         writer = CheckpointWriter(context.checkpoint, state.seed)
         stopwatch = Stopwatch()
         generated = generator.generate(request, context.report, writer.update, state.tokens or None)
-        # Each sample is written before the next one is decoded, so that the audio of one sample is in memory at a time.
-        samples = [files.save(index, sample) for index, sample in enumerate(stopwatch.time(generated))]
+        samples = files.save_all(stopwatch.time(generated))
         music_s = sum(sample["duration_s"] for sample in samples)
         return {
             "sampling_rate": files.sample_rate_hz,

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -57,6 +58,17 @@ class SampleFiles:
         self.sample_rate_hz = context.params.sample_rate or generator.config.codec.sample_rate_hz
         """The sampling rate of the files."""
         check_rate(context.params.format, self.sample_rate_hz)
+
+    def save_all(self, generated: Iterator[GeneratedSample]) -> list[dict[str, Any]]:
+        """Write the files of each sample before the next one is computed; see `save`.
+
+        So the audio of one sample is in memory at a time.
+        """
+        samples: list[dict[str, Any]] = []
+        while (sample := next(generated, None)) is not None:
+            samples.append(self.save(len(samples), sample))
+            del sample  # a loop variable would keep it until the next sample is there
+        return samples
 
     def save(self, index: int, generated: GeneratedSample) -> dict[str, Any]:
         """Write the files of a sample, and return the part of the result that describes this sample.

@@ -252,8 +252,7 @@ def test_another_sampling_rate_is_made_before_the_level_is_measured(harness: Eng
     assert audio.shape == (2, 22_050)
     assert run.samples[0]["peak_dbfs"] == pytest.approx(20 * np.log10(np.abs(audio).max()), abs=1e-4)
     if loudness == "none":
-        back = resample(audio.T, 44_100, RATE_HZ).T
-        assert np.abs(back - raw.read_audio()).mean() < 0.02 * np.abs(raw.read_audio()).mean()
+        np.testing.assert_array_equal(audio, resample(raw.read_audio().T, RATE_HZ, 44_100).T)
 
 
 @pytest.mark.parametrize("audio_format", Format)
@@ -261,7 +260,7 @@ def test_every_audio_file_says_what_made_it(harness: EngineHarness, audio_format
     prompt = "一首悲伤的\n钢琴曲 🎵"
     part = {"start_s": 0.04, "end_s": 0.16}
     run = harness.run(
-        prompts=["rock", prompt], audio_prompts=continue_clips("short", "clip", **part), format=audio_format, top_k=9
+        prompts=["rock", prompt], audio_prompts=continue_clips("stereo", "clip", **part), format=audio_format, top_k=9
     )
     content = run.files[run.samples[1]["audio"]][1]
     tags = read_tags(io.BytesIO(content))
