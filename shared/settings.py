@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     """Size limit of a compressed upload when it is unpacked."""
     inspection_memory_mb: PositiveInt = 1_024
     """Memory of the process that inspects an upload."""
-    inspection_timeout_s: PositiveFloat = 30.0
+    inspection_timeout_s: PositiveFloat = 60.0
     """How long the inspection of an upload may take, and how much processor time."""
     max_audio_s: PositiveFloat = 3_600.0
     """How much audio an upload may contain, in seconds."""

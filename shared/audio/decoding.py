@@ -6,6 +6,7 @@ and its channels on the way, as files do that were joined by ``cat``.
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +17,9 @@ from av.audio.resampler import AudioResampler
 from av.packet import Packet
 from numpy.typing import NDArray
 
-from shared.audio.container import OpenedAudio
+from shared.audio.container import OpenedAudio, open_address
 from shared.audio.errors import AudioError
+from shared.audio.mixing import STEREO, guess_layout
 from shared.texts import text
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ _MAX_FAILURES: Final = 8
 """After so many failures to read the next packet, the file has ended."""
 _MAX_PLANES: Final = 8
 """If a frame has its channels in more planes than this, PyAV does not find where they end."""
+_UNKNOWN: Final = "NONE"
+"""FFmpeg's name of a channel in a file that does not say which channels it has."""
 _ROUNDING_S: Final = 1e-6
 _FLOAT32_BYTES: Final = 4
 _ENCRYPTION: Final = ("encryption_info", "encryption_init_info")
@@ -89,6 +93,8 @@ class Decoding:
         """How often the rate or the layout has changed."""
         self.damaged = 0
         """The number of packets that could not be decoded."""
+        self.guessed: tuple[str, ...] = ()
+        """The layout, if the file does not state it."""
 
     @property
     def decoded_s(self) -> float:
@@ -100,8 +106,8 @@ class Decoding:
 
         Yields
         ------
-        Blocks of about `BLOCK_SAMPLES`. The last two together end where the sound ends: encoders fill the last frame of
-        a codec, and some containers say where the sound in it ends.
+        Blocks of about `BLOCK_SAMPLES`. The last one ends where the sound ends: encoders fill the last frame of a
+        codec, and some containers say where the sound in it ends.
 
         Raises
         ------
@@ -151,29 +157,45 @@ class Decoding:
         return Block(last.samples[:-excess], last.rate_hz, last.layout)
 
     def _read_frames(self) -> Iterator[Block]:
-        for packet in self._read_packets():
-            for frame in self._decode(packet):
+        yield from self._read_link(self._audio)
+        for address in self._audio.following:
+            with ExitStack() as stack:
+                try:
+                    link = stack.enter_context(open_address(address))
+                except AudioError:
+                    self.damaged += 1
+                else:
+                    yield from self._read_link(link)
+
+    def _read_link(self, audio: OpenedAudio) -> Iterator[Block]:
+        for packet in self._read_packets(audio):
+            for frame in self._decode(audio, packet):
                 if frame.samples:
                     yield self._convert(frame)
 
-    def _read_packets(self) -> Iterator["Packet[AudioStream]"]:
+    def _read_packets(self, audio: OpenedAudio) -> Iterator["Packet[AudioStream]"]:
         """Read the packets of the stream; at the end an empty one, for which decoders return what they still have."""
+        read, failed_after = 0, -1
         for _ in range(_MAX_FAILURES):
             try:
-                yield from self._audio.container.demux(self._audio.stream)
+                for packet in audio.container.demux(audio.stream):
+                    read += 1
+                    yield packet
             except MemoryError:
                 raise
             except (av.FFmpegError, ValueError):
-                self.damaged += 1
+                # The same damage can stop the reading several times.
+                self.damaged += read > failed_after
+                failed_after = read
             else:
                 return
         yield Packet()  # type: ignore[misc]  # of no stream
 
-    def _decode(self, packet: "Packet[AudioStream]") -> list[AudioFrame]:
+    def _decode(self, audio: OpenedAudio, packet: "Packet[AudioStream]") -> list[AudioFrame]:
         if not packet.size and packet.dts is not None:  # an empty packet inside the file, which would end the decoder
             return []
         try:
-            return self._audio.stream.codec_context.decode(packet if packet.size else None)
+            return audio.stream.codec_context.decode(packet if packet.size else None)
         except MemoryError:
             raise
         except EOFError:  # after the end
@@ -189,6 +211,8 @@ class Decoding:
         layout = self._layouts.get(frame.layout.name)
         if layout is None:
             layout = tuple(channel.name for channel in frame.layout.channels)
+            if set(layout) == {_UNKNOWN} and len(layout) > STEREO:
+                layout = self.guessed = guess_layout(layout)
             self._layouts[frame.layout.name] = layout
         if not MIN_RATE_HZ <= frame.rate <= MAX_RATE_HZ:
             limits = {"min_hz": MIN_RATE_HZ, "max_hz": MAX_RATE_HZ}

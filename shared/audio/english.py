@@ -26,6 +26,8 @@ SENTENCES: Final[Mapping[str, str]] = {
     "sound-damaged": "Parts of the file are damaged and were left out (packets: {packets}). {read_s:.2f} s could be read.",
     "sound-offset": "The sound has a DC offset of {offset:.0%} of full scale, which models hear. Remove it with a high-pass filter.",
     "sound-edited": "The file hides {hidden_s:.2f} s by an edit list, as players do; they are not used. To use them, export the recording without edits.",
+    "sound-layout": "The file does not say which loudspeakers its {channels} channels belong to. They were taken for {layout}. If this is wrong, upload a stereo mix.",
+    "sound-layout-unknown": "The file does not say which loudspeakers its {channels} channels belong to. Left and right are their mean. If this is wrong, upload a stereo mix.",
     "sound-changes": "The sampling rate or the channels change within the file ({changes} times). All of it is used, converted to one form.",
     "sound-tracks": "The file has {tracks} sound tracks. Track {used} is used.",
 }

@@ -11,6 +11,7 @@ from shared.audio.decoding import Decoding
 from shared.audio.errors import AudioError
 from shared.audio.facts import AudioFacts
 from shared.audio.meter import Meter, find_scale
+from shared.audio.mixing import is_surround
 from shared.audio.stated import read_stated_s
 from shared.texts import Text, text
 
@@ -63,6 +64,9 @@ def find_reading_warnings(decoding: Decoding) -> Iterator[Text]:
     """Say what was unusual while a file was decoded."""
     if decoding.damaged:
         yield text("sound-damaged", packets=decoding.damaged, read_s=decoding.decoded_s)
+    if decoding.guessed:
+        code = "sound-layout" if is_surround(decoding.guessed) else "sound-layout-unknown"
+        yield text(code, channels=len(decoding.guessed), layout=" ".join(decoding.guessed))
     if decoding.changes:
         yield text("sound-changes", changes=decoding.changes)
 

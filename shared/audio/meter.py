@@ -6,15 +6,15 @@ from typing import Final
 
 import numpy as np
 
-from shared.audio.decoding import Block, find_peak
+from shared.audio.decoding import MAX_LEVEL, Block, find_peak
 from shared.audio.errors import AudioError
 from shared.audio.facts import SILENCE_DBFS
 from shared.audio.mixing import mix
 from shared.texts import Text, text
 
-MAX_FLOAT_PEAK: Final = 64.0
-"""Floating-point samples beyond this peak are taken for integers: it is 36 dB above full scale, far above what is mixed
-too loudly, and at the scale of 16-bit integers it is below -54 dBFS."""
+MAX_FLOAT_PEAK: Final = MAX_LEVEL
+"""Floating-point samples beyond this peak are taken for integers: it is far above what is mixed too loudly, and at the
+scale of 16-bit integers it is below -54 dBFS."""
 _SCALES: Final = (2.0**15, 2.0**23, 2.0**31)
 CANCELLATION_DB: Final = 20.0
 """How much quieter mono must be for the channels to count as cancelling each other. Independent channels lose 3 dB."""
@@ -61,10 +61,14 @@ class Meter:
         """
         if scale > 1:
             yield text("sound-integer-scale", peak=self.peak, scale=scale)
-        if self._mixed_peak / scale < 10 ** (SILENCE_DBFS / 20):
+        silence = 10 ** (SILENCE_DBFS / 20)
+        if self.peak / scale < silence:
             yield text("sound-silent", level_dbfs=SILENCE_DBFS)
             return
-        drop_db = 10 * math.log10(self._squares / max(self._mono_squares, self._squares * 1e-12))
+        if self._mixed_peak / scale < silence:
+            drop_db = 20 * math.log10(self.peak / max(self._mixed_peak, self.peak * 1e-6))
+        else:
+            drop_db = 10 * math.log10(self._squares / max(self._mono_squares, self._squares * 1e-12))
         if drop_db > CANCELLATION_DB:
             yield text("sound-cancels", drop_db=drop_db)
         offset = float(np.abs(self._sums).max()) / self._count / scale

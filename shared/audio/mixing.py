@@ -28,7 +28,16 @@ _WEIGHTS: Final[Mapping[str, tuple[float, float]]] = {
     "FLC": (1.0, 0.0),
     "FRC": (0.0, 1.0),
 }
-_STEREO: Final = 2
+STEREO: Final = 2
+_GUESSES: Final = {
+    4: ("FL", "FR", "BL", "BR"),
+    5: ("FL", "FR", "FC", "BL", "BR"),
+    6: ("FL", "FR", "FC", "LFE", "BL", "BR"),
+    7: ("FL", "FR", "FC", "LFE", "BC", "SL", "SR"),
+    8: ("FL", "FR", "FC", "LFE", "BL", "BR", "SL", "SR"),
+}
+"""The layouts that files most probably have which do not state one, keyed by the number of channels: those of WAV
+files before they could state it, in the order of WAV."""
 
 
 def mix(samples: NDArray[np.float32], layout: Sequence[str], channels: int) -> NDArray[np.float32]:
@@ -59,9 +68,14 @@ def mix(samples: NDArray[np.float32], layout: Sequence[str], channels: int) -> N
         return np.asarray(samples @ _get_matrix(tuple(layout), channels), np.float32)
 
 
+def guess_layout(unknown: Sequence[str]) -> tuple[str, ...]:
+    """Return the most probable layout of channels whose names are not known; unchanged if there is none."""
+    return _GUESSES.get(len(unknown), tuple(unknown))
+
+
 def is_surround(layout: Sequence[str]) -> bool:
     """Return whether channels are added up, so that a mix can be louder than each of them."""
-    return len(layout) > _STEREO and set(layout) <= set(_WEIGHTS)
+    return len(layout) > STEREO and set(layout) <= set(_WEIGHTS)
 
 
 def limit_peak(mixed: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -74,10 +88,10 @@ def limit_peak(mixed: NDArray[np.float32]) -> NDArray[np.float32]:
 def _get_matrix(layout: tuple[str, ...], channels: int) -> NDArray[np.float32]:
     """Return the weights: shape (channels of the file, ``channels``)."""
     count = len(layout)
-    if count == _STEREO:
-        sides = np.eye(_STEREO)
+    if count == STEREO:
+        sides = np.eye(STEREO)
     elif is_surround(layout):
         sides = np.array([_WEIGHTS[name] for name in layout])
     else:
-        sides = np.full((count, _STEREO), 1 / count)
-    return np.asarray(sides if channels == _STEREO else sides.mean(axis=1, keepdims=True), np.float32)
+        sides = np.full((count, STEREO), 1 / count)
+    return np.asarray(sides if channels == STEREO else sides.mean(axis=1, keepdims=True), np.float32)

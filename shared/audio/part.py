@@ -5,6 +5,7 @@ jumping cannot promise. MP3 frames use data of earlier frames, and many files st
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,8 +111,8 @@ class _Cutter:
         self._form_start_s = 0.0
         self._position = 0
         self._kept: list[tuple[int, list[NDArray[np.float32]]]] = []
+        self._counts: Counter[int] = Counter()
         self._limits_peak = False
-        self.part_s = 0.0
         self.meter = Meter()
         self.peak = 0.0
         """The largest absolute value of all finite samples so far."""
@@ -120,6 +121,11 @@ class _Cutter:
     def position_s(self) -> float:
         """How much of the file has been added."""
         return self._form_start_s + (0.0 if self._form is None else self._position / self._form[0])
+
+    @property
+    def part_s(self) -> float:
+        """The length of the wanted part so far."""
+        return sum(count / rate_hz for rate_hz, count in self._counts.items())
 
     @property
     def is_complete(self) -> bool:
@@ -143,7 +149,7 @@ class _Cutter:
         part = Block(block.samples[max(first, 0) : max(last, 0)], *block.form)
         if not len(part.samples):
             return
-        self.part_s += len(part.samples) / block.rate_hz
+        self._counts[block.rate_hz] += len(part.samples)
         self.meter.add(part)
         if self.part_s > self._wanted.max_length_s + END_TOLERANCE_S:
             self._kept = [(block.rate_hz, [])]  # too long: from here on, only the length is counted

@@ -234,9 +234,9 @@ def _load(content: bytes) -> object:
     try:
         answer = json.loads(content)
         json.dumps(answer, allow_nan=False)
+        return _make_storable(answer)
     except (ValueError, RecursionError):
         return None
-    return _make_storable(answer)
 
 
 def _make_storable(value: Any) -> Any:  # noqa: ANN401 - any JSON value

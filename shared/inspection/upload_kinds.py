@@ -55,6 +55,8 @@ _AUDIO: Final[Mapping[str, re.Pattern[bytes]]] = {
         "audio/amr": rb"#!AMR",
         "audio/x-wavpack": rb"wvpk....[\x02-\x10]\x04",
         "audio/x-tta": rb"TTA1[\x01\x02]\0",
+        "audio/x-voc": rb"Creative Voice File\x1a",
+        "audio/vnd.dolby.mlp": rb"....\xf8\x72\x6f[\xba\xbb]",
         "audio/x-ape": rb"MAC .\x0f",
         "video/x-msvideo": rb"RIFF....AVI ",
         "video/x-flv": rb"FLV\x01",
@@ -67,7 +69,7 @@ _TABLE_NAMES: Final = frozenset({".arff", ".csv", ".dat", ".data", ".parquet", "
 _AUDIO_NAMES: Final = frozenset(
     {".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".avi", ".caf", ".dts", ".eac3", ".flac"}
     | {".flv", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4", ".mpg", ".oga", ".ogg", ".opus", ".ts"}
-    | {".tta", ".w64", ".wav", ".weba", ".webm", ".wma", ".wv"}
+    | {".thd", ".tta", ".voc", ".w64", ".wav", ".weba", ".webm", ".wma", ".wv"}
 )
 # Text has none of these bytes, in no encoding whose characters are bytes or groups of bytes without zeros.
 _NOT_IN_TEXT: Final = bytes([*range(7), *range(0x0E, 0x1A), *range(0x1C, 0x20)])

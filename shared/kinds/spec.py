@@ -61,11 +61,14 @@ class OwnerLimit(Generic[P]):
     code
         The code of the text that says that the limit is reached. Its values are ``amount``, which the new job computes,
         ``unended``, which the owner's other jobs compute, and ``max_amount``.
+    find_pointer
+        Returns the JSON pointer of the parameter that decides most how much a job computes.
     """
 
     measure: Callable[[P], float]
     read_max: Callable[[Settings], float]
     code: str
+    find_pointer: Callable[[P], str]
 
 
 @dataclass(frozen=True)

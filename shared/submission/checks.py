@@ -48,7 +48,7 @@ def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -
     UploadPendingError
         An upload is not inspected yet. Its inspection is now the next of this owner.
     LimitError
-        The owner has too many queued jobs, or these compute too much.
+        The owner has too many queued jobs.
     DiskFullError
         There is too little free space for the files of a job.
     """
@@ -158,7 +158,8 @@ def _check_amount(services: Services, parsed: ParsedSubmission, owner: str) -> N
     with services.database.reading() as session:
         unended = queries.sum_unended_amounts(session, owner, kind)
     if amount + unended > max_amount:
-        raise LimitError(text(limit.code, amount=amount, unended=unended, max_amount=max_amount))
+        problem = text(limit.code, amount=amount, unended=unended, max_amount=max_amount)
+        raise RequestInvalidError.at(limit.find_pointer(parsed.params), problem)
 
 
 def _find_missing_uploads(

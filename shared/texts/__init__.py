@@ -69,7 +69,7 @@ def can_render(what: Text) -> bool:
     """Return whether a text has the values of its sentence: one that a process without rights made may have any."""
     try:
         render(what)
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
         return False
     return True
 

@@ -185,7 +185,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "upload-is-unknown": "a file whose format is not known",
     "inspection-too-slow": "reading the file took more than {limit_s:g} s; upload a smaller one, or save it in a simpler format (tables as CSV, audio as WAV)",
     "inspection-too-large": "reading the file needs more than {memory_mb} MB of memory; upload a smaller one",
-    "inspection-answer-too-long": "the names and values in the file are too many or too long to be described in {max_bytes} bytes; upload fewer columns, or shorten their names",
+    "inspection-answer-too-long": "the names and values in the file are too many or too long to be described in {max_bytes} bytes; of a table, upload fewer columns, or shorten their names",
     "inspection-died": "the file is damaged, or reading it needs more than {memory_mb} MB of memory; save it again, or upload a smaller one",
     "inspection-failed": "reading the file failed unexpectedly, and the log of the service has the details; save it in another format (tables as CSV, audio as WAV), and upload it again",
     "inspection-lost": "the file was not read in {attempts} attempts, since the service was interrupted each time; upload it again",

@@ -14,6 +14,7 @@ from shared.audio.tags import Tags, read_tags
 from shared.database import queries
 from shared.database.tables import Job
 from shared.ids import make_id
+from shared.inspection.runner import InspectionRunner
 from shared.kinds.musicgen.audio_encoding import encode
 from shared.kinds.musicgen.parameters import Format
 from shared.services import Services
@@ -132,6 +133,7 @@ def test_sample_is_continued_with_the_form(client: FlaskClient, services: Servic
     assert len(response.headers["Location"]) < 500
     page = client.get(response.headers["Location"]).text
     assert "audio-0.wav, uploaded" in page
+    assert InspectionRunner(services, prepares=False).inspect_next()
     sent = Page(page).find_form("/musicgen").fields
     assert (sent["prompts"], sent["model"]) == (LONG_PROMPT, "mindjobs/tiny")
     submitted = client.post("/musicgen", data=sent | {"duration_s": "2"})

@@ -7,12 +7,12 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from shared.errors import LimitError, RequestInvalidError
+from shared.errors import RequestInvalidError
 from shared.inspection.upload_kinds import InspectionState, UploadKind
 from shared.jobs import ANONYMOUS, CANCELLED, Origin
 from shared.services import Services
 from shared.submission.submit import submit_job
-from shared.texts import text
+from shared.texts import render, text
 from tests.support.html_pages import find_message, send_form
 from tests.support.job_outcomes import end, start_job, store_clip
 
@@ -190,15 +190,16 @@ def test_the_music_of_an_owner_is_limited_until_jobs_have_ended(services: Servic
     for owner in (ANONYMOUS, "ada"):
         if owner:
             submit(40, owner, num_samples=2)
-        with pytest.raises(LimitError) as caught:
+        with pytest.raises(RequestInvalidError) as caught:
             submit(21, owner)
-        assert (caught.value.status, caught.value.text.code) == (429, "music-limit")
-        assert "MINDJOBS_MAX_QUEUED_MUSIC_S" in caught.value.detail
+        (problem,) = caught.value.problems
+        assert (problem.pointer, problem.text.code) == ("/params/duration_s", "music-limit")
+        assert "MINDJOBS_MAX_QUEUED_MUSIC_S" in render(problem.text)
     submit_job(services, {"kind": "knn"})
     end(services, lease, CANCELLED, {})
     submit(40)
-    with pytest.raises(LimitError):
-        submit(1)
+    with pytest.raises(RequestInvalidError):
+        submit(1, num_samples=2)
 
 
 @pytest.mark.parametrize(

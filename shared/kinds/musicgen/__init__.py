@@ -54,6 +54,12 @@ def _measure_music(params: MusicgenParams) -> float:
     return measure_music(params)
 
 
+def _find_amount_pointer(params: MusicgenParams) -> str:
+    from shared.kinds.musicgen.lengths import find_amount_pointer  # noqa: PLC0415 - as in `_resolve`
+
+    return find_amount_pointer(params)
+
+
 def _present_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """Put the warnings of the samples into English."""
     samples = [sample | {"warnings": [*map(render_stored, sample["warnings"])]} for sample in result["samples"]]
@@ -81,7 +87,9 @@ SPEC: Final = KindSpec(
     resolve=_resolve,
     precisions=PRECISIONS,
     wanted_precision=_get_wanted_precision,
-    owner_limit=OwnerLimit(_measure_music, lambda settings: settings.max_queued_music_s, "music-limit"),
+    owner_limit=OwnerLimit(
+        _measure_music, lambda settings: settings.max_queued_music_s, "music-limit", _find_amount_pointer
+    ),
     repeat=repeat_seed,
     renew=renew_seed,
     present_result=_present_result,

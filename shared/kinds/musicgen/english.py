@@ -33,7 +33,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "tokens-too-few": "must be at least {min_tokens} to continue a clip: with fewer, no new music is made",
     "clip-leaves-no-room": "leaves no room for new music: the clip has {clip_s:.2f} s, and the model can use at most {max_s:g} s of it; set it to at most {max_end_s:g}",
     "music-too-much": "makes too much music in one job: num_samples {samples} for each of {rows} prompts, at {sample_s:g} s, are {music_s:,.0f} s, and the limit is {max_s:,.0f} s; ask for less, submit several jobs, or ask the operator to raise MINDJOBS_MAX_JOB_MUSIC_S",
-    "music-limit": "The job would make {amount:,.0f} s of music, and your queued and running jobs make {unended:,.0f} s; the limit is {max_amount:,.0f} s together. Submit it when some of them have ended, cancel some, or ask the operator to raise MINDJOBS_MAX_QUEUED_MUSIC_S.",
+    "music-limit": "makes {amount:,.0f} s of music, and your queued and running jobs make {unended:,.0f} s, together more than the limit of {max_amount:,.0f} s; submit it when some of them have ended, cancel some, or ask the operator to raise MINDJOBS_MAX_QUEUED_MUSIC_S",
     # Clips, judged at submission. The sentences are shown at the fields.
     "clip-file-too-short": "has only {length_s:.3f} s of sound; upload at least {min_s:g} s",
     "clip-starts-beyond-end": "is {start_s:g} s, but the file is {length_s:.2f} s long; set it to at most {max_s:g}",

@@ -143,17 +143,24 @@ def count_rows(params: MusicgenParams) -> int:
 
 
 def find_amount_problems(params: MusicgenParams, max_s: float) -> Iterator[Problem]:
-    """Find out whether a job makes more music than one job may; the problem is at the field that multiplies it most."""
+    """Find out whether a job makes more music than one job may."""
     sample_s, rows = measure_sample(params), count_rows(params)
     music_s = measure_music(params)
     if music_s <= max_s:
         return
-    length = "duration_s" if params.max_new_tokens is None else "max_new_tokens"
-    # What alone multiplies the music most; a single prompt and a single sample multiply nothing.
-    factors = {"num_samples": params.num_samples, "prompts" if params.prompts else "audio_prompts": rows}
-    field = max(factors, key=lambda name: factors[name]) if max(factors.values()) > 1 else length
     values = {"rows": rows, "samples": params.num_samples, "sample_s": sample_s, "music_s": music_s, "max_s": max_s}
-    yield Problem(f"/params/{field}", text("music-too-much", **values))
+    yield Problem(find_amount_pointer(params), text("music-too-much", **values))
+
+
+def find_amount_pointer(params: MusicgenParams) -> str:
+    """Return the pointer of the field that multiplies the music most; a single prompt and sample multiply nothing."""
+    factors = {
+        "num_samples": params.num_samples,
+        "prompts" if params.prompts else "audio_prompts": count_rows(params),
+    }
+    if max(factors.values()) > 1:
+        return f"/params/{max(factors, key=lambda name: factors[name])}"
+    return f"/params/{'duration_s' if params.max_new_tokens is None else 'max_new_tokens'}"
 
 
 def floor(length_s: float) -> float:

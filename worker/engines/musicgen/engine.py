@@ -182,6 +182,7 @@ def build_request(
 def _read_clips(context: JobContext[MusicgenParams], form: ClipFormat, limits: DecodingLimits) -> list[Clip]:
     prompts = context.params.audio_prompts
     clips: list[Clip] = []
+    read: dict[tuple[str, float, float | None], Clip] = {}  # several prompts often continue the same part
 
     def report() -> None:
         context.report(stage="reading", done=len(clips), total=len(prompts), unit="clips")
@@ -189,7 +190,10 @@ def _read_clips(context: JobContext[MusicgenParams], form: ClipFormat, limits: D
     for index, prompt in enumerate(prompts):
         report()
         where, path = f"params.audio_prompts[{index}]", context.uploads[prompt.upload]
-        clips.append(read_clip(path, prompt, form, where, limits=limits, check_wanted=report))
+        part = (prompt.upload, prompt.start_s, prompt.end_s)
+        if part not in read:
+            read[part] = read_clip(path, prompt, form, where, limits=limits, check_wanted=report)
+        clips.append(read[part])
     return clips
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 from shared.audio.errors import AudioError
@@ -141,6 +142,41 @@ def test_file_that_is_cut_off_says_how_much_could_be_read(
     assert warning.values["read_s"] == facts.duration_s
 
 
+@pytest.mark.parametrize("name", ["s16.wav", "ima_adpcm.wav", "ms_adpcm.wav"])
+def test_wav_with_a_long_chunk_in_front_that_is_cut_off_says_it(zoo: Mapping[str, Path], path: Path, name: str) -> None:
+    content = zoo[name].read_bytes()
+    at = content.index(b"data")
+    content = content[:at] + b"iXML" + struct.pack("<I", 5_001) + bytes(5_002) + content[at:]
+    assert list_warnings(inspect(path, content)) == []
+    facts = inspect(path, content[: len(content) * 2 // 3])
+    (warning,) = (warning for warning in facts.warnings if warning.code == "sound-incomplete")
+    assert warning.values["stated_s"] == pytest.approx(3.0, abs=0.03)
+
+
+def test_big_endian_wav_that_is_cut_off_says_it(path: Path) -> None:
+    soundfile.write(path, TONE, RATE_HZ, format="WAV", subtype="PCM_16", endian="BIG")
+    content = path.read_bytes()
+    assert content.startswith(b"RIFX")
+    assert list_warnings(inspect(path)) == []
+    assert list_warnings(inspect(path, content[: len(content) // 2])) == ["sound-incomplete"]
+
+
+def test_average_of_bytes_per_second_is_not_believed(path: Path) -> None:
+    write_wav(path, TONE, RATE_HZ)
+    content = path.read_bytes()
+    assert list_warnings(inspect(path, content[:28] + struct.pack("<I", 1) + content[32:])) == []
+
+
+@pytest.mark.parametrize("codec", ["ac3", "libmp3lame", "aac", "libopus", "pcm_s16le"])
+def test_length_of_matroska_without_a_duration_is_no_stated_length(
+    tmp_path: Path, zoo: Mapping[str, Path], codec: str
+) -> None:
+    path = tmp_path / "piped.mka"
+    source = zoo["fast.wav"]
+    run_ffmpeg("-i", str(source), "-ar", "48000", "-c:a", codec, "-f", "matroska", "-seekable", "0", f"file:{path}")
+    assert list_warnings(inspect(path)) == []
+
+
 @pytest.mark.parametrize("name", ["aac.m4a", "pcm.mov", "alac.caf"])
 def test_file_that_is_cut_off_before_its_index_is_refused(zoo: Mapping[str, Path], path: Path, name: str) -> None:
     content = zoo[name].read_bytes()
@@ -191,7 +227,69 @@ def test_what_an_edit_list_hides_is_not_used_and_that_is_said(zoo: Mapping[str, 
     assert warning.values["hidden_s"] == pytest.approx(1.0, abs=0.1)
 
 
-@pytest.mark.parametrize("tag", [b"drms", b"enca"])
+@pytest.mark.parametrize(
+    ("first", "second", "changes"),
+    [
+        ("aresample=44100 -c:a libvorbis", "aresample=22050 -c:a libvorbis", 1),
+        ("pan=mono|c0=c0 -c:a libvorbis", "pan=stereo|c0=c0|c1=c0 -c:a libvorbis", 1),
+        ("pan=mono|c0=c0 -c:a libopus", "pan=stereo|c0=c0|c1=c0 -c:a libopus", 1),
+        ("anull -c:a libvorbis", "anull -c:a libopus", 0),
+        ("anull -c:a flac", "aresample=44100 -c:a libvorbis", 1),
+        ("anull -c:a libopus", "anull -c:a flac", 0),
+    ],
+)
+def test_chained_ogg_whose_form_changes_is_read_to_its_end(path: Path, first: str, second: str, changes: int) -> None:
+    links = []
+    for form in (first, second):
+        filters, _, codec = form.partition(" ")
+        run_ffmpeg("-f", "lavfi", "-i", f"sine=440:r=48000:d=3,{filters}", *codec.split(), "-f", "ogg", str(path))
+        links.append(path.read_bytes())
+    facts = inspect(path, b"".join(links))
+    assert facts.duration_s == pytest.approx(6.0, abs=0.001)
+    assert list_warnings(facts) == ["sound-changes"] * changes
+    part = decode_part(path, WantedPart(2.5, 3.5, 30.0, 32_000, 1), MAX_S)
+    assert len(part.samples) == 32_000
+    assert np.abs(part.samples[15_000:17_000]).max() > 0.05
+
+
+def test_link_that_cannot_be_read_is_left_out_and_said(zoo: Mapping[str, Path], path: Path) -> None:
+    content = zoo["vorbis.ogg"].read_bytes()
+    damaged = content[:28] + bytes(30) + content[58:]
+    facts = inspect(path, content + damaged + content)
+    assert facts.duration_s == pytest.approx(6.0, abs=0.001)
+    assert list_warnings(facts) == ["sound-damaged"]
+
+
+@pytest.mark.parametrize("guid", ["fbb3112223bdd211b4b700a0c955fc6e", "14e68a292226174cb935dae07ee9289c"])
+def test_encrypted_wma_is_refused(zoo: Mapping[str, Path], path: Path, guid: str) -> None:
+    content = zoo["v2.wma"].read_bytes()
+    header_bytes, objects = struct.unpack_from("<QI", content, 16)
+    added = bytes.fromhex(guid) + struct.pack("<Q", 24 + 5_000) + bytes(5_000)
+    header = content[:16] + struct.pack("<QI", header_bytes + len(added), objects + 1) + content[28:30]
+    assert refuse(path, header + bytes.fromhex(guid) + added[16:] + content[30:]) == "sound-encrypted"
+    later = content[:16] + struct.pack("<QI", header_bytes + len(added), objects + 1) + content[28:header_bytes]
+    assert refuse(path, later + added + content[header_bytes:]) == "sound-encrypted"
+
+
+@pytest.mark.parametrize("name", ["six.wav", "six.w64", "six.aiff", "six.caf"])
+def test_channels_without_names_are_taken_for_surround_sound_and_that_is_said(tmp_path: Path, name: str) -> None:
+    front = np.zeros((RATE_HZ, 6))
+    front[:, :2] = TONE
+    soundfile.write(tmp_path / name, front, RATE_HZ, subtype="PCM_16")
+    facts = inspect(tmp_path / name)
+    assert list_warnings(facts) == ["sound-layout"]
+    assert "FL FR FC LFE BL BR" in render(facts.warnings[0])
+    part = decode_part(tmp_path / name, WantedPart(0.0, 1.0, 30.0, RATE_HZ, 1), MAX_S)
+    np.testing.assert_allclose(part.samples, TONE, atol=1e-4)
+
+
+def test_mean_of_channels_without_names_that_cancel_each_other_is_no_silence(tmp_path: Path) -> None:
+    path = tmp_path / "nine.wav"
+    soundfile.write(path, np.hstack([TONE, -TONE, TONE, -TONE, 0 * TONE, TONE, -TONE, TONE, -TONE]), RATE_HZ)
+    assert list_warnings(inspect(path)) == ["sound-cancels", "sound-layout-unknown"]
+
+
+@pytest.mark.parametrize("tag", [b"drms", b"enca", b"aavd"])
 def test_sample_entry_of_encrypted_sound_is_refused(zoo: Mapping[str, Path], path: Path, tag: bytes) -> None:
     assert refuse(path, zoo["aac.m4a"].read_bytes().replace(b"mp4a", tag, 1)) == "sound-encrypted"
 
@@ -267,7 +365,7 @@ def test_more_than_8_channels_of_a_lossy_codec_are_read(path: Path, tmp_path: Pa
     run_ffmpeg("-i", str(source), *["-c:a", "libopus", "-mapping_family", "255"], str(many))
     facts = inspect(path, many.read_bytes())
     assert (facts.channels, facts.duration_s) == (12, 1.0)
-    assert list_warnings(facts) == []
+    assert list_warnings(facts) == ["sound-layout-unknown"]
 
 
 def test_amr_which_old_telephones_make_is_read(path: Path) -> None:

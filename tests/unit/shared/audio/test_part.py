@@ -90,7 +90,7 @@ def test_loud_surround_sound_is_not_cut_off_and_keeps_its_shape(path: Path, tmp_
 
 
 def test_unknown_channels_are_averaged(path: Path) -> None:
-    voices = np.stack([sing(100 * (number + 1), 1.0, 32_000) for number in range(6)], axis=1)
+    voices = np.stack([sing(100 * (number + 1), 1.0, 32_000) for number in range(9)], axis=1)
     samples = read(write(path, voices, 32_000), channels=2).samples
     np.testing.assert_allclose(samples, np.repeat(voices.mean(axis=1)[:, None], 2, axis=1), atol=1e-6)
 

@@ -203,6 +203,7 @@ def test_process_that_ends_without_an_answer_makes_the_file_unreadable(file: Bin
         '{"problem": "code"}',
         '{"problem": {"code": "sound-silent", "values": {}}}',
         '{"problem": {"code": "sound-rate", "values": {"rate_hz": 1}}}',
+        '{"problem": {"code": "sound-silent", "values": {"level_dbfs": ' + "9" * 400 + "}}}",
         "\x00",
     ],
 )

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.audio.facts import END_TOLERANCE_S, MIN_CLIP_S, Warnings
 from shared.errors import JobFailedError
 from shared.inspection.sandbox import MAX_ANSWER_BYTES, Answer, ProcessLostError, SandboxedProcess
+from shared.kinds.musicgen.judgement import measure_part
+from shared.kinds.musicgen.lengths import ROUNDING
 from shared.kinds.musicgen.parameters import AudioPrompt
 from shared.settings import Settings
 from shared.texts import Text, Value, text
@@ -147,7 +149,9 @@ def read_clip(  # noqa: PLR0913 - what is read, for what, and how
     ):
         raise _refuse("clip-unreadable", "clip-undecodable", where)
     warnings = [Text("clip-warning", {}, (warning,)) for warning in found.warnings]
-    return Clip(audio.reshape(clip_format.channels, -1), tuple(warnings))
+    # The ends of a part are rounded to samples of the file. The model gets no sample more than the submission counted.
+    samples = round(measure_part(prompt, found.read_s) * clip_format.sample_rate_hz)
+    return Clip(audio.reshape(clip_format.channels, -1)[:, :samples], tuple(warnings))
 
 
 def _decode(
@@ -193,7 +197,7 @@ def _check_part(prompt: AudioPrompt, clip_format: ClipFormat, found: _Found, whe
     if found.part_s > max_length_s:
         limits = {"max_length_s": max_length_s, "max_end_s": prompt.start_s + max_length_s}
         raise _refuse("clip-too-long", "clip-too-long", where, length_s=found.part_s, **limits)
-    if found.part_s < MIN_CLIP_S:
+    if not found.part_s or measure_part(prompt, length_s) < MIN_CLIP_S - ROUNDING:
         raise _refuse("clip-range", "clip-too-short", where, length_s=found.part_s, min_length_s=MIN_CLIP_S)
 
 

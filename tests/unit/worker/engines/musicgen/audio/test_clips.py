@@ -9,9 +9,12 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
+from shared.audio.facts import AudioFacts
 from shared.errors import JobFailedError, JobStoppedError
 from shared.inspection import sandbox
-from shared.kinds.musicgen.parameters import AudioPrompt
+from shared.kinds.musicgen.judgement import find_problems, measure_part
+from shared.kinds.musicgen.model_figures import PUBLISHED
+from shared.kinds.musicgen.parameters import AudioPrompt, MusicgenParams
 from shared.texts import text
 from tests.support import probe_inspectors
 from tests.support.audio_files import sing, write_wav
@@ -121,6 +124,22 @@ def test_an_end_that_is_the_length_of_the_file_rounded_up_is_accepted(tmp_path: 
     assert read(path, ask(0, 2.0)).audio.shape == (1, 63_808)
 
 
+@pytest.mark.parametrize(
+    ("rate_hz", "start_s", "end_s"),
+    [(11_025, 0.0, 0.1), (22_050, 0.03, 0.13), (44_100, 1.384, 1.484), (44_100, 1.9, None), (11_025, 0.5, 1.5)],
+)
+def test_part_that_a_submission_accepts_is_accepted_and_no_sample_longer(
+    tmp_path: Path, rate_hz: int, start_s: float, end_s: float | None
+) -> None:
+    path = write_wav(tmp_path / "clip.wav", sing(440, 2.0, rate_hz)[:, None], rate_hz)
+    prompt, form = ask(start_s, end_s), MONO
+    params = MusicgenParams(audio_prompts=[prompt])
+    facts = AudioFacts(duration_s=2.0, rate=rate_hz, channels=1, format="wav", codec="pcm_s16le")
+    assert list(find_problems(params, {prompt.upload: facts}, PUBLISHED[1])) == []
+    judged = round(measure_part(prompt, 2.0) * form.sample_rate_hz)
+    assert judged - 3 <= read(path, prompt, form).audio.shape[1] <= judged
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("form", [MONO, STEREO], ids=["mono", "stereo"])
 def test_samples_that_are_not_finite_are_refused(tmp_path: Path, wrong: float, form: ClipFormat) -> None:
@@ -157,6 +176,9 @@ SECONDS: Final = np.zeros(64_000, np.float32)
         ({**GOOD, "ended": None}, SECONDS),
         ({**GOOD, "more": 1}, SECONDS),
         ({**GOOD, "warnings": [{"code": "sound-silent", "values": {}}]}, SECONDS),
+        ({**GOOD, "warnings": [{"code": "sound-silent", "values": {"level_dbfs": 10**400}}]}, SECONDS),
+        ({**GOOD, "warnings": [{"code": "x" * 2_000, "values": {}}]}, SECONDS),
+        ({**GOOD, "warnings": [{"code": "sound-silent", "values": {"level_dbfs": 1}}] * 21}, SECONDS),
         (GOOD, SECONDS[:0]),
         (GOOD, SECONDS[:32_000]),
         (GOOD, np.zeros(640_000, np.float32)),
@@ -177,10 +199,10 @@ def test_answer_that_does_not_fit_is_refused(
 def test_job_that_must_stop_ends_the_process(tone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     misbehave(monkeypatch, probe_inspectors.wait)
     monkeypatch.setattr(sandbox, "KEEP_WAITING_INTERVAL_S", 0.0)
-    calls: list[psutil.Process] = []
+    others, calls = set(psutil.Process().children()), list[psutil.Process]()
 
     def stop() -> None:
-        calls.extend(psutil.Process().children())
+        calls.extend(set(psutil.Process().children()) - others)
         raise JobStoppedError(text("cancelled"))
 
     with pytest.raises(JobStoppedError):
