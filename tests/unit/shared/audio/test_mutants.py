@@ -1,5 +1,6 @@
 """Whatever is in a file, its inspection ends soon, in bounded memory, with facts or with a sentence."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +64,7 @@ def check_in_production(path: Path) -> None:
 
 @pytest.mark.parametrize("count", [200, pytest.param(2_000, marks=pytest.mark.long)])
 def test_every_mutant_ends_with_facts_or_a_sentence(zoo: Mapping[str, Path], tmp_path: Path, count: int) -> None:
-    readable = 0
+    readable, slowest_s, largest_bytes = 0, 0.0, 0
     with start_reader(tmp_path) as reader:
         for number, mutant in enumerate(make_mutants(list_originals(zoo), count)):
             detect_kind(mutant[:START_BYTES], "clip")
@@ -79,6 +80,11 @@ def test_every_mutant_ends_with_facts_or_a_sentence(zoo: Mapping[str, Path], tmp
             assert answer["cpu_s"] < MAX_CPU_S, number
             assert answer["memory_bytes"] < MAX_MEMORY_BYTES, number
             readable += "facts" in answer["inspected"]
+            slowest_s, largest_bytes = max(slowest_s, answer["cpu_s"]), max(largest_bytes, answer["memory_bytes"])
         deaths = reader.deaths
+    sys.stdout.write(
+        f"of {count} mutants {readable} were read; {deaths} ended the process; at most {slowest_s:.2f} s of processor "
+        f"time and {largest_bytes / 2**20:.0f} MiB\n"
+    )
     assert readable > count / 3
     assert deaths < count / 100
