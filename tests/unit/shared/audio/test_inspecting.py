@@ -1,5 +1,6 @@
 """What is unusual about a file is said, and a file that cannot be read gets a sentence, whatever it is."""
 
+import socket
 import struct
 import tracemalloc
 from collections.abc import Mapping
@@ -300,6 +301,31 @@ def test_encrypted_sound_is_refused(path: Path, tmp_path: Path) -> None:
     keys = ["-encryption_key", "76" * 16, "-encryption_kid", "a7" * 16]
     run_ffmpeg("-f", "lavfi", "-i", "sine=440:d=2", *scheme, *keys, str(encrypted))
     assert refuse(path, encrypted.read_bytes()) == "sound-encrypted"
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{address}\n#EXT-X-ENDLIST\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\naac.ts\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile 'aac.ts'\n",
+        "<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011'><BaseURL>{address}</BaseURL></MPD>",
+    ],
+)
+@pytest.mark.parametrize("blanks", [0, 5_000])
+def test_no_other_file_and_no_address_is_opened(
+    zoo: Mapping[str, Path], tmp_path: Path, named: str, blanks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that only FFmpeg's own lists keep it from opening what the file names.
+    monkeypatch.setattr("shared.audio.container.refuse_foreign", bool)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/a.mp3"
+        (tmp_path / "aac.ts").write_bytes(zoo["aac.ts"].read_bytes())
+        content = b" " * blanks + named.format(address=address).encode()
+        assert refuse(tmp_path / "list.m3u8", content) == "sound-unknown"
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from shared.texts import Text, load_sentences, render
 from tests.support.audio_zoo import ZOO
 from tests.support.mutants import MutantReader, make_mutants
 from tests.support.waiting import DEADLINE_S
+from web.media_types import detect_media_type
 
 pytestmark = [pytest.mark.xdist_group("audio zoo"), pytest.mark.slow]
 
@@ -69,6 +70,7 @@ def test_every_mutant_ends_with_facts_or_a_sentence(zoo: Mapping[str, Path], tmp
         for number, mutant in enumerate(make_mutants(list_originals(zoo), count)):
             detect_kind(mutant[:START_BYTES], "clip")
             answer = reader.read(mutant, OPTIONS)
+            assert "/" in detect_media_type(tmp_path / "mutant")
             if answer is None or number % (count // CHECKED_IN_PRODUCTION) == 0:
                 path = tmp_path / f"{number}"
                 path.write_bytes(mutant)
