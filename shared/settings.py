@@ -124,8 +124,10 @@ class Settings(BaseSettings):
     """Size limit of a compressed upload when it is unpacked."""
     inspection_memory_mb: PositiveInt = 1_024
     """Memory of the process that inspects an upload."""
-    inspection_timeout_s: PositiveFloat = 30.0
+    inspection_timeout_s: PositiveFloat = 60.0
     """How long the inspection of an upload may take, and how much processor time."""
+    max_audio_s: PositiveFloat = 3_600.0
+    """How much audio an upload may contain, in seconds."""
     max_body_bytes: PositiveInt = 2**20
     max_dataset_rows: PositiveInt = 200_000
     max_dataset_columns: PositiveInt = 2_000
@@ -153,6 +155,10 @@ class Settings(BaseSettings):
     """Limit of the requests of each API key per minute."""
     max_queued_jobs: PositiveInt = 1_000
     """Limit of the jobs of each API key that are queued at the same time."""
+    max_job_music_s: PositiveFloat = 3_600.0
+    """Limit of the music that one job makes, all samples together."""
+    max_queued_music_s: PositiveFloat = 14_400.0
+    """Limit of the music of all queued and running jobs of each API key, and of all jobs without a key together."""
     max_uploaded_bytes: PositiveInt = 10 * 2**30
     """Limit of the total size of all kept uploads of each API key."""
     allow_private_webhooks: bool = False

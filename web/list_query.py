@@ -1,9 +1,9 @@
-"""Reads the query parameters of lists: of jobs, for the API and for the page, and of uploads."""
+"""Reads the query parameters of lists (of jobs, for the API and for the page, and of uploads) and of a retry."""
 
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -76,7 +76,17 @@ class ListQuery(PageQuery):
     created_before: Timestamp | None = None
 
 
-Query = TypeVar("Query", bound=PageQuery)
+class RetryQuery(BaseModel):
+    """The query parameters of a retry."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seed: Annotated[
+        Literal["new"] | None, Field(description="`new`: the new job has another seed. By default, it has the same.")
+    ] = None
+
+
+Query = TypeVar("Query", bound=BaseModel)
 
 
 def read_page_query(given: Mapping[str, Sequence[str]]) -> PageQuery:
@@ -94,6 +104,18 @@ def read_page_query(given: Mapping[str, Sequence[str]]) -> PageQuery:
     """
     _refuse_repeated(given)
     return _parse(PageQuery, given)
+
+
+def read_retry_query(given: Mapping[str, Sequence[str]]) -> RetryQuery:
+    """Read how an ended job is submitted again.
+
+    Raises
+    ------
+    RequestInvalidError
+        At least one parameter is wrong. The error contains a problem for each wrong parameter.
+    """
+    _refuse_repeated(given)
+    return _parse(RetryQuery, given)
 
 
 def read_list_query(given: Mapping[str, Sequence[str]]) -> tuple[JobFilter, int, str | None]:

@@ -3,26 +3,22 @@
 from pathlib import Path
 from typing import Final
 
-import soundfile
+from shared.inspection.upload_kinds import START_BYTES, detect_audio_type
 
 TEXT_BYTES: Final = 2**16
 """The number of bytes of a file that are read to decide whether the file is text."""
-# The registered media types of audio formats, keyed by libsndfile's name of the format.
-_AUDIO: Final = {"WAV": "audio/wav", "FLAC": "audio/flac", "MP3": "audio/mpeg", "OGG": "audio/ogg"}
 
 
 def detect_media_type(path: Path) -> str:
-    """Recognise the files that jobs can read: tables, which are text, and audio that libsndfile can open.
+    """Recognise text and audio by the first bytes; nothing is parsed.
 
     The media type of any other file is ``application/octet-stream``.
     """
+    with path.open("rb") as file:
+        start = file.read(START_BYTES)
     if _is_text(path):
         return "text/csv"
-    try:
-        name = soundfile.info(path).format
-    except soundfile.LibsndfileError:
-        return "application/octet-stream"
-    return _AUDIO.get(name.removesuffix("EX"), f"audio/x-{name.lower()}")  # WAVEX is a newer form of WAV
+    return detect_audio_type(start) or "application/octet-stream"
 
 
 def _is_text(path: Path) -> bool:

@@ -121,6 +121,7 @@ def serialize_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
         "artifacts": [
             {
                 "name": artifact.name,
+                "filename": name_download(job, artifact.name),
                 "media_type": artifact.media_type,
                 "bytes": artifact.bytes,
                 "sha256": artifact.sha256,
@@ -129,6 +130,11 @@ def serialize_job(job: Job, artifacts: Sequence[Artifact]) -> responses.Job:
             for artifact in artifacts
         ],
     }
+
+
+def name_download(job: Job, name: str) -> str:
+    """Return the name that an artifact of a job gets when it is downloaded."""
+    return KINDS[Kind(job.kind)].name_download(job.params, job.result, name) if job.kind in KINDS else name
 
 
 def serialize_event(event: JobEvent) -> dict[str, Any]:

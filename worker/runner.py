@@ -263,7 +263,7 @@ class Runner:
                 with ExitStack() as copies:
                     uploads = self._copy_uploads(job.kind, params, copies)
                     checkpoint = StoredCheckpoint(self._services.files, lease)
-                    context = JobContext(params, uploads, heartbeat.report, files.save, checkpoint)
+                    context = JobContext(params, uploads, heartbeat.report, files.save, checkpoint, lease.job_id)
                     result = self._engines[job.kind].run(context)
                 files.sync()
                 return Outcome(State.SUCCEEDED, result=result, files=tuple(files.durable), progress=heartbeat.progress)

@@ -14,7 +14,8 @@ from shared.jobs import DeviceClass, Kind, State
 
 _EPILOG = (
     "The environment variables MINDJOBS_SERVER and MINDJOBS_KEY can name the server and the API key. Exit status: "
-    "0 success; 1 the job failed or was cancelled; 2 the request is not valid; 3 the server cannot be reached."
+    "0 success; 1 the job failed or was cancelled; 2 the request is not valid; 3 the server cannot be reached; "
+    "4 the music is not the same (reproduce)."
 )
 
 
@@ -44,16 +45,29 @@ def _make_parser() -> argparse.ArgumentParser:
         ("retry", commands.retry, "submit an ended job again and print the id of the new job"),
         ("delete", commands.delete, "delete an ended job and its files"),
         ("download", commands.download, "download the files of a job"),
+        ("archive", commands.archive, "download the files of a job in one zip archive"),
     ):
         action = actions.add_parser(name, parents=[common], help=text)
         action.add_argument("job_id", metavar="ID")
         action.set_defaults(command=command)
         if name == "retry":
+            action.add_argument("--new-seed", action="store_true", help="with another seed (default: the same seed)")
             _add_idempotency_key(action)
+        if name == "archive":
+            action.add_argument("--to", metavar="FILE", help="target file (default: ID.zip)")
         if name == "download":
             action.add_argument("names", nargs="*", metavar="NAME", help="files to download (default: all)")
             action.add_argument("--to", default=".", metavar="FOLDER", help="target folder (default: the current one)")
+    _add_reproduce(actions.add_parser("reproduce", parents=[common], help="generate the music of a file again"))
     return parser
+
+
+def _add_reproduce(action: argparse.ArgumentParser) -> None:
+    action.description = "Generate the music of a file again from the file's tags, and say whether the codes are equal."
+    action.add_argument("file", metavar="FILE", help="a WAV, FLAC, Ogg or MP3 file that mindjobs has made")
+    action.add_argument("--clip", metavar="FILE", help="the clip that the music continues, as it was uploaded")
+    action.add_argument("--device", choices=["auto", *DeviceClass], help="default: the device class that made the file")
+    action.set_defaults(command=commands.reproduce)
 
 
 def _add_submit(submit: argparse.ArgumentParser, common: argparse.ArgumentParser) -> None:

@@ -169,16 +169,19 @@ class Client:
         """Cancel a queued job at once, or request that a running job stops."""
         return read(self._connection.request("POST", "jobs", job_id, "cancel"), Job)
 
-    def retry(self, job_id: str, *, idempotency_key: str | None = None) -> Job:
-        """Queue a new job with the parameters of an ended job.
+    def retry(self, job_id: str, *, new_seed: bool = False, idempotency_key: str | None = None) -> Job:
+        """Queue a new job with the parameters of an ended job, which computes the same again.
 
         Parameters
         ----------
+        new_seed
+            Whether the new job has another seed.
         idempotency_key
             Makes it safe to repeat the request: the same job and key again return the first new job.
         """
         headers = _make_headers(idempotency_key)
-        return read(self._connection.request("POST", "jobs", job_id, "retry", headers=headers), Job)
+        query = {"seed": "new"} if new_seed else {}
+        return read(self._connection.request("POST", "jobs", job_id, "retry", headers=headers, params=query), Job)
 
     def delete(self, job_id: str) -> None:
         """Delete an ended job and its files."""
@@ -201,6 +204,16 @@ class Client:
                     f"{name!r} is not one of its files: {', '.join(found) or 'it has none'}.",
                 )
         return tuple(downloads.download(self._connection, job_id, found[name], Path(folder)) for name in names or found)
+
+    def download_archive(self, job_id: str, path: str | Path) -> Path:
+        """Download all files of a job, with its parameters and its result, as a zip archive; return its path.
+
+        Raises
+        ------
+        FileExistsError
+            There is already a file at this path.
+        """
+        return downloads.download_archive(self._connection, job_id, Path(path))
 
     def _poll_upload(self, upload_id: str) -> Upload:
         """Return an upload when it is inspected, or `POLL_WAIT_S` have passed."""

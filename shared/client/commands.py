@@ -6,8 +6,10 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import IntEnum
+from pathlib import Path
 from typing import Final
 
+from shared.client import reproduction
 from shared.client.api import Client, Envelope, JobFilter
 from shared.client.arguments import JobArguments, split_pair
 from shared.client.progress import open_display
@@ -25,6 +27,7 @@ class Exit(IntEnum):
     JOB_FAILED = 1
     REFUSED = 2
     UNREACHABLE = 3
+    DIFFERENT = 4
     INTERRUPTED = 130
 
 
@@ -102,7 +105,8 @@ def cancel(client: Client, arguments: Namespace) -> Exit:
 
 def retry(client: Client, arguments: Namespace) -> Exit:
     """Submit an ended job again and print the id of the new job."""
-    _print(client.retry(arguments.job_id, idempotency_key=arguments.idempotency_key).id)
+    job = client.retry(arguments.job_id, new_seed=arguments.new_seed, idempotency_key=arguments.idempotency_key)
+    _print(job.id)
     return Exit.DONE
 
 
@@ -119,7 +123,45 @@ def download(client: Client, arguments: Namespace) -> Exit:
     return Exit.DONE
 
 
+def archive(client: Client, arguments: Namespace) -> Exit:
+    """Download the files of a job in one zip archive."""
+    path = arguments.to or f"{client.get(arguments.job_id).id}.zip"
+    print_message(str(client.download_archive(arguments.job_id, path)))
+    return Exit.DONE
+
+
+def reproduce(client: Client, arguments: Namespace) -> Exit:
+    """Generate the music of a file again, and say whether its codes are equal."""
+    provenance = reproduction.read_provenance(Path(arguments.file))
+    clip = None if arguments.clip is None else Path(arguments.clip)
+    reproduction.check_clip(provenance, clip)
+    params = reproduction.build_params(provenance, lambda: client.wait_for_upload(client.upload(arguments.clip).id).id)
+    job = client.submit(reproduction.KIND, params, device=arguments.device or provenance.device)
+    print_message(f"job {job.id}")
+    ended = _follow(client, job.id, arguments)
+    if isinstance(ended, Exit):
+        return ended
+    comparison = reproduction.compare(client, provenance, ended)
+    if comparison.equal:
+        _print(f"equal: job {job.id} has generated the codes of {arguments.file} again")
+        return Exit.DONE
+    _print(f"different: job {job.id} has generated other codes than those of {arguments.file}")
+    for name, (file_value, job_value) in comparison.differences.items():
+        _print(f"  {name}: {file_value} made the file, {job_value} made the job")
+    return Exit.DIFFERENT
+
+
 def _wait(client: Client, job_id: str, arguments: Namespace) -> Exit:
+    """Wait for a job's end, print its result, and return the exit status."""
+    ended = _follow(client, job_id, arguments)
+    if isinstance(ended, Exit):
+        return ended
+    _print(json.dumps(ended.result, indent=2, ensure_ascii=False))
+    return Exit.DONE
+
+
+def _follow(client: Client, job_id: str, arguments: Namespace) -> Job | Exit:
+    """Wait for a job's end and return the job; if it did not succeed, say why and return the exit status."""
     display = open_display(sys.stderr)
     try:
         job = client.wait(job_id, display.show)
@@ -131,8 +173,7 @@ def _wait(client: Client, job_id: str, arguments: Namespace) -> Exit:
     finally:
         display.close()
     if job.state is State.SUCCEEDED:
-        _print(json.dumps(job.result, indent=2, ensure_ascii=False))
-        return Exit.DONE
+        return job
     why = f": {job.error.title}. {job.error.detail}" if job.error and job.state is State.FAILED else ""
     print_message(f"job {job.id} {STATE_PHRASES[job.state]}{why}")
     return Exit.JOB_FAILED

@@ -5,6 +5,7 @@ import re
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
+from zipfile import BadZipFile, ZipFile
 
 from shared.client.connection import Connection
 from shared.client.errors import NO_RESPONSE, ClientError
@@ -19,7 +20,7 @@ def download(connection: Connection, job_id: str, artifact: Artifact, folder: Pa
 
     Returns
     -------
-    The path of the file: the folder and the name of the artifact.
+    The path of the file: the folder and the name that the service proposes, which may have the prompt in it.
 
     Raises
     ------
@@ -28,10 +29,11 @@ def download(connection: Connection, job_id: str, artifact: Artifact, folder: Pa
     FileExistsError
         The folder already contains a file with this name and other content.
     """
-    if _PATHLIKE.search(artifact.name) or artifact.name in {"", ".", ".."}:
-        raise _refuse_file(f"The name {artifact.name!r} of the file is a path. Nothing was written.")
+    filename = artifact.download_name
+    if _PATHLIKE.search(filename) or filename in {"", ".", ".."}:
+        raise _refuse_file(f"The name {filename!r} of the file is a path. Nothing was written.")
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / artifact.name
+    target = folder / filename
     if target.exists():
         if _hash(target) == artifact.sha256:
             return target
@@ -42,6 +44,41 @@ def download(connection: Connection, job_id: str, artifact: Artifact, folder: Pa
         part.unlink()
         raise _refuse_file(f"{artifact.name} does not match its SHA-256 and was deleted. Download it again.")
     return part.rename(target)
+
+
+def download_archive(connection: Connection, job_id: str, target: Path) -> Path:
+    """Download all files of a job in one zip archive.
+
+    Raises
+    ------
+    ClientError
+        The job has no files, or the archive is damaged.
+    FileExistsError
+        There is already a file at this path.
+    """
+    if target.exists():
+        raise FileExistsError(f"{target} already exists; move it, or choose another name")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{job_id}.zip.part")
+    try:
+        connection.retry(lambda: _fetch_archive(connection, job_id, part))
+        return part.rename(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _fetch_archive(connection: Connection, job_id: str, part: Path) -> None:
+    response = connection.request("GET", "jobs", job_id, "archive", stream=True)
+    with response, part.open("wb") as file:
+        for chunk in connection.read_chunks(response):
+            file.write(chunk)
+    try:
+        with ZipFile(part) as archive:
+            damaged = archive.testzip()
+    except BadZipFile:
+        damaged = "the archive"
+    if damaged is not None:
+        raise ClientError(NO_RESPONSE, "The download was interrupted", f"{damaged} is incomplete. Download it again.")
 
 
 def _append(connection: Connection, job_id: str, artifact: Artifact, part: Path) -> None:

@@ -100,6 +100,15 @@ class Artifact(Response):
     bytes: NonNegativeInt
     sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
+    @property
+    def download_name(self) -> str:
+        """The name that the file gets when it is downloaded.
+
+        Events do not have it, since they come before the result of the job.
+        """
+        filename = (self.model_extra or {}).get("filename")
+        return self.name if filename is None else str(filename)
+
 
 class Job(Response):
     """A job at one moment."""

@@ -350,6 +350,12 @@ def count_queued(session: Session, owner: str) -> int:
     return session.scalar(select(func.count()).where(Job.state == State.QUEUED, Job.owner == owner)) or 0
 
 
+def sum_unended_amounts(session: Session, owner: str, kind: Kind) -> float:
+    """Return how much an owner's queued and running jobs of a kind compute together, in the unit of the kind."""
+    unended = Job.state.in_([State.QUEUED, State.RUNNING])
+    return session.scalar(select(func.sum(Job.amount)).where(Job.owner == owner, unended, Job.kind == kind)) or 0.0
+
+
 def count_uploaded_bytes(session: Session, owner: str) -> int:
     """Return the total size of an owner's stored uploads, in bytes."""
     return int(session.scalar(select(func.sum(Upload.bytes)).where(Upload.owner == owner)) or 0)

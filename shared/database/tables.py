@@ -89,6 +89,8 @@ class Job(Base):
     kind: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16), default=State.QUEUED)
     params: Mapped[dict[str, Any]] = mapped_column(Json)
+    amount: Mapped[float | None] = mapped_column(Float)
+    """How much is computed, in the unit of the kind, for example seconds of music; ``None`` if the kind has no unit."""
     labels: Mapped[dict[str, str]] = mapped_column(Json, default=dict)
     priority: Mapped[int] = mapped_column(Integer)
     wanted_device: Mapped[str] = mapped_column(String(16))

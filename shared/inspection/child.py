@@ -5,10 +5,10 @@ Standard input is a socket, over which the parent sends the options as JSON toge
 Standard output is a pipe for the answer, one JSON object:
 
 ``{"facts": {…}}``, ``{"problem": {"code", "values"}}``, or ``{"failure": text for the log}``, each with ``"refused"``:
-what the system refused of the restrictions.
+what the system refused of the restrictions. If the function has made bytes, a newline and these bytes follow.
 
-The function gets the path of the file and the options, and returns facts that JSON can represent. It raises a
-`MindjobsError` whose text says what is wrong with the file.
+The function gets the path of the file and the options, and returns facts that JSON can represent, or facts and bytes.
+It raises a `MindjobsError` whose text says what is wrong with the file.
 """
 
 import errno
@@ -29,6 +29,8 @@ PATH: Final = Path(f"/proc/self/fd/{INPUT}")
 MAX_OPTIONS_BYTES: Final = 2**16
 OUT_OF_MEMORY: Final = "out-of-memory"
 _MAX_FAILURE_CHARS: Final = 4_000
+Found = dict[str, Any] | tuple[dict[str, Any], bytes]
+"""What a function returns: facts, or facts and bytes."""
 
 
 def main() -> None:
@@ -43,19 +45,23 @@ def main() -> None:
     refused = restrictions.restrict(restrictions.Limits(**json.loads(limits)))
     end_with_parent(int(parent))  # again, since the kernel may drop the setting when capabilities change
     answer: dict[str, Any]
+    content = b""
     try:
         inspect = _load(function)  # while the process waits for a file, so that the file need not wait for this
         options = _receive_file()
         refused += restrictions.restrict_to_file(INPUT)
-        answer = _inspect(inspect, options)
+        answer, content = _inspect(inspect, options)
     except BaseException as error:  # noqa: BLE001 - errors of libraries written in Rust are no Exceptions
         answer = {"failure": _describe(error)}
     _write(json.dumps(answer | {"refused": refused}).encode())
+    if content:
+        _write(b"\n")
+        _write(content)
 
 
-def _load(function: str) -> Callable[[Path, dict[str, Any]], dict[str, Any]]:
+def _load(function: str) -> Callable[[Path, dict[str, Any]], Found]:
     module, _, name = function.partition(":")
-    loaded: Callable[[Path, dict[str, Any]], dict[str, Any]] = getattr(import_module(module), name)
+    loaded: Callable[[Path, dict[str, Any]], Found] = getattr(import_module(module), name)
     return loaded
 
 
@@ -71,13 +77,15 @@ def _receive_file() -> dict[str, Any]:
     return options
 
 
-def _inspect(inspect: Callable[[Path, dict[str, Any]], dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
+def _inspect(inspect: Callable[[Path, dict[str, Any]], Found], options: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     from shared.errors import MindjobsError  # noqa: PLC0415 - see `main`
 
     try:
-        return {"facts": inspect(PATH, options)}
+        found = inspect(PATH, options)
     except MindjobsError as error:
-        return {"problem": error.text.serialize()}
+        return {"problem": error.text.serialize()}, b""
+    facts, content = found if isinstance(found, tuple) else (found, b"")
+    return {"facts": facts}, content
 
 
 def _describe(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from shared.audio.facts import AudioFacts
 from shared.inspection.sandbox import Answer, SandboxedProcess
 from shared.inspection.upload_kinds import InspectionState, UploadKind
 from shared.settings import Settings
@@ -52,8 +53,17 @@ def _check_table_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     return TableFacts.model_validate(facts).model_dump(mode="json")
 
 
+def _list_audio_options(settings: Settings, read: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG001 - nothing can be set
+    return {"max_s": settings.max_audio_s}
+
+
+def _check_audio_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return AudioFacts.model_validate(facts).model_dump(mode="json")
+
+
 INSPECTORS: Final[dict[UploadKind, Inspector]] = {
     UploadKind.TABLE: Inspector("shared.inspection.tables:inspect", _list_table_options, _check_table_facts),
+    UploadKind.AUDIO: Inspector("shared.inspection.audio:inspect", _list_audio_options, _check_audio_facts),
 }
 
 

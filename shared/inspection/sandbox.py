@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final
 
 from shared.inspection import child
 from shared.inspection.restrictions import Limits
-from shared.texts import Text, text
+from shared.texts import Text, can_render, text
 
 MAX_ANSWER_BYTES: Final = 8 * 2**20
 KEEP_WAITING_INTERVAL_S: Final = 2.0
@@ -49,10 +49,13 @@ class Answer:
         What is in the file; ``None`` if it cannot be read.
     problem
         Why the file cannot be read, and what to do; ``None`` if it can be read.
+    content
+        Bytes that were made of the file, if the function makes any. They may have any length up to the limit.
     """
 
     facts: dict[str, Any] | None = None
     problem: Text | None = None
+    content: bytes = b""
 
 
 class NotWantedError(Exception):
@@ -76,11 +79,16 @@ class SandboxedProcess:
         The memory that the process may use.
     timeout_s
         How long the inspection may take, and how much processor time the process may use.
+    max_answer_bytes
+        How long the answer may be.
     """
 
-    def __init__(self, function: str, memory_mb: int, timeout_s: float) -> None:
+    def __init__(
+        self, function: str, memory_mb: int, timeout_s: float, max_answer_bytes: int = MAX_ANSWER_BYTES
+    ) -> None:
         self._memory_mb = memory_mb
         self._timeout_s = timeout_s
+        self._max_answer_bytes = max_answer_bytes
         limits = json.dumps(asdict(Limits(memory_mb * 2**20, math.ceil(timeout_s))))
         # One message carries the options and the file, so its boundaries are kept.
         self._connection, their_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -130,8 +138,8 @@ class SandboxedProcess:
             raise ProcessLostError(f"status {self._process.returncode}")
         if content is None or self._process.returncode == -signal.SIGXCPU:
             return Answer(problem=text("inspection-too-slow", limit_s=self._timeout_s))
-        if len(content) > MAX_ANSWER_BYTES:
-            return Answer(problem=text("inspection-answer-too-long", max_bytes=MAX_ANSWER_BYTES))
+        if len(content) > self._max_answer_bytes:
+            return Answer(problem=text("inspection-answer-too-long", max_bytes=self._max_answer_bytes))
         return self._parse(content)
 
     def close(self) -> None:
@@ -160,7 +168,7 @@ class SandboxedProcess:
         output = self._process.stdout.fileno()
         content = bytearray()
         ask_at = time.monotonic() + KEEP_WAITING_INTERVAL_S
-        while len(content) <= MAX_ANSWER_BYTES:
+        while len(content) <= self._max_answer_bytes:
             now = time.monotonic()
             if now >= deadline:
                 return None
@@ -186,12 +194,13 @@ class SandboxedProcess:
             os.close(ended)
 
     def _parse(self, content: bytes) -> Answer:
-        answer = _load(content) if self._process.returncode == 0 else None
+        described, _, made = content.partition(b"\n")
+        answer = _load(described) if self._process.returncode == 0 else None
         match answer:
             case {"facts": dict(facts), "refused": list(refused)}:
                 _log_refused(refused)
-                return Answer(facts=facts)
-            case {"problem": problem} if (read := _read_text(problem)) is not None:
+                return Answer(facts=facts, content=made)
+            case {"problem": problem} if (read := _read_text(problem)) is not None and can_render(read):
                 return Answer(problem=read)
             case {"failure": child.OUT_OF_MEMORY}:
                 return Answer(problem=text("inspection-too-large", memory_mb=self._memory_mb))
@@ -225,9 +234,9 @@ def _load(content: bytes) -> object:
     try:
         answer = json.loads(content)
         json.dumps(answer, allow_nan=False)
+        return _make_storable(answer)
     except (ValueError, RecursionError):
         return None
-    return _make_storable(answer)
 
 
 def _make_storable(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -51,6 +51,8 @@ class Artifact(TypedDict):
     """A file that a job produced."""
 
     name: str
+    filename: str
+    """The name that the file gets when it is downloaded."""
     media_type: str
     bytes: Bytes
     sha256: Sha256
@@ -145,7 +147,8 @@ class SuggestedUse(TypedDict):
 class Inspection(InspectionSummary):
     """How far the inspection of an upload is. If it is `ready`, the other fields say what was found in the file.
 
-    The fields that are not required are those of a table.
+    The fields that are not required are those of a table, or of audio: `duration_s`, `rate`, `channels`, `codec`,
+    `format` and `warnings`.
     """
 
     format: NotRequired[str]
@@ -169,6 +172,12 @@ class Inspection(InspectionSummary):
     """The first rows, as in the file."""
     scatter: NotRequired[Scatter | None]
     """Some rows as points; null if there are fewer than two columns of numbers."""
+    duration_s: NotRequired[float]
+    """The length of the sound that could be decoded, which is not always what the file states."""
+    rate: NotRequired[int]
+    """The sampling rate in Hz."""
+    channels: NotRequired[int]
+    codec: NotRequired[str]
 
 
 @documented

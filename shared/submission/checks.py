@@ -14,6 +14,7 @@ from shared.errors import LimitError, Problem, RequestInvalidError, UploadPendin
 from shared.files.file_store import FileStore
 from shared.ids import is_id
 from shared.inspection.upload_kinds import InspectionState, UploadKind
+from shared.jobs import AUTO, DeviceClass
 from shared.kinds import KINDS
 from shared.schemas.submission import ParsedSubmission
 from shared.services import Services
@@ -27,8 +28,10 @@ LOOKUPS: Final = HostLookups(timeout_s=1.0, max_running=8)
 PRECISION: Final = "/params/precision"
 """The JSON pointer of the precision; the field has the same name in every kind that has a choice of precisions."""
 
-_OF_OTHER_KIND: Final = {UploadKind.TABLE: "upload-not-table"}
+_OF_OTHER_KIND: Final = {UploadKind.TABLE: "upload-not-table", UploadKind.AUDIO: "upload-not-audio"}
 """What is said of an upload that is not of the kind that the jobs read."""
+_DESCRIPTIONS: Final = {UploadKind.TABLE: "upload-is-text"}
+"""What is said of an upload of this kind where another kind is needed."""
 
 
 def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -> ParsedSubmission:
@@ -65,7 +68,9 @@ def check_submission(services: Services, parsed: ParsedSubmission, owner: str) -
     facts: dict[str, Mapping[str, Any]] = {}
     if spec.reads is not None:
         facts = get_facts(services, upload_ids, uploads, spec.reads, spec.list_read_options(parsed.params))
-    return replace(parsed, params=spec.resolve(parsed.params, facts, settings))
+    resolved = replace(parsed, params=spec.resolve(parsed.params, facts, settings))
+    _check_amount(services, resolved, owner)
+    return resolved
 
 
 def get_facts(
@@ -101,7 +106,8 @@ def get_facts(
     for pointer, upload_id in upload_ids.items():
         upload = uploads[upload_id]
         if upload.kind != kind:
-            problems.append(Problem(pointer, text(_OF_OTHER_KIND[kind])))
+            description = text(_DESCRIPTIONS.get(UploadKind(upload.kind), "upload-is-unknown"))
+            problems.append(Problem(pointer, Text(_OF_OTHER_KIND[kind], details=(description,))))
         elif not _is_inspected(upload, options.get(upload_id, {})):
             pending.add(upload_id)
         elif upload.problem is not None:
@@ -142,6 +148,20 @@ def _check_limit(session: Session, settings: Settings, owner: str) -> None:
         raise LimitError(text("queue-limit", max_jobs=settings.max_queued_jobs))
 
 
+def _check_amount(services: Services, parsed: ParsedSubmission, owner: str) -> None:
+    """Refuse a job if the jobs of its owner would compute too much together."""
+    kind = parsed.submission.kind
+    limit = KINDS[kind].owner_limit
+    if limit is None:
+        return
+    amount, max_amount = limit.measure(parsed.params), limit.read_max(services.settings)
+    with services.database.reading() as session:
+        unended = queries.sum_unended_amounts(session, owner, kind)
+    if amount + unended > max_amount:
+        problem = text(limit.code, amount=amount, unended=unended, max_amount=max_amount)
+        raise RequestInvalidError.at(limit.find_pointer(parsed.params), problem)
+
+
 def _find_missing_uploads(
     files: FileStore, upload_ids: Mapping[str, str], uploads: Mapping[str, Upload]
 ) -> Iterator[Problem]:
@@ -155,14 +175,21 @@ def _find_missing_uploads(
 def _find_missing_precision(session: Session, parsed: ParsedSubmission) -> list[Problem]:
     """Return a problem if no live worker offers the requested precision.
 
-    If the precisions that the live workers offer are not known, the result is empty.
+    If the precisions that the live workers offer are not known, as before the first worker has started, those decide
+    that the kind can have on the requested device class at all.
     """
     submission = parsed.submission
-    precision = KINDS[submission.kind].wanted_precision(parsed.params)
+    spec = KINDS[submission.kind]
+    precision = spec.wanted_precision(parsed.params)
     if precision is None:
         return []
+    code = "precision-not-offered"
     offered = worker_queries.list_offered_precisions(session, submission.kind, submission.device)
-    if offered is None or precision in offered:
+    if offered is None:
+        classes = [submission.device] if submission.device != AUTO else [*DeviceClass]
+        offered = sorted({each for name in classes for each in spec.precisions.get(DeviceClass(name), ())})
+        code = "precision-impossible"
+    if precision in offered:
         return []
     values = {"precision": precision, "device": submission.device, "offered": ", ".join(offered)}
-    return [Problem(PRECISION, text("precision-not-offered", **values))]
+    return [Problem(PRECISION, text(code, **values))]

@@ -124,6 +124,7 @@ def check_and_queue(
     """
     parsed = check_submission(services, parsed, origin.owner)
     submission = parsed.submission
+    spec = KINDS[submission.kind]
     job = Job(
         id=make_id(),
         owner=origin.owner,
@@ -131,6 +132,7 @@ def check_and_queue(
         webhook=None if submission.webhook is None else submission.webhook.model_dump(mode="json"),
         kind=submission.kind,
         params=parsed.params.model_dump(mode="json"),
+        amount=None if spec.owner_limit is None else spec.owner_limit.measure(parsed.params),
         labels=submission.labels,
         priority=submission.priority,
         wanted_device=submission.device,
@@ -141,7 +143,7 @@ def check_and_queue(
         retry_of=retry_of,
     )
     timeout_s = submission.timeout_s or services.settings.timeout_s
-    upload_ids = KINDS[submission.kind].list_uploads(parsed.params)
+    upload_ids = spec.list_uploads(parsed.params)
     queued, created = transitions.submit(services.database, job, timeout_s, upload_ids)
     if created and queued.device is not None:
         # Workers are woken after the commit, since a worker may be faster than this process and must find the row.

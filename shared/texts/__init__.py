@@ -65,6 +65,15 @@ def render(what: Text) -> str:
     return sentence.format_map({"details": "; ".join(map(render, what.details)), **what.values})
 
 
+def can_render(what: Text) -> bool:
+    """Return whether a text has the values of its sentence: one that a process without rights made may have any."""
+    try:
+        render(what)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
+        return False
+    return True
+
+
 def render_title(error_type: str) -> str:
     """Return the English title of a type of error; a type that no catalogue contains is returned unchanged."""
     return load_titles().get(error_type, error_type)
@@ -107,7 +116,7 @@ def load_titles() -> Mapping[str, str]:
 
 
 def _merge(name: str) -> dict[str, str]:
-    """Merge the dictionaries with this name from the catalogues of the service, of tables and of all kinds of job."""
-    packages = ("shared.tables", *(f"shared.kinds.{kind}" for kind in Kind))
+    """Merge the dictionaries with this name from all catalogues: the service, audio, tables, and the kinds of job."""
+    packages = ("shared.audio", "shared.tables", *(f"shared.kinds.{kind}" for kind in Kind))
     catalogues = (english, *(import_module(f"{package}.english") for package in packages))
     return {code: value for catalogue in catalogues for code, value in getattr(catalogue, name).items()}

@@ -80,10 +80,12 @@ SENTENCES: Final[Mapping[str, str]] = {
     "delete-needed-upload": "The upload {upload} is needed by jobs that have not ended: {jobs}. Cancel them, or wait "
     "for their end, before you delete it.",
     "retry-unended-job": "Job {job} is {state}. Only a job that has ended can be retried.",
+    "seed-not-in-kind": "cannot be given, since jobs of the kind {kind} have no seed",
     "queue-limit": "This API key has reached the maximum number of queued jobs, {max_jobs}. Submit more when some of them have started, or "
     "cancel some.",
     "upload-not-found": "there is no upload {upload!r}; send the file to POST /api/v1/uploads first",
     "precision-not-offered": "is not offered by any worker that is alive (device: {device}); choose one of {offered}",
+    "precision-impossible": "does not exist on {device}; choose one of {offered}, or auto",
     # The file store.
     "storage-scheme-unknown": "MINDJOBS_STORAGE_URL: {url!r} has an unknown scheme; use one of {known}.",
     "storage-folder-invalid": "MINDJOBS_STORAGE_URL: {url!r} does not name a folder of this machine; "
@@ -178,11 +180,14 @@ SENTENCES: Final[Mapping[str, str]] = {
     # Uploads and files.
     "upload-pending": "These uploads are still being inspected: {uploads}. Send the request again in a few seconds.",
     "upload-not-table": "is not a table; upload text (CSV), Excel (.xlsx), Parquet or ARFF",
-    "inspection-too-slow": "reading the file took more than {limit_s:g} s; upload a smaller one, or save it as plain CSV",
+    "upload-not-audio": "is {details}, and not sound; upload the sound itself, for example as WAV, FLAC, MP3, M4A, Ogg or WebM",
+    "upload-is-text": "text, such as a table, a playlist or an SVG picture",
+    "upload-is-unknown": "a file whose format is not known",
+    "inspection-too-slow": "reading the file took more than {limit_s:g} s; upload a smaller one, or save it in a simpler format (tables as CSV, audio as WAV)",
     "inspection-too-large": "reading the file needs more than {memory_mb} MB of memory; upload a smaller one",
-    "inspection-answer-too-long": "the names and values in the file are too many or too long to be described in {max_bytes} bytes; upload fewer columns, or shorten their names",
+    "inspection-answer-too-long": "the names and values in the file are too many or too long to be described in {max_bytes} bytes; of a table, upload fewer columns, or shorten their names",
     "inspection-died": "the file is damaged, or reading it needs more than {memory_mb} MB of memory; save it again, or upload a smaller one",
-    "inspection-failed": "reading the file failed unexpectedly, and the log of the service has the details; save it in another format, for example as plain CSV, and upload it again",
+    "inspection-failed": "reading the file failed unexpectedly, and the log of the service has the details; save it in another format (tables as CSV, audio as WAV), and upload it again",
     "inspection-lost": "the file was not read in {attempts} attempts, since the service was interrupted each time; upload it again",
     "upload-empty": "is empty; send a file that has content",
     "uploaded-file-not-found": "There is no upload {upload}.",
@@ -195,6 +200,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "filename-too-long": "has a name of more than {max_length} characters; shorten it",
     "form-upload-missing": "a file that you uploaded earlier no longer exists; choose it again",
     "form-file-problem": "{file} {problem}",
+    "job-without-files": "The job {job} has no files. Only a job that has succeeded has files.",
     "artifact-file-missing": "The file {name!r} of the job {job} no longer exists. Retry the job to produce it again.",
 }
 """The sentences, keyed by code."""

@@ -39,7 +39,7 @@ def time_steps(generator: MindnlpGenerator, jobs: int, steps: int) -> list[float
         times_s.append(time.perf_counter())
 
     samples = [SampleRequest(PROMPT, None, seed) for seed in range(jobs)]
-    generator.generate(GenerationRequest(samples, steps, SAMPLING), ignore_progress, record_time, None)
+    list(generator.generate(GenerationRequest(samples, steps, SAMPLING), ignore_progress, record_time, None))
     return [after - before for before, after in itertools.pairwise(times_s)]
 
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tests.bench import musicgen_jobs
+from tests.bench import musicgen_jobs, musicgen_samples
 from tests.bench.implementation import Implementation
 from tests.bench.logits import LogitDifference
 from tests.bench.measured_process import (
@@ -68,7 +68,7 @@ def run() -> Section:
         results = _measure(ProcessStarter(folder, compiled_folder, baseline_python, errors))
         section = format_section(results)
         jobs = musicgen_jobs.run(folder, compiled_folder, JOB_S, sum(results.job["parts"].values()))
-        return Section.join((section, jobs), section.conditions)
+        return Section.join((section, jobs, musicgen_samples.run()), section.conditions)
 
 
 @contextmanager

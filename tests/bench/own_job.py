@@ -27,7 +27,7 @@ from tests.bench.serving import print_figures
 from tests.bench.workload import PROMPT
 from worker.checkpoint import StoredCheckpoint
 from worker.engines.interface import JobContext
-from worker.engines.musicgen import engine as engine_module
+from worker.engines.musicgen import sample_files
 from worker.engines.musicgen.engine import MusicgenEngine
 from worker.engines.musicgen.pipeline import MusicgenPipeline
 
@@ -47,6 +47,8 @@ WRITING_PARTS: Final = {
     "draw_waveform": "writing, pictures",
     "draw_spectrogram": "writing, pictures",
     "encode": "writing, files",
+    "decode": "writing, files",
+    "find_clipping": "writing, loudness",
     "serialize_codes": "writing, files",
 }
 """For each function that the engine calls in the stage ``writing``, the part to which the time of the call is added."""
@@ -111,8 +113,8 @@ def run_job(engine: MusicgenEngine, files: FileStore, duration_s: float) -> dict
 
     with ExitStack() as stack:
         for name, part in WRITING_PARTS.items():
-            timed = stopwatch.wrap(part, getattr(engine_module, name))
-            stack.enter_context(mock.patch.object(engine_module, name, timed))
+            timed = stopwatch.wrap(part, getattr(sample_files, name))
+            stack.enter_context(mock.patch.object(sample_files, name, timed))
         encode_text = stopwatch.wrap(TEXT, MusicgenPipeline.encode_text)
         stack.enter_context(mock.patch.object(MusicgenPipeline, "encode_text", encode_text))
         checkpoint = StoredCheckpoint(files, lease)

@@ -7,22 +7,26 @@ This program runs in the environment of the application, and reads a model in th
 It prints one JSON object per job. So that a job takes seconds instead of minutes, it resumes from the checkpoint of a
 lost attempt: all tokens except the last ``GENERATED`` are known. The known tokens are read into the caches, so that the
 caches reach their full size.
+
+``--samples 64`` generates 64 samples per job. Each sample is written before the next one is decoded, so the peak must
+be little more than that of a job of one sample.
 """
 
 import argparse
+import resource
 import time
 from pathlib import Path
 from typing import Final
 
 import psutil
 
+from shared.kinds.musicgen.lengths import count_tokens
 from shared.kinds.musicgen.parameters import MusicgenParams
 from tests.bench.own_engine import open_engine
 from tests.bench.own_model import NAME, draw_known
 from tests.bench.serving import print_figures
 from tests.bench.workload import PROMPT
 from worker.engines.interface import JobContext
-from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.music_checkpoint import ResumeState
 
@@ -46,15 +50,18 @@ class LostAttemptCheckpoint:
         """Discard a newer checkpoint."""
 
 
-def run_jobs(folder: Path, compiled_folder: Path, duration_s: float, jobs: int) -> None:
+def run_jobs(folder: Path, compiled_folder: Path, duration_s: float, jobs: int, samples: int) -> None:
     """Run jobs one after another, and print the memory of the process after each job."""
     config = ModelConfig.read(folder)
     frames = round(duration_s * config.codec.frame_rate)
-    known = 1 + delay.count_new_tokens(frames, 0, config.decoder) - GENERATED
+    known = 1 + count_tokens(frames, 0, config.decoder) - GENERATED
     with open_engine(folder, compiled_folder) as (engine, _):
         for job in range(jobs):
-            state = ResumeState(job, (draw_known(known, config.decoder, job),))
-            params = MusicgenParams.model_validate({"model": NAME, "prompts": [PROMPT], "duration_s": duration_s})
+            tokens = tuple(draw_known(known, config.decoder, job + sample) for sample in range(samples))
+            state = ResumeState(job, tokens)
+            params = MusicgenParams.model_validate(
+                {"model": NAME, "prompts": [PROMPT], "num_samples": samples, "duration_s": duration_s}
+            )
             start_s = time.perf_counter()
             result = engine.run(JobContext(params, {}, lambda **_: None, lambda *_: None, LostAttemptCheckpoint(state)))
             print_figures(
@@ -62,6 +69,7 @@ def run_jobs(folder: Path, compiled_folder: Path, duration_s: float, jobs: int) 
                 backend=f"{result['engine']}, {result['precision']}",
                 duration_s=time.perf_counter() - start_s,
                 rss_bytes=psutil.Process().memory_info().rss,
+                peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10,
             )
 
 
@@ -72,8 +80,9 @@ def main() -> None:
     parser.add_argument("compiled_folder", type=Path, help="for compiled graphs")
     parser.add_argument("--duration-s", type=float, default=30.0)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--samples", type=int, default=1, help="samples per job")
     arguments = parser.parse_args()
-    run_jobs(arguments.folder, arguments.compiled_folder, arguments.duration_s, arguments.jobs)
+    run_jobs(arguments.folder, arguments.compiled_folder, arguments.duration_s, arguments.jobs, arguments.samples)
 
 
 if __name__ == "__main__":

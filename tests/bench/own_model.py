@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from shared.jobs import DeviceClass
+from shared.kinds.musicgen.lengths import list_delays
 from shared.settings import Settings
 from tests.bench.workload import GUIDANCE_SCALE, TEMPERATURE, TOP_K
 from worker.devices import Device, pin_process
@@ -58,7 +59,7 @@ def draw_known(known: int, config: DecoderConfig, seed: int) -> Tokens:
     known
         The number of these positions, including that of the start token.
     """
-    pattern = delay.build_pattern(None, known - 1 + max(delay.list_delays(config)), config)[:, :known]
+    pattern = delay.build_pattern(None, known - 1 + max(list_delays(config)), config)[:, :known]
     drawn = np.random.default_rng(seed).integers(config.vocabulary, size=pattern.shape, dtype=np.int32)
     tokens: Tokens = np.where(pattern == delay.TO_GENERATE, drawn, pattern)
     return tokens

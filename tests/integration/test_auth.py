@@ -81,7 +81,9 @@ def is_admitted(response: TestResponse) -> bool:
 
 
 def submit(client: FlaskClient, headers: Headers, kind: str = "knn", **others: str) -> str:
-    response = client.post("/api/v1/jobs", json={"kind": kind, "device": "cpu"}, headers=headers | others)
+    params = {"format": "ogg"} if kind == "musicgen" else {}  # the format of `FILES`
+    body = {"kind": kind, "device": "cpu", "params": params}
+    response = client.post("/api/v1/jobs", json=body, headers=headers | others)
     assert response.status_code in {200, 202}, response.text
     return read(response)["id"]  # type: ignore[no-any-return]  # the id of a job is a string
 
@@ -309,7 +311,7 @@ def test_job_of_another_key_is_not_found_at_any_address(
 ) -> None:
     ada, bob, job_id = finished
     routes = [route for route in list_routes(app, job_id=job_id) if job_id in route.address]
-    assert len({route.endpoint for route in routes}) == 13
+    assert len({route.endpoint for route in routes}) == 14
     for headers in (bob, {"Cookie": read_cookie(sign_in(app, bob))}):
         for route in routes:
             is_session_write = (

@@ -210,6 +210,17 @@ def test_retry_with_the_same_idempotency_key_returns_the_same_job(say: Say) -> N
     assert say("retry", job_id, "--idempotency-key", "once") == first
 
 
+def test_retry_has_the_same_seed_or_a_new_one(say: Say) -> None:
+    job_id = say("submit", "musicgen", "--device", "cpu", "-p", "model=mindjobs/tiny")[1].strip()
+    say("cancel", job_id)
+
+    def read_seed(job: str) -> int:
+        return int(json.loads(say("show", job)[1])["params"]["seed"])
+
+    assert read_seed(say("retry", job_id)[1].strip()) == read_seed(job_id)
+    assert read_seed(say("retry", job_id, "--new-seed")[1].strip()) != read_seed(job_id)
+
+
 def test_uploads_are_listed_and_deleted(
     say: Say, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -339,13 +339,16 @@ def test_existing_file_with_other_content_is_not_overwritten(serve: Serve, tmp_p
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../up", "/etc/passwd", "a/b", "a\\b", "a\x00b", "a\nb", "C:\\x"])
-def test_artifact_whose_name_is_not_a_plain_file_name_is_refused(serve: Serve, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("field", ["name", "filename"])
+def test_artifact_whose_name_is_not_a_plain_file_name_is_refused(
+    serve: Serve, tmp_path: Path, name: str, field: str
+) -> None:
     inner = tmp_path / "inner"
     server = serve(
         lambda asked: (
             Answer(pieces=(AUDIO,))
             if "artifacts" in asked.path
-            else answer_json(write_job(artifacts=[FILE | {"name": name}]))
+            else answer_json(write_job(artifacts=[FILE | {field: name}]))
         )
     )
     with Client(server.url) as client, pytest.raises(ClientError, match="is a path"):

@@ -20,6 +20,7 @@ from shared.services import Services
 from shared.settings import Settings
 from shared.submission.submit import submit_job
 from tests.integration.conftest import ServeWeb
+from tests.support.audio_zoo import make_silence
 from tests.support.auth_headers import make_auth_headers
 from tests.support.html_pages import find_message, send_form
 from tests.support.inspections import run_inspections
@@ -80,14 +81,16 @@ def list_problems(response: TestResponse) -> list[tuple[str, str]]:
         (TABLE, "table.csv", "table"),
         (b"PK\x03\x04" + bytes(60), "book", "table"),
         (b"ID3\x04" + bytes(60), "table.csv", "audio"),
+        (b"#EXTM3U\n#EXTINF:9\nhttp://example.org/a.mp3\n", "music.mp3", "audio"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "music.mp3", "audio"),
         (bytes(range(256)), "thing", "unknown"),
     ],
 )
-def test_upload_has_a_kind_and_only_tables_are_inspected(
+def test_upload_has_a_kind_and_those_that_jobs_can_read_are_inspected(
     client: FlaskClient, content: bytes, name: str, kind: str
 ) -> None:
     stored = upload(client, content, name)
-    state = {"state": "pending", "problem": None} if kind == "table" else None
+    state = None if kind == "unknown" else {"state": "pending", "problem": None}
     assert (stored["kind"], stored["inspection"]) == (kind, state)
     assert read(client.get(f"{UPLOADS}/{stored['id']}")) == stored
     assert read(client.get(UPLOADS))["uploads"] == [stored]
@@ -109,6 +112,45 @@ def test_facts_are_shown_with_the_upload_and_the_list_shows_the_state_alone(
         assert warning.keys() == {"code", "detail"}
     (listed,) = read(client.get(UPLOADS))["uploads"]
     assert listed == stored | {"inspection": {"state": "ready", "problem": None}}
+
+
+def test_facts_of_audio_are_shown(client: FlaskClient, services: Services) -> None:
+    stored = upload(client, make_silence(duration_s=1.5), "silence.m4a")
+    assert (stored["kind"], stored["media_type"]) == ("audio", "audio/mp4")
+    with run_inspections(services):
+        found = read(client.get(f"{UPLOADS}/{stored['id']}", headers={"Prefer": "wait=60"}))["inspection"]
+    warnings = [warning["code"] for warning in found.pop("warnings")]
+    assert warnings == ["sound-silent"]
+    assert found == {
+        "state": "ready",
+        "problem": None,
+        "duration_s": 1.5,
+        "rate": 44_100,
+        "channels": 2,
+        "format": "mov",
+        "codec": "aac",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"#EXTM3U\n#EXTINF:9\nhttp://example.org/a.mp3\n", "is a playlist"),
+        (b"[playlist]\nFile1=http://example.org/a.mp3\n", "is a playlist"),
+        (b"ffconcat version 1.0\nfile '/etc/passwd'\n", "is a playlist"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "is an SVG picture"),
+        (b"ID3\x04" + bytes(60), "known format"),
+    ],
+)
+def test_file_that_is_called_as_music_and_is_none_is_unreadable_and_it_is_said_what_it_is(
+    client: FlaskClient, services: Services, content: bytes, words: str
+) -> None:
+    stored = upload(client, content, "music.mp3")
+    with run_inspections(services):
+        found = read(client.get(f"{UPLOADS}/{stored['id']}", headers={"Prefer": "wait=60"}))["inspection"]
+    assert found["state"] == "unreadable"
+    assert words in found["problem"]["detail"]
+    assert "WAV, FLAC, MP3 or M4A" in found["problem"]["detail"]
 
 
 def test_wait_for_an_inspection_ends_when_the_time_is_up(client: FlaskClient) -> None:

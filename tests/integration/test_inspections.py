@@ -90,6 +90,15 @@ def list_children(*processes: ServiceProcess) -> list[psutil.Process]:
     return [child for process in processes for child in process.list_children()]
 
 
+def kill_children(sweeper: ServiceProcess) -> set[int]:
+    """Kill the processes of a sweeper, one for each kind of upload; return their ids."""
+    wait_until(lambda: len(list_children(sweeper)) == len(INSPECTORS), "the processes")
+    children = list_children(sweeper)
+    for child in children:
+        child.kill()
+    return {child.pid for child in children}
+
+
 def test_facts_or_the_problem_are_stored_with_the_upload(services: Services) -> None:
     readable, unreadable = add(services, b"a,b\n1,2\n"), add(services, b"refuse")
     inspector = InspectionRunner(services, prepares=False)
@@ -279,7 +288,11 @@ def test_one_upload_is_inspected_at_a_time_even_with_two_sweepers(
     services.broker.wake_inspector()
     services.broker.wake_inspector()
     assert list_attempts() == [0, 1]
-    assert [len(list_children(sweeper)) for sweeper in sweepers] in ([0, 1], [1, 0])
+    # One process for each kind of upload, one of which inspects.
+    children = len(INSPECTORS)
+    wait_until(
+        lambda: sorted(len(list_children(sweeper)) for sweeper in sweepers) == [0, children], "one sweeper's processes"
+    )
 
 
 def test_killed_inspection_makes_its_upload_unreadable_and_the_next_is_inspected(
@@ -288,21 +301,19 @@ def test_killed_inspection_makes_its_upload_unreadable_and_the_next_is_inspected
     upload_id = add(services, b"wait")
     sweeper = start_process(SWEEPER)
     wait_for_attempt(services, upload_id)
-    (child,) = wait_until(lambda: list_children(sweeper), "the process")
-    child.kill()
+    killed = kill_children(sweeper)
     found = wait_for(services, upload_id)
     assert found.problem == text("inspection-died", memory_mb=services.settings.inspection_memory_mb).serialize()
     other = add(services)
     services.broker.wake_inspector()
     facts = wait_for(services, other).facts
     assert facts is not None
-    assert facts["process"] not in {child.pid, sweeper.process.pid, os.getpid()}
+    assert facts["process"] not in killed | {sweeper.process.pid, os.getpid()}
 
 
 def test_process_that_waits_for_a_file_may_be_lost(services: Services, start_process: StartProcess) -> None:
     sweeper = start_process(SWEEPER)
-    (child,) = wait_until(lambda: list_children(sweeper), "the process")
-    child.kill()
+    kill_children(sweeper)
     upload_id = add(services)
     services.broker.wake_inspector()
     assert wait_for(services, upload_id).inspection_state == "ready"

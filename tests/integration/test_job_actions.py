@@ -10,9 +10,11 @@ import pytest
 import soundfile
 from flask.testing import FlaskClient
 
+from shared.audio.tags import Tags, read_tags
 from shared.database import queries
 from shared.database.tables import Job
 from shared.ids import make_id
+from shared.inspection.runner import InspectionRunner
 from shared.kinds.musicgen.audio_encoding import encode
 from shared.kinds.musicgen.parameters import Format
 from shared.services import Services
@@ -25,6 +27,7 @@ from tests.support.job_outcomes import MUSIC, make_sample, succeed
 FRAMES = 40_000
 MP3_FRAME = 1_152
 LONG_PROMPT = "ä" * 4_000
+TAGS = Tags("一首 🎵", '{"prompt": "a\\nb"}', "mindjobs")
 HTML = {"Accept": "text/html"}
 MakeJob = Callable[..., str]
 
@@ -42,11 +45,12 @@ def make_job(services: Services) -> MakeJob:
         stored_as: Format = Format.WAV, channels: int = 1, rate_hz: int = 32_000, prompt: str | None = None, **body: Any
     ) -> str:
         prompts = [prompt] if prompt else []
-        params = {"model": "mindjobs/tiny", "duration_s": 1, "prompts": prompts} | body.pop("params", {})
+        params = {"model": "mindjobs/tiny", "duration_s": 1, "prompts": prompts, "format": stored_as}
+        params |= body.pop("params", {})
         job_id = submit.submit_job(services, {"kind": "musicgen", "params": params, **body})[0].id
         audio = np.stack([np.sin(np.arange(FRAMES) / (20 + channel)) / 2 for channel in range(channels)])
-        content, media_type = encode(audio.astype(np.float32), rate_hz, stored_as)
-        name = f"audio-0.{stored_as}"
+        content, media_type = encode(audio.astype(np.float32), rate_hz, stored_as, TAGS)
+        name = f"audio-0.{stored_as.extension}"
         result = MUSIC | {"samples": [make_sample(0, audio=name, prompt=prompt)]}
         succeed(services, job_id, result, {name: (media_type, content)})
         return job_id
@@ -67,11 +71,15 @@ def test_sample_is_downloaded_in_each_format(
     for wanted in Format:
         with client.get(f"/jobs/{job_id}/samples/0.{wanted}", follow_redirects=True, buffered=True) as response:
             assert response.status_code == 200
-            assert f"audio-0.{wanted}" in response.headers["Content-Disposition"]
-            assert response.headers["Content-Disposition"].startswith("attachment")
+            disposition = response.headers["Content-Disposition"]
+            assert disposition == f'attachment; filename="tiny 41.{wanted.extension}"'
             with soundfile.SoundFile(io.BytesIO(response.data)) as file:
-                assert (file.format, file.samplerate, file.channels) == (wanted.upper(), 32_000, channels)
+                assert (file.format, file.samplerate, file.channels) == (wanted.extension.upper(), 32_000, channels)
+                assert (file.subtype == "PCM_16") == (wanted is Format.WAV16)
                 audio = file.read()
+            tags = read_tags(io.BytesIO(response.data))
+            assert (tags.title, tags.comment) == (TAGS.title, TAGS.comment)
+            assert tags.software.startswith(TAGS.software)
         tolerance = MP3_FRAME if Format.MP3 in {stored_as, wanted} else 0
         assert abs(len(audio) - FRAMES) <= tolerance
         assert np.abs(audio).max() == pytest.approx(0.5, abs=0.05)
@@ -125,6 +133,7 @@ def test_sample_is_continued_with_the_form(client: FlaskClient, services: Servic
     assert len(response.headers["Location"]) < 500
     page = client.get(response.headers["Location"]).text
     assert "audio-0.wav, uploaded" in page
+    assert InspectionRunner(services, prepares=False).inspect_next()
     sent = Page(page).find_form("/musicgen").fields
     assert (sent["prompts"], sent["model"]) == (LONG_PROMPT, "mindjobs/tiny")
     submitted = client.post("/musicgen", data=sent | {"duration_s": "2"})
@@ -137,14 +146,17 @@ def test_sample_is_continued_with_the_form(client: FlaskClient, services: Servic
     assert path_on_disk(services.files, upload.key).read_bytes() == original.read_bytes()
 
 
-@pytest.mark.parametrize(("button", "seed"), [({"new_seed": "1"}, None), ({}, 7)])
-def test_job_is_run_again_with_the_same_or_a_new_seed(
-    client: FlaskClient, services: Services, make_job: MakeJob, button: dict[str, str], seed: int | None
+@pytest.mark.parametrize("button", [{"new_seed": "1"}, {}], ids=["another version", "run again"])
+@pytest.mark.parametrize("given", [7, None])
+def test_job_is_run_again_with_the_same_or_another_seed(
+    client: FlaskClient, services: Services, make_job: MakeJob, button: dict[str, str], given: int | None
 ) -> None:
     labels, webhook = {"project": "thesis"}, {"url": "http://127.0.0.1:9/", "events": ["failed"]}
-    job_id = make_job(prompt="a waltz", labels=labels, webhook=webhook, params={"seed": 7, "top_k": 11})
+    job_id = make_job(prompt="a waltz", labels=labels, webhook=webhook, params={"seed": given, "top_k": 11})
+    first = read_job(services, job_id)
     response = send_form(client, f"/jobs/{job_id}", f"/jobs/{job_id}/retry", **button)
     again = read_job(services, response.headers["Location"].rpartition("/")[2])
-    assert again.params == read_job(services, job_id).params | {"seed": seed}
+    assert again.params | {"seed": None} == first.params | {"seed": None}
+    assert (again.params["seed"] == first.params["seed"]) == (not button)
     assert (again.params["top_k"], again.retry_of, again.labels) == (11, job_id, labels)
     assert again.webhook == webhook

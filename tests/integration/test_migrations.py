@@ -22,7 +22,7 @@ from shared.database import inspections, queries
 from shared.database.connection import Database
 from shared.database.migrate import make_alembic_config, migrate, migrating
 from shared.database.queries import JobFilter, list_jobs
-from shared.database.tables import Base, Delivery, Instance, Job, Key, Worker
+from shared.database.tables import Base, Delivery, Instance, Job, Key, Upload, Worker
 from shared.files.keys import artifact_key, upload_key
 from shared.ids import make_id
 from shared.jobs import State
@@ -34,7 +34,7 @@ from shared.services import Services
 from shared.settings import Settings
 from tests.support.disks import path_on_disk
 
-REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009"]
+REVISIONS: Final = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011"]
 OLD_REVISIONS: Final = REVISIONS[:-1]
 Row = Mapping[str, Any]
 
@@ -366,12 +366,73 @@ def test_revision_0008_lets_existing_uploads_that_may_be_tables_be_inspected(
     row = {"id": upload_id, "path": "x", "media_type": media_type, "filename": filename, "bytes": 1, "sha256": ""}
     with empty_database.writing() as session:
         insert(session.connection(), "uploads", row | {"created_at": "2026-01-01 00:00:00.000000"})
-    migrate(empty_database)
+    migrate(empty_database, "0008")
     with empty_database.reading() as session:
         upload = queries.find_uploads(session, [upload_id])[upload_id]
     assert (upload.kind, upload.inspection_state, upload.inspection_attempt) == (kind, state, 0)
     claimed = inspections.claim(empty_database, "", ["table"], 60.0)
     assert (claimed is not None) == (state == "pending")
+
+
+@pytest.mark.parametrize(
+    ("kind", "filename", "state", "expected"),
+    [
+        ("audio", "clip.wav", None, ("audio", "pending")),
+        ("audio", None, None, ("audio", "pending")),
+        ("unknown", "memo.M4A", None, ("audio", "pending")),
+        ("unknown", "picture.png", None, ("unknown", None)),
+        ("unknown", None, None, ("unknown", None)),
+        ("table", "clip.wav", "ready", ("table", "ready")),
+    ],
+)
+def test_revision_0010_lets_existing_uploads_that_may_be_audio_be_inspected(
+    empty_database: Database, kind: str, filename: str | None, state: str | None, expected: tuple[str, str | None]
+) -> None:
+    migrate(empty_database, "0009")
+    with empty_database.writing() as session:
+        row = dict(_UPLOAD_0001) | {
+            "path": "x",
+            "created_at": "2026-01-01 00:00:00.000000",
+            "id": "u",
+            "owner": "",
+            "kind": kind,
+            "filename": filename,
+            "inspection_state": state,
+            "bytes": 1,
+            "sha256": "",
+        }
+        insert(session.connection(), "uploads", row)
+    migrate(empty_database)
+    with empty_database.reading() as session:
+        upload = session.scalars(select(Upload)).one()
+        assert (upload.kind, upload.inspection_state) == expected
+    downgrade(empty_database, "0009")
+    with empty_database.reading() as session:
+        upload = session.scalars(select(Upload)).one()
+        assert (upload.kind, upload.inspection_state) == (expected[0], None if expected[0] == "audio" else expected[1])
+
+
+@pytest.mark.parametrize(
+    ("row", "amount"),
+    [
+        ({"kind": "musicgen", "state": "queued", "params": {"duration_s": 4.0, "prompts": ["a", "b"]}}, 8.0),
+        ({"kind": "musicgen", "state": "running", "params": {"max_new_tokens": 100, "num_samples": 3}}, 6.0),
+        ({"kind": "musicgen", "state": "queued", "params": {"audio_prompts": [{}, {}]}}, 20.0),
+        ({"kind": "musicgen", "state": "failed", "params": {"duration_s": 4.0}}, None),
+        ({"kind": "knn", "state": "queued", "params": {}}, None),
+    ],
+)
+def test_revision_0011_measures_music_that_has_not_ended(
+    empty_database: Database, row: dict[str, Any], amount: float | None
+) -> None:
+    migrate(empty_database, "0009")
+    with empty_database.writing() as session:
+        stored = dict(_JOB_0001) | row | {"id": "job", "params": json.dumps(row["params"])}
+        insert(session.connection(), "jobs", stored)
+    migrate(empty_database)
+    with empty_database.reading() as session:
+        assert session.scalars(select(Job.amount)).all() == [amount]
+    downgrade(empty_database, "0009")
 
 
 @pytest.mark.parametrize("revision", OLD_REVISIONS)

@@ -54,24 +54,33 @@ def test_a_precision_of_another_device_class_is_refused_unless_the_device_is_aut
     submit_music(services, "float16", "auto")
 
 
-def test_any_precision_is_accepted_if_no_worker_for_the_job_is_live(services: Services) -> None:
-    submit_music(services, "float16")
-    register_worker(services, "knn", DeviceClass.CPU, kinds=["knn"], precisions={})
-    register_worker(services, "other", DeviceClass.ASCEND, **MUSICGEN, precisions={"musicgen": ["float16"]})
-    register_worker(
-        services, "silent", DeviceClass.CPU, **MUSICGEN, precisions={"musicgen": ["int8"]}, beat_interval_s=-1
-    )
-    submit_music(services, "bfloat16")
-
-
-def test_any_precision_is_accepted_if_a_worker_has_registered_no_precisions(services: Services) -> None:
-    register_worker(services, "one", DeviceClass.CPU, **MUSICGEN, precisions={"musicgen": ["int8"]})
-    register_worker(services, "of an earlier version", DeviceClass.CPU, **MUSICGEN)
-    submit_music(services, "float16")
+@pytest.mark.parametrize("without", ["any worker", "precisions of a worker"])
+def test_a_precision_that_exists_on_the_device_is_accepted_if_the_offers_are_not_known(
+    services: Services, without: str
+) -> None:
+    if without == "any worker":
+        register_worker(services, "knn", DeviceClass.CPU, kinds=["knn"], precisions={})
+        register_worker(
+            services, "silent", DeviceClass.CPU, **MUSICGEN, precisions={"musicgen": ["int8"]}, beat_interval_s=-1
+        )
+    else:
+        register_worker(services, "one", DeviceClass.CPU, **MUSICGEN, precisions={"musicgen": ["int8"]})
+        register_worker(services, "of an earlier version", DeviceClass.CPU, **MUSICGEN)
+    for precision, device in (("bfloat16", "cpu"), ("int4", "cpu"), ("float16", "gpu"), ("float16", "auto")):
+        submit_music(services, precision, device)
+    for precision, device, offered in (
+        ("float16", "cpu", "bfloat16, float32, int4, int8"),
+        ("int8", "gpu", "float16, float32"),
+    ):
+        with pytest.raises(RequestInvalidError) as caught:
+            submit_music(services, precision, device)
+        (problem,) = caught.value.problems
+        assert (problem.pointer, problem.code) == ("/params/precision", "precision-impossible")
+        assert problem.detail == f"does not exist on {device}; choose one of {offered}, or auto"
 
 
 def test_a_retry_with_a_precision_that_is_no_longer_offered_is_refused(services: Services) -> None:
-    job_id = submit_music(services, "float16")
+    job_id = submit_music(services, "int4")
     end(services, start_job(services, job_id), CANCELLED, {})
     register_worker(services, "one", DeviceClass.CPU, **MUSICGEN, precisions={"musicgen": ["int8"]})
     with pytest.raises(RequestInvalidError) as caught:

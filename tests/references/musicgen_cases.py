@@ -104,8 +104,12 @@ class Case:
         return [clip.make(self.model.size, self.model.size.channels) for clip in self.clips]
 
     def make_request(self) -> GenerationRequest:
-        """Make the request that a backend gets for this case."""
-        clips: Sequence[Audio | None] = self.make_clips() or [None] * len(self.prompts)
+        """Make the request that a backend gets for this case.
+
+        transformers pads the clips of a batch with silence on the left to the length of the longest clip. The service
+        pads no clip, so the request of a case has padded clips, and its results include the padding.
+        """
+        clips: Sequence[Audio | None] = pad_clips(self.make_clips()) or [None] * len(self.prompts)
         seeds = self.seeds or (0,) * len(self.prompts)
         return GenerationRequest(
             samples=[SampleRequest(*sample) for sample in zip(self.prompts, clips, seeds, strict=True)],
@@ -116,6 +120,12 @@ class Case:
     def read(self) -> Arrays:
         """Read the results of transformers."""
         return read(self.name)
+
+
+def pad_clips(clips: Sequence[Audio]) -> list[Audio]:
+    """Pad clips with silence on the left to the length of the longest clip."""
+    longest = max((clip.shape[1] for clip in clips), default=0)
+    return [np.pad(clip, ((0, 0), (longest - clip.shape[1], 0))) for clip in clips]
 
 
 @dataclass(frozen=True)

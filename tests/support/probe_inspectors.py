@@ -136,6 +136,17 @@ def wait(path: Path, options: dict[str, Any]) -> dict[str, Any]:
         time.sleep(60)
 
 
+def crash(_path: Path, _options: dict[str, Any]) -> dict[str, Any]:
+    """End as a decoder does that a damaged file has led astray."""
+    os.kill(os.getpid(), signal.SIGSEGV)
+    return {}
+
+
+def make_bytes(_path: Path, options: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Return facts and bytes, of any value."""
+    return {"n": options["count"]}, bytes(range(256)) * options["count"]
+
+
 def start_threads(_path: Path, _options: dict[str, Any]) -> dict[str, Any]:
     """Start threads until there can be no more."""
     count = 0

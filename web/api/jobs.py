@@ -1,5 +1,7 @@
 """The calls that submit, read, list, cancel, retry and delete jobs, and that download the files of jobs."""
 
+import json
+from datetime import datetime
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -17,11 +19,12 @@ from web.auth import get_origin
 from web.conditions import knows_version, require_version
 from web.context import get_context, get_services
 from web.inspections import call_inspected
-from web.list_query import read_list_query
+from web.job_archive import StoredEntry, stream_archive
+from web.list_query import read_list_query, read_retry_query
 from web.long_poll import read_wait_s
 from web.request_input import read_idempotency_key, read_json
-from web.serializers import JobView, serialize_page, view_job
-from web.stored_files import send_stored_file
+from web.serializers import JobView, name_download, serialize_page, view_job
+from web.stored_files import send_stored_file, set_filename
 
 POLL_AFTER_S: Final = "1"
 
@@ -70,9 +73,10 @@ def cancel_job(job_id: UUID) -> Response:
 
 @blueprint.post("/jobs/<uuid:job_id>/retry")
 def retry_job(job_id: UUID) -> Response:
-    """Submit a new job with the parameters of an ended job."""
+    """Submit a new job with the parameters and the seed of an ended job, or with another seed."""
     services, key = get_services(), read_idempotency_key()
-    repeat = partial(retry.retry_job, services, str(job_id), get_origin(), idempotency_key=key)
+    new_seed = read_retry_query(request.args.to_dict(flat=False)).seed is not None
+    repeat = partial(retry.retry_job, services, str(job_id), get_origin(), idempotency_key=key, new_seed=new_seed)
     job, created = call_inspected(services, repeat)
     return _show(job.id, 202 if created else 200)
 
@@ -90,14 +94,15 @@ def get_artifact(job_id: UUID, name: str) -> AnyResponse:
     services = get_services()
     with services.database.reading() as session:
         artifact = queries.get_artifact(session, str(job_id), name)
+        filename = name_download(queries.get_job(session, str(job_id)), name)
     try:
         response = send_stored_file(
             services.files,
             artifact.key,
             artifact.media_type,
-            etag=artifact.sha256,
+            filename,
             as_attachment=request.args.get("download") == "1",
-            download_name=name,
+            etag=artifact.sha256,
             max_age=0,
         )
     except FileNotFoundError as error:
@@ -105,6 +110,35 @@ def get_artifact(job_id: UUID, name: str) -> AnyResponse:
     # An SVG file is a document that could contain scripts. Our SVG files contain no scripts, and with this header
     # browsers would not run any.
     response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    return response
+
+
+@blueprint.get("/jobs/<uuid:job_id>/archive")
+def get_archive(job_id: UUID) -> AnyResponse:
+    """Download all files of a job in one zip archive, with ``job.json``, which has the parameters and the result."""
+    services = get_services()
+    with services.database.reading() as session:
+        view = view_job(session, str(job_id))
+        keys = {artifact.name: artifact.key for artifact in queries.list_artifacts_of(session, view.id)}
+    artifacts = view.document["artifacts"]
+    if not artifacts:
+        raise NotFoundError(text("job-without-files", job=view.id))
+    missing = next((artifact for artifact in artifacts if services.files.stat(keys[artifact["name"]]) is None), None)
+    if missing is not None:
+        raise NotFoundError(text("artifact-file-missing", name=missing["name"], job=view.id))
+    require_version(view.etag)
+    if knows_version(view.etag):
+        response = AnyResponse(status=304)
+    else:
+        document = json.dumps(view.document, indent=2, ensure_ascii=False).encode()
+        entries = [StoredEntry(each["filename"], keys[each["name"]], each["bytes"]) for each in artifacts]
+        written_at = datetime.fromisoformat(view.document["finished_at"] or view.document["created_at"])
+        parts = stream_archive(services.files, ("job.json", document), entries, written_at)
+        response = AnyResponse(parts, mimetype="application/zip", direct_passthrough=True)
+        set_filename(response, f"{view.document['kind']} {view.id}.zip", as_attachment=True)
+    response.set_etag(view.etag)
+    response.cache_control.private = True
+    response.cache_control.max_age = 0
     return response
 
 

@@ -1,8 +1,7 @@
 """What the web application must know about a kind of job; see ``docs/adding-a-kind.md``."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from flask import Blueprint
 
@@ -23,22 +22,6 @@ class ResultView:
     """
 
     other_files: Sequence[responses.Artifact]
-
-
-@dataclass(frozen=True)
-class RetryOption:
-    """A way to run an ended job again with changed parameters.
-
-    Parameters
-    ----------
-    title
-        The title of the button.
-    changes
-        The changed parameters of the new job, keyed by name.
-    """
-
-    title: str
-    changes: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -79,8 +62,8 @@ class KindPages:
         The title and the text of the link to the form on the home page.
     view_result
         Returns what ``result.html`` shows of a job that has a result; ``None`` if there is nothing to show.
-    retry_options
-        The additional ways to run an ended job again, keyed by the name of the button on the job's page.
+    new_seed_title
+        The title of the button that runs an ended job again with another seed; ``None`` if there is no such button.
     views
         The blueprint with the static files and the additional pages of the kind. The name of the blueprint is the kind.
     api
@@ -93,6 +76,6 @@ class KindPages:
     card_title: str
     card_text: str
     view_result: Callable[[Services, responses.Job], ResultView | None]
-    retry_options: Mapping[str, RetryOption] = field(default_factory=dict)
+    new_seed_title: str | None = None
     views: Blueprint | None = None
     api: KindApi | None = None

@@ -24,7 +24,7 @@ _DESCRIPTION: Final = (
 def build_document(app: Flask) -> Node:
     """Build the OpenAPI document, which describes every operation of the API."""
     schemas = build_schemas()
-    queries = {name: build_query_parameters(schemas.pop(name)) for name in ("ListQuery", "PageQuery")}
+    queries = {name: build_query_parameters(schemas.pop(name)) for name in ("ListQuery", "PageQuery", "RetryQuery")}
     rules = {rule.endpoint: rule for rule in app.url_map.iter_rules()}
     paths: dict[str, Node] = {}
     for endpoint, operation in OPERATIONS.items():

@@ -90,6 +90,7 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
         },
         problems=(409, 422),
         parameters=("Idempotency-Key",),
+        query="RetryQuery",
     ),
     "api.delete_job": Operation("Jobs", {204: Response("The job is deleted.")}, problems=(409,)),
     "api.stream_events": Operation(
@@ -113,6 +114,15 @@ _OWN_OPERATIONS: Final[Mapping[str, Operation]] = {
         },
         problems=(412, 416),
         parameters=("Range", "If-None-Match", "download"),
+    ),
+    "api.get_archive": Operation(
+        "Jobs",
+        {
+            200: Response("The archive.", {"application/zip": {}}, ("ETag",)),
+            304: Response("The job has not changed since the client's copy.", headers=("ETag",)),
+        },
+        problems=(412,),
+        parameters=("If-None-Match",),
     ),
     "api.list_devices": Operation("Catalogue", {200: describe_json("The device classes, best first.", "DeviceList")}),
     "api.show_description": Operation(

@@ -11,7 +11,7 @@ from shared.kinds import KINDS
 from shared.schemas import responses
 from shared.schemas.submission import Submission
 from web.kinds import PAGES
-from web.list_query import ListQuery, PageQuery
+from web.list_query import ListQuery, PageQuery, RetryQuery
 from web.openapi.operation import SCHEMAS, Node, refer
 
 _TYPES: Final[tuple[Any, ...]] = (
@@ -20,6 +20,7 @@ _TYPES: Final[tuple[Any, ...]] = (
     *(spec.result for spec in KINDS.values()),
     ListQuery,
     PageQuery,
+    RetryQuery,
     responses.Job,
     responses.JobList,
     responses.Upload,

@@ -1,13 +1,13 @@
 """The page of a job, and its buttons."""
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from flask import redirect, render_template, request, url_for
 from werkzeug import Response
 
-from shared.database import queries, transitions, worker_queries
+from shared.database import transitions, worker_queries
 from shared.jobs import ENDED, State
 from shared.schemas import responses
 from shared.submission import delete, retry
@@ -18,6 +18,8 @@ from web.pages import blueprint
 from web.pages.safe_redirect import choose_next
 from web.serializers import view_job
 
+NEW_SEED_BUTTON: Final = "new_seed"
+"""The name of the button that runs a job again with another seed."""
 _JOB: Final = "/jobs/<uuid:job_id>"
 
 
@@ -52,17 +54,11 @@ def cancel_job(job_id: UUID) -> Response:
 
 @blueprint.post(f"{_JOB}/retry")
 def retry_job(job_id: UUID) -> Response:
-    """Submit a new job with the parameters of an ended job, and with the changes that belong to the pressed button.
+    """Submit a new job with the parameters of an ended job, and with another seed if that button was pressed.
 
     Then redirect to the page that the form names in ``next``, or to the page of the new job if no valid page is named.
     """
-    services = get_services()
-    with services.database.reading() as session:
-        pages = find_pages(queries.get_job(session, str(job_id)).kind)
-    changes: dict[str, Any] = {}
-    for name, option in pages.retry_options.items() if pages else ():
-        changes |= option.changes if name in request.form else {}
-    job, _ = retry.retry_job(services, str(job_id), get_origin(), changes)
+    job, _ = retry.retry_job(get_services(), str(job_id), get_origin(), new_seed=NEW_SEED_BUTTON in request.form)
     return _redirect_next(job.id)
 
 

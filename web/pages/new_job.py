@@ -68,7 +68,7 @@ def submit_form(kind: str) -> Response | str | tuple[str, int]:
 
 @blueprint.get("/uploads/<uuid:upload_id>")
 def send_upload(upload_id: UUID) -> Response:
-    """Send an uploaded file: audio for a player on a form, and any other file as a download."""
+    """Send an uploaded file: what has sound for a player on a form, and any other file as a download."""
     services = get_services()
     uploads = find_uploads(services, [str(upload_id)], get_owner())
     if not uploads or services.files.stat(uploads[0].key) is None:
@@ -78,8 +78,8 @@ def send_upload(upload_id: UUID) -> Response:
         services.files,
         upload.key,
         upload.media_type,
-        as_attachment=not upload.media_type.startswith("audio/"),
-        download_name=upload.filename or str(upload_id),
+        upload.filename or str(upload_id),
+        as_attachment=not upload.media_type.startswith(("audio/", "video/")),
         etag=upload.sha256,
     )
 

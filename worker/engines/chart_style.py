@@ -74,7 +74,20 @@ def add_axes(figure: Figure, *, left: float, bottom: float, right: float, top: f
 
 
 def render_svg(figure: Figure) -> bytes:
-    """Render a figure; the same figure gives the same bytes."""
+    """Render a figure, and release it; the same figure gives the same bytes."""
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    release(figure)
     return content.getvalue()
+
+
+def release(figure: Figure) -> None:
+    """Free the memory of a figure that is not drawn again.
+
+    The parts of a figure refer to each other. Without this, the memory of many figures stays in use until Python looks
+    for such parts: for the pictures of 20 samples of music, 40 MB.
+    """
+    for axes in figure.axes:
+        for image in axes.images:
+            image.set_data([[0.0]])
+    figure.clear()

@@ -80,6 +80,8 @@ class JobContext(Generic[P]):
         The engine calls this for each artifact.
     checkpoint
         Stores and loads checkpoints, so that a later attempt of a long job does not start from the beginning.
+    job_id
+        The id of the job; ``None`` outside the service.
     """
 
     params: P
@@ -87,6 +89,7 @@ class JobContext(Generic[P]):
     report: ReportProgress
     save: SaveArtifact
     checkpoint: Checkpoint = field(default_factory=NullCheckpoint)
+    job_id: str | None = None
 
 
 class Engine(Protocol[P]):

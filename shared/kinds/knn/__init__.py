@@ -1,10 +1,11 @@
 """Evaluation of k nearest neighbours: parameters, results and data sets."""
 
+import secrets
 from collections.abc import Mapping
 from typing import Any, Final
 
 from shared.inspection.upload_kinds import UploadKind
-from shared.kinds.knn.parameters import KnnParams, UploadedDataset
+from shared.kinds.knn.parameters import MAX_SEED, KnnParams, UploadedDataset
 from shared.kinds.knn.result import KnnResult
 from shared.kinds.spec import KindSpec
 from shared.settings import Settings
@@ -33,6 +34,10 @@ def _resolve(params: KnnParams, inspections: Mapping[str, Mapping[str, Any]], se
     return resolve(params, None)
 
 
+def _renew_seed(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**params, "evaluation": {**params["evaluation"], "seed": secrets.randbelow(MAX_SEED + 1)}}
+
+
 def _present_result(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """Put the reasons and warnings into English. Jobs of earlier versions have neither."""
     preparation = result.get("preparation")
@@ -53,5 +58,6 @@ SPEC: Final = KindSpec(
     reads=UploadKind.TABLE,
     list_read_options=_list_read_options,
     resolve=_resolve,
+    renew=_renew_seed,
     present_result=_present_result,
 )

@@ -128,6 +128,11 @@ def is_allowed(settings: Settings, name: str) -> bool:
     )
 
 
+def get_published_channels(name: str) -> int | None:
+    """Return the number of channels of a model of the catalogue; ``None`` for any other model."""
+    return _KNOWN[name].channels if name in _KNOWN else None
+
+
 def list_models(settings: Settings) -> list[ModelCard]:
     """List the allowed models: the known models, the other models in ``MINDJOBS_MODELS_DIR``, and the listed models.
 

@@ -24,23 +24,46 @@ SENTENCES: Final[Mapping[str, str]] = {
     "clip-end-before-start": "must be after start_s, {start_s:g} s",
     "length-given-twice": "gives the length a second time; give max_new_tokens or duration_s, not both",
     "clips-per-prompt": "must have one clip per prompt; clips: {clips}, prompts: {prompts}",
-    "format-rate": "The audio has a sampling rate of {rate_hz} Hz, which {format} files do not support. Choose the format wav (params.format).",
-    # Clips.
-    "clip-rate": "The clip of {where} has a sampling rate of {rate_hz} Hz. Upload it at 44100 Hz, for example.",
-    "clip-empty": "The clip of {where} contains no audio. Upload another file.",
-    "clip-undecodable": "The clip of {where} cannot be decoded ({reason}). Upload a complete WAV, FLAC, OGG or MP3 file.",
-    "clip-incomplete": "The clip of {where} ends after {decoded_s:.2f} s. Set end_s to that or less.",
+    "format-rate": "The audio has a sampling rate of {rate_hz} Hz, which {format} files do not support. Choose the format wav (params.format), or a sampling rate (params.sample_rate).",
+    # Lengths, judged at submission. The sentences are shown at the fields.
+    "duration-beyond-model": "must be at most {max_s:g} s, since this model makes no longer music",
+    "duration-beyond-clip": "must be at most {max_s:g} s: the clip takes {clip_s:.2f} s of the {total_s:g} s that this model can make; a shorter part of the clip leaves more",
+    "tokens-beyond-model": "must be at most {max_tokens}, since this model makes no more than {total_s:g} s of music",
+    "tokens-beyond-clip": "must be at most {max_tokens}: the clip takes {clip_s:.2f} s of the {total_s:g} s that this model can make; a shorter part of the clip leaves more",
+    "tokens-too-few": "must be at least {min_tokens} to continue a clip: with fewer, no new music is made",
+    "clip-leaves-no-room": "leaves no room for new music: the clip has {clip_s:.2f} s, and the model can use at most {max_s:g} s of it; set it to at most {max_end_s:g}",
+    "music-too-much": "makes too much music in one job: num_samples {samples} for each of {rows} prompts, at {sample_s:g} s, are {music_s:,.0f} s, and the limit is {max_s:,.0f} s; ask for less, submit several jobs, or ask the operator to raise MINDJOBS_MAX_JOB_MUSIC_S",
+    "music-limit": "makes {amount:,.0f} s of music, and your queued and running jobs make {unended:,.0f} s, together more than the limit of {max_amount:,.0f} s; submit it when some of them have ended, cancel some, or ask the operator to raise MINDJOBS_MAX_QUEUED_MUSIC_S",
+    # Clips, judged at submission. The sentences are shown at the fields.
+    "clip-file-too-short": "has only {length_s:.3f} s of sound; upload at least {min_s:g} s",
+    "clip-starts-beyond-end": "is {start_s:g} s, but the file is {length_s:.2f} s long; set it to at most {max_s:g}",
+    "clip-starts-too-late": "is {start_s:g} s, which leaves less than {min_s:g} s of the file, which is {length_s:.2f} s long; set it to at most {max_s:g}",
+    "clip-ends-beyond-end": "is {end_s:g} s, but the file is {length_s:.2f} s long; set it to at most {max_s:g}, or leave it empty",
+    "clip-ends-too-early": "leaves less than {min_s:g} s after the start of the clip at {start_s:g} s; set it to at least {min_end_s:g}",
+    # Clips, judged by the worker.
+    "clip-problem": "The clip of {where}: {details}",
+    "clip-undecodable": "The clip of {where} made its decoder fail. Save it again as WAV or FLAC, and upload that.",
     "clip-too-short": "The clip of {where} has only {length_s:.3f} s to continue. Choose at least {min_length_s:g} s.",
-    "clip-not-finite": "The clip of {where} has samples that are NaN or infinite. Upload an intact sound file.",
     "clip-start-beyond-end": "The clip of {where} is {length_s:.2f} s long, and start_s is {start_s:g}. Set start_s to less "
     "than its length.",
     "clip-end-beyond-end": "The clip of {where} is {length_s:.2f} s long, and end_s is {end_s:g}. Set end_s to its length or "
     "less, or leave it out.",
     "clip-too-long": "The clip of {where} has {length_s:.2f} s to continue, but the model can use at most "
     "{max_length_s:.2f} s. Set end_s to {max_end_s:.2f} or less.",
+    # Warnings about prompts and lengths.
+    "prompt-unknown": "Prompt not understood: the text encoder knows none of it ({unknown}), so that every such prompt makes the same music. Write it in English.",
+    "prompt-partly-unknown": "Prompt partly not understood: the text encoder does not know {share:.0%} of it ({unknown}). Write these words in English.",
+    "prompt-long": "Long prompt: it has {tokens} tokens, and the text encoder was trained on at most {trained}. All of them are used, but a shorter prompt is followed better.",
+    "music-beyond-training": "Long music: the model was trained on pieces of {trained_s:g} s, and this one has {length_s:.1f} s. What comes later may lose its form.",
     # Warnings about the audio.
-    "audio-clipping": "Clipping: {share:.2%} of the model's samples are beyond full scale, by up to {excess_db:.1f} dB. "
-    'With the loudness "peak", "rms" or "lufs" they are not cut off.',
+    "clip-warning": "The clip that is continued: {details}",
+    "audio-clipping": "Clipping: {share:.2%} of the samples in the file are beyond full scale, by up to {excess_db:.1f} dB. "
+    'Players cut them off. With the loudness "peak", "rms" or "lufs" the music is as a whole below full scale.',
+    "audio-cut": "Clipping: {share:.2%} of the samples were beyond full scale, by up to {excess_db:.1f} dB, and were cut off "
+    'in the file, because {format} files end at full scale. The loudness "peak", "rms" or "lufs" keeps them, and so does '
+    'the format "wav".',
+    "audio-overshoot": "Clipping: {share:.2%} of the samples in the file are beyond full scale, by up to {excess_db:.1f} dB, "
+    'because {format} files are not exact. Players cut them off. The formats "wav", "wav16" and "flac" have none.',
     "audio-silent": "Silence: the music is below {level_dbfs:g} dBFS. Another seed or prompt may help.",
     "audio-mostly-silent": "Silence: {share:.0%} of the music is below {level_dbfs:g} dBFS. Another seed or prompt may help.",
     "audio-starts-quiet": "Quiet start: the first {start_s:.1f} s of new music are {drop_db:.0f} dB quieter than the clip. "

@@ -1,29 +1,39 @@
 """The parameters of a musicgen job."""
 
 from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from shared.jobs import DeviceClass
 from shared.schemas.strict import Strict, inconsistency
 from shared.texts import text
 
 DEFAULT_DURATION_S = 10.0
 MAX_PROMPTS = 64
+MAX_SAMPLES = 64
+"""The maximum number of samples per prompt."""
 MAX_SEED = 2**63 - 1
 
 
 class Format(StrEnum):
-    """The format of the audio files."""
+    """The format of the audio files: WAV of 32-bit floats or of 16-bit integers, FLAC of 24 bits, MP3, Ogg Vorbis."""
 
     WAV = "wav"
+    WAV16 = "wav16"
     FLAC = "flac"
     MP3 = "mp3"
     OGG = "ogg"
 
+    @property
+    def extension(self) -> str:
+        """The end of the names of files, without the dot."""
+        return "wav" if self is Format.WAV16 else str(self)
+
 
 MEDIA_TYPES: Final = {
     Format.WAV: "audio/wav",
+    Format.WAV16: "audio/wav",
     Format.FLAC: "audio/flac",
     Format.MP3: "audio/mpeg",
     Format.OGG: "audio/ogg",
@@ -50,6 +60,14 @@ class Precision(StrEnum):
     INT4 = "int4"
 
 
+PRECISIONS: Final = {
+    DeviceClass.CPU: (Precision.FLOAT32, Precision.BFLOAT16, Precision.INT8, Precision.INT4),
+    DeviceClass.GPU: (Precision.FLOAT16, Precision.FLOAT32),
+    DeviceClass.ASCEND: (Precision.FLOAT16, Precision.BFLOAT16, Precision.FLOAT32),
+}
+"""The precisions that a backend can have on each device class. Which of them a device offers, its worker says."""
+
+
 class AudioPrompt(Strict):
     """A part of an uploaded clip that the music continues."""
 
@@ -74,7 +92,7 @@ class MusicgenParams(Strict):
         "facebook/musicgen-small"
     )
     prompts: Annotated[list[Prompt], Field(max_length=MAX_PROMPTS)] = Field(default_factory=list)
-    num_samples: Annotated[int, Field(ge=1, le=64)] = 1
+    num_samples: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] = 1
     audio_prompts: Annotated[list[AudioPrompt], Field(max_length=MAX_PROMPTS)] = Field(default_factory=list)
     duration_s: Annotated[float, Field(gt=0, le=600)] | None = None
     max_new_tokens: Annotated[int, Field(ge=1, le=30_000)] | None = None
@@ -86,6 +104,7 @@ class MusicgenParams(Strict):
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     precision: Annotated[Precision, Field(strict=False)] = Precision.AUTO
     format: Annotated[Format, Field(strict=False)] = Format.WAV
+    sample_rate: Literal[44_100, 48_000] | None = None
     loudness: Annotated[Loudness, Field(strict=False)] = Loudness.NONE
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from shared.schemas.documented import documented
 
 @documented
 class SampleWarning(TypedDict):
-    """A fault in the sound of the model's output."""
+    """A fault in the sound of the model's output, or of the file."""
 
     code: str
     """Stable name of the fault."""
@@ -31,11 +31,11 @@ class Sample(TypedDict):
     codes: str
     """Name of the artifact with the codes."""
     peak_dbfs: float | None
-    """Null for silence."""
+    """The level of the largest sample in the file, as a player decodes it. Null for silence."""
     lufs: float | None
-    """Null for silence, and for audio that is too short to measure."""
+    """The loudness of the file. Null for silence, and for audio that is too short to measure."""
     warnings: list[SampleWarning]
-    """Faults in the sound of the model's output."""
+    """Faults in the sound of the model's output, and clipping in the file."""
 
 
 @documented
@@ -43,7 +43,7 @@ class MusicgenResult(TypedDict):
     """The samples, and how fast they were generated."""
 
     sampling_rate: int
-    """The sampling rate of the audio, in hertz."""
+    """The sampling rate of the audio files, in hertz."""
     frame_rate: int
     """The frame rate of the codes, in hertz."""
     samples: list[Sample]

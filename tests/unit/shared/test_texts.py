@@ -10,6 +10,7 @@ from typing import Final, get_args
 import pytest
 from pydantic_core import core_schema
 
+from shared.audio import english as audio_english
 from shared.database.migrate import ROOT
 from shared.jobs import Kind
 from shared.tables import english as tables_english
@@ -33,7 +34,7 @@ def parse_modules() -> Iterator[ast.AST]:
 
 def list_literals() -> set[str]:
     """List every string in the code, except the strings in the catalogues."""
-    folders = ("texts", "tables", *(f"kinds/{kind}" for kind in Kind))
+    folders = ("texts", "audio", "tables", *(f"kinds/{kind}" for kind in Kind))
     catalogues = {ROOT / f"shared/{folder}/english.py" for folder in folders}
     paths: set[Path] = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")} - catalogues
     return {
@@ -105,7 +106,12 @@ def test_details_are_stored_and_shown_with_their_text() -> None:
 
 
 def test_sentence_of_a_code_is_in_one_catalogue_only() -> None:
-    catalogues = [english, tables_english, *(import_module(f"shared.kinds.{kind}.english") for kind in Kind)]
+    catalogues = [
+        english,
+        audio_english,
+        tables_english,
+        *(import_module(f"shared.kinds.{kind}.english") for kind in Kind),
+    ]
     codes = [code for catalogue in catalogues for code in catalogue.SENTENCES]
     assert len(codes) == len(set(codes))
 

@@ -1,29 +1,26 @@
 """The media type of a file comes from its content."""
 
-import io
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 from web.media_types import TEXT_BYTES, detect_media_type
 
 AUDIO = {
-    "WAV": "audio/wav",
-    "WAVEX": "audio/wav",
-    "FLAC": "audio/flac",
-    "OGG": "audio/ogg",
-    "MP3": "audio/mpeg",
-    "AIFF": "audio/x-aiff",
+    b"RIFF\x24\0\0\0WAVEfmt ": "audio/wav",
+    b"RF64\xff\xff\xff\xffWAVEds64": "audio/wav",
+    b"fLaC\0\0\0\x22": "audio/flac",
+    b"OggS\0\x02": "audio/ogg",
+    b"ID3\x04\0\0": "audio/mpeg",
+    b"\xff\xfb\x90\0": "audio/mpeg",
+    b"\xff\xf1\x50\x80": "audio/aac",
+    b"FORM\0\0\0\x24AIFF": "audio/x-aiff",
+    b"\0\0\0\x20ftypM4A \0": "audio/mp4",
+    b"\0\0\0\x20ftypisom\0": "video/mp4",
+    b"\0\0\0\x14ftypqt  \0": "video/quicktime",
+    b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\xf7\x81\x01\x42\x82\x84webm": "video/webm",
+    b"\x1a\x45\xdf\xa3\xa3\x42\x82\x88matroska": "video/x-matroska",
 }
-
-
-def encode_tone(audio_format: str) -> bytes:
-    file = io.BytesIO()
-    times_s = np.arange(8_000) / 32_000
-    soundfile.write(file, np.sin(2_764 * times_s).astype(np.float32), 32_000, format=audio_format)
-    return file.getvalue()
 
 
 @pytest.fixture
@@ -31,9 +28,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "file"
 
 
-@pytest.mark.parametrize(("audio_format", "media_type"), AUDIO.items())
-def test_audio_is_recognised_by_its_format(file: Path, audio_format: str, media_type: str) -> None:
-    file.write_bytes(encode_tone(audio_format))
+@pytest.mark.parametrize(("start", "media_type"), AUDIO.items())
+def test_audio_is_recognised_by_its_first_bytes(file: Path, start: bytes, media_type: str) -> None:
+    file.write_bytes(start + b"\xff" * 100)
     assert detect_media_type(file) == media_type
 
 
@@ -50,10 +47,7 @@ def test_audio_is_recognised_by_its_format(file: Path, audio_format: str, media_
         (bytes(range(256)), "application/octet-stream"),
         (b"\x7fELF" + bytes(100), "application/octet-stream"),
         (b"RIFF", "text/csv"),
-        (b"RIFF\xff\xff\xff\xffWAVE", "application/octet-stream"),
-        (b"fLaC" + b"\xff" * 40, "application/octet-stream"),
-        (b"OggS" + b"\xff" * 40, "application/octet-stream"),
-        (encode_tone("WAV")[:30], "application/octet-stream"),
+        (b"RIFF\xff\xff\xff\xffWAXE", "application/octet-stream"),
     ],
 )
 def test_content_other_than_audio_is_detected_as_csv_or_octet_stream(

@@ -20,7 +20,7 @@ def test_local_file_is_sent(app: Flask, tmp_path: Path) -> None:
     files = LocalFileStore(tmp_path)
     files.put("jobs/a/1/x.txt", [b"abc"])
     with app.test_request_context(headers={"Range": "bytes=1-"}):
-        response = send_stored_file(files, "jobs/a/1/x.txt", "text/plain", etag="e")
+        response = send_stored_file(files, "jobs/a/1/x.txt", "text/plain", "x.txt", as_attachment=False, etag="e")
         response.direct_passthrough = False
         assert (response.status_code, response.get_data()) == (HTTPStatus.PARTIAL_CONTENT, b"bc")
     response.close()
@@ -30,7 +30,7 @@ def test_request_for_a_file_with_a_signed_address_is_redirected(app: Flask) -> N
     files = MemoryFileStore()
     files.put("jobs/a/1/x.txt", [b"abc"])
     with app.test_request_context():
-        response = send_stored_file(files, "jobs/a/1/x.txt", "text/plain", etag="e")
+        response = send_stored_file(files, "jobs/a/1/x.txt", "text/plain", "x.txt", as_attachment=False, etag="e")
     assert response.status_code == HTTPStatus.TEMPORARY_REDIRECT
     assert response.location == files.download_source("jobs/a/1/x.txt").url
 
@@ -38,4 +38,4 @@ def test_request_for_a_file_with_a_signed_address_is_redirected(app: Flask) -> N
 def test_missing_file_raises_file_not_found_error(app: Flask, tmp_path: Path) -> None:
     for files in (LocalFileStore(tmp_path), MemoryFileStore()):
         with app.test_request_context(), pytest.raises(FileNotFoundError):
-            send_stored_file(files, "jobs/a/1/x.txt", "text/plain")
+            send_stored_file(files, "jobs/a/1/x.txt", "text/plain", "x.txt", as_attachment=False)

@@ -14,7 +14,7 @@ PAGES: Final = KindPages(
     card_title="Generate music",
     card_text="MusicGen generates music from a description, continues a clip, or generates without any input.",
     view_result=view_result,
-    retry_options=job_actions.RETRY_OPTIONS,
+    new_seed_title="Another version",
     views=job_actions.blueprint,
     api=KindApi(models.blueprint, models.OPERATIONS, [models.ModelList]),
 )

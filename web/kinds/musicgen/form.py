@@ -7,12 +7,16 @@ from typing import Any, Final, Self
 
 from wtforms import BooleanField, MultipleFileField, SelectField, StringField, TextAreaField
 
-from shared.database import worker_queries
+from shared.audio.facts import AudioFacts
+from shared.database import inspections, worker_queries
+from shared.database.tables import Upload
+from shared.inspection.upload_kinds import UploadKind
 from shared.jobs import AUTO, Kind
 from shared.kinds.musicgen.catalogue import Availability, ModelCard, list_models
 from shared.kinds.musicgen.parameters import DEFAULT_DURATION_S, Format, Loudness, MusicgenParams, Precision
 from shared.services import Services
 from shared.texts import render
+from web.auth import get_owner
 from web.kinds.job_form import FILE_FIELD, JobForm, read_number
 
 _CLIP_FIELDS: Final = ("start_s", "end_s")
@@ -25,7 +29,15 @@ _NUMBER_FIELDS: Final = (
     "top_k",
     "top_p",
     "seed",
+    "sample_rate",
 )
+FORMAT_TITLES: Final[Mapping[Format, str]] = {
+    Format.WAV: "WAV, 32-bit float: cuts nothing off",
+    Format.WAV16: "WAV, 16-bit",
+    Format.FLAC: "FLAC, 24-bit",
+    Format.MP3: "MP3",
+    Format.OGG: "Ogg Vorbis",
+}
 _CHOICE_FIELDS: Final = ("model", "precision", "format", "loudness")
 # For each field, the meaning of an empty value.
 PLACEHOLDERS: Final[Mapping[str, str]] = {
@@ -70,7 +82,10 @@ class MusicgenForm(JobForm):
     top_p = StringField("Top p", description="Sample from the most likely tokens up to this total probability.")
     max_new_tokens = StringField("Duration in tokens", description="Instead of seconds: 50 tokens are one second.")
     seed = StringField("Seed", description="The same seed and parameters generate the same music.")
-    format = SelectField("Format", choices=[*Format], default=_get_default("format"))
+    format = SelectField("Format", choices=FORMAT_TITLES, default=_get_default("format"))
+    sample_rate = SelectField(
+        "Sampling rate", choices={"": "that of the model", "44100": "44.1 kHz", "48000": "48 kHz"}, default=""
+    )
     loudness = SelectField(
         "Loudness",
         choices=[*Loudness],
@@ -124,7 +139,14 @@ class MusicgenForm(JobForm):
         for name, meaning in PLACEHOLDERS.items():
             self._fields[name].render_kw = {"placeholder": meaning}
         notes = {card.title: render(card.note) for card in cards if card.note}
-        return {"licences": _group_licences(cards), "notes": notes}
+        return {"licences": _group_licences(cards), "notes": notes, "found": self._describe_uploads(services)}
+
+    def _describe_uploads(self, services: Services) -> dict[str, list[str]]:
+        """Describe what was found in each clip, keyed by upload id: a line of facts, then the warnings."""
+        with services.database.reading() as session:
+            rows = inspections.find_with_facts(session, [upload.id for upload in self.uploads], get_owner())
+        facts = {row.id: AudioFacts.model_validate(row.facts) for row in rows.values() if row.facts and _is_audio(row)}
+        return {upload_id: [_describe_sound(each), *map(render, each.warnings)] for upload_id, each in facts.items()}
 
     def _list_clips(self, prompt_count: int) -> list[dict[str, Any]]:
         """List the clips for the body of the API request. A single file is listed once for each prompt."""
@@ -160,6 +182,15 @@ def _list_precisions(services: Services) -> list[Precision]:
     with services.database.reading() as session:
         offered = worker_queries.list_offered_precisions(session, Kind.MUSICGEN, AUTO)
     return [precision for precision in Precision if not offered or precision in {Precision.AUTO, *offered}]
+
+
+def _is_audio(upload: Upload) -> bool:
+    return upload.kind == UploadKind.AUDIO
+
+
+def _describe_sound(facts: AudioFacts) -> str:
+    channels = {1: "mono", 2: "stereo"}.get(facts.channels, f"{facts.channels} channels")
+    return f"{facts.duration_s:.2f} s, {facts.rate} Hz, {channels}, {facts.codec} in {facts.format}"
 
 
 def _group_licences(cards: Iterable[ModelCard]) -> dict[tuple[str, str | None], list[str]]:

@@ -1,6 +1,6 @@
 """The actions on the page of a music job.
 
-A user can run the job again with a new seed, download a sample in another format, or continue a sample.
+A user can download a sample in another format, or continue a sample.
 """
 
 import io
@@ -24,12 +24,11 @@ from web.context import get_services
 from web.kinds.job_form import UPLOAD_FIELD, render_form
 from web.kinds.musicgen.form import MusicgenForm
 from web.kinds.musicgen.result import Sample, list_samples
-from web.kinds.spec import RetryOption
 from web.serializers import view_job
+from web.stored_files import set_filename
 from web.uploads import find_uploads, read_chunks, store
 
 blueprint = Blueprint(Kind.MUSICGEN, __name__, static_folder="static", static_url_path=f"/static/{Kind.MUSICGEN}")
-RETRY_OPTIONS: Final = {"new_seed": RetryOption("Run again with a new seed", {"seed": None})}
 _SAMPLE: Final = "/jobs/<uuid:job_id>/samples/<int:number>"
 
 
@@ -37,14 +36,17 @@ _SAMPLE: Final = "/jobs/<uuid:job_id>/samples/<int:number>"
 def download_sample(job_id: UUID, number: int, audio_format: str) -> Response:
     """Send a sample in the chosen format."""
     services = get_services()
-    _, _, artifact = _find_sample(services, job_id, number)
+    job, sample, artifact = _find_sample(services, job_id, number)
     wanted = Format(audio_format)
-    name = f"{artifact.name.rpartition('.')[0]}.{wanted}"
-    if name == artifact.name:
-        return redirect(url_for("api.get_artifact", job_id=job_id, name=name, download=1), HTTPStatus.SEE_OTHER)
+    if wanted == job["params"]["format"]:
+        address = url_for("api.get_artifact", job_id=job_id, name=artifact.name, download=1)
+        return redirect(address, HTTPStatus.SEE_OTHER)
     with services.files.open(artifact.key) as file:
         content, media_type = _convert(file, wanted)
-    return send_file(io.BytesIO(content), media_type, as_attachment=True, download_name=name)
+    response = send_file(io.BytesIO(content), media_type)
+    stem = sample.files["audio"]["filename"].rpartition(".")[0]
+    set_filename(response, f"{stem}.{wanted.extension}", as_attachment=True)
+    return response
 
 
 @blueprint.post(f"{_SAMPLE}/continue")

@@ -1,49 +1,28 @@
 """The MusicGen engine: it takes the parameters and clips of a job, saves the files and returns the result."""
 
-import io
-import math
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, TypeVar
 
 from shared.errors import JobFailedError
-from shared.kinds.musicgen.audio_encoding import encode
-from shared.kinds.musicgen.parameters import DEFAULT_DURATION_S, MAX_SEED, MusicgenParams, Precision
+from shared.kinds.musicgen.lengths import count_clip_frames, count_min_tokens, count_new_tokens
+from shared.kinds.musicgen.parameters import MAX_SEED, MusicgenParams, Precision
 from shared.settings import Settings
 from shared.texts import text
 from worker.devices import Device
 from worker.engines.interface import JobContext, ReportProgress
-from worker.engines.musicgen.audio.clips import ClipFormat, read_clip
-from worker.engines.musicgen.audio.loudness import level, measure
-from worker.engines.musicgen.audio.pictures import draw_spectrogram, draw_waveform
-from worker.engines.musicgen.audio.quality import find_warnings
+from worker.engines.musicgen.audio.clips import Clip, ClipFormat, DecodingLimits, read_clip
 from worker.engines.musicgen.backends.registry import choose_backend
-from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.model_folder import download, is_download_needed, open_model
 from worker.engines.musicgen.model_cache import ModelCache, ModelKey
 from worker.engines.musicgen.music_checkpoint import CheckpointWriter, ResumeState
-from worker.engines.musicgen.request import (
-    Audio,
-    GeneratedSample,
-    GenerationRequest,
-    MusicGenerator,
-    SampleRequest,
-    Sampling,
-)
+from worker.engines.musicgen.request import GenerationRequest, MusicGenerator, SampleRequest, Sampling
+from worker.engines.musicgen.request_warnings import add_warnings
+from worker.engines.musicgen.sample_files import SampleFiles
 
-
-@dataclass(frozen=True)
-class _PreparedJob:
-    """A job whose model is loaded and whose inputs are read."""
-
-    context: JobContext[MusicgenParams]
-    generator: MusicGenerator
-    request: GenerationRequest
+Item = TypeVar("Item")
 
 
 class MusicgenEngine:
@@ -116,20 +95,20 @@ class MusicgenEngine:
             if not self.models.is_loaded(key):
                 context.report(stage="loading", done=0, total=1, unit="models")
             generator = self.models.get(key)
-        request = build_request(context, generator.config, state.seed)
-        job = _PreparedJob(context, generator, request)
+        request = build_request(context, generator.config, state.seed, DecodingLimits.of(self._settings))
+        request = add_warnings(request, generator)
+        files = SampleFiles(context, generator, request, self._device)
         writer = CheckpointWriter(context.checkpoint, state.seed)
-        started_s = time.perf_counter()
+        stopwatch = Stopwatch()
         generated = generator.generate(request, context.report, writer.update, state.tokens or None)
-        compute_s = time.perf_counter() - started_s
-        samples = [_save_sample(job, index, sample) for index, sample in enumerate(generated)]
+        samples = files.save_all(stopwatch.time(generated))
         music_s = sum(sample["duration_s"] for sample in samples)
         return {
-            "sampling_rate": generator.config.codec.sample_rate_hz,
+            "sampling_rate": files.sample_rate_hz,
             "frame_rate": generator.config.codec.frame_rate,
             "samples": samples,
             "tokens_per_s": None if writer.tokens_per_s is None else round(writer.tokens_per_s, 2),
-            "realtime_factor": round(music_s / compute_s, 4),
+            "realtime_factor": round(music_s / stopwatch.elapsed_s, 4),
             "engine": generator.backend,
             "precision": generator.precision,
         }
@@ -164,7 +143,9 @@ class MusicgenEngine:
         return self._backend.import_loader()(key, self._device, limits, settings.compiled)
 
 
-def build_request(context: JobContext[MusicgenParams], config: ModelConfig, seed: int) -> GenerationRequest:
+def build_request(
+    context: JobContext[MusicgenParams], config: ModelConfig, seed: int, limits: DecodingLimits
+) -> GenerationRequest:
     """Build the request of a job: each prompt is repeated ``num_samples`` times, and each sample has its own seed.
 
     The seed of sample n is the job's seed plus n, so that a single sample can be generated again.
@@ -178,21 +159,45 @@ def build_request(context: JobContext[MusicgenParams], config: ModelConfig, seed
     form = ClipFormat(
         config.codec.sample_rate_hz, config.decoder.channels, (config.decoder.positions - 1) / config.codec.frame_rate
     )
-    clips: list[Audio | None] = [
-        read_clip(context.uploads[prompt.upload], prompt, form, f"params.audio_prompts[{index}]")
-        for index, prompt in enumerate(params.audio_prompts)
-    ]
+    clips: Sequence[Clip | None] = _read_clips(context, form, limits)
     prompts: list[str | None] = [*params.prompts] or [None] * max(len(clips), 1)
     pairs = zip(prompts, clips or [None] * len(prompts), strict=True)
     repeated = [pair for pair in pairs for _ in range(params.num_samples)]
-    samples = [SampleRequest(*pair, (seed + index) % (MAX_SEED + 1)) for index, pair in enumerate(repeated)]
-    longest = max((clip.shape[1] for clip in clips if clip is not None), default=0)
-    prompt_frames = math.ceil(longest / config.codec.hop)
-    check_continuation(params, prompt_frames, config)
-    return GenerationRequest(samples, count_new_tokens(params, prompt_frames, config), build_sampling(params))
+    samples = [
+        SampleRequest(
+            prompt,
+            None if clip is None else clip.audio,
+            (seed + index) % (MAX_SEED + 1),
+            () if clip is None else clip.warnings,
+        )
+        for index, (prompt, clip) in enumerate(repeated)
+    ]
+    # At more than 10 frames per second, the shortest clip is long enough for the delay pattern, and so are all others.
+    shortest = min((sample.clip.shape[1] for sample in samples if sample.clip is not None), default=0)
+    clip_frames = count_clip_frames(shortest, config.figures)
+    check_continuation(params, clip_frames, config)
+    return GenerationRequest(samples, count_new_tokens(params, clip_frames, config.figures), build_sampling(params))
 
 
-def check_continuation(params: MusicgenParams, prompt_frames: int, config: ModelConfig) -> None:
+def _read_clips(context: JobContext[MusicgenParams], form: ClipFormat, limits: DecodingLimits) -> list[Clip]:
+    prompts = context.params.audio_prompts
+    clips: list[Clip] = []
+    read: dict[tuple[str, float, float | None], Clip] = {}  # several prompts often continue the same part
+
+    def report() -> None:
+        context.report(stage="reading", done=len(clips), total=len(prompts), unit="clips")
+
+    for index, prompt in enumerate(prompts):
+        report()
+        where, path = f"params.audio_prompts[{index}]", context.uploads[prompt.upload]
+        part = (prompt.upload, prompt.start_s, prompt.end_s)
+        if part not in read:
+            read[part] = read_clip(path, prompt, form, where, limits=limits, check_wanted=report)
+        clips.append(read[part])
+    return clips
+
+
+def check_continuation(params: MusicgenParams, clip_frames: int, config: ModelConfig) -> None:
     """Refuse a continuation with too few new tokens: because of the delays, it would have no new frame.
 
     Raises
@@ -200,25 +205,19 @@ def check_continuation(params: MusicgenParams, prompt_frames: int, config: Model
     JobFailedError
         The continuation is too short; the error says how many tokens are needed.
     """
-    delay_steps = max(delay.get_delays(1 + prompt_frames + (params.max_new_tokens or 0), config.decoder))
-    if prompt_frames and params.max_new_tokens is not None and params.max_new_tokens <= delay_steps:
+    if not clip_frames or params.max_new_tokens is None:
+        return
+    min_new_tokens = count_min_tokens(params.max_new_tokens, clip_frames, config.figures)
+    if params.max_new_tokens < min_new_tokens:
         raise JobFailedError(
             "too-short",
             text(
                 "continuation-too-short",
                 max_new_tokens=params.max_new_tokens,
-                delay_steps=delay_steps,
-                min_new_tokens=delay_steps + 1,
+                delay_steps=min_new_tokens - 1,
+                min_new_tokens=min_new_tokens,
             ),
         )
-
-
-def count_new_tokens(params: MusicgenParams, prompt_frames: int, config: ModelConfig) -> int:
-    """Count the positions to generate; ``duration_s`` is the duration of the new music, without the audio prompt."""
-    if params.max_new_tokens is not None:
-        return params.max_new_tokens
-    frames = max(1, round((params.duration_s or DEFAULT_DURATION_S) * config.codec.frame_rate))
-    return delay.count_new_tokens(frames, prompt_frames, config.decoder)
 
 
 def count_slots(params: MusicgenParams) -> int:
@@ -232,55 +231,21 @@ def build_sampling(params: MusicgenParams) -> Sampling:
     return Sampling(params.do_sample, params.guidance_scale, params.temperature, params.top_k, params.top_p)
 
 
-def check_audio(audio: Audio, index: int) -> None:
-    """Refuse audio with NaN or infinite values, which no player could play.
+class Stopwatch:
+    """Measures how long an iterator takes to compute its items, without what is done with them."""
 
-    The logits are checked for such values earlier, in `decoding.sequence.TokenSequence.extend`.
+    def __init__(self) -> None:
+        self.elapsed_s = 0.0
 
-    Raises
-    ------
-    JobFailedError
-        The audio has NaN or infinite values.
-    """
-    if not np.isfinite(audio).all():
-        raise JobFailedError("not-finite", text("audio-not-finite", sample=index))
-
-
-def serialize_codes(sample: GeneratedSample, config: ModelConfig) -> bytes:
-    """Return the codes of a sample as a ``.npy`` file: int16, shape (codebooks, frames).
-
-    The codebooks of the left channel come before the codebooks of the right channel.
-    """
-    channels = config.decoder.channels
-    buffer = io.BytesIO()
-    np.save(buffer, np.concatenate([sample.codes[channel::channels] for channel in range(channels)]))
-    return buffer.getvalue()
-
-
-def _save_sample(job: _PreparedJob, index: int, generated: GeneratedSample) -> dict[str, Any]:
-    """Save the files of one sample; return the part of the result that describes this sample."""
-    context, config, total = job.context, job.generator.config, len(job.request.samples)
-    context.report(stage="writing", done=index, total=total, unit="samples")
-    rate_hz = config.codec.sample_rate_hz
-    sample = job.request.samples[index]
-    check_audio(generated.audio, index)
-    prompt_samples = 0 if sample.clip is None else sample.clip.shape[1]
-    warnings = find_warnings(generated.audio, sample.clip, rate_hz, prompt_samples)
-    audio = level(generated.audio, rate_hz, context.params.loudness)
-    content, media_type = encode(audio, rate_hz, context.params.format)
-    names = {"audio": f"audio-{index}.{context.params.format}", "codes": f"codes-{index}.npy"}
-    context.save(names["audio"], media_type, content)
-    context.save(names["codes"], "application/octet-stream", serialize_codes(generated, config))
-    context.save(f"waveform-{index}.svg", "image/svg+xml", draw_waveform(audio, rate_hz))
-    context.save(f"spectrogram-{index}.png", "image/png", draw_spectrogram(audio, rate_hz))
-    context.report(stage="writing", done=index + 1, total=total, unit="samples")
-    levels = measure(audio, rate_hz)
-    return {
-        "prompt": sample.prompt,
-        "seed": sample.seed,
-        "duration_s": round(audio.shape[1] / rate_hz, 3),
-        **names,
-        "peak_dbfs": levels.peak_dbfs,
-        "lufs": levels.lufs,
-        "warnings": [warning.serialize() for warning in warnings],
-    }
+    def time(self, items: Iterator[Item]) -> Iterator[Item]:
+        """Yield the items, and measure the time until each of them is there."""
+        while True:
+            started_s = time.perf_counter()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            finally:
+                self.elapsed_s += time.perf_counter() - started_s
+            yield item
+            del item  # the next item may need the memory

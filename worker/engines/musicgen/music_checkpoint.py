@@ -2,7 +2,6 @@
 
 import io
 import logging
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from shared.kinds.musicgen.parameters import MAX_SEED
+from shared.kinds.musicgen.seeds import draw_seed
 from worker.engines.interface import Checkpoint
 from worker.engines.musicgen.request import Tokens
 
@@ -33,8 +32,8 @@ class ResumeState:
         Parameters
         ----------
         seed
-            The seed in the job's parameters. If it is ``None``, a seed is drawn at random. The seed is stored at once,
-            so that every later attempt uses the same seed.
+            The seed in the job's parameters. If it is ``None``, as in jobs of earlier versions, a seed is drawn at
+            random. The seed is stored at once, so that every later attempt uses the same seed.
         """
         content = checkpoint.load()
         if content is not None:
@@ -42,7 +41,7 @@ class ResumeState:
                 return cls.parse(content)
             except Exception:  # the checkpoint is damaged, or another version of the engine wrote it
                 logger.exception("the checkpoint cannot be read; the job starts from the beginning")
-        state = cls(secrets.randbelow(MAX_SEED + 1) if seed is None else seed, ())
+        state = cls(draw_seed() if seed is None else seed, ())
         checkpoint.store(state.serialize())
         return state
 

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import JobFailedError
+from shared.kinds.musicgen.lengths import count_clip_frames
 from shared.texts import text
 from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.decoding import delay
 from worker.engines.musicgen.decoding.decoder import Decoder, TextStates
 from worker.engines.musicgen.decoding.scheduler import BatchLimits, BatchScheduler
 from worker.engines.musicgen.decoding.sequence import TokenSequence
-from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConfig
+from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.tokenizer import PromptTokenizer
 from worker.engines.musicgen.request import Audio, Codes, GeneratedSample, GenerationRequest, OnTokens, Tokens
 
@@ -99,10 +100,9 @@ class MusicgenPipeline:
 
     def generate(
         self, request: GenerationRequest, report: ReportProgress, on_tokens: OnTokens, resumed: Sequence[Tokens] | None
-    ) -> list[GeneratedSample]:
+    ) -> Iterator[GeneratedSample]:
         """Generate the samples of a job, as described in `request.MusicGenerator.generate`."""
-        clips = pad_clips(request)
-        sequences = self._build_sequences(request, clips, report, resumed)
+        sequences = self._build_sequences(request, report, resumed)
         steps = sequences[0].length - sequences[0].given_length
 
         def report_step() -> None:
@@ -118,7 +118,8 @@ class MusicgenPipeline:
         pass_tokens()
         self.scheduler.generate(sequences, report_step, report_compiling, pass_tokens)
         pass_tokens()
-        return [self._decode_sample(sequences, index, clips, report) for index in range(len(sequences))]
+        for index in range(len(sequences)):
+            yield self._decode_sample(sequences, index, report)
 
     def encode_text(self, prompt: str | None) -> TextStates | None:
         """Encode a prompt; return ``None`` if there is no prompt (unconditional generation)."""
@@ -130,30 +131,28 @@ class MusicgenPipeline:
         return np.stack(channels, axis=1).reshape(self.config.decoder.codebooks, -1)
 
     def _build_sequences(
-        self,
-        request: GenerationRequest,
-        clips: "PaddedClips | None",
-        report: ReportProgress,
-        resumed: Sequence[Tokens] | None,
+        self, request: GenerationRequest, report: ReportProgress, resumed: Sequence[Tokens] | None
     ) -> list[TokenSequence]:
-        config = self.config.decoder
+        check_length(request, self.config)
         prompts = dict.fromkeys(sample.prompt for sample in request.samples)
         texts = {prompt: self.encode_text(prompt) for prompt in prompts}
+        codes: dict[int, Codes] = {}
         sequences: list[TokenSequence] = []
         for index, sample in enumerate(request.samples):
             on_progress = partial(report, stage="encoding", done=index, total=len(request.samples), unit="samples")
             on_progress()
-            clip = None if clips is None else self.encode_clip(clips.audio[index], on_progress)
-            if index == 0:
-                check_length(request, 0 if clip is None else clip.shape[1], config)
+            clip: Codes | None = None
+            if sample.clip is not None:
+                # Samples of one prompt continue the same clip, which is encoded once.
+                if id(sample.clip) not in codes:
+                    codes[id(sample.clip)] = self.encode_clip(sample.clip, on_progress)
+                clip = codes[id(sample.clip)]
             known = None if resumed is None else resumed[index]
-            pattern = delay.build_pattern(clip, request.new_tokens, config)
+            pattern = delay.build_pattern(clip, request.new_tokens, self.config.decoder)
             sequences.append(TokenSequence(pattern, texts[sample.prompt], request.sampling, sample.seed, known))
         return sequences
 
-    def _decode_sample(
-        self, sequences: Sequence[TokenSequence], index: int, clips: "PaddedClips | None", report: ReportProgress
-    ) -> GeneratedSample:
+    def _decode_sample(self, sequences: Sequence[TokenSequence], index: int, report: ReportProgress) -> GeneratedSample:
         on_progress = partial(report, stage="decoding", done=index, total=len(sequences), unit="samples")
         on_progress()
         codes = delay.remove_delays(sequences[index].tokens, self.config.decoder)
@@ -162,8 +161,7 @@ class MusicgenPipeline:
             audio = np.stack(
                 [self.model.codec.decode(codes[channel::channels], on_progress) for channel in range(channels)]
             )
-        padding = 0 if clips is None else clips.padding[index]
-        return GeneratedSample(codes[:, padding // self.config.codec.hop :], audio[:, padding:])
+        return GeneratedSample(codes, audio)
 
     @contextmanager
     def _lock_codec(self, on_progress: OnProgress) -> Iterator[None]:
@@ -180,50 +178,23 @@ class MusicgenPipeline:
             self._codec_lock.release()
 
 
-@dataclass(frozen=True)
-class PaddedClips:
-    """The clips of a job, padded to the same length.
-
-    Parameters
-    ----------
-    audio
-        One padded clip per sample of the job.
-    padding
-        For each clip, how many audio samples of silence were added at its start.
-    """
-
-    audio: list[Audio]
-    padding: list[int]
-
-
-def pad_clips(request: GenerationRequest) -> PaddedClips | None:
-    """Pad the clips on the left to the length of the longest clip, as transformers does in a batch."""
-    clips = [sample.clip for sample in request.samples if sample.clip is not None]
-    if not clips:
-        return None
-    longest = max(clip.shape[1] for clip in clips)
-    padding = [longest - clip.shape[1] for clip in clips]
-    return PaddedClips(
-        [np.pad(clip, ((0, 0), (silence, 0))) for clip, silence in zip(clips, padding, strict=True)], padding
-    )
-
-
-def check_length(request: GenerationRequest, prompt_frames: int, config: DecoderConfig) -> None:
+def check_length(request: GenerationRequest, config: ModelConfig) -> None:
     """Refuse a request for more positions than the model has.
 
     Raises
     ------
     JobFailedError
-        The request is too long; the error says how many new tokens would fit.
+        A sample is too long; the error says how many new tokens would fit.
     """
-    used = 1 + prompt_frames
-    free = config.positions - used
+    longest = max((sample.clip.shape[1] for sample in request.samples if sample.clip is not None), default=0)
+    used = 1 + count_clip_frames(longest, config.figures)
+    free = config.decoder.positions - used
     if request.new_tokens > free:
         raise JobFailedError(
             "too-long",
             text(
                 "music-too-long",
-                positions=config.positions,
+                positions=config.decoder.positions,
                 used=used,
                 free=max(free, 0),
                 new_tokens=request.new_tokens,

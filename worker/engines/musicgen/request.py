@@ -1,14 +1,16 @@
 """The interface of a loaded model: requests and results, the same for every backend."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.texts import Text
 from worker.engines.interface import ReportProgress
 from worker.engines.musicgen.model.configuration import ModelConfig
+from worker.engines.musicgen.model.tokenizer import PromptTokenizer
 
 Audio = NDArray[np.float32]
 """Shape (channels, samples), nominally between -1 and 1."""
@@ -46,20 +48,22 @@ class SampleRequest:
         The audio that the music continues, at the model's sampling rate and with its channels.
     seed
         The seed of the random numbers with which the tokens of this sample are chosen.
+    warnings
+        What is unusual about the prompt, the clip, or the length.
     """
 
     prompt: str | None
     clip: Audio | None
     seed: int
+    warnings: Sequence[Text] = ()
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
     """The samples of a job.
 
-    transformers generates all samples of a job as one batch. To give the same results as
-    transformers, clips of different lengths are padded with silence on the left to the length
-    of the longest clip. The padding is removed from the results.
+    Each sample is generated as if it were alone: what else is in the job does not change its codes. transformers
+    generates all samples of a job as one batch, and pads clips of different lengths with silence on the left.
     """
 
     samples: Sequence[SampleRequest]
@@ -69,7 +73,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class GeneratedSample:
-    """The result for one sample. The clip is included, the padding is not."""
+    """The result for one sample. The clip is included."""
 
     codes: Codes
     audio: Audio
@@ -86,6 +90,7 @@ class MusicGenerator(Protocol):
     backend: str
     """Name of the backend that computes; the API's field ``engine`` shows it."""
     config: ModelConfig
+    tokenizer: PromptTokenizer
     precision: str
     max_slots: int
     """How many decoder slots the model runs in one batch; 0 if jobs cannot share a batch."""
@@ -95,8 +100,11 @@ class MusicGenerator(Protocol):
 
     def generate(
         self, request: GenerationRequest, report: ReportProgress, on_tokens: OnTokens, resumed: Sequence[Tokens] | None
-    ) -> list[GeneratedSample]:
+    ) -> Iterator[GeneratedSample]:
         """Generate the samples of a job.
+
+        Nothing is computed before the first sample is asked for. Then the tokens of all samples are generated, and each
+        sample is decoded when it is asked for.
 
         Parameters
         ----------
@@ -112,7 +120,7 @@ class MusicGenerator(Protocol):
 
         Returns
         -------
-        One result per sample, in the order of the request.
+        An iterator over one result per sample, in the order of the request. It keeps no audio of earlier samples.
 
         Raises
         ------

@@ -201,6 +201,9 @@ def test_process_that_ends_without_an_answer_makes_the_file_unreadable(file: Bin
         "[" * 100_000,
         '{"problem": {"code": "<b>", "values": {}}}',
         '{"problem": "code"}',
+        '{"problem": {"code": "sound-silent", "values": {}}}',
+        '{"problem": {"code": "sound-rate", "values": {"rate_hz": 1}}}',
+        '{"problem": {"code": "sound-silent", "values": {"level_dbfs": ' + "9" * 400 + "}}}",
         "\x00",
     ],
 )
@@ -211,6 +214,22 @@ def test_answer_of_another_form_makes_the_file_unreadable(file: BinaryIO, answer
 def test_answer_is_not_read_to_its_end_if_it_is_too_long(file: BinaryIO) -> None:
     problem = text("inspection-answer-too-long", max_bytes=MAX_ANSWER_BYTES)
     assert inspect(file, probe_inspectors.flood) == Answer(problem=problem)
+
+
+def test_bytes_that_were_made_of_the_file_follow_the_facts(file: BinaryIO) -> None:
+    answer = inspect(file, probe_inspectors.make_bytes, count=1_000)
+    assert answer == Answer(facts={"n": 1_000}, content=bytes(range(256)) * 1_000)
+
+
+def test_caller_decides_how_long_an_answer_may_be(file: BinaryIO) -> None:
+    def ask(max_answer_bytes: int) -> Answer:
+        function = f"{MODULE}:{probe_inspectors.make_bytes.__name__}"
+        with closing(SandboxedProcess(function, MEMORY_MB, DEADLINE_S, max_answer_bytes)) as process:
+            return process.inspect(file, {"count": 1}, lambda: True)
+
+    facts = len(b'{"facts": {"n": 1}, "refused": []}\n')
+    assert ask(facts + 256).content == bytes(range(256))
+    assert ask(facts + 255) == Answer(problem=text("inspection-answer-too-long", max_bytes=facts + 255))
 
 
 def test_process_that_stays_after_its_answer_is_killed(file: BinaryIO) -> None:

@@ -86,6 +86,7 @@ def test_every_field_of_the_music_form_sets_its_parameter() -> None:
         seed="9223372036854775807",
         precision="float32",
         format="ogg",
+        sample_rate="48000",
         loudness="lufs",
         device="cpu",
     )
@@ -105,6 +106,7 @@ def test_every_field_of_the_music_form_sets_its_parameter() -> None:
         "seed": 2**63 - 1,
         "precision": "float32",
         "format": "ogg",
+        "sample_rate": 48_000,
         "loudness": "lufs",
     }
 
@@ -138,7 +140,7 @@ def test_single_clip_is_used_for_every_prompt_and_of_several_clips_each_prompt_g
         (["a"], {"start_s": "3", "end_s": "2"}, {"end_s": "must be after start_s, 3 s"}),
         (["a", "b"], {"end_s": "0"}, {"end_s": "clip 1: must be greater than 0; clip 2: must be"}),
         (["a", "b"], {"prompts": "one"}, {"file": "clips: 2, prompts: 1"}),
-        ([], {"format": "aiff"}, {"format": "must be 'wav', 'flac'"}),
+        ([], {"format": "aiff"}, {"format": "must be 'wav', 'wav16', 'flac'"}),
         ([], {"device": "tpu"}, {"device": "pattern"}),
         ([], {"model": "small"}, {"model": "pattern"}),
     ],

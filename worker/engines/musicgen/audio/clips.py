@@ -1,29 +1,32 @@
-"""Reads audio prompts: the requested part of an uploaded file, with the sampling rate and the channels of the model."""
+"""Reads audio prompts: the requested part of an uploaded file, with the sampling rate and the channels of the model.
 
+A process without rights decodes the file (`shared.inspection.clips`), since a decoder that a file has taken over could
+otherwise do whatever the worker can. What it returns may be anything, and is checked.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
-import soundfile
-import soxr
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.audio.facts import END_TOLERANCE_S, MIN_CLIP_S, Warnings
 from shared.errors import JobFailedError
+from shared.inspection.sandbox import MAX_ANSWER_BYTES, Answer, ProcessLostError, SandboxedProcess
+from shared.kinds.musicgen.judgement import measure_part
+from shared.kinds.musicgen.lengths import ROUNDING
 from shared.kinds.musicgen.parameters import AudioPrompt
-from shared.texts import Value, text
+from shared.settings import Settings
+from shared.texts import Text, Value, text
 
-BLOCK_SAMPLES: Final = 1 << 16
-"""How many samples are decoded at a time if the file has more than two channels. A small file can contain 255 silent
-channels, which would need much memory if all requested samples were decoded at once."""
-PREROLL_S: Final = 2.0
-"""How much audio before the requested part is also decoded, and then discarded. An MP3 frame uses data of earlier
-frames; at low bit rates, these are up to 1.3 s earlier. So the first frames after a jump of the decoder are damaged."""
-MIN_CLIP_S: Final = 0.1
-END_TOLERANCE_S: Final = 0.01
-"""How far ``end_s`` may be beyond the end of the file: players round lengths to hundredths of a second."""
-RATES_HZ: Final = range(1_000, 768_001)
-QUALITY: Final = "VHQ"
+FUNCTION: Final = "shared.inspection.clips:decode"
+MAX_ATTEMPTS: Final = 3
+"""How many processes are started if one ends before it gets the file, as it does if the system needs its memory."""
+_EMPTY: Final = "sound-empty"
+_SAMPLE_BYTES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -45,119 +48,157 @@ class ClipFormat:
     max_length_s: float
 
 
-def read_clip(path: Path, prompt: AudioPrompt, clip_format: ClipFormat, where: str) -> NDArray[np.float32]:
-    """Read the part of an uploaded file that an audio prompt requests.
+@dataclass(frozen=True)
+class DecodingLimits:
+    """What the process that decodes a file may use.
 
-    Only this part, and ``PREROLL_S`` before it, is decoded. For a mono model, the channels
-    of the file are averaged. For a stereo model, the channels of a stereo file are not changed;
-    for a file with any other number of channels, left and right both get the average.
+    Parameters
+    ----------
+    memory_mb
+        Its memory.
+    timeout_s
+        How long it may take.
+    max_audio_s
+        How much audio it may decode, in seconds.
+    """
+
+    memory_mb: int
+    timeout_s: float
+    max_audio_s: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the limits of an inspection, which decodes the same file."""
+        return cls(settings.inspection_memory_mb, settings.inspection_timeout_s, settings.max_audio_s)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The part of a file that an audio prompt requests.
+
+    Parameters
+    ----------
+    audio
+        Shape (channels, samples), nominally -1 to 1.
+    warnings
+        What is unusual about the part.
+    """
+
+    audio: NDArray[np.float32]
+    warnings: tuple[Text, ...] = ()
+
+
+class _Found(BaseModel):
+    """What the process found out, besides the samples; see `shared.audio.part.DecodedPart`."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    read_s: float = Field(ge=0)
+    part_s: float = Field(ge=0)
+    ended: bool
+    warnings: Warnings
+
+
+def read_clip(  # noqa: PLR0913 - what is read, for what, and how
+    path: Path,
+    prompt: AudioPrompt,
+    clip_format: ClipFormat,
+    where: str,
+    *,
+    limits: DecodingLimits,
+    check_wanted: Callable[[], object],
+) -> Clip:
+    """Read the part of an uploaded file that an audio prompt requests.
 
     Parameters
     ----------
     path
-        A file in any format that libsndfile reads, with any sampling rate and number of channels.
+        The file.
     prompt
         The part to read; if ``prompt.end_s`` is ``None``, the part extends to the end of the file.
     clip_format
         The audio that the model accepts.
     where
         The place of the prompt in the request, which errors show, for example ``params.audio_prompts[0]``.
-
-    Returns
-    -------
-    NDArray[np.float32]
-        Shape (channels, samples), nominally -1 to 1. From n samples of the file, exactly
-        ``round(n * sample_rate_hz / sampling rate of the file)`` samples are made.
+    limits
+        What the process that decodes the file may use.
+    check_wanted
+        Is called regularly; if it raises, the process is killed, and the error is passed on.
 
     Raises
     ------
     JobFailedError
         ``clip-unreadable``, ``clip-empty``, ``clip-range`` or ``clip-too-long``.
     """
+    answer = _decode(path, prompt, clip_format, limits=limits, check_wanted=check_wanted)
+    if answer.problem is not None:
+        error_type = "clip-empty" if answer.problem.code == _EMPTY else "clip-unreadable"
+        raise JobFailedError(error_type, Text("clip-problem", {"where": where}, (answer.problem,)))
     try:
-        with soundfile.SoundFile(path) as file:
-            rate_hz: int = file.samplerate
-            if rate_hz not in RATES_HZ:
-                raise _refuse("clip-unreadable", "clip-rate", where, rate_hz=rate_hz)
-            if not file.frames:
-                raise _refuse("clip-empty", "clip-empty", where)
-            first, last = _choose_part(prompt, clip_format, file.frames / rate_hz, where)
-            part = _decode(file, round(first * rate_hz), round(last * rate_hz), clip_format.channels)
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.strip(" .") or "the file is damaged"
-        raise _refuse("clip-unreadable", "clip-undecodable", where, reason=reason) from error
-    decoded_s = len(part) / rate_hz
-    if prompt.end_s is not None and decoded_s < last - first - END_TOLERANCE_S:
-        raise _refuse("clip-range", "clip-incomplete", where, decoded_s=first + decoded_s)
-    if decoded_s < MIN_CLIP_S:
-        raise _refuse("clip-range", "clip-too-short", where, length_s=decoded_s, min_length_s=MIN_CLIP_S)
-    if not np.isfinite(part).all():
-        raise _refuse("clip-unreadable", "clip-not-finite", where)
-    return np.ascontiguousarray(_resample(part, rate_hz, clip_format.sample_rate_hz).T)
+        found = _Found.model_validate(answer.facts)
+    except ValidationError as error:
+        raise _refuse("clip-unreadable", "clip-undecodable", where) from error
+    _check_part(prompt, clip_format, found, where)
+    audio = np.frombuffer(answer.content[: len(answer.content) // _SAMPLE_BYTES * _SAMPLE_BYTES], np.float32)
+    # Each change of the rate on the way rounds the length once more.
+    length = found.part_s * clip_format.sample_rate_hz * clip_format.channels
+    if (
+        len(audio) % clip_format.channels
+        or not abs(len(audio) - length) <= 0.01 * length
+        or not np.isfinite(audio).all()
+    ):
+        raise _refuse("clip-unreadable", "clip-undecodable", where)
+    warnings = [Text("clip-warning", {}, (warning,)) for warning in found.warnings]
+    # The ends of a part are rounded to samples of the file. The model gets no sample more than the submission counted.
+    samples = round(measure_part(prompt, found.read_s) * clip_format.sample_rate_hz)
+    return Clip(audio.reshape(clip_format.channels, -1)[:, :samples], tuple(warnings))
 
 
-def _choose_part(prompt: AudioPrompt, clip_format: ClipFormat, length_s: float, where: str) -> tuple[float, float]:
-    """Return the start and the end of the part, in seconds."""
-    if prompt.start_s >= length_s:
+def _decode(
+    path: Path,
+    prompt: AudioPrompt,
+    clip_format: ClipFormat,
+    *,
+    limits: DecodingLimits,
+    check_wanted: Callable[[], object],
+) -> Answer:
+    wanted = {
+        "start_s": prompt.start_s,
+        "end_s": prompt.end_s,
+        "max_length_s": clip_format.max_length_s,
+        "rate_hz": clip_format.sample_rate_hz,
+        "channels": clip_format.channels,
+    }
+
+    def is_wanted() -> bool:
+        check_wanted()
+        return True
+
+    bytes_per_s = clip_format.sample_rate_hz * clip_format.channels * _SAMPLE_BYTES
+    max_bytes = MAX_ANSWER_BYTES + int((clip_format.max_length_s + 1) * bytes_per_s)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        with path.open("rb") as file:
+            process = SandboxedProcess(FUNCTION, limits.memory_mb, limits.timeout_s, max_bytes)
+            try:
+                return process.inspect(file, {"max_s": limits.max_audio_s, "wanted": wanted}, is_wanted)
+            except ProcessLostError:
+                if attempt == MAX_ATTEMPTS:
+                    return Answer(problem=text("inspection-lost", attempts=MAX_ATTEMPTS))
+    raise AssertionError("the last attempt returns")
+
+
+def _check_part(prompt: AudioPrompt, clip_format: ClipFormat, found: _Found, where: str) -> None:
+    """Refuse a part that the file does not have, or that the model cannot continue."""
+    length_s, max_length_s = found.read_s, clip_format.max_length_s
+    if found.ended and prompt.start_s >= length_s:
         raise _refuse("clip-range", "clip-start-beyond-end", where, length_s=length_s, start_s=prompt.start_s)
-    if prompt.end_s is not None and prompt.end_s > length_s + END_TOLERANCE_S:
+    if found.ended and prompt.end_s is not None and prompt.end_s > length_s + END_TOLERANCE_S:
         raise _refuse("clip-range", "clip-end-beyond-end", where, length_s=length_s, end_s=prompt.end_s)
-    last = length_s if prompt.end_s is None else min(prompt.end_s, length_s)
-    if last - prompt.start_s > clip_format.max_length_s:
-        raise _refuse(
-            "clip-too-long",
-            "clip-too-long",
-            where,
-            length_s=last - prompt.start_s,
-            max_length_s=clip_format.max_length_s,
-            max_end_s=prompt.start_s + clip_format.max_length_s,
-        )
-    return prompt.start_s, last
-
-
-def _decode(file: soundfile.SoundFile, first: int, last: int, channels: int) -> NDArray[np.float32]:
-    """Decode the samples from ``first`` to ``last`` (excluded): shape (samples, channels).
-
-    The result is shorter if the file has fewer samples than its header says. After each read, soundfile
-    seeks, even if only to the current position, and each seek damages the audio of an MP3 file. Every MP3
-    file is mono or stereo. So mono and stereo files are read in one call.
-    """
-    position = max(first - round(PREROLL_S * file.samplerate), 0)
-    file.seek(position)
-    block_samples = BLOCK_SAMPLES if file.channels > 2 else last - position  # noqa: PLR2004 - stereo
-    mixed = [np.zeros((0, channels), np.float32)]
-    while position < last:
-        block = file.read(min(block_samples, last - position), dtype="float32", always_2d=True)
-        if not len(block):
-            break
-        mixed.append(_mix(block[max(first - position, 0) :], channels))
-        position += len(block)
-    return np.concatenate(mixed)
-
-
-def _mix(block: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    if block.shape[1] == channels:
-        return block
-    with np.errstate(over="ignore", invalid="ignore"):  # `read_clip` finds and reports values that are not finite
-        return np.repeat(block.mean(axis=1, keepdims=True), channels, axis=1)
-
-
-def _resample(part: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """Resample audio of shape (samples, channels) to exactly the rounded length.
-
-    EnCodec counts samples to divide its input into frames. If the resampler rounded the
-    length down, the last frame would move and its codes would change. To prevent this, as many
-    zeros are appended as make one more output sample: soxr then always returns the last sample.
-    The zeros change no value, since soxr treats everything beyond the end as zeros.
-    """
-    if from_hz == to_hz:
-        return part
-    length = round(len(part) * to_hz / from_hz)
-    tail = np.zeros((-(-from_hz // to_hz), part.shape[1]), np.float32)
-    resampled: NDArray[np.float32] = soxr.resample(np.concatenate([part, tail]), from_hz, to_hz, QUALITY)[:length]
-    if len(resampled) != length:
-        raise ValueError(f"soxr made {len(resampled)} samples at {to_hz} Hz from {len(part)} at {from_hz} Hz")
-    return resampled
+    if found.part_s > max_length_s:
+        limits = {"max_length_s": max_length_s, "max_end_s": prompt.start_s + max_length_s}
+        raise _refuse("clip-too-long", "clip-too-long", where, length_s=found.part_s, **limits)
+    if not found.part_s or measure_part(prompt, length_s) < MIN_CLIP_S - ROUNDING:
+        raise _refuse("clip-range", "clip-too-short", where, length_s=found.part_s, min_length_s=MIN_CLIP_S)
 
 
 def _refuse(error_type: str, code: str, where: str, **values: Value) -> JobFailedError:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
 from scipy.signal import resample_poly
 
+from shared.audio.facts import SILENCE_DBFS
 from shared.kinds.musicgen.parameters import Loudness
 
 PEAK_DBTP: Final = -1.0
@@ -19,8 +20,6 @@ PEAK_DBTP: Final = -1.0
 RMS_DBFS: Final = -18.0
 LUFS: Final = -14.0
 """``RMS_DBFS`` and ``LUFS`` are the levels that audiocraft uses, so that the outputs of both can be compared."""
-SILENCE_DBFS: Final = -60.0
-"""Audio is silence if all samples are below this level. Silence is not amplified: only noise would become louder."""
 OVERSAMPLING: Final = 4
 """How many points per sample are searched for true peaks, as in ITU-R BS.1770-4, annex 2."""
 BLOCK: Final = 1 << 18

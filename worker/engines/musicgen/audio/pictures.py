@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
-from worker.engines.chart_style import PALETTE, add_axes, make_figure, render_svg, style
+from worker.engines.chart_style import PALETTE, add_axes, make_figure, release, render_svg, style
 
 COLUMNS: Final = 720
 """Columns of a waveform: one per point of width (1/72 inch), so that the position of each column is a short number in
@@ -120,6 +120,7 @@ def draw_spectrogram(audio: NDArray[np.float32], sample_rate_hz: int) -> bytes:
         content = io.BytesIO()
         # With this compression level, the time is half of that with the default level, and the file is a tenth larger.
         figure.savefig(content, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
+        release(figure)
         return content.getvalue()
 
 

@@ -6,8 +6,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.audio.facts import SILENCE_DBFS
+from shared.kinds.musicgen.audio_encoding import CLIPPING_FORMATS
+from shared.kinds.musicgen.parameters import Format, Loudness
 from shared.texts import Text, text
-from worker.engines.musicgen.audio.loudness import SILENCE_DBFS
 
 MAX_INAUDIBLE_CLIPPED: Final = 10
 """If no more samples than this are beyond full scale, the clipping cannot be heard, and there is no warning."""
@@ -26,12 +28,12 @@ MIN_POWER: Final = 1e-30
 def find_warnings(
     audio: NDArray[np.float32], clip: NDArray[np.float32] | None, sample_rate_hz: int, prompt_samples: int = 0
 ) -> list[Text]:
-    """List the faults in the raw output of the model.
+    """List the faults in the raw output of the model. Clipping is a fault of the file; see `find_clipping`.
 
     Parameters
     ----------
     audio
-        Shape (channels, samples), before the level is adjusted: afterwards, clipping cannot be found.
+        Shape (channels, samples), before the level is adjusted.
     clip
         The audio prompt that ``audio`` continues, shape (channels, samples); ``None`` if there is none.
     sample_rate_hz
@@ -40,18 +42,42 @@ def find_warnings(
         Number of samples at the start of ``audio`` that repeat the clip; the new music follows after them.
     """
     music = audio[:, prompt_samples:]
-    warnings = [_find_clipping(audio), _find_silence(music, sample_rate_hz)]
+    warnings = [_find_silence(music, sample_rate_hz)]
     if clip is not None:
         warnings.append(_find_drop(music, clip, sample_rate_hz))
     return [warning for warning in warnings if warning is not None]
 
 
-def _find_clipping(audio: NDArray[np.float32]) -> Text | None:
-    magnitudes = np.abs(audio)
-    clipped = int(np.count_nonzero(magnitudes > 1))
-    if clipped <= MAX_INAUDIBLE_CLIPPED:
+def find_clipping(
+    audio: NDArray[np.float32], written: NDArray[np.float32], audio_format: Format, loudness: Loudness
+) -> Text | None:
+    """Find clipping in a file.
+
+    Parameters
+    ----------
+    audio
+        What was encoded, shape (channels, samples).
+    written
+        What a player decodes from the file, shape (channels, samples).
+    audio_format, loudness
+        The format of the file, and how its level was adjusted.
+    """
+    if audio_format in CLIPPING_FORMATS and (cut := _measure_clipping(audio)) is not None:
+        return text("audio-cut", share=cut[0], excess_db=cut[1], format=audio_format)
+    if (beyond := _measure_clipping(written)) is None:
         return None
-    return text("audio-clipping", share=clipped / audio.size, excess_db=float(20 * math.log10(magnitudes.max())))
+    share, excess_db = beyond
+    if audio_format is Format.WAV and loudness is Loudness.NONE:
+        return text("audio-clipping", share=share, excess_db=excess_db)
+    return text("audio-overshoot", share=share, excess_db=excess_db, format=audio_format)
+
+
+def _measure_clipping(audio: NDArray[np.float32]) -> tuple[float, float] | None:
+    """Return the share of samples beyond full scale, and by how many dB; ``None`` if this cannot be heard."""
+    beyond = sum(int(np.count_nonzero(np.abs(channel) > 1)) for channel in audio)
+    if beyond <= MAX_INAUDIBLE_CLIPPED:
+        return None
+    return beyond / audio.size, 20 * math.log10(max(float(audio.max()), -float(audio.min())))
 
 
 def _find_silence(music: NDArray[np.float32], sample_rate_hz: int) -> Text | None:

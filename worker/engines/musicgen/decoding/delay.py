@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from shared.kinds.musicgen.lengths import get_delays
 from worker.engines.musicgen.model.configuration import DecoderConfig
 from worker.engines.musicgen.request import Codes, Tokens
 
@@ -45,21 +46,6 @@ def build_pattern(prompt: Codes | None, new_tokens: int, config: DecoderConfig) 
     return pattern
 
 
-def list_delays(config: DecoderConfig) -> tuple[int, ...]:
-    """Return how many steps late each codebook starts in a sequence that is long enough for the delay pattern."""
-    return tuple(codebook // config.channels for codebook in range(config.codebooks))
-
-
-def get_delays(length: int, config: DecoderConfig) -> tuple[int, ...]:
-    """Return the delay of each codebook in a sequence of ``length`` positions.
-
-    As in transformers, all delays are 0 if the sequence is too short for the delay pattern.
-    """
-    if length < 2 * (config.codebooks // config.channels) - 1:
-        return (0,) * config.codebooks
-    return list_delays(config)
-
-
 def remove_delays(tokens: Tokens, config: DecoderConfig) -> Codes:
     """Remove the delays, the start tokens and the padding from a finished sequence.
 
@@ -72,13 +58,3 @@ def remove_delays(tokens: Tokens, config: DecoderConfig) -> Codes:
     frames = length - 1 - max(delays)
     codebooks = [row[1 + delay : 1 + delay + frames] for row, delay in zip(tokens, delays, strict=True)]
     return np.stack(codebooks, dtype=np.int16)
-
-
-def count_new_tokens(frames: int, prompt_frames: int, config: DecoderConfig) -> int:
-    """Count the positions that must be generated for ``frames`` new frames.
-
-    The last codebook starts late by its delay, so it also ends late: the delay is added to ``frames``,
-    unless the sequence is so short that it has no delays.
-    """
-    delayed = frames + max(list_delays(config))
-    return delayed if any(get_delays(1 + prompt_frames + delayed, config)) else frames

@@ -1,19 +1,14 @@
 """A model's dimensions, read from the configuration file of its folder in the Hugging Face layout."""
 
-import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Self
 
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.catalogue import CONFIGURATION
-from shared.texts import Text, Value, text
-
-MAX_VALUE: Final = 1e12
-"""Every number must be smaller than this. No number of a model is so large, and infinite numbers, which Python's JSON
-parser accepts, are refused."""
+from shared.kinds.musicgen.model_figures import ConfigPart, ModelFigures, read_configuration
+from shared.texts import Text, text
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class TextConfig:
     epsilon: float
 
     @classmethod
-    def read(cls, part: "_Part") -> Self:
+    def read(cls, part: ConfigPart) -> Self:
         """Read the object ``text_encoder``; only T5 with ReLU is supported, because all published models have it."""
         part.require("feed_forward_proj", "relu", default="relu")
         return cls(
@@ -66,7 +61,7 @@ class DecoderConfig:
     channels: int
 
     @classmethod
-    def read(cls, part: "_Part") -> Self:
+    def read(cls, part: ConfigPart, figures: ModelFigures) -> Self:
         """Read the object ``decoder``."""
         part.require("activation_function", "gelu", default="gelu")
         vocabulary = part.count("vocab_size", default=2048)
@@ -74,13 +69,13 @@ class DecoderConfig:
             part.require(name, vocabulary, default=2048)
         config = cls(
             vocabulary=vocabulary,
-            positions=part.count("max_position_embeddings", default=2048),
+            positions=figures.positions,
             hidden=part.count("hidden_size"),
             heads=part.count("num_attention_heads"),
             feed_forward=part.count("ffn_dim"),
             layers=part.count("num_hidden_layers"),
-            codebooks=part.count("num_codebooks", default=4),
-            channels=part.count("audio_channels", default=1),
+            codebooks=figures.codebooks,
+            channels=figures.channels,
         )
         if config.hidden % config.heads or config.hidden % 2:
             raise part.invalid("hidden_size", "indivisible", value=config.hidden, heads=config.heads)
@@ -114,7 +109,7 @@ class CodecConfig:
     codebooks: int
 
     @classmethod
-    def read(cls, part: "_Part") -> Self:
+    def read(cls, part: ConfigPart, figures: ModelFigures) -> Self:
         """Read the object ``audio_encoder``.
 
         Variants that no published MusicGen model has (causal, chunked, normalised) are refused.
@@ -125,20 +120,17 @@ class CodecConfig:
         part.require("normalize", False, default=False)  # noqa: FBT003 - the value that is demanded
         part.require("chunk_length_s", None, default=None)
         part.require("audio_channels", 1, default=1)
-        ratios = part.counts("upsampling_ratios")
-        sample_rate_hz = part.count("sampling_rate")
         codebook_size = part.count("codebook_size", default=1024)
         if codebook_size == 1:
             raise part.invalid("codebook_size", "codebook-size", value=codebook_size)
         hidden = part.count("hidden_size", default=128)
         part.require("codebook_dim", hidden, default=hidden)
-        frame_rate = math.ceil(sample_rate_hz / math.prod(ratios))
         bits = math.ceil(math.log2(codebook_size))
         return cls(
-            sample_rate_hz=sample_rate_hz,
+            sample_rate_hz=figures.sample_rate_hz,
             hidden=hidden,
             filters=part.count("num_filters", default=32),
-            ratios=ratios,
+            ratios=figures.ratios,
             kernel=part.count("kernel_size", default=7),
             last_kernel=part.count("last_kernel_size", default=7),
             residual_kernel=part.count("residual_kernel_size", default=3),
@@ -148,7 +140,7 @@ class CodecConfig:
             lstm_layers=part.count("num_lstm_layers", default=2),
             shortcut=part.flag("use_conv_shortcut", default=True),
             codebook_size=codebook_size,
-            codebooks=int(1000 * part.numbers("target_bandwidths")[-1] // (frame_rate * bits)),
+            codebooks=int(1000 * part.numbers("target_bandwidths")[-1] // (figures.frame_rate * bits)),
         )
 
     @property
@@ -181,17 +173,14 @@ class ModelConfig:
             contains its key.
         """
         path = folder / CONFIGURATION
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise unusable_model(text("model-file-unreadable", path=str(path), error=str(error))) from error
-        if not isinstance(content, dict):
-            raise unusable_model(text("model-file-unreadable", path=str(path), error="not a JSON object"))
-        _Part(path, "", content).require("model_type", "musicgen", default=None)
+        content = read_configuration(path)
+        ConfigPart(path, "", content).require("model_type", "musicgen", default=None)
+        text_encoder, decoder, codec = (
+            ConfigPart.open(path, content, name) for name in ("text_encoder", "decoder", "audio_encoder")
+        )
+        figures = ModelFigures.read(decoder, codec)
         config = cls(
-            TextConfig.read(_Part.open(path, content, "text_encoder")),
-            DecoderConfig.read(_Part.open(path, content, "decoder")),
-            CodecConfig.read(_Part.open(path, content, "audio_encoder")),
+            TextConfig.read(text_encoder), DecoderConfig.read(decoder, figures), CodecConfig.read(codec, figures)
         )
         codes = (config.codec.codebooks * config.decoder.channels, config.codec.codebook_size)
         if codes != (config.decoder.codebooks, config.decoder.vocabulary):
@@ -208,64 +197,20 @@ class ModelConfig:
         return config
 
     @property
+    def figures(self) -> ModelFigures:
+        """The figures that decide how long the music can be."""
+        return ModelFigures(
+            positions=self.decoder.positions,
+            codebooks=self.decoder.codebooks,
+            channels=self.decoder.channels,
+            sample_rate_hz=self.codec.sample_rate_hz,
+            ratios=self.codec.ratios,
+        )
+
+    @property
     def projected(self) -> bool:
         """Whether the text states are projected to the hidden size of the decoder."""
         return self.text.hidden != self.decoder.hidden
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One object of the configuration file, with the name by which errors refer to this object."""
-
-    path: Path
-    name: str
-    values: Mapping[str, Any]
-
-    @classmethod
-    def open(cls, path: Path, content: Mapping[str, Any], name: str) -> Self:
-        values = content.get(name)
-        if not isinstance(values, dict):
-            raise unusable_model(text("model-part-missing", path=str(path), part=name))
-        return cls(path, name, values)
-
-    def invalid(self, key: str, reason: str, **values: Value) -> JobFailedError:
-        field = f"{self.name}.{key}" if self.name else key
-        return unusable_model(text(f"model-value-{reason}", path=str(self.path), field=field, **values))
-
-    def require(self, key: str, wanted: object, *, default: object) -> None:
-        value = self.values.get(key, default)
-        if value != wanted:
-            raise self.invalid(key, "unsupported", value=repr(value), wanted=repr(wanted))
-
-    def number(self, key: str, default: float | None = None) -> float:
-        value = self.values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < MAX_VALUE:
-            raise self.invalid(key, "not-positive", value=repr(value), max_value=MAX_VALUE)
-        return float(value)
-
-    def count(self, key: str, default: int | None = None) -> int:
-        value = self.number(key, default)
-        if value != int(value):
-            raise self.invalid(key, "not-integer", value=repr(value))
-        return int(value)
-
-    def flag(self, key: str, *, default: bool) -> bool:
-        value = self.values.get(key, default)
-        if not isinstance(value, bool):
-            raise self.invalid(key, "not-boolean", value=repr(value))
-        return value
-
-    def numbers(self, key: str) -> tuple[float, ...]:
-        values = self.values.get(key)
-        if not isinstance(values, list) or not values:
-            raise self.invalid(key, "not-numbers", value=repr(values))
-        return tuple(_Part(self.path, self.name, {key: value}).number(key) for value in values)
-
-    def counts(self, key: str) -> tuple[int, ...]:
-        values = self.numbers(key)
-        if not all(value.is_integer() for value in values):
-            raise self.invalid(key, "not-integer", value=repr(self.values[key]))
-        return tuple(int(value) for value in values)
 
 
 def unusable_model(reason: Text) -> JobFailedError:

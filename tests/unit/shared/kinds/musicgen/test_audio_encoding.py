@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 from scipy.io import wavfile
 
 from shared.errors import JobFailedError
-from shared.kinds.musicgen.audio_encoding import encode
+from shared.kinds.musicgen.audio_encoding import FULL_SCALE_16_BIT, encode, round_to_16_bits
 from shared.kinds.musicgen.parameters import Format
 
 MEDIA_TYPES = {
     Format.WAV: "audio/wav",
+    Format.WAV16: "audio/wav",
     Format.FLAC: "audio/flac",
     Format.OGG: "audio/ogg",
     Format.MP3: "audio/mpeg",
 }
-TOLERANCES = {Format.WAV: 0.0, Format.FLAC: 2.0**-23, Format.OGG: 0.05, Format.MP3: 0.05}
+TOLERANCES = {Format.WAV: 0.0, Format.WAV16: 1.5 / 2**15, Format.FLAC: 2.0**-23, Format.OGG: 0.05, Format.MP3: 0.05}
 
 
 def sing(amplitude: float, channels: int = 2, duration_s: float = 1.5, rate_hz: int = 32_000) -> NDArray[np.float32]:
@@ -53,8 +54,8 @@ def test_wav_is_float_and_not_clipped() -> None:
     np.testing.assert_array_equal(samples.T, audio)
 
 
-@pytest.mark.parametrize("audio_format", [Format.FLAC, Format.OGG, Format.MP3])
-def test_flac_ogg_and_mp3_clip_loud_samples_without_overflow(audio_format: Format) -> None:
+@pytest.mark.parametrize("audio_format", [Format.WAV16, Format.FLAC, Format.OGG, Format.MP3])
+def test_other_formats_clip_loud_samples_without_overflow(audio_format: Format) -> None:
     audio = sing(3.0)
     before = audio.copy()
     decoded, _ = decode(encode(audio, 32_000, audio_format)[0])
@@ -95,7 +96,7 @@ def test_rate_that_the_format_does_not_support_is_refused(audio_format: Format, 
         encode(sing(0.5), rate_hz, audio_format)
     assert caught.value.type == "format-unfit"
     assert f"{rate_hz} Hz" in caught.value.detail
-    assert "Choose the format wav (params.format)" in caught.value.detail
+    assert "Choose the format wav (params.format), or a sampling rate (params.sample_rate)" in caught.value.detail
 
 
 @pytest.mark.parametrize(
@@ -112,3 +113,27 @@ def test_rate_that_the_format_does_not_support_is_refused(audio_format: Format, 
 )
 def test_unusual_rate_that_the_format_supports_is_encoded(audio_format: Format, rate_hz: int) -> None:
     assert decode(encode(sing(0.5), rate_hz, audio_format)[0])[1] == rate_hz
+
+
+def test_16_bit_files_have_dither_of_one_step_that_depends_on_the_seed_alone() -> None:
+    quiet = np.full((1, 100_000), 0.25 / FULL_SCALE_16_BIT, np.float32)  # a quarter of a step
+    steps = round_to_16_bits(quiet, 7)
+    np.testing.assert_array_equal(round_to_16_bits(quiet, 7), steps)
+    assert (round_to_16_bits(quiet, 8) != steps).any()
+    assert set(np.unique(steps)) == {-1, 0, 1}
+    # Rounding without dither would make silence of it; with dither, its mean remains.
+    assert steps.mean() == pytest.approx(0.25, abs=0.01)
+
+
+def test_the_dither_of_16_bit_files_leaves_no_trace_of_the_audio_in_the_error() -> None:
+    tone = sing(1.5 / FULL_SCALE_16_BIT, 1, duration_s=4)
+    error = round_to_16_bits(tone, 1)[0] / FULL_SCALE_16_BIT - tone[0]
+    spectrum = np.abs(np.fft.rfft(error * np.hanning(error.size)))
+    # Without dither, the harmonics of the tone stand out of the error by a factor of more than 30.
+    assert spectrum.max() < 8 * np.median(spectrum)
+    assert error.std() * FULL_SCALE_16_BIT == pytest.approx(0.5, rel=0.05)  # TPDF: half a step
+
+
+def test_16_bit_files_clip_loud_samples() -> None:
+    steps = round_to_16_bits(sing(3.0), 0)
+    assert (steps.min(), steps.max()) == (-FULL_SCALE_16_BIT, FULL_SCALE_16_BIT - 1)

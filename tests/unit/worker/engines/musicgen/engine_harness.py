@@ -11,8 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.io import wavfile
 
+from shared.audio.provenance import Provenance
+from shared.audio.tags import read_tags
 from shared.errors import JobFailedError
 from shared.jobs import DeviceClass, Kind, Progress
+from shared.kinds.musicgen.audio_encoding import decode
 from shared.kinds.musicgen.catalogue import TINY
 from shared.kinds.musicgen.parameters import MusicgenParams
 from shared.settings import Settings
@@ -64,6 +67,21 @@ class JobRun:
         """The samples of the result."""
         samples: list[dict[str, Any]] = self.result["samples"]
         return samples
+
+    @property
+    def music(self) -> dict[str, bytes]:
+        """The content of each file; of audio, what is heard, without what the file says about the job."""
+        return {
+            name: decode(content).tobytes() if media_type.startswith("audio/") else content
+            for name, (media_type, content) in self.files.items()
+        }
+
+    def read_provenance(self, sample: int = 0) -> Provenance:
+        """Read what the audio file of a sample says about itself."""
+        content = self.files[self.samples[sample]["audio"]][1]
+        provenance = Provenance.parse(read_tags(io.BytesIO(content)).comment)
+        assert provenance is not None
+        return provenance
 
     def read_codes(self, sample: int = 0) -> NDArray[np.int16]:
         """Read the codes of a sample, shape (codebooks, frames)."""

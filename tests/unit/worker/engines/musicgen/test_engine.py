@@ -1,6 +1,8 @@
 """Results of music jobs: each parameter has an effect, and the result has the form that the API describes."""
 
+import hashlib
 import io
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -13,11 +15,16 @@ import soundfile
 from huggingface_hub import constants
 from numpy.typing import NDArray
 
+from shared.audio.provenance import ClipOrigin, Provenance
+from shared.audio.resampling import resample
+from shared.audio.tags import read_tags
 from shared.errors import JobStoppedError
 from shared.jobs import DeviceClass, Kind, Progress
+from shared.kinds.musicgen.audio_encoding import decode
 from shared.kinds.musicgen.catalogue import TINY
-from shared.kinds.musicgen.parameters import MAX_SEED, MusicgenParams
-from shared.texts import text
+from shared.kinds.musicgen.parameters import MAX_SEED, Format, MusicgenParams
+from shared.texts import Text, render, text
+from shared.version import SOFTWARE
 from tests.support.fake_hub import FakeHub
 from tests.support.waiting import wait_until
 from tests.unit.worker.engines.musicgen.engine_harness import (
@@ -38,11 +45,12 @@ from worker.engines.musicgen.backends import registry
 from worker.engines.musicgen.model_cache import ModelKey
 from worker.engines.musicgen.music_checkpoint import ResumeState
 from worker.engines.musicgen.pipeline import MusicgenPipeline
+from worker.engines.musicgen.request import GeneratedSample
 
 RATE_HZ = 32_000
 HOP = 640
 CLIP_FRAMES = 10
-# Five and a half frames. In a job with a longer clip, this clip is padded on the left: the first frame is half silent.
+# Five and a half frames. The codec pads the sixth frame.
 SHORT_CLIP_SAMPLES = 3_520
 
 VARIATIONS: dict[str, dict[str, Any]] = {
@@ -59,6 +67,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "top_p": {"top_p": 0.1},
     "seed": {"seed": 6},
     "format": {"format": "flac"},
+    "sample_rate": {"sample_rate": 48_000},
     "loudness": {"loudness": "peak"},
 }
 
@@ -113,8 +122,8 @@ def check_progress(run: JobRun) -> None:
 def test_each_parameter_changes_the_audio(harness: EngineHarness, name: str) -> None:
     base, varied = harness.run(), harness.run(**VARIATIONS[name])
     assert harness.run().files == base.files
-    audio = {file: content for file, content in base.files.items() if file.startswith("audio")}
-    assert not audio.items() <= varied.files.items() or len(varied.files) > len(base.files)
+    audio = {file: content for file, content in base.music.items() if file.startswith("audio")}
+    assert not audio.items() <= varied.music.items() or len(varied.files) > len(base.files)
 
 
 def test_every_parameter_has_a_variation() -> None:
@@ -125,7 +134,7 @@ def test_every_parameter_has_a_variation() -> None:
 @pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-6}], ids=str)
 def test_the_narrowest_sampling_chooses_the_most_likely_token(harness: EngineHarness, narrow: dict[str, Any]) -> None:
     greedy = harness.run(do_sample=False)
-    assert harness.run(**narrow).files == greedy.files
+    assert harness.run(**narrow).music == greedy.music
 
 
 def test_the_result_and_the_files_have_the_form_that_the_api_describes(harness: EngineHarness) -> None:
@@ -181,23 +190,114 @@ def test_left_codebooks_of_a_stereo_model_come_first_and_loud_audio_is_not_clipp
     assert run.samples[0]["warnings"][0]["code"] == "audio-clipping"
 
 
-@pytest.mark.parametrize(("name", "media_type"), [("flac", "audio/flac"), ("mp3", "audio/mpeg"), ("ogg", "audio/ogg")])
-def test_audio_is_stored_in_the_chosen_format(harness: EngineHarness, name: str, media_type: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "extension", "media_type", "stored_as"),
+    [
+        ("wav16", "wav", "audio/wav", ("WAV", "PCM_16")),
+        ("flac", "flac", "audio/flac", ("FLAC", "PCM_24")),
+        ("mp3", "mp3", "audio/mpeg", ("MP3", "MPEG_LAYER_III")),
+        ("ogg", "ogg", "audio/ogg", ("OGG", "VORBIS")),
+    ],
+)
+def test_audio_is_stored_in_the_chosen_format(
+    harness: EngineHarness, name: str, extension: str, media_type: str, stored_as: tuple[str, str]
+) -> None:
     run = harness.run(format=name)
-    assert run.samples[0]["audio"] == f"audio-0.{name}"
-    stored, content = run.files[f"audio-0.{name}"]
+    assert run.samples[0]["audio"] == f"audio-0.{extension}"
+    stored, content = run.files[f"audio-0.{extension}"]
     assert stored == media_type
-    assert soundfile.info(io.BytesIO(content)).format == name.upper()
+    info = soundfile.info(io.BytesIO(content))
+    assert (info.format, info.subtype) == stored_as
+    assert harness.run(format=name).files == run.files
 
 
 @pytest.mark.parametrize("loudness", ["peak", "rms", "lufs"])
-def test_levels_describe_the_adjusted_audio_and_warnings_the_raw_audio(harness: EngineHarness, loudness: str) -> None:
-    raw, run = harness.run(model=STEREO), harness.run(model=STEREO, loudness=loudness)
+@pytest.mark.parametrize("audio_format", ["wav", "wav16", "flac"])
+def test_a_levelled_file_is_measured_and_gives_no_advice_to_level_it(
+    harness: EngineHarness, loudness: str, audio_format: str
+) -> None:
+    raw = harness.run(model=STEREO)
+    assert raw.samples[0]["warnings"][0]["code"] == "audio-clipping"
+    run = harness.run(model=STEREO, loudness=loudness, format=audio_format)
     np.testing.assert_array_equal(run.read_codes(), raw.read_codes())
-    peak = np.abs(run.read_audio()).max()
+    peak = np.abs(decode(run.files[run.samples[0]["audio"]][1])).max()
     assert peak < 10 ** (-0.95 / 20)
     assert run.samples[0]["peak_dbfs"] == pytest.approx(20 * np.log10(peak), abs=1e-4)
-    assert run.samples[0]["warnings"] == raw.samples[0]["warnings"] != []
+    assert not [warning for warning in run.samples[0]["warnings"] if "full scale" in render(Text.parse(warning))]
+
+
+@pytest.mark.parametrize("audio_format", ["wav16", "flac", "mp3", "ogg"])
+def test_what_a_format_cuts_off_is_said_and_the_peak_is_that_of_the_file(
+    harness: EngineHarness, audio_format: str
+) -> None:
+    run = harness.run(model=STEREO, format=audio_format)
+    [sample] = run.samples
+    warning = sample["warnings"][0]
+    assert warning["code"] == "audio-cut"
+    assert 'so does the format "wav"' in render(Text.parse(warning))
+    written = decode(run.files[sample["audio"]][1])
+    assert sample["peak_dbfs"] == pytest.approx(20 * np.log10(np.abs(written).max()), abs=1e-4)
+    if audio_format in {"wav16", "flac"}:
+        assert -0.001 < sample["peak_dbfs"] <= 0
+
+
+@pytest.mark.parametrize("loudness", ["none", "peak"])
+def test_another_sampling_rate_is_made_before_the_level_is_measured(harness: EngineHarness, loudness: str) -> None:
+    params: dict[str, Any] = {"model": STEREO, "duration_s": 0.5, "max_new_tokens": None}
+    raw = harness.run(**params)
+    run = harness.run(sample_rate=44_100, loudness=loudness, **params)
+    assert (run.result["sampling_rate"], run.samples[0]["duration_s"]) == (44_100, 0.5)
+    np.testing.assert_array_equal(run.read_codes(), raw.read_codes())
+    audio = run.read_audio()
+    assert audio.shape == (2, 22_050)
+    assert run.samples[0]["peak_dbfs"] == pytest.approx(20 * np.log10(np.abs(audio).max()), abs=1e-4)
+    if loudness == "none":
+        np.testing.assert_array_equal(audio, resample(raw.read_audio().T, RATE_HZ, 44_100).T)
+
+
+@pytest.mark.parametrize("audio_format", Format)
+def test_every_audio_file_says_what_made_it(harness: EngineHarness, audio_format: Format) -> None:
+    prompt = "一首悲伤的\n钢琴曲 🎵"
+    part = {"start_s": 0.04, "end_s": 0.16}
+    run = harness.run(
+        prompts=["rock", prompt], audio_prompts=continue_clips("stereo", "clip", **part), format=audio_format, top_k=9
+    )
+    content = run.files[run.samples[1]["audio"]][1]
+    tags = read_tags(io.BytesIO(content))
+    assert tags.title == prompt
+    assert tags.software.startswith(SOFTWARE)
+    provenance = run.read_provenance(1)
+    assert provenance == Provenance(
+        prompt=prompt,
+        seed=6,
+        model=TINY,
+        parameters=provenance.parameters,
+        engine="openvino",
+        precision="int8",
+        device="cpu",
+        codes_sha256=hashlib.sha256(run.read_codes(1).tobytes()).hexdigest(),
+        clip=ClipOrigin(sha256=hashlib.sha256(harness.clips["clip"].read_bytes()).hexdigest(), **part),
+    )
+    assert provenance.parameters["top_k"] == 9
+    assert provenance.parameters.keys() == MusicgenParams.model_fields.keys() - {
+        *("model", "prompts", "audio_prompts", "num_samples", "seed")
+    }
+
+
+def test_audio_of_one_sample_at_a_time_is_in_memory(harness: EngineHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[NDArray[np.float32]]] = []
+    harness.run()
+    decode_sample = MusicgenPipeline._decode_sample
+
+    def watch(*arguments: Any) -> GeneratedSample:
+        assert not [audio for audio in alive if audio() is not None]
+        sample = decode_sample(*arguments)
+        alive.append(weakref.ref(sample.audio))
+        return sample
+
+    monkeypatch.setattr(MusicgenPipeline, "_decode_sample", watch)
+    harness.run(num_samples=4)
+    assert len(alive) == 4
 
 
 def test_generation_is_unconditional_without_prompts_and_clips(harness: EngineHarness) -> None:
@@ -205,7 +305,7 @@ def test_generation_is_unconditional_without_prompts_and_clips(harness: EngineHa
     assert [(sample["prompt"], sample["seed"]) for sample in run.samples] == [(None, 5), (None, 6)]
     assert not np.array_equal(run.read_codes(0), run.read_codes(1))
     # Without a prompt, guidance has no effect.
-    assert harness.run(prompts=[], num_samples=2, guidance_scale=9.0).files == run.files
+    assert harness.run(prompts=[], num_samples=2, guidance_scale=9.0).music == run.music
 
 
 def test_a_sample_can_be_generated_again_alone(harness: EngineHarness) -> None:
@@ -246,11 +346,16 @@ def test_a_prompt_changes_how_a_clip_is_continued(harness: EngineHarness) -> Non
     assert len({run.read_codes().tobytes() for run in runs}) == 3
 
 
-def test_clips_of_different_lengths_keep_their_lengths(harness: EngineHarness) -> None:
-    run = harness.run(prompts=[], audio_prompts=continue_clips("clip", "short"), duration_s=0.2, max_new_tokens=None)
-    assert [sample["duration_s"] for sample in run.samples] == [0.4, 0.31]
+def test_clips_of_different_lengths_are_continued_as_if_each_were_alone(harness: EngineHarness) -> None:
+    length: dict[str, Any] = {"prompts": [], "duration_s": 0.2, "max_new_tokens": None}
+    run = harness.run(audio_prompts=continue_clips("clip", "short"), **length)
+    assert [sample["duration_s"] for sample in run.samples] == [0.4, 0.32]
     assert [run.read_codes(index).shape[1] for index in range(2)] == [20, 16]
-    assert [run.read_audio(index).shape for index in range(2)] == [(1, 12_800), (1, SHORT_CLIP_SAMPLES + 6_400)]
+    assert [run.read_audio(index).shape for index in range(2)] == [(1, 12_800), (1, 16 * HOP)]
+    alone = harness.run(audio_prompts=continue_clips("short"), seed=run.samples[1]["seed"], **length)
+    np.testing.assert_array_equal(run.read_codes(1), alone.read_codes())
+    swapped = harness.run(audio_prompts=continue_clips("short", "clip"), seed=run.samples[1]["seed"], **length)
+    np.testing.assert_array_equal(swapped.read_codes(0), alone.read_codes())
 
 
 def test_only_the_chosen_part_of_a_clip_is_continued(
@@ -267,7 +372,7 @@ def test_a_mono_model_gets_the_mean_of_two_channels_and_a_stereo_model_gets_both
     harness: EngineHarness, clips: Mapping[str, NDArray[np.float32]]
 ) -> None:
     stereo = harness.run(audio_prompts=continue_clips("stereo"))
-    assert stereo.files == harness.run(audio_prompts=continue_clips("mean")).files
+    assert stereo.music == harness.run(audio_prompts=continue_clips("mean")).music
     codes = harness.run(model=STEREO, audio_prompts=continue_clips("stereo")).read_codes()
     codec = harness.get_pipeline(STEREO).model.codec
     for channel in range(2):
@@ -295,7 +400,8 @@ def test_the_first_job_reports_all_stages_and_the_second_job_loads_nothing(
     assert first.stages == ["downloading", "loading", "encoding", "generating", *compiling, "decoding", "writing"]
     assert [report.stage for report in first.reports].count("loading") == 1
     assert second.stages == ["encoding", "generating", "decoding", "writing"]
-    assert second.files == first.files == harness.run(engine=engine).files
+    assert second.files == first.files
+    assert second.music == harness.run(engine=engine).music
     for run in (first, second):
         check_progress(run)
         assert [report.done for report in run.reports if report.stage == "generating"][-1] == NEW_TOKENS
@@ -309,7 +415,7 @@ def test_the_model_computes_in_the_chosen_precision(harness: EngineHarness, prec
     assert (run.result["engine"], run.result["precision"]) == ("openvino", precision)
     assert harness.get_pipeline(TINY, precision).precision == precision
     if precision == "int8":
-        assert harness.run(precision="auto").files == run.files
+        assert harness.run(precision="auto").music == run.music
     if precision == "float32":
         other = harness.run(engine=harness.make_engine("mindspore"))
         assert (other.result["engine"], other.result["precision"]) == ("mindspore", "float32")

@@ -3,7 +3,7 @@
 import json
 import shutil
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from worker.engines.musicgen.model.configuration import ModelConfig
 from worker.engines.musicgen.model.download_cache import RECORD, find_folder, list_downloaded
 from worker.engines.musicgen.model.random_model import Size, describe, write_random_model
 from worker.engines.musicgen.model.tensors import count_bytes
+from worker.engines.musicgen.model.tokenizer import PromptTokenizer
 from worker.engines.musicgen.model_cache import ModelCache, ModelKey
 from worker.engines.musicgen.pipeline import MusicgenPipeline
 from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, MusicGenerator, SampleRequest, Sampling
@@ -55,6 +56,7 @@ class FakeGenerator:
     backend = "fake"
     precision = "float32"
     max_slots = 2
+    tokenizer: PromptTokenizer
 
     def __init__(self, key: ModelKey, closed: list[str]) -> None:
         self.config = ModelConfig.read(key.folder)
@@ -64,7 +66,7 @@ class FakeGenerator:
     def close(self) -> None:
         self._closed.append(self._name)
 
-    def generate(self, *_: object) -> list[GeneratedSample]:
+    def generate(self, *_: object) -> Iterator[GeneratedSample]:
         raise NotImplementedError
 
 
@@ -179,7 +181,7 @@ def test_an_evicted_model_frees_its_memory(tmp_path: Path, backend: str) -> None
     def use(name: str) -> MusicgenPipeline:
         pipeline = models.get(ModelKey(name, tmp_path / name, "float32"))
         request = GenerationRequest([SampleRequest("rock", None, 1)], 8, Sampling(True, 3.0, 1.0, 0, 1.0))  # noqa: FBT003 - by position
-        pipeline.generate(request, ignore_report, ignore_tokens, None)
+        list(pipeline.generate(request, ignore_report, ignore_tokens, None))
         assert isinstance(pipeline, MusicgenPipeline)
         return pipeline
 

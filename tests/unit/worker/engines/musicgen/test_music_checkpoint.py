@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from shared.kinds.musicgen.parameters import MAX_SEED
+from shared.kinds.musicgen.seeds import MAX_EXACT
 from tests.unit.worker.engines.musicgen.engine_harness import MemoryCheckpoint
 from worker.engines.musicgen import music_checkpoint
 from worker.engines.musicgen.music_checkpoint import CHECKPOINT_INTERVAL_S, CheckpointWriter, ResumeState
@@ -65,7 +66,7 @@ def test_an_unreadable_checkpoint_is_logged_and_the_job_starts_from_the_beginnin
 def test_the_seed_is_stored_before_anything_is_generated() -> None:
     checkpoint = MemoryCheckpoint()
     state = ResumeState.load_or_start(checkpoint, None)
-    assert 0 <= state.seed <= MAX_SEED
+    assert 0 <= state.seed < MAX_EXACT
     checkpoint.earlier = checkpoint.stored[-1]
     assert ResumeState.load_or_start(checkpoint, None) == state
     assert len(checkpoint.stored) == 1

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from shared.errors import JobFailedError, JobStoppedError
 from shared.texts import text
-from tests.references.musicgen_cases import CASES, MONO, Case, Model
+from tests.references.musicgen_cases import CASES, MONO, STEREO, Case, Clip, Model
 from tests.support.waiting import DEADLINE_S, wait_until
 from tests.unit.worker.engines.musicgen.conftest import Load, LoadOn
 from tests.unit.worker.engines.musicgen.engine_harness import ignore_report, ignore_tokens
 from worker.engines.musicgen.decoding.decoder import Decoder, TextStates
 from worker.engines.musicgen.decoding.scheduler import BatchEvent, BatchLimits, BatchScheduler, BatchState
 from worker.engines.musicgen.pipeline import MusicgenPipeline
-from worker.engines.musicgen.request import Codes, GenerationRequest, SampleRequest, Sampling, Tokens
+from worker.engines.musicgen.request import Codes, GeneratedSample, GenerationRequest, SampleRequest, Sampling, Tokens
 
 TOLERANCE = 1e-4
 CASES_BY_NAME = {case.name: case for case in CASES}
@@ -95,12 +95,10 @@ def test_logits_agree_with_transformers_after_steps_and_after_chunks(case: Case,
 @each_case
 def test_codes_and_audio_agree_with_transformers(case: Case, load: Load) -> None:
     reference = case.read()
-    samples = load(case.model).generate(case.make_request(), ignore_report, ignore_tokens, None)
-    padding = reference.get("padding_samples", np.zeros(len(samples), dtype=np.int32))
-    hop = load(case.model).config.codec.hop
-    for sample, codes, audio, silence in zip(samples, reference["codes"], reference["audio"], padding, strict=True):
-        np.testing.assert_array_equal(sample.codes, codes[:, silence // hop :])
-        assert compute_error(sample.audio, audio[:, silence:]) < TOLERANCE
+    samples = list(load(case.model).generate(case.make_request(), ignore_report, ignore_tokens, None))
+    for sample, codes, audio in zip(samples, reference["codes"], reference["audio"], strict=True):
+        np.testing.assert_array_equal(sample.codes, codes)
+        assert compute_error(sample.audio, audio) < TOLERANCE
         assert sample.codes.dtype == np.int16
         assert sample.audio.dtype == np.float32
 
@@ -114,7 +112,7 @@ def test_an_interrupted_request_gives_the_same_codes_after_resuming(name: str, l
     def store(tokens: Sequence[Tokens]) -> None:
         stored[:] = [sample.copy() for sample in tokens]
 
-    whole = pipeline.generate(case.make_request(), ignore_report, store, None)
+    whole = list(pipeline.generate(case.make_request(), ignore_report, store, None))
     length = stored[0].shape[1]
 
     def stop_halfway(*, stage: str, done: int, total: int, unit: str) -> None:
@@ -124,14 +122,14 @@ def test_an_interrupted_request_gives_the_same_codes_after_resuming(name: str, l
             raise JobStoppedError(text("cancelled"))
 
     with pytest.raises(JobStoppedError):
-        pipeline.generate(case.make_request(), stop_halfway, store, None)
+        list(pipeline.generate(case.make_request(), stop_halfway, store, None))
     reported: list[int] = []
 
     def record_steps(*, stage: str, done: int, total: int, unit: str) -> None:
         if stage == "generating" and total and unit:
             reported.append(done)
 
-    resumed = pipeline.generate(case.make_request(), record_steps, ignore_tokens, stored)
+    resumed = list(pipeline.generate(case.make_request(), record_steps, ignore_tokens, stored))
     assert reported[0] == case.new_tokens // 2
     for ours, uninterrupted in zip(resumed, whole, strict=True):
         np.testing.assert_array_equal(ours.codes, uninterrupted.codes)
@@ -143,11 +141,37 @@ def test_a_sample_has_the_same_codes_alone_and_in_a_batch_of_four(load: Load) ->
     samples = [
         SampleRequest(prompt, None, seed) for prompt, seed in [("rock", 7), ("a calm waltz", 8), ("rock", 9), ("x", 7)]
     ]
-    together = pipeline.generate(GenerationRequest(samples, 150, sampling), ignore_report, ignore_tokens, None)
+    together = list(pipeline.generate(GenerationRequest(samples, 150, sampling), ignore_report, ignore_tokens, None))
     for sample, generated in zip(samples, together, strict=True):
-        [alone] = pipeline.generate(GenerationRequest([sample], 150, sampling), ignore_report, ignore_tokens, None)
+        [alone] = list(
+            pipeline.generate(GenerationRequest([sample], 150, sampling), ignore_report, ignore_tokens, None)
+        )
         np.testing.assert_array_equal(alone.codes, generated.codes)
     assert len({generated.codes.tobytes() for generated in together}) == 4
+
+
+@pytest.mark.parametrize("do_sample", [False, True], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("model", [MONO, STEREO], ids=["mono", "stereo"])
+def test_a_clip_has_the_same_codes_alone_beside_a_longer_one_first_and_second(
+    load: Load, model: Model, do_sample: bool
+) -> None:
+    pipeline = load(model)
+    sampling = Sampling(do_sample=do_sample, guidance_scale=3.0, temperature=1.0, top_k=50, top_p=0.95)
+    short, long = (Clip(samples, 7).make(model.size, model.size.channels) for samples in (333, 1_122))
+
+    def generate(*samples: SampleRequest) -> list[GeneratedSample]:
+        request = GenerationRequest(samples, 40, sampling)
+        return [*pipeline.generate(request, ignore_report, ignore_tokens, None)]
+
+    for prompts in (("rock", "a calm waltz"), (None, None)):
+        wanted, other = SampleRequest(prompts[0], short, 5), SampleRequest(prompts[1], long, 6)
+        [alone] = generate(wanted)
+        frames = -(-333 // pipeline.config.codec.hop) + 37
+        assert (alone.codes.shape[1], alone.audio.shape[1]) == (frames, frames * pipeline.config.codec.hop)
+        for place, samples in ((0, (wanted, other)), (1, (other, wanted)), (1, (other, wanted, other))):
+            together = generate(*samples)[place]
+            np.testing.assert_array_equal(together.codes, alone.codes)
+            np.testing.assert_allclose(together.audio, alone.audio, rtol=0, atol=1e-6)
 
 
 def test_samples_that_do_not_fit_the_memory_together_are_generated_one_after_another(
@@ -157,7 +181,7 @@ def test_samples_that_do_not_fit_the_memory_together_are_generated_one_after_ano
     decoder = pipeline.model.decoder
     sampling = Sampling(do_sample=True, guidance_scale=3.0, temperature=1.0, top_k=0, top_p=1.0)
     request = GenerationRequest([SampleRequest("rock", None, seed) for seed in range(3)], 20, sampling)
-    whole = pipeline.generate(request, ignore_report, ignore_tokens, None)
+    whole = list(pipeline.generate(request, ignore_report, ignore_tokens, None))
     slots = set[int]()
 
     def record_slots(event: BatchEvent, state: BatchState) -> None:
@@ -174,7 +198,7 @@ def test_samples_that_do_not_fit_the_memory_together_are_generated_one_after_ano
         if stage == "generating" and unit:
             reported.append((done, total))
 
-    samples = pipeline.generate(request, record_steps, ignore_tokens, None)
+    samples = list(pipeline.generate(request, record_steps, ignore_tokens, None))
     assert slots == {2}
     assert reported[-1] == (20, 20)
     assert reported == sorted(reported)
@@ -185,7 +209,7 @@ def test_samples_that_do_not_fit_the_memory_together_are_generated_one_after_ano
 def test_music_longer_than_the_positions_of_the_model_is_refused(load: Load) -> None:
     request = replace(CASES_BY_NAME["text_guided"].make_request(), new_tokens=512)
     with pytest.raises(JobFailedError) as caught:
-        load(MONO).generate(request, ignore_report, ignore_tokens, None)
+        list(load(MONO).generate(request, ignore_report, ignore_tokens, None))
     assert (caught.value.type, caught.value.text.code) == ("too-long", "music-too-long")
     assert caught.value.text.values == {"positions": 512, "used": 1, "free": 511, "new_tokens": 512}
 
@@ -204,7 +228,7 @@ def test_a_job_can_be_stopped_at_each_step(load: Load) -> None:
                     raise JobStoppedError(text("cancelled"))
 
         with pytest.raises(JobStoppedError):
-            pipeline.generate(request, stop, ignore_tokens, None)
+            list(pipeline.generate(request, stop, ignore_tokens, None))
         assert steps == stop_at
 
 
@@ -238,11 +262,11 @@ def test_samples_are_decoded_one_at_a_time_and_a_waiting_job_can_be_stopped(
             raise JobStoppedError(text("cancelled"))
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(pipeline.generate, request, ignore_report, ignore_tokens, None)
+        first = pool.submit(lambda: list(pipeline.generate(request, ignore_report, ignore_tokens, None)))
         try:
             wait_until(lambda: blocked.calls, "the first sample to be decoded")
             with pytest.raises(JobStoppedError):
-                pipeline.generate(request, stop_while_it_waits, ignore_tokens, None)
+                list(pipeline.generate(request, stop_while_it_waits, ignore_tokens, None))
             assert blocked.calls == 1
         finally:
             blocked.release()

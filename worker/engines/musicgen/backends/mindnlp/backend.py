@@ -8,8 +8,11 @@ same seed makes the same music with every backend, up to rounding.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
@@ -24,9 +27,17 @@ from worker.engines.musicgen.decoding.delay import build_pattern, remove_delays
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
 from worker.engines.musicgen.decoding.sequence import TokenSequence
 from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConfig, unusable_model
+from worker.engines.musicgen.model.tokenizer import PromptTokenizer
 from worker.engines.musicgen.model.weights import Weights
 from worker.engines.musicgen.model_cache import ModelKey
-from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, OnTokens, SampleRequest, Tokens
+from worker.engines.musicgen.request import (
+    Codes,
+    GeneratedSample,
+    GenerationRequest,
+    OnTokens,
+    SampleRequest,
+    Tokens,
+)
 
 _TRAINING_ONLY: Final = ("cluster_size", "embed_avg", "inited")
 """The ends of the names of tensors with statistics of EnCodec's training. The files of a model need not have these."""
@@ -69,6 +80,7 @@ class MindnlpGenerator:
         if missing:
             raise unusable_model(text("mindnlp-tensor-missing", folder=str(folder), tensor=missing[0]))
         patch_model(self._model, self._torch)
+        self.tokenizer = PromptTokenizer(folder)
 
     def close(self) -> None:
         """Drop the model; the memory is freed when nothing else refers to the model."""
@@ -76,31 +88,37 @@ class MindnlpGenerator:
 
     def generate(
         self, request: GenerationRequest, report: ReportProgress, on_tokens: OnTokens, resumed: Sequence[Tokens] | None
-    ) -> list[GeneratedSample]:
+    ) -> Iterator[GeneratedSample]:
         """Generate the samples of a job; see `worker.engines.musicgen.request.MusicGenerator.generate`.
 
-        Transformers generates all samples of a job as one batch. So the job fails if only
-        some of the samples have a prompt, or if only some of them have a clip.
+        Transformers generates the samples of one call as one batch, and would pad clips to the length of the longest
+        one, which changes their codes. So each call gets neighbouring samples whose clips are equally long. The job
+        fails if only some of the samples have a prompt, or if only some of them have a clip.
         """
         kinds = zip(*((sample.prompt is not None, sample.clip is not None) for sample in request.samples), strict=True)
         if any(0 < sum(given) < len(request.samples) for given in kinds):
             raise JobFailedError("unsupported", text("mindnlp-mixed-samples"))
-        run = _GenerationRun(request, self.config.decoder, report, on_tokens, resumed)
+        progress = _JobProgress(request, report, on_tokens, resumed)
+        for samples in _divide(request.samples):
+            yield from self._generate_batch(replace(request, samples=samples), progress)
+            progress.first += len(samples)
+
+    def _generate_batch(self, request: GenerationRequest, progress: "_JobProgress") -> Iterator[GeneratedSample]:
+        """Generate samples without clips, or with clips of the same length."""
+        run = _GenerationRun(request, self.config.decoder, progress)
         run.report_progress()
         inputs = self._prepare(request.samples)
         inputs["guidance_scale"] = request.sampling.guidance_scale if run.guided else 1.0
-        with _attach(run, self._model, self._torch):
-            audio = self._model.generate(
+        with _attach(run, self._model, self._torch), _postpone_decoding(self._model):
+            self._model.generate(
                 **inputs,
                 max_new_tokens=request.new_tokens,
                 do_sample=False,  # `_force_tokens` chooses the tokens
                 logits_processor=[partial(_force_tokens, run, self._torch)],
-            ).numpy()
-        lengths = [0 if sample.clip is None else sample.clip.shape[1] for sample in request.samples]
-        return [
-            self._remove_padding(sequence.tokens, samples, max(lengths) - length)
-            for sequence, samples, length in zip(run.sequences, audio, lengths, strict=True)
-        ]
+            )
+        for sequence in run.sequences:
+            yield self._decode(sequence.tokens, run)
+            run.decoded += 1
 
     def _prepare(self, samples: Sequence[SampleRequest]) -> dict[str, Any]:
         """Make the model's inputs from prompts and clips."""
@@ -120,34 +138,83 @@ class MindnlpGenerator:
             inputs |= self._model.get_unconditional_inputs(num_samples=len(samples))
         return inputs
 
-    def _remove_padding(self, tokens: Tokens, audio: NDArray[np.float32], padding: int) -> GeneratedSample:
-        """Remove, from codes and audio, the silence with which the clip was padded on the left.
+    def _decode(self, tokens: Tokens, run: "_GenerationRun") -> GeneratedSample:
+        """Decode the tokens of a sample.
 
-        The method ``batch_decode`` of the processor of transformers cannot do this for two channels.
+        Transformers would decode all samples of a job as one batch, and the audio of all of them would be in memory.
         """
-        frames = padding // self.config.codec.hop
-        return GeneratedSample(
-            remove_delays(tokens, self.config.decoder)[:, frames:], np.ascontiguousarray(audio[:, padding:])
-        )
+        codes, channels = remove_delays(tokens, self.config.decoder), self.config.decoder.channels
+        with _report_layers(run, self._model), self._torch.no_grad():
+            audio = [self._decode_channel(codes[channel::channels]) for channel in range(channels)]
+        return GeneratedSample(codes, np.stack(audio))
+
+    def _decode_channel(self, codes: Codes) -> NDArray[np.float32]:
+        chunk = self._torch.from_numpy(codes.astype(np.int64)[None, None]).to(self._model.device)
+        decoded = self._model.audio_encoder.decode(chunk, audio_scales=[None]).audio_values
+        audio: NDArray[np.float32] = decoded.numpy()[0, 0]
+        return audio
 
 
-class _GenerationRun:
-    """One request while it is computed. It chooses the tokens and reports the progress, and uses only NumPy."""
+def _divide(samples: Sequence[SampleRequest]) -> Iterator[list[SampleRequest]]:
+    """Divide the samples of a job into runs of neighbours whose clips are equally long."""
+    for _, run in groupby(samples, lambda sample: 0 if sample.clip is None else sample.clip.shape[1]):
+        yield list(run)
+
+
+class _JobProgress:
+    """The progress and the tokens of all samples of a job, of which one batch after another is generated.
+
+    Attributes
+    ----------
+    first
+        The place in the job of the first sample of the batch.
+    """
 
     def __init__(
         self,
         request: GenerationRequest,
-        config: DecoderConfig,
         report: ReportProgress,
         on_tokens: OnTokens,
         resumed: Sequence[Tokens] | None,
     ) -> None:
         self._request = request
-        self._config = config
         self._report = report
         self._on_tokens = on_tokens
-        self._resumed = resumed
+        # No token of the samples of later batches is known yet.
+        self._tokens = [*(resumed or [np.zeros((0, 0), np.int32)] * len(request.samples))]
+        self.first = 0
+
+    @property
+    def known(self) -> Sequence[Tokens]:
+        """The tokens that each sample of the batch, and each sample after it, had in an earlier attempt."""
+        return self._tokens[self.first :]
+
+    def report_step(self, done: int, batch: int) -> None:
+        """Report how many steps of a batch of this many samples are done, as a mean over all samples of the job."""
+        total, samples = self._request.new_tokens, len(self._request.samples)
+        steps = (self.first * total + batch * done) // samples
+        self._report(stage="generating", done=steps, total=total, unit="steps")
+
+    def report_stage(self, stage: str, done: int) -> None:
+        """Report a stage that has no steps, and how many samples of the batch are done."""
+        self._report(stage=stage, done=self.first + done, total=len(self._request.samples), unit="samples")
+
+    def pass_tokens(self, tokens: Sequence[Tokens]) -> None:
+        """Pass on the tokens that each sample of the batch has so far, together with those of the other samples."""
+        self._tokens[self.first : self.first + len(tokens)] = tokens
+        self._on_tokens([*self._tokens])
+
+
+class _GenerationRun:
+    """One request while it is computed. It chooses the tokens and reports the progress, and uses only NumPy."""
+
+    def __init__(self, request: GenerationRequest, config: DecoderConfig, progress: _JobProgress) -> None:
+        self._request = request
+        self._config = config
+        self._progress = progress
         self.sequences: list[TokenSequence] = []
+        self.decoded = 0
+        """How many samples of the batch are decoded."""
         self._given_length = 0
 
     @property
@@ -158,11 +225,9 @@ class _GenerationRun:
     def report_progress(self) -> None:
         """Report how many steps or samples are done; may raise to stop the job."""
         if self.sequences and not self.sequences[0].finished:
-            done = self.sequences[0].known_length - self._given_length
-            self._report(stage="generating", done=done, total=self._request.new_tokens, unit="steps")
+            self._progress.report_step(self.sequences[0].known_length - self._given_length, len(self.sequences))
         else:
-            stage = "decoding" if self.sequences else "encoding"
-            self._report(stage=stage, done=0, total=len(self._request.samples), unit="samples")
+            self._progress.report_stage("decoding" if self.sequences else "encoding", self.decoded)
 
     def start(self, given: NDArray[np.int64]) -> tuple[Tokens, Tokens]:
         """Build the sequences of all samples.
@@ -183,7 +248,7 @@ class _GenerationRun:
         # With MindNLP, all samples of a batch must be at the same position. If another backend has chosen the resumed
         # tokens, these may end at a different position in each sample. So only the positions whose tokens are known for
         # all samples are used.
-        resumed = self._resumed or [pattern[:, : self._given_length] for pattern in patterns]
+        resumed = self._progress.known[: len(patterns)]
         known = min(tokens.shape[1] for tokens in resumed)
         self.sequences = [
             TokenSequence(pattern, None, self._request.sampling, sample.seed, tokens[:, :known])
@@ -211,7 +276,7 @@ class _GenerationRun:
         for index, sequence in enumerate(self.sequences):
             if not sequence.finished:
                 sequence.extend(rows[index], rows[samples + index] if self.guided else None)
-        self._on_tokens([sequence.tokens[:, : sequence.known_length] for sequence in self.sequences])
+        self._progress.pass_tokens([sequence.tokens[:, : sequence.known_length] for sequence in self.sequences])
         self.report_progress()
         return np.concatenate([sequence.tokens[:, sequence.position] for sequence in self.sequences])
 
@@ -231,14 +296,37 @@ def _attach(run: _GenerationRun, model: Any, torch: Any) -> Iterator[None]:  # n
         )
 
     model.decoder.build_delay_pattern_mask = build_delay_pattern_mask
+    try:
+        with _report_layers(run, model):
+            yield
+    finally:
+        del model.decoder.build_delay_pattern_mask
+
+
+@contextmanager
+def _report_layers(run: _GenerationRun, model: Any) -> Iterator[None]:  # noqa: ANN401 - MindNLP has no types
+    """Report progress before each layer."""
     layers = [layer for layer in model.modules() if not any(layer.children())]
     hooks = [layer.register_forward_pre_hook(lambda *_: run.report_progress()) for layer in layers]
     try:
         yield
     finally:
-        del model.decoder.build_delay_pattern_mask
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def _postpone_decoding(model: Any) -> Iterator[None]:  # noqa: ANN401 - MindNLP has no types
+    """Let ``model.generate`` return the codes in place of the audio."""
+
+    def return_codes(codes: Any, **_: object) -> Any:  # noqa: ANN401 - MindNLP has no types
+        return SimpleNamespace(audio_values=codes)
+
+    model.audio_encoder.decode = return_codes
+    try:
+        yield
+    finally:
+        del model.audio_encoder.decode
 
 
 def _force_tokens(run: _GenerationRun, torch: Any, _input_ids: object, scores: Any) -> Any:  # noqa: ANN401 - MindNLP has no types

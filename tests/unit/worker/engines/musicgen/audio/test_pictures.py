@@ -1,7 +1,9 @@
 """The pictures of a sample are well-formed and small, and show the sound of the sample."""
 
+import gc
 import io
 import re
+import tracemalloc
 from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
@@ -120,3 +122,20 @@ def test_levels_do_not_depend_on_how_many_frames_are_transformed_at_once(monkeyp
 def test_silence_has_the_level_of_the_floor() -> None:
     levels = pictures._analyse(np.zeros((2, RATE_HZ), np.float32), RATE_HZ)
     np.testing.assert_array_equal(levels, -120)
+
+
+def test_pictures_of_earlier_samples_stay_in_no_memory() -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 10 * 32_000)).astype(np.float32)
+    draw_spectrogram(noise, 32_000)
+    gc.collect()
+    gc.disable()  # figures have parts that refer to each other
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            draw_waveform(noise, 32_000)
+            draw_spectrogram(noise, 32_000)
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert kept_bytes < 2 * 900 * 1025 * 8  # less than the levels of two spectrograms

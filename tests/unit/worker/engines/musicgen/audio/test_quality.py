@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from shared.kinds.musicgen.audio_encoding import CLIPPING_FORMATS
+from shared.kinds.musicgen.parameters import Format, Loudness
 from shared.texts import render, text
-from worker.engines.musicgen.audio.quality import find_warnings
+from worker.engines.musicgen.audio.quality import find_clipping, find_warnings
 
 RATE_HZ = 32_000
 Audio = NDArray[np.float32]
@@ -27,20 +29,43 @@ def test_a_sample_without_new_music_gives_no_warning() -> None:
     assert find_warnings(hiss(-20), hiss(-20), RATE_HZ, prompt_samples=4 * RATE_HZ) == []
 
 
-def test_clipping_is_reported_with_share_and_excess() -> None:
+def test_samples_beyond_full_scale_in_a_file_are_reported_with_share_and_excess() -> None:
     audio = hiss(-20)
     audio[0, :2_560] = 2.0
-    [warning] = find_warnings(audio, None, RATE_HZ)
+    warning = find_clipping(audio, audio, Format.WAV, Loudness.NONE)
+    assert warning is not None
     assert warning.code == "audio-clipping"
-    assert render(warning).startswith("Clipping: 1.00% of the model's samples are beyond full scale, by up to 6.0 dB.")
+    assert render(warning).startswith(
+        "Clipping: 1.00% of the samples in the file are beyond full scale, by up to 6.0 dB."
+    )
+
+
+@pytest.mark.parametrize("audio_format", sorted(CLIPPING_FORMATS))
+def test_what_a_format_cuts_off_is_reported(audio_format: Format) -> None:
+    audio = hiss(-20)
+    audio[0, :2_560] = -2.0
+    warning = find_clipping(audio, np.clip(audio, -1, 1), audio_format, Loudness.NONE)
+    assert warning is not None
+    assert warning.code == "audio-cut"
+    assert f"by up to 6.0 dB, and were cut off in the file, because {audio_format} files end" in render(warning)
+
+
+@pytest.mark.parametrize("loudness", Loudness)
+def test_peaks_that_a_lossy_format_adds_are_reported_without_advice_to_level(loudness: Loudness) -> None:
+    written = hiss(-20)
+    written[0, :2_560] = 1.1
+    warning = find_clipping(hiss(-20), written, Format.MP3, loudness)
+    assert warning is not None
+    assert warning.code == "audio-overshoot"
+    assert "loudness" not in render(warning)
 
 
 def test_a_few_clipped_samples_give_no_warning() -> None:
     audio = hiss(-20)
     audio[1, 100:110] = -1.1
-    assert find_warnings(audio, None, RATE_HZ) == []
+    assert find_clipping(audio, audio, Format.WAV, Loudness.NONE) is None
     audio[1, 100:111] = -1.1
-    assert len(find_warnings(audio, None, RATE_HZ)) == 1
+    assert find_clipping(audio, audio, Format.WAV, Loudness.NONE) is not None
 
 
 @pytest.mark.parametrize("level_dbfs", [-61, -200])

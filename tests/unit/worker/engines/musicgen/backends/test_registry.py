@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from shared.errors import SettingsError
 from shared.jobs import DeviceClass, Kind
+from shared.kinds import KINDS
 from shared.kinds.musicgen.parameters import Precision
 from shared.settings import Settings
 from tests.unit.worker.engines.musicgen.engine_harness import CPU, NEW_FRAMES, EngineHarness
 from worker.devices import Device
 from worker.engines import ENGINES
-from worker.engines.musicgen.backends import registry
+from worker.engines.musicgen.backends import processor, registry
+from worker.engines.musicgen.backends.processor import choose_openvino_precisions
 from worker.engines.musicgen.backends.registry import MusicBackend, choose_backend
 from worker.engines.musicgen.decoding.decoder import OnCompile, TextStates, ignore_compiling
 from worker.engines.musicgen.decoding.scheduler import BatchLimits
@@ -140,3 +142,14 @@ def test_a_backend_that_is_unknown_or_does_not_support_the_device_class_is_refus
         choose_backend(device_class, Settings(musicgen_backend=backend))
     assert caught.value.text.code == "musicgen-backend-unavailable"
     assert caught.value.text.values == {"backend": backend, "device_class": device_class, "choices": choices}
+
+
+@pytest.mark.parametrize("device_class", list(DeviceClass))
+def test_submissions_know_every_precision_that_a_backend_can_have(
+    device_class: DeviceClass, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"})
+    monkeypatch.setattr(processor, "list_openvino_precisions", lambda: choose_openvino_precisions(flags))
+    backends = [backend for backend in registry.BACKENDS if device_class in backend.device_classes]
+    possible = {each for backend in backends for each in backend.list_precisions(Device(device_class, 0))}
+    assert possible == {*KINDS[Kind.MUSICGEN].precisions[device_class]}

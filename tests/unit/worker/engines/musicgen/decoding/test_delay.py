@@ -6,16 +6,10 @@ from itertools import product
 import numpy as np
 import pytest
 
+from shared.kinds.musicgen.lengths import count_tokens, get_delays, list_delays
 from tests.references.musicgen_cases import CASES, TINY, Case
 from tests.unit.worker.engines.musicgen.model_shapes import shape_decoder
-from worker.engines.musicgen.decoding.delay import (
-    TO_GENERATE,
-    build_pattern,
-    count_new_tokens,
-    get_delays,
-    list_delays,
-    remove_delays,
-)
+from worker.engines.musicgen.decoding.delay import TO_GENERATE, build_pattern, remove_delays
 from worker.engines.musicgen.model.configuration import DecoderConfig
 from worker.engines.musicgen.request import Codes, Tokens
 
@@ -84,7 +78,7 @@ def test_a_short_sequence_has_no_delays(length: int, delays: tuple[int, ...]) ->
 def test_the_counted_number_of_new_tokens_gives_the_requested_number_of_frames(config: DecoderConfig) -> None:
     for prompt_frames, frames in product(range(9), range(1, 21)):
         prompt = make_codes(config, prompt_frames) if prompt_frames else None
-        new_tokens = count_new_tokens(frames, prompt_frames, config)
+        new_tokens = count_tokens(frames, prompt_frames, config)
         codes = remove_delays(fill(build_pattern(prompt, new_tokens, config), config), config)
         assert codes.shape == (config.codebooks, prompt_frames + frames)
         assert codes.dtype == np.int16

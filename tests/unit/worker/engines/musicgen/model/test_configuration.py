@@ -10,9 +10,9 @@ import pytest
 
 from shared.errors import JobFailedError
 from shared.kinds.musicgen.catalogue import CONFIGURATION
+from shared.kinds.musicgen.lengths import list_delays
 from tests.references.musicgen_cases import TINY
 from tests.unit.worker.engines.musicgen.model_shapes import CODEC, shape_decoder
-from worker.engines.musicgen.decoding.delay import list_delays
 from worker.engines.musicgen.model.configuration import DecoderConfig, ModelConfig, TextConfig
 from worker.engines.musicgen.model.random_model import SMALL, Size, describe, write_random_model
 

@@ -20,11 +20,11 @@ from safetensors.numpy import load_file, save_file
 
 from shared.errors import JobFailedError, JobStoppedError
 from shared.texts import text
-from tests.references.musicgen_cases import CASES, MONO, Case, Model, hash_weights
+from tests.references.musicgen_cases import CASES, MONO, Case, Clip, Model, hash_weights
 from tests.unit.worker.engines.musicgen.conftest import Write
 from tests.unit.worker.engines.musicgen.engine_harness import ignore_report, ignore_tokens
 from worker.engines.musicgen.backends.mindnlp.backend import MindnlpGenerator
-from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, SampleRequest, Tokens
+from worker.engines.musicgen.request import GeneratedSample, GenerationRequest, SampleRequest, Sampling, Tokens
 
 WHOLE_CASES = (
     "text_two",
@@ -45,7 +45,7 @@ def load_model(write_model: Write) -> LoadModel:
 
 
 def generate(generator: MindnlpGenerator, request: GenerationRequest) -> list[GeneratedSample]:
-    return generator.generate(request, ignore_report, ignore_tokens, None)
+    return list(generator.generate(request, ignore_report, ignore_tokens, None))
 
 
 def shorten(case: Case, steps: int) -> GenerationRequest:
@@ -58,14 +58,12 @@ def test_codes_and_audio_agree_with_transformers(load_model: LoadModel, write_mo
     expected = case.read()
     assert hash_weights(write_model(case.model)) == expected["weights_sha256"], "the random weights are different"
     samples = generate(load_model(case.model), case.make_request())
-    paddings = expected.get("padding_samples", np.zeros(len(samples), np.int32))
-    hop = load_model(case.model).config.codec.hop
     assert len(samples) == len(case.prompts)
-    for sample, codes, audio, padding in zip(samples, expected["codes"], expected["audio"], paddings, strict=True):
-        np.testing.assert_array_equal(sample.codes, codes[:, padding // hop :])
+    for sample, codes, audio in zip(samples, expected["codes"], expected["audio"], strict=True):
+        np.testing.assert_array_equal(sample.codes, codes)
         assert sample.codes.dtype == np.int16
         assert sample.audio.dtype == np.float32
-        np.testing.assert_allclose(sample.audio, audio[:, padding:], rtol=0, atol=1e-5 * np.abs(audio).max())
+        np.testing.assert_allclose(sample.audio, audio, rtol=0, atol=1e-5 * np.abs(audio).max())
 
 
 @pytest.mark.parametrize("name", STEPS_OF_CASES)
@@ -73,29 +71,51 @@ def test_codes_of_the_first_steps_agree_with_transformers(load_model: LoadModel,
     case = CASES_BY_NAME[name]
     expected = case.read()
     samples = generate(load_model(case.model), shorten(case, STEPS_OF_CASES[name]))
-    paddings = expected.get("padding_samples", np.zeros(len(samples), np.int32))
-    for sample, codes, padding in zip(samples, expected["codes"], paddings, strict=True):
+    for sample, codes in zip(samples, expected["codes"], strict=True):
         # At the end of a sequence, the codebooks with a small delay have start tokens. The decoder reads these
         # before it chooses the last tokens of the other codebooks. In the shortened sequence, the end comes
         # earlier than in the reference. So the last two frames may differ, and are not compared.
         first_codes = sample.codes[:, :-2]
-        without_padding = codes[:, padding // load_model(case.model).config.codec.hop :]
-        np.testing.assert_array_equal(first_codes, without_padding[:, : first_codes.shape[1]])
+        np.testing.assert_array_equal(first_codes, codes[:, : first_codes.shape[1]])
 
 
 def test_generation_resumes_from_the_tokens_of_an_earlier_attempt(load_model: LoadModel) -> None:
     generator = load_model(MONO)
     request = shorten(CASES_BY_NAME["sampled_all"], 8)
     stored: list[Sequence[Tokens]] = []
-    whole = generator.generate(request, ignore_report, stored.append, None)
+    whole = list(generator.generate(request, ignore_report, stored.append, None))
     reports: list[dict[str, Any]] = []
     known = [stored[4][0], stored[6][1]]  # the samples that another backend stored may differ in length
-    resumed = generator.generate(request, lambda **state: reports.append(state), ignore_tokens, known)
+    resumed = list(generator.generate(request, lambda **state: reports.append(state), ignore_tokens, known))
     assert next(state["done"] for state in reports if state["stage"] == "generating") == 5
-    finished = generator.generate(request, ignore_report, ignore_tokens, stored[-1])
+    finished = list(generator.generate(request, ignore_report, ignore_tokens, stored[-1]))
     for sample, *others in zip(whole, resumed, finished, strict=True):
         for other in others:
             np.testing.assert_array_equal(other.codes, sample.codes)
+
+
+def test_a_clip_has_the_same_codes_alone_beside_a_longer_one_first_and_second(load_model: LoadModel) -> None:
+    generator = load_model(MONO)
+    short, long = (Clip(samples, 7).make(MONO.size, 1) for samples in (99, 180))
+    wanted, other = SampleRequest(None, short, 5), SampleRequest(None, long, 6)
+    sampling = Sampling(do_sample=True, guidance_scale=1.0, temperature=1.0, top_k=50, top_p=1.0)
+    [alone] = generate(generator, GenerationRequest([wanted], 6, sampling))
+    reports: list[dict[str, Any]] = []
+    passed: list[list[int]] = []
+
+    def on_tokens(tokens: Sequence[Tokens]) -> None:
+        passed.append([each.shape[1] for each in tokens])
+
+    for place, samples in ((0, [wanted, other]), (1, [other, wanted])):
+        request = GenerationRequest(samples, 6, sampling)
+        together = list(generator.generate(request, lambda **state: reports.append(state), on_tokens, None))
+        np.testing.assert_array_equal(together[place].codes, alone.codes)
+        assert together[place].audio.shape == alone.audio.shape
+    # 13 and 23 frames are given after the start token.
+    assert passed[:12] == [[14 + step, 0] for step in range(1, 7)] + [[20, 24 + step] for step in range(1, 7)]
+    steps = [state["done"] for state in reports[: len(reports) // 2] if state["stage"] == "generating"]
+    assert steps == sorted(steps)
+    assert steps[-1] == 5
 
 
 def test_tokens_are_passed_on_at_each_step_and_stages_are_reported(load_model: LoadModel) -> None:
@@ -109,7 +129,7 @@ def test_tokens_are_passed_on_at_each_step_and_stages_are_reported(load_model: L
     def on_tokens(tokens: Sequence[Tokens]) -> None:
         passed.append([each.copy() for each in tokens])
 
-    load_model(MONO).generate(request, report, on_tokens, None)
+    list(load_model(MONO).generate(request, report, on_tokens, None))
     assert list(dict.fromkeys(state["stage"] for state in reports)) == ["encoding", "generating", "decoding"]
     steps = [(state["done"], state["total"], state["unit"]) for state in reports if state["stage"] == "generating"]
     assert list(dict.fromkeys(steps)) == [(done, 7, "steps") for done in range(7)]
@@ -132,7 +152,7 @@ def test_a_job_can_be_stopped_in_each_stage(load_model: LoadModel) -> None:
                 raise JobStoppedError(text("cancelled"))
 
         with pytest.raises(JobStoppedError) as caught:
-            generator.generate(request, stop, ignore_tokens, None)
+            list(generator.generate(request, stop, ignore_tokens, None))
         assert caught.value.text.code == "cancelled"
         assert seen.count(stage) == 3
         assert seen[-1] == stage
